@@ -1,0 +1,1 @@
+"""Shows and commands. Never imports torch, transformers or open_clip: all compute happens in ``engine`` workers."""
