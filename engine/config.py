@@ -1,0 +1,199 @@
+"""One typed vocabulary of settings for the command line, TOML files and the interface.
+
+Each stage has one frozen dataclass. A field's metadata carries the sentence that ``--help`` shows, so a setting is
+typed and explained once. ``from_mapping`` checks values that come from outside.
+"""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field
+from typing import Any, Literal, TypeVar
+
+from engine.errors import UserError
+
+Dtype = Literal["float16", "bfloat16", "float32"]
+Architecture = Literal["relu", "topk", "batchtopk", "matryoshka-batchtopk", "jumprelu"]
+Mode = Literal["clamp", "add", "scale", "ablate"]
+Pooling = Literal["max", "mean", "cls"]
+
+S = TypeVar("S")
+
+
+def setting(help: str, default: Any = MISSING, **extra: Any) -> Any:
+    """A dataclass field with its sentence of explanation. ``extra``: ``flag`` (its name on the command line),
+    ``positional`` (an argument instead of an option)."""
+    return field(default=default, metadata={"help": help, **extra})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractSettings:
+    """Run images through a vision encoder and keep activations as an HDF5 store."""
+
+    model: str = setting("Encoder: hf:REPO, openclip:ARCH/TAG, a local directory or file, or demo.")
+    images: str = setting("A directory tree, a text or CSV list, or .tar shards (a glob works).")
+    name: str = setting("Name of the store in the workspace.")
+    at: tuple[str, ...] = setting("Hook points: layer:N, mlp:N (0-based) or last; repeatable.", ("last",))
+    tokens: str = setting("Which tokens to keep: cls, mean, all, patches or random:K.", "all")
+    dtype: Dtype = setting("How activations are stored.", "float16")
+    batch_size: int = setting("Images a forward pass.", 64)
+    shard_rows: int = setting("Rows a shard file holds at most.", 262_144)
+    limit: int = setting("Use only the first this many images (0: all).", 0)
+    workers: int = setting("Threads that read and decode images.", 4)
+    device: str = setting("auto, cpu, cuda, cuda:1, mps.", "auto")
+    seed: int = setting("Seed of the token choice random:K.", 0)
+    embeddings: bool = setting(
+        "Keep the store under embeddings/ (one row an image, what a judge sees).", False
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """Train a sparse autoencoder on an activation store."""
+
+    activations: str = setting("Name or path of the activation store.", positional=True)
+    name: str = setting("Name of the SAE in the workspace.")
+    arch: Architecture = setting("Sparsifier and loss.", "matryoshka-batchtopk")
+    expansion: float = setting("Expansion factor: latents per dimension of the activations.", 8.0)
+    k: int = setting("Active latents per token (topk family).", 20)
+    groups: tuple[float, ...] = setting(
+        "Matryoshka prefixes, cumulative: shares of the dictionary, or counts of latents.",
+        (0.0625, 0.1875, 0.4375, 1.0),
+    )
+    matryoshka_loss: Literal["sum", "reference"] = setting(
+        "Sum over prefixes as the paper prints it, or divided by the squared number of groups as its code does.",
+        "sum",
+    )
+    steps: int = setting("Training steps.", 100_000)
+    batch_size: int = setting("Tokens a step.", 4096)
+    lr: float = setting("Learning rate (0: 2e-4 / sqrt(latents / 2^14)).", 0.0)
+    warmup: int = setting("Steps over which the learning rate rises.", 1000)
+    decay: float = setting("Share of the steps, at the end, over which the learning rate falls to 0.", 0.0)
+    l1: float = setting("Weight of the L1 penalty (relu).", 1e-3)
+    l0: float = setting("Weight of the L0 penalty (jumprelu).", 1e-3)
+    aux: float = setting("Weight of the auxiliary loss that revives dead latents (topk family).", 0.03)
+    dead_after: int = setting("A latent that has not fired for this many tokens is dead.", 10_000_000)
+    holdout: float = setting("Share of images held out for FVE, L0, dead and dense share.", 0.05)
+    eval_every: int = setting("Steps between measurements on held-out rows.", 500)
+    checkpoint_every: int = setting("Steps between checkpoints.", 1000)
+    embeddings: str = setting(
+        "Embedding store for the MS of held-out images while training (empty: none).", ""
+    )
+    device: str = setting("auto, cpu, cuda, cuda:1, mps.", "auto")
+    seed: int = setting("Seed of initialisation and order.", 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreSettings:
+    """Score every latent of an SAE on a set of images."""
+
+    sae: str = setting("Name or path of the SAE.", positional=True)
+    images: str = setting("Images to score on: a directory tree, a list, or .tar shards.")
+    embed_with: str = setting("Independent encoder that judges similarity (its last hook point).")
+    model: str = setting("Encoder the SAE reads (empty: the one it was trained on).", "")
+    name: str = setting("Name of the image set in the result's file name (empty: from --images).", "")
+    pooling: Pooling = setting("How a latent's tokens become one value per image.", "max")
+    vocabulary: str = setting(
+        "File of words to name latents with, one a line (empty: the built-in list).", ""
+    )
+    min_support: int = setting("Latents that fire on fewer images have no MS.", 2)
+    top: int = setting("Top images per latent.", 16)
+    batch_size: int = setting("Images a forward pass.", 64)
+    workers: int = setting("Threads that read and decode images.", 4)
+    limit: int = setting("Use only the first this many images (0: all).", 0)
+    device: str = setting("auto, cpu, cuda, cuda:1, mps.", "auto")
+    seed: int = setting("Seed of the matched control and of random image sets.", 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SteerSettings:
+    """Ask a vision-language model the same question untouched, with the SAE attached, and steered."""
+
+    sae: str = setting("Name or path of the SAE.", positional=True)
+    vlm: str = setting("LLaVA-class model: hf:REPO, a local directory, or demo.")
+    prompt: str = setting("What to ask.", "Describe this image.")
+    image: str = setting("Image file; blank or blank:COLOUR for a plain one.", "blank")
+    latent: tuple[str, ...] = setting(
+        "LATENT=VALUE, repeatable; a value like 2x is a multiple of the latent's largest activation.", ()
+    )
+    mode: Mode = setting("What VALUE does: set (clamp), add, scale, or ablate to 0.", "clamp")
+    keep_error: bool = setting("Add the SAE's reconstruction error back (v + decode(a') - decode(a)).", False)
+    tokens: str = setting("Visual tokens to steer: all, or indices like 0,3,5-9.", "all")
+    max_new_tokens: int = setting("Length of an answer at most.", 24)
+    recipe: str = setting("Recipe to replay (its settings first, flags over them).", "")
+    save_recipe: str = setting("Save these settings as a recipe of this name.", "")
+    device: str = setting("auto, cpu, cuda, cuda:1, mps.", "auto")
+    dtype: Literal["auto", "float16", "bfloat16", "float32"] = setting("Precision of the model.", "auto")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MsSettings:
+    """Monosemanticity score of any matrix of activations against any embeddings."""
+
+    activations: str = setting(
+        "Images x latents: .npy, .npz (scipy sparse), .h5, .pt, .safetensors.", positional=True
+    )
+    embeddings: str = setting("Images x D, in the same order and formats.", positional=True)
+    min_support: int = setting("Columns that fire on fewer images have no MS.", 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeSettings:
+    """Latents of any activations, as a sparse matrix."""
+
+    sae: str = setting("Name or path of the SAE.", positional=True)
+    activations: str = setting("Activation store, or a matrix file as for ms.", positional=True)
+    out: str = setting("File to write: .npz (scipy CSR, rows x latents).")
+    batch_size: int = setting("Rows a step.", 4096)
+    device: str = setting("auto, cpu, cuda, cuda:1, mps.", "auto")
+
+
+def from_mapping(cls: type[S], values: Mapping[str, Any], source: str) -> S:
+    """A settings object from outside values; UserError for an unknown key, a wrong type or a missing one.
+
+    ``source`` names where the values come from, for the message.
+    """
+    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    hints = typing.get_type_hints(cls)
+    checked = {}
+    for key, value in values.items():
+        key = key.replace("-", "_")
+        if key not in fields:
+            close = difflib.get_close_matches(key, fields, 1)
+            hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(fields)}."
+            raise UserError(f"{source} has no setting {key!r}: {hint}")
+        checked[key] = _checked(value, hints[key], f"{source}: {key}")
+    missing = [n for n, f in fields.items() if f.default is MISSING and n not in checked]
+    if missing:
+        raise UserError(f"{source} lacks {', '.join(missing)}: set it and try again.")
+    return cls(**checked)
+
+
+def to_mapping(settings: Any) -> dict[str, Any]:
+    """The settings as plain JSON and TOML values."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(settings).items()}
+
+
+def _checked(value: Any, kind: Any, where: str) -> Any:
+    origin, options = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        if value is None:
+            return None
+        return _checked(value, next(o for o in options if o is not type(None)), where)
+    if origin is Literal:
+        if value not in options:
+            raise UserError(f"{where} is {value!r}: choose one of {', '.join(map(str, options))}.")
+        return value
+    if origin is tuple:
+        items = [value] if isinstance(value, str) or not isinstance(value, (list, tuple)) else value
+        return tuple(_checked(item, options[0], where) for item in items)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise UserError(f"{where} is {value!r}: it must be {_KINDS.get(kind, kind.__name__)}.")
+    return value
+
+
+_KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}

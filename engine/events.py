@@ -1,0 +1,130 @@
+"""The event log of a run, and how long work reports and hears that it should stop."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from engine.errors import Stopped
+from engine.workspace import write_json
+
+Event = dict[str, Any]
+
+
+class EventLog:
+    """Append-only JSON lines, each with ``seq``, ``time`` (seconds since the epoch) and ``kind``."""
+
+    def __init__(self, path: Path):
+        events, _ = read_events(path)
+        self._seq = events[-1]["seq"] if events else 0
+        torn = path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
+        self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - lives as long as the run
+        if torn:
+            self._file.write(b"\n")
+
+    def append(self, kind: str, **fields: Any) -> None:
+        self._seq += 1
+        event = {"seq": self._seq, "time": round(time.time(), 3), "kind": kind, **fields}
+        self._file.write(json.dumps(event, ensure_ascii=False, default=float).encode() + b"\n")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:
+    """Events from byte ``offset`` on, and the offset to go on from. A torn last line is left for the next call."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(offset)
+            data = file.read()
+    except FileNotFoundError:
+        return [], offset
+    end = data.rfind(b"\n") + 1
+    return list(_parse(data[:end])), offset + end
+
+
+def _parse(data: bytes) -> Iterator[Event]:
+    for line in data.splitlines():
+        try:
+            event = json.loads(line)
+        except ValueError:  # a line torn by a kill, closed by the run that went on after it
+            continue
+        if isinstance(event, dict) and "seq" in event:
+            yield event
+
+
+class Reporter:
+    """What long work says about itself. This base says nothing: the default for library use."""
+
+    def progress(self, done: int, total: int, unit: str, **metrics: Any) -> None:
+        """``done`` of ``total`` units of the present stage, with measurements worth showing."""
+
+    def event(self, kind: str, **fields: Any) -> None:
+        """Anything that stays in the log: ``stage`` (name), ``warning`` (message), ``metrics`` (step, ...), ``token``."""
+
+    def check(self) -> None:
+        """Called at points from which the work can continue: waits while paused, raises Stopped when asked to stop."""
+
+
+class RunReporter(Reporter):
+    """Writes a run's events.jsonl and status.json; listens to its ``control`` file (``stop``, ``pause`` or nothing)."""
+
+    every = 0.25  # seconds between progress records: a follower polls about as often
+
+    def __init__(self, run: Path):
+        self.run = run
+        self.log = EventLog(run / "events.jsonl")
+        self.status: dict[str, Any] = {"state": "running", "pid": os.getpid(), "started": time.time()}
+        self.stop_requested = False
+        self._last = 0.0
+        self._write_status()
+
+    def progress(self, done: int, total: int, unit: str, **metrics: Any) -> None:
+        now = time.monotonic()
+        if now - self._last < self.every and done < total:
+            return
+        self._last = now
+        record = {"done": done, "total": total, "unit": unit, **metrics}
+        self.log.append("progress", **record)
+        self.status["progress"] = record
+        self._write_status()
+
+    def event(self, kind: str, **fields: Any) -> None:
+        self.log.append(kind, **fields)
+        if kind == "stage":
+            self.status["stage"] = fields.get("name")
+            self._write_status()
+
+    def check(self) -> None:
+        while True:
+            wish = self._control()
+            if self.stop_requested or wish == "stop":
+                raise Stopped
+            if wish != "pause":
+                break
+            self._state("paused")
+            time.sleep(0.2)
+        self._state("running")
+
+    def finish(self, state: str, **fields: Any) -> None:
+        """Close the run as ``done``, ``stopped`` or ``failed``, with ``result`` or ``error``."""
+        self.status.update(state=state, ended=time.time(), **fields)
+        self.log.append(state, **fields)
+        self._write_status()
+        self.log.close()
+
+    def _control(self) -> str:
+        try:
+            return (self.run / "control").read_text().strip()
+        except FileNotFoundError:
+            return ""
+
+    def _state(self, state: str) -> None:
+        if self.status["state"] != state:
+            self.status["state"] = state
+            self._write_status()
+
+    def _write_status(self) -> None:
+        write_json(self.run / "status.json", json.loads(json.dumps(self.status, default=float)))
