@@ -44,9 +44,7 @@ class ExtractSettings:
     workers: int = setting("Threads that read and decode images.", 4)
     device: str = setting("auto, cpu, cuda, cuda:1, mps.", "auto")
     seed: int = setting("Seed of the token choice random:K.", 0)
-    embeddings: bool = setting(
-        "Keep the store under embeddings/ (one row an image, what a judge sees).", False
-    )
+    embeddings: bool = setting("Keep the store under embeddings/ (one row an image, what a judge sees).", False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,9 +76,7 @@ class TrainSettings:
     holdout: float = setting("Share of images held out for FVE, L0, dead and dense share.", 0.05)
     eval_every: int = setting("Steps between measurements on held-out rows.", 500)
     checkpoint_every: int = setting("Steps between checkpoints.", 1000)
-    embeddings: str = setting(
-        "Embedding store for the MS of held-out images while training (empty: none).", ""
-    )
+    embeddings: str = setting("Embedding store for the MS of held-out images while training (empty: none).", "")
     device: str = setting("auto, cpu, cuda, cuda:1, mps.", "auto")
     seed: int = setting("Seed of initialisation and order.", 0)
 
@@ -95,9 +91,7 @@ class ScoreSettings:
     model: str = setting("Encoder the SAE reads (empty: the one it was trained on).", "")
     name: str = setting("Name of the image set in the result's file name (empty: from --images).", "")
     pooling: Pooling = setting("How a latent's tokens become one value per image.", "max")
-    vocabulary: str = setting(
-        "File of words to name latents with, one a line (empty: the built-in list).", ""
-    )
+    vocabulary: str = setting("File of words to name latents with, one a line (empty: the built-in list).", "")
     min_support: int = setting("Latents that fire on fewer images have no MS.", 2)
     top: int = setting("Top images per latent.", 16)
     batch_size: int = setting("Images a forward pass.", 64)
@@ -132,9 +126,7 @@ class SteerSettings:
 class MsSettings:
     """Monosemanticity score of any matrix of activations against any embeddings."""
 
-    activations: str = setting(
-        "Images x latents: .npy, .npz (scipy sparse), .h5, .pt, .safetensors.", positional=True
-    )
+    activations: str = setting("Images x latents: .npy, .npz (scipy sparse), .h5, .pt, .safetensors.", positional=True)
     embeddings: str = setting("Images x D, in the same order and formats.", positional=True)
     min_support: int = setting("Columns that fire on fewer images have no MS.", 2)
 

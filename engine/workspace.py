@@ -94,11 +94,7 @@ class Workspace:
         if (folder / given).exists():
             return folder / given
         known = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
-        has = (
-            f"it has {', '.join(known[:8])}" + (" ..." if len(known) > 8 else "")
-            if known
-            else "it has none yet"
-        )
+        has = f"it has {', '.join(known[:8])}" + (" ..." if len(known) > 8 else "") if known else "it has none yet"
         raise UserError(f"No {kind} named {given!r} in {self.root}: {has}; give one of these or a path.")
 
 
@@ -163,9 +159,7 @@ def check_version(found: Any, newest: int, path: Path) -> None:
     if not isinstance(found, int):
         raise UserError(f"{path} has no format version: it is damaged or not one of saetui's files.")
     if found > newest:
-        raise UserError(
-            f"{path} has format version {found}, this saetui reads up to {newest}: upgrade saetui."
-        )
+        raise UserError(f"{path} has format version {found}, this saetui reads up to {newest}: upgrade saetui.")
 
 
 def provenance(made_from: Sequence[dict[str, str]] = (), **more: Any) -> dict[str, Any]:
