@@ -142,6 +142,27 @@ class EncodeSettings:
     device: str = setting("auto, cpu, cuda, cuda:1, mps.", "auto")
 
 
+@dataclass(frozen=True, kw_only=True)
+class PlanSettings:
+    """Run the stages of a plan, skipping what is already there."""
+
+    plan: str = setting("TOML file with [[extract]], [[train]], [[score]] and [[steer]] tables.", positional=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoSettings:
+    """The whole loop on the drawn world and the shipped models."""
+
+    images: int = setting("Drawn images to extract from and train on.", 6000)
+    steps: int = setting("Training steps of the SAE.", 1200)
+    seed: int = setting("Seed of the drawn images, the SAE and the controls.", 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoctorSettings:
+    """What this machine can do."""
+
+
 def from_mapping(cls: type[S], values: Mapping[str, Any], source: str) -> S:
     """A settings object from outside values; UserError for an unknown key, a wrong type or a missing one.
 

@@ -1,11 +1,12 @@
 """The event log of a run, and how long work reports and hears that it should stop."""
 
+import contextlib
 import json
 import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from engine.errors import Stopped
 from engine.workspace import write_json
@@ -62,37 +63,41 @@ class Reporter:
         """``done`` of ``total`` units of the present stage, with measurements worth showing."""
 
     def event(self, kind: str, **fields: Any) -> None:
-        """Anything that stays in the log: ``stage`` (name), ``warning`` (message), ``metrics`` (step, ...), ``token``."""
+        """Anything else for the log: ``stage`` (name), ``warning`` (message), ``metrics`` (step, ...), ``token``."""
 
     def check(self) -> None:
         """Called at points from which the work can continue: waits while paused, raises Stopped when asked to stop."""
 
 
-class RunReporter(Reporter):
-    """Writes a run's events.jsonl and status.json; listens to its ``control`` file (``stop``, ``pause`` or nothing)."""
+class StreamReporter(Reporter):
+    """Sends events to a run's directory, to a stream of JSON lines, or to both.
+
+    ``run``: where events.jsonl and status.json are written and ``control`` (``stop``, ``pause`` or nothing) is read.
+    ``stream``: a binary file that the process which waits for the answer reads.
+    """
 
     every = 0.25  # seconds between progress records: a follower polls about as often
 
-    def __init__(self, run: Path):
-        self.run = run
-        self.log = EventLog(run / "events.jsonl")
+    def __init__(self, run: Path | None, stream: BinaryIO | None = None):
+        self.run, self.stream = run, stream
+        self.log = EventLog(run / "events.jsonl") if run else None
         self.status: dict[str, Any] = {"state": "running", "pid": os.getpid(), "started": time.time()}
         self.stop_requested = False
-        self._last = 0.0
+        self._shown = 0.0
         self._write_status()
 
     def progress(self, done: int, total: int, unit: str, **metrics: Any) -> None:
         now = time.monotonic()
-        if now - self._last < self.every and done < total:
+        if now - self._shown < self.every and done < total:
             return
-        self._last = now
+        self._shown = now
         record = {"done": done, "total": total, "unit": unit, **metrics}
-        self.log.append("progress", **record)
+        self._emit("progress", record)
         self.status["progress"] = record
         self._write_status()
 
     def event(self, kind: str, **fields: Any) -> None:
-        self.log.append(kind, **fields)
+        self._emit(kind, fields)
         if kind == "stage":
             self.status["stage"] = fields.get("name")
             self._write_status()
@@ -111,11 +116,21 @@ class RunReporter(Reporter):
     def finish(self, state: str, **fields: Any) -> None:
         """Close the run as ``done``, ``stopped`` or ``failed``, with ``result`` or ``error``."""
         self.status.update(state=state, ended=time.time(), **fields)
-        self.log.append(state, **fields)
-        self._write_status()
-        self.log.close()
+        with contextlib.suppress(OSError):  # the disk may be what is full: the stream still gets its answer
+            self._write_status()
+        self._emit(state, fields)
+
+    def _emit(self, kind: str, fields: dict[str, Any]) -> None:
+        if self.stream:
+            with contextlib.suppress(BrokenPipeError):
+                self.stream.write(json.dumps({"kind": kind, **fields}, default=float).encode() + b"\n")
+                self.stream.flush()
+        if self.log:
+            self.log.append(kind, **fields)
 
     def _control(self) -> str:
+        if not self.run:
+            return ""
         try:
             return (self.run / "control").read_text().strip()
         except FileNotFoundError:
@@ -127,4 +142,5 @@ class RunReporter(Reporter):
             self._write_status()
 
     def _write_status(self) -> None:
-        write_json(self.run / "status.json", json.loads(json.dumps(self.status, default=float)))
+        if self.run:
+            write_json(self.run / "status.json", json.loads(json.dumps(self.status, default=float)))
