@@ -143,4 +143,4 @@ class StreamReporter(Reporter):
 
     def _write_status(self) -> None:
         if self.run:
-            write_json(self.run / "status.json", json.loads(json.dumps(self.status, default=float)))
+            write_json(self.run / "status.json", json.loads(json.dumps(self.status, default=float)), durable=False)

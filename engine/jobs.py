@@ -1,8 +1,8 @@
 """Runs: what was asked, how it is going, and how to start, follow and stop it. Needs no torch.
 
 A run is a directory ``runs/<id>/`` with ``command.json`` (task, settings, workspace, cwd, argv), ``events.jsonl``,
-``status.json``, ``log.txt`` (what libraries print) and ``control`` (``stop`` or ``pause``). A worker holds a lock on the
-directory while it lives: so a run whose worker was killed is never shown as running, whoever has its process number.
+``status.json``, ``log.txt`` (what libraries print) and ``control`` (``stop`` or ``pause``). A worker holds a lock on
+the directory while it lives: so a run whose worker was killed is never shown as running.
 """
 
 import fcntl
@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -116,7 +117,7 @@ def detach(run: Run) -> None:
 
 
 def attach(ask: dict[str, Any], log: IO[bytes] | int) -> "subprocess.Popen[bytes]":
-    """Start a worker that dies with this process. Its stdout gives events as JSON lines; ``stop`` on its stdin stops it."""
+    """Start a worker that dies with us: events are JSON lines on its stdout, ``stop`` on its stdin stops it."""
     process = subprocess.Popen(
         _worker("-"),
         stdin=subprocess.PIPE,
@@ -182,6 +183,9 @@ def _worker(argument: str) -> list[str]:
 
 
 def _environment() -> dict[str, str]:
+    """The environment in which a worker finds this very ``engine``, also when it runs from a checkout."""
     home = str(Path(engine.__file__).parent.parent)
+    if home in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
+        return dict(os.environ)
     paths = [home, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}

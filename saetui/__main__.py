@@ -1,0 +1,3 @@
+from saetui.cli import main
+
+main()

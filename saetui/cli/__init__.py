@@ -1,0 +1,36 @@
+"""The commands. Each takes its options from one settings class and hands the work to an engine worker."""
+
+import sys
+from collections.abc import Sequence
+
+from engine.errors import UserError
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line; exit codes: 0 done, 1 a defect of ours, 2 a user's mistake, 130 stopped by Ctrl-C."""
+    sys.exit(_run(list(sys.argv[1:] if argv is None else argv)))
+
+
+def _run(argv: list[str]) -> int:
+    import typer
+    from typer.main import get_command
+
+    from saetui.cli.app import app
+
+    try:
+        result = get_command(app).main(argv, prog_name="saetui", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except UserError as error:
+        print(f"saetui: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader of our output (head, less) has gone
+        return 0
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except Exception as error:
+        if hasattr(error, "format_message"):  # click's errors of usage
+            context = getattr(error, "ctx", None)
+            sentence = error.format_message().rstrip("?.")
+            print(f"saetui: {sentence}; see {context.command_path if context else 'saetui'} --help.", file=sys.stderr)
+            return 2
+        raise

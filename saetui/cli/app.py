@@ -1,0 +1,31 @@
+"""The command tree."""
+
+from typing import Annotated
+
+import typer
+
+from saetui import __version__
+from saetui.cli import jobs, stages
+
+app = typer.Typer(
+    help="A terminal workbench for sparse autoencoders on vision-language models.",
+    add_completion=False,
+    rich_markup_mode=None,
+    invoke_without_command=True,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def main(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        print(f"saetui {__version__}")
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+stages.register(app)
+app.add_typer(jobs.app, name="jobs")
