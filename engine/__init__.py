@@ -1,6 +1,39 @@
 """Compute: images -> activations -> SAE -> neurons -> steering. Knows nothing of screens.
 
-Importing ``engine`` costs no torch; the functions that compute import it when they are first used.
+Importing ``engine`` costs no torch; what computes is imported when it is first used: ``engine.train`` brings torch,
+``engine.Store`` does not.
 """
 
+import importlib
+from typing import Any
+
 __version__ = "0.1.0"
+
+_PUBLIC = {
+    "engine.errors": ("Stopped", "UserError"),
+    "engine.workspace": ("Workspace",),
+    "engine.events": ("Reporter",),
+    "engine.config": (
+        "EncodeSettings",
+        "ExtractSettings",
+        "MsSettings",
+        "ScoreSettings",
+        "SteerSettings",
+        "TrainSettings",
+    ),
+    "engine.images": ("open_images",),
+    "engine.models": ("HookPoint", "TokenPolicy", "load_encoder"),
+    "engine.activations": ("Store", "extract"),
+    "engine.sae": ("SAE", "encode_store", "train"),
+    "engine.evaluate": ("Neurons", "monosemanticity", "score"),
+    "engine.steer": ("Intervention", "answer", "answers", "attached", "load_vlm", "steer"),
+}
+_HOME = {name: module for module, names in _PUBLIC.items() for name in names}
+
+__all__ = ["__version__", *sorted(_HOME)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'engine' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)

@@ -6,6 +6,7 @@ import sys
 from importlib import metadata
 from typing import Any
 
+import engine
 from engine.config import DoctorSettings
 from engine.errors import UserError
 from engine.events import Reporter
@@ -28,6 +29,7 @@ def doctor(settings: DoctorSettings, workspace: Workspace, reporter: Reporter | 
     """Facts as a JSON-able dict, and ``advice``: a sentence for everything that could be better."""
     advice: list[str] = []
     report = {
+        "saetui": engine.__version__,
         "python": sys.version.split()[0],
         "versions": {package: _version(package, advice) for package in PACKAGES},
         "devices": _devices(advice),
@@ -42,8 +44,7 @@ def _version(package: str, advice: list[str]) -> str | None:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
-        if package != "saetui":  # a checkout that was never installed works too
-            advice.append(f"{package} is not installed: install saetui with pip, which brings it.")
+        advice.append(f"{package} is not installed: install saetui with pip, which brings it.")
         return None
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from saetui import __version__
-from saetui.cli import jobs, stages
+from saetui.cli import doctor, jobs, stages
 
 app = typer.Typer(
     help="A terminal workbench for sparse autoencoders on vision-language models.",
@@ -28,4 +28,5 @@ def main(
 
 
 stages.register(app)
+doctor.register(app)
 app.add_typer(jobs.app, name="jobs")

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import shlex
 import shutil
 import signal
@@ -27,29 +26,34 @@ Show = Callable[[dict[str, Any]], None]
 
 def perform(workspace: Workspace, task: str, settings: Any, *, as_json: bool, show: Show, keep: bool = True) -> None:
     """Do ``task`` in an attached worker, then print its result. ``keep``: the run is recorded under runs/."""
+    result = compute(workspace, task, settings, quiet=as_json, keep=keep)
+    if as_json:
+        print(json.dumps(result, ensure_ascii=False))
+    else:
+        show(result)
+
+
+def compute(workspace: Workspace, task: str, settings: Any, *, quiet: bool, keep: bool) -> dict[str, Any]:
+    """The result of ``task``, done in a worker that lives and dies with this process."""
     ask = jobs.request(workspace, task, to_mapping(settings))
+    new = not workspace.root.exists()
     run = jobs.create(workspace, task, to_mapping(settings), sys.argv[1:]) if keep else None
-    with contextlib.ExitStack() as stack:
-        log = stack.enter_context(_log(run))
+    with _log(run) as log:
         process = jobs.attach(ask | {"run": str(run.path) if run else None}, log)
-        stack.enter_context(_interrupts(process))
-        end = _watch(process, as_json)
-        process.wait()
+        with _interrupts(process):
+            end = _watch(process, quiet)
+            process.wait()
         if end["kind"] == "done":
-            if as_json:
-                print(json.dumps(end["result"], ensure_ascii=False))
-            else:
-                show(end["result"])
-            return
+            return end["result"]
         if end["kind"] == "stopped":
             note(f"Stopped; everything so far is kept. Continue with: {shlex.join(['saetui', *sys.argv[1:]])}")
             raise typer.Exit(130)
         if end.get("mistake"):
             if run:
-                _forget(run, workspace)
+                _forget(run, workspace, new)
             raise UserError(end["error"])
         where = f"the traceback is in {run.path / 'log.txt'}" if run else _tail(log)
-        print(f"saetui: a defect of ours ended {task} ({end['error']}): {where}", file=sys.stderr)
+        note(f"saetui: a defect of ours ended {task} ({end['error']}): {where}")
         raise typer.Exit(1)
 
 
@@ -206,12 +210,13 @@ def _interrupts(process: "subprocess.Popen[bytes]") -> Any:
             signal.signal(number, handler)
 
 
-def _forget(run: jobs.Run, workspace: Workspace) -> None:
-    """A command that was refused leaves nothing behind."""
+def _forget(run: jobs.Run, workspace: Workspace, new: bool) -> None:
+    """A command that was refused leaves nothing behind, not even the workspace that it would have made."""
     shutil.rmtree(run.path, ignore_errors=True)
     with contextlib.suppress(OSError):
         workspace.runs.rmdir()
-        os.rmdir(workspace.root)
+        if new:
+            workspace.root.rmdir()
 
 
 def _tail(log: Any) -> str:

@@ -1,0 +1,42 @@
+import dataclasses
+
+import pytest
+
+from engine import config
+from engine.config import TrainSettings, from_mapping, to_mapping
+from engine.errors import UserError
+from engine.tasks import TASKS
+
+
+def test_round_trip_through_plain_values():
+    settings = TrainSettings(activations="a", name="s", groups=(0.25, 1.0), steps=7)
+    assert from_mapping(TrainSettings, to_mapping(settings), "test") == settings
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_setting_explains_itself(task):
+    for field in dataclasses.fields(TASKS[task].settings):
+        assert field.metadata["help"].endswith((".", ")")), field.name
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"name": "s", "activations": "a", "stepz": 3}, ["stepz", "steps"]),
+        ({"name": "s", "activations": "a", "steps": "many"}, ["steps", "'many'", "whole number"]),
+        ({"name": "s", "activations": "a", "steps": True}, ["steps", "whole number"]),
+        ({"name": "s", "activations": "a", "arch": "tpok"}, ["arch", "tpok", "topk"]),
+        ({"name": "s"}, ["activations"]),
+    ],
+)
+def test_a_wrong_value_is_named(values, words):
+    with pytest.raises(UserError) as error:
+        from_mapping(TrainSettings, values, "plan.toml")
+    assert all(word in str(error.value) for word in ["plan.toml", *words])
+
+
+def test_whole_numbers_serve_as_numbers_and_single_values_as_lists():
+    settings = from_mapping(TrainSettings, {"name": "s", "activations": "a", "expansion": 4}, "test")
+    assert settings.expansion == 4.0 and isinstance(settings.expansion, float)
+    extract = from_mapping(config.ExtractSettings, {"model": "m", "images": "i", "name": "n", "at": "last"}, "test")
+    assert extract.at == ("last",)

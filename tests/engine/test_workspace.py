@@ -1,0 +1,80 @@
+import multiprocessing
+import os
+import time
+
+import pytest
+
+from engine.errors import UserError
+from engine.workspace import Workspace, atomic_path, check_name, check_version, lock, read_json, slug, write_json
+
+
+def test_find_walks_up_to_the_marker(tmp_path, monkeypatch):
+    inner = tmp_path / "a" / "b"
+    inner.mkdir(parents=True)
+    monkeypatch.chdir(inner)
+    assert Workspace.find().root == inner
+    (tmp_path / "workspace.toml").write_text('device = "cpu"')
+    assert Workspace.find().root == tmp_path
+    assert Workspace.find().defaults() == {"device": "cpu"}
+    assert Workspace.find(inner).root == inner
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "x.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(RuntimeError), atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert read_json(path) == {"a": 1}
+    assert os.listdir(tmp_path) == ["x.json"]
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "../a", ".hidden", "a b", "a\n"])
+def test_names_that_are_not_file_names_are_refused(name):
+    with pytest.raises(UserError):
+        check_name(name, "an SAE")
+
+
+@pytest.mark.parametrize("text", ["a b/c", "layer:3", "..", "", "ä"])
+def test_a_slug_is_a_name(text):
+    assert check_name(slug(text), "an SAE")
+
+
+def test_existing_names_what_there_is(tmp_path):
+    (tmp_path / "saes" / "one").mkdir(parents=True)
+    workspace = Workspace(tmp_path)
+    assert workspace.existing("saes", "one") == tmp_path / "saes" / "one"
+    with pytest.raises(UserError, match="it has one"):
+        workspace.existing("saes", "two")
+
+
+def test_newer_formats_are_refused(tmp_path):
+    check_version(1, 1, tmp_path)
+    with pytest.raises(UserError, match="upgrade"):
+        check_version(2, 1, tmp_path)
+    with pytest.raises(UserError, match="damaged"):
+        check_version(None, 1, tmp_path)
+
+
+def test_damaged_json_is_named(tmp_path):
+    (tmp_path / "m.json").write_text('{"a": ')
+    with pytest.raises(UserError, match=r"m\.json is damaged"):
+        read_json(tmp_path / "m.json")
+
+
+def _hold(folder, seconds):
+    with lock(folder):
+        time.sleep(seconds)
+
+
+def test_a_lock_waits_for_a_dying_writer_and_not_for_a_living_one(tmp_path):
+    process = multiprocessing.get_context("spawn").Process(target=_hold, args=(tmp_path, 3))
+    process.start()
+    while not (tmp_path / ".lock").exists():
+        time.sleep(0.01)
+    time.sleep(0.3)
+    with pytest.raises(UserError, match="another process"), lock(tmp_path, patience=0.1):
+        pass
+    with lock(tmp_path, patience=10):
+        pass
+    process.join()
