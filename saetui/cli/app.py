@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from saetui import __version__
-from saetui.cli import doctor, jobs, stages
+from saetui.cli import demo, doctor, jobs, show, stages
 
 app = typer.Typer(
     help="A terminal workbench for sparse autoencoders on vision-language models.",
@@ -27,6 +27,8 @@ def main(
         print(context.get_help())
 
 
+demo.register(app)
 stages.register(app)
 doctor.register(app)
+show.register(app)
 app.add_typer(jobs.app, name="jobs")

@@ -1,0 +1,266 @@
+"""The whole loop on the drawn world: images -> activations -> SAE -> scores -> concepts -> steered answers.
+
+The stages are the ordinary ones, on the shipped models. The world's exact labels then say what real data cannot: how
+well the best latent finds a concept, and whether turning it up or down puts the word into the answer or takes it out.
+A latent is chosen on the training images; every rate is measured on the test images.
+"""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from engine.activations.extract import extract
+from engine.activations.store import Store
+from engine.demo.world import BACKGROUNDS, COLOURS, KINDS, blank, parse, write_images
+from engine.evaluate.score import score
+from engine.sae import SAE, train
+from engine.steer.generate import answers
+from engine.steer.interventions import Intervention
+from engine.steer.vlm import VLM, load_vlm
+from PIL import Image
+
+from engine.config import DemoSettings, ExtractSettings, ScoreSettings, TrainSettings
+from engine.evaluate.detection import auroc, pooled_latents
+from engine.events import Reporter
+from engine.workspace import MARKER, Workspace, write_text
+
+DEFAULTS = """# What the commands use in this workspace when a flag is not given.
+model = "demo"
+embed_with = "demo:encoder"
+vlm = "demo"
+"""
+HOOK = "layer:4"  # what the small LLaVA reads of its six-layer tower
+SAE_NAME = "demo"
+STRENGTH = 2.0
+"""Inserted latents are clamped to this multiple of their own largest activation on the training images."""
+SHADES = (-6, 6)
+"""Blank images: every background in these two shades."""
+SHOWN = 8
+"""Test images per kind on which suppression is measured."""
+PROMPT = "Describe this image."
+ANSWER_TOKENS = 16
+
+
+@dataclass(frozen=True)
+class Concept:
+    name: str
+    kind: str
+    """``object`` or ``colour``."""
+    latent: int
+    maximum: float
+    """The latent's largest activation on the training images."""
+    auroc: float
+    """On the test images."""
+
+
+def demo(settings: DemoSettings, workspace: Workspace, reporter: Reporter | None = None) -> dict[str, Any]:
+    """Run everything and return the summary that ``saetui demo --headless --json`` prints."""
+    reporter = reporter or Reporter()
+    start = time.monotonic()
+    reporter.event("stage", name="drawing")
+    if not (workspace.root / MARKER).exists():
+        write_text(workspace.root / MARKER, DEFAULTS)
+    train_images = write_images(workspace.root / "images" / "train", settings.pictures, settings.seed)
+    test_images = write_images(workspace.root / "images" / "test", max(settings.pictures // 4, 1), settings.seed + 1)
+
+    stores = {}
+    for split, folder in (("train", train_images), ("test", test_images)):
+        ask = ExtractSettings(model="demo", images=str(folder), at=(HOOK,), tokens="patches", name=f"demo-{split}")
+        extracted = extract(ask, workspace, reporter)
+        stores[split] = Store.open(workspace.activations(ask.name))
+        if split == "train":
+            counts = extracted
+
+    trained = train(_sae_settings(settings), workspace, reporter)
+    scored = score(
+        ScoreSettings(sae=SAE_NAME, images=str(test_images), embed_with="demo:encoder", name="test"),
+        workspace,
+        reporter,
+    )
+
+    reporter.event("stage", name="finding concepts")
+    sae = SAE.load(workspace.sae(SAE_NAME))
+    train_values, train_labels = _labelled(sae, stores["train"], train_images)
+    test_values, test_labels = _labelled(sae, stores["test"], test_images)
+    concepts = choose(train_values, train_labels, test_values, test_labels)
+    alive = np.flatnonzero((train_values > 0).any(0))
+
+    rates = steering_rates(
+        load_vlm("demo"), sae, concepts, train_values.max(0), alive, test_images, settings.seed, reporter
+    )
+    return {
+        "seconds": round(time.monotonic() - start, 1),
+        "extract": {"images": counts["images"], "rows": counts["rows"]},
+        "sae": {key: trained[key] for key in ("fve", "l0", "dead")},
+        "ms": scored["ms"],
+        "concepts": [
+            {
+                "name": c.name,
+                "kind": c.kind,
+                "latent": c.latent,
+                "auroc": round(c.auroc, 4),
+                "inserted": rates["inserted"][c.name],
+                "suppressed": rates["suppressed"].get(c.name),
+            }
+            for c in concepts
+        ],
+        "steering": rates["summary"],
+    }
+
+
+def _sae_settings(settings: DemoSettings) -> TrainSettings:
+    return TrainSettings(
+        activations="demo-train",
+        name=SAE_NAME,
+        arch="matryoshka-batchtopk",
+        expansion=4,
+        k=8,
+        steps=settings.steps,
+        batch_size=2048,
+        lr=2e-3,
+        warmup=100,
+        decay=0.3,
+        seed=settings.seed,
+    )
+
+
+def _labelled(sae: SAE, store: Store, folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Pooled latents and concept labels of the same images: (image, latent) float32, (image, concept) bool."""
+    indices, values = pooled_latents(sae, store)
+    facts = {line["path"]: line for line in _lines(folder)}
+    shown = [facts[store.images[i]["path"]] for i in indices]
+    kinds = [[kind in one["kinds"] for kind in KINDS] for one in shown]
+    colours = [[colour in one["colours"] for colour in COLOURS] for one in shown]
+    return values, np.hstack([np.array(kinds), np.array(colours)])
+
+
+def _lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "labels.jsonl").read_text().splitlines()]
+
+
+def choose(
+    train_values: np.ndarray, train_labels: np.ndarray, test_values: np.ndarray, test_labels: np.ndarray
+) -> list[Concept]:
+    """For every concept the latent of the highest AUROC on the training images, with its AUROC on the test images.
+
+    Values are (image, latent), labels (image, concept) in the order kinds, then colours.
+    """
+    names = [(kind, "object") for kind in KINDS] + [(colour, "colour") for colour in COLOURS]
+    best = np.nanargmax(auroc(train_values, train_labels), axis=0)
+    on_test = auroc(test_values[:, best], test_labels)
+    return [
+        Concept(name, kind, int(best[i]), float(train_values[:, best[i]].max()), float(on_test[i, i]))
+        for i, (name, kind) in enumerate(names)
+    ]
+
+
+def steering_rates(
+    vlm: VLM,
+    sae: SAE,
+    concepts: list[Concept],
+    maxima: np.ndarray,
+    alive: np.ndarray,
+    test_images: Path,
+    seed: int,
+    reporter: Reporter,
+) -> dict[str, Any]:
+    """Rates of insertion on blank images and of suppression on images of a kind, with their controls.
+
+    ``inserted``: share of blank images whose whole answer is grammatical and names the concept. ``suppressed``: of the
+    test images whose kind the untouched model names, the share in which it does not at 0. ``random_control``: random
+    live latents, at the same multiple of their own maximum, naming the target. ``attached_control``: the SAE attached
+    and unclamped, naming the target on blank images.
+    """
+    blanks = [blank(background, shade) for background in BACKGROUNDS for shade in SHADES]
+    objects = [c for c in concepts if c.kind == "object"]
+
+    reporter.event("stage", name="inserting")
+    insert = {c.name: Intervention(latents=((c.latent, STRENGTH * c.maximum),)) for c in concepts}
+    inserted = _said(vlm, sae, concepts, [blanks] * len(concepts), insert, reporter)
+    rng = np.random.default_rng(seed)
+    strangers = {c.name: int(rng.choice(np.setdiff1d(alive, [c.latent]))) for c in objects}
+    random = {n: Intervention(latents=((k, STRENGTH * float(maxima[k])),)) for n, k in strangers.items()}
+    by_chance = _said(vlm, sae, objects, [blanks] * len(objects), random, reporter)
+    attached = answers(vlm, blanks, PROMPT, ANSWER_TOKENS, sae=sae, interventions=Intervention())
+
+    reporter.event("stage", name="suppressing")
+    shown = _single(test_images)
+    untouched = _said(vlm, sae, objects, [shown[c.name] for c in objects], {}, reporter)
+    zero = {c.name: Intervention(latents=((c.latent, 0.0),)) for c in objects}
+    removed = _said(vlm, sae, objects, [shown[c.name] for c in objects], zero, reporter)
+    through = {c.name: Intervention() for c in objects}
+    reconstructed = _said(vlm, sae, objects, [shown[c.name] for c in objects], through, reporter)
+
+    inserted_rate = {c.name: _mean([names(said, c) for said in inserted[c.name]]) for c in concepts}
+    suppressed_rate = {c.name: _gone(untouched[c.name], removed[c.name], c) for c in objects}
+    lost_rate = [_gone(untouched[c.name], reconstructed[c.name], c) for c in objects]
+    return {
+        "inserted": inserted_rate,
+        "suppressed": suppressed_rate,
+        "summary": {
+            "strength": STRENGTH,
+            "inserted": _mean([inserted_rate[c.name] for c in objects]),
+            "suppressed": _mean([suppressed_rate[c.name] for c in objects]),
+            "random_control": _mean([names(said, c) for c in objects for said in by_chance[c.name]]),
+            "attached_control": _mean([names(said, c) for c in objects for said in attached]),
+            "random_any_kind": _mean([_names_any(said) for c in objects for said in by_chance[c.name]]),
+            "attached_suppressed": _mean(lost_rate),
+            "colours_inserted": _mean([inserted_rate[c.name] for c in concepts if c.kind == "colour"]),
+        },
+    }
+
+
+def names(answer: str, concept: Concept) -> bool:
+    """Whether the whole answer is grammatical and names the concept."""
+    stated = parse(answer)
+    return stated is not None and concept.name in stated["kinds" if concept.kind == "object" else "colours"]
+
+
+def _names_any(answer: str) -> bool:
+    stated = parse(answer)
+    return stated is not None and bool(stated["kinds"])
+
+
+def _gone(before: list[str], after: list[str], concept: Concept) -> float | None:
+    """Share of the answers that said the word before and do not say it after; None when none said it before."""
+    said = [later for earlier, later in zip(before, after, strict=True) if concept.name in earlier.split()]
+    return _mean([concept.name not in later.split() for later in said])
+
+
+def _mean(values: list[Any]) -> float | None:
+    known = [float(v) for v in values if v is not None]
+    return round(sum(known) / len(known), 4) if known else None
+
+
+def _said(
+    vlm: VLM,
+    sae: SAE,
+    concepts: list[Concept],
+    images: list[list[Image.Image]],
+    change: dict[str, Intervention],
+    reporter: Reporter,
+) -> dict[str, list[str]]:
+    """Answers per concept about its images, all in common batches. A concept without a ``change`` is untouched."""
+    flat = [image for some in images for image in some]
+    each = [change.get(c.name) for c, some in zip(concepts, images, strict=True) for _ in some]
+    said: list[str] = []
+    batch = 64
+    for start in range(0, len(flat), batch):
+        part = slice(start, start + batch)
+        said += answers(vlm, flat[part], PROMPT, ANSWER_TOKENS, sae=sae, interventions=each[part], batch_size=batch)
+        reporter.progress(len(said), len(flat), "answers")
+        reporter.check()
+    rest = iter(said)
+    return {c.name: [next(rest) for _ in some] for c, some in zip(concepts, images, strict=True)}
+
+
+def _single(folder: Path) -> dict[str, list[Image.Image]]:
+    """Per kind, the first test images that show one object, of that kind."""
+    found: dict[str, list[Image.Image]] = {kind: [] for kind in KINDS}
+    for line in _lines(folder):
+        if len(line["kinds"]) == 1 and len(found[line["kinds"][0]]) < SHOWN:
+            found[line["kinds"][0]].append(Image.open(folder / line["path"]).convert("RGB"))
+    return found

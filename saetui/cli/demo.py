@@ -1,0 +1,74 @@
+"""saetui demo: the whole loop on the shipped models and the drawn world."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from engine.config import DemoSettings
+from engine.workspace import Workspace
+from saetui.cli import work
+from saetui.cli.options import DetachOption, JsonOption, WorkspaceOption, command, complete, extra
+from saetui.text import literal
+
+FOLDER = "saetui-demo"
+HeadlessOption = Annotated[bool, typer.Option("--headless", help="Print a summary and end; open nothing.")]
+
+
+def register(app: typer.Typer) -> None:
+    options = (
+        extra("workspace", WorkspaceOption, None),
+        extra("json", JsonOption, False),
+        extra("detach", DetachOption, False),
+        extra("headless", HeadlessOption, False),
+    )
+    command(app, "demo", DemoSettings, *options)(demo)
+
+
+def demo(given: dict[str, Any], workspace: str | None, json: bool, detach: bool, headless: bool) -> None:
+    """The whole loop, from drawn images to steered answers, in a workspace ./saetui-demo (or --workspace)."""
+    place = Workspace.find(workspace or Path(FOLDER))
+    settings = complete(DemoSettings, given, place, "demo")
+    if detach:
+        work.detach(place, "demo", settings, json)
+    else:
+        work.perform(place, "demo", settings, as_json=json, show=lambda result: show(result, place))
+
+
+def show(result: dict[str, Any], place: Workspace) -> None:
+    for line in summary(result, place):
+        print(literal(line))
+
+
+def summary(result: dict[str, Any], place: Workspace) -> list[str]:
+    """The demo's result in a screenful of text, every score with its control."""
+    sae, ms, steering = result["sae"], result["ms"], result["steering"]
+    found = [c for c in result["concepts"] if (c["auroc"] or 0) >= 0.9]
+    lines = [
+        f"{result['extract']['images']:,} drawn images, {result['extract']['rows']:,} patch tokens, "
+        f"{result['seconds']:.0f} s in all",
+        f"SAE        FVE {sae['fve']:.3f}   L0 {sae['l0']:.1f}   dead {sae['dead']:.1%}",
+        f"MS         mean {ms['sae']['mean']:.3f}   matched raw neurons {ms['matched']['mean']:.3f} "
+        f"(beaten by {ms['matched']['share_beaten']:.0%} of latents)   all raw {ms['raw']['mean']:.3f}   "
+        f"baseline {ms['baseline']:.3f}",
+        f"concepts   {len(found)} of {len(result['concepts'])} found by one latent with AUROC >= .9",
+        f"inserted   {steering['inserted']:.0%} of kinds named on blank images at {steering['strength']:g}x "
+        f"(random latents {steering['random_control']:.0%}, SAE only {steering['attached_control']:.0%})",
+        f"suppressed {steering['suppressed']:.0%} of kinds gone at 0 (SAE only {steering['attached_suppressed']:.0%})",
+        "",
+    ]
+    for concept in sorted(result["concepts"], key=lambda c: -c["auroc"])[:8]:
+        lines.append(f"  {concept['latent']:>4}  {concept['name']:<10} AUROC {concept['auroc']:.3f}")
+    best = max(found or result["concepts"], key=lambda c: (c["kind"] == "object", c["inserted"] or 0, c["auroc"]))
+    here = "" if place.root == Path.cwd() else f" --workspace {_short(place.root)}"
+    return [
+        *lines,
+        "",
+        "Next:",
+        f"  saetui neurons demo --search {best['name']}{here}",
+        f"  saetui steer demo --latent {best['latent']}={steering['strength']:g}x{here}",
+    ]
+
+
+def _short(path: Path) -> str:
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
