@@ -38,6 +38,7 @@ class ExtractSettings:
     at: tuple[str, ...] = setting("Hook points: layer:N, mlp:N (0-based) or last; repeatable.", ("last",))
     tokens: str = setting("Which tokens to keep: cls, mean, all, patches or random:K.", "all")
     dtype: Dtype = setting("How activations are stored.", "float16")
+    precision: Dtype = setting("Precision of the model's weights and forward pass.", "float32")
     batch_size: int = setting("Images a forward pass.", 64)
     shard_rows: int = setting("Rows a shard file holds at most.", 262_144)
     limit: int = setting("Use only the first this many images (0: all).", 0)

@@ -1,0 +1,626 @@
+"""Run images through a vision encoder and keep the activations: ``extract``.
+
+Threads read, decode and preprocess ahead of the forward pass; another writes behind it. Shards cover fixed ranges of the
+list of images, whole batches each, so that every forward pass sees the same images whether or not a run was
+interrupted: the bytes on disk do not depend on interruptions, nor on how many threads there were.
+"""
+
+import contextlib
+import dataclasses
+import errno
+import hashlib
+import os
+import re
+import shlex
+from collections import deque
+from collections.abc import Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import MISSING, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.activations.shards import ShardWriter, damaged, read_records
+from engine.activations.store import FORMAT, VERSION
+from engine.config import ExtractSettings
+from engine.errors import Stopped, UserError
+from engine.events import Reporter
+from engine.images import BrokenImage, Images, decode, open_images
+from engine.models import HookPoint, TokenPolicy, load_encoder
+from engine.models.device import pick_device
+from engine.models.encoder import VisionEncoder
+from engine.workspace import Workspace, check_version, lock, provenance, read_json, write_json
+
+SHARD_IMAGES = 8192  # at most, so that an interruption costs little where an image is a single row
+CHUNK = 16  # images that one thread prepares at a time; fixed, so that thread counts change nothing
+AHEAD = 3  # batches prepared before they are needed
+BEHIND = 4  # batches that wait to be written
+NAMED = 10  # broken images that get a warning of their own
+LARGEST = {"float16": 65504.0, "bfloat16": 3.3895e38, "float32": 3.4028234e38}
+TORCH = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+DISK_FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
+
+
+@dataclass
+class Target:
+    """One store being made: a hook point's activations."""
+
+    hook: HookPoint
+    folder: Path
+    d: int
+    rows_an_image: int  # at most
+    header: dict[str, Any]  # the manifest without what is only known in the end
+    shards: dict[int, dict[str, Any]] = field(default_factory=dict)  # finished ones
+    records: dict[int, list[dict[str, Any]]] = field(default_factory=dict)  # images of the shards of this run
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images ``start`` to ``start + len(records)``, those that could be read (``indices``) as the model's ``inputs``."""
+
+    start: int
+    records: list[dict[str, Any]]
+    indices: list[int]
+    inputs: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One batch's rows for one target, on their way to the disk."""
+
+    values: Tensor  # (rows, d) in the stored type, on the host once ``ready``
+    extremes: Tensor  # (2): smallest and largest value before the cast
+    image: np.ndarray
+    token: np.ndarray
+    ready: Any  # CUDA event, or None
+
+
+def extract(settings: ExtractSettings, workspace: Workspace, reporter: Reporter | None = None) -> dict[str, Any]:
+    """Extract activations into one store per hook point; the summary that ``--json`` prints.
+
+    The same settings continue an interrupted extraction and find a finished one. Raises UserError for whatever the
+    user can mend; finished shards are never harmed.
+    """
+    reporter = reporter or Reporter()
+    _check(settings)
+    reporter.event("stage", name="opening images and encoder")
+    images = open_images(settings.images, settings.limit)
+    device = pick_device(settings.device)
+    encoder = load_encoder(settings.model, device, TORCH[settings.precision])
+    for message in encoder.warnings:
+        reporter.event("warning", message=message)
+    targets, shard_images = plan(settings, workspace, images, encoder)
+    try:
+        with contextlib.ExitStack() as held:
+            for target in sorted(targets, key=lambda t: t.folder):
+                held.callback(_tidy, target.folder)
+                held.enter_context(lock(target.folder))
+                _resume(target)
+            extracted = _run(settings, images, encoder, targets, shard_images, reporter)
+            _refuse_nothing(targets, images)
+            return _summary(settings, targets, extracted)
+    except (OSError, RuntimeError) as error:
+        told = _disk_error(error, targets[0].folder)
+        if told is None:
+            raise
+        raise told from error
+
+
+def plan(
+    settings: ExtractSettings, workspace: Workspace, images: Images, encoder: VisionEncoder
+) -> tuple[list[Target], int]:
+    """The stores to make, and how many images a shard of each covers. Raises UserError for what cannot be."""
+    hooks = list(dict.fromkeys(HookPoint.parse(at) for at in settings.at))
+    policy = TokenPolicy.parse(settings.tokens)
+    home = workspace.embeddings if settings.embeddings else workspace.activations
+    folders = [home(settings.name if len(hooks) == 1 else f"{settings.name}-{str(h).replace(':', '')}") for h in hooks]
+    for hook in hooks:
+        encoder.check(hook)
+    shapes = [encoder.shape(hook) for hook in hooks]
+    rows = [_rows_an_image(hook, policy, tokens, encoder) for hook, (tokens, _) in zip(hooks, shapes, strict=True)]
+    if settings.embeddings and max(rows) > 1:
+        raise UserError("Embeddings have one row an image: use --at last, or --tokens cls or mean.")
+    batch_rows = settings.batch_size * max(rows)
+    batches = min(settings.shard_rows // batch_rows, max(1, SHARD_IMAGES // settings.batch_size))
+    if batches == 0:
+        raise UserError(
+            f"One batch has {batch_rows} rows, more than --shard-rows {settings.shard_rows}: raise it, or lower --batch-size."
+        )
+    shard_images = batches * settings.batch_size
+    targets = []
+    for hook, folder, (_, d), most in zip(hooks, folders, shapes, rows, strict=True):
+        header = _header(settings, images, encoder, hook, d, shard_images)
+        targets.append(Target(hook, folder, d, most, header))
+    return targets, shard_images
+
+
+def _rows_an_image(hook: HookPoint, policy: TokenPolicy, tokens: int, encoder: VisionEncoder) -> int:
+    if hook.kind == "last":
+        return 1
+    if policy.kind == "cls" and not encoder.has_cls:
+        raise UserError(f"{encoder.spec} has no CLS token: use --tokens mean, patches, all or random:K.")
+    if policy.count > tokens:
+        raise UserError(f"{encoder.spec} has {tokens} tokens an image, fewer than --tokens {policy}: lower the number.")
+    return {
+        "all": tokens,
+        "patches": tokens - encoder.n_prefix,
+        "random": policy.count,
+        "cls": 1,
+        "mean": 1,
+    }[policy.kind]
+
+
+def _header(
+    settings: ExtractSettings, images: Images, encoder: VisionEncoder, hook: HookPoint, d: int, shard_images: int
+) -> dict[str, Any]:
+    model = {"spec": encoder.spec, "family": encoder.family, "revision": encoder.revision, "sha256": encoder.sha256}
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "model": model,
+        "hook": str(hook),
+        "tokens": settings.tokens if hook.kind != "last" else "pooled",
+        "seed": settings.seed,
+        "preprocessing": encoder.preprocessing,
+        "dtype": settings.dtype,
+        "precision": settings.precision,
+        "device": encoder.device.type,
+        "batch_size": settings.batch_size,
+        "shard_images": shard_images,
+        "d": d,
+        "n_prefix": encoder.n_prefix,
+        "grid": list(encoder.grid) if encoder.grid else None,
+        "source": {"spec": images.spec, "images": len(images), "sha256": images.sha256},
+        "command": _command(settings),
+        "provenance": provenance(
+            made_from=[
+                {"kind": "model", "name": encoder.spec, "path": encoder.spec, "sha256": encoder.sha256 or ""},
+                {"kind": "images", "name": images.spec, "path": images.spec, "sha256": images.sha256},
+            ]
+        ),
+    }
+
+
+def _check(settings: ExtractSettings) -> None:
+    for name in ("batch_size", "workers", "shard_rows"):
+        if getattr(settings, name) < 1:
+            raise UserError(f"--{name.replace('_', '-')} is {getattr(settings, name)}: it must be at least 1.")
+    if settings.limit < 0:
+        raise UserError(f"--limit is {settings.limit}: give 0 for all images, or how many.")
+
+
+def _command(settings: ExtractSettings) -> str:
+    words = ["saetui", "extract"]
+    for setting in dataclasses.fields(settings):
+        value, flag = getattr(settings, setting.name), "--" + setting.name.replace("_", "-")
+        if setting.default is MISSING or value != setting.default:
+            if isinstance(value, bool):
+                words.append(flag)
+            else:
+                for item in value if isinstance(value, tuple) else (value,):
+                    words += [flag, str(item)]
+    return shlex.join(words)
+
+
+# Resuming
+
+
+def _resume(target: Target) -> None:
+    """Take over the finished shards of an earlier run of the same settings; UserError if they are not the same."""
+    for leftover in target.folder.glob(".*.tmp"):  # of a run that was killed: the lock says that none is alive
+        leftover.unlink()
+    path = target.folder / "manifest.json"
+    if not path.exists():
+        return
+    earlier = read_json(path)
+    if not isinstance(earlier, dict) or earlier.get("format") != FORMAT:
+        raise UserError(f"{target.folder} holds something else than activations: give another --name.")
+    check_version(earlier.get("version"), VERSION, path)
+    _check_same(earlier, target)
+    for shard in earlier["shards"]:
+        file = target.folder / shard["file"]
+        if not file.exists():
+            continue
+        size = file.stat().st_size
+        if size != shard["bytes"]:
+            raise damaged(file, f"{size} bytes instead of {shard['bytes']}")
+        target.shards[shard["first_image"] // target.header["shard_images"]] = shard
+
+
+def _check_same(earlier: dict[str, Any], target: Target) -> None:
+    names = ["hook", "tokens", "dtype", "precision", "batch_size", "preprocessing", "d"]
+    names += ["seed"] if target.header["tokens"].startswith("random") else []
+    names += [] if earlier.get("complete") else ["device"]
+    now = target.header
+    differences = [
+        f"{name.replace('_', ' ')} {earlier.get(name)}, not {now[name]}"
+        for name in names
+        if earlier.get(name) != now[name]
+    ]
+    was_model, model = earlier.get("model", {}), now["model"]
+    if was_model.get("sha256") != model["sha256"] or (
+        model["sha256"] is None and was_model.get("spec") != model["spec"]
+    ):
+        differences.append(f"model {was_model.get('spec')}, not {model['spec']} (their weights differ)")
+    was, source = earlier.get("source", {}), now["source"]
+    if was.get("sha256") != source["sha256"]:
+        differences.append(
+            f"{was.get('images')} images of {was.get('spec')}, not the {source['images']} that are now in {source['spec']}"
+        )
+    if not differences and earlier.get("shard_images") != now["shard_images"]:
+        differences.append(f"shards of {earlier.get('shard_images')} images, not {now['shard_images']}")
+    if differences:
+        raise UserError(f"{target.folder} was made with {'; '.join(differences)}: give another --name.")
+
+
+def _tidy(folder: Path) -> None:
+    """Leave no trace of a store of which nothing was finished."""
+    with contextlib.suppress(OSError):
+        if not (folder / "manifest.json").exists() and {p.name for p in folder.iterdir()} <= {".lock"}:
+            (folder / ".lock").unlink()
+            folder.rmdir()
+
+
+# The pipeline
+
+
+def _run(
+    settings: ExtractSettings,
+    images: Images,
+    encoder: VisionEncoder,
+    targets: list[Target],
+    shard_images: int,
+    reporter: Reporter,
+) -> int:
+    """Make every shard that is missing; how many images had to be run."""
+    shards = range(-(-len(images) // shard_images))
+    missing = [s for s in shards if any(s not in target.shards for target in targets)]
+    spans = [(s * shard_images, min((s + 1) * shard_images, len(images))) for s in missing]
+    starts = [b for start, stop in spans for b in range(start, stop, settings.batch_size)]
+    stops = [min(b + settings.batch_size, len(images)) for b in starts]
+    total = sum(stop - start for start, stop in spans)
+    if not total:
+        reporter.event("stage", name="nothing to do: the store is complete")
+        return 0
+    reporter.event("stage", name="extracting")
+    done = broken = 0
+    with contextlib.ExitStack() as held:
+        disk = held.enter_context(_Disk(settings, targets, shard_images, len(images)))
+        batches = list(zip(starts, stops, strict=True))
+        prepared = held.enter_context(contextlib.closing(_prepared(images, encoder, batches, settings.workers)))
+        for batch in prepared:
+            broken = _warn_of_broken(batch, broken, reporter)
+            disk.add(batch, _forward(encoder, batch, targets, settings, disk.needs(batch.start)))
+            done += len(batch.records)
+            reporter.progress(len(images) - total + done, len(images), "images", rows=disk.rows, broken=broken)
+            reporter.check()
+    if broken > NAMED:
+        reporter.event("warning", message=f"Skipped {broken} broken images in all; the manifest names each.")
+    return total
+
+
+def _warn_of_broken(batch: Batch, before: int, reporter: Reporter) -> int:
+    for record in batch.records:
+        if "broken" in record:
+            before += 1
+            if before <= NAMED:
+                reporter.event("warning", message=f"Skipped {record['path']}: {record['broken']}.")
+    return before
+
+
+def _prepared(
+    images: Images, encoder: VisionEncoder, batches: list[tuple[int, int]], workers: int
+) -> Generator[Batch, None, None]:
+    """The batches, in order, read and preprocessed by threads that run ahead."""
+    with ThreadPoolExecutor(workers, "images") as pool:
+        waiting: deque[tuple[int, list[Future[Batch]]]] = deque()
+        try:
+            for start, stop in batches:
+                chunks = range(start, stop, CHUNK)
+                waiting.append(
+                    (start, [pool.submit(_prepare, images, encoder, c, min(c + CHUNK, stop)) for c in chunks])
+                )
+                if len(waiting) > AHEAD:
+                    yield _joined(*waiting.popleft())
+            while waiting:
+                yield _joined(*waiting.popleft())
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _joined(start: int, chunks: list[Future[Batch]]) -> Batch:
+    parts = [chunk.result() for chunk in chunks]
+    filled = [part.inputs for part in parts if part.inputs]
+    try:
+        inputs = {name: torch.cat([part[name] for part in filled]) for name in filled[0]} if filled else {}
+    except RuntimeError as error:
+        raise UserError("The model's preprocessing leaves images of different sizes: have it resize them.") from error
+    records = [record for part in parts for record in part.records]
+    return Batch(start, records, [i for part in parts for i in part.indices], inputs)
+
+
+def _prepare(images: Images, encoder: VisionEncoder, start: int, stop: int) -> Batch:
+    records, indices, pictures = [], [], []
+    for index in range(start, stop):
+        entry = images.entries[index]
+        record: dict[str, Any] = {
+            "path": entry.path,
+            "size": entry.size,
+            "label": entry.label,
+            "taxonomy": list(entry.taxonomy),
+            "sha256": None,
+        }
+        try:
+            data = images.read_bytes(index)
+            record["sha256"] = hashlib.sha256(data).hexdigest()
+            pictures.append(decode(data, entry.path))
+            indices.append(index)
+        except BrokenImage as broken:
+            record["broken"] = broken.reason
+        records.append(record)
+    inputs = encoder.preprocess(pictures) if pictures else {}
+    shapes = inputs.get("spatial_shapes")
+    if shapes is not None:  # the grid of patches differs from image to image
+        for index, shape in zip(indices, shapes.tolist(), strict=True):
+            records[index - start]["grid"] = shape
+    return Batch(start, records, indices, inputs)
+
+
+def _forward(
+    encoder: VisionEncoder, batch: Batch, targets: list[Target], settings: ExtractSettings, needed: list[Target]
+) -> dict[str, Rows]:
+    if not batch.inputs:
+        return {}
+    inputs = batch.inputs
+    if encoder.device.type == "cuda":
+        inputs = {name: value.pin_memory() for name, value in inputs.items()}
+    activations = encoder.activations(inputs, [target.hook for target in needed])
+    mask = encoder.token_mask(batch.inputs)
+    policy = TokenPolicy.parse(settings.tokens)
+    rows = {}
+    for target in needed:
+        hidden = activations[target.hook]
+        if target.hook.kind == "last":
+            chosen, image, token = hidden[:, 0], np.array(batch.indices), np.full(len(hidden), -1)
+        else:
+            chosen, image, token = select(hidden, policy, encoder.n_prefix, settings.seed, batch.indices, mask)
+        rows[str(target.hook)] = _to_host(chosen, TORCH[settings.dtype], image, token)
+    return rows
+
+
+def select(
+    hidden: Tensor, policy: TokenPolicy, n_prefix: int, seed: int, indices: list[int], mask: Tensor | None = None
+) -> tuple[Tensor, np.ndarray, np.ndarray]:
+    """The rows that ``policy`` keeps of ``hidden`` (batch, token, d), with the image and token index of each.
+
+    ``indices``: image index of each batch element. ``mask`` (batch, token): False for padding, which is never kept.
+    """
+    batch, tokens, d = hidden.shape
+    if policy.kind == "mean":
+        return (
+            _mean(hidden[:, n_prefix:], None if mask is None else mask[:, n_prefix:]),
+            np.array(indices),
+            np.full(batch, -1),
+        )
+    keep = np.zeros((batch, tokens), bool)
+    if policy.kind == "random":
+        lengths = np.full(batch, tokens) if mask is None else mask.sum(1).numpy()
+        for row, (index, length) in enumerate(zip(indices, lengths, strict=True)):
+            if length < policy.count:
+                raise UserError(f"Image {index} has {length} tokens, fewer than --tokens {policy}: lower the number.")
+            keep[row, policy.draw(int(length), seed, index)] = True
+    else:
+        keep[:, {"cls": slice(0, 1), "patches": slice(n_prefix, None), "all": slice(None)}[policy.kind]] = True
+        if mask is not None:
+            keep &= mask.numpy()
+    element, token = np.nonzero(keep)
+    flat = hidden.reshape(-1, d)
+    if len(token) < batch * tokens:
+        flat = flat[torch.from_numpy(np.flatnonzero(keep)).to(hidden.device)]
+    return flat, np.asarray(indices)[element], token
+
+
+def _mean(patches: Tensor, mask: Tensor | None) -> Tensor:
+    if mask is None:
+        return patches.float().mean(1)
+    weight = mask.to(patches.device).float().unsqueeze(-1)
+    return (patches.float() * weight).sum(1) / weight.sum(1)
+
+
+def _to_host(values: Tensor, dtype: torch.dtype, image: np.ndarray, token: np.ndarray) -> Rows:
+    """Cast on the device and start the copy; the writer waits for it."""
+    extremes = torch.stack(torch.aminmax(values)).float()
+    stored = values.to(dtype)
+    if values.device.type != "cuda":
+        return Rows(stored.cpu(), extremes.cpu(), image, token, None)
+    host, host_extremes = (torch.empty(t.shape, dtype=t.dtype, pin_memory=True) for t in (stored, extremes))
+    host.copy_(stored, non_blocking=True)
+    host_extremes.copy_(extremes, non_blocking=True)
+    ready = torch.cuda.Event()
+    ready.record()
+    return Rows(host, host_extremes, image, token, ready)
+
+
+class _Disk:
+    """Writes batches in a thread of its own, and finishes shards and manifests as they become complete."""
+
+    def __init__(self, settings: ExtractSettings, targets: list[Target], shard_images: int, images: int):
+        self.settings = settings
+        self.targets = targets
+        self.shard_images = shard_images
+        self.images = images
+        self.rows = sum(shard["rows"] for target in targets for shard in target.shards.values())
+        self._writers: dict[str, ShardWriter] = {}
+        self._records: list[dict[str, Any]] = []
+        self._failed = False
+        self._thread = ThreadPoolExecutor(1, "writer")
+        self._waiting: deque[Future[None]] = deque()
+
+    def needs(self, start: int) -> list[Target]:
+        """The targets that lack the shard of image ``start``."""
+        shard = start // self.shard_images
+        return [target for target in self.targets if shard not in target.shards]
+
+    def add(self, batch: Batch, rows: dict[str, Rows]) -> None:
+        """Have ``rows`` (by hook point) written; waits while too many batches do. Raises what writing raised."""
+        self._waiting.append(self._thread.submit(self._write, batch, rows, self.needs(batch.start)))
+        while len(self._waiting) > BEHIND:
+            self._waiting.popleft().result()
+
+    def __enter__(self) -> "_Disk":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            # What is computed gets written when all is well, and when the user asks to stop.
+            if kind is None or issubclass(kind, (Stopped, KeyboardInterrupt)):
+                while self._waiting:
+                    self._waiting.popleft().result()
+        finally:
+            self._thread.shutdown(cancel_futures=True)
+            for writer in self._writers.values():
+                writer.discard()
+
+    def _write(self, batch: Batch, rows: dict[str, Rows], targets: list[Target]) -> None:
+        if self._failed:  # a batch before this one was not written: its shard must not be finished
+            return
+        try:
+            for target in targets:
+                writer = self._writer(target, batch.start)
+                if str(target.hook) in rows:
+                    self._append(writer, target, rows[str(target.hook)], batch)
+            self._records += batch.records
+            stop = batch.start + len(batch.records)
+            if stop == self.images or stop % self.shard_images == 0:
+                for target in targets:
+                    self._finish(target, batch.start // self.shard_images, stop)
+                self._records = []
+        except BaseException:
+            self._failed = True
+            raise
+
+    def _writer(self, target: Target, start: int) -> ShardWriter:
+        key = str(target.hook)
+        if key not in self._writers:
+            shard = start // self.shard_images
+            images = min(self.shard_images, self.images - shard * self.shard_images)
+            path = target.folder / f"shard-{shard:05d}.h5"
+            self._writers[key] = ShardWriter(path, images * target.rows_an_image, target.d, self.settings.dtype)
+        return self._writers[key]
+
+    def _append(self, writer: ShardWriter, target: Target, rows: Rows, batch: Batch) -> None:
+        if rows.ready is not None:
+            rows.ready.synchronize()
+        values = _numpy(rows.values)
+        low, high = rows.extremes.tolist()
+        if not max(-low, high) <= LARGEST[self.settings.dtype]:
+            bad = np.flatnonzero(~np.isfinite(rows.values.float().numpy()).all(1))
+            if len(bad):
+                path = batch.records[int(rows.image[bad[0]]) - batch.start]["path"]
+                raise _unstorable(path, target.hook, max(-low, high), self.settings)
+        writer.append(values, rows.image, rows.token)
+        self.rows += len(values)
+
+    def _finish(self, target: Target, shard: int, stop: int) -> None:
+        writer = self._writers[str(target.hook)]
+        entry = writer.commit(self._records)
+        del self._writers[str(target.hook)]
+        target.shards[shard] = entry | {"first_image": shard * self.shard_images, "next_image": stop}
+        target.records[shard] = self._records
+        write_manifest(target, self.images)
+
+
+def write_manifest(target: Target, images: int) -> None:
+    """Replace the target's manifest: with the list of images, and ``complete``, once no shard is missing.
+
+    Until then the shards hold the records of their images, so that progress costs little to note.
+    """
+    order = sorted(target.shards)
+    shards, rows = [], 0
+    for number in order:
+        shards.append(target.shards[number] | {"first_row": rows})
+        rows += target.shards[number]["rows"]
+    complete = len(order) == -(-images // target.header["shard_images"])
+    records: list[dict[str, Any]] = []
+    if complete:
+        for number in order:
+            file = target.folder / target.shards[number]["file"]
+            records += target.records.get(number) or read_records(file)
+    manifest = {**target.header, "rows": rows, "complete": complete, "shards": shards, "images": records}
+    write_json(target.folder / "manifest.json", manifest)
+
+
+def _numpy(values: Tensor) -> np.ndarray:
+    if values.dtype == torch.bfloat16:
+        return values.view(torch.int16).numpy().view(np.uint16)
+    return values.numpy()
+
+
+def _unstorable(path: str, hook: HookPoint, peak: float, settings: ExtractSettings) -> UserError:
+    if np.isfinite(peak):
+        return UserError(
+            f"The activations of {path} at {hook} reach {peak:.6g}, more than {settings.dtype} holds: "
+            "use --dtype bfloat16 or float32."
+        )
+    way_out = "check the model's weights" if settings.precision == "float32" else "use --precision float32"
+    return UserError(f"The activations of {path} at {hook} are not finite: {way_out}, or leave the image out.")
+
+
+def _disk_error(error: OSError | RuntimeError, folder: Path) -> UserError | None:
+    """What to tell a user whose disk does not take more; None for other errors. HDF5 tells errno in its text only."""
+    told = re.search(r"errno = (\d+)", str(error))
+    number = getattr(error, "errno", None) or (int(told[1]) if told else None)
+    if number in DISK_FULL:
+        return UserError(
+            f"No more room for {folder} ({os.strerror(number)}): free space, then run the same command again to go on "
+            "from the last finished shard."
+        )
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return UserError(f"Cannot write to {folder} ({os.strerror(number)}): check its permissions or --workspace.")
+    return None
+
+
+# What came of it
+
+
+def _refuse_nothing(targets: list[Target], images: Images) -> None:
+    """A store without a single row is of no use: remove it, and say why."""
+    if any(shard["rows"] for target in targets for shard in target.shards.values()):
+        return
+    first = read_records(targets[0].folder / targets[0].shards[0]["file"])[0]
+    for target in targets:
+        (target.folder / "manifest.json").unlink()
+        for shard in target.shards.values():
+            (target.folder / shard["file"]).unlink()
+    raise UserError(
+        f"None of the {len(images)} images of {images.spec} can be read ({first['path']}: {first['broken']}): "
+        "check --images."
+    )
+
+
+def _summary(settings: ExtractSettings, targets: list[Target], extracted: int) -> dict[str, Any]:
+    stores = []
+    for target in targets:
+        manifest = read_json(target.folder / "manifest.json")
+        stores.append(
+            {
+                "name": target.folder.name,
+                "path": str(target.folder),
+                "hook": str(target.hook),
+                "rows": manifest["rows"],
+                "d": target.d,
+                "shards": len(manifest["shards"]),
+            }
+        )
+    broken = {image["path"]: image["broken"] for image in manifest["images"] if "broken" in image}
+    return {
+        "name": settings.name,
+        "images": len(manifest["images"]) - len(broken),
+        "broken": broken,
+        "rows": sum(store["rows"] for store in stores),
+        "extracted_now": extracted,
+        "stores": stores,
+    }

@@ -1,0 +1,175 @@
+"""Read an activation store. Costs no torch; random rows come straight from memory-mapped shards."""
+
+import itertools
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from engine.activations.shards import STORED, damaged, open_shard
+from engine.errors import UserError
+from engine.workspace import check_version, file_sha256, read_json, value_sha256
+
+FORMAT = "saetui-activations"
+VERSION = 1
+
+
+class Store:
+    """A complete store: rows ordered by image, then token. Values are read as float32, whatever they are stored as."""
+
+    def __init__(self, path: Path, manifest: dict[str, Any]):
+        self.path = path
+        self.manifest = manifest
+        self.rows: int = manifest["rows"]
+        self.d: int = manifest["d"]
+        self.dtype: str = manifest["dtype"]
+        self.images: list[dict[str, Any]] = manifest["images"]
+        self.shards: list[dict[str, Any]] = manifest["shards"]
+        self._first_rows = np.array([shard["first_row"] for shard in self.shards], np.int64)
+        self._maps: dict[int, np.ndarray] = {}
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Store":
+        """The store in the directory ``path``. UserError when there is none, or it is unfinished or too new."""
+        path = Path(path)
+        if not (path / "manifest.json").is_file():
+            raise UserError(f"{path} is no activation store (it has no manifest.json): make one with saetui extract.")
+        manifest = read_json(path / "manifest.json")
+        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+            raise UserError(f"{path} is no activation store: its manifest.json is of another format.")
+        check_version(manifest.get("version"), VERSION, path / "manifest.json")
+        if not manifest.get("complete"):
+            raise UserError(f"{path} is not finished: continue it with {manifest.get('command', 'the same command')}")
+        try:
+            return cls(path, manifest)
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{path / 'manifest.json'} is damaged (no {error}): make the store again.") from error
+
+    @cached_property
+    def sha256(self) -> str:
+        """Identity: hash over the manifest, which holds the hash of every shard."""
+        return value_sha256(self.manifest)
+
+    @cached_property
+    def image(self) -> Int[np.ndarray, " rows"]:
+        """For each row, the index of its image in ``images``."""
+        return self._column("image")
+
+    @cached_property
+    def token(self) -> Int[np.ndarray, " rows"]:
+        """For each row, its position in the model's sequence; -1 for a mean and for a pooled output."""
+        return self._column("token")
+
+    def read(self, start: int, stop: int) -> Float[np.ndarray, "n d"]:
+        """Rows ``start`` to ``stop`` (exclusive), 0 <= start <= stop <= rows."""
+        if not 0 <= start <= stop <= self.rows:
+            raise IndexError(f"rows {start} to {stop} of {self.rows}")
+        out = np.empty((stop - start, self.d), np.float32)
+        for number in self._touching(start, stop):
+            first = int(self._first_rows[number])
+            lower, upper = max(start, first), min(stop, first + self.shards[number]["rows"])
+            _as_float32(self._map(number)[lower - first : upper - first], out[lower - start : upper - start])
+        return out
+
+    def take(self, indices: Int[np.ndarray, " n"] | Sequence[int]) -> Float[np.ndarray, "n d"]:
+        """The rows at ``indices``, in their order; repeats are allowed, negative ones are not."""
+        wanted = np.asarray(indices, np.int64)
+        if wanted.size and (wanted.min() < 0 or wanted.max() >= self.rows):
+            raise IndexError(f"row {wanted.min()} or {wanted.max()} of {self.rows}")
+        out = np.empty((len(wanted), self.d), np.float32)
+        # In ascending order each shard is walked once, front to back: the disk and the page cache like it.
+        order = np.argsort(wanted, kind="stable")
+        ascending = wanted[order]
+        numbers = np.flatnonzero(self._rows_of_shards)
+        bounds = np.searchsorted(ascending, np.append(self._first_rows[numbers], self.rows))
+        for number, (lower, upper) in zip(numbers, itertools.pairwise(bounds), strict=True):
+            if lower < upper:
+                rows = self._map(int(number))[ascending[lower:upper] - self._first_rows[number]]
+                _scatter(rows, out, order[lower:upper])
+        return out
+
+    def verify(self) -> list[str]:
+        """What is wrong with the files, one sentence each; empty when every byte is as it was written."""
+        return [problem for shard in self.shards for problem in self._verify(shard)]
+
+    def _verify(self, shard: dict[str, Any]) -> list[str]:
+        path = self.path / shard["file"]
+        if not path.is_file():
+            return [f"{path} is missing."]
+        if file_sha256(path) == shard["sha256"]:
+            return []
+        try:
+            with open_shard(path) as file:
+                values, sums = file["activations"], file["checksums"]
+                size = int(sums.attrs["block_rows"])
+                blocks = range(0, values.shape[0], size)
+                bad = [b for b, s in zip(blocks, sums, strict=True) if crc32(values[b : b + size].tobytes()) != s]
+        except (UserError, OSError, KeyError, ValueError, RuntimeError):
+            return [f"{path} is truncated or unreadable."]
+        if not bad:
+            return [f"{path} differs from what was written, outside its activations."]
+        spans = ", ".join(f"{b}-{min(b + size, shard['rows']) - 1}" for b in bad[:4]) + (
+            ", ..." if len(bad) > 4 else ""
+        )
+        return [f"{path} has wrong values in rows {spans}."]
+
+    @cached_property
+    def _rows_of_shards(self) -> np.ndarray:
+        return np.array([shard["rows"] for shard in self.shards], np.int64)
+
+    def _touching(self, start: int, stop: int) -> range:
+        first = int(np.searchsorted(self._first_rows, start, side="right")) - 1
+        return range(max(first, 0), int(np.searchsorted(self._first_rows, stop)))
+
+    def _map(self, number: int) -> np.ndarray:
+        """The shard's activations as stored, mapped into memory."""
+        if number not in self._maps:
+            self._maps[number] = self._open_map(self.shards[number])
+        return self._maps[number]
+
+    def _open_map(self, shard: dict[str, Any]) -> np.ndarray:
+        path, shape, stored = self.path / shard["file"], (shard["rows"], self.d), STORED[self.dtype]
+        try:
+            with open_shard(path) as file:
+                values = file["activations"]
+                if values.shape != shape or values.dtype != stored:
+                    raise damaged(path, f"it holds {values.shape} {values.dtype}, the manifest says {shape} {stored}")
+                offset = values.id.get_offset()
+                if offset is None:  # no rows, or rewritten in chunks by another tool
+                    return values[:]
+            return np.memmap(path, stored, "r", offset, shape)
+        except (KeyError, ValueError, OSError) as error:
+            raise damaged(path, "it is truncated or not a shard") from error
+
+    def _column(self, name: str) -> np.ndarray:
+        columns = [np.empty(0, np.int32)]
+        for shard in self.shards:
+            path = self.path / shard["file"]
+            try:
+                with open_shard(path) as file:
+                    columns.append(file[name][:])
+            except (KeyError, OSError) as error:
+                raise damaged(path, f"{name} cannot be read") from error
+        joined = np.concatenate(columns)
+        if len(joined) != self.rows:
+            raise damaged(self.path, f"{len(joined)} rows instead of {self.rows}")
+        return joined
+
+
+def _as_float32(stored: np.ndarray, out: np.ndarray) -> None:
+    if stored.dtype == np.uint16:  # bfloat16 is the upper half of a float32
+        np.left_shift(stored, np.uint32(16), out=out.view(np.uint32), dtype=np.uint32, casting="unsafe")
+    else:
+        out[...] = stored
+
+
+def _scatter(stored: np.ndarray, out: np.ndarray, places: np.ndarray) -> None:
+    if stored.dtype == np.uint16:
+        decoded = np.empty(stored.shape, np.float32)
+        _as_float32(stored, decoded)
+        stored = decoded
+    out[places] = stored

@@ -1,0 +1,91 @@
+"""Bytes to an upright RGB image, or one reason why not."""
+
+import re
+import warnings
+from io import BytesIO
+
+import numpy as np
+from PIL import Image, ImageOps
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+MAX_PIXELS = 89_478_485  # Pillow's own threshold for a suspected decompression bomb: a quarter of a gibibyte of RGB
+MAX_ASPECT = 200  # resizing the short side of a longer strip to a model's input would need gigabytes
+PAGE = (255, 255, 255)  # what shows through transparency
+
+# We refuse above the same threshold, so Pillow's warning beforehand would only be noise on stderr.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+class BrokenImage(Exception):
+    """An image that cannot be used: ``path`` names it, ``reason`` says why, the same on every run."""
+
+    def __init__(self, path: str, reason: str):
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+def decode(data: bytes, path: str = "image") -> Image.Image:
+    """The image in ``data``: RGB, turned upright by its EXIF orientation, the first frame of several.
+
+    Transparency is laid on white; 16-bit samples keep their high byte; palettes, CMYK and grey become RGB.
+    Raises BrokenImage for other formats than FORMATS, damaged or truncated data, more than MAX_PIXELS pixels and
+    strips longer than MAX_ASPECT times their width.
+    """
+    if not data:
+        raise BrokenImage(path, "the file is empty")
+    try:
+        with Image.open(BytesIO(data), formats=FORMATS) as image:
+            _check_size(image.size, path)
+            image.load()
+            return to_rgb(_upright(image))
+    except BrokenImage:
+        raise
+    except Image.UnidentifiedImageError:
+        raise BrokenImage(path, f"not an image of a known format ({', '.join(FORMATS)})") from None
+    except Exception as error:  # Pillow's decoders raise nearly anything on damaged data
+        raise BrokenImage(path, _reason(error)) from error
+
+
+def thumbnail(image: Image.Image, size: int) -> Image.Image:
+    """A copy whose longer side is ``size`` pixels at most, proportions kept."""
+    small = image.copy()
+    small.thumbnail((size, size), Image.Resampling.LANCZOS)
+    return small
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any Pillow mode as RGB; transparency on white, 16 bits as 8."""
+    if image.mode.startswith("I"):
+        # Pillow's own conversion clips at 255, which turns a 16-bit picture white.
+        high_byte = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255)
+        return Image.fromarray(high_byte.astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise ValueError("samples are floating point, which has no agreed range")
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        page = Image.new("RGB", layer.size, PAGE)
+        page.paste(layer, mask=layer.getchannel("A"))
+        return page
+    return image.convert("RGB")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # damaged EXIF is no reason to lose an intact picture
+        return image
+
+
+def _check_size(size: tuple[int, int], path: str) -> None:
+    width, height = size
+    if width * height > MAX_PIXELS:
+        raise BrokenImage(path, f"{width} x {height} pixels are more than the {MAX_PIXELS:,} allowed")
+    if max(size) > MAX_ASPECT * min(size):
+        raise BrokenImage(path, f"{width} x {height} pixels is too narrow a strip")
+
+
+def _reason(error: Exception) -> str:
+    """The error's text without addresses in memory, which would differ from run to run."""
+    text = re.sub(r"<[^<>]* at 0x[0-9a-fA-F]+>", "data", str(error)).strip()
+    return text or type(error).__name__

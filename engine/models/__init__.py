@@ -1,0 +1,70 @@
+"""Vision encoders and where their activations are taken. Costs no torch until an encoder is loaded."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.errors import UserError
+from engine.models.hookpoints import HookPoint, TokenPolicy
+
+if TYPE_CHECKING:
+    import torch
+
+    from engine.models.encoder import VisionEncoder
+
+__all__ = ["HookPoint", "TokenPolicy", "load_encoder"]
+
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
+
+
+def load_encoder(
+    spec: str, device: "str | torch.device" = "cpu", dtype: "torch.dtype | None" = None
+) -> "VisionEncoder":
+    """The vision encoder that ``spec`` means, in evaluation mode on ``device`` with weights in ``dtype`` (None: float32).
+
+    ``spec``: ``hf:ORG/NAME`` or ``hf:ORG/NAME@REVISION`` (Hugging Face Hub or its local cache), ``openclip:ARCH/TAG`` (TAG
+    may be a weights file), a local directory that ``save_pretrained`` or open_clip wrote, an open_clip weights file beside
+    its ``open_clip_config.json``, ``demo`` or ``demo:encoder``.
+
+    Weights are read from safetensors, else by torch's restricted loader (``weights_only``); code that comes with a
+    checkpoint is never run. Raises UserError when the model is not at hand, damaged, or of no supported kind.
+    """
+    if spec in ("demo", "demo:encoder"):
+        from engine.demo import assets
+
+        return _local(assets() / ("clip" if spec == "demo" else "encoder"), spec, None, device, dtype)
+    if spec.startswith("hf:"):
+        from engine.models.hub import hub_folder
+
+        folder = hub_folder(spec)
+        return _local(folder, spec, folder.name, device, dtype)
+    if spec.startswith("openclip:"):
+        from engine.models.from_open_clip import load_tagged
+
+        return load_tagged(spec, device, dtype)
+    path = Path(spec).expanduser()
+    if not path.exists():
+        hint = f"did you mean hf:{spec}?" if spec.count("/") == 1 and not spec.startswith((".", "/")) else ""
+        raise UserError(
+            f"No model at {spec}: {hint or 'give hf:ORG/NAME, openclip:ARCH/TAG, demo or a local directory.'}"
+        )
+    return _local(path.resolve(), str(path.resolve()), None, device, dtype)
+
+
+def _local(
+    path: Path, spec: str, revision: str | None, device: "str | torch.device", dtype: "torch.dtype | None"
+) -> "VisionEncoder":
+    folder = path if path.is_dir() else path.parent
+    is_weights = path.is_file() and path.suffix in WEIGHT_SUFFIXES
+    if (path.is_dir() or is_weights) and (folder / "open_clip_config.json").is_file():
+        if is_weights or not (folder / "config.json").is_file():
+            from engine.models.from_open_clip import load_folder
+
+            return load_folder(folder, path if is_weights else None, spec, revision, device, dtype)
+    if (path.is_dir() or is_weights) and (folder / "config.json").is_file():
+        from engine.models.from_transformers import load_folder as load_transformers
+
+        return load_transformers(folder, spec, revision, device, dtype)
+    raise UserError(
+        f"{path} is not a model: it needs config.json (transformers' save_pretrained) or open_clip_config.json beside its "
+        "weights."
+    )

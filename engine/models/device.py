@@ -1,0 +1,22 @@
+"""The device that work runs on."""
+
+import torch
+
+from engine.errors import UserError
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """``auto``: the GPU that there is, else the CPU. A UserError for a device this machine does not have."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"{name!r} is not a device: choose auto, cpu, cuda, cuda:1 or mps.") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"This machine has no {name} ({torch.cuda.device_count()} GPUs seen): choose auto or cpu.")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UserError("This machine has no mps: choose auto or cpu.")
+    return device

@@ -1,0 +1,203 @@
+"""A vision encoder and the activations at its hook points."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from PIL import Image
+from torch import Tensor, nn
+
+from engine.errors import UserError
+from engine.models.hookpoints import HookPoint
+from engine.workspace import file_sha256, value_sha256
+
+MLP_NAMES = ("mlp", "ffn", "feed_forward")
+GREY = (128, 128, 128)
+
+
+class _Enough(Exception):
+    """Everything asked for has been seen: the rest of the forward pass is not needed."""
+
+
+class VisionEncoder(ABC):
+    """Images in, activations out; the same for every library and family.
+
+    A subclass sets the attributes and says how to preprocess, run and embed.
+    """
+
+    spec: str  # what load_encoder was given; local paths absolute
+    family: str  # clip, siglip, dinov2, ..., open_clip
+    revision: str | None = None  # commit on the Hub
+    weights: Sequence[Path] = ()  # the files the weights came from
+    preprocessing: dict[str, Any]  # what happens to an image before the model, as JSON
+    warnings: list[str]  # what the user should know about this load
+    n_prefix: int  # CLS and register tokens before the patches
+    has_cls: bool
+    has_text: bool = False
+    patch_size: tuple[int, int] | None = None  # pixels
+    batch_first: bool = True  # False: blocks put out (token, batch, d)
+
+    def __init__(self, model: nn.Module, vision: nn.Module):
+        self.model = model.eval().requires_grad_(False)
+        self.vision = vision
+        self.blocks = find_blocks(vision)
+        self.warnings = []
+        self._shapes: dict[HookPoint, tuple[int, int]] = {}
+
+    @abstractmethod
+    def preprocess(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
+        """RGB images as the model's inputs, on the CPU; ``pixel_values`` is (batch, ...). Safe in any thread."""
+
+    @abstractmethod
+    def embed_text(self, texts: Sequence[str]) -> Float[Tensor, "text D"]:
+        """Texts in the space of ``last``, not normalised. UserError when there is no text tower or tokenizer."""
+
+    @abstractmethod
+    def _forward(self, inputs: dict[str, Tensor]) -> Float[Tensor, "batch D"]:
+        """Run the whole vision side and return its projected or pooled output."""
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(p.dtype for p in self.model.parameters() if p.is_floating_point())
+
+    @property
+    def n_layers(self) -> int:
+        return len(self.blocks)
+
+    @cached_property
+    def sha256(self) -> str | None:
+        """Hash of the weights file, or of the hashes of several; None when the weights came from none."""
+        hashes = {path.name: file_sha256(path) for path in self.weights}
+        return next(iter(hashes.values())) if len(hashes) == 1 else value_sha256(hashes) if hashes else None
+
+    @cached_property
+    def grid(self) -> tuple[int, int] | None:
+        """(rows, columns) of patches; None where images differ in it, or patches are no plain grid."""
+        inputs = self.preprocess([self._blank()])
+        pixels = inputs["pixel_values"]
+        if self.patch_size is None or pixels.ndim != 4 or not self.blocks:
+            return None
+        rows, columns = (side // patch for side, patch in zip(pixels.shape[-2:], self.patch_size, strict=True))
+        tokens, _ = self.shape(HookPoint("layer", 0))
+        return (rows, columns) if rows * columns == tokens - self.n_prefix else None
+
+    def width(self, hook: HookPoint) -> int:
+        """Dimensions of the activations at ``hook``."""
+        return self.shape(hook)[1]
+
+    def shape(self, hook: HookPoint) -> tuple[int, int]:
+        """(tokens, dimensions) of one image at ``hook``: measured once, on a blank image."""
+        if hook not in self._shapes:
+            seen = self.activations(self.preprocess([self._blank()]), [hook])[hook]
+            self._shapes[hook] = (seen.shape[1], seen.shape[2])
+        return self._shapes[hook]
+
+    def token_mask(self, inputs: dict[str, Tensor]) -> Bool[Tensor, "batch token"] | None:
+        """Which tokens are image and not padding; None when all are."""
+        mask = inputs.get("pixel_attention_mask")
+        return None if mask is None or bool(mask.all()) else mask.bool()
+
+    @torch.no_grad()
+    def activations(
+        self, inputs: dict[str, Tensor], hooks: Sequence[HookPoint]
+    ) -> dict[HookPoint, Float[Tensor, "batch token d"]]:
+        """Activations at every hook point, from one forward pass that stops after the deepest one needed.
+
+        ``inputs`` come from ``preprocess`` (any device). ``last`` has a token axis of 1. Raises UserError for a hook point
+        that the model does not have and for inputs it does not take.
+        """
+        modules = {hook: self._module(hook) for hook in hooks if hook.kind != "last"}
+        taken: dict[HookPoint, Tensor] = {}
+
+        def taker(hook: HookPoint) -> Callable[[nn.Module, Any, Any], None]:
+            def take(module: nn.Module, args: Any, output: Any) -> None:
+                taken[hook] = self._sequence(output, hook)
+                if len(taken) == len(set(hooks)):
+                    raise _Enough
+
+            return take
+
+        # prepend: hooks that the library itself put on a block may replace its output or end up earlier in line
+        handles = [module.register_forward_hook(taker(hook), prepend=True) for hook, module in modules.items()]
+        try:
+            last = self._forward(self._to_device(inputs))
+            taken[HookPoint("last")] = last.unsqueeze(1)
+        except _Enough:
+            pass
+        except torch.OutOfMemoryError as error:
+            raise UserError(f"{self.device} is out of memory for {self.spec}: lower --batch-size.") from error
+        except (ValueError, RuntimeError) as error:
+            raise UserError(self._refusal(inputs, error)) from error
+        finally:
+            for handle in handles:
+                handle.remove()
+        return {hook: taken[hook] for hook in hooks}
+
+    def check(self, hook: HookPoint) -> None:
+        """Raise the UserError that ``activations`` would for this hook point, without running the model."""
+        if hook.kind != "last":
+            self._module(hook)
+
+    def _module(self, hook: HookPoint) -> nn.Module:
+        if not self.blocks:
+            raise UserError(f"{self.spec} is no plain stack of transformer blocks: its only hook point is last.")
+        if hook.index >= len(self.blocks):
+            raise UserError(
+                f"{self.spec} has no {hook}: its blocks are {hook.kind}:0 to {hook.kind}:{self.n_layers - 1}."
+            )
+        block = self.blocks[hook.index]
+        if hook.kind == "layer":
+            return block
+        mlp = next((child for name, child in block.named_children() if name in MLP_NAMES), None)
+        if mlp is None:
+            raise UserError(f"The blocks of {self.spec} have no module named {' or '.join(MLP_NAMES)}: use layer:N.")
+        return mlp
+
+    def _sequence(self, output: Any, hook: HookPoint) -> Float[Tensor, "batch token d"]:
+        hidden = output[0] if isinstance(output, (tuple, list)) else output
+        if not isinstance(hidden, Tensor) or hidden.ndim != 3:
+            raise UserError(f"{hook} of {self.spec} is no sequence of tokens: its only hook point is last.")
+        return hidden if self.batch_first else hidden.transpose(0, 1)
+
+    def _to_device(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        device, dtype = self.device, self.dtype
+        return {
+            name: value.to(device, dtype if value.is_floating_point() else None, non_blocking=True)
+            for name, value in inputs.items()
+        }
+
+    def _refusal(self, inputs: dict[str, Tensor], error: Exception) -> str:
+        shape = " x ".join(str(side) for side in inputs["pixel_values"].shape[1:])
+        return (
+            f"{self.spec} does not take the {shape} inputs that its preprocessing makes ({str(error).splitlines()[0]}): "
+            "correct the sizes in its preprocessor_config.json."
+        )
+
+    def _blank(self) -> Image.Image:
+        return Image.new("RGB", (256, 256), GREY)
+
+
+def find_blocks(vision: nn.Module) -> list[nn.Module]:
+    """The transformer blocks, first to last: the longest list of modules of one class that have parts of their own.
+
+    Empty for convolutional and hierarchical models, whose stages are no residual stream of one width.
+    """
+    for kind in (nn.ModuleList, nn.Sequential):  # timm keeps its blocks in a Sequential
+        stacks = [
+            list(module)
+            for module in vision.modules()
+            if isinstance(module, kind) and len({type(child) for child in module}) == 1 and any(module[0].children())
+        ]
+        if stacks:
+            longest = max(stacks, key=len)
+            nested = any(part is not longest[0] and isinstance(part, kind) for part in longest[0].modules())
+            return [] if nested else longest
+    return []

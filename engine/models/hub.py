@@ -1,0 +1,35 @@
+"""Checkpoints of the Hugging Face Hub as local folders."""
+
+from pathlib import Path
+
+from engine.errors import UserError
+
+
+def hub_folder(spec: str) -> Path:
+    """The local snapshot of ``hf:ORG/NAME`` or ``hf:ORG/NAME@REVISION``, fetched if need be; named by its commit.
+
+    Raises UserError when it is neither cached nor to be had.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    repository, _, revision = spec.removeprefix("hf:").partition("@")
+    settings = ["*.json", "*.txt", "*.model"]
+    try:
+        folder = Path(
+            snapshot_download(repository, revision=revision or None, allow_patterns=[*settings, "*.safetensors"])
+        )
+        if not any(folder.glob("*.safetensors")):  # older repositories have only what torch.save wrote
+            snapshot_download(repository, revision=revision or None, allow_patterns=["*pytorch_model*.bin"])
+    except HFValidationError as error:
+        raise UserError(f"{spec} is no repository name: write hf:ORG/NAME.") from error
+    except (OSError, HfHubHTTPError) as error:
+        raise UserError(
+            f"The weights of {spec} are not on this machine and cannot be fetched ({_first_line(error)}): check the name "
+            f"and the network, or copy the checkpoint here and give its directory."
+        ) from error
+    return folder
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0].rstrip(".")[:160] or type(error).__name__
