@@ -1,7 +1,7 @@
 """Run images through a vision encoder and keep the activations: ``extract``.
 
-Threads read, decode and preprocess ahead of the forward pass; another writes behind it. Shards cover fixed ranges of the
-list of images, whole batches each, so that every forward pass sees the same images whether or not a run was
+Threads read, decode and preprocess ahead of the forward pass; another writes behind it. Shards cover fixed ranges of
+the list of images, whole batches each, so that every forward pass sees the same images whether or not a run was
 interrupted: the bytes on disk do not depend on interruptions, nor on how many threads there were.
 """
 
@@ -59,7 +59,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Batch:
-    """Images ``start`` to ``start + len(records)``, those that could be read (``indices``) as the model's ``inputs``."""
+    """Images from ``start`` on, one of ``records`` each; the readable ones (``indices``) as the model's ``inputs``."""
 
     start: int
     records: list[dict[str, Any]]
@@ -127,7 +127,7 @@ def plan(
     batches = min(settings.shard_rows // batch_rows, max(1, SHARD_IMAGES // settings.batch_size))
     if batches == 0:
         raise UserError(
-            f"One batch has {batch_rows} rows, more than --shard-rows {settings.shard_rows}: raise it, or lower --batch-size."
+            f"A batch has {batch_rows} rows, more than --shard-rows {settings.shard_rows}: raise it or lower --batch-size."
         )
     shard_images = batches * settings.batch_size
     targets = []

@@ -2,8 +2,8 @@
 
 Version 1, per file:
 
-- ``activations`` (rows, d): contiguous (no chunks, no filters); float16, float32, or bfloat16 as its 16 bits in uint16 with
-  the attribute ``dtype`` = "bfloat16".
+- ``activations`` (rows, d): contiguous (no chunks, no filters); float16, float32, or bfloat16 as its 16 bits in uint16;
+  the attribute ``dtype`` names which.
 - ``image`` (rows) int32: index in the store's list of images. ``token`` (rows) int32: position in the model's sequence;
   -1 for a mean over tokens and for a pooled output.
 - ``checksums`` uint32: CRC-32 of the bytes of every ``block_rows`` (attribute) rows of ``activations``.
@@ -105,7 +105,7 @@ class ShardWriter:
                 self._crc = 0
 
     def _shrink(self) -> None:
-        """Broken images left rows over, and a contiguous dataset cannot shrink: move the rows into a frame that fits."""
+        """Broken images left rows over, and a contiguous dataset cannot shrink: move the rows to a frame that fits."""
         fitting = self._temporary.with_suffix(".fit.tmp")
         offset = _frame(fitting, self.rows, self.d, self.dtype)
         with open(fitting, "r+b", buffering=0) as file:

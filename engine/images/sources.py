@@ -16,7 +16,8 @@ from engine.errors import UserError
 from engine.images.decoding import BrokenImage, decode
 from engine.workspace import value_sha256
 
-SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .webp .bmp .dib .gif .tif .tiff .ppm .pgm .pbm .pnm".split())
+_JPEG, _NETPBM = (".jpg", ".jpeg", ".jpe", ".jfif"), (".ppm", ".pgm", ".pbm", ".pnm")
+SUFFIXES = frozenset((*_JPEG, *_NETPBM, ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"))
 _INATURALIST = re.compile(r"\d+((?:_[^_]+){6,})")
 
 
@@ -226,4 +227,4 @@ def _size(path: Path) -> int:
 
 
 def _short(names: Iterable[str]) -> str:
-    return " ".join(sorted(names)[:4] + ["..."])
+    return " ".join([*sorted(names)[:4], "..."])

@@ -19,11 +19,11 @@ WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
 def load_encoder(
     spec: str, device: "str | torch.device" = "cpu", dtype: "torch.dtype | None" = None
 ) -> "VisionEncoder":
-    """The vision encoder that ``spec`` means, in evaluation mode on ``device`` with weights in ``dtype`` (None: float32).
+    """The vision encoder that ``spec`` means, for evaluation, on ``device``, weights in ``dtype`` (None: float32).
 
-    ``spec``: ``hf:ORG/NAME`` or ``hf:ORG/NAME@REVISION`` (Hugging Face Hub or its local cache), ``openclip:ARCH/TAG`` (TAG
-    may be a weights file), a local directory that ``save_pretrained`` or open_clip wrote, an open_clip weights file beside
-    its ``open_clip_config.json``, ``demo`` or ``demo:encoder``.
+    ``spec``: ``hf:ORG/NAME`` or ``hf:ORG/NAME@REVISION`` (Hugging Face Hub or its local cache), ``openclip:ARCH/TAG``
+    (TAG may be a weights file), a local directory that ``save_pretrained`` or open_clip wrote, an open_clip weights
+    file beside its ``open_clip_config.json``, ``demo`` or ``demo:encoder``.
 
     Weights are read from safetensors, else by torch's restricted loader (``weights_only``); code that comes with a
     checkpoint is never run. Raises UserError when the model is not at hand, damaged, or of no supported kind.
@@ -53,18 +53,18 @@ def load_encoder(
 def _local(
     path: Path, spec: str, revision: str | None, device: "str | torch.device", dtype: "torch.dtype | None"
 ) -> "VisionEncoder":
-    folder = path if path.is_dir() else path.parent
     is_weights = path.is_file() and path.suffix in WEIGHT_SUFFIXES
-    if (path.is_dir() or is_weights) and (folder / "open_clip_config.json").is_file():
-        if is_weights or not (folder / "config.json").is_file():
-            from engine.models.from_open_clip import load_folder
+    folder = path.parent if is_weights else path
+    for_transformers, for_open_clip = ((folder / f"{name}config.json").is_file() for name in ("", "open_clip_"))
+    if for_open_clip and (is_weights or not for_transformers):
+        from engine.models.from_open_clip import load_folder
 
-            return load_folder(folder, path if is_weights else None, spec, revision, device, dtype)
-    if (path.is_dir() or is_weights) and (folder / "config.json").is_file():
+        return load_folder(folder, path if is_weights else None, spec, revision, device, dtype)
+    if for_transformers:
         from engine.models.from_transformers import load_folder as load_transformers
 
         return load_transformers(folder, spec, revision, device, dtype)
     raise UserError(
-        f"{path} is not a model: it needs config.json (transformers' save_pretrained) or open_clip_config.json beside its "
+        f"{path} is no model: it needs config.json (of transformers) or open_clip_config.json beside its "
         "weights."
     )

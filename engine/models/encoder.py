@@ -111,8 +111,8 @@ class VisionEncoder(ABC):
     ) -> dict[HookPoint, Float[Tensor, "batch token d"]]:
         """Activations at every hook point, from one forward pass that stops after the deepest one needed.
 
-        ``inputs`` come from ``preprocess`` (any device). ``last`` has a token axis of 1. Raises UserError for a hook point
-        that the model does not have and for inputs it does not take.
+        ``inputs`` come from ``preprocess`` (any device). ``last`` has a token axis of 1. Raises UserError for a hook
+        point that the model does not have and for inputs it does not take.
         """
         modules = {hook: self._module(hook) for hook in hooks if hook.kind != "last"}
         taken: dict[HookPoint, Tensor] = {}
@@ -177,12 +177,17 @@ class VisionEncoder(ABC):
     def _refusal(self, inputs: dict[str, Tensor], error: Exception) -> str:
         shape = " x ".join(str(side) for side in inputs["pixel_values"].shape[1:])
         return (
-            f"{self.spec} does not take the {shape} inputs that its preprocessing makes ({str(error).splitlines()[0]}): "
-            "correct the sizes in its preprocessor_config.json."
+            f"{self.spec} does not take the {shape} inputs that its preprocessing makes ({first_line(error)}): correct "
+            "the sizes in its preprocessor_config.json."
         )
 
     def _blank(self) -> Image.Image:
         return Image.new("RGB", (256, 256), GREY)
+
+
+def first_line(error: Exception) -> str:
+    """What a library's error says first, fit for a place inside a sentence."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")[:160]
 
 
 def find_blocks(vision: nn.Module) -> list[nn.Module]:

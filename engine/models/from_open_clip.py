@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from engine.errors import UserError
-from engine.models.encoder import VisionEncoder
+from engine.models.encoder import VisionEncoder, first_line
 
 
 class OpenClipEncoder(VisionEncoder):
@@ -85,7 +85,7 @@ def load_tagged(spec: str, device: str | torch.device, dtype: torch.dtype | None
             )
     except Exception as error:  # network, hash, pickle and shape errors, in several libraries' own classes
         raise UserError(
-            f"The weights of {spec} are not on this machine or not readable ({_line(error)}): check the network, or give "
+            f"The weights of {spec} cannot be fetched or read ({first_line(error)}): check the network, or give "
             f"openclip:{arch}/FILE."
         ) from error
     return _finished(OpenClipEncoder(_placed(model, device, dtype), arch, spec), weights)
@@ -109,7 +109,7 @@ def load_folder(
             model = open_clip.create_model(name, load_weights=False, pretrained_text=False)
             open_clip.load_checkpoint(model, str(found))
     except Exception as error:  # JSON, pickle, shape and key errors alike
-        raise UserError(f"Cannot load {found} ({_line(error)}): save or fetch the checkpoint again.") from error
+        raise UserError(f"Cannot load {found} ({first_line(error)}): save or fetch the checkpoint again.") from error
     encoder = OpenClipEncoder(_placed(model, device, dtype), name, spec)
     encoder.revision = revision
     return _finished(encoder, Path(found))
@@ -122,10 +122,6 @@ def _finished(encoder: OpenClipEncoder, weights: Path) -> OpenClipEncoder:
 
 def _placed(model: nn.Module, device: str | torch.device, dtype: torch.dtype | None) -> nn.Module:
     return model.to(device, dtype or torch.float32)
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")[:160]
 
 
 @contextlib.contextmanager

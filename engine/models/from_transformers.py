@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
 
 from engine.errors import UserError
-from engine.models.encoder import VisionEncoder
+from engine.models.encoder import VisionEncoder, first_line
 from engine.workspace import read_json
 
 CLIP_MEAN, CLIP_STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
@@ -53,7 +53,7 @@ class TransformersEncoder(VisionEncoder):
         try:
             features = self.processor(images=list(images), return_tensors="pt")
         except (ValueError, RuntimeError) as error:
-            raise UserError(f"The image processor of {self.spec} failed ({str(error).splitlines()[0]}).") from error
+            raise UserError(f"The image processor of {self.spec} failed ({first_line(error)}).") from error
         return {name: value for name, value in features.items() if isinstance(value, Tensor)}
 
     def embed_text(self, texts: Sequence[str]) -> Float[Tensor, "text D"]:
@@ -120,8 +120,8 @@ def _config(folder: Path, spec: str) -> Any:
     except (OSError, ValueError, KeyError, TypeError) as error:
         kind = read_json(folder / "config.json").get("model_type")
         raise UserError(
-            f"{spec} is of a kind that transformers {transformers.__version__} does not know ({kind}): use a CLIP, SigLIP, "
-            "DINOv2 or AIMv2 model, or a newer transformers."
+            f"{spec} is of a kind ({kind}) that transformers {transformers.__version__} does not know: use a CLIP, "
+            "SigLIP, DINOv2 or AIMv2 model, or a newer transformers."
         ) from error
 
 
@@ -134,8 +134,9 @@ def _whole(folder: Path, spec: str, config: Any, dtype: torch.dtype) -> tuple[nn
             folder, dtype=dtype, output_loading_info=True, trust_remote_code=False, weights_only=True
         )
     except (OSError, ValueError, RuntimeError, SafetensorError, KeyError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"Cannot load the weights of {spec} ({reason}): fetch or save the checkpoint again.") from error
+        raise UserError(
+            f"Cannot load the weights of {spec} ({first_line(error)}): fetch or save the checkpoint again."
+        ) from error
     missing = sorted(report["missing_keys"])
     heads = [key for key in missing if re.search(r"pooler|head|projection|layernorm|logit", key.split("encoder")[0])]
     if len(heads) < len(missing):
@@ -207,7 +208,7 @@ def _processor(folder: Path, spec: str) -> Any:
         return AutoImageProcessor.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
         raise UserError(
-            f"The preprocessing of {spec} cannot be read ({str(error).splitlines()[0]}): correct or remove its "
+            f"The preprocessing of {spec} cannot be read ({first_line(error)}): correct or remove its "
             "preprocessor_config.json."
         ) from error
 

@@ -37,8 +37,9 @@ class HookPoint:
 class TokenPolicy:
     """Which tokens of an image are kept.
 
-    ``all``: every token of the sequence, CLS and registers included; ``patches``: without them; ``cls``: the CLS token;
-    ``mean``: one row, the mean over the patches; ``random``: ``count`` distinct positions of ``all``, drawn anew for each image.
+    ``all``: every token of the sequence, CLS and registers included; ``patches``: without them; ``cls``: the CLS
+    token; ``mean``: one row, the mean over the patches; ``random``: ``count`` distinct positions of ``all``, drawn anew
+    for each image.
     """
 
     kind: Tokens

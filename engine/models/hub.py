@@ -25,11 +25,7 @@ def hub_folder(spec: str) -> Path:
         raise UserError(f"{spec} is no repository name: write hf:ORG/NAME.") from error
     except (OSError, HfHubHTTPError) as error:
         raise UserError(
-            f"The weights of {spec} are not on this machine and cannot be fetched ({_first_line(error)}): check the name "
-            f"and the network, or copy the checkpoint here and give its directory."
+            f"{spec} is not on this machine and cannot be fetched ({type(error).__name__}): check the name and the "
+            "network, or copy the checkpoint here and give its directory."
         ) from error
     return folder
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0].rstrip(".")[:160] or type(error).__name__
