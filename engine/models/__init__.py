@@ -65,6 +65,5 @@ def _local(
 
         return load_transformers(folder, spec, revision, device, dtype)
     raise UserError(
-        f"{path} is no model: it needs config.json (of transformers) or open_clip_config.json beside its "
-        "weights."
+        f"{path} is no model: it needs config.json (of transformers) or open_clip_config.json beside its weights."
     )

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from saetui import __version__
-from saetui.cli import demo, doctor, jobs, show, stages
+from saetui.cli import demo, doctor, jobs, neurons, show, stages
 
 app = typer.Typer(
     help="A terminal workbench for sparse autoencoders on vision-language models.",
@@ -29,6 +29,7 @@ def main(
 
 demo.register(app)
 stages.register(app)
+neurons.register(app)
 doctor.register(app)
 show.register(app)
 app.add_typer(jobs.app, name="jobs")

@@ -53,16 +53,37 @@ def number(value: float | None, digits: int = 3) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
+def percent(share: float | None) -> str:
+    return "–" if share is None else f"{share:.1%}"
+
+
 def show_extract(result: dict[str, Any]) -> None:
-    print(literal(str(result)))
+    for store in result["stores"]:
+        print(literal(f"{store['path']}: {store['rows']:,} rows of {store['d']:,} at {store['hook']}"))
+    skipped = f", {len(result['broken']):,} broken ones skipped" if result["broken"] else ""
+    print(f"{result['images']:,} images{skipped}" + ("" if result["extracted_now"] else "; it was complete already"))
 
 
 def show_train(result: dict[str, Any]) -> None:
-    print(literal(str(result)))
+    print(literal(result["path"]))
+    print(
+        f"FVE {number(result['fve'])}   L0 {number(result['l0'], 1)}   dead {percent(result['dead'])}   "
+        f"dense {percent(result['dense'])} (held-out activations)"
+    )
 
 
 def show_score(result: dict[str, Any]) -> None:
-    print(literal(str(result)))
+    ms = result["ms"]
+    print(literal(result["path"]))
+    print(f"{result['images']:,} images, {result['alive']:,} latents alive, {result['dead']:,} dead")
+    print("MS                   mean    best   worst")
+    for key, name in (("sae", "SAE latents"), ("raw", "raw neurons"), ("raw_relu", "raw, rectified")):
+        print(f"{name:<18} " + "  ".join(f"{number(ms[key][part]):>6}" for part in ("mean", "best", "worst")))
+    print(
+        f"matched raw        {number(ms['matched']['mean']):>6}   same support, latent by latent: "
+        f"{percent(ms['matched']['share_beaten'])} of latents beat theirs"
+    )
+    print(f"baseline           {number(ms['baseline']):>6}   mean cosine of all pairs of images")
 
 
 def show_plan(result: dict[str, Any]) -> None:
@@ -85,4 +106,4 @@ def show_ms(result: dict[str, Any]) -> None:
 
 
 def show_encode(result: dict[str, Any]) -> None:
-    print(literal(str(result)))
+    print(literal(", ".join(f"{key} {value}" for key, value in result.items())))

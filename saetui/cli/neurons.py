@@ -1,0 +1,107 @@
+"""saetui neurons: the table of latents, and their top images in the terminal."""
+
+import json as json_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from engine.errors import UserError
+from engine.workspace import Workspace
+from saetui.cli.options import JsonOption, WorkspaceOption
+from saetui.text import fit, literal
+
+if TYPE_CHECKING:
+    from engine.evaluate.neurons import Neurons
+
+STRIP = 8  # top images of a latent printed side by side
+
+
+def register(app: typer.Typer) -> None:
+    app.command("neurons")(neurons)
+
+
+def neurons(
+    sae: Annotated[str, typer.Argument(help="Name of a scored SAE, or path of a neurons file.")],
+    search: Annotated[str, typer.Option(help="Only latents of this name, word or number.")] = "",
+    sort: Annotated[str, typer.Option(help="ms, gain (over matched), support, frequency, depth, latent, ...")] = "",
+    top: Annotated[int, typer.Option(help="Rows to print (0: all).")] = 20,
+    on: Annotated[str, typer.Option(help="Image set, where the SAE was scored on several.")] = "",
+    images: Annotated[bool, typer.Option("--images", help="Print the top images of every row.")] = False,
+    workspace: WorkspaceOption = None,
+    json: JsonOption = False,
+) -> None:
+    """The latents of a scored SAE: sort, search, look at their top images."""
+    from engine.evaluate.neurons import Neurons  # numpy and h5py, which --help must not wait for
+
+    with Neurons.open(results(sae, on, Workspace.find(workspace))) as scored:
+        rows = scored.table(sort=sort, top=top, search=search)
+        if json:
+            tops = {row["latent"]: scored.top(row["latent"]) for row in rows}
+            latents = [row | {"top_images": tops[row["latent"]]} for row in rows]
+            print(json_module.dumps({"summary": scored.summary, "latents": latents}, ensure_ascii=False))
+            return
+        if not rows:
+            print(literal(f"No latent answers to {search!r}: try another word, or leave --search out."))
+            return
+        for line in _head(scored, search):
+            print(literal(line))
+        for row in rows:
+            print(literal(_line(row)))
+            if images:
+                _print_strip(scored, row["latent"])
+
+
+def results(sae: str, on: str, workspace: Workspace) -> Path:
+    """The neurons file that the user means: a path, or the SAE's only one, or the one of the image set ``on``."""
+    if Path(sae).suffix == ".h5" and Path(sae).is_file():
+        return Path(sae)
+    name = Path(sae).name
+    if on:
+        return workspace.neurons(name, on)
+    found = sorted((workspace.root / "neurons").glob(f"{name}--*.h5"))
+    if not found:
+        raise UserError(f"{name} has no scores in {workspace.root}: run saetui score {name} --images DIR first.")
+    if len(found) > 1:
+        sets = ", ".join(path.stem.removeprefix(f"{name}--") for path in found)
+        raise UserError(f"{name} was scored on several image sets ({sets}): choose one with --on.")
+    return found[0]
+
+
+def _head(scored: "Neurons", search: str) -> list[str]:
+    summary = scored.summary
+    ms = summary["ms"]
+    found = f"{len(scored.search(search))} latents found for {search!r}, " if search else ""
+    return [
+        f"{summary['sae']} on {summary['images']:,} images: {found}{summary['alive']:,} of {scored.w:,} alive",
+        f"MS mean {_number(ms['sae']['mean'])}, matched raw neurons {_number(ms['matched']['mean'])} "
+        f"({_percent(ms['matched']['share_beaten'])} of latents beat theirs), baseline {_number(ms['baseline'])}",
+        "",
+        "latent    MS     ±  matched  images  freq %     max  names",
+    ]
+
+
+def _line(row: dict[str, Any]) -> str:
+    half = None if row["low"] is None else (row["high"] - row["low"]) / 2
+    return (
+        f"{row['latent']:>6}  {_number(row['ms']):>4}  {_number(half):>4}  {_number(row['matched']):>7}  "
+        f"{row['support']:>6,}  {100 * row['frequency']:>6.2f}  {row['maximum']:>6.2f}  "
+        + fit(row["label"] or " · ".join(row["names"]), 28)
+    )
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}".replace("0.", ".", 1)
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{share:.0%}"
+
+
+def _print_strip(scored: "Neurons", latent: int) -> None:
+    from saetui.cli.pictures import print_strip
+
+    shown = scored.top(latent)[:STRIP]
+    if shown:
+        print_strip(scored.summary["settings"]["images"], [one["path"] for one in shown])
+        print("  " + literal("  ".join(f"{one['activation']:.2f} {one['label'] or ''}".strip() for one in shown)))
