@@ -96,8 +96,8 @@ def extract(settings: ExtractSettings, workspace: Workspace, reporter: Reporter 
     try:
         with contextlib.ExitStack() as held:
             for target in sorted(targets, key=lambda t: t.folder):
-                held.callback(_tidy, target.folder)
                 held.enter_context(lock(target.folder))
+                held.callback(_tidy, target.folder)  # runs before the lock is given back
                 _resume(target)
             extracted = _run(settings, images, encoder, targets, shard_images, reporter)
             _refuse_nothing(targets, images)
@@ -127,7 +127,7 @@ def plan(
     batches = min(settings.shard_rows // batch_rows, max(1, SHARD_IMAGES // settings.batch_size))
     if batches == 0:
         raise UserError(
-            f"A batch has {batch_rows} rows, more than --shard-rows {settings.shard_rows}: raise it or lower --batch-size."
+            f"A batch has {batch_rows} rows and --shard-rows is {settings.shard_rows}: raise it or lower --batch-size."
         )
     shard_images = batches * settings.batch_size
     targets = []
@@ -162,7 +162,7 @@ def _header(
         "version": VERSION,
         "model": model,
         "hook": str(hook),
-        "tokens": settings.tokens if hook.kind != "last" else "pooled",
+        "tokens": settings.tokens,
         "seed": settings.seed,
         "preprocessing": encoder.preprocessing,
         "dtype": settings.dtype,
@@ -231,10 +231,11 @@ def _resume(target: Target) -> None:
 
 
 def _check_same(earlier: dict[str, Any], target: Target) -> None:
-    names = ["hook", "tokens", "dtype", "precision", "batch_size", "preprocessing", "d"]
-    names += ["seed"] if target.header["tokens"].startswith("random") else []
-    names += [] if earlier.get("complete") else ["device"]
     now = target.header
+    names = ["hook", "dtype", "precision", "batch_size", "preprocessing", "d"]
+    names += [] if target.hook.kind == "last" else ["tokens"]
+    names += ["seed"] if now["tokens"].startswith("random") else []
+    names += [] if earlier.get("complete") else ["device"]
     differences = [
         f"{name.replace('_', ' ')} {earlier.get(name)}, not {now[name]}"
         for name in names
@@ -247,9 +248,8 @@ def _check_same(earlier: dict[str, Any], target: Target) -> None:
         differences.append(f"model {was_model.get('spec')}, not {model['spec']} (their weights differ)")
     was, source = earlier.get("source", {}), now["source"]
     if was.get("sha256") != source["sha256"]:
-        differences.append(
-            f"{was.get('images')} images of {was.get('spec')}, not the {source['images']} that are now in {source['spec']}"
-        )
+        listed = f"{was.get('images')} images of {was.get('spec')}"
+        differences.append(f"{listed}, not the {source['images']} that are now in {source['spec']}")
     if not differences and earlier.get("shard_images") != now["shard_images"]:
         differences.append(f"shards of {earlier.get('shard_images')} images, not {now['shard_images']}")
     if differences:

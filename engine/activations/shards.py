@@ -49,7 +49,12 @@ class ShardWriter:
         self._crc = 0  # of the block under way
         self._expected = rows
         self._temporary = path.with_name(f".{path.name}.tmp")
-        self._offset = _frame(self._temporary, rows, d, dtype)
+        self._fitting = path.with_name(f".{path.name}.fit.tmp")
+        try:
+            self._offset = _frame(self._temporary, rows, d, dtype)
+        except BaseException:
+            self._temporary.unlink(missing_ok=True)
+            raise
         self._file = open(self._temporary, "r+b", buffering=0)  # noqa: SIM115 - closed by commit or discard
 
     def append(self, values: np.ndarray, image: np.ndarray, token: np.ndarray) -> None:
@@ -92,6 +97,7 @@ class ShardWriter:
         """Remove what has been written. After ``commit``: nothing to do."""
         self._file.close()
         self._temporary.unlink(missing_ok=True)
+        self._fitting.unlink(missing_ok=True)
 
     def _sum(self, data: np.ndarray) -> None:
         start = 0
@@ -106,15 +112,14 @@ class ShardWriter:
 
     def _shrink(self) -> None:
         """Broken images left rows over, and a contiguous dataset cannot shrink: move the rows to a frame that fits."""
-        fitting = self._temporary.with_suffix(".fit.tmp")
-        offset = _frame(fitting, self.rows, self.d, self.dtype)
-        with open(fitting, "r+b", buffering=0) as file:
+        offset = _frame(self._fitting, self.rows, self.d, self.dtype)
+        with open(self._fitting, "r+b", buffering=0) as file:
             for done in range(0, self.rows * self._row_bytes, COPY_BYTES):
                 size = min(COPY_BYTES, self.rows * self._row_bytes - done)
                 piece = os.pread(self._file.fileno(), size, self._offset + done)
                 _write_at(file.fileno(), memoryview(piece), offset + done)
         self._file.close()
-        os.replace(fitting, self._temporary)
+        os.replace(self._fitting, self._temporary)
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:

@@ -12,8 +12,9 @@ MAX_PIXELS = 89_478_485  # Pillow's own threshold for a suspected decompression 
 MAX_ASPECT = 200  # resizing the short side of a longer strip to a model's input would need gigabytes
 PAGE = (255, 255, 255)  # what shows through transparency
 
-# We refuse above the same threshold, so Pillow's warning beforehand would only be noise on stderr.
+# What matters of Pillow's warnings we say ourselves (too many pixels) or do not need (odd metadata).
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class BrokenImage(Exception):

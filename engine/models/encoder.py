@@ -81,12 +81,14 @@ class VisionEncoder(ABC):
     @cached_property
     def grid(self) -> tuple[int, int] | None:
         """(rows, columns) of patches; None where images differ in it, or patches are no plain grid."""
-        inputs = self.preprocess([self._blank()])
-        pixels = inputs["pixel_values"]
+        pixels = self.preprocess([self._blank()])["pixel_values"]
         if self.patch_size is None or pixels.ndim != 4 or not self.blocks:
             return None
         rows, columns = (side // patch for side, patch in zip(pixels.shape[-2:], self.patch_size, strict=True))
-        tokens, _ = self.shape(HookPoint("layer", 0))
+        try:
+            tokens, _ = self.shape(HookPoint("layer", 0))
+        except UserError:  # no sequence of tokens
+            return None
         return (rows, columns) if rows * columns == tokens - self.n_prefix else None
 
     def width(self, hook: HookPoint) -> int:
@@ -203,6 +205,7 @@ def find_blocks(vision: nn.Module) -> list[nn.Module]:
         ]
         if stacks:
             longest = max(stacks, key=len)
-            nested = any(part is not longest[0] and isinstance(part, kind) for part in longest[0].modules())
-            return [] if nested else longest
+            stages = sum(type(stack[0]) is type(longest[0]) for stack in stacks) > 1
+            nested = any(isinstance(part, kind) for part in longest[0].modules())
+            return [] if stages or nested else longest
     return []

@@ -1,0 +1,153 @@
+"""Directory trees, lists and tar shards are the same images in the same order."""
+
+import io
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from engine.errors import UserError
+from engine.images import BrokenImage, open_images
+from engine.images.sources import taxonomy_of
+
+
+def picture(value: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (3, 3), (value, 0, 0)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    root = tmp_path / "tree"
+    for name, value in {"b/2.png": 2, "a/1.PNG": 1, "a/10.jpg": 10, "top.png": 9}.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(picture(value))
+    (root / "a" / "readme.txt").write_text("no image")
+    (root / "a" / ".hidden.png").write_bytes(picture(0))
+    (root / ".cache").mkdir()
+    (root / ".cache" / "x.png").write_bytes(picture(0))
+    return root
+
+
+def tar(path: Path, members: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w") as archive:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+def test_a_tree_is_sorted_and_folders_are_classes(tree: Path) -> None:
+    images = open_images(tree)
+    assert [(e.path, e.label) for e in images.entries] == [
+        ("a/1.PNG", "a"),
+        ("a/10.jpg", "a"),
+        ("b/2.png", "b"),
+        ("top.png", None),
+    ]
+    assert images.entries[0].size == (tree / "a/1.PNG").stat().st_size
+    assert images.load(2).getpixel((0, 0)) == (2, 0, 0)
+    assert len(open_images(tree, limit=2)) == 2
+
+
+def test_identity_is_paths_and_sizes(tree: Path) -> None:
+    before = open_images(tree).sha256
+    assert open_images(tree).sha256 == before
+    (tree / "b/2.png").write_bytes(picture(2) + b" ")
+    assert open_images(tree).sha256 != before
+
+
+def test_taxonomy_from_inaturalist_names_and_nested_folders() -> None:
+    name = "00012_Animalia_Annelida_Clitellata_Haplotaxida_Lumbricidae_Lumbricus_terrestris"
+    levels = ("Animalia", "Annelida", "Clitellata", "Haplotaxida", "Lumbricidae", "Lumbricus", "terrestris")
+    assert taxonomy_of((name,)) == levels
+    assert taxonomy_of(("train", name)) == levels
+    assert taxonomy_of(("animal", "bird", "striped_bird")) == ("animal", "bird", "striped_bird")
+    assert taxonomy_of(("cat",)) == () and taxonomy_of(()) == () and taxonomy_of(("01_cat",)) == ()
+
+
+def test_links_are_followed_once(tree: Path) -> None:
+    (tree / "c").symlink_to(tree / "b")
+    (tree / "b" / "loop").symlink_to(tree)
+    assert [e.path for e in open_images(tree).entries if "loop" not in e.path][-2:] == ["c/2.png", "top.png"]
+
+
+@pytest.mark.parametrize("separator", ["\t", ","])
+def test_a_text_list(tree: Path, separator: str) -> None:
+    file = tree / "list.txt"
+    file.write_text(f"b/2.png{separator}bee\n\na/1.PNG\n{tree / 'top.png'}{separator}top class\n")
+    images = open_images(file)
+    assert [e.label for e in images.entries] == ["bee", None, "top class"]
+    assert [images.load(i).getpixel((0, 0))[0] for i in range(3)] == [2, 1, 9]
+
+
+def test_a_comma_may_be_part_of_a_listed_name(tree: Path) -> None:
+    (tree / "x,y.png").write_bytes(picture(5))
+    (tree / "list.txt").write_text("x,y.png\n")
+    assert open_images(tree / "list.txt").load(0).getpixel((0, 0)) == (5, 0, 0)
+
+
+def test_a_csv_list(tree: Path) -> None:
+    file = tree / "list.csv"
+    file.write_text('class,path\nbee,b/2.png\n"a, b","a/1.PNG"\n')
+    assert [(e.path, e.label) for e in open_images(file).entries] == [("b/2.png", "bee"), ("a/1.PNG", "a, b")]
+    file.write_text("name,kind\nb/2.png,bee\n")
+    with pytest.raises(UserError, match="no column named path"):
+        open_images(file)
+
+
+def test_listed_files_that_are_missing_are_broken_and_named(tree: Path) -> None:
+    (tree / "list.txt").write_text("b/2.png\nnowhere.png\n")
+    images = open_images(tree / "list.txt")
+    assert len(images) == 2
+    with pytest.raises(BrokenImage, match=r"nowhere.png: No such file"):
+        images.load(1)
+
+
+def test_tar_shards_with_folders_and_webdataset_keys(tmp_path: Path) -> None:
+    tar(tmp_path / "s-1.tar", {"cat/x.png": picture(7), "./dog/y.png": picture(8), "cat/notes.txt": b"text"})
+    tar(tmp_path / "s-0.tar", {"001.png": picture(1), "001.cls": b"3\n", "001.json": b"{}", "002.png": picture(2)})
+    expected = [("s-0.tar/001.png", "3"), ("s-0.tar/002.png", None), ("s-1.tar/cat/x.png", "cat")]
+    for spec in (tmp_path, str(tmp_path / "s-*.tar")):
+        images = open_images(spec)
+        assert [(e.path, e.label) for e in images.entries] == [*expected, ("s-1.tar/dog/y.png", "dog")]
+        assert [images.load(i).getpixel((0, 0))[0] for i in range(4)] == [1, 2, 7, 8]
+    assert len(open_images(tmp_path / "s-1.tar")) == 2
+
+
+def test_damaged_and_compressed_tars_are_named(tmp_path: Path) -> None:
+    whole = tar(tmp_path / "whole.tar", {"a/x.png": picture(1), "a/y.png": picture(2)}).read_bytes()
+    (tmp_path / "cut.tar").write_bytes(whole[:700])
+    (tmp_path / "junk.tar").write_bytes(b"junk" * 300)
+    with tarfile.open(tmp_path / "small.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "whole.tar", "whole.tar")
+    for name in ("cut.tar", "junk.tar", "small.tar.gz"):
+        with pytest.raises(UserError, match=name):
+            open_images(tmp_path / name)
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    for spec in (tmp_path / "missing", tmp_path / "*.tar", tmp_path):
+        with pytest.raises(UserError, match="No images"):
+            open_images(spec)
+    (tmp_path / "list.bin").write_bytes(b"\xff\xfe\x00\x81" * 10)
+    with pytest.raises(UserError, match=r"list.bin"):
+        open_images(tmp_path / "list.bin")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_an_unreadable_directory_is_named(tree: Path) -> None:
+    (tree / "b").chmod(0)
+    with pytest.raises(UserError, match="Cannot read the directory"):
+        open_images(tree)
+
+
+def test_images_cost_no_torch() -> None:
+    code = "import sys, engine.images, engine.models, engine.activations; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"

@@ -1,0 +1,51 @@
+"""Hook points and token policies are text that means one thing."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.errors import UserError
+from engine.models import HookPoint, TokenPolicy
+
+
+@pytest.mark.parametrize("text", ["layer:0", "layer:22", "mlp:3", "last"])
+def test_hook_points_round_trip(text: str) -> None:
+    assert str(HookPoint.parse(text)) == text
+
+
+@pytest.mark.parametrize("text", ["", "layer", "layer:-1", "layer:x", "attn:3", "last:0", "layer:1 "])
+def test_other_hook_points_are_refused(text: str) -> None:
+    with pytest.raises(UserError, match=r"layer:N, mlp:N .* or last"):
+        HookPoint.parse(text)
+
+
+@pytest.mark.parametrize("text", ["cls", "mean", "all", "patches", "random:2"])
+def test_policies_round_trip(text: str) -> None:
+    assert str(TokenPolicy.parse(text)) == text
+
+
+@pytest.mark.parametrize("text", ["", "random", "random:0", "random:-1", "first", "cls "])
+def test_other_policies_are_refused(text: str) -> None:
+    with pytest.raises(UserError, match="random:K"):
+        TokenPolicy.parse(text)
+
+
+@settings(max_examples=40, deadline=None)
+@given(tokens=st.integers(1, 600), seed=st.integers(0, 2**31), image=st.integers(0, 2**31), data=st.data())
+def test_a_draw_is_distinct_positions_fixed_by_seed_and_image(
+    tokens: int, seed: int, image: int, data: st.DataObject
+) -> None:
+    count = data.draw(st.integers(1, min(tokens, 16)))
+    policy = TokenPolicy("random", count)
+    drawn = policy.draw(tokens, seed, image)
+    assert len(set(drawn.tolist())) == count and drawn.min() >= 0 and drawn.max() < tokens
+    assert np.array_equal(drawn, policy.draw(tokens, seed, image))
+
+
+def test_draws_are_even_over_positions_and_differ_between_images() -> None:
+    drawn = [TokenPolicy("random", 2).draw(17, 0, image) for image in range(4000)]
+    counts = np.bincount(np.concatenate(drawn), minlength=17)
+    expected = 8000 / 17
+    assert ((counts - expected) ** 2 / expected).sum() < 40  # chi-square, 16 degrees: p = .001 at 39.3
+    assert len({tuple(d) for d in drawn}) > 100
