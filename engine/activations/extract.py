@@ -12,6 +12,7 @@ import hashlib
 import os
 import re
 import shlex
+import shutil
 from collections import deque
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.activations.shards import ShardWriter, damaged, read_records
+from engine.activations.shards import STORED, ShardWriter, damaged, read_records
 from engine.activations.store import FORMAT, VERSION
 from engine.config import ExtractSettings
 from engine.errors import Stopped, UserError
@@ -286,6 +287,7 @@ def _run(
         reporter.event("stage", name="nothing to do: the store is complete")
         return 0
     reporter.event("stage", name="extracting")
+    _warn_of_room(targets, total, settings, reporter)
     done = broken = 0
     with contextlib.ExitStack() as held:
         disk = held.enter_context(_Disk(settings, targets, shard_images, len(images)))
@@ -300,6 +302,14 @@ def _run(
     if broken > NAMED:
         reporter.event("warning", message=f"Skipped {broken} broken images in all; the manifest names each.")
     return total
+
+
+def _warn_of_room(targets: list[Target], images: int, settings: ExtractSettings, reporter: Reporter) -> None:
+    size = STORED[settings.dtype].itemsize
+    wanted = sum(images * target.rows_an_image * (target.d * size + 8) for target in targets) / 1e9
+    free = shutil.disk_usage(targets[0].folder).free / 1e9
+    if wanted > free:
+        reporter.event("warning", message=f"This takes about {wanted:,.1f} GB and the disk has {free:,.1f} GB free.")
 
 
 def _warn_of_broken(batch: Batch, before: int, reporter: Reporter) -> int:

@@ -125,7 +125,10 @@ class ShardWriter:
 def read_records(path: Path) -> list[dict[str, Any]]:
     """The records of a shard's images. UserError for a damaged file."""
     with open_shard(path) as file:
-        return json.loads(bytes(file["source"][:]))
+        try:
+            return json.loads(bytes(file["source"][:]))
+        except (KeyError, ValueError, OSError) as error:
+            raise damaged(path, "its list of images cannot be read") from error
 
 
 def open_shard(path: Path) -> h5py.File:

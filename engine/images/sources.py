@@ -5,9 +5,9 @@ import glob
 import os
 import re
 import tarfile
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from functools import cached_property, partial
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from PIL import Image
@@ -21,7 +21,7 @@ SUFFIXES = frozenset((*_JPEG, *_NETPBM, ".png", ".webp", ".bmp", ".dib", ".gif",
 _INATURALIST = re.compile(r"\d+((?:_[^_]+){6,})")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageEntry:
     """One image of a source, as listed; nothing has been read yet."""
 
@@ -29,7 +29,8 @@ class ImageEntry:
     size: int  # bytes; 0 when there is no such file
     label: str | None = None  # its class
     taxonomy: tuple[str, ...] = ()  # from the root downwards; empty without one
-    read: Callable[[], bytes] = field(default=bytes, repr=False, compare=False)
+    file: str = ""  # where it is
+    offset: int = 0  # and from which byte on, in a shard
 
 
 class Images:
@@ -51,9 +52,13 @@ class Images:
         """The file as stored. Raises BrokenImage when it cannot be read."""
         entry = self.entries[index]
         try:
-            return entry.read()
+            with open(entry.file, "rb", buffering=0) as file:
+                data = os.pread(file.fileno(), entry.size, entry.offset)
         except OSError as error:
             raise BrokenImage(entry.path, error.strerror or str(error)) from error
+        if len(data) < entry.size:
+            raise BrokenImage(entry.path, "it is shorter than when it was listed")
+        return data
 
     def load(self, index: int) -> Image.Image:
         """The image, upright and RGB. Raises BrokenImage."""
@@ -99,43 +104,38 @@ def taxonomy_of(folders: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _tree(root: Path) -> list[ImageEntry]:
-    entries = []
-    for file in _walk(root, frozenset({os.path.realpath(root)})):
-        folders = file.relative_to(root).parts[:-1]
-        entries.append(
-            ImageEntry(
-                path=file.relative_to(root).as_posix(),
-                size=_size(file),
-                label="/".join(folders) or None,
-                taxonomy=taxonomy_of(folders),
-                read=file.read_bytes,
-            )
-        )
+    """Depth first, every folder in the order of its names. Millions of files: hence strings and directory entries."""
+    entries: list[ImageEntry] = []
+
+    def visit(folder: str, names: tuple[str, ...], around: frozenset[str]) -> None:
+        label, taxonomy = "/".join(names) or None, taxonomy_of(names)
+        real = os.path.realpath(folder)
+        if real in around:  # a link back up
+            return
+        for child in _children(folder):
+            if child.is_dir():
+                visit(child.path, (*names, child.name), around | {real})
+            elif os.path.splitext(child.name)[1].lower() in SUFFIXES:
+                path = "/".join((*names, child.name))
+                entries.append(ImageEntry(path, _size(child.path), label, taxonomy, child.path))
+
+    visit(str(root), (), frozenset())
     return entries
 
 
-def _walk(folder: Path, above: frozenset[str]) -> Iterator[Path]:
-    """Image files below ``folder``, sorted. ``above``: real paths of the folders around it, so that links end."""
+def _children(folder: str) -> list[os.DirEntry[str]]:
     try:
-        children = sorted(folder.iterdir(), key=lambda child: child.name)
+        with os.scandir(folder) as found:
+            return sorted((c for c in found if not c.name.startswith(".")), key=lambda c: c.name)
     except OSError as error:
         raise UserError(f"Cannot read the directory {folder}: {error.strerror}.") from error
-    for child in children:
-        if child.name.startswith("."):
-            continue
-        if child.is_dir():
-            real = os.path.realpath(child)
-            if real not in above:
-                yield from _walk(child, above | {real})
-        elif child.suffix.lower() in SUFFIXES:
-            yield child
 
 
 def _globbed(found: list[Path]) -> list[ImageEntry]:
     if all(p.suffix == ".tar" for p in found):
         return _tars(found)
     files = [p for p in found if p.suffix.lower() in SUFFIXES and p.is_file()]
-    return [ImageEntry(path=str(p), size=_size(p), read=p.read_bytes) for p in files]
+    return [ImageEntry(str(p), _size(p), file=str(p)) for p in files]
 
 
 def _listed(path: Path) -> list[ImageEntry]:
@@ -147,7 +147,7 @@ def _listed(path: Path) -> list[ImageEntry]:
     entries = []
     for name, label in rows:
         file = path.parent / Path(name).expanduser()
-        entries.append(ImageEntry(path=name, size=_size(file), label=label, read=file.read_bytes))
+        entries.append(ImageEntry(name, _size(file), label, file=str(file)))
     return entries
 
 
@@ -185,7 +185,7 @@ def _tar(path: Path) -> list[ImageEntry]:
         ) from error
     except OSError as error:
         raise UserError(f"Cannot read {path}: {error.strerror}.") from error
-    classes = {_key(m.name): _slice(path, m.offset_data, m.size) for m in members if m.name.endswith(".cls")}
+    classes = {_key(m.name): m for m in members if m.name.endswith(".cls")}
     entries = []
     for member in members:
         name = Path(member.name)
@@ -197,12 +197,18 @@ def _tar(path: Path) -> list[ImageEntry]:
             ImageEntry(
                 path=f"{path.name}/{member.name.removeprefix('./')}",
                 size=member.size,
-                label=written.decode("utf-8", "replace").strip() if written is not None else "/".join(folders) or None,
+                label=_class(path, written) if written else "/".join(folders) or None,
                 taxonomy=taxonomy_of(folders),
-                read=partial(_slice, path, member.offset_data, member.size),
+                file=str(path),
+                offset=member.offset_data,
             )
         )
     return entries
+
+
+def _class(path: Path, member: tarfile.TarInfo) -> str:
+    with open(path, "rb") as file:
+        return os.pread(file.fileno(), member.size, member.offset_data).decode("utf-8", "replace").strip()
 
 
 def _key(name: str) -> str:
@@ -211,17 +217,9 @@ def _key(name: str) -> str:
     return f"{folder}/{file.partition('.')[0]}"
 
 
-def _slice(path: Path, offset: int, size: int) -> bytes:
-    with open(path, "rb", buffering=0) as file:
-        data = os.pread(file.fileno(), size, offset)
-    if len(data) != size:
-        raise OSError(None, f"{path.name} ends within this member")
-    return data
-
-
-def _size(path: Path) -> int:
+def _size(path: str | Path) -> int:
     try:
-        return path.stat().st_size
+        return os.stat(path).st_size
     except OSError:
         return 0
 

@@ -38,6 +38,7 @@ class VisionEncoder(ABC):
     n_prefix: int  # CLS and register tokens before the patches
     has_cls: bool
     has_text: bool = False
+    no_last: str = ""  # why there is no ``last``, where there is none
     patch_size: tuple[int, int] | None = None  # pixels
     batch_first: bool = True  # False: blocks put out (token, batch, d)
 
@@ -116,6 +117,8 @@ class VisionEncoder(ABC):
         ``inputs`` come from ``preprocess`` (any device). ``last`` has a token axis of 1. Raises UserError for a hook
         point that the model does not have and for inputs it does not take.
         """
+        for hook in hooks:
+            self.check(hook)
         modules = {hook: self._module(hook) for hook in hooks if hook.kind != "last"}
         taken: dict[HookPoint, Tensor] = {}
 
@@ -147,6 +150,8 @@ class VisionEncoder(ABC):
         """Raise the UserError that ``activations`` would for this hook point, without running the model."""
         if hook.kind != "last":
             self._module(hook)
+        elif self.no_last:
+            raise UserError(f"{self.spec} has no last ({self.no_last}): use layer:N.")
 
     def _module(self, hook: HookPoint) -> nn.Module:
         if not self.blocks:

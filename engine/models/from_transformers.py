@@ -30,6 +30,7 @@ CROPPED = {
     "dinov2": (IMAGENET_MEAN, IMAGENET_STD),
     "dinov2_with_registers": (IMAGENET_MEAN, IMAGENET_STD),
 }
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json")
 UNMASKED_TEXT = ("siglip", "siglip2")  # trained on text padded to full length, the padding attended to
 
 
@@ -47,7 +48,6 @@ class TransformersEncoder(VisionEncoder):
         self.has_text = hasattr(model, "get_text_features")
         self.has_cls, self.n_prefix = _prefix_tokens(self.vision, config)
         self.patch_size = _pair(getattr(config, "patch_size", None))
-        self.untrained: list[str] = []  # weights that the checkpoint lacks
 
     def preprocess(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
         try:
@@ -74,21 +74,24 @@ class TransformersEncoder(VisionEncoder):
             return _pooled(model.get_text_features(**{n: tokens[n].to(self.device) for n in names if n in tokens}))
 
     def _forward(self, inputs: dict[str, Tensor]) -> Float[Tensor, "batch D"]:
-        if self.untrained:
-            raise UserError(f"The checkpoint {self.spec} has no trained {self.untrained[0]}, so no last: use layer:N.")
         model: Any = self.model
         output = model.get_image_features(**inputs) if hasattr(model, "get_image_features") else model(**inputs)
         pooled = _pooled(output)
         if pooled is None:
-            raise UserError(f"{self.spec} has no pooled output, so no last: use layer:N.")
+            raise UserError(f"{self.spec} has no last (its output is not pooled): use layer:N.")
         return pooled
 
     @cached_property
     def _tokenizer(self) -> Any:
+        # Without its files, transformers would make up a tokenizer of the family's kind that knows no words.
+        if self.folder is None or not any((self.folder / name).is_file() for name in TOKENIZER_FILES):
+            raise UserError(f"{self.spec} has no tokenizer: put tokenizer.json beside its weights.")
         try:
             return AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
         except (OSError, ValueError, TypeError) as error:
-            raise UserError(f"{self.spec} has no tokenizer: put tokenizer.json beside its weights.") from error
+            raise UserError(
+                f"The tokenizer of {self.spec} cannot be read ({first_line(error)}): fetch it again."
+            ) from error
 
 
 def load_folder(
@@ -98,14 +101,16 @@ def load_folder(
     config = _config(folder, spec)
     untrained: list[str] = []
     with _quiet():
-        if "ForConditionalGeneration" in "".join(config.architectures or ()):
+        language = "ForConditionalGeneration" in "".join(config.architectures or ())
+        if language and hasattr(config, "vision_config"):
             model, weights = _tower(folder, spec, config.vision_config, dtype or torch.float32)
         else:
             model, weights, untrained = _whole(folder, spec, config, dtype or torch.float32)
         encoder, missing = None, not _has_processor(folder)
         processor = _default_processor(_vision_module(model).config) if missing else _processor(folder, spec)
     encoder = TransformersEncoder(model.to(device), processor, spec, folder)
-    encoder.revision, encoder.weights, encoder.untrained = revision, weights, untrained
+    encoder.revision, encoder.weights = revision, weights
+    encoder.no_last = f"the checkpoint lacks {untrained[0]}" if untrained else ""
     if missing:
         size = encoder.preprocessing.get("crop_size") or encoder.preprocessing.get("size")
         encoder.warnings.append(
@@ -138,7 +143,9 @@ def _whole(folder: Path, spec: str, config: Any, dtype: torch.dtype) -> tuple[nn
             f"Cannot load the weights of {spec} ({first_line(error)}): fetch or save the checkpoint again."
         ) from error
     missing = sorted(report["missing_keys"])
-    heads = [key for key in missing if re.search(r"pooler|head|projection|layernorm|logit", key.split("encoder")[0])]
+    heads = [
+        k for k in missing if re.search(r"pooler|head|projection|layernorm|logit", k) and not re.search(r"\b\d", k)
+    ]
     if len(heads) < len(missing):
         lost = next(key for key in missing if key not in heads)
         raise UserError(f"The checkpoint {spec} lacks {lost} and {len(missing) - 1} more weights: fetch it again.")
