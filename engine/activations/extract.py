@@ -289,15 +289,18 @@ def _run(
     reporter.event("stage", name="extracting")
     _warn_of_room(targets, total, settings, reporter)
     done = broken = 0
+    rows = sum(shard["rows"] for target in targets for shard in target.shards.values())
     with contextlib.ExitStack() as held:
         disk = held.enter_context(_Disk(settings, targets, shard_images, len(images)))
         batches = list(zip(starts, stops, strict=True))
         prepared = held.enter_context(contextlib.closing(_prepared(images, encoder, batches, settings.workers)))
         for batch in prepared:
             broken = _warn_of_broken(batch, broken, reporter)
-            disk.add(batch, _forward(encoder, batch, targets, settings, disk.needs(batch.start)))
+            new = _forward(encoder, batch, settings, disk.needs(batch.start))
+            disk.add(batch, new)
             done += len(batch.records)
-            reporter.progress(len(images) - total + done, len(images), "images", rows=disk.rows, broken=broken)
+            rows += sum(len(part.image) for part in new.values())
+            reporter.progress(len(images) - total + done, len(images), "images", rows=rows, broken=broken)
             reporter.check()
     if broken > NAMED:
         reporter.event("warning", message=f"Skipped {broken} broken images in all; the manifest names each.")
@@ -379,9 +382,7 @@ def _prepare(images: Images, encoder: VisionEncoder, start: int, stop: int) -> B
     return Batch(start, records, indices, inputs)
 
 
-def _forward(
-    encoder: VisionEncoder, batch: Batch, targets: list[Target], settings: ExtractSettings, needed: list[Target]
-) -> dict[str, Rows]:
+def _forward(encoder: VisionEncoder, batch: Batch, settings: ExtractSettings, needed: list[Target]) -> dict[str, Rows]:
     if not batch.inputs:
         return {}
     inputs = batch.inputs
@@ -462,7 +463,6 @@ class _Disk:
         self.targets = targets
         self.shard_images = shard_images
         self.images = images
-        self.rows = sum(shard["rows"] for target in targets for shard in target.shards.values())
         self._writers: dict[str, ShardWriter] = {}
         self._records: list[dict[str, Any]] = []
         self._failed = False
@@ -515,10 +515,8 @@ class _Disk:
     def _writer(self, target: Target, start: int) -> ShardWriter:
         key = str(target.hook)
         if key not in self._writers:
-            shard = start // self.shard_images
-            images = min(self.shard_images, self.images - shard * self.shard_images)
-            path = target.folder / f"shard-{shard:05d}.h5"
-            self._writers[key] = ShardWriter(path, images * target.rows_an_image, target.d, self.settings.dtype)
+            path = target.folder / f"shard-{start // self.shard_images:05d}.h5"
+            self._writers[key] = ShardWriter(path, target.d, self.settings.dtype)
         return self._writers[key]
 
     def _append(self, writer: ShardWriter, target: Target, rows: Rows, batch: Batch) -> None:
@@ -532,7 +530,6 @@ class _Disk:
                 path = batch.records[int(rows.image[bad[0]]) - batch.start]["path"]
                 raise _unstorable(path, target.hook, max(-low, high), self.settings)
         writer.append(values, rows.image, rows.token)
-        self.rows += len(values)
 
     def _finish(self, target: Target, shard: int, stop: int) -> None:
         writer = self._writers[str(target.hook)]

@@ -27,77 +27,64 @@ from engine.workspace import file_sha256
 VERSION = 1
 BLOCK_ROWS = 4096
 STORED = {"float16": np.dtype("<f2"), "float32": np.dtype("<f4"), "bfloat16": np.dtype("<u2")}
-COPY_BYTES = 1 << 24
 
 
 class ShardWriter:
     """Writes one shard under a temporary name; ``commit`` gives it its own.
 
-    HDF5 makes the frame; rows then go to their place in it by plain writes, which run at the disk's speed and fail
-    with plain errors when it is full.
+    HDF5 never touches the disk here: it crashes the process when a disk is full. It lays the file out in memory, all
+    but the activations, and plain writes put everything in its place. They run at the disk's speed and fail cleanly.
     """
 
-    def __init__(self, path: Path, rows: int, d: int, dtype: str):
+    def __init__(self, path: Path, d: int, dtype: str):
         self.path = path
         self.d = d
         self.dtype = dtype
         self.rows = 0
-        self._row_bytes = d * STORED[dtype].itemsize
         self._images: list[np.ndarray] = []
         self._tokens: list[np.ndarray] = []
         self._checksums: list[int] = []
         self._crc = 0  # of the block under way
-        self._expected = rows
+        self._first_byte = _layout(1, d, dtype, {})[0]
         self._temporary = path.with_name(f".{path.name}.tmp")
-        self._fitting = path.with_name(f".{path.name}.fit.tmp")
-        try:
-            self._offset = _frame(self._temporary, rows, d, dtype)
-        except BaseException:
-            self._temporary.unlink(missing_ok=True)
-            raise
-        self._file = open(self._temporary, "r+b", buffering=0)  # noqa: SIM115 - closed by commit or discard
+        self._file = open(self._temporary, "w+b", buffering=0)  # noqa: SIM115 - closed by commit or discard
 
     def append(self, values: np.ndarray, image: np.ndarray, token: np.ndarray) -> None:
         """Rows to add: ``values`` (n, d) as stored, ``image`` and ``token`` (n)."""
         data = np.ascontiguousarray(values, STORED[self.dtype])
-        if self.rows + len(data) > self._expected:
-            raise ValueError("more rows than the shard was made for")
-        _write_at(self._file.fileno(), memoryview(data).cast("B"), self._offset + self.rows * self._row_bytes)
+        offset = self._first_byte + self.rows * self.d * data.itemsize
+        _write_at(self._file.fileno(), memoryview(data).cast("B"), offset)
         self._sum(data)
         self._images.append(image.astype("<i4"))
         self._tokens.append(token.astype("<i4"))
 
     def commit(self, records: list[dict[str, Any]]) -> dict[str, Any]:
         """Finish the file with the ``records`` of its images; what the manifest says of it."""
-        if self.rows < self._expected:
-            self._shrink()
-        self._file.close()
         if self.rows % BLOCK_ROWS:
             self._checksums.append(self._crc)
         source = json.dumps(records, ensure_ascii=False, separators=(",", ":")).encode()
-        with h5py.File(self._temporary, "r+", locking="best-effort") as file:
-            if self.rows:
-                file["image"][:] = np.concatenate(self._images)
-                file["token"][:] = np.concatenate(self._tokens)
-            sums = file.create_dataset("checksums", data=np.array(self._checksums, "<u4"), track_times=False)
-            sums.attrs["block_rows"] = BLOCK_ROWS
-            file.create_dataset("source", data=np.frombuffer(source, np.uint8), track_times=False)
-        with open(self._temporary, "rb") as finished:
-            os.fsync(finished.fileno())
-        entry = {
-            "file": self.path.name,
-            "rows": self.rows,
-            "bytes": self._temporary.stat().st_size,
-            "sha256": file_sha256(self._temporary),
+        columns = {
+            "image": np.concatenate([np.empty(0, "<i4"), *self._images]),
+            "token": np.concatenate([np.empty(0, "<i4"), *self._tokens]),
+            "checksums": np.array(self._checksums, "<u4"),
+            "source": np.frombuffer(source, np.uint8),
         }
+        first_byte, size, pieces = _layout(self.rows, self.d, self.dtype, columns)
+        if self.rows and first_byte != self._first_byte:
+            raise RuntimeError(f"HDF5 moved the activations from byte {self._first_byte} to {first_byte}")
+        for offset, piece in pieces:
+            _write_at(self._file.fileno(), memoryview(piece), offset)
+        self._file.truncate(size)
+        os.fsync(self._file.fileno())
+        self._file.close()
+        sha256 = file_sha256(self._temporary)
         os.replace(self._temporary, self.path)
-        return entry
+        return {"file": self.path.name, "rows": self.rows, "bytes": size, "sha256": sha256}
 
     def discard(self) -> None:
         """Remove what has been written. After ``commit``: nothing to do."""
         self._file.close()
         self._temporary.unlink(missing_ok=True)
-        self._fitting.unlink(missing_ok=True)
 
     def _sum(self, data: np.ndarray) -> None:
         start = 0
@@ -109,17 +96,6 @@ class ShardWriter:
             if self.rows % BLOCK_ROWS == 0:
                 self._checksums.append(self._crc)
                 self._crc = 0
-
-    def _shrink(self) -> None:
-        """Broken images left rows over, and a contiguous dataset cannot shrink: move the rows to a frame that fits."""
-        offset = _frame(self._fitting, self.rows, self.d, self.dtype)
-        with open(self._fitting, "r+b", buffering=0) as file:
-            for done in range(0, self.rows * self._row_bytes, COPY_BYTES):
-                size = min(COPY_BYTES, self.rows * self._row_bytes - done)
-                piece = os.pread(self._file.fileno(), size, self._offset + done)
-                _write_at(file.fileno(), memoryview(piece), offset + done)
-        self._file.close()
-        os.replace(self._fitting, self._temporary)
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
@@ -149,22 +125,71 @@ def damaged(path: Path, why: str) -> UserError:
     )
 
 
-def _frame(path: Path, rows: int, d: int, dtype: str) -> int:
-    """Create a shard without its contents; the offset in the file at which ``activations`` begin."""
+class _Memory:
+    """The file that HDF5 writes to: keeps what is written, and where. Regions never written take no room."""
+
+    def __init__(self) -> None:
+        self.pieces: list[tuple[int, bytes]] = []
+        self.size = 0
+        self._at = 0
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self.size}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def write(self, data: Any) -> int:
+        piece = bytes(data)
+        self.pieces.append((self._at, piece))
+        self._at += len(piece)
+        self.size = max(self.size, self._at)
+        return len(piece)
+
+    def readinto(self, buffer: Any) -> int:
+        into = memoryview(buffer).cast("B")
+        into[:] = bytes(len(into))
+        start, stop = self._at, self._at + len(into)
+        for offset, piece in self.pieces:
+            lower, upper = max(start, offset), min(stop, offset + len(piece))
+            if lower < upper:
+                into[lower - start : upper - start] = piece[lower - offset : upper - offset]
+        self._at = stop
+        return len(into)
+
+    def read(self, size: int) -> bytes:
+        data = bytearray(size)
+        self.readinto(data)
+        return bytes(data)
+
+    def truncate(self, size: int | None = None) -> int:
+        self.size = self._at if size is None else size
+        return self.size
+
+    def flush(self) -> None:
+        pass
+
+
+def _layout(rows: int, d: int, dtype: str, columns: dict[str, np.ndarray]) -> tuple[int, int, list[tuple[int, bytes]]]:
+    """A shard without its activations: where these begin, the file's size, and what else stands at which offset."""
+    memory = _Memory()
     layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     layout.set_layout(h5py.h5d.CONTIGUOUS)
-    layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)  # so that the offset is known now
-    layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)  # every row will be written
+    layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)  # before anything else: where does not depend on rows
+    layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     layout.set_obj_track_times(False)
-    with h5py.File(path, "w", locking="best-effort") as file:
-        file.attrs["format"], file.attrs["version"] = "saetui-shard", VERSION
-        stored = h5py.h5t.py_create(STORED[dtype], logical=True)
-        space = h5py.h5s.create_simple((rows, d))
+    with h5py.File(memory, "w") as file:
+        space, stored = h5py.h5s.create_simple((rows, d)), h5py.h5t.py_create(STORED[dtype], logical=True)
         values = h5py.Dataset(h5py.h5d.create(file.id, b"activations", stored, space, layout))
         values.attrs["dtype"] = dtype
-        for name in ("image", "token"):
-            file.create_dataset(name, shape=(rows,), dtype="<i4", track_times=False)
-        return values.id.get_offset() or 0
+        first_byte = values.id.get_offset() or 0
+        file.attrs["format"], file.attrs["version"] = "saetui-shard", VERSION
+        for name, column in columns.items():
+            file.create_dataset(name, data=column, track_times=False)
+        if "checksums" in columns:
+            file["checksums"].attrs["block_rows"] = BLOCK_ROWS
+    return first_byte, memory.size, memory.pieces
 
 
 def _write_at(descriptor: int, data: memoryview, offset: int) -> None:

@@ -12,8 +12,10 @@ import time
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 from engine.activations.extract import extract
+from engine.models import load_encoder
 from engine.workspace import Workspace
 from tests.activations.runs import ask
 
@@ -38,6 +40,8 @@ def attempt(settings, workspace, die_at: float) -> None:
 def main() -> None:
     torch.set_num_threads(1)  # no threads in the parent: forking is safe
     model, images, root, how = sys.argv[1:]
+    encoder = load_encoder(model)  # so that the children need not import what that imports
+    encoder.preprocess([Image.new("RGB", (40, 40))])
     settings, workspace = ask(Path(model), Path(images), at=("layer:1", "last")), Workspace(Path(root))
     chance = random.Random(0)
     for number in range(100):

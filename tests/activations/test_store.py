@@ -33,14 +33,14 @@ def decoded(stored: np.ndarray) -> np.ndarray:
     return stored.astype(np.float32)
 
 
-def make_store(folder: Path, sizes: list[int], d: int, dtype: str, seed: int = 0, spare: int = 0) -> np.ndarray:
-    """A store with shards of ``sizes`` rows, each made ``spare`` rows too large at first; its values as stored."""
+def make_store(folder: Path, sizes: list[int], d: int, dtype: str, seed: int = 0) -> np.ndarray:
+    """A store with shards of ``sizes`` rows; its values as stored."""
     folder.mkdir(exist_ok=True)
     random = np.random.default_rng(seed)
     shards, parts, first = [], [], 0
     for number, rows in enumerate(sizes):
         values = as_stored(random.normal(size=(rows, d)).astype(np.float32), dtype)
-        writer = ShardWriter(folder / f"shard-{number:05d}.h5", rows + spare, d, dtype)
+        writer = ShardWriter(folder / f"shard-{number:05d}.h5", d, dtype)
         for start in range(0, rows, 7):
             piece = values[start : start + 7]
             image = np.arange(first + start, first + start + len(piece))
@@ -58,14 +58,13 @@ def make_store(folder: Path, sizes: list[int], d: int, dtype: str, seed: int = 0
     sizes=st.lists(st.integers(0, 30), min_size=1, max_size=5),
     d=st.integers(1, 9),
     dtype=st.sampled_from(sorted(STORED)),
-    spare=st.integers(0, 3),
     data=st.data(),
 )
 def test_reads_what_h5py_reads(
-    sizes: list[int], d: int, dtype: str, spare: int, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+    sizes: list[int], d: int, dtype: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("store")
-    values = make_store(folder, sizes, d, dtype, spare=spare)
+    values = make_store(folder, sizes, d, dtype)
     store = Store.open(folder)
     with_h5py = []
     for path in sorted(folder.glob("*.h5")):
@@ -87,7 +86,7 @@ def test_reads_what_h5py_reads(
 
 
 def test_bfloat16_has_every_value(tmp_path: Path) -> None:
-    writer = ShardWriter(tmp_path / "shard-00000.h5", 256, 256, "bfloat16")
+    writer = ShardWriter(tmp_path / "shard-00000.h5", 256, "bfloat16")
     bits = np.arange(65536, dtype=np.uint16).reshape(256, 256)
     writer.append(bits, np.zeros(256, int), np.zeros(256, int))
     shard = {**writer.commit([]), "first_row": 0}
@@ -112,7 +111,7 @@ def test_rows_out_of_range(tmp_path: Path) -> None:
 def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        make_store(tmp_path / name, [9000, 20], 3, "float16", spare=2)
+        make_store(tmp_path / name, [9000, 20], 3, "float16")
     for path in sorted((tmp_path / "a").iterdir()):
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
 
