@@ -25,7 +25,9 @@ _PUBLIC = {
     "engine.models": ("HookPoint", "TokenPolicy", "load_encoder"),
     "engine.activations.store": ("Store",),
     "engine.activations.extract": ("extract",),
-    "engine.sae": ("SAE", "encode_store", "train"),
+    "engine.sae.model": ("SAE",),
+    "engine.sae.train": ("train",),
+    "engine.sae.encode": ("encode_store",),
     "engine.evaluate": ("Neurons", "monosemanticity", "score"),
     "engine.steer": ("Intervention", "answer", "answers", "attached", "load_vlm", "steer"),
 }

@@ -68,12 +68,15 @@ class TrainSettings:
     steps: int = setting("Training steps.", 100_000)
     batch_size: int = setting("Tokens a step.", 4096)
     lr: float = setting("Learning rate (0: 2e-4 / sqrt(latents / 2^14)).", 0.0)
-    warmup: int = setting("Steps over which the learning rate rises.", 1000)
+    warmup: int = setting("Steps over which the learning rate rises; at most a tenth of all steps.", 1000)
     decay: float = setting("Share of the steps, at the end, over which the learning rate falls to 0.", 0.0)
     l1: float = setting("Weight of the L1 penalty (relu).", 1e-3)
     l0: float = setting("Weight of the L0 penalty (jumprelu).", 1e-3)
+    bandwidth: float = setting("Width of the kernel through which thresholds learn (jumprelu).", 1e-3)
     aux: float = setting("Weight of the auxiliary loss that revives dead latents (topk family).", 0.03)
-    dead_after: int = setting("A latent that has not fired for this many tokens is dead.", 10_000_000)
+    dead_after: int = setting(
+        "A latent that has not fired for this many tokens is dead; at most a fortieth of all tokens.", 10_000_000
+    )
     holdout: float = setting("Share of images held out for FVE, L0, dead and dense share.", 0.05)
     eval_every: int = setting("Steps between measurements on held-out rows.", 500)
     checkpoint_every: int = setting("Steps between checkpoints.", 1000)

@@ -1,0 +1,123 @@
+"""What a saved SAE says about itself, and the sizes that follow from the settings. Costs no torch.
+
+An SAE is a folder: ``sae.safetensors`` (weights in raw-activation units), ``config.json`` (this), ``training.json``
+(settings, history and result of its training) and, while it trains, ``checkpoints/``.
+"""
+
+import dataclasses
+import itertools
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+from engine.config import Architecture
+from engine.errors import UserError
+from engine.workspace import check_version, read_json, write_json
+
+FORMAT = "saetui-sae"
+VERSION = 1
+WEIGHTS = "sae.safetensors"
+CONFIG = "config.json"
+TRAINING = "training.json"
+CHECKPOINTS = "checkpoints"
+
+ARCHITECTURES: tuple[str, ...] = get_args(Architecture)
+TOPK_FAMILY = ("topk", "batchtopk", "matryoshka-batchtopk")
+WITH_THRESHOLD = ("batchtopk", "matryoshka-batchtopk", "jumprelu")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SAEConfig:
+    """Sizes, kind and origin of an SAE. ``groups`` are cumulative numbers of latents, the last one is ``w``."""
+
+    arch: Architecture
+    d: int
+    """Width of the activations."""
+    w: int
+    """Number of latents."""
+    k: int = 0
+    """Active latents per token (topk family; 0 for the others)."""
+    groups: tuple[int, ...] = ()
+    """Nested prefixes of the dictionary (matryoshka)."""
+    scale: float = 1.0
+    """Raw activations were divided by this while training; the weights have it folded in."""
+    model: str = ""
+    """Spec of the encoder whose activations it reads."""
+    model_sha256: str | None = None
+    hook: str = ""
+    """Hook point of these activations, e.g. ``layer:22``."""
+    tokens: str = ""
+    """Token policy of the activations that it was trained on."""
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def has_threshold(self) -> bool:
+        return self.arch in WITH_THRESHOLD
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape of every tensor in sae.safetensors."""
+        shapes: dict[str, tuple[int, ...]] = {
+            "W_enc": (self.d, self.w),
+            "b_enc": (self.w,),
+            "W_dec": (self.w, self.d),
+            "b_dec": (self.d,),
+        }
+        return shapes | ({"threshold": (self.w,)} if self.has_threshold else {})
+
+
+def read_config(folder: str | Path) -> SAEConfig:
+    """The config of the SAE in ``folder``; a UserError when it is missing, damaged or of a newer version."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"There is no SAE at {folder}: check the name, or train one (saetui train).")
+    path = folder / CONFIG
+    if not path.is_file():
+        raise UserError(f"{folder} holds no finished SAE (no {CONFIG}): run the command that trains it to the end.")
+    values = read_json(path)
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
+        raise UserError(f"{path} is not the config of a saetui SAE: check the path, or import it (saetui import).")
+    check_version(values.get("version"), VERSION, path)
+    try:
+        known: dict[str, Any] = {f.name: values[f.name] for f in dataclasses.fields(SAEConfig)}
+        config = SAEConfig(**known | {"groups": tuple(known["groups"])})
+        valid = config.arch in ARCHITECTURES and min(config.d, config.w) > 0 and math.isfinite(config.scale)
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged ({error}): remove the SAE and train it again.") from error
+    if not valid:
+        raise UserError(f"{path} is damaged (arch, d, w or scale makes no sense): remove the SAE and train it again.")
+    return config
+
+
+def write_config(folder: Path, config: SAEConfig) -> None:
+    write_json(folder / CONFIG, {"format": FORMAT, "version": VERSION, **dataclasses.asdict(config)})
+
+
+def latents(d: int, expansion: float) -> int:
+    """Number of latents ``w = expansion * d``, to the nearest whole one."""
+    w = round(expansion * d)
+    if w < 1:
+        raise UserError(f"--expansion {expansion:g} of {d} dimensions leaves no latent: give a larger one.")
+    return w
+
+
+def prefixes(groups: tuple[float, ...], w: int) -> tuple[int, ...]:
+    """Matryoshka prefixes as cumulative numbers of latents.
+
+    ``groups`` are cumulative shares of the dictionary (the last one is 1) or cumulative counts (the last one is w).
+    """
+    counts = tuple(round(g * w) for g in groups) if groups and groups[-1] == 1 else tuple(round(g) for g in groups)
+    if not counts or counts[-1] != w:
+        raise UserError(f"The matryoshka groups {_list(groups)} must end at 1 (shares) or at {w} (all latents).")
+    if counts[0] < 1 or any(a >= b for a, b in itertools.pairwise(counts)):
+        raise UserError(f"The matryoshka groups {_list(groups)} of {w} latents must grow: give larger steps.")
+    return counts
+
+
+def learning_rate(w: int) -> float:
+    """2e-4 / sqrt(w / 2^14): the scaling of Gao et al., arXiv 2406.04093, as used for the SAEs of arXiv 2504.02821."""
+    return 2e-4 / math.sqrt(w / 2**14)
+
+
+def _list(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{v:g}" for v in values)

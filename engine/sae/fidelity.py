@@ -1,0 +1,83 @@
+"""How well an SAE reconstructs, and how sparsely: measured on activations it was not trained on."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from engine.sae.model import SAE
+
+DENSE = 0.1  # a latent that fires on a larger share of the tokens is dense
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """Measurements over all rows seen; ``rows`` of them. Without a row, or without variance, NaN."""
+
+    rows: int
+    fve: float
+    """1 - sum of squared errors / sum of squared deviations from the mean of all rows."""
+    fve_batch: float
+    """The same batch by batch, each with its own mean, averaged over batches (printed as R2 by other code); a last
+    batch of less than half the size is left out."""
+    l0: float
+    """Mean number of active latents per token."""
+    cosine: float
+    """Mean cosine between activation and reconstruction."""
+    dead: float
+    """Share of latents that fire on no row."""
+    dense: float
+    """Share of latents that fire on more than a tenth of the rows."""
+    frequency: NDArray[np.float64]
+    """Share of the rows on which each latent fires, (w)."""
+
+
+@torch.no_grad()
+def measure(sae: SAE, batches: Iterable[Float[Tensor, "batch d"]]) -> Fidelity:
+    """Fidelity of ``sae`` on batches of raw activations on its device; waits for the device once, at the end."""
+    sums, sizes, totals = [], [], []
+    fired = torch.zeros(sae.config.w, dtype=torch.int64, device=sae.W_enc.device)
+    for x in batches:
+        a = sae.encode(x)
+        x_hat = sae.decode(a)
+        active = a > 0
+        fired += active.sum(0)
+        centred = x - sae.b_dec  # a shift near the mean, so that float32 sums of squares lose nothing
+        total = centred.sum(0)
+        sums.append(
+            torch.stack(
+                [
+                    (x - x_hat).pow(2).sum(),
+                    (centred - total / len(x)).pow(2).sum(),
+                    torch.nn.functional.cosine_similarity(x, x_hat, dim=1).sum(),
+                ]
+            )
+        )
+        totals.append(total)
+        sizes.append(len(x))
+    rows = sum(sizes)
+    if not rows:
+        nan = float("nan")
+        return Fidelity(0, nan, nan, nan, nan, nan, nan, np.full(sae.config.w, nan))
+    n = np.array(sizes, dtype=np.float64)
+    error, within, cosine = torch.stack(sums).cpu().double().numpy().T
+    means = torch.stack(totals).cpu().double().numpy() / n[:, None]
+    overall = n @ means / rows
+    deviation = within.sum() + n @ ((means - overall) ** 2).sum(1)  # within batches + between them
+    frequency = fired.cpu().double().numpy() / rows
+    full = n >= n.max() / 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return Fidelity(
+            rows=rows,
+            fve=float(1 - error.sum() / deviation) if deviation > 0 else float("nan"),
+            fve_batch=float(np.mean(1 - error[full] / within[full])) if (within[full] > 0).all() else float("nan"),
+            l0=float(frequency.sum()),
+            cosine=float(cosine.sum() / rows),
+            dead=float((frequency == 0).mean()),
+            dense=float((frequency > DENSE).mean()),
+            frequency=frequency,
+        )

@@ -1,0 +1,124 @@
+"""The SAE that is saved and used: encode, decode, load, save. Raw-activation units, inference semantics."""
+
+import errno
+import re
+from pathlib import Path
+from typing import assert_never
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from engine.errors import UserError
+from engine.sae.config import WEIGHTS, SAEConfig, read_config, write_config
+from engine.workspace import atomic_path
+
+
+class SAE(nn.Module):
+    """A sparse autoencoder over raw activations.
+
+    ``z = relu((x - b_dec) @ W_enc + b_enc)``, sparsified to ``a`` as ``config.arch`` says,
+    ``x_hat = a @ W_dec + b_dec`` (formulas: arXiv 2504.02821). Parameters: ``W_enc (d, w)``, ``b_enc (w)``,
+    ``W_dec (w, d)``, ``b_dec (d)`` and, for batchtopk, matryoshka-batchtopk and jumprelu, ``threshold (w)``. They are
+    frozen; training has its own class.
+
+    At inference a batchtopk SAE keeps what exceeds its one threshold (stored w times), so that the latents of a
+    token do not depend on the tokens beside it.
+    """
+
+    W_enc: nn.Parameter
+    b_enc: nn.Parameter
+    W_dec: nn.Parameter
+    b_dec: nn.Parameter
+    threshold: nn.Parameter
+
+    def __init__(self, config: SAEConfig):
+        super().__init__()
+        self.config = config
+        for name, shape in config.shapes().items():
+            self.register_parameter(name, nn.Parameter(torch.zeros(shape), requires_grad=False))
+
+    def preactivations(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch w"]:
+        """``relu((x - b_dec) @ W_enc + b_enc)``: latents before they are made sparse."""
+        if x.shape[-1] != self.config.d:
+            raise UserError(
+                f"This SAE reads activations {self.config.d} wide, these are {x.shape[-1]} wide: "
+                f"take activations of {self.config.model or 'the model'} at {self.config.hook or 'its hook point'}."
+            )
+        x = x.to(self.W_enc.dtype)
+        return torch.relu((x - self.b_dec) @ self.W_enc + self.b_enc)
+
+    def encode(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch w"]:
+        """Latents of raw activations; UserError when their width is not the SAE's."""
+        z = self.preactivations(x)
+        arch = self.config.arch
+        if arch == "relu":
+            return z
+        if arch == "topk":
+            return keep_largest(z, self.config.k)
+        if arch == "batchtopk" or arch == "matryoshka-batchtopk" or arch == "jumprelu":
+            return z * (z > self.threshold)
+        assert_never(arch)
+
+    def decode(self, a: Float[Tensor, "*batch w"]) -> Float[Tensor, "*batch d"]:
+        """Reconstruction of raw activations from latents."""
+        return a.to(self.W_dec.dtype) @ self.W_dec + self.b_dec
+
+    def forward(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
+        return self.decode(self.encode(x))
+
+    def save(self, folder: str | Path) -> None:
+        """Write sae.safetensors and config.json; each replaces its predecessor in one step."""
+        folder = Path(folder)
+        tensors = {name: p.detach().float() for name, p in self.named_parameters()}
+        write_tensors(folder / WEIGHTS, tensors)
+        write_config(folder, self.config)
+
+    @classmethod
+    def load(cls, folder: str | Path, device: str | torch.device = "cpu") -> "SAE":
+        """The SAE in ``folder``, in float32; a UserError when it is missing, damaged or of a newer version."""
+        config = read_config(folder)
+        path = Path(folder) / WEIGHTS
+        if not path.is_file():
+            raise UserError(f"{folder} has no {WEIGHTS}: train the SAE again, or copy the whole folder.")
+        tensors = read_tensors(path)
+        for name, shape in config.shapes().items():
+            found = tuple(tensors[name].shape) if name in tensors else "missing"
+            if found != shape:
+                raise UserError(
+                    f"{path} does not fit its config: {name} is {found}, expected {shape}; copy the whole folder again."
+                )
+        sae = cls(config)
+        sae.load_state_dict({name: tensors[name].float() for name in config.shapes()})
+        return sae.to(device)
+
+
+def keep_largest(z: Float[Tensor, "*batch w"], k: int) -> Float[Tensor, "*batch w"]:
+    """Every token's ``k`` largest latents, the others 0."""
+    top = z.topk(min(k, z.shape[-1]), dim=-1, sorted=False)
+    return torch.zeros_like(z).scatter(-1, top.indices, top.values)
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], note: str | None = None) -> None:
+    """Replace the safetensors file ``path`` in one step; equal tensors make equal bytes.
+
+    ``note``: text for its header. Only one, because the order of several is not fixed.
+    """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with atomic_path(path) as temporary:
+        try:
+            save_file(tensors, temporary, None if note is None else {"note": note})
+        except SafetensorError as error:  # what the system said is only in its text
+            code = re.search(r"os error (\d+)", str(error))
+            raise OSError(int(code[1]) if code else errno.EIO, str(error), str(path)) from error
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Every tensor of a safetensors file; a UserError that names it when it is damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is damaged ({error}): train the SAE again, or copy it again.") from error

@@ -1,0 +1,384 @@
+"""Training of an SAE on an activation store: the loop, its schedule, its measurements, and how it continues.
+
+Killed at any moment and started again by the same command, a training ends with the same bytes on the same device: all
+that a step depends on is in the checkpoint or is a function of the settings (a CPU must also use as many threads).
+"""
+
+import contextlib
+import math
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from engine.activations.loader import Loader
+from engine.activations.store import Store
+from engine.config import TrainSettings, to_mapping
+from engine.errors import Stopped, UserError
+from engine.events import Reporter
+from engine.models.device import pick_device
+from engine.sae.architectures import JumpReLU, TrainingSAE, architecture
+from engine.sae.checkpoint import checkpoint_path, read_state, restore, save_checkpoint
+from engine.sae.config import CHECKPOINTS, TOPK_FAMILY, TRAINING, WEIGHTS, SAEConfig, latents, learning_rate
+from engine.sae.held_out import HeldOut
+from engine.sae.model import SAE
+from engine.workspace import Workspace, check_version, lock, provenance, read_json, write_json
+
+FORMAT = "saetui-training"
+VERSION = 1
+
+SAMPLE = 16_384  # rows that the scale and the start of b_dec come from
+UNHURRIED = {"device", "eval_every", "checkpoint_every", "embeddings", "activations", "name"}
+"""Settings that do not change the weights: a training may continue under others. The store is compared by content."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What depends on the length of the training. Short runs get proportions of the long one."""
+
+    steps: int
+    lr: float
+    """Highest learning rate."""
+    warmup: int
+    """Steps over which it rises: as set, at most a tenth of all."""
+    decay: int
+    """Steps at the end over which it falls to 0."""
+    dead_after: int
+    """Tokens without firing after which a latent is dead: as set, at most a fortieth of all tokens. (1e7 tokens, the
+    setting of arXiv 2504.02821, are a fortieth of its 1e5 steps of 4096.)"""
+    theta_from: int
+    """Step from which the threshold is averaged: 1000, at most half of all. Until then it follows the batch."""
+    theta_smoothing: float
+    """Weight of the past in that average: 0.999, and less where 1000 steps are more than a tenth of all: the average
+    of a short training would otherwise be one of thresholds that the weights have left behind."""
+
+    @classmethod
+    def of(cls, settings: TrainSettings, w: int) -> "Schedule":
+        steps = settings.steps
+        return cls(
+            steps=steps,
+            lr=settings.lr or learning_rate(w),
+            warmup=max(1, min(settings.warmup, steps // 10)),
+            decay=round(settings.decay * steps),
+            dead_after=max(1, min(settings.dead_after, steps * settings.batch_size // 40)),
+            theta_from=min(1000, steps // 2),
+            theta_smoothing=1 - 1 / max(1, min(1000, steps // 10)),
+        )
+
+    def rate(self, step: int) -> float:
+        """Learning rate of step ``step`` (0-based)."""
+        rising = min(1.0, (step + 1) / self.warmup)
+        falling = min(1.0, (self.steps - step) / self.decay) if self.decay else 1.0
+        return self.lr * rising * falling
+
+    def smoothing(self, step: int) -> float:
+        return self.theta_smoothing if step >= self.theta_from else 0.0
+
+
+def train(settings: TrainSettings, workspace: Workspace, reporter: Reporter | None = None) -> dict[str, Any]:
+    """Train an SAE, or continue or return the one that these settings began or finished.
+
+    Returns ``name``, ``path``, ``arch``, ``d``, ``w``, ``k``, ``steps`` and the held-out measurements ``fve``,
+    ``fve_batch``, ``l0``, ``cosine``, ``dead``, ``dense``, ``theta`` (raw units), ``ms`` (null without embeddings),
+    ``rows``. Reports ``metrics`` events with the same keys and ``step`` and ``loss``.
+
+    UserError: settings or data that cannot be trained on, other settings under the same name, a loss that is not
+    finite any more. Stopped: asked to stop; a checkpoint is written first.
+    """
+    reporter = reporter or Reporter()
+    folder = workspace.sae(settings.name)
+    path = workspace.existing("activations", settings.activations)
+    store = Store.open(path)
+    training = Training(settings, workspace, store)
+    with lock(folder):
+        found = _found(folder, training)
+        if found is not None and "result" in found:
+            shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+            return {"path": str(folder), **found["result"]}
+        _tidy(folder)
+        return training.run(folder, found, reporter)
+
+
+class Training:
+    """One training: what it is made of, and the loop."""
+
+    def __init__(self, settings: TrainSettings, workspace: Workspace, store: Store):
+        _check(settings)
+        self.settings, self.store = settings, store
+        self.device = pick_device(settings.device)
+        w = latents(store.d, settings.expansion)
+        if settings.arch in TOPK_FAMILY and settings.k > w:
+            raise UserError(f"--k {settings.k} is more than the {w} latents: lower it, or raise --expansion.")
+        self.architecture = architecture(settings, w)
+        self.schedule = Schedule.of(settings, w)
+        self.loader = Loader(store, settings.batch_size, settings.seed, settings.holdout)
+        self.held_out = HeldOut.of(self.loader, settings.embeddings, workspace)
+        self.model = TrainingSAE(self.architecture, store.d, w, settings.seed).to(self.device)
+        self.optimiser = torch.optim.Adam(self.model.parameters(), betas=(0.9, 0.999), fused=True)
+        self.step = 0
+        self.scale = 1.0
+        self.history: list[dict[str, Any]] = []
+        self.identity = {key: value for key, value in to_mapping(settings).items() if key not in UNHURRIED} | {
+            "activations": store.sha256
+        }
+        self.origin = provenance(
+            [
+                {
+                    "kind": "activations",
+                    "name": store.path.name,
+                    "path": _shown(store.path, workspace),
+                    "sha256": store.sha256,
+                }
+            ]
+        )
+
+    @property
+    def config(self) -> SAEConfig:
+        manifest = self.store.manifest
+        model = manifest.get("model", {})
+        settings = self.settings
+        return SAEConfig(
+            arch=settings.arch,
+            d=self.model.d,
+            w=self.model.w,
+            k=settings.k if settings.arch in TOPK_FAMILY else 0,
+            groups=getattr(self.architecture, "groups", ()),
+            scale=self.scale,
+            model=model.get("spec", ""),
+            model_sha256=model.get("sha256"),
+            hook=str(manifest.get("hook", "")),
+            tokens=str(manifest.get("tokens", "")),
+            provenance=self.origin,
+        )
+
+    def run(self, folder: Path, state: dict[str, Any] | None, reporter: Reporter) -> dict[str, Any]:
+        """Train from ``state`` (None: from the start) to the end and write the SAE into ``folder``."""
+        reporter.event("stage", name="train")
+        if len(self.loader.held_out) == 0:
+            reporter.event("warning", message="No image is held out: measurements are made on training rows.")
+        if state:
+            self._continue(folder, state, reporter)
+        else:
+            self._begin()
+            self._save(folder)
+        try:
+            self._loop(folder, reporter)
+        except Stopped:
+            self._save(folder)
+            raise
+        return self._finish(folder)
+
+    def _begin(self) -> None:
+        sample = self.loader.sample(SAMPLE).to(self.device)
+        self.scale = float(sample.pow(2).sum(1).mean().sqrt())
+        if self.scale == 0 or not math.isfinite(self.scale):
+            raise UserError(
+                f"The activations of {self.store.path} have mean squared norm {self.scale:g}: "
+                "there is nothing to learn, extract them at another hook point."
+            )
+        with torch.no_grad():
+            self.model.b_dec.copy_(geometric_median(sample / self.scale))
+
+    def _continue(self, folder: Path, state: dict[str, Any], reporter: Reporter) -> None:
+        restore(folder, self.model, self.optimiser)
+        self.step, self.scale, self.history = state["step"], state["scale"], state["history"]
+        if self.device.type == "cpu" and state["threads"] != torch.get_num_threads():
+            reporter.event(
+                "warning",
+                message=f"This training began with {state['threads']} threads and goes on with "
+                f"{torch.get_num_threads()}: its weights may differ in the last bits.",
+            )
+
+    def _loop(self, folder: Path, reporter: Reporter) -> None:
+        settings, schedule = self.settings, self.schedule
+        # A GPU is asked for values only now and then: every question makes it wait for the host.
+        on_cpu = self.device.type == "cpu"
+        ask_every = 1 if on_cpu else 25
+        revive = settings.arch in TOPK_FAMILY and settings.aux > 0
+        batches = self.loader.batches(self.step, schedule.steps, self.device)
+        with contextlib.closing(batches):
+            for x in batches:
+                if revive and self.step % (1 if on_cpu else 16) == 0:
+                    self.model.dead = find_dead(self.model, schedule.dead_after)
+                loss = self._update(x)
+                self.step += 1
+                measuring = self.step % settings.eval_every == 0 or self.step == schedule.steps
+                if measuring or self.step % ask_every == 0:
+                    value = float(loss)
+                    if not math.isfinite(value):
+                        raise self._diverged(folder)
+                    reporter.progress(self.step, schedule.steps, "steps", loss=value)
+                if measuring:
+                    self.history.append({"step": self.step, "loss": value, **self._measure()})
+                    reporter.event("metrics", **self.history[-1])
+                if self.step % settings.checkpoint_every == 0 and self.step < schedule.steps:
+                    self._save(folder)
+                reporter.check()
+
+    def _update(self, x: Float[Tensor, "batch d"]) -> Float[Tensor, ""]:
+        """One step; the loss it had before. A loss that is not finite changes nothing on a CPU."""
+        model, step = self.model, self.step
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            loss = model.loss(x / self.scale)
+        if self.device.type == "cpu" and not torch.isfinite(loss.total):
+            return loss.total
+        loss.total.backward()
+        model.project_gradient()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        self.optimiser.param_groups[0]["lr"] = self.schedule.rate(step)
+        self.optimiser.step()
+        self.optimiser.zero_grad()
+        model.constrain()
+        model.observe(loss, len(x), self.schedule.smoothing(step))
+        return loss.total.detach()
+
+    def _measure(self) -> dict[str, Any]:
+        sae = self.model.export(self.config)
+        measured = self.held_out.measure(sae)
+        return measured | {"theta": _theta(sae, self.architecture)}
+
+    def _save(self, folder: Path) -> None:
+        if not all(bool(torch.isfinite(p).all()) for p in self.model.parameters()):
+            raise self._diverged(folder)
+        state = {
+            "identity": self.identity,
+            "step": self.step,
+            "scale": self.scale,
+            "history": self.history,
+            "threads": torch.get_num_threads(),
+        }
+        save_checkpoint(folder, self.model, self.optimiser, state)
+
+    def _diverged(self, folder: Path) -> UserError:
+        if self.device.type == "cpu" and all(bool(torch.isfinite(p).all()) for p in self.model.parameters()):
+            self.step -= 1  # this step was not taken
+            self._save(folder)
+        state = read_state(folder) or {"step": 0}
+        return UserError(
+            f"The loss of SAE {folder.name} is not a finite number any more near step {self.step}: train again under "
+            f"another --name with a lower --lr; {checkpoint_path(folder)} keeps the weights of step {state['step']}."
+        )
+
+    def _finish(self, folder: Path) -> dict[str, Any]:
+        sae = self.model.export(self.config)
+        last = {key: value for key, value in self.history[-1].items() if key not in ("step", "loss")}
+        result = {
+            "name": folder.name,
+            "arch": self.settings.arch,
+            "d": self.model.d,
+            "w": self.model.w,
+            "k": sae.config.k,
+            "steps": self.step,
+            **last,
+        }
+        sae.save(folder)
+        schedule = self.schedule
+        write_json(
+            folder / TRAINING,
+            {
+                "format": FORMAT,
+                "version": VERSION,
+                "identity": self.identity,
+                "settings": to_mapping(self.settings),
+                "schedule": {
+                    "lr": schedule.lr,
+                    "warmup": schedule.warmup,
+                    "decay": schedule.decay,
+                    "dead_after": schedule.dead_after,
+                    "theta_from": schedule.theta_from,
+                    "theta_smoothing": schedule.theta_smoothing,
+                },
+                "rows": {"train": len(self.loader.train), "held_out": len(self.loader.held_out)},
+                "images": {"train": len(self.loader.train.images), "held_out": len(self.loader.held_out.images)},
+                "history": self.history,
+                "result": result,
+            },
+        )
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+        return {"path": str(folder), **result}
+
+
+@torch.no_grad()
+def find_dead(model: TrainingSAE, dead_after: int) -> Tensor | None:
+    """Latents that have not fired for ``dead_after`` tokens; None if there are none."""
+    dead = (model.since_fired >= dead_after).nonzero().squeeze(1)
+    return dead if len(dead) else None
+
+
+@torch.no_grad()
+def geometric_median(x: Float[Tensor, "n d"], tolerance: float = 1e-6, iterations: int = 200) -> Float[Tensor, " d"]:
+    """The point with the least sum of distances to the rows, by Weiszfeld's iteration from their mean.
+
+    Ends when a move is shorter than ``tolerance`` times the mean distance.
+    """
+    median = x.mean(0)
+    for _ in range(iterations):
+        distance = (x - median).norm(dim=1)
+        weight = 1 / distance.clamp(min=1e-12)
+        moved = weight @ x / weight.sum()
+        done = (moved - median).norm() <= tolerance * distance.mean()
+        median = moved
+        if done:
+            break
+    return median
+
+
+def _theta(sae: SAE, architecture: Any) -> float | None:
+    """The threshold in raw units; for jumprelu the mean over latents."""
+    if not sae.config.has_threshold:
+        return None
+    return float(sae.threshold.mean() if isinstance(architecture, JumpReLU) else sae.threshold[0])
+
+
+def _check(settings: TrainSettings) -> None:
+    for name in ("steps", "batch_size", "k", "eval_every", "checkpoint_every", "dead_after"):
+        if getattr(settings, name) < 1:
+            raise UserError(f"--{name.replace('_', '-')} is {getattr(settings, name)}: give at least 1.")
+    for name in ("lr", "l1", "l0", "aux", "decay", "warmup", "seed"):
+        if not 0 <= getattr(settings, name) < math.inf:
+            raise UserError(f"--{name} is {getattr(settings, name)}: give 0 or more.")
+    if settings.decay > 1:
+        raise UserError(f"--decay is {settings.decay:g}: give a share of the steps, from 0 to 1.")
+    if not 0 < settings.bandwidth < math.inf:
+        raise UserError(f"--bandwidth is {settings.bandwidth:g}: give more than 0.")
+
+
+def _found(folder: Path, training: Training) -> dict[str, Any] | None:
+    """What an earlier run left: training.json of a finished SAE, the state of a checkpoint, or None."""
+    path = folder / TRAINING
+    if path.is_file():
+        found = read_json(path)
+        check_version(found.get("version"), VERSION, path)
+    else:
+        found = read_state(folder)
+    if found is None:
+        if (folder / WEIGHTS).is_file():
+            raise UserError(f"{folder} holds an SAE that was not trained here: choose another --name.")
+        return None
+    before, now = found["identity"], training.identity
+    differing = [key for key in now if before.get(key) != now[key]]
+    if differing:
+        said = ", ".join(_difference(key, before.get(key), now[key]) for key in differing[:3])
+        raise UserError(f"The SAE {folder.name} was trained with {said}: choose another --name, or remove {folder}.")
+    return found
+
+
+def _difference(key: str, before: Any, now: Any) -> str:
+    return "other activations" if key == "activations" else f"{key} {before} instead of {now}"
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what a killed process was writing."""
+    for left in [*folder.glob(".*.tmp"), *checkpoint_path(folder).parent.glob(".*.tmp")]:
+        left.unlink(missing_ok=True)
+
+
+def _shown(path: Path, workspace: Workspace) -> str:
+    """A path as it is in the workspace, so that a moved workspace still makes sense."""
+    with contextlib.suppress(ValueError):
+        return str(path.relative_to(workspace.root))
+    return str(path)
