@@ -26,7 +26,9 @@ _PUBLIC = {
     "engine.activations.store": ("Store",),
     "engine.activations.extract": ("extract",),
     "engine.sae": ("SAE", "encode_store", "train"),
-    "engine.evaluate": ("Neurons", "monosemanticity", "score"),
+    "engine.evaluate.monosemanticity": ("monosemanticity",),
+    "engine.evaluate.neurons": ("Neurons",),
+    "engine.evaluate.score": ("score",),
     "engine.steer": ("Intervention", "answer", "answers", "attached", "load_vlm", "steer"),
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}

@@ -29,13 +29,17 @@ distribution with support - 1 degrees of freedom (the firing images are what car
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 from scipy import sparse, special
 
+from engine.config import MsSettings
 from engine.errors import UserError
+from engine.events import Reporter
+from engine.workspace import Workspace
 
 Matrix = Any  # dense ndarray, or any scipy sparse matrix or array
 
@@ -107,6 +111,45 @@ def unit_rows(E: np.ndarray) -> Float[np.ndarray, "N D"]:
     unit /= largest[:, None]  # squares of tiny or huge embeddings would leave float64's range
     unit /= np.sqrt(np.einsum("nd,nd->n", unit, unit))[:, None]
     return unit
+
+
+def ms_files(settings: MsSettings, workspace: Workspace, reporter: Reporter | None = None) -> dict[str, Any]:
+    """MS of a matrix file (or activation store) against another: per column, and in sum. Undefined values are None."""
+    from engine.evaluate.matrices import read_matrix
+
+    reporter = reporter or Reporter()
+    reporter.event("stage", name="read")
+    A = read_matrix(_source(settings.activations, workspace, "activations"))
+    E = read_matrix(_source(settings.embeddings, workspace, "embeddings"))
+    reporter.event("stage", name="score")
+    result = monosemanticity(A, E, settings.min_support, interval=False)
+    return {
+        "ms": numbers(result.ms),
+        "support": result.support.tolist(),
+        "effective_support": numbers(result.effective_support),
+        "mean": number(result.mean),
+        "best": number(result.best),
+        "worst": number(result.worst),
+        "undefined": result.undefined,
+        "baseline": number(result.baseline),
+    }
+
+
+def number(value: float) -> float | None:
+    """``value`` for JSON: None where it is undefined."""
+    return None if np.isnan(value) else float(value)
+
+
+def numbers(values: np.ndarray) -> list[float | None]:
+    return [number(value) for value in values.tolist()]
+
+
+def _source(given: str, workspace: Workspace, kind: str) -> Path:
+    """A file or folder, else the name of a store in the workspace."""
+    path = Path(given).expanduser()
+    if path.exists() or path.suffix or len(path.parts) > 1:
+        return path
+    return workspace.existing(kind, given)
 
 
 class MSAccumulator:
