@@ -1,8 +1,8 @@
 """Names for latents: the words that lie nearest to what their top images have in common.
 
-For a latent, the mean of the unit image embeddings of its top images, minus that mean over all images, is a direction in
-the space that the encoder's image and text towers share. Words are scored by the cosine of that direction with their
-own unit text embedding, less its mean over the vocabulary. Both means are taken off for the same reason: images
+For a latent, the mean of the unit image embeddings of its top images, minus that mean over all images, is a direction
+in the space that the encoder's image and text towers share. Words are scored by the cosine of that direction with
+their own unit text embedding, less its mean over the vocabulary. Both means are taken off for the same reason: images
 (and words) have a part in common that says nothing about one of them.
 """
 
