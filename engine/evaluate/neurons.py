@@ -89,28 +89,35 @@ def write_neurons(
     missing = set(ARRAYS) - set(latents)
     if missing:
         raise ValueError(f"no {', '.join(sorted(missing))}")
+    # Built in memory: HDF5 does not survive a disk that fills up under it, a plain write says so.
+    with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
+        file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
+        file["summary"] = json.dumps(summary, allow_nan=False)
+        file["provenance"] = json.dumps(provenance, allow_nan=False)
+        for name, dtype in ARRAYS.items():
+            file[f"latents/{name}"] = np.asarray(latents[name], dtype)
+        if latents.get("maps") is not None:
+            maps = latents["maps"]
+            chunks = (min(_MAP_CHUNK, maps.shape[0]), *maps.shape[1:])  # mostly zeros: compress
+            file.create_dataset(
+                "latents/maps", data=maps, chunks=chunks, compression="gzip", compression_opts=1, shuffle=True
+            )
+        file["words/latents"] = np.asarray(word_latents, np.int32)
+        file["words/scores"] = np.asarray(word_scores, np.float32)
+        _write_text(file, "words/word", words)
+        _write_text(file, "images/path", [image["path"] for image in images])
+        _write_text(file, "images/label", [image.get("label") or "" for image in images])
+        _write_text(file, "images/sha256", [image.get("sha256") or "" for image in images])
+        _write_text(file, "images/taxonomy", [json.dumps(list(image.get("taxonomy") or ())) for image in images])
+        file.flush()
+        content = file.id.get_file_image()
     try:
-        with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
-            file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
-            file["summary"] = json.dumps(summary, allow_nan=False)
-            file["provenance"] = json.dumps(provenance, allow_nan=False)
-            for name, dtype in ARRAYS.items():
-                file[f"latents/{name}"] = np.asarray(latents[name], dtype)
-            if latents.get("maps") is not None:
-                maps = latents["maps"]
-                chunks = (min(_MAP_CHUNK, maps.shape[0]), *maps.shape[1:])  # mostly zeros: compress
-                file.create_dataset(
-                    "latents/maps", data=maps, chunks=chunks, compression="gzip", compression_opts=1, shuffle=True
-                )
-            file["words/latents"] = np.asarray(word_latents, np.int32)
-            file["words/scores"] = np.asarray(word_scores, np.float32)
-            _write_text(file, "words/word", words)
-            _write_text(file, "images/path", [image["path"] for image in images])
-            _write_text(file, "images/label", [image.get("label") or "" for image in images])
-            _write_text(file, "images/sha256", [image.get("sha256") or "" for image in images])
-            _write_text(file, "images/taxonomy", [json.dumps(list(image.get("taxonomy") or ())) for image in images])
-    except (OSError, RuntimeError) as error:  # what h5py makes of a full disk depends on when it notices
-        raise UserError(f"Cannot write {path} ({error}): make room or check permissions, and score again.") from error
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(content)
+    except OSError as error:
+        raise UserError(
+            f"Cannot write {path} ({error.strerror}): make room or check its permissions, and score again."
+        ) from error
 
 
 class Neurons:
