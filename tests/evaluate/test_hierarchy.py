@@ -69,7 +69,7 @@ def test_groups_are_averaged_each_way(top_images, paths):
     mean, _ = depths(top_images, paths)
     first, second = result["groups"]
     scored = mean[:10][~np.isnan(mean[:10])]
-    assert first["latents"], first["left_out"] == (10, 2)
+    assert (first["latents"], first["left_out"]) == (10, 2)
     assert (second["latents"], second["left_out"]) == (30, 1)
     assert first["depth"] == pytest.approx(scored.mean())
     assert first["rounded"] == pytest.approx(np.mean([round(depth) for depth in scored]))
