@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from engine.errors import UserError
 
 _BLOCK = 2048  # latents scored against all words together
+_SAME = 1 - 1e-5  # cosine of two embeddings of one and the same text, in any batch
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,13 @@ def read_vocabulary(path: str | Path = "") -> list[str]:
             text = resources.files("engine.evaluate").joinpath("vocabulary.txt").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"Cannot read the vocabulary {path} ({error}): give a text file, one word a line.") from error
-    words = dict.fromkeys(line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#"))
+    words: dict[str, str] = {}  # text towers do not tell Cat from cat
+    for line in text.splitlines():
+        if line.strip() and not line.startswith("#"):
+            words.setdefault(line.strip().casefold(), line.strip())
     if not words:
         raise UserError(f"The vocabulary {path} has no words: give a text file, one word a line.")
-    return list(words)
+    return list(words.values())
 
 
 def directions(top_images: Int[np.ndarray, "w top"], embeddings: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "w D"]:
@@ -67,9 +71,15 @@ def name_latents(
 ) -> Names:
     """The ``names`` nearest words of every latent, and the ``found`` nearest latents of every word.
 
-    ``embeddings``: of the images, in the space of ``embed_text``.
+    ``embeddings``: of the images, in the space of ``embed_text``. Words that the text tower cannot tell from each other
+    (its tokenizer knows none of them) are left out.
     """
     text = _unit(np.asarray(embed_text(list(words)), np.float32))
+    known = distinct(text)
+    words, text = [word for word, keep in zip(words, known, strict=True) if keep], text[known]
+    if not words:
+        nothing = np.empty((0, 0))
+        return Names([], np.empty((len(top_images), 0)), np.empty((len(top_images), 0)), nothing, nothing)
     text = _unit(text - text.mean(axis=0)) if len(words) > 1 else text
     w, names, found = len(top_images), min(names, len(words)), min(found, len(top_images))
     of_latent, scores = np.full((w, names), -1), np.full((w, names), np.nan, np.float32)
@@ -87,6 +97,15 @@ def name_latents(
         latents, latent_scores = np.take_along_axis(candidates, order, 1), np.take_along_axis(values, order, 1)
     latent_scores[latents < 0] = np.nan
     return Names(list(words), of_latent, scores, latents, latent_scores)
+
+
+def distinct(text: Float[np.ndarray, "words D"]) -> np.ndarray:
+    """Which rows (unit vectors) differ from all others by more than rounding."""
+    alone = np.empty(len(text), bool)
+    for start in range(0, len(text), _BLOCK):
+        cosines = text[start : start + _BLOCK] @ text.T
+        alone[start : start + _BLOCK] = (cosines > _SAME).sum(axis=1) == 1
+    return alone
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

@@ -173,7 +173,7 @@ def _encoder(settings: ScoreSettings, sae: SAE, device: torch.device, reporter: 
 def _embeddings(settings: ScoreSettings, workspace: Workspace, images: Images, reporter: Reporter) -> Store:
     """What the judge sees of the images: extracted once for each judge and image list, then reused."""
     identity = value_sha256([settings.embed_with, images.sha256, settings.batch_size])[:8]
-    name = f"{slug(Path(settings.embed_with).name)}--{slug(settings.name or Path(settings.images).stem)}-{identity}"
+    name = f"{slug(Path(settings.embed_with).name)}--{slug(Path(settings.images).stem)}-{identity}"
     ask = ExtractSettings(
         model=settings.embed_with,
         images=settings.images,

@@ -79,10 +79,25 @@ def test_the_built_in_vocabulary():
 
 
 def test_a_vocabulary_of_ones_own(tmp_path):
-    (tmp_path / "words.txt").write_text("# mine\ncat\n\n dog \ncat\n")
+    (tmp_path / "words.txt").write_text("# mine\ncat\n\n dog \ncat\nCat\n")
     assert read_vocabulary(tmp_path / "words.txt") == ["cat", "dog"]
     (tmp_path / "empty.txt").write_text("\n# none\n")
     with pytest.raises(UserError, match=r"empty\.txt has no words"):
         read_vocabulary(tmp_path / "empty.txt")
     with pytest.raises(UserError, match=r"missing\.txt"):
         read_vocabulary(tmp_path / "missing.txt")
+
+
+def test_words_that_the_tower_does_not_know_name_nothing(scene):
+    embeddings, words, embed_text = scene
+    unknown = embed_text(["fish"])[0] + 3
+
+    def tower(asked):
+        return np.stack([embed_text([word])[0] if word in words else unknown for word in asked])
+
+    top_images = np.array([[20, 21, 22], [0, 1, 2]])
+    names = name_latents(top_images, embeddings, ["qwx", *words, "xyz"], tower)
+    assert names.words == words
+    assert [words[n] for n in names.of_latent[:, 0]] == ["red", "fish"]
+    nothing = name_latents(top_images, embeddings, ["qwx", "xyz"], tower)
+    assert nothing.words == [] and nothing.of_latent.shape == (2, 0)

@@ -10,10 +10,11 @@ import torch
 import transformers
 from PIL import Image
 
-from engine.config import ScoreSettings
+from engine.activations import Store
+from engine.config import MsSettings, ScoreSettings
 from engine.errors import Stopped, UserError
 from engine.evaluate import score as module
-from engine.evaluate.monosemanticity import monosemanticity
+from engine.evaluate.monosemanticity import monosemanticity, ms_files
 from engine.evaluate.neurons import Neurons
 from engine.evaluate.score import BINS, score
 from engine.events import Reporter
@@ -313,3 +314,11 @@ def test_mistakes_are_named(place):
     random_sae("", place / "work/saes/orphan")
     with pytest.raises(UserError, match="orphan does not say which encoder"):
         score(ask(place, sae="orphan"), work)
+
+
+def test_ms_reads_stores_by_name_and_by_path(scored, place):
+    (store,) = (place / "work/embeddings").glob("dino--*")
+    E = Store.open(store).read(0, N)
+    result = ms_files(MsSettings(activations=str(store), embeddings=store.name), Workspace(place / "work"))
+    np.testing.assert_allclose(result["ms"], monosemanticity(E, E).ms)
+    assert len(result["ms"]) == 32
