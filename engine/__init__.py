@@ -25,11 +25,11 @@ _PUBLIC = {
     "engine.models": ("HookPoint", "TokenPolicy", "load_encoder"),
     "engine.activations.store": ("Store",),
     "engine.activations.extract": ("extract",),
-    "engine.sae.model": ("SAE",),
-    "engine.sae.train": ("train",),
-    "engine.sae.encode": ("encode_store",),
-    "engine.evaluate": ("Neurons", "monosemanticity", "score"),
-    "engine.steer": ("Intervention", "answer", "answers", "attached", "load_vlm", "steer"),
+    "engine.sae": ("SAE", "encode_store", "train"),
+    "engine.evaluate.monosemanticity": ("monosemanticity",),
+    "engine.evaluate.neurons": ("Neurons",),
+    "engine.evaluate.score": ("score",),
+    "engine.steer": ("Intervention", "answer", "answers", "attached", "load_vlm"),
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
 

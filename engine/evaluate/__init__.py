@@ -1,0 +1,1 @@
+"""How good the latents of an SAE are: monosemanticity, top images, hierarchy, uniqueness, names."""

@@ -1,0 +1,380 @@
+"""Per-latent results in one HDF5 file: what ``score`` writes and everything else reads. Costs no torch.
+
+Layout of ``neurons/<sae>--<images>.h5`` (w latents, N images; any HDF5 tool can read it):
+
+    attributes               format = "saetui-neurons", version = 1
+    summary, provenance      JSON text
+    latents/
+      ms, low, high          (w) float64: monosemanticity and its 95 % interval; NaN where undefined
+      support                (w) int64: images whose normalised activation is above 0
+      effective_support      (w) float64
+      matched                (w) float64: MS of the density-matched raw neuron
+      token_frequency        (w) float64: share of the scored tokens on which it fires
+      image_frequency        (w) float64: share of the images
+      mean, maximum          (w) float32: pooled activation, over the images on which it fires
+      histogram              (w, bins) uint32: images by pooled activation, in equal bins from 0 to its maximum
+      group                  (w) int16: Matryoshka group, 0 is the coarsest
+      depth, depth_mode      (w) float64, int16: taxonomy depth; NaN and -1 below all top images
+      partner, jaccard       (w) int32, float32: latent with the most similar top images (-1: none)
+      top_images             (w, top) int32: numbers of the images, largest activation first; -1 pads
+      top_activations        (w, top) float32: pooled activations; 0 pads
+      maps                   (w, top, rows, columns) float16, optional: activation on each patch of the top images
+      names, name_scores     (w, n) int32, float32: numbers of the nearest words (-1: none) and cosines
+    words/
+      word                   (V) text
+      latents, scores        (V, m) int32, float32: nearest latents of each word
+    images/
+      path, label, sha256    (N) text; an empty label is none
+      taxonomy               (N) text: JSON list, root first
+
+``images/`` lists the images that could be read, in order; their numbers above are places in this list.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from jaxtyping import Float
+
+from engine.errors import UserError
+from engine.workspace import atomic_path, check_version
+
+FORMAT = "saetui-neurons"
+VERSION = 1
+ARRAYS = {
+    "ms": np.float64,
+    "low": np.float64,
+    "high": np.float64,
+    "support": np.int64,
+    "effective_support": np.float64,
+    "matched": np.float64,
+    "token_frequency": np.float64,
+    "image_frequency": np.float64,
+    "mean": np.float32,
+    "maximum": np.float32,
+    "histogram": np.uint32,
+    "group": np.int16,
+    "depth": np.float64,
+    "depth_mode": np.int16,
+    "partner": np.int32,
+    "jaccard": np.float32,
+    "top_images": np.int32,
+    "top_activations": np.float32,
+    "names": np.int32,
+    "name_scores": np.float32,
+}
+SORTS = ("ms", "low", "gain", "matched", "support", "frequency", "maximum", "depth", "group", "latent", "match")
+_MAP_CHUNK = 16  # latents whose maps are compressed together
+
+
+def write_neurons(
+    path: Path,
+    latents: Mapping[str, np.ndarray],
+    images: Sequence[Mapping[str, Any]],
+    words: Sequence[str],
+    word_latents: np.ndarray,
+    word_scores: np.ndarray,
+    summary: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+) -> None:
+    """Write the file in one step. ``latents``: the arrays of ``ARRAYS``, and perhaps ``maps``.
+
+    ``images``: dicts with path, label, taxonomy, sha256. Same contents, same bytes. UserError when the disk refuses.
+    """
+    missing = set(ARRAYS) - set(latents)
+    if missing:
+        raise ValueError(f"no {', '.join(sorted(missing))}")
+    # Built in memory: HDF5 does not survive a disk that fills up under it, a plain write says so.
+    with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
+        file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
+        file["summary"] = json.dumps(summary, allow_nan=False)
+        file["provenance"] = json.dumps(provenance, allow_nan=False)
+        for name, dtype in ARRAYS.items():
+            file[f"latents/{name}"] = np.asarray(latents[name], dtype)
+        if latents.get("maps") is not None:
+            maps = latents["maps"]
+            chunks = (min(_MAP_CHUNK, maps.shape[0]), *maps.shape[1:])  # mostly zeros: compress
+            file.create_dataset(
+                "latents/maps", data=maps, chunks=chunks, compression="gzip", compression_opts=1, shuffle=True
+            )
+        file["words/latents"] = np.asarray(word_latents, np.int32)
+        file["words/scores"] = np.asarray(word_scores, np.float32)
+        _write_text(file, "words/word", words)
+        _write_text(file, "images/path", [image["path"] for image in images])
+        _write_text(file, "images/label", [image.get("label") or "" for image in images])
+        _write_text(file, "images/sha256", [image.get("sha256") or "" for image in images])
+        _write_text(file, "images/taxonomy", [json.dumps(list(image.get("taxonomy") or ())) for image in images])
+        file.flush()
+        content = file.id.get_file_image()
+    try:
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(content)
+    except OSError as error:
+        raise UserError(
+            f"Cannot write {path} ({error.strerror}): make room or check its permissions, and score again."
+        ) from error
+
+
+class Neurons:
+    """Results of all latents, read from the file as they are needed."""
+
+    ms: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    support: np.ndarray
+    effective_support: np.ndarray
+    matched: np.ndarray
+    token_frequency: np.ndarray
+    image_frequency: np.ndarray
+    mean: np.ndarray
+    maximum: np.ndarray
+    histogram: np.ndarray
+    group: np.ndarray
+    depth: np.ndarray
+    depth_mode: np.ndarray
+    partner: np.ndarray
+    jaccard: np.ndarray
+    top_images: np.ndarray
+    top_activations: np.ndarray
+    name_scores: np.ndarray
+
+    def __init__(self, path: Path, file: h5py.File):
+        self.path, self._file = path, file
+        self.summary: dict[str, Any] = json.loads(self._read("summary"))
+        self.provenance: dict[str, Any] = json.loads(self._read("provenance"))
+        self.w: int = self._dataset("latents/ms").shape[0]
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Neurons":
+        """The results in ``path``. UserError: missing, damaged, of another kind, or written by a newer saetui."""
+        path = Path(path)
+        if not path.is_file():
+            raise UserError(f"There are no scores at {path}: make them with saetui score.")
+        try:
+            file = h5py.File(path, "r")
+        except OSError as error:
+            raise UserError(f"{path} is damaged or no HDF5 file: score again (saetui score).") from error
+        try:
+            if file.attrs.get("format") != FORMAT:
+                raise UserError(f"{path} is no neurons file of saetui: make one with saetui score.")
+            version = file.attrs.get("version")
+            check_version(None if version is None else int(version), VERSION, path)
+            return cls(path, file)
+        except (KeyError, OSError, ValueError) as error:
+            file.close()
+            raise UserError(f"{path} is damaged ({error}): score again (saetui score).") from error
+        except UserError:
+            file.close()
+            raise
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> "Neurons":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __getattr__(self, name: str) -> np.ndarray:
+        if name not in ARRAYS:
+            raise AttributeError(f"Neurons have no {name!r}")
+        array = self._read(f"latents/{name}")
+        setattr(self, name, array)
+        return array
+
+    @cached_property
+    def words(self) -> list[str]:
+        return [_text(word) for word in self._read("words/word")]
+
+    @cached_property
+    def names(self) -> list[list[str]]:
+        """Words of each latent, nearest first; empty without names."""
+        return [[self.words[n] for n in row if n >= 0] for row in self._read("latents/names").tolist()]
+
+    @cached_property
+    def images(self) -> list[dict[str, Any]]:
+        """path, label (None without one), taxonomy (tuple, root first) and sha256 of each image."""
+        columns = [self._read(f"images/{name}") for name in ("path", "label", "taxonomy", "sha256")]
+        return [
+            {
+                "path": _text(path),
+                "label": _text(label) or None,
+                "taxonomy": tuple(json.loads(_text(taxonomy))),
+                "sha256": _text(sha256),
+            }
+            for path, label, taxonomy, sha256 in zip(*columns, strict=True)
+        ]
+
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        """Rows and columns of the maps; None when there are none."""
+        if "maps" not in self._file["latents"]:
+            return None
+        rows, columns = self._dataset("latents/maps").shape[2:]
+        return int(rows), int(columns)
+
+    def maps(self, latent: int) -> Float[np.ndarray, "top rows columns"] | None:
+        """Activation of ``latent`` on each patch of its top images; None when the file has no maps."""
+        if self.grid is None:
+            return None
+        self._check(latent)
+        try:
+            return self._dataset("latents/maps")[latent]
+        except (OSError, RuntimeError) as error:
+            raise self._damaged(error) from error
+
+    def row(self, latent: int, labels: Mapping[int, str] | None = None) -> dict[str, Any]:
+        """What a table shows of one latent: plain values, None where undefined."""
+        self._check(latent)
+        ms, matched = _number(self.ms[latent]), _number(self.matched[latent])
+        return {
+            "latent": int(latent),
+            "label": (labels or {}).get(latent, ""),
+            "names": self.names[latent],
+            "ms": ms,
+            "low": _number(self.low[latent]),
+            "high": _number(self.high[latent]),
+            "support": int(self.support[latent]),
+            "effective_support": _number(self.effective_support[latent]),
+            "matched": matched,
+            "gain": None if ms is None or matched is None else ms - matched,
+            "frequency": float(self.image_frequency[latent]),
+            "token_frequency": float(self.token_frequency[latent]),
+            "maximum": float(self.maximum[latent]),
+            "group": int(self.group[latent]),
+            "depth": _number(self.depth[latent]),
+        }
+
+    def top(self, latent: int) -> list[dict[str, Any]]:
+        """The top images of ``latent``, largest first: image (its number), path, label, activation."""
+        self._check(latent)
+        shown = self.top_images[latent] >= 0
+        return [
+            {
+                "image": int(image),
+                "path": self.images[image]["path"],
+                "label": self.images[image]["label"],
+                "activation": float(activation),
+            }
+            for image, activation in zip(
+                self.top_images[latent][shown], self.top_activations[latent][shown], strict=True
+            )
+        ]
+
+    def search(self, text: str, labels: Mapping[int, str] | None = None) -> dict[int, float]:
+        """Latents that ``text`` finds, with how well: 2 for a label of a person's, else the cosine of the name found.
+
+        A latent is found by its own names and as one of the latents nearest to a word. Whole words go before parts:
+        *car* finds *scarf* only when nothing is called car. A number finds the latent of that number.
+        """
+        text = text.strip()
+        if text.isdigit():
+            return {int(text): 2.0} if int(text) < self.w else {}
+        if not text:
+            return {}
+        for pattern in (rf"\b{re.escape(text)}\b", re.escape(text)):
+            found = self._matches(re.compile(pattern, re.IGNORECASE), labels or {})
+            if found:
+                return found
+        return {}
+
+    def order(
+        self, sort: str = "", search: str = "", labels: Mapping[int, str] | None = None, descending: bool = True
+    ) -> list[int]:
+        """Latents as a table shows them: those that ``search`` finds (all without it), by ``sort``, undefined last.
+
+        ``sort``: one of ``SORTS``; by default ``match`` after a search, else ``ms``.
+        """
+        found = self.search(search, labels) if search else None
+        sort = sort or ("ms" if found is None else "match")
+        if sort not in SORTS or (sort == "match" and found is None):
+            known = ", ".join(s for s in SORTS if s != "match" or found is not None)
+            raise UserError(f"Latents cannot be sorted by {sort!r}: choose one of {known}.")
+        latents = np.arange(self.w) if found is None else np.array(sorted(found), np.int64)
+        keys = self._keys(sort, latents, found)
+        sign = -1.0 if descending != (sort == "latent") else 1.0  # numbers read upwards
+        return latents[np.argsort(np.where(np.isnan(keys), np.inf, sign * keys), kind="stable")].tolist()
+
+    def table(
+        self,
+        sort: str = "",
+        top: int = 20,
+        search: str = "",
+        labels: Mapping[int, str] | None = None,
+        descending: bool = True,
+    ) -> list[dict[str, Any]]:
+        """The first ``top`` rows (0: all) of :meth:`order`, each as :meth:`row` and with ``match`` after a search.
+
+        ``labels``: what a person calls latents; searched before the automatic names.
+        """
+        latents = self.order(sort, search, labels, descending)
+        found = self.search(search, labels) if search else {}
+        rows = [self.row(latent, labels) for latent in (latents[:top] if top > 0 else latents)]
+        return [row | {"match": found[row["latent"]]} for row in rows] if search else rows
+
+    def _keys(self, sort: str, latents: np.ndarray, found: Mapping[int, float] | None) -> np.ndarray:
+        if sort == "match" and found is not None:
+            return np.array([found[latent] for latent in latents.tolist()], np.float64)
+        if sort == "latent":
+            return latents.astype(np.float64)
+        if sort == "gain":
+            return (self.ms - self.matched)[latents]
+        if sort == "frequency":
+            return self.image_frequency[latents]
+        return getattr(self, sort)[latents].astype(np.float64)
+
+    def _matches(self, pattern: re.Pattern[str], labels: Mapping[int, str]) -> dict[int, float]:
+        found: dict[int, float] = {}
+        words = [n for n, word in enumerate(self.words) if pattern.search(word)]
+        if words:
+            latents, scores = self._read("words/latents")[words], self._read("words/scores")[words]
+            place = np.isin(self._read("latents/names"), words)
+            pairs = [
+                *zip(latents.ravel().tolist(), scores.ravel().tolist(), strict=True),
+                *zip(np.nonzero(place)[0].tolist(), self.name_scores[place].tolist(), strict=True),
+            ]
+            for latent, score in pairs:
+                if latent >= 0 and score > 0:  # below 0 the word points away from the images
+                    found[latent] = max(score, found.get(latent, 0.0))
+        found.update(
+            {latent: 2.0 for latent, label in labels.items() if 0 <= latent < self.w and pattern.search(label)}
+        )
+        return found
+
+    def _dataset(self, name: str) -> h5py.Dataset:
+        item = self._file.get(name)
+        if not isinstance(item, h5py.Dataset):
+            raise self._damaged(f"no {name}")
+        return item
+
+    def _read(self, name: str) -> Any:
+        try:
+            return self._dataset(name)[()]
+        except (OSError, RuntimeError) as error:
+            raise self._damaged(error) from error
+
+    def _check(self, latent: int) -> None:
+        if not 0 <= latent < self.w:
+            raise UserError(f"{self.path.name} has latents 0 to {self.w - 1}, not {latent}: give one of them.")
+
+    def _damaged(self, reason: object) -> UserError:
+        return UserError(f"{self.path} is damaged ({reason}): score again (saetui score).")
+
+
+def _write_text(file: h5py.File, name: str, texts: Sequence[str]) -> None:
+    encoded = np.array([text.encode("utf-8", "surrogateescape") for text in texts], object)
+    file.create_dataset(name, data=encoded, dtype=h5py.string_dtype("utf-8"), shape=(len(texts),))
+
+
+def _number(value: Any) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _text(stored: bytes) -> str:
+    return stored.decode("utf-8", "surrogateescape")  # file names need not be UTF-8

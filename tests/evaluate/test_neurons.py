@@ -1,0 +1,203 @@
+import json
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+
+from engine.errors import UserError
+from engine.evaluate.neurons import ARRAYS, Neurons, write_neurons
+
+W, TOP = 6, 4
+WORDS = ["cat", "scarf", "car", "red car"]
+
+
+@pytest.fixture
+def contents():
+    rng = np.random.default_rng(0)
+    latents = {name: rng.random(W).astype(dtype) for name, dtype in ARRAYS.items()}
+    latents |= {
+        "ms": np.array([0.1, 0.5, np.nan, 0.3, 0.9, 0.2]),
+        "matched": np.array([0.1, 0.1, np.nan, np.nan, 0.8, 0.0]),
+        "support": np.array([5, 4, 0, 9, 2, 7]),
+        "histogram": rng.integers(0, 9, (W, 24)),
+        "top_images": np.array([[2, 0, 1, -1]] * W),
+        "top_activations": np.array([[3.0, 2, 1, 0]] * W),
+        "maps": rng.random((W, TOP, 2, 3)).astype(np.float16),
+        "names": np.array([[0, 1], [1, 0], [-1, -1], [3, 2], [0, 2], [1, 3]]),
+        "name_scores": np.array([[0.9, 0.1], [0.8, 0.2], [np.nan] * 2, [0.7, 0.6], [0.5, 0.4], [0.3, -0.1]]),
+    }
+    images = [
+        {"path": "a/1.png", "label": "a", "taxonomy": ["life", "a"], "sha256": "0" * 64},
+        {"path": "b/ü.png", "label": None, "taxonomy": [], "sha256": "1" * 64},
+        {"path": "b/\udcff.png", "label": "b", "taxonomy": ["life", "b"], "sha256": "2" * 64},
+    ]
+    word_latents = np.array([[0, 4], [1, 5], [3, 0], [3, -1]])
+    word_scores = np.array([[0.9, 0.5], [0.8, 0.3], [0.6, 0.05], [0.7, np.nan]])
+    return dict(
+        latents=latents,
+        images=images,
+        words=WORDS,
+        word_latents=word_latents,
+        word_scores=word_scores,
+        summary={"ms": {"sae": {"mean": 0.4, "worst": None}}},
+        provenance={"made_from": [{"kind": "sae", "sha256": "3"}]},
+    )
+
+
+@pytest.fixture
+def neurons(contents, tmp_path):
+    write_neurons(tmp_path / "n.h5", **contents)
+    with Neurons.open(tmp_path / "n.h5") as opened:
+        yield opened
+
+
+def test_everything_written_is_read(neurons, contents):
+    for name, dtype in ARRAYS.items():
+        if name != "names":
+            found = getattr(neurons, name)
+            np.testing.assert_array_equal(found, contents["latents"][name].astype(dtype), err_msg=name)
+            assert found.dtype == dtype
+    assert neurons.w == W and neurons.words == WORDS and neurons.grid == (2, 3)
+    assert neurons.names == [
+        ["cat", "scarf"],
+        ["scarf", "cat"],
+        [],
+        ["red car", "car"],
+        ["cat", "car"],
+        ["scarf", "red car"],
+    ]
+    assert neurons.images == [{**image, "taxonomy": tuple(image["taxonomy"])} for image in contents["images"]]
+    assert neurons.summary == contents["summary"] and neurons.provenance == contents["provenance"]
+    np.testing.assert_array_equal(neurons.maps(3), contents["latents"]["maps"][3])
+    assert [row["path"] for row in neurons.top(1)] == ["b/\udcff.png", "a/1.png", "b/ü.png"]
+    assert [row["activation"] for row in neurons.top(1)] == [3, 2, 1]
+
+
+def test_same_contents_same_bytes(contents, tmp_path):
+    write_neurons(tmp_path / "one.h5", **contents)
+    write_neurons(tmp_path / "other.h5", **contents)
+    assert (tmp_path / "one.h5").read_bytes() == (tmp_path / "other.h5").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.h5", "other.h5"]
+
+
+def test_without_maps_and_names(contents, tmp_path):
+    del contents["latents"]["maps"]
+    contents["latents"]["names"] = contents["latents"]["name_scores"] = np.empty((W, 0))
+    contents |= {"words": [], "word_latents": np.empty((0, 0)), "word_scores": np.empty((0, 0))}
+    write_neurons(tmp_path / "n.h5", **contents)
+    opened = Neurons.open(tmp_path / "n.h5")
+    assert opened.grid is None and opened.maps(0) is None
+    assert opened.names == [[]] * W and opened.search("cat") == {}
+
+
+@pytest.mark.parametrize(
+    ("sort", "order"),
+    [
+        ("", [4, 1, 3, 5, 0, 2]),
+        ("ms", [4, 1, 3, 5, 0, 2]),
+        ("gain", [1, 5, 4, 0, 2, 3]),
+        ("support", [3, 5, 0, 1, 4, 2]),
+        ("latent", [0, 1, 2, 3, 4, 5]),
+    ],
+)
+def test_sorted_with_undefined_last(neurons, sort, order):
+    assert neurons.order(sort) == order
+    assert [row["latent"] for row in neurons.table(sort, top=3)] == order[:3]
+    assert len(neurons.table(sort, top=0)) == W
+
+
+def test_ascending_still_has_undefined_last(neurons):
+    assert neurons.order("ms", descending=False) == [0, 5, 3, 1, 4, 2]
+
+
+def test_search_takes_whole_words_first(neurons):
+    assert neurons.search("car") == pytest.approx({3: 0.7, 4: 0.4, 0: 0.05})
+    assert set(neurons.search("SCAR")) == {0, 1, 5}
+    assert neurons.search("rhinoceros") == {} and neurons.search("  ") == {}
+    assert neurons.search("4") == {4: 2.0} and neurons.search("99") == {}
+    assert neurons.order(search="car") == [3, 4, 0]
+    assert neurons.order("ms", search="car") == [4, 3, 0]
+    assert neurons.table(search="car", top=1)[0]["match"] == pytest.approx(0.7)
+
+
+def test_a_persons_labels_go_first(neurons):
+    rows = neurons.table(search="car", labels={2: "old car", 77: "car"})
+    assert [row["latent"] for row in rows] == [2, 3, 4, 0]
+    assert rows[0]["label"] == "old car" and rows[0]["ms"] is None
+
+
+def test_rows_are_json(neurons):
+    assert json.loads(json.dumps(neurons.table(top=0), allow_nan=False))[0]["names"] == ["cat", "car"]
+
+
+def test_mistakes_are_named(neurons, contents, tmp_path):
+    with pytest.raises(UserError, match="sorted by 'beauty'"):
+        neurons.table("beauty")
+    with pytest.raises(UserError, match="'match'"):
+        neurons.table("match")
+    with pytest.raises(UserError, match="latents 0 to 5, not 6"):
+        neurons.maps(6)
+    with pytest.raises(UserError, match=r"no scores at .*nothing\.h5"):
+        Neurons.open(tmp_path / "nothing.h5")
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["x"] = [1]
+    with pytest.raises(UserError, match=r"other\.h5 is no neurons file"):
+        Neurons.open(tmp_path / "other.h5")
+    write_neurons(tmp_path / "new.h5", **contents)
+    with h5py.File(tmp_path / "new.h5", "a") as file:
+        file.attrs["version"] = 2
+    with pytest.raises(UserError, match="version 2"):
+        Neurons.open(tmp_path / "new.h5")
+    with h5py.File(tmp_path / "new.h5", "a") as file:
+        file.attrs["version"] = 1
+        del file["latents/ms"]
+    with pytest.raises(UserError, match=r"new\.h5 is damaged"):
+        Neurons.open(tmp_path / "new.h5")
+
+
+def test_a_damaged_file_gives_user_errors_only(contents, tmp_path):
+    write_neurons(tmp_path / "n.h5", **contents)
+    whole = (tmp_path / "n.h5").read_bytes()
+    for length in (0, 100, len(whole) // 3, len(whole) // 2, len(whole) - 200):
+        (tmp_path / "cut.h5").write_bytes(whole[:length])
+        with pytest.raises(UserError, match=r"cut\.h5"):
+            opened = Neurons.open(tmp_path / "cut.h5")
+            opened.table(top=0, search="car")
+            opened.maps(5)
+
+
+def test_a_disk_that_refuses_leaves_the_old_file(contents, tmp_path, monkeypatch):
+    write_neurons(tmp_path / "n.h5", **contents)
+    before = (tmp_path / "n.h5").read_bytes()
+    code = """
+import pickle, resource, sys
+from pathlib import Path
+from engine.errors import UserError
+from engine.evaluate.neurons import write_neurons
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+try:
+    write_neurons(Path(sys.argv[1]), **pickle.load(sys.stdin.buffer))
+except UserError as error:
+    assert "n.h5" in str(error)
+    sys.exit(0)
+sys.exit(1)
+"""
+    import pickle
+
+    subprocess.run([sys.executable, "-c", code, tmp_path / "n.h5"], input=pickle.dumps(contents), check=True)
+    assert (tmp_path / "n.h5").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["n.h5"]
+
+
+def test_reading_costs_no_torch(contents, tmp_path):
+    write_neurons(tmp_path / "n.h5", **contents)
+    code = """
+import sys
+from engine.evaluate.neurons import Neurons
+Neurons.open(sys.argv[1]).table(search="car")
+assert not {"torch", "transformers", "open_clip", "scipy"} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code, tmp_path / "n.h5"], check=True)
