@@ -106,8 +106,8 @@ class ScoreSettings:
 class SteerSettings:
     """Ask a vision-language model the same question untouched, with the SAE attached, and steered."""
 
-    sae: str = setting("Name or path of the SAE.", positional=True)
-    vlm: str = setting("LLaVA-class model: hf:REPO, a local directory, or demo.")
+    sae: str = setting("Name or path of the SAE (empty: the recipe's).", "", positional=True)
+    vlm: str = setting("LLaVA-class model: hf:REPO, a local directory, or demo (empty: the recipe's).", "")
     prompt: str = setting("What to ask.", "Describe this image.")
     image: str = setting("Image file; blank or blank:COLOUR for a plain one.", "blank")
     latent: tuple[str, ...] = setting(
