@@ -26,7 +26,7 @@ _PUBLIC = {
     "engine.activations": ("Store", "extract"),
     "engine.sae": ("SAE", "encode_store", "train"),
     "engine.evaluate": ("Neurons", "monosemanticity", "score"),
-    "engine.steer": ("Intervention", "answer", "answers", "attached", "load_vlm", "steer"),
+    "engine.steer": ("Intervention", "answer", "answers", "attached", "load_vlm"),
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
 

@@ -12,7 +12,7 @@ _HOMES = {
     "attached": "engine.steer.interventions",
     "load_vlm": "engine.steer.vlm",
     "next_token_kl": "engine.steer.generate",
-    "steer": "engine.steer.steer",
+    "steer": "engine.steer.compare",
 }
 __all__ = ["Intervention", "answer", "answers", "attached", "load_vlm", "next_token_kl", "steer"]  # noqa: F822
 

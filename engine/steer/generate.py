@@ -52,7 +52,9 @@ def answers(
     """
     prompts = [prompt] * len(images) if isinstance(prompt, str) else list(prompt)
     if len(prompts) != len(images):
-        raise UserError(f"There are {len(prompts)} prompts for {len(images)} images: give one for all, or one an image.")
+        raise UserError(
+            f"There are {len(prompts)} prompts for {len(images)} images: give one for all, or one an image."
+        )
     each = _each(interventions, len(images))
     said: list[str] = []
     for start in range(0, len(images), batch_size):

@@ -161,7 +161,9 @@ def parse_latent(text: str, mode: Mode) -> LatentValue:
     if number is None:
         raise UserError(f"{text!r} lacks a value: write {latent}=30, or choose mode ablate.")
     if mode == "scale" and relative:
-        raise UserError(f"{text!r} is a multiple of the maximum, but mode scale takes a plain factor: {latent}={number:g}.")
+        raise UserError(
+            f"{text!r} is a multiple of the maximum, but mode scale takes a plain factor: {latent}={number:g}."
+        )
     return LatentValue(latent, number, relative)
 
 

@@ -29,7 +29,9 @@ def save_recipe(workspace: Workspace, settings: SteerSettings, made_from: Sequen
     path = workspace.recipe(settings.save_recipe)
     kept = {key: value for key, value in _given(settings).items() if key not in _NOT_KEPT}
     if path.exists() and read_toml(path).get("settings") != kept:
-        raise UserError(f"There is a recipe {settings.save_recipe} with other settings: take another name, or remove {path}.")
+        raise UserError(
+            f"There is a recipe {settings.save_recipe} with other settings: take another name, or remove {path}."
+        )
     origin = provenance(made_from)
     document = {"format": FORMAT, "version": VERSION, "settings": kept, **origin}
     write_text(path, to_toml(document))
@@ -108,5 +110,7 @@ def _value(value: Any) -> str:
     if isinstance(value, (int, float)):
         return repr(value)
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML strings escape as JSON's do, and DEL too
+        return json.dumps(value, ensure_ascii=False).replace(
+            "\x7f", "\\u007f"
+        )  # TOML strings escape as JSON's do, and DEL too
     return f"[{', '.join(_value(item) for item in value)}]"

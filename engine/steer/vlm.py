@@ -7,7 +7,15 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import nn
-from transformers import AutoModelForImageTextToText, AutoProcessor, BatchFeature, PreTrainedModel, ProcessorMixin
+from transformers import (
+    AutoConfig,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    BatchFeature,
+    PreTrainedModel,
+    ProcessorMixin,
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from engine.errors import UserError
 from engine.models.device import pick_device
@@ -89,7 +97,9 @@ class VLM:
         """``prompt`` in the model's chat format, with the image before it."""
         mark = _image_mark(self.processor)
         if mark in prompt:
-            raise UserError(f"The prompt contains {mark}, which stands for the image: leave it out, it is put in for you.")
+            raise UserError(
+                f"The prompt contains {mark}, which stands for the image: leave it out, it is put in for you."
+            )
         return _chat(self.processor, prompt) if self.chat else FALLBACK_PROMPT.format(image=mark, prompt=prompt)
 
     def inputs(self, images: list[Image.Image], prompts: list[str]) -> BatchFeature:
@@ -102,7 +112,7 @@ class VLM:
                 text=texts,
                 images=[[image] for image in images],
                 return_tensors="pt",
-                padding=len(asked) > 1,  # a tokenizer without a padding token can still ask one question
+                padding=True,
                 padding_side="left",
                 add_special_tokens=not (bos and texts[0].startswith(bos)),
             )
@@ -127,9 +137,14 @@ def load_vlm(spec: str, device: str | torch.device = "auto", dtype: str | torch.
     elif isinstance(dtype, str) and dtype != "auto":
         dtype = getattr(torch, dtype)
     try:
+        kind = AutoConfig.from_pretrained(source, trust_remote_code=False).model_type
+        if kind not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
+            raise UserError(f"{spec} is a {kind}, not a vision-language model: give a LLaVA-class checkpoint.")
         model, info = AutoModelForImageTextToText.from_pretrained(
             source, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
+    except UserError:
+        raise
     except Exception as error:  # whatever a damaged or foreign checkpoint makes a library raise
         raise UserError(_cannot_load(spec, source, error)) from error
     if info["missing_keys"]:
@@ -165,7 +180,7 @@ def wrap(model: PreTrainedModel, processor: ProcessorMixin, spec: str = "") -> V
     _complete(vlm)
     if not vlm.chat:
         form = FALLBACK_PROMPT.format(image="<image>", prompt="...").replace("\n", "\\n")
-        vlm.notes.append(f"{spec} has no chat template for images: it is asked in the form of LLaVA-1.5, {form!r}.")
+        vlm.notes.append(f"{spec} has no chat template for images: it is asked in the form of LLaVA-1.5 ({form}).")
     return vlm
 
 
@@ -203,7 +218,9 @@ def _processor(spec: str, source: str) -> ProcessorMixin:
     try:
         processor = AutoProcessor.from_pretrained(source, trust_remote_code=False)
     except Exception as error:  # each missing file makes another library raise another error
-        raise UserError(f"{_missing_files(spec, source)} ({_first_line(error)}): save its processor beside it.") from error
+        raise UserError(
+            f"{_missing_files(spec, source)} ({_first_line(error)}): save its processor beside it."
+        ) from error
     if not hasattr(processor, "image_processor") or not hasattr(processor, "tokenizer"):
         raise UserError(f"{_missing_files(spec, source)}: save its processor (images and text) beside it.")
     return processor
@@ -267,11 +284,15 @@ def _patches(config: Any) -> int | None:
 
 
 def _complete(vlm: VLM) -> None:
-    """Older checkpoints of LLaVA say nothing of the patch size in their processor, which then cannot count tokens."""
+    """Fill in what older checkpoints leave out of their processors."""
     processor: Any = vlm.processor
+    tokenizer = processor.tokenizer
+    if tokenizer.pad_token is None:  # masked out wherever it stands, so that any token will do
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+    # Without a patch size LLaVA's processor cannot count the image's tokens.
     if not hasattr(processor, "patch_size") or processor.patch_size is not None:
         return
-    config = vlm.model.config
+    config: Any = vlm.model.config
     processor.patch_size = config.vision_config.patch_size
     processor.vision_feature_select_strategy = config.vision_feature_select_strategy
     processor.num_additional_image_tokens = vlm.n_prefix

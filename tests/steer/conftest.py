@@ -12,7 +12,7 @@ def llava_folder(tmp_path_factory) -> Path:
     return save_llava(tmp_path_factory.mktemp("models") / "llava")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def vlm(llava_folder) -> VLM:
     return load_vlm(str(llava_folder), "cpu")
 

@@ -147,7 +147,12 @@ def test_hooks_are_gone_after_the_block_even_when_it_fails(vlm, sae):
 def test_an_image_each(vlm, sae):
     """One forward pass, another intervention for every row; None leaves its row as it is."""
     images = [picture(seed) for seed in range(4)]
-    each = [None, Intervention(), Intervention(latents=((5, 30.0),)), Intervention(latents=((6, -9.0),), keep_error=True)]
+    each = [
+        None,
+        Intervention(),
+        Intervention(latents=((5, 30.0),)),
+        Intervention(latents=((6, -9.0),), keep_error=True),
+    ]
     pixels = vlm.processor.image_processor(images, return_tensors="pt")["pixel_values"]
     tower = vlm.model.model.vision_tower
     with torch.no_grad():
@@ -191,7 +196,11 @@ def test_half_precision_models(llava_folder, sae, dtype):
         (random_sae(hook="last"), Intervention(), "last cannot steer"),
         (random_sae(hook=""), Intervention(), "does not say where it reads"),
         (random_sae(d=24), Intervention(), "width 24, the vision tower of .* is 32 wide"),
-        (random_sae(), Intervention(latents=((LATENTS, 1.0),)), f"no latent {LATENTS}: this SAE has latents 0 to {LATENTS - 1}"),
+        (
+            random_sae(),
+            Intervention(latents=((LATENTS, 1.0),)),
+            f"no latent {LATENTS}: this SAE has latents 0 to {LATENTS - 1}",
+        ),
         (random_sae(), Intervention(latents=((-1, 1.0),)), "no latent -1"),
         (random_sae(), Intervention(tokens=(16,)), "no patch token 16: give indices from 0 to 15"),
     ],

@@ -20,7 +20,9 @@ def by_hand(sae, patches, latents, mode, keep_error, tokens):
             out.append(v)
             continue
         z = torch.relu((v - sae.b_dec) @ sae.W_enc + sae.b_enc)
-        a = torch.stack([z_j if z_j > theta else torch.tensor(0.0) for z_j, theta in zip(z, sae.threshold, strict=True)])
+        a = torch.stack(
+            [z_j if z_j > theta else torch.tensor(0.0) for z_j, theta in zip(z, sae.threshold, strict=True)]
+        )
         changed = a.clone()
         for k, value in latents:
             changed[k] = {"clamp": value, "add": a[k] + value, "scale": a[k] * value, "ablate": 0.0}[mode]

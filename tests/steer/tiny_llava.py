@@ -92,7 +92,9 @@ def save_llava(folder: Path, *, tokenizer=None, template: str | None = TEMPLATE,
     return folder
 
 
-def random_sae(*, hook: str = "layer:2", d: int = WIDTH, w: int = LATENTS, arch: str = "batchtopk", seed: int = 1) -> SAE:
+def random_sae(
+    *, hook: str = "layer:2", d: int = WIDTH, w: int = LATENTS, arch: str = "batchtopk", seed: int = 1
+) -> SAE:
     generator = torch.Generator().manual_seed(seed)
     sae = SAE(SAEConfig(arch=arch, d=d, w=w, k=8, hook=hook))
     rows = torch.nn.functional.normalize(torch.randn(w, d, generator=generator), dim=1)

@@ -85,7 +85,9 @@ def open_image(spec: str) -> Image.Image | tuple[int, ...]:
     try:
         return decode(path.read_bytes())
     except OSError as error:
-        raise UserError(f"Cannot read the image {spec} ({error.strerror}): give a file, blank, or blank:COLOUR.") from error
+        raise UserError(
+            f"Cannot read the image {spec} ({error.strerror}): give a file, blank, or blank:COLOUR."
+        ) from error
     except BrokenImage as error:
         raise UserError(f"{spec} is not an image that can be read ({error.reason}): give another file.") from error
 
@@ -115,7 +117,9 @@ def _maxima(wanted: Sequence[LatentValue], sae: str, sha256: str, workspace: Wor
             raise UserError(f"There is no latent {latent}: this SAE has latents 0 to {len(scored[0].max) - 1}.")
         maxima[latent] = float(max(neurons.max[latent] for neurons in scored))
         if not maxima[latent] > 0:
-            raise UserError(f"Latent {latent} fired on no image that {sae} was scored on, so it has no maximum: {way_out}.")
+            raise UserError(
+                f"Latent {latent} fired on no image that {sae} was scored on, so it has no maximum: {way_out}."
+            )
     return maxima
 
 
