@@ -14,7 +14,7 @@ _HOMES = {
     "next_token_kl": "engine.steer.generate",
     "steer": "engine.steer.compare",
 }
-__all__ = ["Intervention", "answer", "answers", "attached", "load_vlm", "next_token_kl", "steer"]  # noqa: F822
+__all__ = ["Intervention", "answer", "answers", "attached", "load_vlm", "next_token_kl", "steer"]
 
 
 def __getattr__(name: str) -> Any:

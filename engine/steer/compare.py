@@ -13,8 +13,9 @@ from engine.errors import UserError
 from engine.events import Reporter
 from engine.images import BrokenImage, decode
 from engine.models.device import pick_device
+from engine.sae.config import WEIGHTS
 from engine.sae.model import SAE
-from engine.steer.generate import answer
+from engine.steer.generate import answer, check_length
 from engine.steer.interventions import Intervention, LatentValue, attached, check, parse_latents, parse_tokens, resolve
 from engine.steer.recipes import load_recipe, save_recipe, with_recipe
 from engine.steer.vlm import is_local, load_vlm
@@ -33,13 +34,13 @@ def steer(settings: SteerSettings, workspace: Workspace, reporter: Reporter | No
     tokens = parse_tokens(settings.tokens)
     picture = open_image(settings.image)
     folder = workspace.existing("saes", settings.sae)
-    sha256 = file_sha256(folder / "sae.safetensors")
-    if recipe:
-        _warn_if_changed(load_recipe(workspace, recipe), sha256, reporter)
 
     reporter.event("stage", name="load")
     device = pick_device(settings.device)
     sae = SAE.load(folder, device=device).eval()
+    sha256 = file_sha256(folder / WEIGHTS)
+    if recipe:
+        _warn_if_changed(load_recipe(workspace, recipe), sha256, reporter)
     intervention = Intervention(
         latents=resolve(wanted, _maxima(wanted, folder.name, sha256, workspace)),
         mode=settings.mode,
@@ -98,6 +99,7 @@ def _check_complete(settings: SteerSettings) -> None:
             raise UserError(f"There is nothing to steer: give {example}, or a --recipe that names one.")
     if not settings.latent:
         raise UserError("No latent is changed: give at least one --latent LATENT=VALUE.")
+    check_length(settings.max_new_tokens)
 
 
 def _maxima(wanted: Sequence[LatentValue], sae: str, sha256: str, workspace: Workspace) -> dict[int, float]:
@@ -108,18 +110,20 @@ def _maxima(wanted: Sequence[LatentValue], sae: str, sha256: str, workspace: Wor
     from engine.evaluate.neurons import Neurons
 
     way_out = f"run saetui score {sae}, or give an absolute number"
-    scored = [Neurons.open(path) for path in sorted((workspace.root / "neurons").glob(f"{sae}--*.h5"))]
-    if not scored:
-        raise UserError(f"The maximum of latent {latents[0]} is not known, {sae} has no scores: {way_out}.")
+    scores = []
+    for path in sorted((workspace.root / "neurons").glob(f"{sae}--*.h5")):
+        with Neurons.open(path) as neurons:
+            if sha256 in [s["sha256"] for s in neurons.provenance["made_from"] if s["kind"] == "sae"]:
+                scores.append(neurons.maximum)
+    if not scores:
+        raise UserError(f"The maximum of latent {latents[0]} is not known, as {sae} has no scores: {way_out}.")
     maxima = {}
     for latent in latents:
-        if latent >= len(scored[0].max):
-            raise UserError(f"There is no latent {latent}: this SAE has latents 0 to {len(scored[0].max) - 1}.")
-        maxima[latent] = float(max(neurons.max[latent] for neurons in scored))
+        if latent >= len(scores[0]):
+            raise UserError(f"There is no latent {latent}: this SAE has latents 0 to {len(scores[0]) - 1}.")
+        maxima[latent] = max(float(maximum[latent]) for maximum in scores)
         if not maxima[latent] > 0:
-            raise UserError(
-                f"Latent {latent} fired on no image that {sae} was scored on, so it has no maximum: {way_out}."
-            )
+            raise UserError(f"Latent {latent} fired on none of the images that {sae} was scored on: {way_out}.")
     return maxima
 
 

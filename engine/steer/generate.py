@@ -105,6 +105,12 @@ def next_token_kl(
     return (log_p.exp() * (log_p - torch.stack(log_q))).sum(-1).clamp(min=0.0)  # rounding may leave -1e-17
 
 
+def check_length(max_new_tokens: int) -> None:
+    """UserError for an answer of no tokens."""
+    if max_new_tokens < 1:
+        raise UserError(f"An answer of {max_new_tokens} tokens is none: give --max-new-tokens 1 or more.")
+
+
 class TextStream(BaseStreamer):
     """Turns the tokens of one answer into pieces of text, which together are the answer.
 
@@ -150,8 +156,7 @@ def _generate(
 
 def _greedy(vlm: VLM, max_new_tokens: int) -> GenerationConfig:
     """The model's own generation settings, without chance."""
-    if max_new_tokens < 1:
-        raise UserError(f"An answer of {max_new_tokens} tokens is none: give --max-new-tokens 1 or more.")
+    check_length(max_new_tokens)
     config = copy.deepcopy(vlm.model.generation_config)
     config.update(do_sample=False, num_beams=1, temperature=None, top_p=None, top_k=None)
     config.update(max_new_tokens=max_new_tokens, max_length=None)
@@ -217,7 +222,7 @@ class _mismatch_explained:
     def __exit__(self, kind, error, trace) -> None:
         if isinstance(error, ValueError) and "mage features and image tokens" in str(error):
             raise UserError(
-                f"The processor of {self.spec} makes another number of image tokens than its vision tower gives features: "
-                "correct patch_size, num_additional_image_tokens and vision_feature_select_strategy in its "
+                f"The processor of {self.spec} makes another number of image tokens than its vision tower gives "
+                "features: correct patch_size, num_additional_image_tokens and vision_feature_select_strategy in its "
                 "processor_config.json."
             ) from error

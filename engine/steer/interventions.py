@@ -112,7 +112,7 @@ def attached(vlm: VLM, sae: SAE, intervention: Intervention | Sequence[Intervent
 
 
 def check(vlm: VLM, sae: SAE, *interventions: Intervention) -> None:
-    """UserError unless ``sae`` fits ``vlm`` and has the latents, and the image the patch tokens, of ``interventions``."""
+    """UserError unless ``sae`` fits ``vlm``, and has the latents that ``interventions`` change."""
     vlm.site(sae.config.hook)
     if vlm.width is not None and sae.config.d != vlm.width:
         raise UserError(
@@ -179,7 +179,7 @@ def parse_latents(texts: Sequence[str], mode: Mode) -> tuple[LatentValue, ...]:
 
 
 def resolve(values: Sequence[LatentValue], maxima: Mapping[int, float]) -> tuple[tuple[int, float], ...]:
-    """Pairs of latent and absolute value. ``maxima`` has the largest activation of each latent with a relative value."""
+    """Pairs of latent and absolute value. ``maxima``: the largest activation of each latent with a relative value."""
     return tuple((v.latent, v.value * maxima[v.latent] if v.relative else v.value) for v in values)
 
 

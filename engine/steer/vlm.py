@@ -19,12 +19,12 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 
 from engine.errors import UserError
 from engine.models.device import pick_device
+from engine.models.encoder import MLP_NAMES, find_blocks, first_line
+from engine.models.from_transformers import prefix_tokens, quiet
 from engine.models.hookpoints import HookPoint
+from engine.models.hub import hub_folder
 
 FALLBACK_PROMPT = "USER: {image}\n{prompt} ASSISTANT:"  # the form of LLaVA-1.5
-_CLASS_TOKENS = {"class_embedding", "cls_token", "class_token"}
-_REGISTERS = {"register_tokens", "reg_token"}
-_MLPS = ("mlp", "ffn", "feed_forward")
 
 
 @dataclass(eq=False)
@@ -34,7 +34,7 @@ class VLM:
     spec: str
     model: PreTrainedModel
     processor: ProcessorMixin
-    blocks: nn.ModuleList
+    blocks: list[nn.Module]
     """The blocks of the vision tower: ``layer:N`` is the output of ``blocks[N]``."""
     seen: int
     """Index of the deepest block whose output reaches the language model."""
@@ -86,12 +86,13 @@ class VLM:
         block = self.blocks[hook.index]
         if hook.kind == "layer":
             return block
-        for name in _MLPS:
-            if isinstance(getattr(block, name, None), nn.Module):
-                return getattr(block, name)
-        raise UserError(
-            f"The blocks of the vision tower of {self.spec} have none of {', '.join(_MLPS)}: take an SAE of a layer:N."
-        )
+        mlp = next((child for name, child in block.named_children() if name in MLP_NAMES), None)
+        if mlp is None:
+            raise UserError(
+                f"The blocks of the vision tower of {self.spec} have no module named {' or '.join(MLP_NAMES)}: "
+                "take an SAE of a layer:N."
+            )
+        return mlp
 
     def question(self, prompt: str) -> str:
         """``prompt`` in the model's chat format, with the image before it."""
@@ -118,7 +119,7 @@ class VLM:
             )
         except (ValueError, TypeError, IndexError) as error:
             raise UserError(
-                f"The processor of {self.spec} refuses an image with a question ({_first_line(error)}): "
+                f"The processor of {self.spec} refuses an image with a question ({first_line(error)}): "
                 "check its processor_config.json."
             ) from error
         return inputs.to(self.device, self.model.dtype)
@@ -130,49 +131,34 @@ def load_vlm(spec: str, device: str | torch.device = "auto", dtype: str | torch.
     ``dtype`` auto: the checkpoint's own on a GPU, float32 on a CPU. Weights are read from safetensors alone, and no
     code that comes with a model is run. Raises UserError for anything that is missing or does not fit.
     """
-    source = _source(spec)
-    device = pick_device(str(device))
-    if dtype == "auto" and device.type == "cpu":
+    folder = _folder(spec)
+    where = pick_device(str(device))
+    if dtype == "auto" and where.type == "cpu":
         dtype = torch.float32
     elif isinstance(dtype, str) and dtype != "auto":
         dtype = getattr(torch, dtype)
-    try:
-        kind = AutoConfig.from_pretrained(source, trust_remote_code=False).model_type
-        if kind not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
-            raise UserError(f"{spec} is a {kind}, not a vision-language model: give a LLaVA-class checkpoint.")
-        model, info = AutoModelForImageTextToText.from_pretrained(
-            source, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
-        )
-    except UserError:
-        raise
-    except Exception as error:  # whatever a damaged or foreign checkpoint makes a library raise
-        raise UserError(_cannot_load(spec, source, error)) from error
-    if info["missing_keys"]:
-        missing = sorted(info["missing_keys"])
-        raise UserError(
-            f"The checkpoint of {spec} lacks {len(missing)} weights ({missing[0]}, ...): fetch or save it again."
-        )
-    return wrap(model.to(device).eval(), _processor(spec, source), spec)
+    with quiet():
+        model, processor = _model(folder, spec, dtype), _processor(folder, spec)
+    return wrap(model.to(where).eval().requires_grad_(False), processor, spec)
 
 
 def wrap(model: PreTrainedModel, processor: ProcessorMixin, spec: str = "") -> VLM:
     """A model and processor that are loaded already, as a VLM. UserError when no vision blocks are found."""
     spec = spec or type(model).__name__
-    tower = model.get_encoder(modality="image")
-    lists = [m for m in tower.modules() if isinstance(m, nn.ModuleList)] if tower is not model else []
-    if not lists:
+    tower: Any = model.get_encoder(modality="image")
+    blocks = find_blocks(tower) if tower is not model else []
+    if not blocks:
         raise UserError(
-            f"Found no vision blocks in {spec} ({type(model).__name__}): looked for a list of modules inside vision_tower, "
-            "visual, vision_model, vision_encoder or image_tower; give a LLaVA-class model."
+            f"Found no vision blocks in {spec} ({type(model).__name__}): looked for a list of equal blocks inside "
+            "vision_tower, visual, vision_model, vision_encoder or image_tower; give a LLaVA-class model."
         )
-    blocks = max(lists, key=len)
     vlm = VLM(
         spec=spec,
         model=model,
         processor=processor,
         blocks=blocks,
         seen=_seen(model.config, len(blocks)),
-        n_prefix=_prefix_tokens(tower),
+        n_prefix=prefix_tokens(tower, tower.config)[1],
         width=_width(blocks[0]),
         n_patches=_patches(model.config),
         chat=bool(processor.chat_template) and _image_mark(processor) in _chat(processor, ""),
@@ -189,48 +175,57 @@ def is_local(spec: str) -> bool:
     return spec != "demo" and not spec.startswith("hf:")
 
 
-def _source(spec: str) -> str:
+def _folder(spec: str) -> Path:
     if spec == "demo":
         from engine.demo import assets
 
-        return str(assets() / "llava")
+        return assets() / "llava"
     if spec.startswith("hf:"):
-        return spec.removeprefix("hf:")
+        return hub_folder(spec)
     folder = Path(spec).expanduser()
     if not folder.is_dir():
-        raise UserError(f"There is no directory {spec}: give a local model directory, hf:REPO, or demo.")
+        raise UserError(f"There is no directory {spec}: give a local model directory, hf:ORG/NAME, or demo.")
     if not (folder / "config.json").is_file():
         raise UserError(f"{spec} has no config.json: give a directory written by save_pretrained.")
-    return str(folder)
+    return folder
 
 
-def _cannot_load(spec: str, source: str, error: Exception) -> str:
-    reason = _first_line(error)
-    if spec.startswith("hf:") and isinstance(error, OSError):
-        return (
-            f"Cannot get {spec} ({reason}): check the name, download it where there is a network "
-            f"(hf download {source}), or give a local directory."
-        )
-    return f"Cannot load {spec} as a vision-language model ({reason}): give a complete LLaVA-class checkpoint in safetensors."
-
-
-def _processor(spec: str, source: str) -> ProcessorMixin:
+def _model(folder: Path, spec: str, dtype: str | torch.dtype) -> Any:
     try:
-        processor = AutoProcessor.from_pretrained(source, trust_remote_code=False)
-    except Exception as error:  # each missing file makes another library raise another error
+        kind = AutoConfig.from_pretrained(folder, trust_remote_code=False).model_type
+        if kind not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
+            raise UserError(f"{spec} is a {kind}, not a vision-language model: give a LLaVA-class checkpoint.")
+        model, report = AutoModelForImageTextToText.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+        )
+    except UserError:
+        raise
+    except Exception as error:  # whatever a damaged or foreign checkpoint makes a library raise
         raise UserError(
-            f"{_missing_files(spec, source)} ({_first_line(error)}): save its processor beside it."
+            f"Cannot load {spec} as a vision-language model ({first_line(error)}): "
+            "give a complete LLaVA-class checkpoint in safetensors."
         ) from error
-    if not hasattr(processor, "image_processor") or not hasattr(processor, "tokenizer"):
-        raise UserError(f"{_missing_files(spec, source)}: save its processor (images and text) beside it.")
-    return processor
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise UserError(
+            f"The checkpoint {spec} lacks {missing[0]} and {len(missing) - 1} more weights: fetch it again."
+        )
+    return model
 
 
-def _missing_files(spec: str, source: str) -> str:
-    """Which files of a processor a local directory lacks, as the beginning of a sentence."""
-    folder = Path(source)
-    if not folder.is_dir():
-        return f"Cannot load the processor of {spec}"
+def _processor(folder: Path, spec: str) -> Any:
+    reason = "it has no tokenizer or no image processor"
+    try:
+        processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
+        if hasattr(processor, "image_processor") and hasattr(processor, "tokenizer"):
+            return processor
+    except Exception as error:  # each missing file makes another library raise another error
+        reason = first_line(error)
+    raise UserError(f"{_lacking(folder, spec)} ({reason}): save the model's processor beside it.")
+
+
+def _lacking(folder: Path, spec: str) -> str:
+    """Which files of a processor are not there, as the beginning of a sentence."""
     wanted = ("processor_config.json", "tokenizer.json", "tokenizer_config.json", "preprocessor_config.json")
     has = {name for name in wanted if (folder / name).is_file()}
     if "processor_config.json" in has:  # which holds the image processor's settings as well
@@ -255,17 +250,6 @@ def _seen(config: Any, n_blocks: int) -> int:
         return n_blocks - 1
     states = chosen if isinstance(chosen, (list, tuple)) else [chosen]
     return max(state % (n_blocks + 1) for state in states) - 1
-
-
-def _prefix_tokens(tower: nn.Module) -> int:
-    count = 0
-    for name, parameter in tower.named_parameters():
-        leaf = name.rpartition(".")[2]
-        if leaf in _CLASS_TOKENS:
-            count += 1
-        elif leaf in _REGISTERS:
-            count += parameter.shape[-2]
-    return count
 
 
 def _width(block: nn.Module) -> int | None:
@@ -297,8 +281,3 @@ def _complete(vlm: VLM) -> None:
     processor.vision_feature_select_strategy = config.vision_feature_select_strategy
     processor.num_additional_image_tokens = vlm.n_prefix
     vlm.notes.append(f"The processor of {vlm.spec} has no patch size: taken from the model, {processor.patch_size}.")
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".:") if lines else type(error).__name__

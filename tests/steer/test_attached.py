@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny_llava import LAYERS, LATENTS, picture, random_sae, save_llava
+from tiny_llava import LATENTS, LAYERS, picture, random_sae, save_llava
 
 from engine.errors import UserError
 from engine.steer.generate import answer

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from tiny_llava import LATENTS, WIDTH, random_sae
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_llava import LATENTS, WIDTH, random_sae
 
 from engine.errors import UserError
 from engine.steer.interventions import Intervention, LatentValue, parse_latent, parse_latents, parse_tokens, resolve

@@ -159,7 +159,7 @@ def test_other_families(tmp_path, make):
 def test_what_a_llava_says_about_itself(vlm):
     facts = (vlm.seen, vlm.n_prefix, vlm.width, vlm.n_patches, vlm.image_size, vlm.chat, vlm.notes)
     assert facts == (2, 1, 32, 16, (32, 32), True, [])
-    assert vlm.blocks is vlm.model.model.vision_tower.encoder.layers
+    assert vlm.blocks == list(vlm.model.model.vision_tower.encoder.layers)
 
 
 def test_a_full_size_llava_is_understood():
@@ -204,7 +204,7 @@ def test_a_processor_that_counts_wrong_is_explained(tmp_path):
     folder = save_llava(tmp_path / "llava")
     config = json.loads((folder / "processor_config.json").read_text())
     (folder / "processor_config.json").write_text(json.dumps({**config, "num_additional_image_tokens": 0}))
-    with pytest.raises(UserError, match="another number of image tokens .* correct patch_size"):
+    with pytest.raises(UserError, match=r"another number of image tokens .* correct patch_size"):
         answer(load_vlm(str(folder), "cpu"), picture(), "what", 2)
 
 
@@ -236,8 +236,7 @@ def test_no_such_directory(tmp_path):
 
 def test_an_unknown_model_of_the_hub_offline():
     message = refused("hf:nobody/no-such-llava")
-    assert "Cannot get hf:nobody/no-such-llava" in message
-    assert "hf download nobody/no-such-llava" in message
+    assert "hf:nobody/no-such-llava is not on this machine" in message
 
 
 @pytest.mark.parametrize("missing", ["tokenizer.json", "processor_config.json"])
@@ -269,7 +268,7 @@ def test_weights_that_lack_a_tensor(damaged):
     name = next(name for name in tensors if "multi_modal_projector" in name)
     del tensors[name]
     save_file(tensors, damaged / "model.safetensors", metadata={"format": "pt"})
-    assert "lacks 1 weights" in refused(damaged)
+    assert "lacks model.multi_modal_projector" in refused(damaged)
 
 
 def test_pickled_weights_are_not_read(damaged):
@@ -289,5 +288,5 @@ def test_models_that_cannot_answer_about_images(tmp_path):
 
 def test_a_model_without_vision_blocks():
     processor = type("Processor", (), {"image_processor": CLIPImageProcessor(), "tokenizer": word_tokenizer()})()
-    with pytest.raises(UserError, match="Found no vision blocks in LlamaForCausalLM .* looked for"):
+    with pytest.raises(UserError, match=r"Found no vision blocks in LlamaForCausalLM .* looked for"):
         wrap(LlamaForCausalLM(LlamaConfig(**text_config(word_tokenizer()))), processor)

@@ -28,7 +28,7 @@ WORDS = "describe this image . what is it a an the red blue green fish tree hous
 
 def word_tokenizer() -> PreTrainedTokenizerFast:
     special = ["<unk>", "<s>", "</s>", "<pad>", "<image>"]
-    words = special + ["USER", "ASSISTANT", ":", *WORDS.split()]
+    words = [*special, "USER", "ASSISTANT", ":", *WORDS.split()]
     core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.Whitespace()
     return _wrapped(core)
@@ -38,7 +38,7 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     """Every byte is a token: characters beyond ASCII take several."""
     special = ["<unk>", "<s>", "</s>", "<pad>", "<image>"]
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    core = Tokenizer(models.BPE({piece: i for i, piece in enumerate(special + alphabet)}, []))
+    core = Tokenizer(models.BPE({piece: i for i, piece in enumerate([*special, *alphabet])}, []))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
     return _wrapped(core)
