@@ -109,15 +109,19 @@ class ScoreSettings:
 class SteerSettings:
     """Ask a vision-language model the same question untouched, with the SAE attached, and steered."""
 
-    sae: str = setting("Name or path of the SAE.", positional=True)
-    vlm: str = setting("LLaVA-class model: hf:REPO, a local directory, or demo.")
+    sae: str = setting("Name or path of the SAE (empty: the recipe's).", "", positional=True)
+    vlm: str = setting("LLaVA-class model: hf:REPO, a local directory, or demo (empty: the recipe's).", "")
     prompt: str = setting("What to ask.", "Describe this image.")
     image: str = setting("Image file; blank or blank:COLOUR for a plain one.", "blank")
     latent: tuple[str, ...] = setting(
         "LATENT=VALUE, repeatable; a value like 2x is a multiple of the latent's largest activation.", ()
     )
     mode: Mode = setting("What VALUE does: set (clamp), add, scale, or ablate to 0.", "clamp")
-    keep_error: bool = setting("Add the SAE's reconstruction error back (v + decode(a') - decode(a)).", False)
+    keep_error: bool = setting(
+        "Add the SAE's reconstruction error back (v + decode(a') - decode(a)) instead of dropping it.",
+        False,
+        flag="--keep-error/--drop-error",
+    )
     tokens: str = setting("Visual tokens to steer: all, or indices like 0,3,5-9.", "all")
     max_new_tokens: int = setting("Length of an answer at most.", 24)
     recipe: str = setting("Recipe to replay (its settings first, flags over them).", "")

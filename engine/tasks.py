@@ -17,7 +17,7 @@ TASKS = {
     "extract": Task("engine.activations.extract:extract", config.ExtractSettings),
     "train": Task("engine.sae.train:train", config.TrainSettings),
     "score": Task("engine.evaluate.score:score", config.ScoreSettings),
-    "steer": Task("engine.steer.steer:steer", config.SteerSettings),
+    "steer": Task("engine.steer.compare:steer", config.SteerSettings),
     "ms": Task("engine.evaluate.monosemanticity:ms_files", config.MsSettings),
     "encode": Task("engine.sae.encode:encode_store", config.EncodeSettings),
     "run": Task("engine.plan:run_plan", config.PlanSettings),

@@ -14,7 +14,7 @@ def hub_folder(spec: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     repository, _, revision = spec.removeprefix("hf:").partition("@")
-    settings = ["*.json", "*.txt", "*.model"]
+    settings = ["*.json", "*.txt", "*.model", "*.jinja"]
     try:
         folder = Path(
             snapshot_download(repository, revision=revision or None, allow_patterns=[*settings, "*.safetensors"])

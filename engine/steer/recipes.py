@@ -1,0 +1,116 @@
+"""Steering recipes: settings kept as TOML, to be replayed. Imports no torch.
+
+    format = "saetui-recipe"
+    version = 1
+    [settings]     those of ``saetui steer`` that differ from its defaults
+    [[made_from]]  the SAE, by content hash
+    [versions]     of the programs that it was saved with
+
+A setting given beside a recipe overrides the recipe's when it differs from the default of ``saetui steer``.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from engine.config import SteerSettings, from_mapping, to_mapping
+from engine.errors import UserError
+from engine.workspace import Workspace, check_version, provenance, read_toml, write_text
+
+FORMAT, VERSION = "saetui-recipe", 1
+_NOT_KEPT = ("recipe", "save_recipe")
+
+
+def save_recipe(workspace: Workspace, settings: SteerSettings, made_from: Sequence[dict[str, str]] = ()) -> Path:
+    """Keep ``settings`` under the name ``settings.save_recipe``; a recipe with other settings is not overwritten."""
+    path = workspace.recipe(settings.save_recipe)
+    kept = {key: value for key, value in _given(settings).items() if key not in _NOT_KEPT}
+    if path.exists() and read_toml(path).get("settings") != kept:
+        raise UserError(
+            f"There is a recipe {settings.save_recipe} with other settings: take another name, or remove {path}."
+        )
+    origin = provenance(made_from)
+    document = {"format": FORMAT, "version": VERSION, "settings": kept, **origin}
+    write_text(path, to_toml(document))
+    return path
+
+
+def load_recipe(workspace: Workspace, given: str) -> dict[str, Any]:
+    """The whole document of the recipe named ``given``, or at that path; UserError when there is none."""
+    path = _find(workspace, given)
+    document = read_toml(path)
+    if document.get("format") != FORMAT:
+        raise UserError(f"{path} is not a steering recipe (its format is not {FORMAT}): give a file of recipes/.")
+    check_version(document.get("version"), VERSION, path)
+    if not isinstance(document.get("settings"), dict):
+        raise UserError(f"{path} has no table [settings]: it is damaged, save the recipe again.")
+    return document
+
+
+def with_recipe(workspace: Workspace, settings: SteerSettings) -> SteerSettings:
+    """``settings`` laid over those of the recipe that they name (see above); as they are when they name none."""
+    if not settings.recipe:
+        return settings
+    kept = load_recipe(workspace, settings.recipe)["settings"]
+    return from_mapping(SteerSettings, {**kept, **_given(settings)}, f"Recipe {settings.recipe}")
+
+
+def to_toml(document: Mapping[str, Any]) -> str:
+    """Scalars, lists of scalars, tables of these and lists of such tables, as TOML."""
+    plain = {key: value for key, value in document.items() if not _is_table(value)}
+    parts = [_lines(plain)]
+    for key, value in document.items():
+        if isinstance(value, Mapping):
+            parts.append(f"[{_key(key)}]\n{_lines(value)}")
+        elif _is_table(value):
+            parts += [f"[[{_key(key)}]]\n{_lines(table)}" for table in value]
+    return "\n".join(part for part in parts if part)
+
+
+def _given(settings: SteerSettings) -> dict[str, Any]:
+    """The settings that differ from their defaults."""
+    defaults = {f.name: f.default for f in dataclasses.fields(settings)}
+    changed = {name for name, default in defaults.items() if getattr(settings, name) != default}
+    return {key: value for key, value in to_mapping(settings).items() if key in changed}
+
+
+def _find(workspace: Workspace, given: str) -> Path:
+    path = Path(given).expanduser()
+    if (os.sep in given or given.endswith(".toml")) and path.is_file():
+        return path
+    path = workspace.recipe(given.removesuffix(".toml")) if os.sep not in given else path
+    if path.is_file():
+        return path
+    known = sorted(p.stem for p in (workspace.root / "recipes").glob("*.toml"))
+    raise UserError(
+        f"There is no recipe {given} in {workspace.root}: "
+        + (f"it has {', '.join(known[:8])}." if known else "save one with --save-recipe NAME.")
+    )
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, Mapping) or (isinstance(value, list) and bool(value) and isinstance(value[0], Mapping))
+
+
+def _lines(table: Mapping[str, Any]) -> str:
+    return "".join(f"{_key(key)} = {_value(value)}\n" for key, value in table.items())
+
+
+def _key(key: str) -> str:
+    bare = key and all(c.isascii() and (c.isalnum() or c in "_-") for c in key)
+    return key if bare else _value(key)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return repr(value)
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace(
+            "\x7f", "\\u007f"
+        )  # TOML strings escape as JSON's do, and DEL too
+    return f"[{', '.join(_value(item) for item in value)}]"
