@@ -1,7 +1,7 @@
 """The drawn world: small pictures of coloured objects, with captions and labels that are exact by construction.
 
-A scene is data (what, where, how large, in which colour); ``draw`` turns it into a 64 x 64 picture. Scenes are addressed
-by (seed, index), so any picture of any set can be made again alone. Needs Pillow and no torch.
+A scene is data (what, where, how large, in which colour); ``draw`` turns it into a 64 x 64 picture. Scenes are
+addressed by (seed, index), so any picture of any set can be made again alone. Needs Pillow and no torch.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import random
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 from PIL import Image, ImageChops, ImageDraw
@@ -238,7 +238,7 @@ def _paint(image: Image.Image, thing: Thing) -> None:
     image.paste(tuple(round(INK * channel) for channel in colour), at, ink)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _masks(kind: str, size: int) -> tuple[Image.Image, Image.Image]:
     """Body and ink of a kind as 8-bit masks of size x size."""
     pen = Pen(size * FINE)
@@ -246,7 +246,7 @@ def _masks(kind: str, size: int) -> tuple[Image.Image, Image.Image]:
     return pen.body.reduce(FINE), ImageChops.multiply(pen.ink, pen.body).reduce(FINE)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _pattern(fill: str) -> Image.Image:
     """Where the tint goes: diagonal stripes or a grid of dots, larger than any object and its phase."""
     side = SIDE + PERIOD
