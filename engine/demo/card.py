@@ -1,0 +1,86 @@
+"""The card of the shipped models: every figure in it is taken from scores.json."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from engine.demo.world import BACKGROUNDS, COLOURS, FILLS, GROUPS, KINDS
+
+TITLES = {"clip": "CLIP", "llava": "LLaVA", "encoder": "Encoder E"}
+
+ABOUT = {
+    "clip": (
+        "`CLIPModel`: vision 192 wide, 6 layers, patches of 16 pixels (16 tokens and CLS); text 128 wide, 2 layers. "
+        "First phase: linear heads on the patch tokens of the last layer but one learn the kinds of the objects "
+        "alone. Second phase, together: the same heads for kind, colour, fill and background; contrastive losses "
+        "against full captions and against single words; captions through a language model that is thrown away "
+        "afterwards. Muon for hidden matrices, AdamW for the rest."
+    ),
+    "llava": (
+        "`LlavaForConditionalGeneration`: the vision tower is the CLIP above with its weights frozen, read at "
+        "`vision_feature_layer=-2` without CLS; Llama 192 wide, 3 layers. Projector and language model learn captions "
+        'from patch tokens with a little noise. It answers in full ("Describe this image."), with the objects alone '
+        '("What is shown in this image?") or in one word ("What is shown in this image? Use exactly one word!").'
+    ),
+    "encoder": (
+        "`Dinov2Model`: 192 wide, 4 layers; its embedding is the pooled output. It shares no weights, no seed and no "
+        "text with the CLIP: it learned the drawn labels (kind, colour, fill, background) through linear heads, as a "
+        "stand-in for the perception that a large self-supervised encoder has. So on this world an MS score measures "
+        "agreement with these labels; it is not evidence about natural images."
+    ),
+}
+
+
+def card(folder: Path, results: dict) -> str:
+    """Markdown of the card for the models in a folder; ``results`` is the content of its scores.json."""
+    lines = [
+        "# The demo's models",
+        "",
+        "Three small models of the ordinary classes of `transformers`, trained on drawn pictures by",
+        "`python -m engine.demo.build`, stored in float16. They run the whole of saetui without a download and",
+        "against known truth; they know nothing but the drawn world. No data from outside was used.",
+        "",
+        f"**Data.** Pictures of 64 x 64 pixels drawn from a seed by `engine.demo.world`: {len(KINDS)} kinds in",
+        f"{len(GROUPS)} groups ({', '.join(KINDS)}), {len(COLOURS)} colours ({', '.join(COLOURS)}),",
+        f"{len(FILLS)} fills ({', '.join(FILLS)}), {len(BACKGROUNDS)} backgrounds ({', '.join(BACKGROUNDS)});",
+        "no, one or two objects. Training never repeats a picture. All scores are on held-out seeds, measured by the",
+        "build through `from_pretrained` and written to `scores.json`, from which this page is made.",
+        "",
+    ]
+    for name, title in TITLES.items():
+        if name in results:
+            lines += _section(folder / name, name, title, results[name])
+    return "\n".join(lines)
+
+
+def _section(folder: Path, name: str, title: str, result: dict) -> list[str]:
+    recipe = result["recipe"]
+    steps = {
+        "clip": f"{recipe['kind_steps']} + {recipe['joint_steps']} steps",
+        "llava": f"{recipe['speak_steps']} steps",
+        "encoder": f"{recipe['encoder_steps']} steps",
+    }[name]
+    megabytes = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
+    versions = ", ".join(f"{package} {version}" for package, version in result["versions"].items())
+    return [
+        f"## {title} (`{name}/`, {megabytes:.1f} MB)",
+        "",
+        ABOUT[name],
+        "",
+        f"Budget: {steps} of {recipe['batch']} pictures, {result['training_seconds'] / 60:.0f} minutes on "
+        f"{result['cores']} CPU cores; seed {recipe[f'{name}_seed']}; {versions}.",
+        "",
+        f"| score ({result['held_out_images']} held-out scenes each) | value |",
+        "|---|---|",
+        *(f"| {key} | {value} |" for key, value in flat(result["scores"])),
+        "",
+    ]
+
+
+def flat(scores: dict, prefix: str = "") -> list[tuple[str, float]]:
+    """Nested scores as (path, value) rows."""
+    rows: list[tuple[str, float]] = []
+    for key, value in scores.items():
+        path = f"{prefix} / {key}" if prefix else key
+        rows += flat(value, path) if isinstance(value, dict) else [(path, value)]
+    return rows

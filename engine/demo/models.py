@@ -1,0 +1,236 @@
+"""Configurations, tokenizers and processors of the demo's models, in the ordinary classes of transformers.
+
+Everything here is small but nothing is special: what ``save`` writes is loaded by ``from_pretrained`` and
+``AutoProcessor.from_pretrained`` alone.
+"""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
+from tokenizers.models import WordLevel
+from transformers import (
+    BitImageProcessor,
+    CLIPConfig,
+    CLIPImageProcessor,
+    CLIPModel,
+    CLIPProcessor,
+    CLIPTextConfig,
+    CLIPVisionConfig,
+    Dinov2Config,
+    Dinov2Model,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    ProcessorMixin,
+)
+
+from engine.demo.world import BACKGROUNDS, COLOURS, FILLS, GROUPS, KINDS, SIDE
+
+PATCH = 16
+PATCHES = (SIDE // PATCH) ** 2
+WIDTH = 192
+
+# Index 2 is avoided for </s>: CLIPTextModel gives that value a legacy meaning.
+SPECIAL = ("<pad>", "<s>", "<unk>", "</s>", "<image>")
+PAD, BOS, UNK, EOS, IMAGE = range(5)
+
+PROMPTS = {
+    "describe": (
+        "Describe this image.",
+        "Describe the image.",
+        "Describe what you see.",
+        "What do you see?",
+    ),
+    "short": (
+        "What is shown in this image?",
+        "What is in this image?",
+        "What is in the picture?",
+    ),
+    "word": (
+        "What is shown in this image? Use exactly one word!",
+        "Name the object in one word.",
+        "Answer in one word: what is this?",
+    ),
+}
+"""Kind of answer -> questions that are answered so: a full caption, the objects alone, or one word."""
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ message['role'].upper() }}: "
+    "{% if message['content'] is string %}{{ message['content'] }}"
+    "{% else %}"
+    "{% for part in message['content'] if part['type'] == 'image' %}<image>\n{% endfor %}"
+    "{% for part in message['content'] if part['type'] == 'text' %}{{ part['text'] }}{% endfor %}"
+    "{% endif %} "
+    "{% endfor %}"
+    "{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+)
+
+
+def words() -> list[str]:
+    """Every word and mark of captions and prompts, special tokens first."""
+    split = pre_tokenizers.Whitespace()
+    text = " ".join(
+        [
+            "a an and on background empty nothing object picture with",
+            *KINDS,
+            *GROUPS,
+            *COLOURS,
+            *FILLS,
+            *BACKGROUNDS,
+            *(prompt for prompts in PROMPTS.values() for prompt in prompts),
+            "user: assistant: , . ! ? : ;",
+        ]
+    )
+    found = dict.fromkeys(word for word, _ in split.pre_tokenize_str(text.lower()))
+    return [*SPECIAL, *found]
+
+
+def tokenizer(end: bool, padding_side: str) -> PreTrainedTokenizerFast:
+    """One token a word, lower case; always opens with <s>, and closes with </s> when ``end``."""
+    vocabulary = {word: index for index, word in enumerate(words())}
+    inner = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
+    inner.normalizer = normalizers.Lowercase()
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    inner.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>" if end else "<s> $A", special_tokens=[("<s>", BOS), ("</s>", EOS)]
+    )
+    inner.decoder = decoders.WordPiece(prefix="##", cleanup=True)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        pad_token="<pad>",
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        extra_special_tokens={"image_token": "<image>"},
+        padding_side=padding_side,
+        model_max_length=TEXT_LENGTH,
+    )
+
+
+TEXT_LENGTH = 64
+
+
+def vision_config() -> CLIPVisionConfig:
+    return CLIPVisionConfig(
+        hidden_size=WIDTH,
+        intermediate_size=4 * WIDTH,
+        num_hidden_layers=6,
+        num_attention_heads=6,
+        image_size=SIDE,
+        patch_size=PATCH,
+        hidden_act="gelu",
+        projection_dim=128,
+    )
+
+
+def new_clip() -> CLIPModel:
+    text = CLIPTextConfig(
+        vocab_size=len(words()),
+        hidden_size=128,
+        intermediate_size=512,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=TEXT_LENGTH,
+        hidden_act="gelu",
+        projection_dim=128,
+        pad_token_id=PAD,
+        bos_token_id=BOS,
+        eos_token_id=EOS,
+    )
+    return CLIPModel(CLIPConfig(text_config=text, vision_config=vision_config(), projection_dim=128))
+
+
+def new_llava() -> LlavaForConditionalGeneration:
+    text = LlamaConfig(
+        vocab_size=len(words()),
+        hidden_size=WIDTH,
+        intermediate_size=512,
+        num_hidden_layers=3,
+        num_attention_heads=6,
+        num_key_value_heads=6,
+        max_position_embeddings=256,
+        pad_token_id=PAD,
+        bos_token_id=BOS,
+        eos_token_id=EOS,
+    )
+    config = LlavaConfig(
+        vision_config=vision_config(),
+        text_config=text,
+        image_token_index=IMAGE,
+        image_seq_length=PATCHES,
+        vision_feature_layer=-2,
+        vision_feature_select_strategy="default",
+        projector_hidden_act="gelu",
+    )
+    model = LlavaForConditionalGeneration(config)
+    model.generation_config.pad_token_id = PAD
+    model.generation_config.bos_token_id = BOS
+    model.generation_config.eos_token_id = EOS
+    model.generation_config.max_new_tokens = 24
+    return model
+
+
+def new_encoder() -> Dinov2Model:
+    """The independent encoder: another architecture, other weights, another world seed, no text."""
+    config = Dinov2Config(
+        hidden_size=WIDTH,
+        num_hidden_layers=4,
+        num_attention_heads=6,
+        mlp_ratio=4,
+        image_size=SIDE,
+        patch_size=PATCH,
+        layerscale_value=1.0,
+    )
+    return Dinov2Model(config)
+
+
+def _pixels() -> dict:
+    return {
+        "do_resize": True,
+        "do_center_crop": True,
+        "crop_size": {"height": SIDE, "width": SIDE},
+        "do_rescale": True,
+        "do_normalize": True,
+        "do_convert_rgb": True,
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.5, 0.5, 0.5],
+        "size": {"shortest_edge": SIDE},
+    }
+
+
+def clip_processor() -> CLIPProcessor:
+    return CLIPProcessor(CLIPImageProcessor(**_pixels()), tokenizer(end=True, padding_side="right"))
+
+
+def llava_processor() -> LlavaProcessor:
+    return LlavaProcessor(
+        CLIPImageProcessor(**_pixels()),
+        tokenizer(end=False, padding_side="left"),
+        patch_size=PATCH,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=CHAT_TEMPLATE,
+    )
+
+
+def encoder_processor() -> BitImageProcessor:
+    return BitImageProcessor(**_pixels())
+
+
+def save(model: PreTrainedModel, processor: ProcessorMixin | BitImageProcessor, folder: Path) -> None:
+    """Write a complete checkpoint, weights in float16; the folder appears, or is replaced, as a whole."""
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    copy.deepcopy(model).to(torch.float16).save_pretrained(partial)
+    processor.save_pretrained(partial)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.replace(folder)

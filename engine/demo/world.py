@@ -1,0 +1,572 @@
+"""The drawn world: small pictures of coloured objects, with captions and labels that are exact by construction.
+
+A scene is data (what, where, how large, in which colour); ``draw`` turns it into a 64 x 64 picture. Scenes are
+addressed by (seed, index), so any picture of any set can be made again alone. Needs Pillow and no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+from PIL import Image, ImageChops, ImageDraw
+
+SIDE = 64
+"""Width and height of a picture in pixels."""
+
+COLOURS: dict[str, tuple[int, int, int]] = {
+    "red": (214, 28, 32),
+    "orange": (255, 136, 0),
+    "yellow": (244, 212, 0),
+    "green": (24, 150, 48),
+    "cyan": (0, 190, 208),
+    "blue": (32, 64, 224),
+    "purple": (126, 40, 176),
+    "pink": (244, 84, 184),
+}
+FILLS = ("solid", "striped", "dotted")
+BACKGROUNDS: dict[str, tuple[int, int, int]] = {
+    "white": (243, 243, 243),
+    "grey": (150, 150, 150),
+    "black": (16, 16, 16),
+    "beige": (222, 196, 150),
+}
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "animal": ("fish", "cat", "bird", "butterfly"),
+    "plant": ("tree", "flower", "mushroom", "apple"),
+    "sky": ("sun", "moon", "star", "cloud"),
+    "vehicle": ("car", "boat"),
+    "household": ("house", "cup", "key", "clock"),
+    "gear": ("umbrella", "hat", "pencil", "ladder"),
+    "sign": ("heart", "arrow"),
+}
+"""First level of the taxonomy -> its kinds."""
+
+KINDS: tuple[str, ...] = tuple(kind for kinds in GROUPS.values() for kind in kinds)
+
+TAXONOMY: dict[tuple[str, str], tuple[str, str, str]] = {
+    (kind, fill): (group, kind, fill) for group, kinds in GROUPS.items() for kind in kinds for fill in FILLS
+}
+"""(kind, fill) -> path of three levels: kind of thing, thing, variety."""
+
+SHADE = 10
+"""Backgrounds are lighter or darker by up to this much, so that no two blank pictures need be equal."""
+
+BLANK_SHARE, TWO_SHARE = 0.08, 0.12
+"""Shares of empty pictures and of pictures with two objects; all others show one."""
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One object: its square box has its top left corner at (x, y) and a side of ``size`` pixels."""
+
+    kind: str
+    colour: str
+    fill: str
+    x: int
+    y: int
+    size: int
+    phase: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A picture as data. Two objects stand left and right of the middle, the left one first."""
+
+    objects: tuple[Thing, ...]
+    background: str
+    shade: int = 0
+
+    def caption(self) -> str:
+        """The full sentence; fills are said of a single object only."""
+        if not self.objects:
+            return f"an empty {self.background} background"
+        return f"{self.short_caption()} on a {self.background} background"
+
+    def short_caption(self) -> str:
+        """The objects alone."""
+        if not self.objects:
+            return "an empty background"
+        if len(self.objects) == 1:
+            thing = self.objects[0]
+            return f"a {thing.fill} {thing.colour} {thing.kind}"
+        return " and ".join(f"{article(t.colour)} {t.colour} {t.kind}" for t in self.objects)
+
+    def word(self) -> str:
+        """The picture in one word: the kind of its first object."""
+        return self.objects[0].kind if self.objects else "nothing"
+
+    def labels(self) -> dict:
+        """What is in the picture, in the order of the objects."""
+        return {
+            "kinds": [t.kind for t in self.objects],
+            "colours": [t.colour for t in self.objects],
+            "fills": [t.fill for t in self.objects],
+            "background": self.background,
+            "blank": not self.objects,
+        }
+
+    def taxon(self) -> tuple[str, str, str]:
+        """Taxonomy path of the first object; a blank picture has one of its own."""
+        if not self.objects:
+            return ("nothing", "blank", self.background)
+        return TAXONOMY[self.objects[0].kind, self.objects[0].fill]
+
+
+def article(word: str) -> str:
+    return "an" if word[0] in "aeiou" else "a"
+
+
+# -- scenes from a seed ------------------------------------------------------------------------------------------
+
+
+def scene(seed: int, index: int, blank_share: float = BLANK_SHARE, two_share: float = TWO_SHARE) -> Scene:
+    """The scene with number ``index`` of the world with this seed; depends on nothing else."""
+    rng = random.Random(f"{seed}/{index}")
+    background = rng.choice(tuple(BACKGROUNDS))
+    shade = rng.randint(-SHADE, SHADE)
+    draw_lot = rng.random()
+    if draw_lot < blank_share:
+        return Scene((), background, shade)
+    if draw_lot < blank_share + two_share:
+        left, right = rng.sample(KINDS, 2)
+        half = SIDE // 2
+        return Scene((_thing(rng, left, 26, 32, 0, half), _thing(rng, right, 26, 32, half, SIDE)), background, shade)
+    return Scene((_thing(rng, rng.choice(KINDS), 34, 58, 0, SIDE),), background, shade)
+
+
+def _thing(rng: random.Random, kind: str, smallest: int, largest: int, left: int, right: int) -> Thing:
+    """An object of random colour, fill and size whose box lies between the columns left and right."""
+    size = rng.randint(smallest, largest)
+    return Thing(
+        kind,
+        rng.choice(tuple(COLOURS)),
+        rng.choice(FILLS),
+        x=rng.randint(left, right - size),
+        y=rng.randint(0, SIDE - size),
+        size=size,
+        phase=(rng.randrange(PERIOD), rng.randrange(PERIOD)),
+    )
+
+
+def scenes(n: int, seed: int = 0, start: int = 0) -> Iterator[Scene]:
+    """Scenes start .. start + n - 1 of the world with this seed."""
+    return (scene(seed, index) for index in range(start, start + n))
+
+
+def blank(background: str = "white", shade: int = 0) -> Image.Image:
+    """An empty picture."""
+    return draw(Scene((), background, shade))
+
+
+# -- reading captions back ---------------------------------------------------------------------------------------
+
+_KIND, _COLOUR = "|".join(KINDS), "|".join(COLOURS)
+_ONE = re.compile(rf"a (?P<fill>{'|'.join(FILLS)}) (?P<colour>{_COLOUR}) (?P<kind>{_KIND})")
+_PART = rf"an? ({_COLOUR}) ({_KIND})"
+_TWO = re.compile(rf"{_PART} and {_PART}")
+_GROUND = re.compile(rf"(?P<objects>.*?)(?: on a (?P<background>{'|'.join(BACKGROUNDS)}) background)?")
+_EMPTY = re.compile(rf"an empty (?:(?P<background>{'|'.join(BACKGROUNDS)}) )?background")
+
+
+def parse(answer: str) -> dict | None:
+    """Labels that a caption, a short caption or a one-word answer states; None when it is not grammatical.
+
+    What the sentence leaves out is missing from the lists (fills of two objects, colours of a single word) or None
+    (background).
+    """
+    answer = " ".join(answer.lower().split())
+    if match := _EMPTY.fullmatch(answer):
+        return _stated([], [], [], match["background"], blank=True)
+    if answer == "nothing":
+        return _stated([], [], [], None, blank=True)
+    if answer in KINDS:
+        return _stated([answer], [], [], None)
+    ground = _GROUND.fullmatch(answer)
+    if ground is None:
+        return None
+    if match := _ONE.fullmatch(ground["objects"]):
+        return _stated([match["kind"]], [match["colour"]], [match["fill"]], ground["background"])
+    if match := _TWO.fullmatch(ground["objects"]):
+        return _stated([match[2], match[4]], [match[1], match[3]], [], ground["background"])
+    return None
+
+
+def _stated(
+    kinds: list[str], colours: list[str], fills: list[str], background: str | None, blank: bool = False
+) -> dict:
+    return {"kinds": kinds, "colours": colours, "fills": fills, "background": background, "blank": blank}
+
+
+# -- drawing -----------------------------------------------------------------------------------------------------
+
+FINE = 4
+"""Masks are drawn this many times larger and reduced: smooth edges, once per kind and size."""
+PERIOD = 7
+"""Pixels from one stripe, or dot, to the next."""
+TINT = 0.68
+"""Stripes and dots are this far from the colour towards white, so that silhouettes survive on any background."""
+INK = 0.3
+"""Inner lines (eyes, doors, hands of a clock) are the colour darkened to this share."""
+
+
+def draw(scene: Scene) -> Image.Image:
+    """The picture of a scene, 64 x 64 RGB."""
+    ground = tuple(min(255, max(0, channel + scene.shade)) for channel in BACKGROUNDS[scene.background])
+    image = Image.new("RGB", (SIDE, SIDE), ground)
+    for thing in scene.objects:
+        _paint(image, thing)
+    return image
+
+
+def _paint(image: Image.Image, thing: Thing) -> None:
+    body, ink = _masks(thing.kind, thing.size)
+    colour, at = COLOURS[thing.colour], (thing.x, thing.y)
+    image.paste(colour, at, body)
+    if thing.fill != "solid":
+        left, top = thing.phase
+        pattern = _pattern(thing.fill).crop((left, top, left + thing.size, top + thing.size))
+        tint = tuple(round(channel + TINT * (255 - channel)) for channel in colour)
+        image.paste(tint, at, ImageChops.multiply(body, pattern))
+    image.paste(tuple(round(INK * channel) for channel in colour), at, ink)
+
+
+@cache
+def _masks(kind: str, size: int) -> tuple[Image.Image, Image.Image]:
+    """Body and ink of a kind as 8-bit masks of size x size."""
+    pen = Pen(size * FINE)
+    DRAWINGS[kind](pen)
+    return pen.body.reduce(FINE), ImageChops.multiply(pen.ink, pen.body).reduce(FINE)
+
+
+@cache
+def _pattern(fill: str) -> Image.Image:
+    """Where the tint goes: diagonal stripes or a grid of dots, larger than any object and its phase."""
+    side = SIDE + PERIOD
+    fine = Image.new("L", (side * FINE, side * FINE))
+    pen = ImageDraw.Draw(fine)
+    step = PERIOD * FINE
+    if fill == "striped":
+        diagonal = round(step * math.sqrt(2))
+        for start in range(-side * FINE, side * FINE, diagonal):
+            end = start + side * FINE
+            pen.line((start, 0, end, side * FINE), fill=255, width=step // 2)
+    else:
+        radius = step * 0.32
+        for row, y in enumerate(range(0, side * FINE + step, step)):
+            for x in range(-step, side * FINE + step, step):
+                shift = x + (row % 2) * step / 2
+                pen.ellipse((shift - radius, y - radius, shift + radius, y + radius), fill=255)
+    return fine.reduce(FINE)
+
+
+class Pen:
+    """Draws in unit coordinates (0 .. 1, y downwards) on a mask of the body and a mask of the inner lines.
+
+    ``on`` chooses the mask: "body" adds to the silhouette, "hole" cuts it, "ink" marks the inside.
+    """
+
+    def __init__(self, side: int) -> None:
+        self.side = side
+        self.body, self.ink = Image.new("L", (side, side)), Image.new("L", (side, side))
+        self._draw = {"body": ImageDraw.Draw(self.body), "ink": ImageDraw.Draw(self.ink)}
+        self._draw["hole"] = self._draw["body"]
+
+    def _put(self, shape: str, points: list[float], on: str, **options) -> None:
+        scaled = [point * (self.side - 1) for point in points]
+        getattr(self._draw[on], shape)(scaled, fill=0 if on == "hole" else 255, **options)
+
+    def oval(self, left: float, top: float, right: float, bottom: float, on: str = "body") -> None:
+        self._put("ellipse", [left, top, right, bottom], on)
+
+    def disc(self, x: float, y: float, radius: float, on: str = "body") -> None:
+        self.oval(x - radius, y - radius, x + radius, y + radius, on)
+
+    def box(self, left: float, top: float, right: float, bottom: float, on: str = "body") -> None:
+        self._put("rectangle", [left, top, right, bottom], on)
+
+    def shape(self, *points: tuple[float, float], on: str = "body") -> None:
+        self._put("polygon", [value for point in points for value in point], on)
+
+    def line(self, *points: tuple[float, float], width: float = 0.05, on: str = "body") -> None:
+        flat = [value for point in points for value in point]
+        self._put("line", flat, on, width=max(1, round(width * self.side)), joint="curve")
+
+    def half(self, left: float, top: float, right: float, bottom: float, on: str = "body") -> None:
+        """Upper half of an oval."""
+        scaled = [value * (self.side - 1) for value in (left, top, right, bottom)]
+        self._draw[on].pieslice(scaled, 180, 360, fill=0 if on == "hole" else 255)
+
+
+def _ring(x: float, y: float, radius: float, n: int, turn: float = 0.0) -> list[tuple[float, float]]:
+    angles = [turn + 2 * math.pi * i / n for i in range(n)]
+    return [(x + radius * math.sin(a), y - radius * math.cos(a)) for a in angles]
+
+
+def _fish(pen: Pen) -> None:
+    pen.shape((0.62, 0.5), (1.0, 0.16), (0.9, 0.5), (1.0, 0.84))
+    pen.shape((0.3, 0.3), (0.5, 0.04), (0.62, 0.34))
+    pen.shape((0.34, 0.72), (0.5, 0.94), (0.58, 0.68))
+    pen.oval(0.0, 0.2, 0.78, 0.8)
+    pen.disc(0.18, 0.42, 0.06, on="ink")
+    pen.line((0.34, 0.3), (0.38, 0.5), (0.34, 0.7), width=0.04, on="ink")
+
+
+def _cat(pen: Pen) -> None:
+    pen.shape((0.06, 0.02), (0.5, 0.3), (0.08, 0.62))
+    pen.shape((0.94, 0.02), (0.5, 0.3), (0.92, 0.62))
+    pen.oval(0.03, 0.2, 0.97, 0.98)
+    pen.oval(0.22, 0.42, 0.36, 0.6, on="ink")
+    pen.oval(0.64, 0.42, 0.78, 0.6, on="ink")
+    pen.shape((0.43, 0.64), (0.57, 0.64), (0.5, 0.73), on="ink")
+    pen.line((0.34, 0.8), (0.5, 0.74), (0.66, 0.8), width=0.04, on="ink")
+
+
+def _bird(pen: Pen) -> None:
+    pen.shape((0.1, 0.24), (0.0, 0.32), (0.14, 0.38))
+    pen.disc(0.24, 0.27, 0.17)
+    pen.shape((0.12, 0.36), (0.36, 0.2), (1.0, 0.4), (0.98, 0.56), (0.62, 0.74), (0.34, 0.8), (0.12, 0.62))
+    pen.oval(0.1, 0.3, 0.7, 0.82)
+    pen.line((0.34, 0.76), (0.34, 1.0), width=0.06)
+    pen.line((0.5, 0.76), (0.5, 1.0), width=0.06)
+    pen.disc(0.2, 0.24, 0.045, on="ink")
+    pen.line((0.3, 0.46), (0.44, 0.62), (0.72, 0.5), width=0.05, on="ink")
+
+
+def _butterfly(pen: Pen) -> None:
+    pen.oval(0.0, 0.08, 0.47, 0.56)
+    pen.oval(0.53, 0.08, 1.0, 0.56)
+    pen.oval(0.1, 0.48, 0.48, 0.96)
+    pen.oval(0.52, 0.48, 0.9, 0.96)
+    pen.box(0.44, 0.16, 0.56, 0.9)
+    pen.line((0.5, 0.2), (0.36, 0.0), width=0.05)
+    pen.line((0.5, 0.2), (0.64, 0.0), width=0.05)
+    pen.oval(0.45, 0.16, 0.55, 0.92, on="ink")
+
+
+def _tree(pen: Pen) -> None:
+    pen.box(0.41, 0.78, 0.59, 1.0)
+    for top, bottom, width in ((0.0, 0.36, 0.26), (0.2, 0.6, 0.36), (0.42, 0.84, 0.46)):
+        pen.shape((0.5, top), (0.5 + width, bottom), (0.5 - width, bottom))
+    pen.box(0.41, 0.85, 0.59, 1.0, on="ink")
+
+
+def _flower(pen: Pen) -> None:
+    pen.line((0.5, 0.4), (0.5, 1.0), width=0.08)
+    pen.shape((0.5, 0.92), (0.82, 0.68), (0.74, 0.94))
+    for x, y in _ring(0.5, 0.33, 0.21, 6):
+        pen.disc(x, y, 0.125)
+    pen.disc(0.5, 0.33, 0.16)
+    pen.disc(0.5, 0.33, 0.12, on="ink")
+
+
+def _mushroom(pen: Pen) -> None:
+    pen.half(0.0, 0.04, 1.0, 1.04)
+    pen.shape((0.36, 0.5), (0.64, 0.5), (0.72, 1.0), (0.28, 1.0))
+    pen.line((0.0, 0.53), (1.0, 0.53), width=0.06, on="ink")
+
+
+def _apple(pen: Pen) -> None:
+    pen.oval(0.02, 0.24, 0.62, 0.96)
+    pen.oval(0.38, 0.24, 0.98, 0.96)
+    pen.oval(0.2, 0.5, 0.8, 1.0)
+    pen.line((0.5, 0.34), (0.46, 0.06), width=0.07)
+    pen.shape((0.5, 0.2), (0.62, 0.02), (0.88, 0.04), (0.74, 0.2))
+    pen.disc(1.02, 0.52, 0.17, on="hole")
+    pen.shape((0.36, 0.26), (0.64, 0.26), (0.5, 0.36), on="ink")
+
+
+def _sun(pen: Pen) -> None:
+    for i in range(8):
+        angle = 2 * math.pi * i / 8
+        (left,), (right,) = _ring(0.5, 0.5, 0.34, 1, angle - 0.2), _ring(0.5, 0.5, 0.34, 1, angle + 0.2)
+        (tip,) = _ring(0.5, 0.5, 0.5, 1, angle)
+        pen.shape(left, tip, right)
+    pen.disc(0.5, 0.5, 0.27)
+
+
+def _moon(pen: Pen) -> None:
+    pen.disc(0.5, 0.5, 0.49)
+    pen.disc(0.72, 0.4, 0.4, on="hole")
+
+
+def _star(pen: Pen) -> None:
+    outer, inner = _ring(0.5, 0.54, 0.52, 5), _ring(0.5, 0.54, 0.21, 5, math.pi / 5)
+    pen.shape(*(point for pair in zip(outer, inner, strict=True) for point in pair))
+
+
+def _cloud(pen: Pen) -> None:
+    pen.disc(0.2, 0.6, 0.2)
+    pen.disc(0.42, 0.42, 0.24)
+    pen.disc(0.66, 0.48, 0.2)
+    pen.disc(0.82, 0.62, 0.18)
+    pen.box(0.2, 0.56, 0.82, 0.8)
+
+
+def _car(pen: Pen) -> None:
+    pen.shape((0.18, 0.5), (0.3, 0.22), (0.7, 0.22), (0.84, 0.5))
+    pen.shape((0.0, 0.48), (0.9, 0.46), (1.0, 0.56), (1.0, 0.76), (0.0, 0.76))
+    pen.disc(0.23, 0.76, 0.14)
+    pen.disc(0.77, 0.76, 0.14)
+    pen.disc(0.23, 0.76, 0.12, on="ink")
+    pen.disc(0.77, 0.76, 0.12, on="ink")
+    pen.shape((0.28, 0.46), (0.35, 0.28), (0.47, 0.28), (0.47, 0.46), on="ink")
+    pen.shape((0.53, 0.46), (0.53, 0.28), (0.66, 0.28), (0.75, 0.46), on="ink")
+
+
+def _boat(pen: Pen) -> None:
+    pen.shape((0.0, 0.68), (1.0, 0.68), (0.8, 0.98), (0.2, 0.98))
+    pen.line((0.5, 0.0), (0.5, 0.7), width=0.06)
+    pen.shape((0.56, 0.04), (0.96, 0.6), (0.56, 0.6))
+    pen.shape((0.44, 0.16), (0.44, 0.6), (0.12, 0.6))
+
+
+def _house(pen: Pen) -> None:
+    pen.box(0.7, 0.06, 0.84, 0.4)
+    pen.shape((0.0, 0.48), (0.5, 0.0), (1.0, 0.48))
+    pen.box(0.1, 0.46, 0.9, 1.0)
+    pen.box(0.42, 0.66, 0.62, 1.0, on="ink")
+    pen.box(0.18, 0.56, 0.34, 0.72, on="ink")
+    pen.box(0.68, 0.56, 0.84, 0.72, on="ink")
+
+
+def _cup(pen: Pen) -> None:
+    pen.oval(0.52, 0.26, 1.0, 0.78)
+    pen.oval(0.62, 0.37, 0.88, 0.67, on="hole")
+    pen.shape((0.0, 0.14), (0.72, 0.14), (0.62, 0.92), (0.1, 0.92))
+    pen.oval(0.0, 0.04, 0.72, 0.24)
+    pen.oval(0.06, 0.08, 0.66, 0.2, on="ink")
+
+
+def _key(pen: Pen) -> None:
+    pen.disc(0.24, 0.5, 0.24)
+    pen.disc(0.24, 0.5, 0.1, on="hole")
+    pen.box(0.44, 0.43, 1.0, 0.57)
+    pen.box(0.7, 0.5, 0.79, 0.74)
+    pen.box(0.89, 0.5, 1.0, 0.8)
+
+
+def _clock(pen: Pen) -> None:
+    pen.disc(0.2, 0.16, 0.15)
+    pen.disc(0.8, 0.16, 0.15)
+    pen.line((0.26, 0.84), (0.14, 1.0), width=0.1)
+    pen.line((0.74, 0.84), (0.86, 1.0), width=0.1)
+    pen.disc(0.5, 0.55, 0.42)
+    pen.line((0.5, 0.26), (0.5, 0.56), (0.72, 0.68), width=0.08, on="ink")
+    for x, y in _ring(0.5, 0.55, 0.34, 4, math.pi / 4):
+        pen.disc(x, y, 0.035, on="ink")
+
+
+def _umbrella(pen: Pen) -> None:
+    pen.half(0.0, 0.04, 1.0, 1.0)
+    for x in (1 / 6, 0.5, 5 / 6):
+        pen.oval(x - 1 / 6, 0.44, x + 1 / 6, 0.62, on="hole")
+    pen.line((0.5, 0.0), (0.5, 0.86), (0.56, 0.95), (0.66, 0.95), (0.72, 0.84), width=0.08)
+
+
+def _hat(pen: Pen) -> None:
+    pen.oval(0.0, 0.72, 1.0, 0.98)
+    pen.shape((0.18, 0.06), (0.82, 0.06), (0.76, 0.86), (0.24, 0.86))
+    pen.shape((0.215, 0.56), (0.785, 0.56), (0.77, 0.72), (0.23, 0.72), on="ink")
+
+
+def _pencil(pen: Pen) -> None:
+    pen.shape((0.0, 1.0), (0.08, 0.68), (0.74, 0.02), (0.98, 0.26), (0.32, 0.92))
+    pen.shape((0.0, 1.0), (0.04, 0.84), (0.16, 0.96), on="ink")
+    pen.line((0.08, 0.68), (0.32, 0.92), width=0.04, on="ink")
+    pen.line((0.6, 0.16), (0.84, 0.4), width=0.07, on="ink")
+
+
+def _ladder(pen: Pen) -> None:
+    pen.line((0.24, 0.0), (0.14, 1.0), width=0.12)
+    pen.line((0.76, 0.0), (0.86, 1.0), width=0.12)
+    for y in (0.16, 0.38, 0.6, 0.82):
+        pen.line((0.2, y), (0.8, y), width=0.1)
+
+
+def _heart(pen: Pen) -> None:
+    pen.disc(0.27, 0.32, 0.26)
+    pen.disc(0.73, 0.32, 0.26)
+    pen.shape((0.04, 0.44), (0.5, 0.3), (0.96, 0.44), (0.5, 0.98))
+
+
+def _arrow(pen: Pen) -> None:
+    pen.box(0.0, 0.36, 0.6, 0.64)
+    pen.shape((0.5, 0.1), (1.0, 0.5), (0.5, 0.9))
+
+
+DRAWINGS: dict[str, Callable[[Pen], None]] = {
+    "fish": _fish,
+    "cat": _cat,
+    "bird": _bird,
+    "butterfly": _butterfly,
+    "tree": _tree,
+    "flower": _flower,
+    "mushroom": _mushroom,
+    "apple": _apple,
+    "sun": _sun,
+    "moon": _moon,
+    "star": _star,
+    "cloud": _cloud,
+    "car": _car,
+    "boat": _boat,
+    "house": _house,
+    "cup": _cup,
+    "key": _key,
+    "clock": _clock,
+    "umbrella": _umbrella,
+    "hat": _hat,
+    "pencil": _pencil,
+    "ladder": _ladder,
+    "heart": _heart,
+    "arrow": _arrow,
+}
+
+
+# -- files -------------------------------------------------------------------------------------------------------
+
+
+def folder_name(scene: Scene) -> str:
+    """Class folder in the style of iNaturalist: number of the class, then its taxonomy path."""
+    taxon = scene.taxon()
+    return "_".join([f"{_CLASSES.index(taxon):03d}", *taxon])
+
+
+_CLASSES = [*TAXONOMY.values(), *(("nothing", "blank", background) for background in BACKGROUNDS)]
+
+
+def write_images(folder: str | Path, n: int, seed: int = 0) -> Path:
+    """Write n pictures as PNG in class folders, and ``labels.jsonl`` with one line a picture; returns the folder.
+
+    A line has path (relative to the folder), index, caption, the labels, and the scene from which all of it follows.
+    Files that exist are left alone, so an interrupted call is continued by the same call.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for index, one in enumerate(scenes(n, seed)):
+        path = folder / folder_name(one) / f"{index:06d}.png"
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            partial = path.with_suffix(".partial")
+            draw(one).save(partial, format="PNG", compress_level=1)
+            partial.replace(path)
+        line = {
+            "path": path.relative_to(folder).as_posix(),
+            "index": index,
+            "caption": one.caption(),
+            **one.labels(),
+            "scene": asdict(one),
+        }
+        lines.append(json.dumps(line))
+    partial = folder / "labels.jsonl.partial"
+    partial.write_text("\n".join(lines) + "\n")
+    partial.replace(folder / "labels.jsonl")
+    return folder
