@@ -293,7 +293,7 @@ def _run(
     with contextlib.ExitStack() as held:
         disk = held.enter_context(_Disk(settings, targets, shard_images, len(images)))
         batches = list(zip(starts, stops, strict=True))
-        prepared = held.enter_context(contextlib.closing(_prepared(images, encoder, batches, settings.workers)))
+        prepared = held.enter_context(contextlib.closing(prepared(images, encoder, batches, settings.workers)))
         for batch in prepared:
             broken = _warn_of_broken(batch, broken, reporter)
             new = _forward(encoder, batch, settings, disk.needs(batch.start))
@@ -324,7 +324,7 @@ def _warn_of_broken(batch: Batch, before: int, reporter: Reporter) -> int:
     return before
 
 
-def _prepared(
+def prepared(
     images: Images, encoder: VisionEncoder, batches: list[tuple[int, int]], workers: int
 ) -> Generator[Batch, None, None]:
     """The batches, in order, read and preprocessed by threads that run ahead."""

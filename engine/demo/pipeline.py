@@ -12,19 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
+
 from engine.activations.extract import extract
 from engine.activations.store import Store
+from engine.config import DemoSettings, ExtractSettings, ScoreSettings, TrainSettings
 from engine.demo.world import BACKGROUNDS, COLOURS, KINDS, blank, parse, write_images
+from engine.evaluate.detection import auroc, pooled_latents
 from engine.evaluate.score import score
+from engine.events import Reporter
 from engine.sae import SAE, train
 from engine.steer.generate import answers
 from engine.steer.interventions import Intervention
 from engine.steer.vlm import VLM, load_vlm
-from PIL import Image
-
-from engine.config import DemoSettings, ExtractSettings, ScoreSettings, TrainSettings
-from engine.evaluate.detection import auroc, pooled_latents
-from engine.events import Reporter
 from engine.workspace import MARKER, Workspace, write_text
 
 DEFAULTS = """# What the commands use in this workspace when a flag is not given.

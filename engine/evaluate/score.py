@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from scipy import sparse
 from torch import Tensor
 
-from engine.activations.extract import _prepared, extract
+from engine.activations.extract import extract, prepared
 from engine.activations.store import Store
 from engine.config import ExtractSettings, Pooling, ScoreSettings
 from engine.errors import UserError
@@ -231,7 +231,7 @@ def _encode(
     starts = range(0, len(images), settings.batch_size)
     batches = [(start, min(start + settings.batch_size, len(images))) for start in starts]
     done = 0
-    for batch in _prepared(images, encoder, batches, settings.workers):
+    for batch in prepared(images, encoder, batches, settings.workers):
         if judged[done : done + len(batch.indices)].tolist() != batch.indices:
             raise UserError(f"The images in {images.spec} changed while they were scored: run the same command again.")
         if not batch.indices:
