@@ -293,8 +293,8 @@ def _run(
     with contextlib.ExitStack() as held:
         disk = held.enter_context(_Disk(settings, targets, shard_images, len(images)))
         batches = list(zip(starts, stops, strict=True))
-        prepared = held.enter_context(contextlib.closing(prepared(images, encoder, batches, settings.workers)))
-        for batch in prepared:
+        ahead = held.enter_context(contextlib.closing(prepared(images, encoder, batches, settings.workers)))
+        for batch in ahead:
             broken = _warn_of_broken(batch, broken, reporter)
             new = _forward(encoder, batch, settings, disk.needs(batch.start))
             disk.add(batch, new)

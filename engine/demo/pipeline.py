@@ -21,7 +21,8 @@ from engine.demo.world import BACKGROUNDS, COLOURS, KINDS, blank, parse, write_i
 from engine.evaluate.detection import auroc, pooled_latents
 from engine.evaluate.score import score
 from engine.events import Reporter
-from engine.sae import SAE, train
+from engine.sae.model import SAE
+from engine.sae.train import train
 from engine.steer.generate import answers
 from engine.steer.interventions import Intervention
 from engine.steer.vlm import VLM, load_vlm
