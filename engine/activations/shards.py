@@ -26,7 +26,7 @@ from engine.workspace import file_sha256
 
 VERSION = 1
 BLOCK_ROWS = 4096
-STORED = {"float16": np.dtype("<f2"), "float32": np.dtype("<f4"), "bfloat16": np.dtype("<u2")}
+STORED: dict[str, np.dtype[Any]] = {"float16": np.dtype("<f2"), "float32": np.dtype("<f4"), "bfloat16": np.dtype("<u2")}
 
 
 class ShardWriter:
@@ -53,7 +53,7 @@ class ShardWriter:
         """Rows to add: ``values`` (n, d) as stored, ``image`` and ``token`` (n)."""
         data = np.ascontiguousarray(values, STORED[self.dtype])
         offset = self._first_byte + self.rows * self.d * data.itemsize
-        _write_at(self._file.fileno(), memoryview(data).cast("B"), offset)
+        _write_at(self._file.fileno(), data.data.cast("B"), offset)
         self._sum(data)
         self._images.append(image.astype("<i4"))
         self._tokens.append(token.astype("<i4"))
@@ -90,7 +90,7 @@ class ShardWriter:
         start = 0
         while start < len(data):
             stop = min(len(data), start + BLOCK_ROWS - self.rows % BLOCK_ROWS)
-            self._crc = zlib.crc32(memoryview(data[start:stop]).cast("B"), self._crc)
+            self._crc = zlib.crc32(data[start:stop].data.cast("B"), self._crc)
             self.rows += stop - start
             start = stop
             if self.rows % BLOCK_ROWS == 0:
@@ -148,7 +148,7 @@ class _Memory:
         return len(piece)
 
     def readinto(self, buffer: Any) -> int:
-        into = memoryview(buffer).cast("B")
+        into = memoryview(buffer.data).cast("B")
         into[:] = bytes(len(into))
         start, stop = self._at, self._at + len(into)
         for offset, piece in self.pieces:

@@ -11,6 +11,7 @@ import dataclasses
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -98,7 +99,7 @@ class Heads(nn.ModuleDict):
         return total
 
 
-def patch_tokens(model: nn.Module, images: Float[Tensor, "batch 3 side side"]) -> Float[Tensor, "batch all width"]:
+def patch_tokens(model: Any, images: Float[Tensor, "batch 3 side side"]) -> Float[Tensor, "batch all width"]:
     """Residual stream after the last layer but one: what LLaVA reads, CLS first."""
     hidden = model.pre_layrnorm(model.embeddings(images))
     for layer in model.encoder.layers[:-1]:

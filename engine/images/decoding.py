@@ -73,7 +73,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
-        return ImageOps.exif_transpose(image)
+        return ImageOps.exif_transpose(image) or image
     except Exception:  # damaged EXIF is no reason to lose an intact picture
         return image
 

@@ -71,7 +71,9 @@ class TransformersEncoder(VisionEncoder):
         names = ("input_ids",) if unmasked else ("input_ids", "attention_mask")
         model: Any = self.model
         with torch.no_grad():
-            return _pooled(model.get_text_features(**{n: tokens[n].to(self.device) for n in names if n in tokens}))
+            pooled = _pooled(model.get_text_features(**{n: tokens[n].to(self.device) for n in names if n in tokens}))
+        assert pooled is not None
+        return pooled
 
     def _forward(self, inputs: dict[str, Tensor]) -> Float[Tensor, "batch D"]:
         model: Any = self.model

@@ -136,7 +136,7 @@ def _warn_if_changed(recipe: dict[str, Any], sha256: str, reporter: Reporter) ->
 
 def _anywhere(settings: SteerSettings, folder: Path, workspace: Workspace) -> SteerSettings:
     """Local files by their full paths, so that a recipe can be replayed from another directory."""
-    full = {"sae": settings.sae if folder.parent == workspace.root / "saes" else str(folder)}
+    full: dict[str, Any] = {"sae": settings.sae if folder.parent == workspace.root / "saes" else str(folder)}
     if not _is_plain(settings.image):
         full["image"] = str(Path(settings.image).expanduser().resolve())
     if is_local(settings.vlm):
