@@ -92,7 +92,7 @@ class ScoreSettings:
     sae: str = setting("Name or path of the SAE.", positional=True)
     images: str = setting("Images to score on: a directory tree, a list, or .tar shards.")
     embed_with: str = setting("Independent encoder that judges similarity (its last hook point).")
-    model: str = setting("Encoder the SAE reads (empty: the one it was trained on).", "")
+    encoder: str = setting("Encoder the SAE reads (empty: the one it was trained on).", "")
     name: str = setting("Name of the image set in the result's file name (empty: from --images).", "")
     pooling: Pooling = setting("How a latent's tokens become one value per image.", "max")
     vocabulary: str = setting("File of words to name latents with, one a line (empty: the built-in list).", "")

@@ -149,9 +149,9 @@ def _check(settings: ScoreSettings) -> None:
 
 def _encoder(settings: ScoreSettings, sae: SAE, device: torch.device, reporter: Reporter) -> VisionEncoder:
     """The encoder whose activations the SAE reads, found to fit it."""
-    spec = settings.model or sae.config.model
+    spec = settings.encoder or sae.config.model
     if not spec:
-        raise UserError(f"The SAE {settings.sae} does not say which encoder it reads: name one with --model.")
+        raise UserError(f"The SAE {settings.sae} does not say which encoder it reads: name one with --encoder.")
     encoder = load_encoder(spec, device)
     for message in encoder.warnings:
         reporter.event("warning", message=message)
@@ -161,7 +161,7 @@ def _encoder(settings: ScoreSettings, sae: SAE, device: torch.device, reporter: 
     if width != sae.config.d:
         raise UserError(
             f"The SAE {settings.sae} reads activations {sae.config.d} wide, {spec} has {width} at {hook}: "
-            "give the encoder it was trained on to --model."
+            "give the encoder it was trained on to --encoder."
         )
     if sae.config.model_sha256 and encoder.sha256 != sae.config.model_sha256:
         reporter.event("warning", message=f"{spec} has other weights than the encoder that the SAE was trained on.")

@@ -54,7 +54,8 @@ def steer(settings: SteerSettings, workspace: Workspace, reporter: Reporter | No
     image = picture if isinstance(picture, Image.Image) else Image.new("RGB", vlm.image_size, picture)
     reporter.event("intervention", **dataclasses.asdict(intervention))
     if settings.save_recipe:
-        source = {"kind": "sae", "name": folder.name, "path": str(folder), "sha256": sha256}
+        path = folder.relative_to(workspace.root) if folder.is_relative_to(workspace.root) else folder
+        source = {"kind": "sae", "name": folder.name, "path": str(path), "sha256": sha256}
         save_recipe(workspace, _anywhere(settings, folder, workspace), [source])
 
     said = {}
@@ -136,7 +137,7 @@ def _warn_if_changed(recipe: dict[str, Any], sha256: str, reporter: Reporter) ->
 
 def _anywhere(settings: SteerSettings, folder: Path, workspace: Workspace) -> SteerSettings:
     """Local files by their full paths, so that a recipe can be replayed from another directory."""
-    full: dict[str, Any] = {"sae": settings.sae if folder.parent == workspace.root / "saes" else str(folder)}
+    full: dict[str, Any] = {"sae": folder.name if folder.parent == workspace.root / "saes" else str(folder)}
     if not _is_plain(settings.image):
         full["image"] = str(Path(settings.image).expanduser().resolve())
     if is_local(settings.vlm):

@@ -32,8 +32,10 @@ class VLM:
     """A model that answers questions about images, and what is known about its vision tower."""
 
     spec: str
-    model: PreTrainedModel
-    processor: ProcessorMixin
+    model: Any
+    """Of transformers, one that can generate."""
+    processor: Any
+    """Its image processor, tokenizer and chat template in one."""
     blocks: list[nn.Module]
     """The blocks of the vision tower: ``layer:N`` is the output of ``blocks[N]``."""
     seen: int
@@ -195,7 +197,8 @@ def _model(folder: Path, spec: str, dtype: str | torch.dtype) -> Any:
         kind = AutoConfig.from_pretrained(folder, trust_remote_code=False).model_type
         if kind not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
             raise UserError(f"{spec} is a {kind}, not a vision-language model: give a LLaVA-class checkpoint.")
-        model, report = AutoModelForImageTextToText.from_pretrained(
+        loader: Any = AutoModelForImageTextToText
+        model, report = loader.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
     except UserError:
@@ -238,7 +241,7 @@ def _image_mark(processor: Any) -> str:
     return getattr(processor, "image_token", "<image>")
 
 
-def _chat(processor: ProcessorMixin, prompt: str) -> str:
+def _chat(processor: Any, prompt: str) -> str:
     content = [{"type": "image"}, {"type": "text", "text": prompt}]
     return processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
 
