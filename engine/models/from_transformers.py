@@ -46,7 +46,7 @@ class TransformersEncoder(VisionEncoder):
         self.folder = folder
         self.preprocessing = json.loads(processor.to_json_string())
         self.has_text = hasattr(model, "get_text_features")
-        self.has_cls, self.n_prefix = _prefix_tokens(self.vision, config)
+        self.has_cls, self.n_prefix = prefix_tokens(self.vision, config)
         self.patch_size = _pair(getattr(config, "patch_size", None))
 
     def preprocess(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
@@ -71,8 +71,9 @@ class TransformersEncoder(VisionEncoder):
         names = ("input_ids",) if unmasked else ("input_ids", "attention_mask")
         model: Any = self.model
         with torch.no_grad():
-            output = model.get_text_features(**{n: tokens[n].to(self.device) for n in names if n in tokens})
-        return output if isinstance(output, Tensor) else output.pooler_output
+            pooled = _pooled(model.get_text_features(**{n: tokens[n].to(self.device) for n in names if n in tokens}))
+        assert pooled is not None
+        return pooled
 
     def _forward(self, inputs: dict[str, Tensor]) -> Float[Tensor, "batch D"]:
         model: Any = self.model
@@ -101,7 +102,7 @@ def load_folder(
     """An encoder from a directory in the layout of ``save_pretrained``. Raises UserError."""
     config = _config(folder, spec)
     untrained: list[str] = []
-    with _quiet():
+    with quiet():
         language = "ForConditionalGeneration" in "".join(config.architectures or ())
         if language and hasattr(config, "vision_config"):
             model, weights = _tower(folder, spec, config.vision_config, dtype or torch.float32)
@@ -184,7 +185,7 @@ def _vision_module(model: nn.Module) -> nn.Module:
     return model
 
 
-def _prefix_tokens(vision: nn.Module, config: Any) -> tuple[bool, int]:
+def prefix_tokens(vision: nn.Module, config: Any) -> tuple[bool, int]:
     """Whether there is a CLS token, and how many tokens come before the patches. Learned tokens in a pooling head are
     not part of the sequence."""
     learned = {
@@ -243,7 +244,7 @@ def _pair(size: Any) -> tuple[int, int] | None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without transformers' progress bars and reports: we say what matters ourselves."""
     log = transformers.utils.logging
     level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
