@@ -148,7 +148,7 @@ class _Memory:
         return len(piece)
 
     def readinto(self, buffer: Any) -> int:
-        into = memoryview(buffer.data).cast("B")
+        into = memoryview(buffer).cast("B")
         into[:] = bytes(len(into))
         start, stop = self._at, self._at + len(into)
         for offset, piece in self.pieces:

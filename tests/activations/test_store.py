@@ -215,3 +215,18 @@ def test_reading_costs_no_torch(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
     assert done.stdout == "set()\n", done.stderr
+
+
+def test_the_file_in_memory_reads_back_what_was_written() -> None:
+    """HDF5 may read its own metadata while it lays a file out."""
+    from engine.activations.shards import _Memory
+
+    memory = _Memory()
+    for offset, piece in ((0, b"abcdef"), (10, b"xyz"), (4, b"EFGH")):
+        memory.seek(offset)
+        memory.write(piece)
+    memory.seek(2)
+    assert memory.read(11) == b"cdEFGH\0\0xyz" and memory.tell() == 13 == memory.size
+    memory.seek(0)
+    buffer = bytearray(3)
+    assert memory.readinto(buffer) == 3 and buffer == b"abc"
