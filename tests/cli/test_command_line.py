@@ -6,16 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from shell import saetui as run_saetui
 
 import engine
 import saetui
 
 HEAVY = ("torch", "transformers", "open_clip", "torchvision")
-
-
-def saetui_command(*arguments, cwd=None, **options):
-    command = [sys.executable, "-m", "saetui", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, **options)
 
 
 def modules_after(code):
@@ -71,8 +67,7 @@ def test_the_engine_knows_nothing_of_screens():
     ],
 )
 def test_a_mistake_is_one_sentence_and_exit_code_2(arguments, words, tmp_path):
-    done = saetui_command(*arguments, cwd=tmp_path)
-    assert done.returncode == 2, done
+    done = run_saetui(*arguments, cwd=tmp_path, code=2)
     assert done.stdout == ""
     assert len(done.stderr.strip().splitlines()) == 1
     assert all(word in done.stderr for word in words)
