@@ -21,7 +21,7 @@ def write_store(
     shards = []
     for first in range(0, images, shard_images):
         rows = slice(first * tokens, min(images, first + shard_images) * tokens)
-        writer = ShardWriter(path / f"shard-{len(shards):05d}.h5", len(x[rows]), x.shape[1], dtype)
+        writer = ShardWriter(path / f"shard-{len(shards):05d}.h5", x.shape[1], dtype)
         writer.append(x[rows].astype(STORED[dtype]), image[rows], token[rows])
         shards.append(
             writer.commit(records[first : first + shard_images]) | {"first_row": rows.start, "first_image": first}
