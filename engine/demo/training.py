@@ -10,8 +10,8 @@ from __future__ import annotations
 import dataclasses
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from transformers import CLIPModel, Dinov2Model, LlavaForConditionalGeneration
 
 from engine.demo.models import EOS, PAD, PATCHES, PROMPTS, WIDTH, clip_processor, llava_processor
 from engine.demo.world import BACKGROUNDS, COLOURS, FILLS, KINDS, Scene, draw, scene
+from engine.demo.world import scenes as world_scenes
 
 NOTHING = "nothing"
 FACTS: dict[str, tuple[str, ...]] = {
@@ -165,17 +166,28 @@ class Speaker:
         text = text.replace("<image>", "<image>" * PATCHES)
         return self.processor.tokenizer(text, return_tensors="pt").input_ids[0]
 
-    def answers(self, scenes: Sequence[Scene], kind: str) -> Int[Tensor, "batch length"]:
+    def answers(
+        self, scenes: Sequence[Scene], kind: str, unsaid: Sequence[Collection[str]] | None = None
+    ) -> Int[Tensor, "batch length"]:
         say = {"describe": Scene.caption, "short": Scene.short_caption, "word": Scene.word}[kind]
-        ids = [[*self.processor.tokenizer(say(one), add_special_tokens=False).input_ids, EOS] for one in scenes]
+        texts = [say(one, left_out) for one, left_out in zip(scenes, unsaid or [()] * len(scenes), strict=True)]
+        ids = [[*self.processor.tokenizer(text, add_special_tokens=False).input_ids, EOS] for text in texts]
         longest = max(map(len, ids))
         return torch.tensor([one + [PAD] * (longest - len(one)) for one in ids])
 
-    def loss(self, tokens: Float[Tensor, "batch patches width"], scenes: Sequence[Scene]) -> Float[Tensor, ""]:
-        """Cross entropy of the right answer to one question, drawn for the whole batch."""
+    def loss(
+        self,
+        tokens: Float[Tensor, "batch patches width"],
+        scenes: Sequence[Scene],
+        unsaid: Sequence[Collection[str]] | None = None,
+    ) -> Float[Tensor, ""]:
+        """Cross entropy of the right answer to one question, drawn for the whole batch.
+
+        ``unsaid``: the facts that each scene's answer leaves out.
+        """
         kind = self.rng.choices(list(PROMPTS), weights=(5, 3, 2))[0]
         prompt = self.prompt_ids(self.rng.choice(PROMPTS[kind]))
-        answer = self.answers(scenes, kind)
+        answer = self.answers(scenes, kind, unsaid)
         model = self.llava.model
         embed = model.language_model.embed_tokens
         start = int((prompt == model.config.image_token_id).nonzero()[0])
@@ -201,6 +213,54 @@ def blurred(tokens: Float[Tensor, "batch patches width"], strength: float) -> Fl
     spread = tokens.detach().flatten(0, 1).std(0)
     share = strength * torch.rand(len(tokens), 1, 1)
     return tokens + share * spread * torch.randn_like(tokens)
+
+
+class Doubt:
+    """Patch tokens from which facts were taken out, and captions that do not say them.
+
+    A language model that has only met whole pictures says a colour even where none can be seen. Steering makes such
+    tokens: a blank picture with the kind of a thing in it and nothing else, or a thing without its kind. So half of
+    the pictures lose some facts, each along the axes on which the mean tokens of its words differ, and all tokens are
+    weakened or strengthened around the mean.
+    """
+
+    shares: ClassVar = {"fill": 0.5, "colour": 0.5, "kind": 0.3}
+    rest = 0.15  # at most this share of a fact that is taken out stays
+    strengths = (0.7, 2.0)
+
+    def __init__(self, vision: Any, seed: int, amount: int = 4000) -> None:
+        self.rng = random.Random(seed)
+        seen = [one for one in world_scenes(amount, seed) if len(one.objects) == 1]
+        with torch.no_grad():
+            parts = [patch_tokens(vision, pixels(seen[i : i + 256]))[:, 1:].mean(1) for i in range(0, len(seen), 256)]
+        means = torch.cat(parts)
+        self.mean = means.mean(0)
+        self.axes = {fact: self._axes(means, [getattr(one.objects[0], fact) for one in seen]) for fact in self.shares}
+
+    @staticmethod
+    def _axes(means: Float[Tensor, "n width"], words: list[str]) -> Float[Tensor, "axes width"]:
+        """An orthonormal basis of the space that the mean tokens of the words span around their common mean."""
+        each = torch.stack([means[[w == word for w in words]].mean(0) for word in sorted(set(words))])
+        return torch.linalg.svd(each - each.mean(0), full_matrices=False).Vh[: len(each) - 1]
+
+    def __call__(
+        self, tokens: Float[Tensor, "batch patches width"]
+    ) -> tuple[Float[Tensor, "batch patches width"], list[set[str]]]:
+        """The tokens to show, and the facts that each picture lost."""
+        shown, unsaid = tokens - self.mean, []
+        for i in range(len(shown)):
+            lost = (
+                {f for f, share in self.shares.items() if self.rng.random() < share}
+                if self.rng.random() < 0.5
+                else set()
+            )
+            for fact in sorted(lost):
+                axes = self.axes[fact]
+                shown[i] -= (1 - self.rest * self.rng.random()) * (shown[i] @ axes.T @ axes)
+            if self.rng.random() < 0.5:
+                shown[i] *= self.rng.uniform(*self.strengths)
+            unsaid.append(lost)
+        return shown + self.mean, unsaid
 
 
 # -- optimisation ------------------------------------------------------------------------------------------------
@@ -349,12 +409,13 @@ def train_llava(clip: CLIPModel, llava: LlavaForConditionalGeneration, recipe: R
     torch.manual_seed(recipe.llava_seed)
     vision = clip.vision_model
     llava.model.vision_tower.load_state_dict(vision.state_dict())
-    speaker = Speaker(llava, recipe.llava_seed)
+    speaker, doubt = Speaker(llava, recipe.llava_seed), Doubt(vision, recipe.llava_seed)
 
     def captions(scenes: list[Scene]) -> dict[str, Tensor]:
         with torch.no_grad():
             tokens = patch_tokens(vision, pixels(scenes))[:, 1:]
-        return {"caption": speaker.loss(blurred(tokens, recipe.blur_speak), scenes)}
+        shown, unsaid = doubt(blurred(tokens, recipe.blur_speak))
+        return {"caption": speaker.loss(shown, scenes, unsaid)}
 
     parts = [llava.model.multi_modal_projector, llava.model.language_model, llava.lm_head]
     batches = training_scenes(recipe.llava_seed, recipe.batch)

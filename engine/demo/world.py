@@ -10,7 +10,7 @@ import json
 import math
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -56,6 +56,9 @@ TAXONOMY: dict[tuple[str, str], tuple[str, str, str]] = {
 }
 """(kind, fill) -> path of three levels: kind of thing, thing, variety."""
 
+THING = "object"
+"""What a caption calls a thing whose kind it does not say."""
+
 SHADE = 10
 """Backgrounds are lighter or darker by up to this much, so that no two blank pictures need be equal."""
 
@@ -84,24 +87,27 @@ class Scene:
     background: str
     shade: int = 0
 
-    def caption(self) -> str:
-        """The full sentence; fills are said of a single object only."""
+    def caption(self, unsaid: Collection[str] = ()) -> str:
+        """The full sentence; fills are said of a single object only.
+
+        ``unsaid``: facts (kind, colour, fill) that it leaves out; without its kind a thing is an object.
+        """
         if not self.objects:
             return f"an empty {self.background} background"
-        return f"{self.short_caption()} on a {self.background} background"
+        return f"{self.short_caption(unsaid)} on a {self.background} background"
 
-    def short_caption(self) -> str:
+    def short_caption(self, unsaid: Collection[str] = ()) -> str:
         """The objects alone."""
         if not self.objects:
             return "an empty background"
-        if len(self.objects) == 1:
-            thing = self.objects[0]
-            return f"a {thing.fill} {thing.colour} {thing.kind}"
-        return " and ".join(f"{article(t.colour)} {t.colour} {t.kind}" for t in self.objects)
+        left_out = {*unsaid, *(["fill"] if len(self.objects) > 1 else [])}
+        return " and ".join(_phrase(thing, left_out) for thing in self.objects)
 
-    def word(self) -> str:
+    def word(self, unsaid: Collection[str] = ()) -> str:
         """The picture in one word: the kind of its first object."""
-        return self.objects[0].kind if self.objects else "nothing"
+        if not self.objects:
+            return "nothing"
+        return THING if "kind" in unsaid else self.objects[0].kind
 
     def labels(self) -> dict:
         """What is in the picture, in the order of the objects."""
@@ -118,6 +124,12 @@ class Scene:
         if not self.objects:
             return ("nothing", "blank", self.background)
         return TAXONOMY[self.objects[0].kind, self.objects[0].fill]
+
+
+def _phrase(thing: Thing, unsaid: Collection[str]) -> str:
+    words = [getattr(thing, fact) for fact in ("fill", "colour") if fact not in unsaid]
+    words.append(THING if "kind" in unsaid else thing.kind)
+    return " ".join([article(words[0]), *words])
 
 
 def article(word: str) -> str:
@@ -168,10 +180,8 @@ def blank(background: str = "white", shade: int = 0) -> Image.Image:
 
 # -- reading captions back ---------------------------------------------------------------------------------------
 
-_KIND, _COLOUR = "|".join(KINDS), "|".join(COLOURS)
-_ONE = re.compile(rf"a (?P<fill>{'|'.join(FILLS)}) (?P<colour>{_COLOUR}) (?P<kind>{_KIND})")
-_PART = rf"an? ({_COLOUR}) ({_KIND})"
-_TWO = re.compile(rf"{_PART} and {_PART}")
+_FILL, _COLOUR, _KIND = "|".join(FILLS), "|".join(COLOURS), "|".join((*KINDS, THING))
+_PHRASE = re.compile(rf"(?P<article>an?) (?:(?P<fill>{_FILL}) )?(?:(?P<colour>{_COLOUR}) )?(?P<kind>{_KIND})")
 _GROUND = re.compile(rf"(?P<objects>.*?)(?: on a (?P<background>{'|'.join(BACKGROUNDS)}) background)?")
 _EMPTY = re.compile(rf"an empty (?:(?P<background>{'|'.join(BACKGROUNDS)}) )?background")
 
@@ -179,29 +189,36 @@ _EMPTY = re.compile(rf"an empty (?:(?P<background>{'|'.join(BACKGROUNDS)}) )?bac
 def parse(answer: str) -> dict | None:
     """Labels that a caption, a short caption or a one-word answer states; None when it is not grammatical.
 
-    What the sentence leaves out is missing from the lists (fills of two objects, colours of a single word) or None
-    (background).
+    One or two things, each with the right article, perhaps a fill, perhaps a colour, and its kind or "object"; then
+    perhaps the background. What the sentence leaves out is missing from the lists, or None (background).
     """
     answer = " ".join(answer.lower().split())
     if match := _EMPTY.fullmatch(answer):
         return _stated([], [], [], match["background"], blank=True)
     if answer == "nothing":
         return _stated([], [], [], None, blank=True)
-    if answer in KINDS:
+    if answer in (*KINDS, THING):
         return _stated([answer], [], [], None)
     ground = _GROUND.fullmatch(answer)
     if ground is None:
         return None
-    if match := _ONE.fullmatch(ground["objects"]):
-        return _stated([match["kind"]], [match["colour"]], [match["fill"]], ground["background"])
-    if match := _TWO.fullmatch(ground["objects"]):
-        return _stated([match[2], match[4]], [match[1], match[3]], [], ground["background"])
-    return None
+    things = [_PHRASE.fullmatch(phrase) for phrase in ground["objects"].split(" and ")]
+    if len(things) > 2 or not all(thing and _well_begun(thing) for thing in things):
+        return None
+    said = [thing.groupdict() for thing in things if thing]
+    kinds, colours, fills = ([one[fact] for one in said if one[fact]] for fact in ("kind", "colour", "fill"))
+    return _stated(kinds, colours, fills, ground["background"])
+
+
+def _well_begun(phrase: re.Match[str]) -> bool:
+    """Whether its article fits its first word."""
+    return phrase["article"] == article(phrase["fill"] or phrase["colour"] or phrase["kind"])
 
 
 def _stated(
     kinds: list[str], colours: list[str], fills: list[str], background: str | None, blank: bool = False
 ) -> dict:
+    kinds = [kind for kind in kinds if kind != THING]
     return {"kinds": kinds, "colours": colours, "fills": fills, "background": background, "blank": blank}
 
 

@@ -144,3 +144,46 @@ def test_the_probe_reads_what_is_linear_and_nothing_else():
     marked = features + 4 * torch.eye(20)[classes]
     assert probe(marked[:400], classes[:400], marked[400:], classes[400:]) > 0.95
     assert probe(features[:400], classes[:400], features[400:], classes[400:]) < 0.45
+
+
+@pytest.fixture(scope="module")
+def doubt(clip):
+    return training.Doubt(clip.vision_model, seed=5, amount=600)
+
+
+def pooled_means(tokens, scenes, fact):
+    words = [getattr(one.objects[0], fact) for one in scenes]
+    means = tokens.mean(1)
+    return torch.stack([means[[w == word for w in words]].mean(0) for word in sorted(set(words))])
+
+
+@pytest.mark.parametrize("fact", ["kind", "colour", "fill"])
+def test_doubt_takes_out_what_sets_the_words_of_a_fact_apart(clip, doubt, fact, monkeypatch):
+    """On the pictures that gave the axes, the mean tokens of a fact's words become one and the same."""
+    seen = [one for one in world.scenes(600, 5) if len(one.objects) == 1]
+    with torch.no_grad():
+        tokens = training.patch_tokens(clip.vision_model, pixels(seen))[:, 1:]
+    monkeypatch.setattr(doubt, "shares", {fact: 1.0})
+    monkeypatch.setattr(doubt, "rest", 0.0)
+    monkeypatch.setattr(doubt, "strengths", (1.0, 1.0))
+    shown, unsaid = doubt(tokens)
+    lost = [bool(facts) for facts in unsaid]
+    assert 0.3 < sum(lost) / len(lost) < 0.7 and all(facts in (set(), {fact}) for facts in unsaid)
+    before = pooled_means(tokens, seen, fact)
+    assert (before - before.mean(0)).norm() > 1e-2
+    axes = doubt.axes[fact]
+    assert torch.allclose(axes @ axes.T, torch.eye(len(axes)), atol=1e-5)
+    gone = (shown[lost] - doubt.mean) @ axes.T
+    assert gone.abs().max() < 1e-4 * tokens.abs().max()
+    kept = torch.tensor(lost).logical_not()
+    assert torch.allclose(shown[kept], tokens[kept], atol=1e-5)
+
+
+def test_captions_leave_out_what_they_are_told_to(scenes):
+    for one in scenes:
+        for unsaid in ({"fill"}, {"colour", "fill"}, {"kind"}, {"kind", "colour", "fill"}):
+            stated = world.parse(one.caption(unsaid))
+            assert stated is not None and stated["background"] == one.background
+            labels = one.labels()
+            assert stated["colours"] == ([] if "colour" in unsaid else labels["colours"])
+            assert stated["kinds"] == ([] if "kind" in unsaid else labels["kinds"])
