@@ -133,7 +133,7 @@ class Relu:
 
     def loss(self, model: TrainingSAE, x: Float[Tensor, "batch d"]) -> Loss:
         z = model.latents(x)
-        mse = squared_error(x - decode_dense(model, z, (model.w,))[0])
+        mse = squared_error(decode_dense(model, z, (model.w,))[0], x)
         return Loss(mse + self.l1 * z.float().sum(1).mean(), mse, *_activity(z))
 
 
@@ -152,7 +152,7 @@ class JumpReLU:
         z = model.latents(x)
         a = JumpFunction.apply(z, model.thresholds, self.bandwidth)
         active = StepFunction.apply(z, model.thresholds, self.bandwidth)
-        mse = squared_error(x - decode_dense(model, a, (model.w,))[0])
+        mse = squared_error(decode_dense(model, a, (model.w,))[0], x)
         return Loss(mse + self.l0 * active.float().sum(1).mean(), mse, *_activity(a))
 
 
@@ -249,9 +249,9 @@ def architecture(settings: TrainSettings, w: int) -> Architecture:
     assert_never(arch)
 
 
-def squared_error(residual: Float[Tensor, "batch d"]) -> Float[Tensor, ""]:
-    """Mean over the batch of the SUM over d of squares."""
-    return residual.pow(2).sum(1).mean()
+def squared_error(x_hat: Float[Tensor, "batch d"], x: Float[Tensor, "batch d"]) -> Float[Tensor, ""]:
+    """Mean over the batch of the SUM over d of squared differences."""
+    return F.mse_loss(x_hat, x, reduction="sum") / len(x)
 
 
 def decode_dense(
@@ -290,8 +290,8 @@ def auxiliary(model: TrainingSAE, x: Float[Tensor, "batch d"], residual: Float[T
     z = torch.relu(F.linear(model.centred(x), model.W_enc[model.dead], model.bias()[model.dead]))
     limit = model.d // 2
     e_hat = (keep_largest(z, limit) if len(model.dead) > limit else z) @ model.W_dec[model.dead]
-    variance = squared_error(residual - residual.mean(0))
-    return squared_error(residual - e_hat.float()) * torch.where(variance > 0, 1 / variance, 0.0)
+    variance = squared_error(residual.mean(0).expand_as(residual), residual)
+    return squared_error(e_hat.float(), residual) * torch.where(variance > 0, 1 / variance, 0.0)
 
 
 def _topk_loss(architecture: TopK | BatchTopK | Matryoshka, model: TrainingSAE, x: Float[Tensor, "batch d"]) -> Loss:
@@ -304,7 +304,7 @@ def _topk_loss(architecture: TopK | BatchTopK | Matryoshka, model: TrainingSAE, 
         a = architecture.keep(model.latents(x))
         reconstructions = decode_dense(model, a, ends)
         activity = _activity(a)
-    errors = [squared_error(x - x_hat) for x_hat in reconstructions]
+    errors = [squared_error(x_hat, x) for x_hat in reconstructions]
     total = torch.stack(errors).sum() * architecture.error_weight
     aux = auxiliary(model, x, x - reconstructions[-1])
     return Loss(total + architecture.aux * aux, errors[-1], *activity)
@@ -420,7 +420,7 @@ class _Decode(torch.autograd.Function):
 
 def _rectangle(z: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
     """``K((z - theta) / bandwidth) / bandwidth`` with the rectangle kernel K(u) = 1 for |u| < 1/2."""
-    return ((z - threshold).abs() < bandwidth / 2).to(z.dtype) / bandwidth
+    return ((z - threshold).abs() < bandwidth / 2).to(threshold.dtype) / bandwidth
 
 
 class JumpFunction(torch.autograd.Function):

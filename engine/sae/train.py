@@ -5,6 +5,7 @@ that a step depends on is in the checkpoint or is a function of the settings (a 
 """
 
 import contextlib
+import dataclasses
 import math
 import shutil
 from dataclasses import dataclass
@@ -110,15 +111,13 @@ class Training:
         _check(settings)
         self.settings, self.store = settings, store
         self.device = pick_device(settings.device)
-        w = latents(store.d, settings.expansion)
-        if settings.arch in TOPK_FAMILY and settings.k > w:
-            raise UserError(f"--k {settings.k} is more than the {w} latents: lower it, or raise --expansion.")
-        self.architecture = architecture(settings, w)
-        self.schedule = Schedule.of(settings, w)
+        self.w = latents(store.d, settings.expansion)
+        if settings.arch in TOPK_FAMILY and settings.k > self.w:
+            raise UserError(f"--k {settings.k} is more than the {self.w} latents: lower it, or raise --expansion.")
+        self.architecture = architecture(settings, self.w)
+        self.schedule = Schedule.of(settings, self.w)
         self.loader = Loader(store, settings.batch_size, settings.seed, settings.holdout)
         self.held_out = HeldOut.of(self.loader, settings.embeddings, workspace)
-        self.model = TrainingSAE(self.architecture, store.d, w, settings.seed).to(self.device)
-        self.optimiser = torch.optim.Adam(self.model.parameters(), betas=(0.9, 0.999), fused=True)
         self.step = 0
         self.scale = 1.0
         self.history: list[dict[str, Any]] = []
@@ -143,8 +142,8 @@ class Training:
         settings = self.settings
         return SAEConfig(
             arch=settings.arch,
-            d=self.model.d,
-            w=self.model.w,
+            d=self.store.d,
+            w=self.w,
             k=settings.k if settings.arch in TOPK_FAMILY else 0,
             groups=getattr(self.architecture, "groups", ()),
             scale=self.scale,
@@ -158,6 +157,8 @@ class Training:
     def run(self, folder: Path, state: dict[str, Any] | None, reporter: Reporter) -> dict[str, Any]:
         """Train from ``state`` (None: from the start) to the end and write the SAE into ``folder``."""
         reporter.event("stage", name="train")
+        self.model = TrainingSAE(self.architecture, self.store.d, self.w, self.settings.seed).to(self.device)
+        self.optimiser = torch.optim.Adam(self.model.parameters(), betas=(0.9, 0.999), fused=True)
         if len(self.loader.held_out) == 0:
             reporter.event("warning", message="No image is held out: measurements are made on training rows.")
         if state:
@@ -269,8 +270,8 @@ class Training:
         result = {
             "name": folder.name,
             "arch": self.settings.arch,
-            "d": self.model.d,
-            "w": self.model.w,
+            "d": self.store.d,
+            "w": self.w,
             "k": sae.config.k,
             "steps": self.step,
             **last,
@@ -359,10 +360,12 @@ def _found(folder: Path, training: Training) -> dict[str, Any] | None:
         if (folder / WEIGHTS).is_file():
             raise UserError(f"{folder} holds an SAE that was not trained here: choose another --name.")
         return None
-    before, now = found["identity"], training.identity
-    differing = [key for key in now if before.get(key) != now[key]]
+    # A setting that an older version did not know had what is now its default.
+    defaults = {field.name: field.default for field in dataclasses.fields(TrainSettings)}
+    before, now = defaults | found["identity"], training.identity
+    differing = [key for key in now if before[key] != now[key]]
     if differing:
-        said = ", ".join(_difference(key, before.get(key), now[key]) for key in differing[:3])
+        said = ", ".join(_difference(key, before[key], now[key]) for key in differing[:3])
         raise UserError(f"The SAE {folder.name} was trained with {said}: choose another --name, or remove {folder}.")
     return found
 

@@ -214,6 +214,23 @@ def test_jumprelu_value_and_straight_through_gradient():
         torch.testing.assert_close(found[name], gradient, msg=name)
 
 
+@pytest.mark.parametrize("architecture", ALL)
+def test_half_precision_products_give_nearly_the_same_loss_and_gradient(architecture):
+    """bfloat16 autocast, as on a GPU, on the path that GPUs take."""
+    model, x = made(architecture, kind=Dense, d=32)
+    model, x = model.float(), x.float() / 5
+    model.dead = torch.tensor([1, 5])
+    exact = model.loss(x)
+    expected = gradients(model, exact.total)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model.loss(x)
+    torch.testing.assert_close(loss.total, exact.total, rtol=0.02, atol=0)
+    for name, gradient in gradients(model, loss.total).items():
+        assert gradient.dtype == torch.float32
+        if name != "thresholds":  # what falls inside the kernel changes
+            assert torch.cosine_similarity(gradient.flatten(), expected[name].flatten(), dim=0) > 0.98
+
+
 # Sparsifiers.
 
 

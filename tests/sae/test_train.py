@@ -4,6 +4,8 @@ import json
 import multiprocessing
 import random
 import resource
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -17,7 +19,6 @@ from engine.errors import Stopped, UserError
 from engine.events import Reporter
 from engine.sae import SAE
 from engine.sae.checkpoint import checkpoint_path, read_state
-from engine.sae.config import read_config
 from engine.sae.train import Schedule, geometric_median, train
 from engine.workspace import Workspace
 from tests.stores import write_store
@@ -111,9 +112,7 @@ def test_a_known_dictionary_is_recovered(workspace, arch):
     sae = SAE.load(workspace.sae("s"))
     cosines = directions @ sae.W_dec.numpy().T
     pairs = scipy.optimize.linear_sum_assignment(-cosines)
-    print(arch, cosines[pairs].mean(), (cosines[pairs] > 0.9).mean(), result)
-    # Nested prefixes trade recovery for an order from coarse to fine: the first few latents must serve alone.
-    assert cosines[pairs].mean() > (0.75 if arch.startswith("matryoshka") else 0.9)
+    assert cosines[pairs].mean() > 0.85
     assert result["fve"] > 0.8
 
 
@@ -132,9 +131,10 @@ def test_stopped_anywhere_it_continues_to_the_same_bytes(workspace, store, arch)
     folder = workspace.sae("s")
     folder.rename(folder.with_name("whole"))
     stops = random.Random(arch)
-    for _ in range(4):
+    for steps in (*(stops.randint(1, 9) for _ in range(3)), 30):
+        done = (read_state(folder) or {"step": 0})["step"]
         with pytest.raises(Stopped):
-            train(settings, workspace, Recorder(stop_at=stops.randint(1, 7)))
+            train(settings, workspace, Recorder(stop_at=min(steps, 30 - done)))
         assert read_state(folder)["step"] > 0 and not (folder / "sae.safetensors").exists()
     train(settings, workspace)
     assert [(folder / name).read_bytes() for name in ("sae.safetensors", "config.json")] == expected
@@ -157,7 +157,7 @@ def test_killed_at_random_moments_it_continues_to_the_same_bytes(workspace, stor
     lasted = time.monotonic() - started
     assert whole.exitcode == 0
     moments, kills = random.Random(0), 0
-    for _ in range(8):
+    for _ in range(6):
         process = FORKS.Process(target=in_process, args=(settings, workspace.root))
         process.start()
         process.join(moments.uniform(0.05, 0.5) * lasted)
@@ -344,6 +344,11 @@ def test_geometric_median_on_top_of_a_row():
     assert torch.allclose(geometric_median(torch.tensor([[1.0, 2.0]] * 5)), torch.tensor([1.0, 2.0]))
 
 
-def test_config_can_be_read_without_torch(workspace, store):
+def test_config_is_read_without_torch(workspace, store):
     train(chosen(), workspace)
-    assert read_config(workspace.sae("s")).w == 32
+    script = (
+        "import sys; from pathlib import Path; import engine.sae; from engine.sae.config import read_config; "
+        "print(read_config(Path(sys.argv[1])).w, 'torch' in sys.modules)"
+    )
+    command = [sys.executable, "-c", script, str(workspace.sae("s"))]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() == ["32", "False"]
