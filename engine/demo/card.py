@@ -44,9 +44,9 @@ def card(folder: Path, results: dict) -> str:
         f"{len(GROUPS)} groups ({', '.join(KINDS)}),",
         f"{len(COLOURS)} colours ({', '.join(COLOURS)}),",
         f"{len(FILLS)} fills ({', '.join(FILLS)}), {len(BACKGROUNDS)} backgrounds ({', '.join(BACKGROUNDS)});",
-        "no, one or two objects. Training draws every picture anew. All scores are on worlds of other seeds, measured by",
-        "the build through `from_pretrained` and written to `scores.json`, from which this page is made. Training times",
-        "are those of a busy machine.",
+        "no, one or two objects. Training draws every picture anew. All scores are on worlds of other seeds,",
+        "measured by the build through `from_pretrained` and written to `scores.json`, from which this page is made.",
+        "Training times are those of a busy machine.",
         "",
     ]
     for name, title in TITLES.items():
