@@ -41,10 +41,12 @@ def card(folder: Path, results: dict) -> str:
         "against known truth; they know nothing but the drawn world. No data from outside was used.",
         "",
         f"**Data.** Pictures of 64 x 64 pixels drawn from a seed by `engine.demo.world`: {len(KINDS)} kinds in",
-        f"{len(GROUPS)} groups ({', '.join(KINDS)}), {len(COLOURS)} colours ({', '.join(COLOURS)}),",
+        f"{len(GROUPS)} groups ({', '.join(KINDS)}),",
+        f"{len(COLOURS)} colours ({', '.join(COLOURS)}),",
         f"{len(FILLS)} fills ({', '.join(FILLS)}), {len(BACKGROUNDS)} backgrounds ({', '.join(BACKGROUNDS)});",
-        "no, one or two objects. Training never repeats a picture. All scores are on held-out seeds, measured by the",
-        "build through `from_pretrained` and written to `scores.json`, from which this page is made.",
+        "no, one or two objects. Training draws every picture anew. All scores are on worlds of other seeds,",
+        "measured by the build through `from_pretrained` and written to `scores.json`, from which this page is made.",
+        "Training times are those of a busy machine.",
         "",
     ]
     for name, title in TITLES.items():

@@ -136,6 +136,9 @@ def article(word: str) -> str:
     return "an" if word[0] in "aeiou" else "a"
 
 
+UNSEEN = 10_000
+"""Worlds with this seed or a larger one were never trained on; the recipe of the shipped models uses seeds below."""
+
 # -- scenes from a seed ------------------------------------------------------------------------------------------
 
 
