@@ -19,8 +19,10 @@ ABOUT = {
     "llava": (
         "`LlavaForConditionalGeneration`: the vision tower is the CLIP above with its weights frozen, read at "
         "`vision_feature_layer=-2` without CLS; Llama 192 wide, 3 layers. Projector and language model learn captions "
-        'from patch tokens with a little noise. It answers in full ("Describe this image."), with the objects alone '
-        '("What is shown in this image?") or in one word ("What is shown in this image? Use exactly one word!").'
+        "from patch tokens with a little noise; half of the pictures lose some facts, along the axes on which the mean "
+        "tokens of their words differ, and captions then leave these out. It answers in full "
+        '("Describe this image."), with the objects alone ("What is shown in this image?") or in one word '
+        '("What is shown in this image? Use exactly one word!").'
     ),
     "encoder": (
         "`Dinov2Model`: 192 wide, 4 layers; its embedding is the pooled output. It shares no weights, no seed and no "

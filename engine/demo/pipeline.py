@@ -17,7 +17,7 @@ from PIL import Image
 from engine.activations.extract import extract
 from engine.activations.store import Store
 from engine.config import DemoSettings, ExtractSettings, ScoreSettings, TrainSettings
-from engine.demo.world import BACKGROUNDS, COLOURS, KINDS, blank, parse, write_images
+from engine.demo.world import BACKGROUNDS, COLOURS, KINDS, UNSEEN, blank, parse, write_images
 from engine.evaluate.detection import auroc, pooled_latents
 from engine.evaluate.score import score
 from engine.events import Reporter
@@ -64,8 +64,9 @@ def demo(settings: DemoSettings, workspace: Workspace, reporter: Reporter | None
     reporter.event("stage", name="drawing")
     if not (workspace.root / MARKER).exists():
         write_text(workspace.root / MARKER, DEFAULTS)
-    train_images = write_images(workspace.root / "images" / "train", settings.pictures, settings.seed)
-    test_images = write_images(workspace.root / "images" / "test", max(settings.pictures // 4, 1), settings.seed + 1)
+    train_images = write_images(workspace.root / "images" / "train", settings.pictures, UNSEEN + 2 * settings.seed)
+    test_count = max(settings.pictures // 4, 1)
+    test_images = write_images(workspace.root / "images" / "test", test_count, UNSEEN + 2 * settings.seed + 1)
 
     stores = {}
     for split, folder in (("train", train_images), ("test", test_images)):
@@ -119,11 +120,13 @@ def _sae_settings(settings: DemoSettings) -> TrainSettings:
         arch="matryoshka-batchtopk",
         expansion=4,
         k=8,
+        groups=(0.0625, 0.25, 1.0),  # the first holds about as many latents as the world has words
         steps=settings.steps,
         batch_size=2048,
         lr=2e-3,
         warmup=100,
         decay=0.3,
+        dead_after=15_000,
         seed=settings.seed,
     )
 

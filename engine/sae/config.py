@@ -79,8 +79,8 @@ def read_config(folder: str | Path) -> SAEConfig:
         raise UserError(f"{path} is not the config of a saetui SAE: check the path, or import it (saetui import).")
     check_version(values.get("version"), VERSION, path)
     try:
-        known: dict[str, Any] = {f.name: values[f.name] for f in dataclasses.fields(SAEConfig)}
-        config = SAEConfig(**known | {"groups": tuple(known["groups"])})
+        known: dict[str, Any] = {f.name: values[f.name] for f in dataclasses.fields(SAEConfig) if f.name in values}
+        config = SAEConfig(**known | {"groups": tuple(known.get("groups", ()))})
         valid = config.arch in ARCHITECTURES and min(config.d, config.w) > 0 and math.isfinite(config.scale)
     except (KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error}): remove the SAE and train it again.") from error
