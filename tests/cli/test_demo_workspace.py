@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import h5py
@@ -135,6 +137,38 @@ def test_a_detached_run_is_followed_stopped_killed_and_resumed(workspace):
     weights = [(workspace / "saes" / name / "sae.safetensors").read_bytes() for name in ("once", "detached")]
     assert weights[0] == weights[1], "stopped and killed, it ends with the same bytes"
     assert run.status["result"]["fve"] == once["fve"]
+
+
+def begin(*arguments, cwd):
+    """A command under way, and the run that it made."""
+    before = {path.name for path in (cwd / "runs").iterdir()}
+    command = [sys.executable, "-m", "saetui", *map(str, arguments)]
+    process = subprocess.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while not (made := {path.name for path in (cwd / "runs").iterdir()} - before):
+        assert process.poll() is None
+        time.sleep(0.05)
+    run = Run(cwd / "runs" / made.pop())
+    while not run.status.get("progress", {}).get("done", 0) > 150:
+        assert process.poll() is None
+        time.sleep(0.05)
+    return process, run
+
+
+def test_ctrl_c_and_a_kill_leave_a_training_that_goes_on(workspace):
+    train = ("train", "demo-train", "--expansion", 2, "--k", 4, "--batch-size", 256, "--steps", 1500)
+    train = (*train, "--checkpoint-every", 100, "--name", "attached")
+    process, run = begin(*train, cwd=workspace)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130 and run.status["state"] == "stopped"
+    assert "Continue with: saetui train demo-train" in said
+
+    process, run = begin(*train, cwd=workspace)
+    process.kill()
+    wait_for(run, "died")
+    saetui(*train, cwd=workspace)
+    weights = [(workspace / "saes" / name / "sae.safetensors").read_bytes() for name in ("once", "attached")]
+    assert weights[0] == weights[1]
 
 
 def test_a_plan_makes_a_grid_and_skips_what_is_there(workspace):
