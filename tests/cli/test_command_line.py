@@ -61,7 +61,7 @@ def test_the_engine_knows_nothing_of_screens():
         (["train", "x"], ["--name"]),
         (["train", "x", "--steps", "few"], ["--steps"]),
         (["train", "x", "--name", "s", "--groups", "1,b"], ["--groups", "commas"]),
-        (["train", "x", "--name", "a/b"], ["'x'"]),
+        (["train", "x", "--name", "a/b"], ["'a/b'"]),
         (["jobs", "follow", "nothing"], ["nothing", "saetui jobs"]),
         (["run", "missing.toml"], ["missing.toml"]),
     ],
