@@ -161,8 +161,8 @@ class PlanSettings:
 class DemoSettings:
     """The whole loop on the drawn world and the shipped models."""
 
-    pictures: int = setting("Drawn images to extract from and train on.", 6000)
-    steps: int = setting("Training steps of the SAE.", 1200)
+    pictures: int = setting("Drawn images to extract from and train on.", 10_000)
+    steps: int = setting("Training steps of the SAE.", 1400)
     seed: int = setting("Seed of the drawn images, the SAE and the controls.", 0)
 
 

@@ -105,7 +105,7 @@ def demo(settings: DemoSettings, workspace: Workspace, reporter: Reporter | None
                 "latent": c.latent,
                 "auroc": round(c.auroc, 4),
                 "inserted": rates["inserted"][c.name],
-                "suppressed": rates["suppressed"].get(c.name),
+                "suppressed": rates["suppressed"][c.name],
             }
             for c in concepts
         ],
@@ -174,9 +174,9 @@ def steering_rates(
     """Rates of insertion on blank images and of suppression on images of a kind, with their controls.
 
     ``inserted``: share of blank images whose whole answer is grammatical and names the concept. ``suppressed``: of the
-    test images whose kind the untouched model names, the share in which it does not at 0. ``random_control``: random
-    live latents, at the same multiple of their own maximum, naming the target. ``attached_control``: the SAE attached
-    and unclamped, naming the target on blank images.
+    test images in which the untouched model names the concept, the share in which it does not at 0.
+    ``random_control``: random live latents, at the same multiple of their own maximum, naming the target.
+    ``attached_control``: the SAE attached and unclamped, naming the target on blank images.
     """
     blanks = [blank(background, shade) for background in BACKGROUNDS for shade in SHADES]
     objects = [c for c in concepts if c.kind == "object"]
@@ -192,15 +192,15 @@ def steering_rates(
 
     reporter.event("stage", name="suppressing")
     shown = _single(test_images)
-    untouched = _said(vlm, sae, objects, [shown[c.name] for c in objects], {}, reporter)
-    zero = {c.name: Intervention(latents=((c.latent, 0.0),)) for c in objects}
-    removed = _said(vlm, sae, objects, [shown[c.name] for c in objects], zero, reporter)
-    through = {c.name: Intervention() for c in objects}
-    reconstructed = _said(vlm, sae, objects, [shown[c.name] for c in objects], through, reporter)
+    pictures = [shown[c.name] for c in concepts]
+    untouched = _said(vlm, sae, concepts, pictures, {}, reporter)
+    zero = {c.name: Intervention(latents=((c.latent, 0.0),)) for c in concepts}
+    removed = _said(vlm, sae, concepts, pictures, zero, reporter)
+    reconstructed = _said(vlm, sae, concepts, pictures, {c.name: Intervention() for c in concepts}, reporter)
 
     inserted_rate = {c.name: _mean([names(said, c) for said in inserted[c.name]]) for c in concepts}
-    suppressed_rate = {c.name: _gone(untouched[c.name], removed[c.name], c) for c in objects}
-    lost_rate = [_gone(untouched[c.name], reconstructed[c.name], c) for c in objects]
+    suppressed_rate = {c.name: _gone(untouched[c.name], removed[c.name], c) for c in concepts}
+    colours = [c for c in concepts if c.kind == "colour"]
     return {
         "inserted": inserted_rate,
         "suppressed": suppressed_rate,
@@ -211,8 +211,9 @@ def steering_rates(
             "random_control": _mean([names(said, c) for c in objects for said in by_chance[c.name]]),
             "attached_control": _mean([names(said, c) for c in objects for said in attached]),
             "random_any_kind": _mean([_names_any(said) for c in objects for said in by_chance[c.name]]),
-            "attached_suppressed": _mean(lost_rate),
-            "colours_inserted": _mean([inserted_rate[c.name] for c in concepts if c.kind == "colour"]),
+            "attached_suppressed": _mean([_gone(untouched[c.name], reconstructed[c.name], c) for c in objects]),
+            "colours_inserted": _mean([inserted_rate[c.name] for c in colours]),
+            "colours_suppressed": _mean([suppressed_rate[c.name] for c in colours]),
         },
     }
 
@@ -262,9 +263,10 @@ def _said(
 
 
 def _single(folder: Path) -> dict[str, list[Image.Image]]:
-    """Per kind, the first test images that show one object, of that kind."""
-    found: dict[str, list[Image.Image]] = {kind: [] for kind in KINDS}
+    """Per kind and per colour, the first test images that show one object, of that kind or colour."""
+    paths: dict[str, list[Path]] = {name: [] for name in (*KINDS, *COLOURS)}
     for line in _lines(folder):
-        if len(line["kinds"]) == 1 and len(found[line["kinds"][0]]) < SHOWN:
-            found[line["kinds"][0]].append(Image.open(folder / line["path"]).convert("RGB"))
-    return found
+        if len(line["kinds"]) == 1:
+            for name in (*line["kinds"], *line["colours"]):
+                paths[name].append(folder / line["path"])
+    return {name: [Image.open(path).convert("RGB") for path in some[:SHOWN]] for name, some in paths.items()}
