@@ -120,7 +120,7 @@ def _sae_settings(settings: DemoSettings) -> TrainSettings:
         arch="matryoshka-batchtopk",
         expansion=4,
         k=8,
-        groups=(0.0625, 0.25, 1.0),  # the first holds about as many latents as the world has words
+        groups=(0.0625, 1.0),  # the first holds about as many latents as the world has words
         steps=settings.steps,
         batch_size=2048,
         lr=2e-3,
