@@ -83,7 +83,7 @@ class Progress:
         self.quiet = quiet
         self._bar: Any = None
         self._stage = ""
-        self._line = 0.0
+        self._line = time.monotonic()
         self._first: tuple[float, int] | None = None
 
     def show(self, event: dict[str, Any]) -> None:
@@ -91,8 +91,6 @@ class Progress:
             case "stage":
                 self._close()
                 self._stage, self._first = event["name"], None
-                if not self.quiet and not self.tty:
-                    note(self._stage)
             case "progress":
                 self._progress(event)
             case "warning":

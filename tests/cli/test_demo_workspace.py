@@ -16,6 +16,9 @@ from shell import saetui, saetui_json
 from engine.jobs import Run
 
 
+STEPS = 700  # of a training that is interrupted: several seconds
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     return tmp_path_factory.mktemp("demo")
@@ -111,7 +114,7 @@ def wait_for(run, state, seconds=120):
 
 
 def test_a_detached_run_is_followed_stopped_killed_and_resumed(workspace):
-    train = ("train", "demo-train", "--expansion", 2, "--k", 4, "--batch-size", 256, "--steps", 1500)
+    train = ("train", "demo-train", "--expansion", 2, "--k", 4, "--batch-size", 256, "--steps", STEPS)
     once = saetui_json(*train, "--name", "once", cwd=workspace)
     started = saetui_json(*train, "--name", "detached", "--checkpoint-every", 100, "--detach", cwd=workspace)
     run = Run(workspace / "runs" / started["run"])
@@ -122,7 +125,7 @@ def test_a_detached_run_is_followed_stopped_killed_and_resumed(workspace):
     saetui("jobs", "stop", run.id, cwd=workspace)
     assert run.status["state"] == "stopped"
     reached = run.status["progress"]["done"]
-    assert reached < 1500
+    assert reached < STEPS
 
     saetui("jobs", "resume", run.id, cwd=workspace)
     wait_for(run, "running")
@@ -155,7 +158,7 @@ def begin(*arguments, cwd):
 
 
 def test_ctrl_c_and_a_kill_leave_a_training_that_goes_on(workspace):
-    train = ("train", "demo-train", "--expansion", 2, "--k", 4, "--batch-size", 256, "--steps", 1500)
+    train = ("train", "demo-train", "--expansion", 2, "--k", 4, "--batch-size", 256, "--steps", STEPS)
     train = (*train, "--checkpoint-every", 100, "--name", "attached")
     process, run = begin(*train, cwd=workspace)
     process.send_signal(signal.SIGINT)
@@ -196,7 +199,7 @@ def test_a_plan_makes_a_grid_and_skips_what_is_there(workspace):
     [
         (["train", "nothing", "--name", "x"], ["nothing", "demo-train"]),
         (["steer", "demo", "--latent", "99999=1"], ["99999", "767"]),
-        (["steer", "demo", "--image", "labels.txt"], ["labels.txt"]),
+        (["steer", "demo", "--latent", "1=1", "--image", "labels.txt"], ["labels.txt"]),
         (["extract", "--images", "nowhere", "--name", "x"], ["nowhere"]),
         (["extract", "--images", "images/test", "--name", "x", "--model", "hf:no/such"], ["no/such"]),
         (["neurons", "nothing"], ["nothing", "saetui score"]),
