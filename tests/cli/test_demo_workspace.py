@@ -15,7 +15,6 @@ from shell import saetui, saetui_json
 
 from engine.jobs import Run
 
-
 STEPS = 700  # of a training that is interrupted: several seconds
 
 
