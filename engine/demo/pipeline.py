@@ -17,7 +17,7 @@ from PIL import Image
 from engine.activations.extract import extract
 from engine.activations.store import Store
 from engine.config import DemoSettings, ExtractSettings, ScoreSettings, TrainSettings
-from engine.demo.world import BACKGROUNDS, COLOURS, KINDS, UNSEEN, blank, parse, write_images
+from engine.demo.world import BACKGROUNDS, COLOURS, FILLS, KINDS, UNSEEN, blank, parse, write_images
 from engine.evaluate.detection import auroc, pooled_latents
 from engine.evaluate.score import score
 from engine.events import Reporter
@@ -77,11 +77,12 @@ def demo(settings: DemoSettings, workspace: Workspace, reporter: Reporter | None
             counts = extracted
 
     trained = train(_sae_settings(settings), workspace, reporter)
-    scored = score(
-        ScoreSettings(sae=SAE_NAME, images=str(test_images), embed_with="demo:encoder", name="test"),
-        workspace,
-        reporter,
+    words = workspace.root / "words.txt"
+    write_text(words, "\n".join((*KINDS, *COLOURS, *FILLS, *BACKGROUNDS)) + "\n")
+    ask_scores = ScoreSettings(
+        sae=SAE_NAME, images=str(test_images), embed_with="demo:encoder", name="test", vocabulary=str(words)
     )
+    scored = score(ask_scores, workspace, reporter)
 
     reporter.event("stage", name="finding concepts")
     sae = SAE.load(workspace.sae(SAE_NAME))

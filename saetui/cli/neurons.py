@@ -1,6 +1,7 @@
 """saetui neurons: the table of latents, and their top images in the terminal."""
 
 import json as json_module
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,7 +48,7 @@ def neurons(
         for line in _head(scored, search):
             print(literal(line))
         for row in rows:
-            print(literal(_line(row)))
+            print(literal(_line(row, shutil.get_terminal_size().columns)))
             if images:
                 _print_strip(scored, row["latent"])
 
@@ -75,19 +76,19 @@ def _head(scored: "Neurons", search: str) -> list[str]:
     return [
         f"{summary['sae']} on {summary['images']:,} images: {found}{summary['alive']:,} of {scored.w:,} alive",
         f"MS mean {_number(ms['sae']['mean'])}, matched raw neurons {_number(ms['matched']['mean'])} "
-        f"({_percent(ms['matched']['share_beaten'])} of latents beat theirs), baseline {_number(ms['baseline'])}",
+        f"(beaten by {_percent(ms['matched']['share_beaten'])}), baseline {_number(ms['baseline'])}",
         "",
         "latent    MS     ±  matched  images  freq %     max  names",
     ]
 
 
-def _line(row: dict[str, Any]) -> str:
+def _line(row: dict[str, Any], columns: int) -> str:
     half = None if row["low"] is None else (row["high"] - row["low"]) / 2
-    return (
+    numbers = (
         f"{row['latent']:>6}  {_number(row['ms']):>4}  {_number(half):>4}  {_number(row['matched']):>7}  "
         f"{row['support']:>6,}  {100 * row['frequency']:>6.2f}  {row['maximum']:>6.2f}  "
-        + fit(row["label"] or " · ".join(row["names"]), 28)
     )
+    return numbers + fit(row["label"] or " · ".join(row["names"]), max(columns - len(numbers), 8))
 
 
 def _number(value: float | None) -> str:
