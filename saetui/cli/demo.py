@@ -48,12 +48,11 @@ def summary(result: dict[str, Any], place: Workspace) -> list[str]:
         f"{result['extract']['images']:,} drawn images, {result['extract']['rows']:,} patch tokens, "
         f"{result['seconds']:.0f} s in all",
         f"SAE        FVE {sae['fve']:.3f}   L0 {sae['l0']:.1f}   dead {sae['dead']:.1%}",
-        f"MS         mean {ms['sae']['mean']:.3f}   matched raw neurons {ms['matched']['mean']:.3f} "
-        f"(beaten by {ms['matched']['share_beaten']:.0%} of latents)   all raw {ms['raw']['mean']:.3f}   "
-        f"baseline {ms['baseline']:.3f}",
+        f"MS         mean {ms['sae']['mean']:.3f}, matched raw neurons {ms['matched']['mean']:.3f} "
+        f"(beaten by {ms['matched']['share_beaten']:.0%}), baseline {ms['baseline']:.3f}",
         f"concepts   {len(found)} of {len(result['concepts'])} found by one latent with AUROC >= .9",
         f"inserted   {steering['inserted']:.0%} of kinds named on blank images at {steering['strength']:g}x "
-        f"(random latents {steering['random_control']:.0%}, SAE only {steering['attached_control']:.0%})",
+        f"(random {steering['random_control']:.0%}, SAE only {steering['attached_control']:.0%})",
         f"suppressed {steering['suppressed']:.0%} of kinds gone at 0 (SAE only {steering['attached_suppressed']:.0%})",
         "",
     ]
