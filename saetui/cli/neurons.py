@@ -104,5 +104,5 @@ def _print_strip(scored: "Neurons", latent: int) -> None:
 
     shown = scored.top(latent)[:STRIP]
     if shown:
-        print_strip(scored.summary["settings"]["images"], [one["path"] for one in shown])
-        print("  " + literal("  ".join(f"{one['activation']:.2f} {one['label'] or ''}".strip() for one in shown)))
+        cell = print_strip(scored.summary["settings"]["images"], [one["path"] for one in shown])
+        print("".join(f"{one['activation']:.2f}".ljust(cell) for one in shown).rstrip())

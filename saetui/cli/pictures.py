@@ -25,19 +25,23 @@ def print_picture(path: Path) -> None:
     _print(image, None)
 
 
-def print_strip(source: str, paths: Sequence[str]) -> None:
-    """Print images of ``source`` (as for ``open_images``), named by their paths in it, side by side."""
+def print_strip(source: str, paths: Sequence[str]) -> int:
+    """Print images of ``source`` (as for ``open_images``), named by their paths in it, side by side.
+
+    Returns the columns that each takes.
+    """
     images = open_images(source)
     place = {entry.path: index for index, entry in enumerate(images.entries)}
-    strip = Image.new("RGB", ((TILE + GAP) * len(paths) - GAP, TILE))
+    strip = Image.new("RGB", ((TILE + GAP) * len(paths), TILE))
     for column, path in enumerate(paths):
         if path not in place:
             raise UserError(f"{path} is no longer in {source}: put it back, or score again on what is there.")
         tile = images.load(place[path])
         tile.thumbnail((TILE, TILE))
         strip.paste(tile, (column * (TILE + GAP), 0))
-    columns = min(shutil.get_terminal_size().columns, 10 * len(paths))
-    _print(strip, columns)
+    cell = max(min(shutil.get_terminal_size().columns // len(paths), 10), 1)
+    _print(strip, cell * len(paths))
+    return cell
 
 
 def _print(image: Image.Image, columns: int | None) -> None:

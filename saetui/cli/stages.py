@@ -1,5 +1,6 @@
 """The stages: extract, train, score, steer, run, and the small tools ms and encode."""
 
+import sys
 from typing import Any
 
 import typer
@@ -92,7 +93,8 @@ def show_plan(result: dict[str, Any]) -> None:
 
 
 def show_steer(result: dict[str, Any]) -> None:
-    print()
+    if sys.stdout.isatty():  # they were printed as they were generated
+        return
     for answer in ("untouched", "attached", "steered"):
         print(f"{answer:>10}  {literal(result[answer])}")
 

@@ -83,6 +83,7 @@ class Progress:
         self.quiet = quiet
         self._bar: Any = None
         self._stage = ""
+        self._answer = ""
         self._line = time.monotonic()
         self._first: tuple[float, int] | None = None
 
@@ -101,6 +102,8 @@ class Progress:
 
     def close(self) -> None:
         self._close()
+        if self._answer:
+            print()
 
     def _progress(self, event: dict[str, Any]) -> None:
         now = time.monotonic()
@@ -131,10 +134,10 @@ class Progress:
         self._bar.update(self._task, completed=event["done"], total=event["total"], words=words)
 
     def _token(self, event: dict[str, Any]) -> None:
-        if event["answer"] != self._stage:
+        if event["answer"] != self._answer:
             self._close()
-            self._stage = event["answer"]
-            print(f"\n{self._stage:>10}  ", end="", flush=True)
+            print(("\n" if self._answer else "") + f"{event['answer']:>10}  ", end="", flush=True)
+            self._answer = event["answer"]
         print(literal(event["text"]), end="", flush=True)
 
     def _close(self) -> None:
