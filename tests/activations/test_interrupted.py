@@ -48,7 +48,7 @@ def test_killed_at_any_moment(how: str, model: Path, images: Path, tmp_path: Pat
     killer = [sys.executable, str(HERE / "killer.py"), str(model), str(images), str(often.root), how]
     done = subprocess.run(killer, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) >= 5, "too few kills to mean anything"
+    assert int(done.stdout) >= (5 if how == "replace" else 1), "too few kills to mean anything"
     assert contents(often.root) == contents(once.root)
     assert len(contents(once.root)) == 2 * (5 + 2)  # shards, manifest, lock
 
