@@ -2,11 +2,22 @@ import os
 from pathlib import Path
 
 import pytest
+from jaxtyping import install_import_hook
+
+import tests.typechecker  # noqa: F401 - the hook looks it up by name
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test that reaches for the network is wrong
 os.environ.setdefault("PYTHONPATH", str(Path(__file__).parent.parent))  # workers of a checkout
 
-from engine.workspace import Workspace
+# Where arrays cross public borders, their shapes and types are checked at every call of every test.
+CHECKED = ("activations", "demo", "evaluate", "images", "models", "steer")
+CHECKED_SAE = ("architectures", "checkpoint", "encode", "fidelity", "held_out", "model", "train")
+install_import_hook(
+    [*(f"engine.{name}" for name in CHECKED), *(f"engine.sae.{name}" for name in CHECKED_SAE)],
+    "tests.typechecker.check",
+)
+
+from engine.workspace import Workspace  # noqa: E402
 
 
 @pytest.fixture

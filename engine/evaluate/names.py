@@ -30,6 +30,11 @@ class Names:
     latents: Int[np.ndarray, "words found"]  #: numbers of the nearest latents, nearest first
     latent_scores: Float[np.ndarray, "words found"]
 
+    @classmethod
+    def none(cls, w: int) -> "Names":
+        """No names for any of ``w`` latents."""
+        return cls([], np.empty((w, 0), int), np.empty((w, 0)), np.empty((0, 0), int), np.empty((0, 0)))
+
 
 def read_vocabulary(path: str | Path = "") -> list[str]:
     """Words, one a line, each once; the built-in list for an empty ``path``."""
@@ -78,8 +83,7 @@ def name_latents(
     known = distinct(text)
     words, text = [word for word, keep in zip(words, known, strict=True) if keep], text[known]
     if not words:
-        nothing = np.empty((0, 0))
-        return Names([], np.empty((len(top_images), 0)), np.empty((len(top_images), 0)), nothing, nothing)
+        return Names.none(len(top_images))
     text = _unit(text - text.mean(axis=0)) if len(words) > 1 else text
     w, names, found = len(top_images), min(names, len(words)), min(found, len(top_images))
     of_latent, scores = np.full((w, names), -1), np.full((w, names), np.nan, np.float32)

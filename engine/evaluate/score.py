@@ -359,8 +359,6 @@ def histograms(columns: sparse.csc_array, maximum: np.ndarray) -> np.ndarray:
 
 
 def _names(encoder: VisionEncoder, seen: _Seen, top_images: np.ndarray, words: list[str], reporter: Reporter) -> Names:
-    nothing = np.empty((0, 0))
-    none = np.empty((len(top_images), 0))
     if seen.joint is None:
         message = f"{encoder.spec} has no text tower, so latents get no names."
     else:
@@ -369,7 +367,7 @@ def _names(encoder: VisionEncoder, seen: _Seen, top_images: np.ndarray, words: l
         except UserError as error:  # a tower without its tokenizer: everything else stands
             message = f"Latents get no names: {error}"
     reporter.event("warning", message=message)
-    return Names([], none, none, nothing, nothing)
+    return Names.none(len(top_images))
 
 
 @torch.inference_mode()

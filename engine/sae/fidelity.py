@@ -37,7 +37,7 @@ class Fidelity:
 
 
 @torch.no_grad()
-def measure(sae: SAE, batches: Iterable[Float[Tensor, "batch d"]]) -> Fidelity:
+def measure(sae: SAE, batches: Iterable[Float[Tensor, "_ d"]]) -> Fidelity:
     """Fidelity of ``sae`` on batches of raw activations on its device; waits for the device once, at the end."""
     sums, sizes, totals = [], [], []
     fired = torch.zeros(sae.config.w, dtype=torch.int64, device=sae.W_enc.device)

@@ -13,7 +13,6 @@ from transformers import (
     AutoProcessor,
     BatchFeature,
     PreTrainedModel,
-    ProcessorMixin,
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
@@ -144,7 +143,7 @@ def load_vlm(spec: str, device: str | torch.device = "auto", dtype: str | torch.
     return wrap(model.to(where).eval().requires_grad_(False), processor, spec)
 
 
-def wrap(model: PreTrainedModel, processor: ProcessorMixin, spec: str = "") -> VLM:
+def wrap(model: PreTrainedModel, processor: Any, spec: str = "") -> VLM:
     """A model and processor that are loaded already, as a VLM. UserError when no vision blocks are found."""
     spec = spec or type(model).__name__
     tower: Any = model.get_encoder(modality="image")

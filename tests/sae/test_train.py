@@ -150,6 +150,9 @@ def in_process(settings: TrainSettings, root: Path, largest_file: int = 0) -> No
 
 def test_killed_at_random_moments_it_continues_to_the_same_bytes(workspace, store):
     settings = chosen(steps=250, checkpoint_every=11, eval_every=50, arch="batchtopk")
+    warm = FORKS.Process(target=int)  # the first one also starts the server that forks
+    warm.start()
+    warm.join()
     started = time.monotonic()
     whole = FORKS.Process(target=in_process, args=(TrainSettings(**{**vars(settings), "name": "w"}), workspace.root))
     whole.start()
