@@ -5,7 +5,6 @@ event. Attached, the request is the first line on stdin, events are JSON lines o
 it to stop, and the end of stdin means that the caller is gone: then the worker dies at once, as if killed itself.
 """
 
-import errno
 import importlib
 import json
 import os
@@ -18,12 +17,10 @@ from typing import Any
 
 from engine import jobs
 from engine.config import from_mapping
-from engine.errors import Stopped, UserError
+from engine.errors import Stopped, UserError, system_mistake
 from engine.events import StreamReporter
 from engine.tasks import TASKS
 from engine.workspace import Workspace
-
-DISK_FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 
 
 def work(request: dict[str, Any], reporter: StreamReporter) -> int:
@@ -51,12 +48,8 @@ def _mistake(error: BaseException) -> str | None:
     """The sentence for an end that the user can mend; None for a defect of ours."""
     if isinstance(error, UserError):
         return str(error)
-    if isinstance(error, OSError):
-        where = f" while writing {error.filename}" if error.filename else ""
-        if error.errno in DISK_FULL or "No space left" in str(error):
-            return f"The disk is full{where}: free some space and run the same command again, it continues."
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            return f"No permission for {error.filename}: change it or choose another --workspace."
+    if isinstance(error, OSError) and (sentence := system_mistake(error)):
+        return sentence
     if type(error).__name__ == "OutOfMemoryError":
         return "The accelerator's memory is full: lower --batch-size, or use --device cpu."
     if isinstance(error, MemoryError):

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from engine.errors import UserError
+from engine.errors import UserError, system_mistake
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -25,6 +25,12 @@ def _run(argv: list[str]) -> int:
         return 2
     except BrokenPipeError:  # the reader of our output (head, less) has gone
         return 0
+    except OSError as error:  # ours, before a worker has begun: a run cannot be recorded
+        sentence = system_mistake(error)
+        if sentence is None:
+            raise
+        print(f"saetui: {sentence}", file=sys.stderr)
+        return 2
     except (KeyboardInterrupt, typer.Abort):
         return 130
     except Exception as error:

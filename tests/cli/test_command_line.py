@@ -72,3 +72,12 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(arguments, words, tmp_path):
     assert len(done.stderr.strip().splitlines()) == 1
     assert all(word in done.stderr for word in words)
     assert list(tmp_path.iterdir()) == [], "a refused command leaves nothing behind"
+
+
+def test_a_workspace_that_cannot_be_written_is_one_sentence(tmp_path):
+    """A file where a directory is needed, and a file system that is read-only for everybody, root included."""
+    (tmp_path / "file").touch()
+    done = run_saetui("train", "x", "--name", "s", "--workspace", tmp_path / "file", code=2)
+    assert len(done.stderr.strip().splitlines()) == 1 and "not a directory" in done.stderr
+    done = run_saetui("train", "x", "--name", "s", "--workspace", "/sys/saetui", code=2)
+    assert len(done.stderr.strip().splitlines()) == 1 and "/sys/saetui" in done.stderr
