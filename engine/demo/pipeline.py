@@ -18,6 +18,7 @@ from engine.activations.extract import extract
 from engine.activations.store import Store
 from engine.config import DemoSettings, ExtractSettings, ScoreSettings, TrainSettings
 from engine.demo.world import BACKGROUNDS, COLOURS, FILLS, KINDS, UNSEEN, blank, parse, write_images
+from engine.errors import UserError
 from engine.evaluate.detection import auroc, pooled_latents
 from engine.evaluate.score import score
 from engine.events import Reporter
@@ -154,6 +155,10 @@ def choose(
     Values are (image, latent), labels (image, concept) in the order kinds, then colours.
     """
     names = [(kind, "object") for kind in KINDS] + [(colour, "colour") for colour in COLOURS]
+    for labels in (train_labels, test_labels):
+        for (name, _), shown in zip(names, labels.sum(0), strict=True):
+            if shown in (0, len(labels)):
+                raise UserError(f"{len(labels)} drawn images tell nothing about {name!r}: give more --pictures.")
     best = np.nanargmax(auroc(train_values, train_labels), axis=0)
     on_test = auroc(test_values[:, best], test_labels)
     return [
