@@ -43,13 +43,19 @@ def one_thread():
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("how", ["replace", "moment"])
 def test_killed_at_any_moment(how: str, model: Path, images: Path, tmp_path: Path) -> None:
-    once, often = Workspace(tmp_path / "once"), Workspace(tmp_path / "often")
+    once = Workspace(tmp_path / "once")
     extract(ask(model, images, at=("layer:1", "last")), once)
-    killer = [sys.executable, str(HERE / "killer.py"), str(model), str(images), str(often.root), how]
-    done = subprocess.run(killer, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) >= (5 if how == "replace" else 1), "too few kills to mean anything"
-    assert contents(often.root) == contents(once.root)
+    kills = 0
+    for turn in range(10):  # on a busy machine an attempt may get far before it is killed
+        often = Workspace(tmp_path / f"often{turn}")
+        killer = [sys.executable, str(HERE / "killer.py"), str(model), str(images), str(often.root), how]
+        done = subprocess.run(killer, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+        assert done.returncode == 0, done.stderr
+        assert contents(often.root) == contents(once.root)
+        kills += int(done.stdout)
+        if kills >= 5:
+            break
+    assert kills >= 5, "too few kills to mean anything"
     assert len(contents(once.root)) == 2 * (5 + 2)  # shards, manifest, lock
 
 
