@@ -1,6 +1,5 @@
 """Score every latent of an SAE on a set of images: one pass over them, one file of results."""
 
-import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +13,13 @@ from torch import Tensor
 
 from engine.activations.extract import extract, prepared
 from engine.activations.store import Store
-from engine.config import ExtractSettings, Pooling, ScoreSettings
+from engine.config import ExtractSettings, Pooling, ScoreSettings, to_mapping
 from engine.errors import UserError
 from engine.evaluate.control import matched_ms, rectified_ms
 from engine.evaluate.hierarchy import depths, group_of, hierarchy
 from engine.evaluate.monosemanticity import MS, MSAccumulator, monosemanticity, number
 from engine.evaluate.names import Names, name_latents, read_vocabulary
-from engine.evaluate.neurons import write_neurons
+from engine.evaluate.neurons import Neurons, write_neurons
 from engine.evaluate.top_images import TopImages
 from engine.evaluate.uniqueness import uniqueness
 from engine.events import Reporter
@@ -61,6 +60,16 @@ def score(settings: ScoreSettings, workspace: Workspace, reporter: Reporter | No
 
     reporter.event("stage", name="embedding")
     embeddings = _embeddings(settings, workspace, images, reporter)
+    sources = [
+        _source("sae", folder.name, str(folder), file_sha256(folder / WEIGHTS)),
+        _source("model", encoder.spec, encoder.spec, encoder.sha256 or ""),
+        _source("embeddings", embeddings.path.name, str(embeddings.path), embeddings.sha256),
+        _source("images", images.spec, images.spec, images.sha256),
+        _source("vocabulary", settings.vocabulary or "built-in", settings.vocabulary, value_sha256(words)),
+    ]
+    if found := _scored_already(path, settings, sources):
+        reporter.event("stage", name="nothing to do: it is scored")
+        return {"path": str(path), **found}
     reporter.event("stage", name="encoding")
     E = embeddings.read(0, embeddings.rows)
     seen = _encode(settings, sae, encoder, images, embeddings.image, E, reporter)
@@ -112,17 +121,23 @@ def score(settings: ScoreSettings, workspace: Workspace, reporter: Reporter | No
         "hierarchy": hierarchy(latents["top_images"], paths, sae.config.groups, result.ms) if any(paths) else None,
         "uniqueness": alike.summary(),
         "named": int((latents["names"] >= 0).any(axis=1).sum()),
-        "settings": dataclasses.asdict(settings),
+        "settings": to_mapping(settings),
     }
-    sources = [
-        _source("sae", folder.name, str(folder), file_sha256(folder / WEIGHTS)),
-        _source("model", encoder.spec, encoder.spec, encoder.sha256 or ""),
-        _source("embeddings", embeddings.path.name, str(embeddings.path), embeddings.sha256),
-        _source("images", images.spec, images.spec, images.sha256),
-    ]
     write_neurons(path, latents, records, names.words, names.latents, names.latent_scores, summary, provenance(sources))
     reporter.event("stage", name="done")
     return {"path": str(path), **summary}
+
+
+def _scored_already(path: Path, settings: ScoreSettings, sources: list[dict[str, str]]) -> dict[str, Any] | None:
+    """The summary in ``path`` if it was made from the very same sources with the same settings."""
+    if not path.is_file():
+        return None
+    try:
+        with Neurons.open(path) as found:
+            same = found.provenance["made_from"] == sources and found.summary["settings"] == to_mapping(settings)
+            return found.summary if same else None
+    except (UserError, KeyError):  # damaged, or older than these keys: it is made anew
+        return None
 
 
 @dataclass

@@ -227,7 +227,7 @@ def test_the_summary_is_json_and_the_origin_is_told(scored, place):
     assert json.loads(json.dumps(result, allow_nan=False))["ms"] == result["ms"]
     assert {"path": result["path"], **neurons.summary} == json.loads(json.dumps(result))
     made_from = neurons.provenance["made_from"]
-    assert [source["kind"] for source in made_from] == ["sae", "model", "embeddings", "images"]
+    assert [source["kind"] for source in made_from] == ["sae", "model", "embeddings", "images", "vocabulary"]
     assert all(len(source["sha256"]) == 64 for source in made_from)
     assert Path(result["path"]) == place / "work/neurons/S--images.h5"
 
@@ -235,6 +235,7 @@ def test_the_summary_is_json_and_the_origin_is_told(scored, place):
 def test_again_gives_the_same_bytes_from_the_kept_embeddings(scored, place, monkeypatch):
     before = Path(scored[0]["path"]).read_bytes()
     kept = {path: path.stat().st_mtime_ns for path in (place / "work/embeddings").rglob("shard-*.h5")}
+    Path(scored[0]["path"]).unlink()
     monkeypatch.setattr(module, "_ENCODED_BYTES", 1)  # one image at a time
     result = score(ask(place), Workspace(place / "work"))
     assert len(kept) == 1 and all(path.stat().st_mtime_ns == time for path, time in kept.items())
@@ -242,7 +243,18 @@ def test_again_gives_the_same_bytes_from_the_kept_embeddings(scored, place, monk
         np.testing.assert_allclose(again.ms, scored[1].ms, rtol=1e-6)
         np.testing.assert_array_equal(again.top_images, scored[1].top_images)
     monkeypatch.undo()
+    Path(result["path"]).unlink()
     assert Path(score(ask(place), Workspace(place / "work"))["path"]).read_bytes() == before
+
+
+def test_what_is_scored_already_is_not_scored_again(scored, place):
+    path = Path(scored[0]["path"])
+    before = path.stat().st_mtime_ns
+    assert score(ask(place), Workspace(place / "work")) == scored[0]
+    assert path.stat().st_mtime_ns == before
+    path.write_bytes(path.read_bytes()[:1000])
+    assert score(ask(place), Workspace(place / "work")) == scored[0], "a damaged file is made anew"
+    assert path.stat().st_mtime_ns != before
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
