@@ -107,14 +107,12 @@ def test_a_short_run_ends_with_a_threshold_that_keeps_k(workspace, store):
 def test_a_known_dictionary_is_recovered(workspace, arch):
     x, directions = activations(images=4000, d=32, features=48, active=3)
     write_store(workspace.activations("a"), x, tokens=4)
-    settings = chosen(arch=arch, steps=2000, batch_size=512, lr=3e-3, expansion=1.5, l1=0.05, l0=0.02, decay=0.2)
+    settings = chosen(arch=arch, steps=5000, batch_size=512, lr=3e-3, expansion=1.5, l1=0.05, l0=0.02, decay=0.2)
     result = train(settings, workspace)
     sae = SAE.load(workspace.sae("s"))
     cosines = directions @ sae.W_dec.numpy().T
     pairs = scipy.optimize.linear_sum_assignment(-cosines)
-    # Over seeds batchtopk reaches .88-.92; matryoshka .83-.87, for its coarse latents must stand for several directions
-    # of this flat dictionary. Directions drawn at random in 32 dimensions match at .37.
-    assert cosines[pairs].mean() > 0.8
+    assert cosines[pairs].mean() > 0.85  # directions drawn at random match at .37
     assert result["fve"] > 0.8
 
 
