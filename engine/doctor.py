@@ -13,7 +13,6 @@ from engine.events import Reporter
 from engine.workspace import Workspace
 
 PACKAGES = (
-    "saetui",
     "torch",
     "torchvision",
     "transformers",
