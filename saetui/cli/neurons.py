@@ -10,7 +10,7 @@ import typer
 from engine.errors import UserError
 from engine.workspace import Workspace
 from saetui.cli.options import JsonOption, WorkspaceOption
-from saetui.text import fit, literal
+from saetui.text import fit, literal, number, percent
 
 if TYPE_CHECKING:
     from engine.evaluate.neurons import Neurons
@@ -75,8 +75,8 @@ def _head(scored: "Neurons", search: str) -> list[str]:
     found = f"{len(scored.search(search))} latents found for {search!r}, " if search else ""
     return [
         f"{summary['sae']} on {summary['images']:,} images: {found}{summary['alive']:,} of {scored.w:,} alive",
-        f"MS mean {_number(ms['sae']['mean'])}, matched raw neurons {_number(ms['matched']['mean'])} "
-        f"(beaten by {_percent(ms['matched']['share_beaten'])}), baseline {_number(ms['baseline'])}",
+        f"MS mean {number(ms['sae']['mean'])}, matched raw neurons {number(ms['matched']['mean'])} "
+        f"(beaten by {percent(ms['matched']['share_beaten'])}), baseline {number(ms['baseline'])}",
         "",
         "latent    MS     ±  matched  images  freq %     max  names",
     ]
@@ -85,18 +85,10 @@ def _head(scored: "Neurons", search: str) -> list[str]:
 def _line(row: dict[str, Any], columns: int) -> str:
     half = None if row["low"] is None else (row["high"] - row["low"]) / 2
     numbers = (
-        f"{row['latent']:>6}  {_number(row['ms']):>4}  {_number(half):>4}  {_number(row['matched']):>7}  "
+        f"{row['latent']:>6}  {number(row['ms']):>4}  {number(half):>4}  {number(row['matched']):>7}  "
         f"{row['support']:>6,}  {100 * row['frequency']:>6.2f}  {row['maximum']:>6.2f}  "
     )
     return numbers + fit(row["label"] or " · ".join(row["names"]), max(columns - len(numbers), 8))
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}".replace("0.", ".", 1)
-
-
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{share:.0%}"
 
 
 def _print_strip(scored: "Neurons", latent: int) -> None:
