@@ -29,15 +29,16 @@ from saetui.panes.steer import SteerPane
 from saetui.panes.train import TrainPane
 from saetui.preferences import Preferences, state_folder
 from saetui.state import State
-from saetui.terminal.probe import Terminal
 from saetui.text import literal
 from saetui.themes import THEMES
-from saetui.widgets.bars import MODES, TopBar
+from saetui.widgets.bars import TITLES, TopBar
 from saetui.widgets.dialogs import ActionsProvider, Ask, Help, actions
 from saetui.widgets.jobs import JobsDrawer, JobsSeen
 
 if TYPE_CHECKING:
     from engine.client import ModelServer
+
+    from saetui.terminal.probe import Terminal
 
 KINDS = ("activations", "embeddings", "saes", "neurons", "runs")
 _LOOK = 0.5  # seconds between looks at the runs
@@ -73,11 +74,11 @@ class Workbench(App[Reopen | None]):
     }
     COMMANDS = {ActionsProvider}  # noqa: RUF012 - Textual's own form
     CSS = """
-    Screen { background: $background; }
+    Pane { background: $background; }
     Toast { max-width: 76; }
     """
     BINDINGS = [
-        *(key(f"app.{mode}", str(n), f"mode('{mode}')", title) for n, (mode, title) in enumerate(MODES, 1)),
+        *(key(f"app.{mode}", str(n), f"mode('{mode}')", title) for n, (mode, title) in enumerate(TITLES.items(), 1)),
         key("app.jobs", "J", "jobs", "Jobs"),
         key("app.command", "colon", "command", "Command line"),
         key("app.palette", "ctrl+p", "command_palette", "Command palette"),
@@ -191,7 +192,9 @@ class Workbench(App[Reopen | None]):
     def open_workspace(self, place: Workspace, mode: str) -> None:
         if not is_workspace(place):
             marker = place.root / MARKER
-            if not self.guard(lambda: write_text(marker, "# Defaults of this workspace: model, embed_with, vlm, ...\n")):
+            if not self.guard(
+                lambda: write_text(marker, "# Defaults of this workspace: model, embed_with, vlm, ...\n")
+            ):
                 return
         self.exit(Reopen(place, mode))
 
@@ -315,7 +318,7 @@ def is_workspace(place: Workspace) -> bool:
 
 def first_mode(place: Workspace, remembered: str) -> str:
     """Where one was, else the farthest stage that there is something to see of."""
-    if remembered in dict(MODES):
+    if remembered in TITLES:
         return remembered
     for mode, kind in (("neurons", "neurons"), ("train", "saes")):
         if (place.root / kind).is_dir() and any((place.root / kind).iterdir()):

@@ -3,7 +3,6 @@
 import time
 from collections import deque
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from engine import jobs
 from engine.errors import UserError

@@ -1,11 +1,11 @@
 """What a person has chosen once for all workspaces: ``saetui/config.toml`` under the XDG config directory.
 
-    theme = "graphite"            # or "paper"
-    picture = "auto"              # quadrant, half, glyph
-    colours = "auto"              # truecolor, 256, 16, mono
-    ascii = false
-    [keys]                        # ids as help shows them; several keys with commas
-    "neurons.steer" = "s,f5"
+theme = "graphite"            # or "paper"
+picture = "auto"              # quadrant, half, glyph
+colours = "auto"              # truecolor, 256, 16, mono
+ascii = false
+[keys]                        # ids as help shows them; several keys with commas
+"neurons.steer" = "s,f5"
 """
 
 import dataclasses

@@ -70,7 +70,6 @@ class Pane(Screen[None]):
         bar.job = summary(self.bench.jobs)
         self.arrive()
 
-
     def action_zoom(self) -> None:
         if self.maximized is not None:
             self.minimize()

@@ -7,7 +7,7 @@ from textual.widget import Widget
 
 from saetui.text import fit, literal
 
-MODES = (("data", "Data"), ("train", "Train"), ("neurons", "Neurons"), ("steer", "Steer"), ("hierarchy", "Hierarchy"))
+TITLES = {"data": "Data", "train": "Train", "neurons": "Neurons", "steer": "Steer", "hierarchy": "Hierarchy"}
 
 
 class TopBar(Widget):
@@ -27,11 +27,12 @@ class TopBar(Widget):
         theme = self.app.current_theme
         quiet, accent = theme.secondary or "", f"bold {theme.accent or ''}"
         roomy = width >= 100
-        bar = Text(" saetui", style="bold", no_wrap=True, end="")
+        bar = Text(no_wrap=True, end="")
+        bar.append(" saetui", style="bold")
         if roomy:
             bar.append(f" · {fit(literal(self.place), 24)}", style=quiet)
         bar.append("  " if width < 90 else "    ")
-        for number, (mode, title) in enumerate(MODES, 1):
+        for number, (mode, title) in enumerate(TITLES.items(), 1):
             here = mode == self.mode
             bar.append(f" {number} ", style=quiet)
             bar.append(title.upper() if here else title, style=accent if here else "")

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich.text import Text
-from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.command import DiscoveryHit, Hit, Hits, Provider
@@ -68,7 +67,9 @@ class Help(ModalScreen[None]):
         accent = self.app.current_theme.accent or ""
         text = Text()
         group = ""
-        for action in sorted(self._shown, key=lambda a: (_ORDER.get(a.id.partition(".")[0], 0), a.id.partition(".")[0])):
+        for action in sorted(
+            self._shown, key=lambda a: (_ORDER.get(a.id.partition(".")[0], 0), a.id.partition(".")[0])
+        ):
             here = action.id.partition(".")[0]
             if here != group:
                 text.append(f"\n{here}\n", style="bold")

@@ -12,7 +12,7 @@ from textual.widgets import Static
 from engine import jobs
 from engine.errors import UserError
 from engine.workspace import Workspace
-from saetui.jobwatch import Job, JobWatch
+from saetui.jobwatch import Job
 from saetui.keys import key
 from saetui.text import duration, literal, percent
 from saetui.widgets.table import Column, Table
