@@ -72,7 +72,7 @@ class Workbench(App[Reopen | None]):
         "steer": SteerPane,
         "hierarchy": HierarchyPane,
     }
-    COMMANDS = {ActionsProvider}  # noqa: RUF012 - Textual's own form
+    COMMANDS = {ActionsProvider}
     CSS = """
     Pane { background: $background; }
     Toast { max-width: 76; }
@@ -192,9 +192,7 @@ class Workbench(App[Reopen | None]):
     def open_workspace(self, place: Workspace, mode: str) -> None:
         if not is_workspace(place):
             marker = place.root / MARKER
-            if not self.guard(
-                lambda: write_text(marker, "# Defaults of this workspace: model, embed_with, vlm, ...\n")
-            ):
+            if not self.guard(lambda: write_text(marker, "# Defaults: model, embed_with, vlm, ...\n")):
                 return
         self.exit(Reopen(place, mode))
 
@@ -273,9 +271,7 @@ class Workbench(App[Reopen | None]):
             self.remember("app", mode=mode)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        if action == "mode" and self.current_mode == "start":
-            return False
-        return True
+        return not (action == "mode" and self.current_mode == "start")
 
     def action_jobs(self) -> None:
         if not isinstance(self.screen, JobsDrawer):

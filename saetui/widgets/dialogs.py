@@ -28,6 +28,11 @@ class Action:
     action: str
     node: DOMNode
 
+    @property
+    def group(self) -> str:
+        """Where it belongs: the part of its id before the dot."""
+        return self.id.partition(".")[0]
+
 
 def actions(screen: Screen[object]) -> list[Action]:
     """Every action with an id that is active on ``screen``: what help, palette and the command line are made from."""
@@ -72,8 +77,8 @@ class Help(ModalScreen[None]):
         ):
             here = action.id.partition(".")[0]
             if here != group:
-                text.append(f"\n{here}\n", style="bold")
-                group = here
+                group = action.group
+                text.append(f"\n{group}\n", style="bold")
             text.append(f"  {' '.join(action.keys):<18}", style=accent)
             text.append(f"{action.description:<32}")
             text.append(f"{action.id}\n", style=self.app.current_theme.secondary or "")
