@@ -29,7 +29,7 @@ _KEPT = 480  # drawn pictures kept: thirty latents of sixteen
 
 @dataclass(frozen=True)
 class Tile:
-    """One picture to show: ``load`` gives its pixels and heat map (or None), in a thread. ``key`` names the contents."""
+    """One picture: ``load`` gives its pixels and heat map (or None), in a thread; ``key`` names the contents."""
 
     key: Any
     caption: str
@@ -39,7 +39,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Grid:
-    """Where tiles stand: ``columns`` x ``rows`` of pictures ``width`` x ``height`` cells, one line of text under each."""
+    """Where tiles stand: ``columns`` x ``rows``, each ``width`` x ``height`` cells with a line of text below."""
 
     columns: int
     rows: int
@@ -167,7 +167,9 @@ class Gallery(Widget):
             return [s if s.style else Segment(s.text, blank) for s in drawn[line]]
         if isinstance(drawn, str) and line == grid.height // 2:
             text = fit(literal(drawn), grid.width)
-            return [Segment(text + " " * (grid.width - cell_len(text)), self.get_component_rich_style("gallery--caption"))]
+            return [
+                Segment(text + " " * (grid.width - cell_len(text)), self.get_component_rich_style("gallery--caption"))
+            ]
         return [Segment(" " * grid.width, blank)]
 
     def _key(self, tile: Tile) -> Any:
