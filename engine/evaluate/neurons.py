@@ -20,9 +20,13 @@ Layout of ``neurons/<sae>--<images>.h5`` (w latents, N images; any HDF5 tool can
       top_activations        (w, top) float32: pooled activations; 0 pads
       maps                   (w, top, rows, columns) float16, optional: activation on each patch of the top images
       names, name_scores     (w, n) int32, float32: numbers of the nearest words (-1: none) and cosines
+      near, near_cosines     (w, m) int32, float32, optional: latents with the nearest decoder rows
+      cofiring, cofiring_scores  the same, optional: latents that fire on the same images, Jaccard index of the images
+      directions             (w, D) float16, optional: unit direction of the top images in the space of the text tower
     words/
       word                   (V) text
       latents, scores        (V, m) int32, float32: nearest latents of each word
+      mean                   (D) float32, optional: mean of the words' unit embeddings (engine.evaluate.names.rank_text)
     images/
       path, label, sha256    (N) text; an empty label is none
       taxonomy               (N) text: JSON list, root first
@@ -69,6 +73,13 @@ ARRAYS = {
     "names": np.int32,
     "name_scores": np.float32,
 }
+OPTIONAL = {  # absent in older files; directions also where there is no text tower
+    "near": np.int32,
+    "near_cosines": np.float32,
+    "cofiring": np.int32,
+    "cofiring_scores": np.float32,
+    "directions": np.float16,
+}
 SORTS = ("ms", "low", "gain", "matched", "support", "frequency", "maximum", "depth", "group", "latent", "match")
 _MAP_CHUNK = 16  # latents whose maps are compressed together
 
@@ -82,8 +93,9 @@ def write_neurons(
     word_scores: np.ndarray,
     summary: Mapping[str, Any],
     provenance: Mapping[str, Any],
+    word_mean: np.ndarray | None = None,
 ) -> None:
-    """Write the file in one step. ``latents``: the arrays of ``ARRAYS``, and perhaps ``maps``.
+    """Write the file in one step. ``latents``: the arrays of ``ARRAYS``, and perhaps of ``OPTIONAL`` and ``maps``.
 
     ``images``: dicts with path, label, taxonomy, sha256. Same contents, same bytes. UserError when the disk refuses.
     """
@@ -97,6 +109,9 @@ def write_neurons(
         file["provenance"] = json.dumps(provenance, allow_nan=False)
         for name, dtype in ARRAYS.items():
             file[f"latents/{name}"] = np.asarray(latents[name], dtype)
+        for name, dtype in OPTIONAL.items():
+            if name in latents:
+                file[f"latents/{name}"] = np.asarray(latents[name], dtype)
         if latents.get("maps") is not None:
             maps = latents["maps"]
             chunks = (min(_MAP_CHUNK, maps.shape[0]), *maps.shape[1:])  # mostly zeros: compress
@@ -105,6 +120,8 @@ def write_neurons(
             )
         file["words/latents"] = np.asarray(word_latents, np.int32)
         file["words/scores"] = np.asarray(word_scores, np.float32)
+        if word_mean is not None:
+            file["words/mean"] = np.asarray(word_mean, np.float32)
         _write_text(file, "words/word", words)
         _write_text(file, "images/path", [image["path"] for image in images])
         _write_text(file, "images/label", [image.get("label") or "" for image in images])
@@ -235,10 +252,31 @@ class Neurons:
         if self.grid is None:
             return None
         self._check(latent)
-        try:
-            return self._dataset("latents/maps")[latent]
-        except (OSError, RuntimeError) as error:
-            raise self._damaged(error) from error
+        return self._row("latents/maps", latent)
+
+    def neighbours(self, latent: int) -> dict[str, list[tuple[int, float]]]:
+        """``near``: latents with the nearest decoder rows and the cosines; ``cofiring``: latents that fire on the same
+        images and the Jaccard indices. Best first; [] where there are none, or the file is older than they are.
+        """
+        self._check(latent)
+        return {
+            "near": self._pairs(latent, "near", "near_cosines"),
+            "cofiring": self._pairs(latent, "cofiring", "cofiring_scores"),
+        }
+
+    @property
+    def has_neighbours(self) -> bool:
+        return "near" in self._file["latents"]
+
+    @property
+    def directions(self) -> Float[np.ndarray, "w D"] | None:
+        """What texts are compared with (:func:`engine.evaluate.names.rank_text`), read anew each time: it is large."""
+        return self._read("latents/directions") if "directions" in self._file["latents"] else None
+
+    @property
+    def word_mean(self) -> Float[np.ndarray, " D"] | None:
+        """What is taken off texts before they are compared with ``directions``."""
+        return self._read("words/mean") if "mean" in self._file["words"] else None
 
     def row(self, latent: int, labels: Mapping[int, str] | None = None) -> dict[str, Any]:
         """What a table shows of one latent: plain values, None where undefined."""
@@ -366,6 +404,18 @@ class Neurons:
 
     def _members(self, latents: Collection[int]) -> np.ndarray:
         return np.isin(np.arange(self.w), np.fromiter(latents, np.int64, len(latents)))
+
+    def _pairs(self, latent: int, latents: str, scores: str) -> list[tuple[int, float]]:
+        if latents not in self._file["latents"]:
+            return []
+        others, values = self._row(f"latents/{latents}", latent), self._row(f"latents/{scores}", latent)
+        return [(k, value) for k, value in zip(others.tolist(), values.tolist(), strict=True) if k >= 0 and value > 0]
+
+    def _row(self, name: str, latent: int) -> np.ndarray:
+        try:
+            return self._dataset(name)[latent]
+        except (OSError, RuntimeError) as error:
+            raise self._damaged(error) from error
 
     def _dataset(self, name: str) -> h5py.Dataset:
         item = self._file.get(name)

@@ -79,6 +79,29 @@ def test_everything_written_is_read(neurons, contents):
     assert [row["activation"] for row in neurons.top(1)] == [3, 2, 1]
 
 
+def test_neighbours_and_directions(neurons, contents, tmp_path):
+    assert neurons.neighbours(1) == {"near": [], "cofiring": []} and not neurons.has_neighbours
+    assert neurons.directions is None and neurons.word_mean is None, "files of older versions have none"
+    near, cosines = np.full((W, 3), -1), np.zeros((W, 3))
+    near[1], cosines[1] = [4, 0, -1], [0.5, 0.25, 0]
+    directions, mean = np.eye(W, 7), np.arange(7)
+    contents["latents"] |= {
+        "near": near,
+        "near_cosines": cosines,
+        "cofiring": near[::-1],
+        "cofiring_scores": -cosines[::-1],
+        "directions": directions,
+    }
+    write_neurons(tmp_path / "more.h5", **contents, word_mean=mean)
+    with Neurons.open(tmp_path / "more.h5") as more:
+        assert more.has_neighbours and more.neighbours(1) == {"near": [(4, 0.5), (0, 0.25)], "cofiring": []}
+        assert more.neighbours(4) == {"near": [], "cofiring": []}
+        np.testing.assert_array_equal(more.directions, directions.astype(np.float16))
+        np.testing.assert_array_equal(more.word_mean, mean)
+        with pytest.raises(UserError, match="not 6"):
+            more.neighbours(6)
+
+
 def test_same_contents_same_bytes(contents, tmp_path):
     write_neurons(tmp_path / "one.h5", **contents)
     write_neurons(tmp_path / "other.h5", **contents)
