@@ -39,14 +39,17 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import h5py
 import numpy as np
 from jaxtyping import Float
 
 from engine.errors import UserError
+from engine.evaluate.matching import TopSets
 from engine.evaluate.query import Query
 from engine.evaluate.search import WordIndex
+from engine.evaluate.taxonomy import SHARE, Taxonomy
 from engine.workspace import atomic_path, check_version
 
 FORMAT = "saetui-neurons"
@@ -167,6 +170,7 @@ class Neurons:
         self.provenance: dict[str, Any] = json.loads(self._read("provenance"))
         self.w: int = self._dataset("latents/ms").shape[0]
         self._rankings: dict[tuple[str, bool], np.ndarray] = {}
+        self._pictures_in: WeakKeyDictionary[Neurons, np.ndarray] = WeakKeyDictionary()
 
     @classmethod
     def open(cls, path: str | Path) -> "Neurons":
@@ -228,16 +232,48 @@ class Neurons:
     @cached_property
     def images(self) -> list[dict[str, Any]]:
         """path, label (None without one), taxonomy (tuple, root first) and sha256 of each image."""
-        columns = [self._read(f"images/{name}") for name in ("path", "label", "taxonomy", "sha256")]
+        columns = [self._read(f"images/{name}").tolist() for name in ("path", "label", "taxonomy", "sha256")]
+        # Most images have their label and taxonomy in common with others: each is read, and held, once.
+        labels = {stored: _text(stored) or None for stored in set(columns[1])}
+        taxonomies = {stored: tuple(json.loads(_text(stored))) for stored in set(columns[2])}
         return [
             {
                 "path": _text(path),
-                "label": _text(label) or None,
-                "taxonomy": tuple(json.loads(_text(taxonomy))),
+                "label": labels[label],
+                "taxonomy": taxonomies[taxonomy],
                 "sha256": _text(sha256),
             }
             for path, label, taxonomy, sha256 in zip(*columns, strict=True)
         ]
+
+    @cached_property
+    def taxonomy(self) -> Taxonomy:
+        """Where the images lie; ``taxonomy.tree(top_images)`` is the tree of the latents."""
+        return Taxonomy(self.images)
+
+    def path_of(self, latent: int, share: float = SHARE) -> tuple[tuple[str, ...], float]:
+        """The deepest taxonomy path that at least ``share`` of the top images of ``latent`` lie below, and their share.
+
+        () and 1 when they have none in common, () and 0 without top images.
+        """
+        self._check(latent)
+        node, agreeing = self.taxonomy.deepest(self.top_images[latent : latent + 1], share)
+        return self.taxonomy.paths.get(int(node[0]), ()), float(agreeing[0])
+
+    def match(self, other: "Neurons", latent: int, n: int = 8) -> list[tuple[int, float]]:
+        """The ``n`` latents of ``other`` with the most similar top images, and the Jaccard index of the two sets.
+
+        Pictures are told apart by content hash, else by path: the two may be scores of different image lists. Of equals
+        the lower number first; only latents that share a picture.
+        """
+        self._check(latent)
+        if other not in self._pictures_in:
+            self._pictures_in[other] = self._top_sets.numbers_in(other._top_sets)
+        return other._top_sets.similar(self._pictures_in[other][self._top_sets.pictures(latent)], n)
+
+    @cached_property
+    def _top_sets(self) -> TopSets:
+        return TopSets(self.top_images, self.images)
 
     @property
     def grid(self) -> tuple[int, int] | None:
