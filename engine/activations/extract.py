@@ -8,13 +8,11 @@ interrupted: the bytes on disk do not depend on interruptions, nor on how many t
 import contextlib
 import dataclasses
 import errno
-import hashlib
 import os
 import re
 import shlex
 import shutil
 from collections import deque
-from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import MISSING, dataclass, field
 from pathlib import Path
@@ -24,20 +22,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from engine.activations.reading import Batch, prepared
 from engine.activations.shards import STORED, ShardWriter, damaged, read_records
 from engine.activations.store import FORMAT, VERSION
 from engine.config import ExtractSettings
 from engine.errors import Stopped, UserError
 from engine.events import Reporter
-from engine.images import BrokenImage, Images, decode, open_images
+from engine.images import Images, open_images
 from engine.models import HookPoint, TokenPolicy, load_encoder
 from engine.models.device import pick_device
 from engine.models.encoder import VisionEncoder
 from engine.workspace import Workspace, check_version, lock, provenance, read_json, write_json
 
 SHARD_IMAGES = 8192  # at most, so that an interruption costs little where an image is a single row
-CHUNK = 16  # images that one thread prepares at a time; fixed, so that thread counts change nothing
-AHEAD = 3  # batches prepared before they are needed
 BEHIND = 4  # batches that wait to be written
 NAMED = 10  # broken images that get a warning of their own
 LARGEST = {"float16": 65504.0, "bfloat16": 3.3895e38, "float32": 3.4028234e38}
@@ -56,16 +53,6 @@ class Target:
     header: dict[str, Any]  # the manifest without what is only known in the end
     shards: dict[int, dict[str, Any]] = field(default_factory=dict)  # finished ones
     records: dict[int, list[dict[str, Any]]] = field(default_factory=dict)  # images of the shards of this run
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Images from ``start`` on, one of ``records`` each; the readable ones (``indices``) as the model's ``inputs``."""
-
-    start: int
-    records: list[dict[str, Any]]
-    indices: list[int]
-    inputs: dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -322,64 +309,6 @@ def _warn_of_broken(batch: Batch, before: int, reporter: Reporter) -> int:
             if before <= NAMED:
                 reporter.event("warning", message=f"Skipped {record['path']}: {record['broken']}.")
     return before
-
-
-def prepared(
-    images: Images, encoder: VisionEncoder, batches: list[tuple[int, int]], workers: int
-) -> Generator[Batch, None, None]:
-    """The batches, in order, read and preprocessed by threads that run ahead."""
-    with ThreadPoolExecutor(workers, "images") as pool:
-        waiting: deque[tuple[int, list[Future[Batch]]]] = deque()
-        try:
-            for start, stop in batches:
-                chunks = range(start, stop, CHUNK)
-                waiting.append(
-                    (start, [pool.submit(_prepare, images, encoder, c, min(c + CHUNK, stop)) for c in chunks])
-                )
-                if len(waiting) > AHEAD:
-                    yield _joined(*waiting.popleft())
-            while waiting:
-                yield _joined(*waiting.popleft())
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _joined(start: int, chunks: list[Future[Batch]]) -> Batch:
-    parts = [chunk.result() for chunk in chunks]
-    filled = [part.inputs for part in parts if part.inputs]
-    try:
-        inputs = {name: torch.cat([part[name] for part in filled]) for name in filled[0]} if filled else {}
-    except RuntimeError as error:
-        raise UserError("The model's preprocessing leaves images of different sizes: have it resize them.") from error
-    records = [record for part in parts for record in part.records]
-    return Batch(start, records, [i for part in parts for i in part.indices], inputs)
-
-
-def _prepare(images: Images, encoder: VisionEncoder, start: int, stop: int) -> Batch:
-    records, indices, pictures = [], [], []
-    for index in range(start, stop):
-        entry = images.entries[index]
-        record: dict[str, Any] = {
-            "path": entry.path,
-            "size": entry.size,
-            "label": entry.label,
-            "taxonomy": list(entry.taxonomy),
-            "sha256": None,
-        }
-        try:
-            data = images.read_bytes(index)
-            record["sha256"] = hashlib.sha256(data).hexdigest()
-            pictures.append(decode(data, entry.path))
-            indices.append(index)
-        except BrokenImage as broken:
-            record["broken"] = broken.reason
-        records.append(record)
-    inputs = encoder.preprocess(pictures) if pictures else {}
-    shapes = inputs.get("spatial_shapes")
-    if shapes is not None:  # the grid of patches differs from image to image
-        for index, shape in zip(indices, shapes.tolist(), strict=True):
-            records[index - start]["grid"] = shape
-    return Batch(start, records, indices, inputs)
 
 
 def _forward(encoder: VisionEncoder, batch: Batch, settings: ExtractSettings, needed: list[Target]) -> dict[str, Rows]:
