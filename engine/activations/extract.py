@@ -73,7 +73,7 @@ def extract(settings: ExtractSettings, workspace: Workspace, reporter: Reporter 
     user can mend; finished shards are never harmed.
     """
     reporter = reporter or Reporter()
-    _check(settings)
+    check(settings)
     reporter.event("stage", name="opening images and encoder")
     images = open_images(settings.images, settings.limit)
     device = pick_device(settings.device)
@@ -172,7 +172,8 @@ def _header(
     }
 
 
-def _check(settings: ExtractSettings) -> None:
+def check(settings: ExtractSettings) -> None:
+    """UserError for numbers that make no sense, before anything is opened."""
     for name in ("batch_size", "workers", "shard_rows"):
         if getattr(settings, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} is {getattr(settings, name)}: it must be at least 1.")
@@ -197,9 +198,13 @@ def _command(settings: ExtractSettings) -> str:
 
 
 def _resume(target: Target) -> None:
-    """Take over the finished shards of an earlier run of the same settings; UserError if they are not the same."""
     for leftover in target.folder.glob(".*.tmp"):  # of a run that was killed: the lock says that none is alive
         leftover.unlink()
+    take_over(target)
+
+
+def take_over(target: Target) -> None:
+    """Know the finished shards of an earlier run of the same settings; UserError if they are not the same."""
     path = target.folder / "manifest.json"
     if not path.exists():
         return
@@ -283,7 +288,7 @@ def _run(
         ahead = held.enter_context(contextlib.closing(prepared(images, encoder, batches, settings.workers)))
         for batch in ahead:
             broken = _warn_of_broken(batch, broken, reporter)
-            new = _forward(encoder, batch, settings, disk.needs(batch.start))
+            new = forward(encoder, batch, settings, disk.needs(batch.start))
             disk.add(batch, new)
             done += len(batch.records)
             rows += sum(len(part.image) for part in new.values())
@@ -295,11 +300,22 @@ def _run(
 
 
 def _warn_of_room(targets: list[Target], images: int, settings: ExtractSettings, reporter: Reporter) -> None:
-    size = STORED[settings.dtype].itemsize
-    wanted = sum(images * target.rows_an_image * (target.d * size + 8) for target in targets) / 1e9
-    free = shutil.disk_usage(targets[0].folder).free / 1e9
-    if wanted > free:
-        reporter.event("warning", message=f"This takes about {wanted:,.1f} GB and the disk has {free:,.1f} GB free.")
+    wanted = sum(size_of(target, images, settings) for target in targets)
+    message = no_room(wanted, shutil.disk_usage(targets[0].folder).free)
+    if message:
+        reporter.event("warning", message=message)
+
+
+def size_of(target: Target, images: int, settings: ExtractSettings) -> int:
+    """Bytes of the rows of ``images`` images, at most: activations and, for each row, its image and token number."""
+    return images * target.rows_an_image * (target.d * STORED[settings.dtype].itemsize + 8)
+
+
+def no_room(wanted: int, free: int) -> str | None:
+    """The warning that ``wanted`` bytes do not fit into the ``free`` ones; None when they do."""
+    if wanted <= free:
+        return None
+    return f"This takes about {wanted / 1e9:,.1f} GB and the disk has {free / 1e9:,.1f} GB free."
 
 
 def _warn_of_broken(batch: Batch, before: int, reporter: Reporter) -> int:
@@ -311,7 +327,8 @@ def _warn_of_broken(batch: Batch, before: int, reporter: Reporter) -> int:
     return before
 
 
-def _forward(encoder: VisionEncoder, batch: Batch, settings: ExtractSettings, needed: list[Target]) -> dict[str, Rows]:
+def forward(encoder: VisionEncoder, batch: Batch, settings: ExtractSettings, needed: list[Target]) -> dict[str, Rows]:
+    """Rows of the batch by hook point, on their way to the host; empty when no image of it can be read."""
     if not batch.inputs:
         return {}
     inputs = batch.inputs
@@ -449,16 +466,8 @@ class _Disk:
         return self._writers[key]
 
     def _append(self, writer: ShardWriter, target: Target, rows: Rows, batch: Batch) -> None:
-        if rows.ready is not None:
-            rows.ready.synchronize()
-        values = _numpy(rows.values)
-        low, high = rows.extremes.tolist()
-        if not max(-low, high) <= LARGEST[self.settings.dtype]:
-            bad = np.flatnonzero(~np.isfinite(rows.values.float().numpy()).all(1))
-            if len(bad):
-                path = batch.records[int(rows.image[bad[0]]) - batch.start]["path"]
-                raise _unstorable(path, target.hook, max(-low, high), self.settings)
-        writer.append(values, rows.image, rows.token)
+        check_storable(rows, target, batch, self.settings)
+        writer.append(_numpy(rows.values), rows.image, rows.token)
 
     def _finish(self, target: Target, shard: int, stop: int) -> None:
         writer = self._writers[str(target.hook)]
@@ -493,6 +502,18 @@ def _numpy(values: Tensor) -> np.ndarray:
     if values.dtype == torch.bfloat16:
         return values.view(torch.int16).numpy().view(np.uint16)
     return values.numpy()
+
+
+def check_storable(rows: Rows, target: Target, batch: Batch, settings: ExtractSettings) -> None:
+    """Wait until ``rows`` are on the host; UserError that names an image with values that the type cannot hold."""
+    if rows.ready is not None:
+        rows.ready.synchronize()
+    low, high = rows.extremes.tolist()
+    if not max(-low, high) <= LARGEST[settings.dtype]:
+        bad = np.flatnonzero(~np.isfinite(rows.values.float().numpy()).all(1))
+        if len(bad):
+            path = batch.records[int(rows.image[bad[0]]) - batch.start]["path"]
+            raise _unstorable(path, target.hook, max(-low, high), settings)
 
 
 def _unstorable(path: str, hook: HookPoint, peak: float, settings: ExtractSettings) -> UserError:
