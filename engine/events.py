@@ -44,10 +44,11 @@ def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:
     except FileNotFoundError:
         return [], offset
     end = data.rfind(b"\n") + 1
-    return list(_parse(data[:end])), offset + end
+    return list(parse_events(data[:end])), offset + end
 
 
-def _parse(data: bytes) -> Iterator[Event]:
+def parse_events(data: bytes) -> Iterator[Event]:
+    """The events in whole lines of a log; what is no event is passed over."""
     for line in data.splitlines():
         try:
             event = json.loads(line)
