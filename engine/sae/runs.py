@@ -48,6 +48,8 @@ class Training:
     """(step, loss) in order, thinned to ``POINTS`` at most."""
     history: list[dict[str, Any]] = field(default_factory=list)
     """Measurements on held-out rows in order, thinned likewise: step, loss, fve, l0, dead, dense, ms, ..."""
+    pace: list[tuple[int, float]] = field(default_factory=list)
+    """(step, steps a second around it) in order, thinned likewise; empty where no run is known."""
     rate: float | None = None
     """Steps a second over the last ``RECENT`` seconds; None unless it runs."""
     tokens_per_s: float | None = None
@@ -98,6 +100,7 @@ class Progress:
     def __init__(self) -> None:
         self.loss: Series[float] = Series()
         self.history: Series[dict[str, Any]] = Series()
+        self.pace: Series[float] = Series()
         self.step = self.steps = 0
         self.waiting: float | None = None
         self._recent: deque[tuple[float, int]] = deque()
@@ -119,6 +122,8 @@ class Progress:
         self._recent.append((float(event["time"]), self.step))
         while self._recent[-1][0] - self._recent[0][0] > RECENT and len(self._recent) > 2:
             self._recent.popleft()
+        if self.rate is not None:
+            self.pace.add(self.step, self.rate)
 
     @property
     def rate(self) -> float | None:
@@ -332,6 +337,7 @@ class Trainings:
             steps=steps,
             loss=_merged([one.loss.points() for one in logged]) or [(m["step"], m["loss"]) for m in measured],
             history=measured,
+            pace=_merged([one.pace.points() for one in logged]),
             rate=rate,
             tokens_per_s=rate * settings["batch_size"] if rate and settings.get("batch_size") else None,
             waiting=progress.waiting if state == "running" else None,
