@@ -254,10 +254,16 @@ class Chart(Widget):
     """
     COMPONENT_CLASSES = {"chart--title", "chart--quiet"}
 
-    def __init__(self, title: str, say: Callable[[float], str] = "{:.3g}".format, **options):
-        """``say``: how the newest value is written."""
+    def __init__(
+        self,
+        title: str,
+        say: Callable[[float], str] = "{:.3g}".format,
+        empty: str = "no measurements yet",
+        **options,
+    ):
+        """``say``: how the newest value is written. ``empty``: what is said where nothing was ever measured."""
         super().__init__(**options)
-        self.title, self._say = title, say
+        self.title, self._say, self._empty = title, say, empty
         self._series: list[Series] = []
         self._x: tuple[float, float] | None = None
         self._log = False
@@ -313,8 +319,9 @@ class Chart(Widget):
         view = frame(self._series, self._x, self._log)
         if view is None:
             self._write(0, 0, self.title, _TITLE)
-            where = "here" if any(one.last is not None for one in self._series) else "yet"
-            self._write(height // 2, 0, f"no measurements {where}".center(width)[:width], _QUIET)
+            measured = any(one.last is not None for one in self._series)
+            words = "no measurements here" if measured else self._empty
+            self._write(height // 2, 0, fit(words, width).center(width), _QUIET)
             return
         top = self._legend(width, max(1, height // 4))
         room = height - top - 1
