@@ -8,7 +8,7 @@ from textual.containers import Vertical
 from textual.widget import Widget
 from textual.widgets import Static
 
-from saetui.text import fit, literal, number, percent
+from saetui.text import literal, number, percent
 from saetui.widgets.gallery import Gallery, Tile
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ class LatentView(Vertical):
 
     DEFAULT_CSS = """
     LatentView { padding: 0 1; }
-    LatentView .head { height: 2; }
-    LatentView .foot { height: 2; color: $secondary; }
+    LatentView Static { height: 2; text-wrap: nowrap; text-overflow: ellipsis; }
+    LatentView .foot { color: $secondary; }
     """
 
     def compose(self) -> Iterable[Widget]:
@@ -46,15 +46,15 @@ class LatentView(Vertical):
             self.gallery.show(())
             return
         width = self.size.width - 2
-        head.update(self._head(results, latent, width))
+        head.update(self._head(results, latent))
         foot.update(self._foot(results, latent, width))
         coming = [tile for other in ahead for tile in tiles(results, other, pictures)]
         self.gallery.show(tiles(results, latent, pictures), coming)
 
-    def _head(self, results: "Results", latent: int, width: int) -> Text:
+    def _head(self, results: "Results", latent: int) -> Text:
         neurons, labels, theme = results.neurons, results.labels, self.app.current_theme
         accent, quiet = theme.accent or "", theme.secondary or ""
-        text = Text(no_wrap=True, overflow="ellipsis")
+        text = Text()
         text.append(f"{latent}", style=f"bold {accent}")
         text.append(f"  {literal(' · '.join(neurons.names_of(latent)[:4]) or 'no name')}", style="bold")
         if labels.marked(latent):
@@ -75,7 +75,7 @@ class LatentView(Vertical):
         baseline = neurons.summary["ms"].get("baseline")
         if row["ms"] is not None and baseline and baseline > 0:
             parts.insert(2, f"lift {row['ms'] / baseline:.0f}×")
-        text.append("\n" + fit("   ".join(parts), width), style=quiet)
+        text.append("\n" + "   ".join(parts), style=quiet)
         return text
 
     def _foot(self, results: "Results", latent: int, width: int) -> Text:
@@ -87,7 +87,7 @@ class LatentView(Vertical):
         path, share = neurons.path_of(latent)
         where = f"taxonomy {literal('/'.join(path))} {percent(share)}" if path else ""
         room = width - len(first) - 12
-        text = Text(no_wrap=True, overflow="ellipsis")
+        text = Text()
         text.append(first)
         if room > 12:
             text.append("   fires with ", style="bold")
@@ -105,12 +105,17 @@ def tiles(results: "Results", latent: int, most: int) -> list[Tile]:
     return [
         Tile(
             key=(str(results.path), results.stamp, latent, place),
-            caption=f"{one['activation']:.2f} {one['label'] or one['path'].rpartition('/')[2]}",
+            caption=f"{one['activation']:.2f} {called(results.neurons.images[one['image']])}",
             load=_loader(results, latent, place, one["path"]),
             heat_maximum=maximum,
         )
         for place, one in enumerate(found)
     ]
+
+
+def called(image: dict[str, Any]) -> str:
+    """An image in a few words: the two deepest levels of its taxonomy (genus and species), its class, or its file."""
+    return " ".join(image["taxonomy"][-2:]) or image["label"] or image["path"].rpartition("/")[2]
 
 
 def _loader(results: "Results", latent: int, place: int, path: str) -> Any:
