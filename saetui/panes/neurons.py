@@ -403,6 +403,7 @@ class NeuronsPane(Pane):
     def action_heat(self) -> None:
         self.view.gallery.show_heat = not self.view.gallery.show_heat
         self.remember(heat=self.view.gallery.show_heat)
+        self._show_latent()
 
     def action_picture(self, by: int) -> None:
         self.view.gallery.chosen += by

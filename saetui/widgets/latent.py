@@ -85,10 +85,14 @@ class LatentView(Vertical):
         bars = ASCII_BARS if getattr(self.app, "ascii", False) else BARS
         first = f"activations {sparkline(counts, bars)} 0 … {neurons.maximum[latent]:.3g}"
         path, share = neurons.path_of(latent)
+        text = Text(first)
         where = f"taxonomy {literal('/'.join(path))} {percent(share)}" if path else ""
-        room = width - len(first) - 12
-        text = Text()
-        text.append(first)
+        if self.gallery.show_heat:
+            from saetui.terminal.heat import legend
+
+            text.append("   heat ", style="bold")
+            text.append_text(legend(float(neurons.maximum[latent]), 24, colours=self.gallery.look.colours == "truecolor"))
+        room = width - text.cell_len - 12
         if room > 12:
             text.append("   fires with ", style="bold")
             text.append(results.listed(near["cofiring"], room))
