@@ -91,7 +91,9 @@ class LatentView(Vertical):
             from saetui.terminal.heat import legend
 
             text.append("   heat ", style="bold")
-            text.append_text(legend(float(neurons.maximum[latent]), 24, colours=self.gallery.look.colours == "truecolor"))
+            text.append_text(
+                legend(float(neurons.maximum[latent]), 24, colours=self.gallery.look.colours == "truecolor")
+            )
         room = width - text.cell_len - 12
         if room > 12:
             text.append("   fires with ", style="bold")
