@@ -210,7 +210,8 @@ def _xterm(key: int) -> Style:
 
 
 def _rgb(code: int) -> Color:
-    return Color.from_rgb(code >> 16, code >> 8 & 255, code & 255)
+    """What ``Color.from_rgb`` makes, in half the time: it is what a new photograph costs most."""
+    return Color(f"#{code:06x}", ColorType.TRUECOLOR, None, ColorTriplet(code >> 16, code >> 8 & 255, code & 255))
 
 
 @lru_cache(256)

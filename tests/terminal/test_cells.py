@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy import ndarray
+from rich.color import Color
+from rich.style import Style
 from textual.strip import Strip
 
 from saetui.terminal.cells import (
@@ -189,6 +191,12 @@ def test_a_drawing_fills_its_cells_and_leaves_the_rest_blank(columns, rows, styl
     top, left = (rows - high) // 2, (columns - wide) // 2
     assert inked == [(y, x) for y in range(top, top + high) for x in range(left, left + wide)]
     assert all((cells[y][x][1] is None) == glyph for y, x in inked)
+
+
+@given(st.integers(0, 255), st.integers(0, 255), st.integers(0, 255))
+def test_colours_are_those_that_rich_makes(red: int, green: int, blue: int) -> None:
+    key = (red << 40) + (green << 32) + (blue << 24) + (blue << 16) + (red << 8) + green
+    assert _truecolor(key) == Style.from_color(Color.from_rgb(red, green, blue), Color.from_rgb(blue, red, green))
 
 
 def test_kept_styles_are_bounded() -> None:
