@@ -11,11 +11,12 @@ from jaxtyping import Bool, Float, Int
 from scipy import sparse
 from torch import Tensor
 
-from engine.activations.extract import extract, prepared
+from engine.activations.extract import extract
+from engine.activations.reading import prepared
 from engine.activations.store import Store
 from engine.config import ExtractSettings, Pooling, ScoreSettings, to_mapping
 from engine.errors import UserError
-from engine.evaluate.control import matched_ms, rectified_ms
+from engine.evaluate.control import against, matched_ms, rectified_ms
 from engine.evaluate.hierarchy import depths, group_of, hierarchy
 from engine.evaluate.monosemanticity import MS, MSAccumulator, monosemanticity, number
 from engine.evaluate.names import Names, name_latents, read_vocabulary
@@ -110,7 +111,7 @@ def score(settings: ScoreSettings, workspace: Workspace, reporter: Reporter | No
             "sae": _spread(result) | {"latents": len(result.ms) - result.undefined},
             "raw": _spread(raw),
             "raw_relu": _spread(rectified),
-            "matched": _against(result.ms, matched),
+            "matched": against(result.ms, matched),
             "baseline": number(result.baseline),
             "lift": number(result.mean - result.baseline),
             "median_support": number(float(np.median(result.support[fires])) if fires.any() else np.nan),
@@ -414,18 +415,6 @@ def embed_text(encoder: VisionEncoder, texts: list[str], batch: int = 256) -> Fl
 
 def _spread(result: MS) -> dict[str, float | None]:
     return {"mean": number(result.mean), "best": number(result.best), "worst": number(result.worst)}
-
-
-def _against(ms: np.ndarray, matched: np.ndarray) -> dict[str, Any]:
-    """Latents against their matched raw neurons, where both have a score."""
-    both = ~np.isnan(ms) & ~np.isnan(matched)
-    if not both.any():
-        return {"mean": None, "share_beaten": None, "latents": 0}
-    return {
-        "mean": float(matched[both].mean()),
-        "share_beaten": float((ms[both] > matched[both]).mean()),
-        "latents": int(both.sum()),
-    }
 
 
 def _source(kind: str, name: str, path: str, sha256: str) -> dict[str, str]:
