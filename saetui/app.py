@@ -185,10 +185,14 @@ class Workbench(App[Reopen | None]):
 
         if self._server is None:
             log = state_folder() / "model-server.txt"
-            self._server = ModelServer(self.workspace, log, lambda event: self.post_message(ServerSaid(event)))
+            self._server = ModelServer(self.workspace, log, self._hear)
         number = self._server.ask(request, supersede=supersede)
         self._handlers[number] = handler
         return number
+
+    def _hear(self, event: dict[str, Any]) -> None:
+        """Called by the server's reader, in its thread."""
+        self.post_message(ServerSaid(event))
 
     def cancel_model(self, number: int) -> None:
         if self._server is not None:
