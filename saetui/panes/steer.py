@@ -1,0 +1,7 @@
+"""Mode Steer."""
+
+from saetui.panes.pane import Pane
+
+
+class SteerPane(Pane):
+    MODE = "steer"

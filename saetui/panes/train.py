@@ -1,0 +1,7 @@
+"""Mode Train."""
+
+from saetui.panes.pane import Pane
+
+
+class TrainPane(Pane):
+    MODE = "train"
