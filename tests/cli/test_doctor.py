@@ -5,10 +5,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from shell import saetui
 
 from saetui.cli.doctor import COLOURS, RUNGS, _terminal
 from saetui.terminal.probe import Terminal
-from shell import saetui
 
 KITTY = Terminal(
     term="xterm-kitty",
