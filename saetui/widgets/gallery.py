@@ -24,7 +24,7 @@ from saetui.text import fit, literal
 from saetui.widgets.picture import Picture
 
 GAP = 2  # columns between pictures
-_KEPT = 480  # drawn pictures kept: thirty latents of sixteen
+_KEPT = 160  # drawn pictures kept: ten latents of sixteen
 
 
 @dataclass(frozen=True)

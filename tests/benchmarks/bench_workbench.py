@@ -134,9 +134,8 @@ def main() -> None:
             os.write(screen.file, b"j")
             screen.read(0.02)
         screen.settle(0.5)
-        print(
-            f"memory {at_first:.0f} MB, {before:.0f} MB after the keys, {screen.megabytes:.0f} MB after 1,000 latents more"
-        )
+        after = screen.megabytes
+        print(f"memory {at_first:.0f} MB, {before:.0f} MB after the keys, {after:.0f} MB after 1,000 latents more")
         print(f"{(screen.bytes - painted) / 1000 / 1e3:.1f} kB painted a latent")
         screen.close()
 
