@@ -115,6 +115,8 @@ class TrainPane(Pane):
     DEFAULT_CSS = """
     TrainPane #list { width: 46%; border-right: solid $border-blurred; }
     TrainPane #now { height: auto; max-height: 6; color: $secondary; padding: 0 1; }
+    TrainPane #title { height: 1; padding: 0 1; display: none; text-style: bold; }
+    TrainPane .gallery--chosen { color: $secondary; text-style: none; }
     TrainPane #log { width: 1fr; display: none; padding: 0 1; }
     TrainPane #log Static { height: auto; }
     TrainPane #forming { height: 25%; min-height: 9; padding: 0 1; display: none; }
@@ -126,6 +128,7 @@ class TrainPane(Pane):
     TrainPane.-latents #forming { height: 1fr; display: block; }
     TrainPane.-narrow #list { width: 1fr; border-right: none; }
     TrainPane.-narrow #right { display: none; }
+    TrainPane.-narrow #title { display: block; }
     TrainPane.-narrow #forming { display: none; }
     TrainPane.-narrow.-open #list { display: none; }
     TrainPane.-narrow.-open #right { display: block; }
@@ -156,6 +159,7 @@ class TrainPane(Pane):
                 yield TrainingTable((), self._cells, empty="…", id="trainings")
                 yield Static(id="now", markup=False)
             with Vertical(id="right", classes="right"):
+                yield Static(id="title", markup=False)
                 yield Charts()
                 with VerticalScroll(id="log"):
                     yield Static(markup=False)
@@ -318,6 +322,7 @@ class TrainPane(Pane):
     def _draw(self) -> None:
         row = self.selected
         self.charts.show(self._curves())
+        self._say("#title", Text(literal("  ".join(self._texts(row, ("left",))) if row else ""), no_wrap=True))
         self._say("#now", _now(row, row is not None and row.name in self.seen.scored))
         self._show_latents(self.seen.preview if row and self.watcher.selected == row.name else None)
         if self.has_class("-log"):
@@ -349,8 +354,8 @@ class TrainPane(Pane):
         load = self._loader(preview.source)
         tiles = []
         for one in latents[: TILES // each]:
-            for place, image in enumerate(one.images[:each]):
-                caption = f"{image.activation:.2f}" if place else f"#{one.latent} {percent(one.frequency, 1)}"
+            for image in one.images[:each]:
+                caption = f"#{one.latent}  {image.activation:.1f}"
                 changing = preview.step if self.gallery.show_heat else 0  # a picture is the same at every step
                 maximum = one.images[0].activation or 1.0
                 tiles.append(
@@ -488,7 +493,7 @@ class TrainPane(Pane):
     # What can be done
 
     def action_new(self) -> None:
-        stores, embeddings = (_names(self.bench.workspace.root / kind) for kind in ("activations", "embeddings"))
+        stores = _names(self.bench.workspace.root / "activations")
         if not stores:
             self.bench.say("There are no activations to train on: 1 and then n extracts some.")
             return
@@ -497,7 +502,7 @@ class TrainPane(Pane):
         if values["activations"] not in stores:
             values["activations"] = stores[0]
         values["name"] = self._free(slug(str(values["activations"])))
-        self._ask_training("New training", values, stores, embeddings)
+        self._ask_training("New training", values)
 
     def action_clone(self) -> None:
         from engine.sae.runs import clone
@@ -507,16 +512,15 @@ class TrainPane(Pane):
             return
         values: dict[str, Any] = {}
         if self.bench.guard(lambda: values.update(clone(row, self.bench.workspace))):
-            stores, embeddings = (_names(self.bench.workspace.root / kind) for kind in ("activations", "embeddings"))
-            self._ask_training(f"Like {row.name}, but", values, stores, embeddings)
+            self._ask_training(f"Like {row.name}, but", values)
 
-    def _ask_training(self, title: str, values: dict[str, Any], stores: list[str], embeddings: list[str]) -> None:
+    def _ask_training(self, title: str, values: dict[str, Any]) -> None:
         def answered(settings: dict[str, Any] | None) -> None:
             if settings is not None and self.bench.start("train", settings):
                 self._wanted = settings["name"]
                 self.remember(settings={k: v for k, v in settings.items() if k != "name"})
 
-        known = {"activations": stores, "embeddings": embeddings}
+        known = {kind: _names(self.bench.workspace.root / kind) for kind in ("activations", "embeddings")}
         self.app.push_screen(Form(title, TrainSettings, values, FIRST, known), answered)
 
     def _free(self, stem: str) -> str:
@@ -666,10 +670,14 @@ def _short(value: float) -> str:
 
 
 def _names(folder: Path) -> list[str]:
-    """The artefacts in ``folder``, the newest first."""
+    """The artefacts in ``folder``, the largest first: what one trains on is larger than what one tests on."""
+
+    def size(path: Path) -> int:
+        return sum(file.stat().st_size for file in path.glob("*.h5"))
+
     try:
         found = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
-        return [path.name for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)]
+        return [path.name for path in sorted(found, key=size, reverse=True)]
     except OSError:
         return []
 
