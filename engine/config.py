@@ -112,7 +112,7 @@ class SteerSettings:
     sae: str = setting("Name or path of the SAE (empty: the recipe's).", "", positional=True)
     vlm: str = setting("LLaVA-class model: hf:REPO, a local directory, or demo (empty: the recipe's).", "")
     prompt: str = setting("What to ask.", "Describe this image.")
-    image: str = setting("Image file; blank or blank:COLOUR for a plain one.", "blank")
+    image: str = setting("Image file; SOURCE::PATH for one of an image source; blank or blank:COLOUR.", "blank")
     latent: tuple[str, ...] = setting(
         "LATENT=VALUE, repeatable; a value like 2x is a multiple of the latent's largest activation.", ()
     )

@@ -68,6 +68,10 @@ class Reporter:
     def check(self) -> None:
         """Called at points from which the work can continue: waits while paused, raises Stopped when asked to stop."""
 
+    def loading(self, what: str, size: int) -> contextlib.AbstractContextManager[None]:
+        """Around the loading of ``what``, whose files have ``size`` bytes (0: not known)."""
+        return contextlib.nullcontext()
+
 
 class StreamReporter(Reporter):
     """Sends events to a run's directory, to a stream of JSON lines, or to both.
