@@ -31,8 +31,7 @@ Layout of ``neurons/<sae>--<images>.h5`` (w latents, N images; any HDF5 tool can
 """
 
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -42,6 +41,8 @@ import numpy as np
 from jaxtyping import Float
 
 from engine.errors import UserError
+from engine.evaluate.query import Query
+from engine.evaluate.search import WordIndex
 from engine.workspace import atomic_path, check_version
 
 FORMAT = "saetui-neurons"
@@ -148,6 +149,7 @@ class Neurons:
         self.summary: dict[str, Any] = json.loads(self._read("summary"))
         self.provenance: dict[str, Any] = json.loads(self._read("provenance"))
         self.w: int = self._dataset("latents/ms").shape[0]
+        self._rankings: dict[tuple[str, bool], np.ndarray] = {}
 
     @classmethod
     def open(cls, path: str | Path) -> "Neurons":
@@ -194,8 +196,17 @@ class Neurons:
 
     @cached_property
     def names(self) -> list[list[str]]:
-        """Words of each latent, nearest first; empty without names."""
-        return [[self.words[n] for n in row if n >= 0] for row in self._read("latents/names").tolist()]
+        """Words of each latent, nearest first; empty without names. Large: :meth:`names_of` where a few are shown."""
+        return [self.names_of(latent) for latent in range(self.w)]
+
+    def names_of(self, latent: int) -> list[str]:
+        """Words of ``latent``, nearest first; empty without names."""
+        self._check(latent)
+        return [self.words[n] for n in self._name_numbers[latent].tolist() if n >= 0]
+
+    @cached_property
+    def _name_numbers(self) -> np.ndarray:
+        return self._read("latents/names")
 
     @cached_property
     def images(self) -> list[dict[str, Any]]:
@@ -236,7 +247,7 @@ class Neurons:
         return {
             "latent": int(latent),
             "label": (labels or {}).get(latent, ""),
-            "names": self.names[latent],
+            "names": self.names_of(latent),
             "ms": ms,
             "low": _number(self.low[latent]),
             "high": _number(self.high[latent]),
@@ -268,84 +279,93 @@ class Neurons:
         ]
 
     def search(self, text: str, labels: Mapping[int, str] | None = None) -> dict[int, float]:
-        """Latents that ``text`` finds, with how well: 2 for a label of a person's, else the cosine of the name found.
-
-        A latent is found by its own names and as one of the latents nearest to a word. Whole words go before parts:
-        *car* finds *scarf* only when nothing is called car. A number finds the latent of that number.
-        """
-        text = text.strip()
-        if text.isdigit():
-            return {int(text): 2.0} if int(text) < self.w else {}
-        if not text:
-            return {}
-        for pattern in (rf"\b{re.escape(text)}\b", re.escape(text)):
-            found = self._matches(re.compile(pattern, re.IGNORECASE), labels or {})
-            if found:
-                return found
-        return {}
+        """Latents that ``text`` finds, with how well (:meth:`WordIndex.find`): 2 for a label, else a cosine."""
+        scores = self._index.find(text, labels or {})
+        found = np.flatnonzero(scores)
+        return dict(zip(found.tolist(), scores[found].tolist(), strict=True))
 
     def order(
-        self, sort: str = "", search: str = "", labels: Mapping[int, str] | None = None, descending: bool = True
+        self,
+        sort: str = "",
+        search: str | Query = "",
+        labels: Mapping[int, str] | None = None,
+        descending: bool = True,
+        marks: Collection[int] = (),
     ) -> list[int]:
-        """Latents as a table shows them: those that ``search`` finds (all without it), by ``sort``, undefined last.
+        """Latents as a table shows them: those that ``search`` asks for (all without it), by ``sort``, undefined last.
 
-        ``sort``: one of ``SORTS``; by default ``match`` after a search, else ``ms``.
+        ``search``: conditions and text (:mod:`engine.evaluate.query`). ``sort``: one of ``SORTS``; by default
+        ``match`` after a search for text, else ``ms``. ``labels`` and ``marks``: what a person says of latents.
         """
-        found = self.search(search, labels) if search else None
-        sort = sort or ("ms" if found is None else "match")
-        if sort not in SORTS or (sort == "match" and found is None):
-            known = ", ".join(s for s in SORTS if s != "match" or found is not None)
+        query = Query.parse(search) if isinstance(search, str) else search
+        sort = sort or ("match" if query.text else "ms")
+        if sort not in SORTS or (sort == "match" and not query.text):
+            known = ", ".join(s for s in SORTS if s != "match" or query.text)
             raise UserError(f"Latents cannot be sorted by {sort!r}: choose one of {known}.")
-        latents = np.arange(self.w) if found is None else np.array(sorted(found), np.int64)
-        keys = self._keys(sort, latents, found)
-        sign = -1.0 if descending != (sort == "latent") else 1.0  # numbers read upwards
-        return latents[np.argsort(np.where(np.isnan(keys), np.inf, sign * keys), kind="stable")].tolist()
+        scores = self._index.find(query.text, labels or {}) if query.text else np.ones(self.w)
+        shown = scores > 0
+        for condition in query.conditions:
+            shown &= condition.holds(self._values(condition.field, labels or {}, marks))
+        if sort == "match":
+            found = np.flatnonzero(shown)
+            return found[np.argsort(-scores[found] if descending else scores[found], kind="stable")].tolist()
+        ranking = self._ranking(sort, descending)
+        return ranking[shown[ranking]].tolist()
 
     def table(
         self,
         sort: str = "",
         top: int = 20,
-        search: str = "",
+        search: str | Query = "",
         labels: Mapping[int, str] | None = None,
         descending: bool = True,
+        marks: Collection[int] = (),
     ) -> list[dict[str, Any]]:
-        """The first ``top`` rows (0: all) of :meth:`order`, each as :meth:`row` and with ``match`` after a search.
+        """The first ``top`` rows (0: all) of :meth:`order`, each as :meth:`row`; ``match`` after a search for text.
 
         ``labels``: what a person calls latents; searched before the automatic names.
         """
-        latents = self.order(sort, search, labels, descending)
-        found = self.search(search, labels) if search else {}
+        query = Query.parse(search) if isinstance(search, str) else search
+        latents = self.order(sort, query, labels, descending, marks)
         rows = [self.row(latent, labels) for latent in (latents[:top] if top > 0 else latents)]
-        return [row | {"match": found[row["latent"]]} for row in rows] if search else rows
+        if not query.text:
+            return rows
+        found = self.search(query.text, labels)
+        return [row | {"match": found[row["latent"]]} for row in rows]
 
-    def _keys(self, sort: str, latents: np.ndarray, found: Mapping[int, float] | None) -> np.ndarray:
-        if sort == "match" and found is not None:
-            return np.array([found[latent] for latent in latents.tolist()], np.float64)
-        if sort == "latent":
-            return latents.astype(np.float64)
-        if sort == "gain":
-            return (self.ms - self.matched)[latents]
-        if sort == "frequency":
-            return self.image_frequency[latents]
-        return getattr(self, sort)[latents].astype(np.float64)
+    @cached_property
+    def _index(self) -> WordIndex:
+        scores = self._read("words/latents"), self._read("words/scores")
+        return WordIndex(self.words, self._name_numbers, self.name_scores, *scores)
 
-    def _matches(self, pattern: re.Pattern[str], labels: Mapping[int, str]) -> dict[int, float]:
-        found: dict[int, float] = {}
-        words = [n for n, word in enumerate(self.words) if pattern.search(word)]
-        if words:
-            latents, scores = self._read("words/latents")[words], self._read("words/scores")[words]
-            place = np.isin(self._read("latents/names"), words)
-            pairs = [
-                *zip(latents.ravel().tolist(), scores.ravel().tolist(), strict=True),
-                *zip(np.nonzero(place)[0].tolist(), self.name_scores[place].tolist(), strict=True),
-            ]
-            for latent, score in pairs:
-                if latent >= 0 and score > 0:  # below 0 the word points away from the images
-                    found[latent] = max(score, found.get(latent, 0.0))
-        found.update(
-            {latent: 2.0 for latent, label in labels.items() if 0 <= latent < self.w and pattern.search(label)}
-        )
-        return found
+    def _ranking(self, sort: str, descending: bool) -> np.ndarray:
+        """All latents by ``sort``, undefined last; kept, because every key that is typed asks for it again."""
+        if (sort, descending) not in self._rankings:
+            keys = self._values(sort, {}, ()).astype(np.float64)
+            sign = -1.0 if descending != (sort == "latent") else 1.0  # numbers read upwards
+            order = np.argsort(np.where(np.isnan(keys), np.inf, sign * keys), kind="stable")
+            self._rankings[sort, descending] = order.astype(np.int32)
+        return self._rankings[sort, descending]
+
+    def _values(self, field: str, labels: Mapping[int, str], marks: Collection[int]) -> np.ndarray:
+        """What conditions on ``field`` compare, one value a latent."""
+        match field:
+            case "latent":
+                return np.arange(self.w)
+            case "gain":
+                return self.ms - self.matched
+            case "frequency":
+                return self.image_frequency
+            case "alive" | "dead":
+                return (self.token_frequency > 0) == (field == "alive")
+            case "marked":
+                return self._members(marks)
+            case "labelled":
+                return self._members([latent for latent, label in labels.items() if label])
+        return getattr(self, field)
+
+    def _members(self, latents: Collection[int]) -> np.ndarray:
+        return np.isin(np.arange(self.w), np.fromiter(latents, np.int64, len(latents)))
 
     def _dataset(self, name: str) -> h5py.Dataset:
         item = self._file.get(name)

@@ -1,13 +1,17 @@
 import json
+import re
 import subprocess
 import sys
 
 import h5py
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from engine.errors import UserError
 from engine.evaluate.neurons import ARRAYS, Neurons, write_neurons
+from engine.evaluate.query import Query
 
 W, TOP = 6, 4
 WORDS = ["cat", "scarf", "car", "red car"]
@@ -126,6 +130,67 @@ def test_a_persons_labels_go_first(neurons):
     rows = neurons.table(search="car", labels={2: "old car", 77: "car"})
     assert [row["latent"] for row in rows] == [2, 3, 4, 0]
     assert rows[0]["label"] == "old car" and rows[0]["ms"] is None
+
+
+ASKED = ["ms>.1", "ms!=.5", "gain>0", "matched<.1", "support>=5", "freq<50%", "max>.5", "group=0", "depth<.6"]
+ASKED += ["latent>=2", "marked", "labelled", "alive", "dead", "marked=0", "low<=.5", "high>.3", "mean<.5", "tokens>.2"]
+
+
+def satisfies(row, asked, marks):
+    """Whether a table's row is what the condition ``asked`` asks for, read anew and latent by latent."""
+    if asked in ("marked", "marked=0"):
+        return (row["latent"] in marks) == (asked == "marked")
+    if asked in ("alive", "dead"):
+        return (row["token_frequency"] > 0) == (asked == "alive")
+    if asked == "labelled":
+        return row["label"] != ""
+    field, sign, value = re.fullmatch(r"(\w+?)([<>=!]+)(.*)", asked).groups()
+    named = {"freq": "frequency", "max": "maximum", "tokens": "token_frequency"}
+    found = row[named.get(field, field)]
+    limit = float(value.strip("%")) / (100 if "%" in value else 1)
+    return found is not None and eval(f"{found!r} {'==' if sign == '=' else sign} {limit!r}")
+
+
+@given(st.lists(st.sampled_from(ASKED), max_size=3), st.sampled_from(["", "car", "cat", "s", "4"]), st.booleans())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_query_is_its_conditions_and_its_text(neurons, asked, text, descending):
+    labels, marks = {1: "my car", 3: "", 5: "scarf"}, {0, 1, 99}
+    rows = [neurons.row(latent, labels) | {"mean": float(neurons.mean[latent])} for latent in range(W)]
+    query = " ".join([*asked, text])
+    found = neurons.search(text, labels) if text else range(W)
+    expected = [row["latent"] for row in rows if row["latent"] in found]
+    expected = [latent for latent in expected if all(satisfies(rows[latent], one, marks) for one in asked)]
+    ordered = [latent for latent in neurons.order("gain", text, labels, descending) if latent in expected]
+    assert neurons.order("gain", query, labels, descending, marks) == ordered
+    assert sorted(neurons.order(search=Query.parse(query), labels=labels, marks=marks)) == expected
+    listed = neurons.table("gain", 0, query, labels, descending, marks)
+    assert [row["latent"] for row in listed] == ordered
+    assert all(row.get("match") == (found[row["latent"]] if text else None) for row in listed)
+
+
+def test_a_search_reads_its_words_anew_for_each_pattern(neurons, contents):
+    """Against the definition, word by word and latent by latent."""
+    latents = contents["latents"]
+    for text in ("car", "CAT", "ar", "red", "red car", "c", "x", ".", "scarf"):
+        expected = {}
+        for pattern in (rf"\b{re.escape(text)}\b", re.escape(text)):
+            for n, word in enumerate(WORDS):
+                if not re.search(pattern, word, re.IGNORECASE):
+                    continue
+                pairs = [*zip(contents["word_latents"][n], contents["word_scores"][n], strict=True)]
+                pairs += [(k, latents["name_scores"][k][latents["names"][k] == n].sum()) for k in range(W)]
+                for latent, score in pairs:
+                    if latent >= 0 and score > 0:
+                        expected[int(latent)] = max(expected.get(int(latent), 0), score)
+            if expected:
+                break
+        assert neurons.search(text) == pytest.approx(expected), text
+
+
+def test_numbers_that_are_no_latents_find_none(neurons):
+    assert neurons.search("²") == {} and neurons.search("9" * 5000) == {} and neurons.search("00004") == {}
+    with pytest.raises(UserError, match="no 'mss' to compare: use ms"):
+        neurons.order(search="mss>.5")
 
 
 def test_rows_are_json(neurons):
