@@ -21,31 +21,37 @@ Stamp = tuple[tuple[str, int, int], ...]
 
 
 class LoadedSAE(NamedTuple):
+    name: str
     sae: SAE
     sha256: str
     """Content hash of its weights, by which other artefacts name it."""
 
 
 class Recent(Generic[T]):
-    """The ``limit`` things used last. To make room, the one not used for longest is dropped before another is made."""
+    """The ``limit`` things used last. To make room, the one not used for longest is dropped before another is made.
 
-    def __init__(self, limit: int):
-        self.limit = limit
+    ``free`` is called whenever one was dropped.
+    """
+
+    def __init__(self, limit: int, free: Callable[[], None] = lambda: None):
+        self.limit, self.free = limit, free
         self._kept: OrderedDict[Hashable, T] = OrderedDict()
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
         if key not in self._kept:
             while len(self._kept) >= self.limit:
                 self._kept.popitem(last=False)
+                self.free()
             self._kept[key] = make()
         self._kept.move_to_end(key)
         return self._kept[key]
 
-    def items(self) -> list[tuple[Hashable, T]]:
-        return list(self._kept.items())
+    def values(self) -> list[T]:
+        return list(self._kept.values())
 
     def clear(self) -> None:
         self._kept.clear()
+        self.free()
 
 
 class Loaded:
@@ -55,13 +61,12 @@ class Loaded:
     """
 
     def __init__(self) -> None:
-        self.vlms: Recent[VLM] = Recent(1)
-        self.encoders: Recent[VisionEncoder] = Recent(1)
-        self.saes: Recent[LoadedSAE] = Recent(2)
+        self.vlms: Recent[VLM] = Recent(1, _free)
+        self.encoders: Recent[VisionEncoder] = Recent(1, _free)
+        self.saes: Recent[LoadedSAE] = Recent(2, _free)
 
     def vlm(self, spec: str, device: torch.device, dtype: str, reporter: Reporter) -> VLM:
         def load() -> VLM:
-            _free()
             with reporter.loading(f"the model {spec}", _bytes(spec)):
                 return load_vlm(spec, device, dtype)
 
@@ -69,18 +74,19 @@ class Loaded:
 
     def encoder(self, spec: str, device: torch.device, reporter: Reporter) -> VisionEncoder:
         def load() -> VisionEncoder:
-            _free()
             with reporter.loading(f"the encoder {spec}", _bytes(spec)):
-                return load_encoder(spec, device)
+                encoder = load_encoder(spec, device)
+            for message in encoder.warnings:
+                reporter.event("warning", message=message)
+            return encoder
 
         return self.encoders.get((spec, str(device), _stamp(spec)), load)
 
     def sae(self, folder: Path, device: torch.device, reporter: Reporter) -> LoadedSAE:
         def load() -> LoadedSAE:
-            _free()
             with reporter.loading(f"the SAE {folder.name}", _bytes(str(folder))):
                 sae = SAE.load(folder, device).eval()
-                return LoadedSAE(sae, file_sha256(folder / WEIGHTS))
+                return LoadedSAE(folder.name, sae, file_sha256(folder / WEIGHTS))
 
         return self.saes.get((str(folder), str(device), _stamp(str(folder))), load)
 
@@ -88,7 +94,6 @@ class Loaded:
         """Drop everything, and give its memory back."""
         for kept in (self.vlms, self.encoders, self.saes):
             kept.clear()
-        _free()
 
 
 def _stamp(spec: str) -> Stamp:

@@ -378,7 +378,7 @@ def _names(encoder: VisionEncoder, seen: _Seen, top_images: np.ndarray, words: l
         message = f"{encoder.spec} has no text tower, so latents get no names."
     else:
         try:
-            return name_latents(top_images, seen.joint, words, lambda texts: _embed_text(encoder, texts))
+            return name_latents(top_images, seen.joint, words, lambda texts: embed_text(encoder, texts))
         except UserError as error:  # a tower without its tokenizer: everything else stands
             message = f"Latents get no names: {error}"
     reporter.event("warning", message=message)
@@ -386,7 +386,8 @@ def _names(encoder: VisionEncoder, seen: _Seen, top_images: np.ndarray, words: l
 
 
 @torch.inference_mode()
-def _embed_text(encoder: VisionEncoder, texts: list[str], batch: int = 256) -> np.ndarray:
+def embed_text(encoder: VisionEncoder, texts: list[str], batch: int = 256) -> Float[np.ndarray, "text D"]:
+    """``encoder.embed_text`` in batches."""
     parts = [encoder.embed_text(texts[i : i + batch]).float().cpu().numpy() for i in range(0, len(texts), batch)]
     return np.concatenate(parts)
 

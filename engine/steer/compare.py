@@ -90,7 +90,7 @@ def prepare(settings: SteerSettings, workspace: Workspace, models: Loaded, repor
 
     reporter.event("stage", name="load")
     device = pick_device(settings.device)
-    sae, sha256 = models.sae(folder, device, reporter)
+    _, sae, sha256 = models.sae(folder, device, reporter)
     intervention = Intervention(
         latents=resolve(wanted, _maxima(wanted, folder.name, sha256, workspace)),
         mode=settings.mode,
