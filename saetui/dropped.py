@@ -5,18 +5,20 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 
-def dropped_path(text: str) -> str:
-    """The path that ``text`` means: a ``file://`` address, quoted or escaped for a shell, or as it is.
+def dropped_path(text: str) -> Path | None:
+    """The file or directory that ``text`` means: a ``file://`` address, quoted or escaped for a shell, or as it is.
 
-    Of several files the first. A name that can be read in two ways is what exists. Empty for an empty text.
+    Of several the first. None when there is nothing of that name: then it was not a file that was dropped.
     """
     text = text.strip()
     if not text:
-        return ""
+        return None
     if text.lower().startswith("file://"):
-        return unquote(urlsplit(text.split()[0]).path)
-    plain, unquoted = (str(Path(reading).expanduser()) for reading in (text, _shell_word(text)))
-    return plain if _exists(plain) else unquoted
+        readings = [unquote(urlsplit(text.splitlines()[0]).path)]
+    else:
+        readings = [text, _shell_word(text)]
+    paths = [Path(reading) for reading in readings]
+    return next((path.expanduser() for path in paths if _exists(path)), None)
 
 
 def _shell_word(text: str) -> str:
@@ -27,8 +29,8 @@ def _shell_word(text: str) -> str:
     return words[0] if words else text
 
 
-def _exists(path: str) -> bool:
+def _exists(path: Path) -> bool:
     try:
-        return Path(path).exists()
-    except (OSError, ValueError):  # a pasted page is no path
+        return path.expanduser().exists()
+    except (OSError, ValueError, RuntimeError):  # a pasted page is no path, and ~nobody has no home
         return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -31,7 +30,7 @@ def describe(path: str, latents: Iterable[int]) -> dict[int, tuple[str, float]]:
     labels = _labels(Path(path))
     with Neurons.open(path) as neurons:
         return {
-            n: (labels.get(n) or " · ".join(neurons.names[n][:2]), float(neurons.maximum[n]))
+            n: (labels.get(n) or " · ".join(neurons.names_of(n)[:2]), float(neurons.maximum[n]))
             for n in latents
             if 0 <= n < neurons.w
         }
@@ -99,11 +98,11 @@ def saes(workspace: Workspace) -> list[str]:
 
 
 def _labels(neurons: Path) -> dict[int, str]:
-    """What a person calls latents of that SAE; nothing when there are no labels, or none that can be read."""
+    """What a person calls latents of that SAE; nothing when that cannot be read: the neurons pane says why."""
+    from engine.labels import Labels
+
     sae = neurons.name.partition("--")[0]
     try:
-        document = tomllib.loads((neurons.parent.parent / "labels" / f"{sae}.toml").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return Labels.open(Workspace(neurons.parent.parent).labels(sae)).texts
+    except UserError:
         return {}
-    labels = document.get("labels", {})
-    return {int(n): str(text) for n, text in labels.items() if str(n).isdigit()} if isinstance(labels, dict) else {}
