@@ -39,7 +39,6 @@ from saetui.widgets.jobs import JobsDrawer, JobsSeen
 
 if TYPE_CHECKING:
     from engine.client import ModelServer
-
     from saetui.terminal.probe import Terminal
 
 KINDS = ("activations", "embeddings", "saes", "neurons", "runs")

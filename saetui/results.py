@@ -59,7 +59,9 @@ class Results:
         """``1011 pencil (.43)  77 pen (.31)``: as many as fit into ``room`` characters."""
         shown = ""
         for latent, score in pairs:
-            entry = f"{latent} {fit(literal(self.name(latent, 1)), 14)} ({score:.2f})".replace("0.", ".").replace("  ", " ")
+            entry = f"{latent} {fit(literal(self.name(latent, 1)), 14)} ({score:.2f})".replace("0.", ".").replace(
+                "  ", " "
+            )
             if len(shown) + len(entry) + 2 > room:
                 break
             shown += ("  " if shown else "") + entry

@@ -17,7 +17,7 @@ from engine.errors import UserError
 from saetui.jobwatch import Job
 from saetui.keys import key
 from saetui.panes.pane import Pane
-from saetui.text import fit, literal, number, percent
+from saetui.text import literal, number, percent
 from saetui.widgets.dialogs import Ask, Pick
 from saetui.widgets.latent import AHEAD, LatentView
 from saetui.widgets.table import Column, Table
@@ -36,7 +36,14 @@ COLUMNS = (
     Column("", 1, "left"),
     Column("names", 0, "left"),
 )
-RANKED = (Column("#", 6), Column("match", 6), Column("MS", 4), Column("raw", 4), Column("", 1), Column("names", 0, "left"))
+RANKED = (
+    Column("#", 6),
+    Column("match", 6),
+    Column("MS", 4),
+    Column("raw", 4),
+    Column("", 1),
+    Column("names", 0, "left"),
+)
 SORTS = {
     "ms": "monosemanticity score",
     "gain": "MS above its matched raw neuron",
@@ -218,7 +225,9 @@ class NeuronsPane(Pane):
         self.latents = latents
         self._wanted = -1
         place = self.latents.index(here) if keep and here in self.latents else 0
-        self.table.empty = "No latent answers to this filter: esc clears it." if neurons.w else "This SAE has no latents."
+        self.table.empty = (
+            "No latent answers to this filter: esc clears it." if neurons.w else "This SAE has no latents."
+        )
         self._head(len(labels.texts))
         self.table.show(len(self.latents), place)
         if not self.latents:
@@ -334,7 +343,9 @@ class NeuronsPane(Pane):
                 self.remember(sort=sort, descending=True)
                 self.relist(keep=False)
 
-        self.app.push_screen(Pick("Sort by", {name: f"{name:<10} {words}" for name, words in SORTS.items()}, self.sort), chosen)
+        self.app.push_screen(
+            Pick("Sort by", {name: f"{name:<10} {words}" for name, words in SORTS.items()}, self.sort), chosen
+        )
 
     def action_reverse(self) -> None:
         self.descending = not self.descending

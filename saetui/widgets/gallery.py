@@ -167,7 +167,9 @@ class Gallery(Widget):
             return [s if s.style else Segment(s.text, blank) for s in drawn[line]]
         if isinstance(drawn, str) and line == grid.height // 2:
             text = fit(literal(drawn), grid.width)
-            return [Segment(text + " " * (grid.width - cell_len(text)), self.get_component_rich_style("gallery--caption"))]
+            return [
+                Segment(text + " " * (grid.width - cell_len(text)), self.get_component_rich_style("gallery--caption"))
+            ]
         return [Segment(" " * grid.width, blank)]
 
     def _key(self, tile: Tile) -> Any:
