@@ -173,7 +173,7 @@ class Version:
 
 
 class Versions:
-    """The last ``KEPT`` versions of a workspace, one JSON line each. For threads: every call reads or writes the disk."""
+    """The last ``KEPT`` versions of a workspace, a JSON line each. For threads: every call reads or writes a file."""
 
     def __init__(self, path: Path):
         self.path = path

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, cast, get_args
 
 from rich.text import Text
 from textual import events
 from textual.containers import Horizontal, Vertical
 from textual.message import Message
+from textual.screen import Screen
 from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Static
@@ -110,8 +111,10 @@ class SteerPane(Pane):
         key("steer.stop", "escape", "stop", "Stop, or close the sweep"),
     ]
     DEFAULT_CSS = """
-    SteerPane #top { height: 45%; min-height: 9; max-height: 20; }
-    SteerPane #image { width: 34%; max-width: 46; }
+    SteerPane #top { height: 56%; min-height: 9; max-height: 26; }
+    SteerPane.-dose #top { height: 38%; }
+    SteerPane #image { width: 40%; max-width: 56; }
+    SteerPane.-narrow #top { height: 9; }
     SteerPane.-narrow #image { width: 20; }
     SteerPane #image Picture { width: 1fr; height: 1fr; }
     SteerPane #caption { height: 1; padding: 0 1; color: $secondary; }
@@ -127,12 +130,13 @@ class SteerPane(Pane):
     def __init__(self) -> None:
         super().__init__()
         self.setup = Setup()
-        self.device: dict[str, str] = {}  # fields of a question that workspace.toml may set
+        self.device: dict[str, Any] = {}  # fields of a question that workspace.toml may set
         self._undo = Undo()
         self._asked: Asked | None = None
         self._swept: Asked | None = None
         self._soon: Timer | None = None
         self._listed: dict[str, list[str]] = {}
+        self._warned: set[str] = set()  # each warning of the server is said once
 
     def parts(self) -> Iterable[Widget]:
         with Horizontal(id="top"):
@@ -168,21 +172,20 @@ class SteerPane(Pane):
         ``name`` and ``maximum`` are looked up in the neurons file unless they are given; then it is there a moment
         later. Latents of another SAE leave the rack.
         """
-        setup = partial(replace, self.setup.of_sae(sae, str(neurons_path)))
-        if maximum is not None:
-            self._add(setup(), Slot(latent, maximum=max(maximum, 0.0), name=name))
-            return
+
+        def add(name: str, maximum: float) -> None:
+            slot = Slot(latent, maximum=max(maximum, 0.0), name=name)
+            self.change(self.setup.of_sae(sae, str(neurons_path)).with_latent(slot.at(1.0)))
+            self.rack.select(latent)
+            self.rack.focus()
 
         def take(known: dict[int, tuple[str, float]]) -> None:
-            found, largest = known.get(latent, ("", 0.0))
-            self._add(self.setup.of_sae(sae, str(neurons_path)), Slot(latent, maximum=max(largest, 0.0), name=found))
+            add(*known.get(latent, ("", 0.0)))
 
-        self._look_up("add", lambda: lookup.describe(str(neurons_path), [latent]), take)
-
-    def _add(self, setup: Setup, slot: Slot) -> None:
-        self.change(setup.with_latent(slot.at(1.0)))
-        self.rack.select(slot.latent)
-        self.rack.focus()
+        if maximum is None:
+            self._look_up("add", partial(lookup.describe, str(neurons_path), [latent]), take)
+        else:
+            add(name, maximum)
 
     # Life
 
@@ -206,15 +209,16 @@ class SteerPane(Pane):
     def _first_setup(self) -> Setup:
         """What was remembered, else what the workspace has: its SAE with scores, its model."""
         kept = self.remembered.get("setup")
-        with_sae: dict[str, Any] = {}
         defaults: dict[str, Any] = {}
         self.bench.guard(lambda: defaults.update(self.bench.workspace.defaults()))
-        self.device = {name: str(defaults[name]) for name in ("device", "dtype") if name in defaults}
+        self.device = {name: defaults[name] for name in ("device", "dtype") if name in defaults}
         try:
             if isinstance(kept, dict) and (setup := Setup.from_mapping(kept)).sae:
                 return setup
-            with_sae = {name: defaults[name] for name in ("vlm", "prompt", "max_new_tokens") if name in defaults}
-            setup = from_mapping(Setup, with_sae, "workspace.toml")
+            given: dict[str, Any] = {
+                name: defaults[name] for name in ("vlm", "prompt", "max_new_tokens") if name in defaults
+            }
+            setup = from_mapping(Setup, given, "workspace.toml")
         except UserError as error:
             self.bench.say(str(error))
             setup = Setup()
@@ -272,7 +276,7 @@ class SteerPane(Pane):
 
     def _show_setup(self) -> None:
         setup = self.setup
-        keys = {action.id: action.keys[0] for action in actions(self)}
+        keys = {action.id: action.keys[0] for action in actions(cast(Screen[object], self))}
         teach = f"{keys.get('steer.add', 'a')} adds a latent; s in Neurons (3) sends one"
         self.rack.take(setup.rack, setup.mode, setup.lacks or teach)
         accent, quiet = f"bold {self.app.current_theme.accent or ''}", self.app.current_theme.secondary or ""
@@ -598,7 +602,9 @@ class SteerPane(Pane):
             size = f" · {event['bytes'] / 1e9:.1f} GB" if event.get("bytes", 0) > 1e8 else ""
             self._tell(f"{event['stage']} · {event['seconds']:.0f} s{size} · esc cancels")
         elif kind == "warning":
-            self.bench.say(event["message"])
+            if event["message"] not in self._warned:
+                self.bench.say(event["message"])
+            self._warned.add(event["message"])
         elif kind == "cancelled":
             self._tell("Stopped: r asks again.")
         elif kind == "failed":

@@ -44,9 +44,7 @@ class AnswerBox(VerticalScroll):
         title = TITLES[self.answer]
         if before is not None and text and not running:
             new = sum(is_new for _, is_new in changed_words(before, text))
-            title += (
-                f" · {new} new word{'s' * (new != 1)}" if new else f" · nothing new to {TITLES[BEFORE[self.answer]]}"
-            )
+            title += f" · {new} new word{'s' * (new != 1)}" if new else f" · same as {BEFORE[self.answer]}"
         self.border_title = title
 
 
@@ -62,7 +60,7 @@ class AnswersView(Container):
         super().__init__(**options)
         self.texts: Answers = {}
         self._begun: set[str] = set()  # answers that are of the present question, at least their beginning
-        self._running = ""
+        self._going = ""
 
     def compose(self) -> ComposeResult:
         for answer in ANSWERS:
@@ -70,7 +68,7 @@ class AnswersView(Container):
 
     def put(self, texts: Answers) -> None:
         """Show answers that are complete."""
-        self.texts, self._begun, self._running = dict(texts), set(ANSWERS), ""
+        self.texts, self._begun, self._going = dict(texts), set(ANSWERS), ""
         self._show(*ANSWERS)
 
     def expect(self) -> None:
@@ -81,8 +79,8 @@ class AnswersView(Container):
 
     def begin(self, answer: str) -> None:
         """That answer is being generated now (empty: none is)."""
-        ended, self._running = self._running, answer
-        self._show(*{ended, answer}.intersection(ANSWERS))
+        ended, self._going = self._going, answer
+        self._show(*(name for name in ANSWERS if name in (ended, answer)))
 
     def hear(self, answer: str, piece: str) -> None:
         """``piece`` comes next in ``answer``."""
@@ -96,4 +94,4 @@ class AnswersView(Container):
             before, old = BEFORE.get(answer, ""), answer not in self._begun
             compared = None if old or before not in self._begun else self.texts.get(before)
             box = self.query_one(f"#{answer}", AnswerBox)
-            box.show(self.texts.get(answer, ""), compared, old, answer == self._running)
+            box.show(self.texts.get(answer, ""), compared, old, answer == self._going)

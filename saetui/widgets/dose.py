@@ -16,6 +16,7 @@ from saetui.text import number
 from saetui.widgets.table import Column, Table
 
 POINT = ("answer_of", "value", "answer", "damage", "concept")  # fields of a point
+TITLES = {"concept": "concept", "damage": "KL"}  # what is measured -> what stands over it
 _BLOCKS = " ▏▎▍▌▋▊▉█"
 _HEIGHTS = "▁▂▃▄▅▆▇█"
 
@@ -36,7 +37,7 @@ def sparkline(values: Sequence[float | None]) -> str:
 
 
 class Dose(Vertical):
-    """Points of a sweep as they come: events ``point`` of ``engine.requests.Sweep``. Enter on one sets that strength."""
+    """Points of a sweep as they come: events ``point`` of ``engine.requests.Sweep``."""
 
     DEFAULT_CSS = """
     Dose { height: 1fr; border-top: solid $border; border-title-color: $secondary; }
@@ -50,7 +51,7 @@ class Dose(Vertical):
 
     def compose(self) -> ComposeResult:
         yield Static(id="chart", markup=False)
-        yield Table(_columns(80), self._cells, id="points", empty="The first points are on the way.")
+        yield Table(self._columns(), self._cells, id="points", empty="The first points are on the way.")
 
     @property
     def table(self) -> Table:
@@ -85,18 +86,19 @@ class Dose(Vertical):
             self._show()
 
     def on_resize(self, event: events.Resize) -> None:
-        self.table.set_columns(_columns(event.size.width))
+        self._show()
 
     def _show(self) -> None:
         self.border_title = self.title_text
+        self.table.set_columns(self._columns())
         self.table.show(len(self.points), self.table.cursor)
         steered = [point for point in self.points if point["value"] is not None]
         line = Text(no_wrap=True, overflow="ellipsis")
-        for name, quantity in (("concept", "concept"), ("damage (KL)", "damage")):
-            values = [point[quantity] for point in steered]
+        for name in self._quantities:
+            values = [point[name] for point in steered]
             known = [value for value in values if value is not None]
             if known:
-                line.append(f"{name} ", style=self.app.current_theme.secondary or "")
+                line.append(f"{TITLES[name]} ", style=self.app.current_theme.secondary or "")
                 line.append(sparkline(values), style=self.app.current_theme.accent or "")
                 line.append(f" {number(min(known))}–{number(max(known))}    ")
         self.query_one("#chart", Static).update(line)
@@ -106,23 +108,25 @@ class Dose(Vertical):
         value = point["value"]
         times = "" if value is None else f"{value if self.mode == 'scale' else value / self.unit:.1f}x"
         raw = point["answer_of"] if value is None else "" if self.mode == "scale" else f"{value:+.0f}"
-        return raw, times, point["answer"], *self._measured(point, "concept"), *self._measured(point, "damage")
+        return raw, times, point["answer"], *(text for name in self._quantities for text in self._measured(point, name))
 
     def _measured(self, point: dict[str, Any], quantity: str) -> tuple[str, str]:
         value = point[quantity]
         largest = max((p[quantity] for p in self.points if p[quantity] is not None), default=0.0)
-        width = self.table.columns[4].width
+        width = self._room
         return number(value), bar(value / largest, width) if value and largest > 0 else ""
 
+    @property
+    def _quantities(self) -> list[str]:
+        """What is measured of these points: without scores there is no concept."""
+        known = [name for name in TITLES if any(point[name] is not None for point in self.points)]
+        return known or ["damage"]
 
-def _columns(width: int) -> tuple[Column, ...]:
-    room = 10 if width >= 100 else 5
-    return (
-        Column("strength", 9),
-        Column("x max", 5),
-        Column("answer", 0, "left"),
-        Column("concept", 7),
-        Column("", room, "left"),
-        Column("KL", 5),
-        Column("", room, "left"),
-    )
+    @property
+    def _room(self) -> int:
+        """Width of a bar."""
+        return 12 if self.size.width >= 100 else 5
+
+    def _columns(self) -> list[Column]:
+        measured = [c for name in self._quantities for c in (Column(TITLES[name], 7), Column("", self._room, "left"))]
+        return [Column("strength", 9), Column("x max", 5), Column("answer", 0, "left"), *measured]

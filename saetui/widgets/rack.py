@@ -16,13 +16,14 @@ LOW, HIGH = -1.0, 4.0  # ends of a slider in multiples of the maximum, as long a
 
 
 class Rack(Table):
-    """Slots as rows. Every edit is shown at once and told as ``Edited``; whoever holds the setup takes it from there."""
+    """Slots as rows. Every edit is shown at once and told as ``Edited``: the setup is its parent's."""
 
     BINDINGS = [
         key("rack.more", "right,l", f"turn({STEP})", "Stronger", show=True),
         key("rack.less", "left,h", f"turn({-STEP})", "Weaker", show=True),
         key("rack.much_more", "shift+right,L", f"turn({BIG})", "Much stronger", show=True),
         key("rack.much_less", "shift+left,H", f"turn({-BIG})", "Much weaker"),
+        key("rack.type", "enter", "choose", "Type a strength"),
         key("rack.switch", "space", "switch", "On/off", show=True),
         key("rack.remove", "x,delete", "remove", "Remove"),
     ]
@@ -97,7 +98,7 @@ class Rack(Table):
 
 
 def slider(times: float, width: int, on: bool = True) -> str:
-    """A line of ``width`` cells from ``LOW`` to ``HIGH`` or as far as ``times`` needs, a tick at 0, a knob at ``times``."""
+    """``width`` cells from ``LOW`` to ``HIGH``, or as far as ``times`` needs: a tick at 0, a knob at ``times``."""
     low, high = min(LOW, math.floor(times)), max(HIGH, math.ceil(times))
     line = ["─"] * width
     line[_place(0.0, low, high, width)] = "┼"
