@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -351,16 +352,15 @@ class TrainPane(Pane):
             return
         each = 3 if self.has_class("-latents") else 2
         latents = preview.latents[self._first_latent :] + preview.latents[: self._first_latent]
-        load = self._loader(preview.source)
+        thumbnails = self._thumbnails_of(preview.source)
         tiles = []
         for one in latents[: TILES // each]:
             for image in one.images[:each]:
                 caption = f"#{one.latent}  {image.activation:.1f}"
                 changing = preview.step if self.gallery.show_heat else 0  # a picture is the same at every step
                 maximum = one.images[0].activation or 1.0
-                tiles.append(
-                    Tile((preview.source, image.path, changing), caption, load(image.path, image.map), maximum)
-                )
+                load, heat = partial(thumbnails.load, image.path), partial(_given, image.map)
+                tiles.append(Tile((preview.source, image.path, changing), caption, load, heat, maximum))
         head = (
             f"{len(preview.latents)} latents forming, at step {preview.step:,}: the held-out images that fire each most"
         )
@@ -371,13 +371,12 @@ class TrainPane(Pane):
         if [(t.key, t.caption) for t in tiles] != [(t.key, t.caption) for t in self.gallery.tiles]:
             self.gallery.show(tiles)
 
-    def _loader(self, source: str) -> Callable[[str, Any], Callable[[], tuple[Any, Any]]]:
+    def _thumbnails_of(self, source: str) -> Thumbnails:
         from saetui.thumbnails import Thumbnails
 
         if self._thumbnails is None or self._thumbnails.source != source:
             self._thumbnails = Thumbnails(source)
-        thumbnails = self._thumbnails
-        return lambda path, patches: lambda: (thumbnails.load(path), patches)
+        return self._thumbnails
 
     def _show_log(self) -> None:
         text = Text(literal("\n".join(self.seen.log)) or "Nothing in its log.")
@@ -686,3 +685,7 @@ def _known(kind: type, values: dict[str, Any]) -> dict[str, Any]:
     """Those of ``values`` that are settings of ``kind``."""
     fields = {one.name for one in dataclasses.fields(kind)}
     return {name: value for name, value in values.items() if name in fields}
+
+
+def _given(value: Any) -> Any:
+    return value
