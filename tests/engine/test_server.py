@@ -17,9 +17,13 @@ from hypothesis import strategies as st
 
 from engine.client import Answer, Look, ModelServer, Status, Sweep, Text
 from engine.errors import UserError
+from engine.events import Reporter
 from engine.images import open_image
+from engine.jobs import environment, python_module
 from engine.models import HookPoint, load_encoder
+from engine.replies import Replies
 from engine.sae.model import SAE
+from engine.server import GONE
 from engine.steer import Intervention, answer, attached, load_vlm, steer
 from tests.engine.served import PATIENCE, Served, make_workspace, write_scores
 
@@ -382,6 +386,26 @@ def test_mistakes_of_other_requests(served, ask, root, workspace):
     for request, says in requests:
         error = served.refusal(request)
         assert says in error and "\n" not in error
+
+
+def test_an_unknown_request_is_a_mistake(workspace):
+    with pytest.raises(UserError, match="no request 'dance': it knows answer, sweep"):
+        Replies(workspace).reply("dance", {}, Reporter())
+    with pytest.raises(UserError, match="Request text has no setting 'txt': did you mean text"):
+        Replies(workspace).reply("text", {"txt": "x"}, Reporter())
+
+
+def test_nonsense_on_the_wire_is_logged_and_ended_by_the_end_of_stdin(workspace):
+    process = subprocess.run(
+        python_module("engine.server", str(workspace.root)),
+        input=b'{"ask": \n[]\n{"ask": "cancel", "id": 7}\n',
+        capture_output=True,
+        env=environment(),
+        timeout=PATIENCE,
+    )
+    assert process.returncode == GONE
+    assert process.stdout == b""
+    assert process.stderr.count(b"Traceback") == 2
 
 
 def test_files_without_directions_are_told_apart(served, workspace, root):
