@@ -11,3 +11,19 @@ def literal(text: str) -> str:
 def fit(text: str, width: int) -> str:
     """``text`` in at most ``width`` characters, an ellipsis where it was cut."""
     return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def duration(seconds: float) -> str:
+    """``m:ss`` or ``h:mm:ss``."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def number(value: float | None) -> str:
+    """A score in two places without the leading nought, ``.61``; a dash where there is none."""
+    return "–" if value is None or value != value else f"{value:.2f}".replace("0.", ".", 1)
+
+
+def percent(share: float | None, digits: int = 0) -> str:
+    return "–" if share is None or share != share else f"{share:.{digits}%}"

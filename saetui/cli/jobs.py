@@ -9,8 +9,8 @@ import typer
 from engine import jobs
 from engine.workspace import Workspace
 from saetui.cli.options import JsonOption, WorkspaceOption
-from saetui.cli.work import Progress, duration, note, progress_text
-from saetui.text import literal
+from saetui.cli.work import Progress, note, progress_text
+from saetui.text import duration, literal
 
 app = typer.Typer(
     help="List, follow and stop detached work.",

@@ -10,10 +10,11 @@ import typer
 from engine.errors import UserError
 from engine.workspace import Workspace
 from saetui.cli.options import JsonOption, WorkspaceOption
-from saetui.text import fit, literal
+from saetui.text import fit, literal, number, percent
 
 if TYPE_CHECKING:
     from engine.evaluate.neurons import Neurons
+    from saetui.thumbnails import Thumbnails
 
 STRIP = 8  # top images of a latent printed side by side
 
@@ -24,7 +25,9 @@ def register(app: typer.Typer) -> None:
 
 def neurons(
     sae: Annotated[str, typer.Argument(help="Name of a scored SAE, or path of a neurons file.")],
-    search: Annotated[str, typer.Option(help="Only latents of this name, word or number.")] = "",
+    search: Annotated[
+        str, typer.Option(help="Only latents of this name, word or number, and conditions: 'ms>.5 freq<1% pencil'.")
+    ] = "",
     sort: Annotated[str, typer.Option(help="ms, gain (over matched), support, frequency, depth, latent, ...")] = "",
     top: Annotated[int, typer.Option(help="Rows to print (0: all).")] = 20,
     on: Annotated[str, typer.Option(help="Image set, where the SAE was scored on several.")] = "",
@@ -34,6 +37,7 @@ def neurons(
 ) -> None:
     """The latents of a scored SAE: sort, search, look at their top images."""
     from engine.evaluate.neurons import Neurons  # numpy and h5py, which --help must not wait for
+    from saetui.thumbnails import Thumbnails
 
     with Neurons.open(results(sae, on, Workspace.find(workspace))) as scored:
         rows = scored.table(sort=sort, top=top, search=search)
@@ -47,10 +51,11 @@ def neurons(
             return
         for line in _head(scored, search):
             print(literal(line))
+        thumbnails = Thumbnails(scored.summary["settings"]["images"])
         for row in rows:
             print(literal(_line(row, shutil.get_terminal_size().columns)))
             if images:
-                _print_strip(scored, row["latent"])
+                _print_strip(scored, row["latent"], thumbnails)
 
 
 def results(sae: str, on: str, workspace: Workspace) -> Path:
@@ -72,11 +77,11 @@ def results(sae: str, on: str, workspace: Workspace) -> Path:
 def _head(scored: "Neurons", search: str) -> list[str]:
     summary = scored.summary
     ms = summary["ms"]
-    found = f"{len(scored.search(search))} latents found for {search!r}, " if search else ""
+    found = f"{len(scored.order(search=search))} latents found for {search!r}, " if search else ""
     return [
         f"{summary['sae']} on {summary['images']:,} images: {found}{summary['alive']:,} of {scored.w:,} alive",
-        f"MS mean {_number(ms['sae']['mean'])}, matched raw neurons {_number(ms['matched']['mean'])} "
-        f"(beaten by {_percent(ms['matched']['share_beaten'])}), baseline {_number(ms['baseline'])}",
+        f"MS mean {number(ms['sae']['mean'])}, matched raw neurons {number(ms['matched']['mean'])} "
+        f"(beaten by {percent(ms['matched']['share_beaten'])}), baseline {number(ms['baseline'])}",
         "",
         "latent    MS     ±  matched  images  freq %     max  names",
     ]
@@ -85,24 +90,16 @@ def _head(scored: "Neurons", search: str) -> list[str]:
 def _line(row: dict[str, Any], columns: int) -> str:
     half = None if row["low"] is None else (row["high"] - row["low"]) / 2
     numbers = (
-        f"{row['latent']:>6}  {_number(row['ms']):>4}  {_number(half):>4}  {_number(row['matched']):>7}  "
+        f"{row['latent']:>6}  {number(row['ms']):>4}  {number(half):>4}  {number(row['matched']):>7}  "
         f"{row['support']:>6,}  {100 * row['frequency']:>6.2f}  {row['maximum']:>6.2f}  "
     )
     return numbers + fit(row["label"] or " · ".join(row["names"]), max(columns - len(numbers), 8))
 
 
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}".replace("0.", ".", 1)
-
-
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{share:.0%}"
-
-
-def _print_strip(scored: "Neurons", latent: int) -> None:
+def _print_strip(scored: "Neurons", latent: int, thumbnails: "Thumbnails") -> None:
     from saetui.cli.pictures import print_strip
 
     shown = scored.top(latent)[:STRIP]
     if shown:
-        cell = print_strip(scored.summary["settings"]["images"], [one["path"] for one in shown])
+        cell = print_strip(thumbnails, [one["path"] for one in shown])
         print("".join(f"{one['activation']:.2f}".ljust(cell) for one in shown).rstrip())

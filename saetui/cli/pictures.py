@@ -1,52 +1,49 @@
-"""Pictures printed by commands, through term-image: kitty, iTerm2 or half blocks, whatever the terminal has."""
+"""Pictures printed by commands, by whatever protocol or colours the terminal has."""
 
 import shutil
-import warnings
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from PIL import Image
 
-from engine.errors import UserError
-from engine.images import BrokenImage, decode, open_images
+from saetui.terminal.cells import fitted
+from saetui.terminal.full import rendered
+from saetui.terminal.probe import Terminal, probe
+from saetui.thumbnails import Thumbnails, read_picture
 
 TILE = 64  # pixels: the side of one picture of a strip
 GAP = 4
+CELLS = 10  # columns of one picture of a strip, gap included
 
 
 def print_picture(path: Path) -> None:
     """Print the image file ``path`` at the cursor, as large as the terminal allows."""
-    try:
-        image = decode(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"Cannot read {path} ({error.strerror}): give another file.") from error
-    except BrokenImage as error:
-        raise UserError(f"{path} is not an image that can be read ({error.reason}): give another file.") from error
-    _print(image, None)
+    columns, rows = shutil.get_terminal_size()
+    _print(read_picture(path), columns, max(rows - 2, 1))  # the command above it and the prompt below stay in sight
 
 
-def print_strip(source: str, paths: Sequence[str]) -> int:
-    """Print images of ``source`` (as for ``open_images``), named by their paths in it, side by side.
+def print_strip(thumbnails: Thumbnails, paths: Sequence[str]) -> int:
+    """Print images, named by their paths in the source of ``thumbnails``, side by side.
 
     Returns the columns that each takes.
     """
-    images = open_images(source)
-    place = {entry.path: index for index, entry in enumerate(images.entries)}
     strip = Image.new("RGB", ((TILE + GAP) * len(paths), TILE))
     for column, path in enumerate(paths):
-        if path not in place:
-            raise UserError(f"{path} is no longer in {source}: put it back, or score again on what is there.")
-        tile = images.load(place[path])
+        tile = Image.fromarray(thumbnails.load(path))
         tile.thumbnail((TILE, TILE))
         strip.paste(tile, (column * (TILE + GAP), 0))
-    cell = max(min(shutil.get_terminal_size().columns // len(paths), 10), 1)
-    _print(strip, cell * len(paths))
+    cell = max(min(shutil.get_terminal_size().columns // len(paths), CELLS), 1)
+    _print(strip, cell * len(paths), cell)
     return cell
 
 
-def _print(image: Image.Image, columns: int | None) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that there is no terminal, when the output is piped
-        from term_image.image import AutoImage
+def _print(image: Image.Image, columns: int, rows: int) -> None:
+    terminal = _terminal()
+    wide, high = fitted(image.width, image.height, columns, rows, terminal.cell_ratio)
+    print(rendered(image, terminal, wide, high))
 
-        print(AutoImage(image, width=columns))
+
+@cache
+def _terminal() -> Terminal:
+    return probe()

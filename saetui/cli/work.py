@@ -19,7 +19,7 @@ from engine import jobs
 from engine.config import to_mapping
 from engine.errors import UserError
 from engine.workspace import Workspace
-from saetui.text import literal
+from saetui.text import duration, literal
 
 Show = Callable[[dict[str, Any]], None]
 
@@ -155,12 +155,6 @@ def progress_text(event: dict[str, Any], rate: float | None) -> str:
     known = ("done", "total", "unit", "kind", "seq", "time")
     parts += [f"{k} {v:.3g}" for k, v in event.items() if k not in known and isinstance(v, (int, float))]
     return "  ".join(parts)
-
-
-def duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
 def _watch(process: "subprocess.Popen[bytes]", as_json: bool) -> dict[str, Any]:

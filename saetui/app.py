@@ -1,0 +1,349 @@
+"""The workbench: five modes over one workspace, a jobs drawer, a command line. Starts work, never does it."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual import work
+from textual.app import App, SuspendNotSupported
+from textual.message import Message
+from textual.screen import Screen
+from textual.worker import get_current_worker
+
+from engine import jobs
+from engine.errors import UserError, system_mistake
+from engine.images.decoding import BrokenImage
+from engine.workspace import MARKER, Workspace, write_text
+from saetui.jobwatch import Job, JobWatch, summary
+from saetui.keys import key
+from saetui.panes.data import DataPane
+from saetui.panes.hierarchy import HierarchyPane
+from saetui.panes.neurons import NeuronsPane
+from saetui.panes.pane import Pane, calm_collector
+from saetui.panes.start import StartPane
+from saetui.panes.steer import SteerPane
+from saetui.panes.train import TrainPane
+from saetui.preferences import Preferences, state_folder
+from saetui.results import scored
+from saetui.state import State
+from saetui.text import literal
+from saetui.themes import THEMES
+from saetui.widgets.bars import TITLES, TopBar
+from saetui.widgets.dialogs import ActionsProvider, Ask, Help, actions
+from saetui.widgets.jobs import JobsDrawer, JobsSeen
+
+if TYPE_CHECKING:
+    from engine.client import ModelServer
+    from saetui.terminal.probe import Terminal
+
+KINDS = ("activations", "embeddings", "saes", "neurons", "runs")
+_LOOK = 0.5  # seconds between looks at the runs
+_SAVE = 0.25  # seconds of quiet after which the state is written
+
+
+@dataclass(frozen=True)
+class Reopen:
+    """The app ends and another begins on this workspace: nothing of the old one lives on."""
+
+    workspace: Workspace
+    mode: str
+
+
+@dataclass
+class ServerSaid(Message):
+    """An event of the model server."""
+
+    event: dict[str, Any]
+
+
+class Workbench(App[Reopen | None]):
+    """``saetui``: everything that it shows is read from files, everything that it starts is a process."""
+
+    TITLE = "saetui"
+    MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {
+        "start": StartPane,
+        "data": DataPane,
+        "train": TrainPane,
+        "neurons": NeuronsPane,
+        "steer": SteerPane,
+        "hierarchy": HierarchyPane,
+    }
+    COMMANDS = {ActionsProvider}
+    CSS = """
+    Pane { background: $background; }
+    Toast { max-width: 76; }
+    """
+    BINDINGS = [
+        *(key(f"app.{mode}", str(n), f"mode('{mode}')", title) for n, (mode, title) in enumerate(TITLES.items(), 1)),
+        key("app.jobs", "J", "jobs", "Jobs"),
+        key("app.command", "colon", "command", "Command line"),
+        key("app.palette", "ctrl+p", "command_palette", "Command palette"),
+        key("app.help", "question_mark,f1", "help", "Help"),
+        key("app.theme", "f9", "theme", "Dark or light"),
+        key("app.suspend", "ctrl+z", "suspend_process", "Suspend"),
+        key("app.quit", "q,ctrl+q", "quit", "Quit"),
+    ]
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        preferences: Preferences | None = None,
+        terminal: Terminal | None = None,
+        mode: str = "",
+    ):
+        self.workspace = workspace
+        self.preferences = preferences or Preferences()
+        self.state = State(workspace.root)
+        remembered = self.state.get("app").get("mode", "")
+        self.DEFAULT_MODE = mode or (first_mode(workspace, remembered) if is_workspace(workspace) else "start")  # type: ignore[misc]
+        super().__init__()
+        self.terminal = terminal
+        self.colours = self._colours()
+        self.picture_style = self._picture_style()
+        self.cell_ratio = terminal.cell_ratio if terminal else 2.0
+        self.ascii = self.preferences.ascii
+        self.results_path: Path | None = self._remembered_results()
+        self.jobs: list[Job] = []
+        self._watch = JobWatch(workspace)
+        self._handlers: dict[int, Callable[[dict[str, Any]], None]] = {}
+        self._server: ModelServer | None = None
+        self._saving = False
+        for theme in THEMES.values():
+            self.register_theme(theme)
+        self.theme = self.preferences.theme
+        self.set_keymap(self.preferences.keys)
+
+    # What panes use
+
+    @property
+    def terminal_line(self) -> str:
+        where = "ssh" if self.terminal and self.terminal.ssh else ""
+        return " ".join(filter(None, (where, self.colours)))
+
+    def say(self, sentence: str, severity: Any = "warning") -> None:
+        """One sentence at the corner, literally."""
+        self.notify(literal(sentence), severity=severity, markup=False, timeout=8)
+
+    def guard(self, act: Callable[[], Any]) -> bool:
+        """Do ``act``; what a user can mend is said instead of raised. Whether it was done."""
+        try:
+            act()
+        except UserError as error:
+            self.say(str(error))
+            return False
+        except OSError as error:
+            self.say(system_mistake(error) or str(error))
+            return False
+        return True
+
+    def remember(self, pane: str, **values: Any) -> None:
+        """Keep where one is; written when it has been quiet for a moment."""
+        if self.state.set(pane, **values) and not self._saving:
+            self._saving = True
+            self.set_timer(_SAVE, self._save)
+
+    def copy(self, text: str) -> None:
+        """To the terminal's clipboard, and to a file for terminals that have none."""
+        self.copy_to_clipboard(text)
+        path = state_folder() / "copied.txt"
+        if self.guard(lambda: write_text(path, text, durable=False)):
+            self.say(f"Copied; if your terminal did not take it, it is in {path}.", "information")
+
+    def show_full(self, load: Callable[[], Any], caption: str) -> None:
+        """Leave the cells for a moment and draw one picture with whatever graphics the terminal has."""
+        if self.terminal is None or not self.terminal.tty:
+            self.say("A picture in full size needs a terminal.")
+            return
+        from saetui.terminal.full import show_full
+
+        try:
+            with self.suspend():
+                show_full(load(), self.terminal, caption, ascii=self.ascii)
+        except (SuspendNotSupported, UserError, BrokenImage, OSError) as error:
+            self.say(f"The picture cannot be shown: {error}")
+
+    def start(self, task: str, settings: dict[str, Any]) -> jobs.Run | None:
+        """Start ``task`` as a run that outlives the workbench, just as ``saetui TASK --detach`` does."""
+        started: list[jobs.Run] = []
+
+        def begin() -> None:
+            run = jobs.create(self.workspace, task, settings, [task])
+            jobs.detach(run)
+            started.append(run)
+
+        return started[0] if self.guard(begin) else None
+
+    def ask_model(self, request: Any, handler: Callable[[dict[str, Any]], None], supersede: bool = True) -> int:
+        """Hand ``request`` to the model server; ``handler`` gets every event of it, in the app's own thread."""
+        from engine.client import ModelServer
+
+        if self._server is None:
+            log = state_folder() / "model-server.txt"
+            self._server = ModelServer(self.workspace, log, self._hear)
+        number = self._server.ask(request, supersede=supersede)
+        self._handlers[number] = handler
+        return number
+
+    def _hear(self, event: dict[str, Any]) -> None:
+        """Called by the server's reader, in its thread."""
+        self.post_message(ServerSaid(event))
+
+    def cancel_model(self, number: int) -> None:
+        if self._server is not None:
+            self._server.cancel(number)
+
+    def restart_model(self) -> None:
+        """Kill the model server, in whatever it is: the way to cancel a load."""
+        if self._server is not None:
+            self._server.restart()
+
+    def open_path(self, given: str) -> None:
+        """Open the workspace in the directory ``given``."""
+        path = Path(given).expanduser()
+        if not path.is_dir():
+            self.say(f"There is no directory {path}: give the workspace's own.")
+            return
+        self.open_workspace(Workspace(path.resolve()), "")
+
+    def open_workspace(self, place: Workspace, mode: str) -> None:
+        if not is_workspace(place):
+            marker = place.root / MARKER
+            if not self.guard(lambda: write_text(marker, "# Defaults: model, embed_with, vlm, ...\n")):
+                return
+        self.exit(Reopen(place, mode))
+
+    async def show_mode(self, mode: str) -> Pane:
+        """Switch to ``mode``; its pane, for a message to it."""
+        await self.switch_mode(mode)
+        pane = self.screen
+        assert isinstance(pane, Pane)
+        return pane
+
+    # Life
+
+    def on_mount(self) -> None:
+        calm_collector()
+        self._look()
+
+    @work(thread=True, exclusive=True, group="jobs")
+    def _look(self) -> None:
+        worker, pause = get_current_worker(), threading.Event()
+        while not worker.is_cancelled:
+            with contextlib.suppress(OSError):  # the workspace may be removed under us
+                self.post_message(JobsSeen(self._watch.look()))
+            pause.wait(_LOOK)
+
+    def on_jobs_seen(self, event: JobsSeen) -> None:
+        before = {job.id: job.state for job in self.jobs}
+        self.jobs = event.jobs
+        for job in event.jobs:
+            if job.id in before and before[job.id] != job.state and not job.live:
+                self._ended(job)
+        for screen in self.screen_stack:
+            for bar in screen.query(TopBar):
+                bar.job = summary(self.jobs)
+            if isinstance(screen, JobsDrawer) and screen.is_mounted:
+                screen.seen(self.jobs)
+            if isinstance(screen, Pane):
+                screen.jobs_changed(self.jobs)
+
+    def on_server_said(self, message: ServerSaid) -> None:
+        event = message.event
+        handler = self._handlers.get(event.get("id", -1))
+        if event["kind"] in ("done", "cancelled", "failed"):
+            self._handlers.pop(event.get("id", -1), None)
+        if handler:
+            handler(event)
+
+    def on_unmount(self) -> None:
+        self.state.save()
+        if self._server is not None:
+            self._server.close()
+
+    def _save(self) -> None:
+        self._saving = False
+        self.state.save()
+
+    def _ended(self, job: Job) -> None:
+        if job.state == "done":
+            self.say(f"{job.task} {job.name} is done.", "information")
+        elif job.state in ("failed", "died"):
+            self.say(job.error or f"{job.task} {job.name} died: J shows its log, r resumes it.", "error")
+
+    def _remembered_results(self) -> Path | None:
+        """The neurons file that was open last, if it is still there, else the newest."""
+        last = self.workspace.root / "neurons" / str(self.state.get("neurons").get("file", ""))
+        return last if last.is_file() else next(iter(scored(self.workspace)), None)
+
+    def _colours(self) -> str:
+        if self.preferences.colours != "auto":
+            return self.preferences.colours
+        return self.terminal.colours if self.terminal else "mono" if self.no_color else "truecolor"
+
+    def _picture_style(self) -> str:
+        if self.preferences.ascii or self.colours in ("mono", "16"):
+            return "glyph"
+        return "half" if self.preferences.picture == "auto" else self.preferences.picture
+
+    # Actions
+
+    async def action_mode(self, mode: str) -> None:
+        if isinstance(self.screen, Pane) and self.current_mode != "start":
+            await self.switch_mode(mode)
+            self.remember("app", mode=mode)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return not (action == "mode" and self.current_mode == "start")
+
+    def action_jobs(self) -> None:
+        if not isinstance(self.screen, JobsDrawer):
+            self.push_screen(JobsDrawer(self.workspace, self.jobs))
+
+    def action_help(self) -> None:
+        if not isinstance(self.screen, Help):
+            self.push_screen(Help(actions(self.screen)))
+
+    def action_theme(self) -> None:
+        self.theme = "paper" if self.theme == "graphite" else "graphite"
+
+    def action_command(self) -> None:
+        active = {action.id: action for action in actions(self.screen)}
+        words = {"open": "open DIRECTORY: another workspace"}
+        pane = self.screen
+        if isinstance(pane, Pane):
+            words |= pane.words()
+
+        async def run(line: str | None) -> None:
+            if not line:
+                return
+            word, _, rest = line.partition(" ")
+            if word in active:
+                await self.run_action(active[word].action, active[word].node)
+            elif word == "open" and rest:
+                self.open_path(rest)
+            elif not (isinstance(pane, Pane) and pane.obey(word, rest.strip())):
+                self.say(f"There is no command {word!r} here: type : and tab through what there is, or press ?.")
+
+        self.push_screen(Ask(":", known={a.id: a.description for a in active.values()} | words), run)
+
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[Any]:
+        return ()
+
+
+def is_workspace(place: Workspace) -> bool:
+    return (place.root / MARKER).is_file() or any((place.root / kind).is_dir() for kind in KINDS)
+
+
+def first_mode(place: Workspace, remembered: str) -> str:
+    """Where one was, else the farthest stage that there is something to see of."""
+    if remembered in TITLES:
+        return remembered
+    for mode, kind in (("neurons", "neurons"), ("train", "saes")):
+        if (place.root / kind).is_dir() and any((place.root / kind).iterdir()):
+            return mode
+    return "data"

@@ -1,0 +1,53 @@
+"""saetui [WORKSPACE]: the workbench."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from engine.errors import UserError
+from engine.workspace import Workspace
+from saetui.cli import OPEN
+from saetui.cli.options import WorkspaceOption
+from saetui.preferences import Preferences, read_preferences
+
+
+def register(app: typer.Typer) -> None:
+    app.command(OPEN, hidden=True)(open_workbench)
+
+
+def open_workbench(
+    place: Annotated[str | None, typer.Argument(metavar="[WORKSPACE]", help="Directory to open.")] = None,
+    theme: Annotated[str | None, typer.Option(help="graphite (dark) or paper (light).")] = None,
+    picture: Annotated[str | None, typer.Option(help="auto, quadrant, half or glyph.")] = None,
+    colours: Annotated[str | None, typer.Option(help="auto, truecolor, 256, 16 or mono.")] = None,
+    ascii: Annotated[bool | None, typer.Option("--ascii", help="Draw with ASCII characters alone.")] = None,
+    mouse: Annotated[bool | None, typer.Option("--mouse/--no-mouse", help="Listen to the mouse.")] = None,
+    mode: Annotated[str, typer.Option(help="data, train, neurons, steer or hierarchy.")] = "",
+    workspace: WorkspaceOption = None,
+) -> None:
+    """The workbench: browse, train and steer from the keyboard."""
+    chosen = read_preferences(theme=theme, picture=picture, colours=colours, ascii=ascii, mouse=mouse)
+    run(Workspace.find(workspace or place), chosen, mode)
+
+
+def run(workspace: Workspace, preferences: Preferences | None = None, mode: str = "") -> None:
+    """Show the workbench until it is left; opening another workspace begins anew."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UserError("The workbench needs a terminal: run saetui in one, or use a command (saetui --help).")
+    from saetui.terminal.probe import choose, environment, probe
+
+    chosen = preferences or read_preferences()
+    terminal = choose(probe(), chosen.colours)
+    if chosen.colours not in ("auto", "mono"):
+        os.environ.pop("NO_COLOR", None)  # asked for by name, colours come before it
+    os.environ.update(environment(terminal))  # before textual, which reads it once
+    from saetui.app import Reopen, Workbench
+
+    again: Reopen | None = Reopen(workspace, mode)
+    while again is not None:
+        app = Workbench(again.workspace, chosen, terminal, again.mode)
+        again = app.run(mouse=chosen.mouse)
+        if app.return_code:
+            raise typer.Exit(app.return_code)

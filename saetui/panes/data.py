@@ -1,0 +1,7 @@
+"""Mode Data."""
+
+from saetui.panes.pane import Pane
+
+
+class DataPane(Pane):
+    MODE = "data"

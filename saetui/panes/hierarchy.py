@@ -1,0 +1,7 @@
+"""Mode Hierarchy."""
+
+from saetui.panes.pane import Pane
+
+
+class HierarchyPane(Pane):
+    MODE = "hierarchy"

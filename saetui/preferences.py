@@ -1,0 +1,63 @@
+"""What a person has chosen once for all workspaces: ``saetui/config.toml`` under the XDG config directory.
+
+theme = "graphite"            # or "paper"
+picture = "auto"              # quadrant, half, glyph
+colours = "auto"              # truecolor, 256, 16, mono
+ascii = false
+[keys]                        # ids as help shows them; several keys with commas
+"neurons.steer" = "s,f5"
+"""
+
+import dataclasses
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from engine.config import from_mapping, setting
+from engine.errors import UserError
+from engine.workspace import read_toml
+
+Theme = Literal["graphite", "paper"]
+PictureStyle = Literal["auto", "quadrant", "half", "glyph"]
+ColourChoice = Literal["auto", "truecolor", "256", "16", "mono"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preferences:
+    """Settings of the interface; each is also a flag of ``saetui``."""
+
+    theme: Theme = setting("graphite (dark) or paper (light).", "graphite")
+    picture: PictureStyle = setting("How pictures are drawn in cells.", "auto")
+    colours: ColourChoice = setting("Colours to use instead of those that the terminal says it has.", "auto")
+    ascii: bool = setting("Draw with ASCII characters alone.", False)
+    mouse: bool = setting("Listen to the mouse.", True)
+    keys: dict[str, str] = field(default_factory=dict)
+
+
+def config_path() -> Path:
+    return _xdg("XDG_CONFIG_HOME", ".config") / "saetui" / "config.toml"
+
+
+def state_folder() -> Path:
+    """Where the interface keeps where it was, and what could not be copied to a clipboard."""
+    return _xdg("XDG_STATE_HOME", ".local/state") / "saetui"
+
+
+def read_preferences(path: Path | None = None, **flags: Any) -> Preferences:
+    """The file's preferences (the defaults without a file) with ``flags`` that are not None laid over them.
+
+    UserError for a key that is no preference, and for keys that are not text.
+    """
+    path = path or config_path()
+    values = read_toml(path) if path.is_file() else {}
+    keys = values.pop("keys", {})
+    if not isinstance(keys, dict) or not all(isinstance(v, str) for v in keys.values()):
+        raise UserError(f'{path}: [keys] must hold lines like "neurons.steer" = "s".')
+    chosen = values | {name: value for name, value in flags.items() if value is not None}
+    return dataclasses.replace(from_mapping(Preferences, chosen, str(path)), keys=keys)
+
+
+def _xdg(variable: str, default: str) -> Path:
+    given = os.environ.get(variable, "")
+    return Path(given) if os.path.isabs(given) else Path.home() / default

@@ -1,0 +1,1 @@
+"""What the terminal can do, and pictures made of its cells."""

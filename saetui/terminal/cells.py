@@ -1,0 +1,238 @@
+"""Pixels as terminal cells: half blocks, quadrants or glyphs of a brightness, in the colours that the terminal has.
+
+A cell shows two colours at most and is about twice as high as wide. A half block makes two pixels of it, one above
+the other; a quadrant block makes four of it, in two colours; a glyph makes one, in none.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Integer, UInt8
+from numpy import ndarray
+from PIL import Image
+from rich.color import Color, ColorTriplet, ColorType
+from rich.segment import Segment
+from rich.style import Style
+from textual.strip import Strip
+
+from saetui.terminal.heat import LUMA, overlay
+
+Colours = Literal["truecolor", "256", "16", "mono"]
+PictureStyle = Literal["quadrant", "half", "glyph"]
+
+RAMP = " ░▒▓█"
+ASCII_RAMP = " .:-=+*#%@"
+STYLES = 16_384  # kept: two screens of photographs; a drawn picture needs a few dozen
+
+# A cell's four pixels in reading order, and the eight ways of giving some of them one colour and the rest another
+# (the other eight are these with the colours exchanged). The plain cell is first: it wins a tie.
+SPLITS = {
+    " ": (0, 0, 0, 0),
+    "▀": (1, 1, 0, 0),
+    "▌": (1, 0, 1, 0),
+    "▚": (1, 0, 0, 1),
+    "▘": (1, 0, 0, 0),
+    "▝": (0, 1, 0, 0),
+    "▖": (0, 0, 1, 0),
+    "▗": (0, 0, 0, 1),
+}
+_GLYPHS = np.array(list(SPLITS))
+_MEMBERS = np.array(list(SPLITS.values()), dtype=np.int32)
+_INSIDE = np.maximum(_MEMBERS.sum(axis=1), 1)  # pixels of the first colour; the plain cell's none have the sum 0
+_OUTSIDE = 4 - _MEMBERS.sum(axis=1)
+_CUBE = np.array([0, 95, 135, 175, 215, 255])  # levels of xterm's 6x6x6 cube, colours 16 to 231
+_NEAREST_LEVEL = np.abs(np.arange(256)[:, None] - _CUBE).argmin(axis=1)
+_GREYS = 24  # colours 232 to 255: 8, 18, ... 238
+XTERM = np.concatenate(
+    [
+        np.stack(np.meshgrid(_CUBE, _CUBE, _CUBE, indexing="ij"), axis=-1).reshape(-1, 3),
+        (8 + 10 * np.arange(_GREYS))[:, None].repeat(3, axis=1),
+    ]
+).astype(np.uint8)  # red, green, blue of colours 16 to 255; the first 16 are the user's to choose
+
+
+@dataclass(frozen=True)
+class Look:
+    """How this terminal draws pictures."""
+
+    style: PictureStyle = "half"
+    colours: Colours = "truecolor"
+    ratio: float = 2.0  # height over width of a cell
+    ascii: bool = False  # glyphs from ASCII alone
+    light: bool = False  # glyphs are dark on light: ink stands for darkness
+
+    @property
+    def pixels(self) -> tuple[int, int]:
+        """Pixels of a cell: rows, columns."""
+        if self.in_glyphs:
+            return 1, 1
+        return (2, 2) if self.style == "quadrant" else (2, 1)
+
+    @property
+    def in_glyphs(self) -> bool:
+        """16 colours are too few for blocks, and they are not ours to know."""
+        return self.style == "glyph" or self.colours in ("16", "mono")
+
+
+def draw(
+    image: UInt8[ndarray, "height width 3"],
+    columns: int,
+    rows: int,
+    look: Look,
+    heat: Float[ndarray, "y x"] | None = None,
+    maximum: float = 1.0,
+) -> list[Strip]:
+    """``image`` in the middle of ``columns`` x ``rows`` cells, as large as its proportions allow.
+
+    ``heat`` of 0 to ``maximum`` per patch is laid over it. Cells around the picture have no style.
+    """
+    wide, high = fitted(image.shape[1], image.shape[0], columns, rows, look.ratio)
+    down, across = look.pixels
+    pixels = resize(image, wide * across, high * down)
+    if heat is not None:
+        pixels = overlay(pixels, heat, maximum, colours=look.colours == "truecolor" and not look.in_glyphs)
+    return _centred(_cells(pixels, look), wide, columns, rows)
+
+
+def fitted(width: int, height: int, columns: int, rows: int, ratio: float = 2.0) -> tuple[int, int]:
+    """Columns and rows of the largest picture of ``width`` x ``height`` pixels in ``columns`` x ``rows`` cells.
+
+    ``ratio`` is the height of a cell over its width. At least one cell, and the nearest whole ones: proportions are
+    kept to within half a cell.
+    """
+    scale = min(columns / width, rows * ratio / height)
+    return min(max(round(width * scale), 1), columns), min(max(round(height * scale / ratio), 1), rows)
+
+
+def resize(image: UInt8[ndarray, "height width 3"], width: int, height: int) -> UInt8[ndarray, "{height} {width} 3"]:
+    """``image`` in ``width`` x ``height`` pixels; each of fewer is the mean of what it covers."""
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BOX))
+
+
+def half_blocks(pixels: UInt8[ndarray, "two_rows columns 3"], colours: Colours = "truecolor") -> list[Strip]:
+    """Two pixels a cell: the upper is the colour of the glyph, the lower that of its background."""
+    above, below = _codes(pixels[0::2], colours), _codes(pixels[1::2], colours)
+    glyphs = np.where(above == below, " ", "▀")
+    return _strips(glyphs, above, below, colours)
+
+
+def quadrants(pixels: UInt8[ndarray, "two_rows two_columns 3"], colours: Colours = "truecolor") -> list[Strip]:
+    """Four pixels a cell, in the two colours and the split that leave the least squared error."""
+    rows, columns = pixels.shape[0] // 2, pixels.shape[1] // 2
+    cells = pixels.reshape(rows, 2, columns, 2, 3).swapaxes(1, 2).reshape(rows, columns, 4, 3).astype(np.int32)
+    inside = np.einsum("sp,rcpk->rcsk", _MEMBERS, cells)
+    outside = cells.sum(axis=2, keepdims=True) - inside
+    # The squared error about the means is a constant less, for both groups, the squared sum over the count; times 12,
+    # which every count divides, it is exact in integers.
+    explained = (12 // _INSIDE) * (inside**2).sum(axis=3) + (12 // _OUTSIDE) * (outside**2).sum(axis=3)
+    split = explained.argmax(axis=2)
+    ground = _mean(outside, _OUTSIDE, split)
+    ink = np.where(split[..., None] == 0, ground, _mean(inside, _INSIDE, split))
+    above, below = _codes(ink, colours), _codes(ground, colours)
+    return _strips(np.where(above == below, " ", _GLYPHS[split]), above, below, colours)
+
+
+def glyphs(pixels: UInt8[ndarray, "rows columns 3"], *, ascii: bool = False, light: bool = False) -> list[Strip]:
+    """One pixel a cell: a glyph with as much ink as the pixel is bright (dark, on a ``light`` background)."""
+    ramp = np.array(list(ASCII_RAMP if ascii else RAMP))
+    brightness = pixels @ LUMA / 255
+    level = (np.abs(light - brightness) * len(ramp)).astype(int).clip(0, len(ramp) - 1)
+    return [Strip([Segment("".join(line))], len(line)) for line in ramp[level].tolist()]
+
+
+def nearest_xterm(pixels: UInt8[ndarray, "*shape 3"]) -> Integer[ndarray, "*shape"]:
+    """The number, 16 to 255, of the xterm colour at the least squared distance in RGB.
+
+    The nearest colour of the cube is the nearest level of each channel, the nearest grey that of their mean.
+    """
+    level = _NEAREST_LEVEL[pixels]
+    cube = 16 + level @ np.array([36, 6, 1])
+    grey = 232 + ((pixels.sum(axis=-1, dtype=np.int64) - 9) // 30).clip(0, _GREYS - 1)
+    return np.where(_distance(pixels, grey) < _distance(pixels, cube), grey, cube)
+
+
+def _distance(pixels: UInt8[ndarray, "*shape 3"], xterm: Integer[ndarray, "*shape"]) -> Integer[ndarray, "*shape"]:
+    return ((pixels.astype(np.int32) - XTERM[xterm - 16]) ** 2).sum(axis=-1)
+
+
+def _cells(pixels: UInt8[ndarray, "height width 3"], look: Look) -> list[Strip]:
+    if look.in_glyphs:
+        return glyphs(pixels, ascii=look.ascii, light=look.light)
+    return (quadrants if look.style == "quadrant" else half_blocks)(pixels, look.colours)
+
+
+def _mean(
+    sums: Integer[ndarray, "rows columns split 3"],
+    count: Integer[ndarray, " split"],
+    split: Integer[ndarray, "rows columns"],
+) -> UInt8[ndarray, "rows columns 3"]:
+    """The mean colour of one side of each cell's ``split``, rounded."""
+    chosen = np.take_along_axis(sums, split[..., None, None], axis=2)[:, :, 0]
+    of = count[split][..., None]
+    return ((2 * chosen + of) // (2 * of)).astype(np.uint8)
+
+
+def _codes(pixels: UInt8[ndarray, "rows columns 3"], colours: Colours) -> Integer[ndarray, "rows columns"]:
+    """One number a colour: 0xRRGGBB, or xterm's."""
+    if colours == "truecolor":
+        return pixels @ np.array([1 << 16, 1 << 8, 1])
+    return nearest_xterm(pixels)
+
+
+def _strips(
+    glyphs: ndarray, ink: Integer[ndarray, "rows columns"], ground: Integer[ndarray, "rows columns"], colours: Colours
+) -> list[Strip]:
+    """Cells as strips; neighbours of the same two colours are one segment."""
+    styled = _truecolor if colours == "truecolor" else _xterm
+    rows, columns = glyphs.shape
+    keys = (ink << 24) + ground
+    starts = np.ones((rows, columns + 1), dtype=bool)
+    starts[:, 1:-1] = keys[:, 1:] != keys[:, :-1]
+    strips = []
+    for line, row, key in zip(glyphs.tolist(), starts, keys.tolist(), strict=True):
+        text, edges = "".join(line), np.flatnonzero(row).tolist()
+        runs = [Segment(text[a:b], styled(key[a])) for a, b in pairwise(edges)]
+        strips.append(Strip(runs, columns))
+    return strips
+
+
+@lru_cache(STYLES)
+def _truecolor(key: int) -> Style:
+    return _style(key >> 24, key & 0xFFFFFF, _rgb)
+
+
+@lru_cache(STYLES)
+def _xterm(key: int) -> Style:
+    return _style(key >> 24, key & 0xFFFFFF, _numbered)
+
+
+def _style(ink: int, ground: int, colour: Callable[[int], Color]) -> Style:
+    """A plain cell has no ink to be sent."""
+    return Style.from_color(colour(ink) if ink != ground else None, colour(ground))
+
+
+def _rgb(code: int) -> Color:
+    """What ``Color.from_rgb`` makes, in half the time: it is what a new photograph costs most."""
+    return Color(f"#{code:06x}", ColorType.TRUECOLOR, None, ColorTriplet(code >> 16, code >> 8 & 255, code & 255))
+
+
+@lru_cache(256)
+def _numbered(code: int) -> Color:
+    """An xterm colour that states its red, green and blue: Textual would make a truecolor of one that does not."""
+    red, green, blue = XTERM[code - 16].tolist()
+    return Color(f"color({code})", ColorType.EIGHT_BIT, code, ColorTriplet(red, green, blue))
+
+
+def _centred(strips: list[Strip], wide: int, columns: int, rows: int) -> list[Strip]:
+    left, over = (columns - wide) // 2, (rows - len(strips)) // 2
+    right, under = columns - wide - left, rows - len(strips) - over
+    lines = [Strip([*_blank(left), *strip, *_blank(right)], columns) for strip in strips]
+    return [*([Strip.blank(columns)] * over), *lines, *([Strip.blank(columns)] * under)]
+
+
+def _blank(width: int) -> list[Segment]:
+    return [Segment(" " * width)] if width else []

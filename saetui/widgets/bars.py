@@ -1,0 +1,83 @@
+"""The line at the top (where am I, what is running) and the one at the bottom (what do keys do here and now)."""
+
+from rich.text import Text
+from textual.reactive import reactive
+from textual.screen import Screen
+from textual.widget import Widget
+
+from saetui.text import fit, literal
+
+TITLES = {"data": "Data", "train": "Train", "neurons": "Neurons", "steer": "Steer", "hierarchy": "Hierarchy"}
+
+
+class TopBar(Widget):
+    """Workspace, modes, the live job, the terminal. What does not fit is left out from the right."""
+
+    DEFAULT_CSS = """
+    TopBar { height: 1; dock: top; background: $panel; color: $foreground; }
+    """
+
+    mode: reactive[str] = reactive("")
+    place: reactive[str] = reactive("")
+    job: reactive[str] = reactive("")
+    terminal: reactive[str] = reactive("")
+
+    def render(self) -> Text:
+        width = self.size.width
+        theme = self.app.current_theme
+        quiet, accent = theme.secondary or "", f"bold {theme.accent or ''}"
+        roomy = width >= 100
+        bar = Text(no_wrap=True, end="")
+        bar.append(" saetui", style="bold")
+        if roomy:
+            bar.append(f" · {fit(literal(self.place), 24)}", style=quiet)
+        bar.append("  " if width < 90 else "    ")
+        for number, (mode, title) in enumerate(TITLES.items(), 1):
+            here = mode == self.mode
+            bar.append(f" {number} ", style=quiet)
+            bar.append(title.upper() if here else title, style=accent if here else "")
+        room = width - bar.cell_len - 3
+        right = [part for part in (self.job, self.terminal if roomy else "") if part]
+        while right and sum(map(len, right)) + 3 * (len(right) - 1) > room:
+            if len(right) == 1:
+                right[0] = fit(right[0], room) if room > 12 else ""
+                break
+            right.pop()
+        shown = literal("   ".join(filter(None, right)))
+        bar.append(" " * max(width - bar.cell_len - len(shown) - 1, 1))
+        bar.append(shown, style=quiet)
+        return bar
+
+
+class KeyBar(Widget):
+    """The bindings that are active now and meant to be shown, as many as fit, and always the way to help."""
+
+    DEFAULT_CSS = """
+    KeyBar { height: 1; dock: bottom; background: $panel; color: $foreground; }
+    """
+
+    def on_mount(self) -> None:
+        self.screen.bindings_updated_signal.subscribe(self, self._changed)
+
+    def _changed(self, screen: Screen[object]) -> None:
+        self.refresh()
+
+    def render(self) -> Text:
+        theme = self.app.current_theme
+        key_style, help_text = f"bold {theme.accent or ''}", "? help"
+        bar, room = Text(" ", no_wrap=True, end=""), self.size.width - len(help_text) - 2
+        seen = set()
+        for active in self.screen.active_bindings.values():
+            binding = active.binding
+            if not binding.show or not active.enabled or binding.action in seen:
+                continue
+            seen.add(binding.action)
+            shown = self.app.get_key_display(binding)
+            if bar.cell_len + len(shown) + len(binding.description) + 3 > room:
+                break
+            bar.append(shown, style=key_style)
+            bar.append(f" {binding.description}  ", style=theme.secondary or "")
+        bar.append(" " * max(self.size.width - bar.cell_len - len(help_text) - 1, 0))
+        bar.append("?", style=key_style)
+        bar.append(" help", style=theme.secondary or "")
+        return bar

@@ -1,0 +1,177 @@
+"""A table that draws only the rows in sight: 65,536 latents cost as much as forty."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rich.cells import cell_len, set_cell_size
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.geometry import Region, Size
+from textual.message import Message
+from textual.reactive import reactive
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from saetui.keys import key
+from saetui.text import fit, literal
+
+Cells = Sequence[str]
+
+
+@dataclass(frozen=True)
+class Column:
+    """``width`` 0: takes what the others leave (one column at most). ``align``: numbers stand right."""
+
+    title: str
+    width: int = 0
+    align: str = "right"
+
+
+class Table(ScrollView, can_focus=True):
+    """Rows under a header; a cursor moves over them. What a row says is asked for when it comes into sight."""
+
+    DEFAULT_CSS = """
+    Table { height: 1fr; background: $background; color: $foreground; overflow-x: hidden; scrollbar-size-vertical: 1; }
+    Table .table--header { color: $secondary; }
+    Table .table--cursor { background: $panel; color: $foreground; text-style: bold; }
+    Table:focus .table--cursor { background: $accent 30%; }
+    Table .table--dim { color: $secondary; }
+    """
+    COMPONENT_CLASSES = {"table--header", "table--cursor", "table--dim"}
+    BINDINGS = [
+        key("table.down", "j,down", "cursor(1)", "Down"),
+        key("table.up", "k,up", "cursor(-1)", "Up"),
+        key("table.first", "g,home", "edge(False)", "First row"),
+        key("table.last", "G,end", "edge(True)", "Last row"),
+        key("table.half_down", "ctrl+d", "page(0.5)", "Half a page down"),
+        key("table.half_up", "ctrl+u", "page(-0.5)", "Half a page up"),
+        key("table.page_down", "pagedown,ctrl+f", "page(1.0)", "Page down"),
+        key("table.page_up", "pageup,ctrl+b", "page(-1.0)", "Page up"),
+        key("table.choose", "enter", "choose", "Open", show=True),
+    ]
+
+    cursor: reactive[int] = reactive(0)
+
+    @dataclass
+    class Moved(Message):
+        """The cursor stands on another row, or the rows under it changed."""
+
+        table: "Table"
+        row: int
+
+        @property
+        def control(self) -> "Table":
+            return self.table
+
+    @dataclass
+    class Chosen(Message):
+        """Enter was pressed on a row."""
+
+        table: "Table"
+        row: int
+
+        @property
+        def control(self) -> "Table":
+            return self.table
+
+    def __init__(self, columns: Sequence[Column], cells: Callable[[int], Cells], empty: str = "", **options):
+        """``cells(row)``: the texts of a row, one a column. ``empty``: what an empty table teaches."""
+        super().__init__(**options)
+        self.columns = list(columns)
+        self._cells = cells
+        self.empty = empty
+        self.rows = 0
+
+    def show(self, rows: int, cursor: int = 0) -> None:
+        """There are ``rows`` rows now; all are asked for anew, and the cursor goes to ``cursor``."""
+        self.rows = rows
+        self.virtual_size = Size(self.size.width, rows + 1)
+        row = max(min(cursor, rows - 1), 0)
+        self.set_reactive(Table.cursor, row)
+        self._into_sight()
+        self.refresh()
+        if rows:
+            self.post_message(self.Moved(self, row))
+
+    def set_columns(self, columns: Sequence[Column]) -> None:
+        self.columns = list(columns)
+        self.refresh()
+
+    def validate_cursor(self, row: int) -> int:
+        return max(min(row, self.rows - 1), 0)
+
+    def watch_cursor(self, before: int, now: int) -> None:
+        if self.rows == 0 or before == now:
+            return
+        for row in (before, now):
+            self._refresh_row(row)
+        self._into_sight()
+        self.post_message(self.Moved(self, now))
+
+    def refresh_row(self, row: int) -> None:
+        """Ask for that row again."""
+        self._refresh_row(row)
+
+    def render_line(self, y: int) -> Strip:
+        width = self.scrollable_content_region.width
+        if y == 0:
+            return self._strip([c.title for c in self.columns], width, "table--header")
+        row = y - 1 + self.scroll_offset.y
+        if row >= self.rows:
+            text = self.empty if self.rows == 0 and y == 2 else ""
+            style = self.get_component_rich_style("table--dim")
+            return Strip([Segment(f" {fit(text, width - 1)}".ljust(width), style)], width)
+        return self._strip(self._cells(row), width, "table--cursor" if row == self.cursor else "")
+
+    def _strip(self, cells: Cells, width: int, component: str) -> Strip:
+        style = self.get_component_rich_style(component) if component else self.rich_style
+        fixed = sum(c.width + 1 for c in self.columns if c.width)
+        parts = []
+        for column, text in zip(self.columns, cells, strict=True):
+            room = column.width or max(width - fixed - 2, 4)
+            parts.append(_cell(literal(text), room, column.align))
+        return Strip([Segment(" " + " ".join(parts), style)]).adjust_cell_length(width, Style(bgcolor=style.bgcolor))
+
+    @property
+    def _visible(self) -> int:
+        return max(self.scrollable_content_region.height - 1, 1)
+
+    def _refresh_row(self, row: int) -> None:
+        self.refresh(Region(0, row + 1 - self.scroll_offset.y, self.size.width, 1))
+
+    def _into_sight(self) -> None:
+        top = self.scroll_offset.y
+        if self.cursor < top:
+            self.scroll_to(y=self.cursor, animate=False)
+        elif self.cursor >= top + self._visible:
+            self.scroll_to(y=self.cursor - self._visible + 1, animate=False)
+
+    def on_resize(self, event: events.Resize) -> None:
+        self.virtual_size = Size(self.size.width, self.rows + 1)
+        self._into_sight()
+
+    def action_cursor(self, rows: int) -> None:
+        self.cursor += rows
+
+    def action_edge(self, last: bool) -> None:
+        self.cursor = self.rows - 1 if last else 0
+
+    def action_page(self, pages: float) -> None:
+        self.cursor += int(pages * self._visible)
+
+    def action_choose(self) -> None:
+        if self.rows:
+            self.post_message(self.Chosen(self, self.cursor))
+
+    async def on_click(self, event: events.Click) -> None:
+        if event.y > 0 and self.rows:
+            self.cursor = event.y - 1 + self.scroll_offset.y
+
+
+def _cell(text: str, room: int, align: str) -> str:
+    """``text`` in exactly ``room`` terminal cells: some characters take two."""
+    length = cell_len(text)
+    if length > room:
+        return set_cell_size(text, room - 1) + "…" if room > 1 else set_cell_size(text, room)
+    return " " * (room - length) + text if align == "right" else text + " " * (room - length)
