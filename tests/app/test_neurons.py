@@ -382,11 +382,7 @@ def test_an_image_lists_the_latents_of_the_whole_and_of_its_patches(place, made)
         await pilot.press("i", *str(picture), "enter")
         assert isinstance(app.screen, LookScreen)
         screen = app.screen
-        await until(pilot, lambda: screen.found or "No " in screen_text(pilot) or "cannot" in screen_text(pilot), 90)
-        if screen.found is None:  # this synthetic SAE fits no encoder: the sentence says so, and nothing is lost
-            await pilot.press("escape")
-            assert app.screen is pane
-            return
+        await until(pilot, lambda: screen.found, 90)
         whole = screen.shown
         await pilot.press("l", "j", "h", "k")
         assert "row" in screen_text(pilot) and screen.shown != whole
