@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from saetui.thumbnails import Thumbnails
 
 LOOK = 0.5  # seconds between looks at the files
+BREATH = 0.02  # the same while a long log is being read for the first time
 LIVE = ("starting", "running", "paused")
 NAME = 16  # columns that a name should have
 TILES = 12  # pictures of forming latents at most
@@ -221,7 +222,7 @@ class TrainPane(Pane):
             if seen is not None and not worker.is_cancelled:
                 self.post_message(TrainingsSeen(seen))
             always = False
-            self._pause.wait(LOOK)
+            self._pause.wait(LOOK if not self.watcher.more else BREATH)
             self._pause.clear()
 
     def _look_now(self) -> None:

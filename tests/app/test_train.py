@@ -62,10 +62,11 @@ def drive(
     async def run() -> None:
         app = Workbench(place, mode="train")
         async with app.run_test(size=size) as pilot:
-            await until(pilot, lambda: (isinstance(app.screen, TrainPane) and app.screen.table.empty != "…") or
-                        app.screen.table.rows)  # fmt: skip
+            pane = app.screen
+            assert isinstance(pane, TrainPane)
+            await until(pilot, lambda: pane.table.rows or pane.table.empty != "…")
             await pilot.pause()
-            await scenario(pilot, app.screen)
+            await scenario(pilot, pane)
 
     asyncio.run(run())
 
@@ -399,6 +400,19 @@ def test_a_look_is_none_while_all_is_as_it_was(place):
     assert watch.look() is None and watch.look(always=True) is not None
     watch.with_log = True
     assert watch.look().log[-1].startswith(tuple("0123456789"))
+
+
+def test_a_long_log_is_read_piece_by_piece(place):
+    run = next(run for run in jobs.runs(place) if run.command["settings"]["name"] == "half")
+    begun = '{"seq": 1, "time": 0, "kind": "stage", "name": "train"}'
+    event = '{"seq": %d, "time": 0, "kind": "progress", "done": %d, "total": 99999, "unit": "steps", "loss": 0.5}'
+    write_text(run.path / "events.jsonl", "\n".join([begun, *(event % (n, n) for n in range(1, 60_000)), ""]))
+    watch = TrainWatch(place)
+    watch.look()
+    assert watch.more
+    while watch.more:
+        seen = watch.look(always=True)
+    assert next(row for row in seen.rows if row.name == "half").loss[-1] == (59_999, 0.5)
 
 
 def test_lines_are_the_measurements_over_their_steps(place):
