@@ -236,8 +236,6 @@ def test_the_top_bar_shows_a_live_job_and_the_drawer_stops_it(place):
         (run.path / "status.json").write_text(
             json.dumps({"state": "failed", "error": "the disk is full", "started": 1})
         )
-            json.dumps({"state": "failed", "error": "the disk is full", "started": 1})
-        )
         await until(pilot, lambda: app.screen.jobs[0].state == "failed")
         assert "the disk is full" in app.screen._cells(0)
         await pilot.press("x")
