@@ -111,20 +111,22 @@ class SteerPane(Pane):
         key("steer.stop", "escape", "stop", "Stop, or close the sweep"),
     ]
     DEFAULT_CSS = """
-    SteerPane #top { height: 56%; min-height: 9; max-height: 26; }
-    SteerPane.-dose #top { height: 38%; }
-    SteerPane #image { width: 40%; max-width: 56; }
-    SteerPane.-narrow #top { height: 9; }
-    SteerPane.-narrow #image { width: 20; }
+    SteerPane #top { height: 1fr; }
+    SteerPane #image { width: 40%; max-width: 62; }
     SteerPane #image Picture { width: 1fr; height: 1fr; }
     SteerPane #caption { height: 1; padding: 0 1; color: $secondary; }
-    SteerPane #question { height: auto; max-height: 4; padding: 0 1; }
+    SteerPane #question { height: auto; max-height: 3; padding: 0 1; }
     SteerPane #state { height: 1; padding: 0 1; color: $secondary; }
     SteerPane #state.-wrong { color: $error; }
-    SteerPane Dose { display: none; }
+    SteerPane AnswersView { height: 30%; }
+    SteerPane Dose { display: none; height: 36%; }
+    SteerPane.-dose AnswersView { height: 6; }
     SteerPane.-dose Dose { display: block; }
-    SteerPane.-dose.-narrow AnswersView { display: none; }
-    SteerPane.-dose AnswersView { height: 7; }
+    SteerPane.-narrow #top { height: 9; }
+    SteerPane.-narrow #image { width: 20; }
+    SteerPane.-narrow AnswersView { layout: vertical; height: 1fr; }
+    SteerPane.-narrow.-dose AnswersView { display: none; }
+    SteerPane.-narrow Dose { height: 1fr; }
     """
 
     def __init__(self) -> None:
@@ -144,8 +146,8 @@ class SteerPane(Pane):
                 yield Picture(id="picture")
                 yield Static(id="caption", markup=False)
             with Vertical(id="controls"):
-                yield Rack(id="rack")
                 yield Static(id="question", markup=False)
+                yield Rack(id="rack")
         yield AnswersView(id="answers")
         yield Dose(id="dose")
         yield Static(id="state", markup=False)
@@ -190,6 +192,7 @@ class SteerPane(Pane):
     # Life
 
     def on_mount(self) -> None:
+        self.app.theme_changed_signal.subscribe(self, lambda _: self._show_all())
         self.versions = Versions(self.bench.state.path.with_suffix(".versions.jsonl"))
         self.setup = self._first_setup()
         self._show_setup()
@@ -297,6 +300,12 @@ class SteerPane(Pane):
         part("vlm", "model", setup.vlm or "none", "")
         text.no_wrap, text.overflow = True, "ellipsis"
         self.query_one("#question", Static).update(text)
+
+    def _show_all(self) -> None:
+        """Anew, in other colours."""
+        self._show_setup()
+        self.answers.show_all()
+        self.dose.show_all()
 
     def action_undo(self) -> None:
         self._step_back(self._undo.undo(self.setup), "undo")

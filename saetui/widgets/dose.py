@@ -61,11 +61,11 @@ class Dose(Vertical):
         """A sweep of ``latent``; ``unit``: its maximum."""
         self.title_text, self.unit, self.mode, self.latent = title, unit, mode, latent
         self.points = []
-        self._show()
+        self.show_all()
 
     def hear(self, point: dict[str, Any]) -> None:
         self.points.append({name: point[name] for name in POINT})
-        self._show()
+        self.show_all()
 
     def kept(self) -> dict[str, Any]:
         """All of it, as JSON values."""
@@ -83,12 +83,13 @@ class Dose(Vertical):
             points = [{name: point[name] for name in POINT} for point in kept["points"]]
             self.begin(str(kept["title"]), float(kept["unit"]), str(kept["mode"]), int(kept["latent"]))
             self.points = points
-            self._show()
+            self.show_all()
 
     def on_resize(self, event: events.Resize) -> None:
-        self._show()
+        self.show_all()
 
-    def _show(self) -> None:
+    def show_all(self) -> None:
+        """Draw everything again."""
         self.border_title = self.title_text
         self.table.set_columns(self._columns())
         self.table.show(len(self.points), self.table.cursor)
