@@ -186,7 +186,9 @@ def from_mapping(cls: type[S], values: Mapping[str, Any], source: str) -> S:
             hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(fields)}."
             raise UserError(f"{source} has no setting {key!r}: {hint}")
         checked[key] = _checked(value, hints[key], f"{source}: {key}")
-    missing = [n for n, f in fields.items() if f.default is MISSING and n not in checked]
+    missing = [
+        n for n, f in fields.items() if f.default is MISSING and f.default_factory is MISSING and n not in checked
+    ]
     if missing:
         raise UserError(f"{source} lacks {', '.join(missing)}: set it and try again.")
     return cls(**checked)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from engine.errors import Stopped
+from engine.memory import memory
 from engine.workspace import write_json
 
 Event = dict[str, Any]
@@ -43,10 +44,11 @@ def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:
     except FileNotFoundError:
         return [], offset
     end = data.rfind(b"\n") + 1
-    return list(_parse(data[:end])), offset + end
+    return list(parse_events(data[:end])), offset + end
 
 
-def _parse(data: bytes) -> Iterator[Event]:
+def parse_events(data: bytes) -> Iterator[Event]:
+    """The events in whole lines of a log; what is no event is passed over."""
     for line in data.splitlines():
         try:
             event = json.loads(line)
@@ -81,13 +83,14 @@ class StreamReporter(Reporter):
     """
 
     every = 0.25  # seconds between progress records: a follower polls about as often
+    memory_every = 2.0  # seconds between looks at the memory, which status.json then tells
 
     def __init__(self, run: Path | None, stream: BinaryIO | None = None):
         self.run, self.stream = run, stream
         self.log = EventLog(run / "events.jsonl") if run else None
         self.status: dict[str, Any] = {"state": "running", "pid": os.getpid(), "started": time.time()}
         self.stop_requested = False
-        self._shown = 0.0
+        self._shown = self._weighed = 0.0
         self._write_status()
 
     def progress(self, done: int, total: int, unit: str, **metrics: Any) -> None:
@@ -98,6 +101,9 @@ class StreamReporter(Reporter):
         record = {"done": done, "total": total, "unit": unit, **metrics}
         self._emit("progress", record)
         self.status["progress"] = record
+        if now - self._weighed >= self.memory_every:
+            self._weighed = now
+            self.status["memory"] = memory()
         self._write_status()
 
     def event(self, kind: str, **fields: Any) -> None:

@@ -8,14 +8,13 @@ import typer
 
 from engine.errors import UserError
 from engine.workspace import Workspace
+from saetui.cli import OPEN
 from saetui.cli.options import WorkspaceOption
-from saetui.preferences import read_preferences
-
-NAME = "open"
+from saetui.preferences import Preferences, read_preferences
 
 
 def register(app: typer.Typer) -> None:
-    app.command(NAME, hidden=True)(open_workbench)
+    app.command(OPEN, hidden=True)(open_workbench)
 
 
 def open_workbench(
@@ -33,7 +32,7 @@ def open_workbench(
     run(Workspace.find(workspace or place), chosen, mode)
 
 
-def run(workspace: Workspace, preferences=None, mode: str = "") -> None:
+def run(workspace: Workspace, preferences: Preferences | None = None, mode: str = "") -> None:
     """Show the workbench until it is left; opening another workspace begins anew."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise UserError("The workbench needs a terminal: run saetui in one, or use a command (saetui --help).")
@@ -41,6 +40,8 @@ def run(workspace: Workspace, preferences=None, mode: str = "") -> None:
 
     chosen = preferences or read_preferences()
     terminal = choose(probe(), chosen.colours)
+    if chosen.colours not in ("auto", "mono"):
+        os.environ.pop("NO_COLOR", None)  # asked for by name, colours come before it
     os.environ.update(environment(terminal))  # before textual, which reads it once
     from saetui.app import Reopen, Workbench
 

@@ -16,7 +16,7 @@ from textual.widgets import Input, Static
 from engine.errors import UserError
 from saetui.jobwatch import Job
 from saetui.keys import key
-from saetui.panes.pane import Pane
+from saetui.panes.pane import Pane, calm_collector
 from saetui.text import literal, number, percent
 from saetui.widgets.dialogs import Ask, Pick
 from saetui.widgets.latent import AHEAD, LatentView
@@ -98,14 +98,14 @@ class NeuronsPane(Pane):
     ]
     DEFAULT_CSS = """
     NeuronsPane #list { width: 45%; min-width: 62; border-right: solid $border-blurred; }
-    NeuronsPane #head { height: 1; color: $secondary; padding: 0 1; }
+    NeuronsPane #head { height: 2; color: $secondary; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
     NeuronsPane #filter { border: none; height: 1; padding: 0 1; background: $background; }
     NeuronsPane #filter:focus { background: $panel; }
     NeuronsPane LatentView { width: 1fr; }
     NeuronsPane.-narrow #list { width: 1fr; border-right: none; }
     NeuronsPane.-narrow LatentView { display: none; }
-    NeuronsPane.-narrow.-open #list { display: none; }
-    NeuronsPane.-narrow.-open LatentView { display: block; }
+    NeuronsPane.-open #list { display: none; }
+    NeuronsPane.-open LatentView { display: block; }
     """
 
     def __init__(self) -> None:
@@ -177,7 +177,7 @@ class NeuronsPane(Pane):
             return
         if stamp is not None and (path, stamp) != self._failed:
             self._opening = True
-            self.query_one("#head", Static).update(f"opening {literal(path.name)} …")
+            self._say(f"opening {path.name} …")
             self._open(path)
 
     def _teach(self) -> None:
@@ -199,9 +199,10 @@ class NeuronsPane(Pane):
         self._opening = False
         if message.results is None:
             self.bench.say(message.error, "error")
-            self.query_one("#head", Static).update(literal(message.error))
+            self._say(message.error)
             return
         before, self.results = self.results, message.results
+        calm_collector()
         if before is not None and before.path != self.results.path:
             self._wanted = -1
         self.bench.results_path = message.path
@@ -215,7 +216,6 @@ class NeuronsPane(Pane):
         if self.results is None:
             return
         here = self._wanted if self._wanted >= 0 else self.latent
-        neurons, labels = self.results.neurons, self.results.labels
         self.title_of_list = title
         if latents is None:
             self.matches = {}
@@ -225,10 +225,8 @@ class NeuronsPane(Pane):
         self.latents = latents
         self._wanted = -1
         place = self.latents.index(here) if keep and here in self.latents else 0
-        self.table.empty = (
-            "No latent answers to this filter: esc clears it." if neurons.w else "This SAE has no latents."
-        )
-        self._head(len(labels.texts))
+        self.table.empty = "No latent answers to this filter: esc clears it."
+        self._head()
         self.table.show(len(self.latents), place)
         if not self.latents:
             self.view.show(None)
@@ -242,18 +240,22 @@ class NeuronsPane(Pane):
         sort = "" if query.text and self.sort == "ms" else self.sort
         return neurons.order(sort, query, labels.texts, self.descending, labels.marks)
 
-    def _head(self, labelled: int) -> None:
+    def _head(self) -> None:
         assert self.results is not None
         neurons, ms = self.results.neurons, self.results.neurons.summary["ms"]
         alive = neurons.summary["alive"]
         shown = f"{len(self.latents):,} of {neurons.w:,}" if len(self.latents) != neurons.w else f"{neurons.w:,}"
-        parts = [
-            self.results.sae,
-            self.title_of_list or f"{shown} latents, {alive:,} alive",
-            f"MS {number(ms['sae']['mean'])}, matched raw {number(ms['matched']['mean'])} "
-            f"({percent(ms['matched']['share_beaten'])} beat theirs)",
-        ]
-        self.query_one("#head", Static).update(Text(literal(" · ".join(parts)), no_wrap=True, overflow="ellipsis"))
+        arrow = "↓" if self.descending else "↑"
+        listed = self.title_of_list or f"{shown} latents, {alive:,} alive · by {self.sort} {arrow}"
+        self._say(
+            f"{self.results.sae} · {listed}\nMS mean {number(ms['sae']['mean'])} · matched raw "
+            f"{number(ms['matched']['mean'])}, {percent(ms['matched']['share_beaten'])} of latents beat theirs · "
+            f"all pairs {number(ms['baseline'])}"
+        )
+
+    def _say(self, words: str) -> None:
+        """In the head of the list."""
+        self.query_one("#head", Static).update(Text(literal(words)))
 
     def _cells(self, row: int) -> tuple[str, ...]:
         assert self.results is not None
@@ -280,10 +282,9 @@ class NeuronsPane(Pane):
             self.remember(latent=self.latent)
 
     def on_table_chosen(self, event: Table.Chosen) -> None:
-        if self.has_class("-narrow"):
-            self.add_class("-open")
-            self.remember(open=True)
-            self.call_after_refresh(self._show_latent)
+        self.add_class("-open")
+        self.remember(open=True)
+        self.call_after_refresh(self._show_latent)
 
     def on_resize(self, event: events.Resize) -> None:
         self.call_after_refresh(self._show_latent)
@@ -320,7 +321,7 @@ class NeuronsPane(Pane):
     def action_back(self) -> None:
         """esc: out of the latent, then out of a listed result, then out of the filter."""
         box = self.query_one("#filter", Input)
-        if self.has_class("-open") and self.has_class("-narrow"):
+        if self.has_class("-open"):
             self.remove_class("-open")
             self.remember(open=False)
         elif self.title_of_list:
@@ -403,6 +404,7 @@ class NeuronsPane(Pane):
     def action_heat(self) -> None:
         self.view.gallery.show_heat = not self.view.gallery.show_heat
         self.remember(heat=self.view.gallery.show_heat)
+        self._show_latent()
 
     def action_picture(self, by: int) -> None:
         self.view.gallery.chosen += by
@@ -439,7 +441,7 @@ class NeuronsPane(Pane):
         from engine.requests import Text as TextRequest
 
         results = self.results
-        self._waiting(f"ranking by {text!r}: loading the text tower …")
+        self._say(f"ranking by {text!r}: loading the text tower …")
 
         def heard(event: dict[str, Any]) -> None:
             if event["kind"] == "done" and self.results is results:
@@ -447,15 +449,12 @@ class NeuronsPane(Pane):
                 self.matches = dict(found)
                 self.relist(latents=[latent for latent, _ in found], title=f"nearest to {text!r}: esc lists all")
             elif event["kind"] == "progress":
-                self._waiting(f"ranking by {text!r}: {event.get('stage', '')} …")
+                self._say(f"ranking by {text!r}: {event.get('stage', '')} …")
             elif event["kind"] == "failed":
                 self.bench.say(event["error"])
                 self.relist(keep=True)
 
         self.bench.ask_model(TextRequest(neurons=str(results.path), text=text), heard)
-
-    def _waiting(self, words: str) -> None:
-        self.query_one("#head", Static).update(Text(literal(words), no_wrap=True, overflow="ellipsis"))
 
     def action_image(self) -> None:
         def given(path: str | None) -> None:

@@ -1,6 +1,7 @@
 """One latent: what is known of it in words and numbers, and its top images."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
@@ -8,7 +9,7 @@ from textual.containers import Vertical
 from textual.widget import Widget
 from textual.widgets import Static
 
-from saetui.text import fit, literal, number, percent
+from saetui.text import literal, number, percent
 from saetui.widgets.gallery import Gallery, Tile
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 BARS = " ▁▂▃▄▅▆▇█"
 ASCII_BARS = " .:-=+*#@"
-AHEAD = 4  # latents whose pictures are drawn before they are wished for
+AHEAD = 2  # latents whose pictures are drawn before they are wished for
 
 
 class LatentView(Vertical):
@@ -24,8 +25,8 @@ class LatentView(Vertical):
 
     DEFAULT_CSS = """
     LatentView { padding: 0 1; }
-    LatentView .head { height: 2; }
-    LatentView .foot { height: 2; color: $secondary; }
+    LatentView Static { height: 2; text-wrap: nowrap; text-overflow: ellipsis; }
+    LatentView .foot { color: $secondary; }
     """
 
     def compose(self) -> Iterable[Widget]:
@@ -41,20 +42,20 @@ class LatentView(Vertical):
         """``ahead``: latents that may be wished for next."""
         head, foot = self.query_one(".head", Static), self.query_one(".foot", Static)
         if results is None or not 0 <= latent < results.neurons.w:
-            head.update("")
-            foot.update("")
+            head.update("", layout=False)
+            foot.update("", layout=False)
             self.gallery.show(())
             return
         width = self.size.width - 2
-        head.update(self._head(results, latent, width))
-        foot.update(self._foot(results, latent, width))
+        head.update(self._head(results, latent), layout=False)
+        foot.update(self._foot(results, latent, width), layout=False)
         coming = [tile for other in ahead for tile in tiles(results, other, pictures)]
         self.gallery.show(tiles(results, latent, pictures), coming)
 
-    def _head(self, results: "Results", latent: int, width: int) -> Text:
+    def _head(self, results: "Results", latent: int) -> Text:
         neurons, labels, theme = results.neurons, results.labels, self.app.current_theme
         accent, quiet = theme.accent or "", theme.secondary or ""
-        text = Text(no_wrap=True, overflow="ellipsis")
+        text = Text()
         text.append(f"{latent}", style=f"bold {accent}")
         text.append(f"  {literal(' · '.join(neurons.names_of(latent)[:4]) or 'no name')}", style="bold")
         if labels.marked(latent):
@@ -75,7 +76,7 @@ class LatentView(Vertical):
         baseline = neurons.summary["ms"].get("baseline")
         if row["ms"] is not None and baseline and baseline > 0:
             parts.insert(2, f"lift {row['ms'] / baseline:.0f}×")
-        text.append("\n" + fit("   ".join(parts), width), style=quiet)
+        text.append("\n" + "   ".join(parts), style=quiet)
         return text
 
     def _foot(self, results: "Results", latent: int, width: int) -> Text:
@@ -85,10 +86,16 @@ class LatentView(Vertical):
         bars = ASCII_BARS if getattr(self.app, "ascii", False) else BARS
         first = f"activations {sparkline(counts, bars)} 0 … {neurons.maximum[latent]:.3g}"
         path, share = neurons.path_of(latent)
+        text = Text(first)
         where = f"taxonomy {literal('/'.join(path))} {percent(share)}" if path else ""
-        room = width - len(first) - 12
-        text = Text(no_wrap=True, overflow="ellipsis")
-        text.append(first)
+        if self.gallery.show_heat:
+            from saetui.terminal.heat import legend
+
+            text.append("   heat ", style="bold")
+            text.append_text(
+                legend(float(neurons.maximum[latent]), 24, colours=self.gallery.look.colours == "truecolor")
+            )
+        room = width - text.cell_len - 12
         if room > 12:
             text.append("   fires with ", style="bold")
             text.append(results.listed(near["cofiring"], room))
@@ -102,23 +109,27 @@ def tiles(results: "Results", latent: int, most: int) -> list[Tile]:
     """The top images of ``latent``, each with its patch map."""
     found = results.neurons.top(latent)[:most]
     maximum = float(results.neurons.maximum[latent]) or 1.0
+    maps = cache(lambda: results.neurons.maps(latent))  # one read for all pictures, and only for a heat map
     return [
         Tile(
             key=(str(results.path), results.stamp, latent, place),
-            caption=f"{one['activation']:.2f} {one['label'] or one['path'].rpartition('/')[2]}",
-            load=_loader(results, latent, place, one["path"]),
+            caption=f"{one['activation']:.2f} {called(results.neurons.images[one['image']])}",
+            load=partial(results.thumbnails.load, one["path"]),
+            heat=partial(_map, maps, place),
             heat_maximum=maximum,
         )
         for place, one in enumerate(found)
     ]
 
 
-def _loader(results: "Results", latent: int, place: int, path: str) -> Any:
-    def load() -> tuple[Any, Any]:
-        maps = results.neurons.maps(latent)
-        return results.thumbnails.load(path), None if maps is None else maps[place].astype("float32")
+def called(image: dict[str, Any]) -> str:
+    """An image in a few words: the two deepest levels of its taxonomy (genus and species), its class, or its file."""
+    return " ".join(image["taxonomy"][-2:]) or image["label"] or image["path"].rpartition("/")[2]
 
-    return load
+
+def _map(maps: Callable[[], Any], place: int) -> Any:
+    found = maps()
+    return None if found is None else found[place].astype("float32")
 
 
 def sparkline(counts: Any, bars: str = BARS) -> str:

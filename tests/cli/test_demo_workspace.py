@@ -15,6 +15,10 @@ from shell import saetui, saetui_json
 
 from engine.jobs import Run
 
+COLOUR = {key: value for key, value in os.environ.items() if key != "NO_COLOR"} | {
+    "TERM": "xterm-256color",
+    "COLORTERM": "truecolor",
+}
 STEPS = 700  # of a training that is interrupted: several seconds
 
 
@@ -52,12 +56,16 @@ def test_a_second_run_finds_everything_there(summary, place):
 
 
 def test_latents_are_listed_searched_and_shown(workspace):
-    table = saetui("neurons", "demo", "--top", 5, "--images", cwd=workspace).stdout
+    table = saetui("neurons", "demo", "--top", 5, "--images", cwd=workspace, env=COLOUR).stdout
     assert "matched raw neurons" in table and "\x1b[" in table, "pictures are drawn with colours"
     found = saetui_json("neurons", "demo", "--search", "red", cwd=workspace)
     assert found["latents"], "the best-named latent of a colour"
     scores = [row["match"] for row in found["latents"]]
     assert scores == sorted(scores, reverse=True)
+    fewer = saetui_json("neurons", "demo", "--search", "red images>=9 freq<20%", "--top", 0, cwd=workspace)["latents"]
+    assert fewer and all(row["support"] >= 9 and row["frequency"] < 0.2 for row in fewer)
+    mistake = saetui("neurons", "demo", "--search", "red imags>=9", cwd=workspace, code=2).stderr
+    assert "use images" in mistake
     assert "xylophone" in saetui("neurons", "demo", "--search", "xylophone", cwd=workspace).stdout
 
 
@@ -73,7 +81,8 @@ def test_show_prints_the_chain(workspace):
 
 def test_show_prints_pictures(workspace):
     picture = next((workspace / "images" / "test").rglob("*.png"))
-    assert "\x1b[" in saetui("show", picture, cwd=workspace).stdout
+    assert "\x1b[48;2;" in saetui("show", picture, cwd=workspace, env=COLOUR).stdout
+    assert "\x1b" not in saetui("show", picture, cwd=workspace, env=COLOUR | {"NO_COLOR": "1"}).stdout
 
 
 def test_steer_answers_three_times_and_replays_a_recipe(workspace, summary):

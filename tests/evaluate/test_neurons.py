@@ -79,6 +79,52 @@ def test_everything_written_is_read(neurons, contents):
     assert [row["activation"] for row in neurons.top(1)] == [3, 2, 1]
 
 
+def test_neighbours_and_directions(neurons, contents, tmp_path):
+    assert neurons.neighbours(1) == {"near": [], "cofiring": []} and not neurons.has_neighbours
+    assert neurons.directions is None and neurons.word_mean is None, "files of older versions have none"
+    near, cosines = np.full((W, 3), -1), np.zeros((W, 3))
+    near[1], cosines[1] = [4, 0, -1], [0.5, 0.25, 0]
+    directions, mean = np.eye(W, 7), np.arange(7)
+    contents["latents"] |= {
+        "near": near,
+        "near_cosines": cosines,
+        "cofiring": near[::-1],
+        "cofiring_scores": -cosines[::-1],
+        "directions": directions,
+    }
+    write_neurons(tmp_path / "more.h5", **contents, word_mean=mean)
+    with Neurons.open(tmp_path / "more.h5") as more:
+        assert more.has_neighbours and more.neighbours(1) == {"near": [(4, 0.5), (0, 0.25)], "cofiring": []}
+        assert more.neighbours(4) == {"near": [], "cofiring": []}
+        np.testing.assert_array_equal(more.directions, directions.astype(np.float16))
+        np.testing.assert_array_equal(more.word_mean, mean)
+        with pytest.raises(UserError, match="not 6"):
+            more.neighbours(6)
+
+
+def test_matches_in_other_results(neurons, contents, tmp_path):
+    assert neurons.match(neurons, 3) == [(latent, 1.0) for latent in range(W)]
+    images = contents["images"]
+    contents |= {"images": [images[2] | {"path": "moved.png"}, images[0], images[1] | {"sha256": "9" * 64}]}
+    contents["latents"]["top_images"] = np.array([[0, 1, -1, -1], [2, -1, -1, -1], [1, 2, -1, -1]] * 2)
+    write_neurons(tmp_path / "other.h5", **contents)
+    with Neurons.open(tmp_path / "other.h5") as other:
+        assert neurons.match(other, 0) == [(0, 2 / 3), (3, 2 / 3), (2, 1 / 4), (5, 1 / 4)]
+        assert neurons.match(other, 0, n=1) == [(0, 2 / 3)]
+        assert other.match(neurons, 1) == []
+        assert len(neurons.match(other, 5)) == 4
+
+
+def test_paths_of_latents(contents, tmp_path):
+    contents["latents"]["top_images"] = np.array([[0, 2, -1, -1], [0] * 4, [-1] * 4, [1] * 4, [0] * 4, [0] * 4])
+    contents["images"][1]["label"] = "b"
+    write_neurons(tmp_path / "n.h5", **contents)
+    with Neurons.open(tmp_path / "n.h5") as opened:
+        found = [opened.path_of(latent) for latent in range(4)]
+        assert found == [(("life",), 1.0), (("life", "a"), 1.0), ((), 0.0), (("b",), 1.0)]
+        assert opened.taxonomy.tree(opened.top_images).find(("life",)).below() == [0, 1, 4, 5]
+
+
 def test_same_contents_same_bytes(contents, tmp_path):
     write_neurons(tmp_path / "one.h5", **contents)
     write_neurons(tmp_path / "other.h5", **contents)
