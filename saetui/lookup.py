@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -20,6 +20,9 @@ from engine.steer.interventions import parse_latents
 from engine.steer.recipes import load_recipe, save_recipe, with_recipe
 from engine.workspace import Workspace, file_sha256
 from saetui.steering import Setup
+
+if TYPE_CHECKING:
+    from engine.evaluate.neurons import Neurons
 
 SIDE = 256  # pixels of a picture that is shown: more than there are cells for
 
@@ -63,16 +66,8 @@ def top_images(path: str, latent: int) -> list[str]:
     from engine.evaluate.neurons import Neurons
 
     with Neurons.open(path) as neurons:
-        origin = source_of(neurons.provenance)
-        return [f"{origin}{IN}{top['path']}" for top in neurons.top(latent)]
-
-
-def source_of(provenance: dict) -> str:
-    """The image source that was scored; UserError when the file does not say."""
-    for source in provenance.get("made_from", []):
-        if source.get("kind") == "images":
-            return str(Path(source["path"]).expanduser().absolute())
-    raise UserError("The scores do not say which images they are of: score again (saetui score).")
+        source = _scored(neurons)
+        return [f"{source}{IN}{top['path']}" for top in neurons.top(latent)]
 
 
 def sources(workspace: Workspace, neurons: str) -> list[str]:
@@ -82,9 +77,9 @@ def sources(workspace: Workspace, neurons: str) -> list[str]:
     found = []
     if neurons:
         with Neurons.open(neurons) as opened:
-            found.append(source_of(opened.provenance))
+            found.append(_scored(opened))
     if default := workspace.defaults().get("images"):
-        found.append(str((workspace.root / Path(str(default)).expanduser()).absolute()))
+        found.append(_placed(str(default), workspace.root))
     folder = workspace.root / "images"
     if folder.is_dir():
         found += [str(child) for child in sorted(folder.iterdir()) if child.is_dir()]
@@ -151,6 +146,17 @@ def open_recipe(workspace: Workspace, name: str) -> tuple[Setup, str]:
     if kept and file_sha256(folder / WEIGHTS) not in kept:
         return setup, f"The SAE {folder.name} is not the one that the recipe was saved with: answers may differ."
     return setup, ""
+
+
+def _scored(neurons: Neurons) -> str:
+    """The image source that was scored."""
+    return _placed(str(neurons.summary["settings"]["images"]), neurons.path.parent.parent)
+
+
+def _placed(source: str, root: Path) -> str:
+    """A source as it was written down, which may be from within the workspace ``root``, from anywhere."""
+    inside = root / Path(source).expanduser()
+    return str(inside if inside.exists() else Path(source).expanduser().absolute())
 
 
 def _labels(neurons: Path) -> dict[int, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ ANSWERS = ("untouched", "attached", "steered")
 Answers = dict[str, str]
 UNKNOWN = 10.0  # what a latent without scores is stepped in, as if it were its maximum
 STEP, BIG = 0.1, 1.0  # of a latent's own maximum
+MOST_DOSES = 100
 KEPT = 1_000  # versions of a workspace
 
 
@@ -241,20 +242,21 @@ class Undo:
 
 
 def parse_doses(text: str) -> tuple[float, ...]:
-    """Multiples of a latent's maximum: ``-1..4``, ``-1..4 by 0.5``, or a list of numbers. UserError otherwise."""
-    way_out = f"{text!r} is no range of strengths: write -1..4, -1..4 by 0.5, or a list like 0 1 2."
-    bounds, _, step = text.partition("by")
+    """Multiples of a latent's maximum: ``-1..4`` (in ten steps), ``-1..4 by 0.5``, or a list. UserError otherwise."""
     try:
-        if ".." in bounds:
-            low, high = (float(bound) for bound in bounds.split(".."))
-            by = float(step) if step else (high - low) / 10
-            count = int((high - low) / by + 1e-9) + 1 if by > 0 else 0
-            doses: Sequence[float] = [low + i * by for i in range(min(count, 101))]
-        else:
-            doses = [float(part) for part in text.replace(",", " ").split()]
-    except (ValueError, ZeroDivisionError, OverflowError) as error:
-        raise UserError(way_out) from error
-    doses = tuple(dict.fromkeys(round(dose, 3) for dose in doses))
-    if not 0 < len(doses) <= 100 or not all(abs(dose) < 1e6 for dose in doses):
-        raise UserError(way_out if not doses else f"{text!r} asks for more strengths than 100, or for ones too large.")
-    return doses
+        doses = _range(text) if ".." in text else [float(part) for part in text.replace(",", " ").split()]
+    except (ValueError, ZeroDivisionError, OverflowError):
+        doses = []
+    if not doses or not all(abs(dose) < 1e6 for dose in doses):
+        raise UserError(f"{text!r} is no range of strengths: write -1..4, -1..4 by 0.5, or a list like 0 1 2.")
+    if len(doses) > MOST_DOSES:
+        raise UserError(f"{text!r} are more than {MOST_DOSES} strengths: take larger steps.")
+    return tuple(dict.fromkeys(round(dose, 2) for dose in doses))
+
+
+def _range(text: str) -> list[float]:
+    bounds, _, step = text.partition("by")
+    low, high = (float(bound) for bound in bounds.split(".."))
+    by = float(step) if step else (high - low) / 10
+    count = int((high - low) / by + 1e-9) + 1 if by > 0 else 0
+    return [low + i * by for i in range(min(count, 10 * MOST_DOSES))]

@@ -64,7 +64,6 @@ class Asked:
 
     number: int
     setup: Setup
-    loading: bool = False
     answer: str = ""
     pieces: int = 0
     since: float = 0.0
@@ -111,20 +110,22 @@ class SteerPane(Pane):
         key("steer.stop", "escape", "stop", "Stop, or close the sweep"),
     ]
     DEFAULT_CSS = """
-    SteerPane #top { height: 56%; min-height: 9; max-height: 26; }
-    SteerPane.-dose #top { height: 38%; }
-    SteerPane #image { width: 40%; max-width: 56; }
+    SteerPane #top { height: 1fr; }
+    SteerPane #image { width: 40%; max-width: 62; }
+    SteerPane #image Picture { width: 1fr; height: 1fr; }
+    SteerPane #caption { height: 1; padding: 0 1; color: $secondary; text-wrap: nowrap; text-overflow: ellipsis; }
+    SteerPane #question { height: 3; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
+    SteerPane #state { height: auto; min-height: 1; max-height: 3; padding: 0 1; color: $secondary; }
+    SteerPane #state.-wrong { color: $error; }
+    SteerPane AnswersView { height: 30%; }
+    SteerPane Dose { display: none; height: 36%; }
+    SteerPane.-dose AnswersView { height: 6; }
+    SteerPane.-dose Dose { display: block; }
     SteerPane.-narrow #top { height: 9; }
     SteerPane.-narrow #image { width: 20; }
-    SteerPane #image Picture { width: 1fr; height: 1fr; }
-    SteerPane #caption { height: 1; padding: 0 1; color: $secondary; }
-    SteerPane #question { height: auto; max-height: 4; padding: 0 1; }
-    SteerPane #state { height: 1; padding: 0 1; color: $secondary; }
-    SteerPane #state.-wrong { color: $error; }
-    SteerPane Dose { display: none; }
-    SteerPane.-dose Dose { display: block; }
-    SteerPane.-dose.-narrow AnswersView { display: none; }
-    SteerPane.-dose AnswersView { height: 7; }
+    SteerPane.-narrow AnswersView { layout: vertical; height: 1fr; }
+    SteerPane.-narrow.-dose AnswersView { display: none; }
+    SteerPane.-narrow Dose { height: 1fr; }
     """
 
     def __init__(self) -> None:
@@ -134,6 +135,7 @@ class SteerPane(Pane):
         self._undo = Undo()
         self._asked: Asked | None = None
         self._swept: Asked | None = None
+        self._loading = False  # the model server is, for whichever request: those after it wait
         self._soon: Timer | None = None
         self._listed: dict[str, list[str]] = {}
         self._warned: set[str] = set()  # each warning of the server is said once
@@ -144,8 +146,8 @@ class SteerPane(Pane):
                 yield Picture(id="picture")
                 yield Static(id="caption", markup=False)
             with Vertical(id="controls"):
-                yield Rack(id="rack")
                 yield Static(id="question", markup=False)
+                yield Rack(id="rack")
         yield AnswersView(id="answers")
         yield Dose(id="dose")
         yield Static(id="state", markup=False)
@@ -190,6 +192,7 @@ class SteerPane(Pane):
     # Life
 
     def on_mount(self) -> None:
+        self.app.theme_changed_signal.subscribe(self, lambda _: self._show_all())
         self.versions = Versions(self.bench.state.path.with_suffix(".versions.jsonl"))
         self.setup = self._first_setup()
         self._show_setup()
@@ -295,8 +298,13 @@ class SteerPane(Pane):
         part("error", "error", "kept" if setup.keep_error else "dropped", "\n")
         part("sae", "SAE", setup.sae or "none")
         part("vlm", "model", setup.vlm or "none", "")
-        text.no_wrap, text.overflow = True, "ellipsis"
         self.query_one("#question", Static).update(text)
+
+    def _show_all(self) -> None:
+        """Anew, in other colours."""
+        self._show_setup()
+        self.answers.show_all()
+        self.dose.show_all()
 
     def action_undo(self) -> None:
         self._step_back(self._undo.undo(self.setup), "undo")
@@ -345,7 +353,7 @@ class SteerPane(Pane):
         def take(found: tuple[Any, str]) -> None:
             pixels, caption = found
             self.query_one(Picture).show(pixels, key=image)
-            self.query_one("#caption", Static).update(Text(literal(caption), no_wrap=True, overflow="ellipsis"))
+            self.query_one("#caption", Static).update(Text(literal(caption)))
 
         def fail(sentence: str) -> None:
             self.query_one(Picture).failed(sentence)
@@ -553,10 +561,13 @@ class SteerPane(Pane):
 
     def action_run(self) -> None:
         """Ask for the three answers now. What is going on gives way."""
+        if self._soon:
+            self._soon.stop()
         if self.setup.lacks:
             self._tell(self.setup.lacks)
             return
-        self._drop(self._swept)
+        if self._swept:
+            self.bench.cancel_model(self._swept.number)
         request = Answer(**self.setup.question, **self.device)
 
         def ask() -> None:
@@ -567,9 +578,9 @@ class SteerPane(Pane):
             self._tell("asking …")
 
     def _heard(self, event: dict[str, Any]) -> None:
-        """An event of the model server about the answers that were asked for last."""
+        """An event of the model server about answers."""
         asked, kind = self._asked, event["kind"]
-        if asked is None or event["id"] != asked.number or self._common(asked, event):
+        if asked is None or not self._is_about(asked, event):
             return
         if kind == "stage" and event["name"] in ANSWERS:
             asked.answer, asked.pieces, asked.since = event["name"], 0, time.monotonic()
@@ -594,38 +605,34 @@ class SteerPane(Pane):
         self.remember(version=version.to_mapping())
         self._look_up("versions", partial(self.versions.add, version), lambda _: None)
 
-    def _common(self, asked: Asked, event: dict[str, Any]) -> bool:
-        """What all requests have in common; whether there is nothing more to do about ``event``."""
+    def _is_about(self, asked: Asked, event: dict[str, Any]) -> bool:
+        """Whether ``event`` is about ``asked``, not about a request before it; say what all requests have in common."""
         kind = event["kind"]
-        asked.loading = kind == "progress" and "stage" in event
-        if asked.loading:
+        self._loading = kind == "progress" and "stage" in event
+        if self._loading:
             size = f" · {event['bytes'] / 1e9:.1f} GB" if event.get("bytes", 0) > 1e8 else ""
             self._tell(f"{event['stage']} · {event['seconds']:.0f} s{size} · esc cancels")
-        elif kind == "warning":
-            if event["message"] not in self._warned:
-                self.bench.say(event["message"])
+        if event["id"] != asked.number:
+            return False
+        if kind == "warning" and event["message"] not in self._warned:
             self._warned.add(event["message"])
+            self.bench.say(event["message"])
         elif kind == "cancelled":
             self._tell("Stopped: r asks again.")
         elif kind == "failed":
-            self._tell(event["error"] if event.get("mistake") else f"{event['error']} r asks again.", wrong=True)
-        return kind in ("progress", "warning")
-
-    def _drop(self, asked: Asked | None) -> None:
-        """Have the server stop work on ``asked``; a model that is being loaded can only be stopped with the server."""
-        if asked is None:
-            return
-        if asked.loading:
-            self.bench.restart_model()
-        else:
-            self.bench.cancel_model(asked.number)
+            self._tell(event["error"] if event.get("mistake") else f"{event['error']} (r asks again)", wrong=True)
+        return True
 
     def action_stop(self) -> None:
+        """Stop what is going on, at once; if nothing is, close the sweep."""
         if self._soon:
             self._soon.stop()
-        if self._asked or self._swept:
-            self._drop(self._asked)
-            self._drop(self._swept)
+        going_on = [asked for asked in (self._asked, self._swept) if asked]
+        if going_on and self._loading:
+            self.bench.restart_model()  # what is being loaded can be stopped in no other way
+        elif going_on:
+            for asked in going_on:
+                self.bench.cancel_model(asked.number)
         elif self.has_class("-dose"):
             self.remove_class("-dose")
             self.rack.focus()
@@ -633,7 +640,7 @@ class SteerPane(Pane):
     def _tell(self, sentence: str, wrong: bool = False) -> None:
         state = self.query_one("#state", Static)
         state.set_class(wrong, "-wrong")
-        shown = Text(literal(sentence), no_wrap=True, overflow="ellipsis")
+        shown = Text(literal(sentence))
         if state.content != shown:
             state.update(shown)
 
@@ -675,7 +682,7 @@ class SteerPane(Pane):
 
     def _heard_dose(self, event: dict[str, Any]) -> None:
         swept, kind = self._swept, event["kind"]
-        if swept is None or event["id"] != swept.number or self._common(swept, event):
+        if swept is None or not self._is_about(swept, event):
             return
         if kind == "point":
             self.dose.hear(event)

@@ -49,11 +49,10 @@ class AnswerBox(VerticalScroll):
 
 
 class AnswersView(Container):
-    """Side by side, or one above another where it is narrow."""
+    """Side by side; a parent that is narrow may lay them out one above another."""
 
     DEFAULT_CSS = """
     AnswersView { layout: horizontal; height: 1fr; }
-    .-narrow AnswersView { layout: vertical; }
     """
 
     def __init__(self, **options):
@@ -66,16 +65,20 @@ class AnswersView(Container):
         for answer in ANSWERS:
             yield AnswerBox(answer)
 
+    def show_all(self) -> None:
+        """Draw everything again."""
+        self._show(*ANSWERS)
+
     def put(self, texts: Answers) -> None:
         """Show answers that are complete."""
         self.texts, self._begun, self._going = dict(texts), set(ANSWERS), ""
-        self._show(*ANSWERS)
+        self.show_all()
 
     def expect(self) -> None:
         """Others are on the way; what stands there stays, dimmed, until its successor begins."""
         self._begun.clear()
-        self.begin("")
-        self._show(*ANSWERS)
+        self._going = ""
+        self.show_all()
 
     def begin(self, answer: str) -> None:
         """That answer is being generated now (empty: none is)."""

@@ -41,7 +41,7 @@ class Dose(Vertical):
 
     DEFAULT_CSS = """
     Dose { height: 1fr; border-top: solid $border; border-title-color: $secondary; }
-    Dose #chart { height: 1; padding: 0 1; }
+    Dose #chart { height: 1; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
     """
 
     def __init__(self, **options):
@@ -61,11 +61,11 @@ class Dose(Vertical):
         """A sweep of ``latent``; ``unit``: its maximum."""
         self.title_text, self.unit, self.mode, self.latent = title, unit, mode, latent
         self.points = []
-        self._show()
+        self.show_all()
 
     def hear(self, point: dict[str, Any]) -> None:
         self.points.append({name: point[name] for name in POINT})
-        self._show()
+        self.show_all()
 
     def kept(self) -> dict[str, Any]:
         """All of it, as JSON values."""
@@ -83,17 +83,18 @@ class Dose(Vertical):
             points = [{name: point[name] for name in POINT} for point in kept["points"]]
             self.begin(str(kept["title"]), float(kept["unit"]), str(kept["mode"]), int(kept["latent"]))
             self.points = points
-            self._show()
+            self.show_all()
 
     def on_resize(self, event: events.Resize) -> None:
-        self._show()
+        self.show_all()
 
-    def _show(self) -> None:
+    def show_all(self) -> None:
+        """Draw everything again."""
         self.border_title = self.title_text
         self.table.set_columns(self._columns())
         self.table.show(len(self.points), self.table.cursor)
         steered = [point for point in self.points if point["value"] is not None]
-        line = Text(no_wrap=True, overflow="ellipsis")
+        line = Text()
         for name in self._quantities:
             values = [point[name] for point in steered]
             known = [value for value in values if value is not None]
@@ -112,9 +113,10 @@ class Dose(Vertical):
 
     def _measured(self, point: dict[str, Any], quantity: str) -> tuple[str, str]:
         value = point[quantity]
-        largest = max((p[quantity] for p in self.points if p[quantity] is not None), default=0.0)
-        width = self._room
-        return number(value), bar(value / largest, width) if value and largest > 0 else ""
+        if value is None:
+            return number(None), ""
+        full = max(1.0, *(p[quantity] for p in self.points if p[quantity] is not None))  # what is small looks small
+        return "<.01" if 0 < value < 0.005 else number(value), bar(value / full, self._room)
 
     @property
     def _quantities(self) -> list[str]:
