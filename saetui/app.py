@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import work
 from textual.app import App, SuspendNotSupported
+from textual.filter import LineFilter, Monochrome
 from textual.message import Message
 from textual.screen import Screen
 from textual.worker import get_current_worker
@@ -31,6 +32,7 @@ from saetui.panes.train import TrainPane
 from saetui.preferences import Preferences, state_folder
 from saetui.results import scored
 from saetui.state import State
+from saetui.terminal.filters import InASCII, InXterm, WithoutColour
 from saetui.text import literal
 from saetui.themes import THEMES
 from saetui.widgets.bars import TITLES, TopBar
@@ -225,6 +227,15 @@ class Workbench(App[Reopen | None]):
         return pane
 
     # Life
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """What Textual passes every line through; NO_COLOR's greys, which it would add, are colours too."""
+        filters = [one for one in super().get_line_filters() if not isinstance(one, Monochrome)]
+        if self.colours == "mono":
+            filters.append(WithoutColour(self.current_theme.background or "#000000"))
+        elif self.colours == "256":
+            filters.append(InXterm())
+        return [*filters, InASCII()] if self.ascii else filters
 
     def on_mount(self) -> None:
         calm_collector()

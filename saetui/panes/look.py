@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, cast
 
-from engine.requests import Look
 from rich.text import Text
 from textual import work
 from textual.app import ComposeResult
@@ -16,6 +15,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from engine.errors import UserError
+from engine.requests import Look
 from saetui.keys import key
 from saetui.text import literal, number
 from saetui.widgets.bars import KeyBar
