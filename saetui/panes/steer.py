@@ -555,14 +555,20 @@ class SteerPane(Pane):
     # Asking
 
     def _ask_soon(self) -> None:
-        if self._soon:
-            self._soon.stop()
+        self._wait_no_longer()
         self._soon = self.set_timer(PAUSE, self.action_run)
+
+    def _wait_no_longer(self) -> bool:
+        """Forget that the model was to be asked in a moment; whether it was."""
+        if self._soon is None:
+            return False
+        self._soon.stop()
+        self._soon = None
+        return True
 
     def action_run(self) -> None:
         """Ask for the three answers now. What is going on gives way."""
-        if self._soon:
-            self._soon.stop()
+        self._wait_no_longer()
         if self.setup.lacks:
             self._tell(self.setup.lacks)
             return
@@ -625,8 +631,7 @@ class SteerPane(Pane):
 
     def action_stop(self) -> None:
         """Stop what is going on, at once; if nothing is, close the sweep."""
-        if self._soon:
-            self._soon.stop()
+        self._wait_no_longer()
         going_on = [asked for asked in (self._asked, self._swept) if asked]
         if going_on and self._loading:
             self.bench.restart_model()  # what is being loaded can be stopped in no other way
@@ -660,7 +665,7 @@ class SteerPane(Pane):
         self.app.push_screen(Ask(question, self.doses), given)
 
     def action_dose(self) -> None:
-        """Show the sweep that there is; begin one when it is of something else."""
+        """Turn the selected latent up step by step, the rest of the rack as it is."""
         slot, setup = self.rack.slot, self.setup
         if setup.lacks or slot is None:
             self.bench.say(setup.lacks or "A sweep turns up one latent of the rack: a adds one.")
@@ -668,6 +673,8 @@ class SteerPane(Pane):
         if setup.mode == "ablate":
             self.bench.say("Mode ablate always sets 0, there is nothing to sweep: m chooses another mode.")
             return
+        if self._wait_no_longer():
+            self.action_run()  # now, as later it would take the place of the sweep
         values = tuple(slot.at(times).sent(setup.mode) for times in parse_doses(self.doses))
         question = setup.question | self.device
         request = Sweep(**question, over=slot.latent, values=values, neurons=setup.neurons)
