@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from engine.errors import Stopped
 from engine.memory import memory
-from engine.workspace import write_json
+from engine.workspace import utf8, write_json
 
 Event = dict[str, Any]
 
@@ -29,7 +29,7 @@ class EventLog:
     def append(self, kind: str, **fields: Any) -> None:
         self._seq += 1
         event = {"seq": self._seq, "time": round(time.time(), 3), "kind": kind, **fields}
-        self._file.write(json.dumps(event, ensure_ascii=False, default=float).encode() + b"\n")
+        self._file.write(utf8(json.dumps(event, ensure_ascii=False, default=float)) + b"\n")
 
     def close(self) -> None:
         self._file.close()

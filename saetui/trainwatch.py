@@ -45,6 +45,8 @@ class TrainWatch:
         self.workspace = workspace
         self.selected = ""
         self.with_log = False
+        self.more = False
+        """Whether logs go on beyond what the last look has read of them."""
         self._trainings: Any = None
         self._lines: dict[str, tuple[Training, Mapping[str, Line]]] = {}
         self._preview: tuple[Any, Preview | None] = (None, None)
@@ -57,7 +59,7 @@ class TrainWatch:
 
         with self._one_at_a_time:
             self._trainings = self._trainings or Trainings(self.workspace)
-            rows, _ = self._trainings.refresh()
+            rows, self.more = self._trainings.refresh()
             lines = {row.name: self._lines_of(row) for row in rows}
             run = next((row.run for row in rows if row.name == self.selected), None)
             log = tail(self.workspace.runs / run) if run and self.with_log else ()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,11 +32,12 @@ from saetui.widgets.jobs import MARKS
 from saetui.widgets.table import Column, Table
 
 if TYPE_CHECKING:
-    from engine.sae.preview import Preview
+    from engine.sae.preview import FormingLatent, Preview, TopImage
     from engine.sae.runs import Training
     from saetui.thumbnails import Thumbnails
 
 LOOK = 0.5  # seconds between looks at the files
+BREATH = 0.02  # the same while a long log is being read for the first time
 LIVE = ("starting", "running", "paused")
 NAME = 16  # columns that a name should have
 TILES = 12  # pictures of forming latents at most
@@ -151,6 +151,7 @@ class TrainPane(Pane):
         self._looking: Worker[None] | None = None
         self._thumbnails: Thumbnails | None = None
         self._first_latent = 0
+        self._told: list[tuple[Any, str]] = []  # what the pictures were asked to show
         self._said: dict[str, Text] = {}  # what the parts in words say
         self._pause = threading.Event()
 
@@ -221,7 +222,7 @@ class TrainPane(Pane):
             if seen is not None and not worker.is_cancelled:
                 self.post_message(TrainingsSeen(seen))
             always = False
-            self._pause.wait(LOOK)
+            self._pause.wait(LOOK if not self.watcher.more else BREATH)
             self._pause.clear()
 
     def _look_now(self) -> None:
@@ -232,6 +233,8 @@ class TrainPane(Pane):
 
     def on_trainings_seen(self, message: TrainingsSeen) -> None:
         self.seen = message.seen
+        if not self.seen.rows:
+            self.remove_class("-open", "-log", "-latents")
         self.relist()
 
     def on_training_table_resized(self, event: TrainingTable.Resized) -> None:
@@ -346,37 +349,35 @@ class TrainPane(Pane):
         ]
 
     def _show_latents(self, preview: Preview | None) -> None:
-        self.set_class(preview is not None and bool(preview.latents), "-previewed")
-        if preview is None or not preview.latents:
-            self._tiles([])
-            return
+        latents = list(preview.latents) if preview else []
+        self.set_class(bool(latents), "-previewed")
         each = 3 if self.has_class("-latents") else 2
-        latents = preview.latents[self._first_latent :] + preview.latents[: self._first_latent]
-        thumbnails = self._thumbnails_of(preview.source)
-        tiles = []
-        for one in latents[: TILES // each]:
-            for image in one.images[:each]:
-                caption = f"#{one.latent}  {image.activation:.1f}"
-                changing = preview.step if self.gallery.show_heat else 0  # a picture is the same at every step
-                maximum = one.images[0].activation or 1.0
-                load, heat = partial(thumbnails.load, image.path), partial(_given, image.map)
-                tiles.append(Tile((preview.source, image.path, changing), caption, load, heat, maximum))
-        head = (
-            f"{len(preview.latents)} latents forming, at step {preview.step:,}: the held-out images that fire each most"
-        )
-        self._say("#forming-head", Text(fit(head, max(self.size.width - 2, 8)), no_wrap=True))
-        self._tiles(tiles)
-
-    def _tiles(self, tiles: list[Tile]) -> None:
-        if [(t.key, t.caption) for t in tiles] != [(t.key, t.caption) for t in self.gallery.tiles]:
+        shown = (latents[self._first_latent :] + latents[: self._first_latent])[: TILES // each]
+        tiles = [self._tile(preview, one, image) for one in shown for image in one.images[:each] if preview]
+        told = [(tile.key, tile.caption) for tile in tiles]
+        if told != self._told:
+            self._told = told
             self.gallery.show(tiles)
+        if preview:
+            words = f"{len(latents)} latents forming, step {preview.step:,}: the held-out images that fire each most"
+            self._say("#forming-head", Text(fit(words, max(self.size.width - 2, 8)), no_wrap=True))
 
-    def _thumbnails_of(self, source: str) -> Thumbnails:
+    def _tile(self, preview: Preview, latent: FormingLatent, image: TopImage) -> Tile:
         from saetui.thumbnails import Thumbnails
 
-        if self._thumbnails is None or self._thumbnails.source != source:
-            self._thumbnails = Thumbnails(source)
-        return self._thumbnails
+        if self._thumbnails is None or self._thumbnails.source != preview.source:
+            self._thumbnails = Thumbnails(preview.source)
+        thumbnails = self._thumbnails
+        row = self.selected
+        # A picture is the same at every step; its heat map is not.
+        heat = (row and row.name, preview.step, latent.latent) if self.gallery.show_heat else None
+        return Tile(
+            key=(preview.source, image.path, heat),
+            caption=f"#{latent.latent}  {image.activation:.1f}",
+            load=lambda: thumbnails.load(image.path),
+            heat=lambda: image.map,
+            heat_maximum=latent.images[0].activation or 1.0,
+        )
 
     def _show_log(self) -> None:
         text = Text(literal("\n".join(self.seen.log)) or "Nothing in its log.")
@@ -389,6 +390,8 @@ class TrainPane(Pane):
 
     def _open(self) -> None:
         """Narrow: the charts instead of the table."""
+        if not self.rows:
+            return
         self._opened(True)
         if self.has_class("-narrow"):
             self.charts.focus()
@@ -406,6 +409,8 @@ class TrainPane(Pane):
     def action_turn(self, part: str) -> None:
         if part == "latents" and not self.has_class("-previewed") and not self.has_class("-latents"):
             self.bench.say("No latents to show yet: they come with the first measurement of a training.", "information")
+            return
+        if not self.rows:
             return
         back = self.has_class(f"-{part}")
         self._turned("" if back else part)
@@ -685,7 +690,3 @@ def _known(kind: type, values: dict[str, Any]) -> dict[str, Any]:
     """Those of ``values`` that are settings of ``kind``."""
     fields = {one.name for one in dataclasses.fields(kind)}
     return {name: value for name, value in values.items() if name in fields}
-
-
-def _given(value: Any) -> Any:
-    return value
