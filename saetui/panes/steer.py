@@ -241,6 +241,7 @@ class SteerPane(Pane):
             self._tell("These answers are of an earlier setup: r asks again.")
         if isinstance(sweep := self.remembered.get("sweep"), dict):
             self.dose.restore(sweep)
+            self.dose.compare(self.setup.without(self.dose.latent))
 
     def _rename(self, known: dict[int, tuple[str, float]]) -> None:
         """Names may have changed, scores may have come. Neither is a change of the setup's own."""
@@ -282,6 +283,7 @@ class SteerPane(Pane):
         keys = {action.id: action.keys[0] for action in actions(cast(Screen[object], self))}
         teach = f"{keys.get('steer.add', 'a')} adds a latent; s in Neurons (3) sends one"
         self.rack.take(setup.rack, setup.mode, setup.lacks or teach)
+        self.dose.compare(setup.without(self.dose.latent))
         accent, quiet = f"bold {self.app.current_theme.accent or ''}", self.app.current_theme.secondary or ""
         text = Text()
 
@@ -684,7 +686,13 @@ class SteerPane(Pane):
 
         if self.bench.guard(ask):
             self.add_class("-dose")
-            self.dose.begin(f"dose of {slot.latent} {literal(slot.name)}", slot.unit, setup.mode, slot.latent)
+            self.dose.begin(
+                f"dose of {slot.latent} {literal(slot.name)}",
+                slot.unit,
+                setup.mode,
+                slot.latent,
+                setup.without(slot.latent),
+            )
             self.dose.table.focus()
 
     def _heard_dose(self, event: dict[str, Any]) -> None:

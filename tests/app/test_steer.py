@@ -141,6 +141,13 @@ def test_ask_raise_sweep_keep_die_and_restore(place):
             await pilot.press("G", "enter")
             assert pane.setup.rack[0].times == 2
             await until(pilot, lambda: pane.answers.texts["steered"] == said["steered"] and state(pane) == "")
+            assert "earlier setup" not in pane.dose.border_title
+            await pilot.press("E", "u")
+            await pilot.press("b")
+            assert "earlier setup" in pane.dose.border_title
+            await pilot.press("u")
+            assert "earlier setup" not in pane.dose.border_title
+            await until(pilot, lambda: pane.answers.texts["steered"] == said["steered"] and state(pane) == "")
             await pilot.press("escape")
             assert not pane.dose.display
 
