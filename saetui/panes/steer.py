@@ -300,7 +300,9 @@ class SteerPane(Pane):
         part("error", "error", "kept" if setup.keep_error else "dropped", "\n")
         part("sae", "SAE", setup.sae or "none")
         part("vlm", "model", setup.vlm or "none", "")
-        self.query_one("#question", Static).update(text)
+        question = self.query_one("#question", Static)
+        if question.content != text:
+            question.update(text)
 
     def _show_all(self) -> None:
         """Anew, in other colours."""
@@ -324,9 +326,14 @@ class SteerPane(Pane):
     # Threads
 
     def _look_up(
-        self, group: str, find: Callable[[], T], take: Callable[[T], None], fail: Callable[[str], None] | None = None
+        self,
+        group: str,
+        find: Callable[[], T],
+        take: Callable[[T], None],
+        fail: Callable[[str], None] | None = None,
+        forget: bool = True,
     ) -> None:
-        """``find`` in a thread, then ``take`` what it found here; an earlier look-up of the ``group`` is forgotten.
+        """``find`` in a thread, then ``take`` what it found here. ``forget``: earlier look-ups of the ``group``.
 
         What a person can mend goes to ``fail``, by default the corner of the screen.
         """
@@ -342,7 +349,7 @@ class SteerPane(Pane):
             if not worker.is_cancelled:
                 self.post_message(Ready(then))
 
-        self.run_worker(run, thread=True, exclusive=True, group=group)
+        self.run_worker(run, thread=True, exclusive=forget, group=group)
 
     def on_ready(self, message: Ready) -> None:
         message.take()
@@ -611,7 +618,7 @@ class SteerPane(Pane):
         self.answers.put(version.answers)
         self._tell("")
         self.remember(version=version.to_mapping())
-        self._look_up("versions", partial(self.versions.add, version), lambda _: None)
+        self._look_up("versions", partial(self.versions.add, version), lambda _: None, forget=False)
 
     def _is_about(self, asked: Asked, event: dict[str, Any]) -> bool:
         """Whether ``event`` is about ``asked``, not about a request before it; say what all requests have in common."""
