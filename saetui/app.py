@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import work
 from textual.app import App, SuspendNotSupported
+from textual.binding import Binding
 from textual.filter import LineFilter, Monochrome
 from textual.message import Message
 from textual.screen import Screen
@@ -236,6 +237,10 @@ class Workbench(App[Reopen | None]):
         elif self.colours == "256":
             filters.append(InXterm())
         return [*filters, InASCII()] if self.ascii else filters
+
+    def get_key_display(self, binding: Binding) -> str:
+        shown = super().get_key_display(binding)
+        return shown if shown.isascii() or not self.ascii else binding.key.replace("_", " ")
 
     def on_mount(self) -> None:
         calm_collector()
