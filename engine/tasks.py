@@ -15,6 +15,7 @@ class Task:
 
 TASKS = {
     "extract": Task("engine.activations.extract:extract", config.ExtractSettings),
+    "estimate": Task("engine.activations.estimate:estimate", config.ExtractSettings),
     "train": Task("engine.sae.train:train", config.TrainSettings),
     "score": Task("engine.evaluate.score:score", config.ScoreSettings),
     "steer": Task("engine.steer.compare:steer", config.SteerSettings),

@@ -8,13 +8,11 @@ interrupted: the bytes on disk do not depend on interruptions, nor on how many t
 import contextlib
 import dataclasses
 import errno
-import hashlib
 import os
 import re
 import shlex
 import shutil
 from collections import deque
-from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import MISSING, dataclass, field
 from pathlib import Path
@@ -24,20 +22,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from engine.activations.reading import Batch, prepared
 from engine.activations.shards import STORED, ShardWriter, damaged, read_records
 from engine.activations.store import FORMAT, VERSION
 from engine.config import ExtractSettings
 from engine.errors import Stopped, UserError
 from engine.events import Reporter
-from engine.images import BrokenImage, Images, decode, open_images
+from engine.images import Images, open_images
 from engine.models import HookPoint, TokenPolicy, load_encoder
 from engine.models.device import pick_device
 from engine.models.encoder import VisionEncoder
 from engine.workspace import Workspace, check_version, lock, provenance, read_json, write_json
 
 SHARD_IMAGES = 8192  # at most, so that an interruption costs little where an image is a single row
-CHUNK = 16  # images that one thread prepares at a time; fixed, so that thread counts change nothing
-AHEAD = 3  # batches prepared before they are needed
 BEHIND = 4  # batches that wait to be written
 NAMED = 10  # broken images that get a warning of their own
 LARGEST = {"float16": 65504.0, "bfloat16": 3.3895e38, "float32": 3.4028234e38}
@@ -59,16 +56,6 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Images from ``start`` on, one of ``records`` each; the readable ones (``indices``) as the model's ``inputs``."""
-
-    start: int
-    records: list[dict[str, Any]]
-    indices: list[int]
-    inputs: dict[str, Tensor]
-
-
-@dataclass(frozen=True)
 class Rows:
     """One batch's rows for one target, on their way to the disk."""
 
@@ -86,7 +73,7 @@ def extract(settings: ExtractSettings, workspace: Workspace, reporter: Reporter 
     user can mend; finished shards are never harmed.
     """
     reporter = reporter or Reporter()
-    _check(settings)
+    check(settings)
     reporter.event("stage", name="opening images and encoder")
     images = open_images(settings.images, settings.limit)
     device = pick_device(settings.device)
@@ -185,7 +172,8 @@ def _header(
     }
 
 
-def _check(settings: ExtractSettings) -> None:
+def check(settings: ExtractSettings) -> None:
+    """UserError for numbers that make no sense, before anything is opened."""
     for name in ("batch_size", "workers", "shard_rows"):
         if getattr(settings, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} is {getattr(settings, name)}: it must be at least 1.")
@@ -210,9 +198,13 @@ def _command(settings: ExtractSettings) -> str:
 
 
 def _resume(target: Target) -> None:
-    """Take over the finished shards of an earlier run of the same settings; UserError if they are not the same."""
     for leftover in target.folder.glob(".*.tmp"):  # of a run that was killed: the lock says that none is alive
         leftover.unlink()
+    take_over(target)
+
+
+def take_over(target: Target) -> None:
+    """Know the finished shards of an earlier run of the same settings; UserError if they are not the same."""
     path = target.folder / "manifest.json"
     if not path.exists():
         return
@@ -296,7 +288,7 @@ def _run(
         ahead = held.enter_context(contextlib.closing(prepared(images, encoder, batches, settings.workers)))
         for batch in ahead:
             broken = _warn_of_broken(batch, broken, reporter)
-            new = _forward(encoder, batch, settings, disk.needs(batch.start))
+            new = forward(encoder, batch, settings, disk.needs(batch.start))
             disk.add(batch, new)
             done += len(batch.records)
             rows += sum(len(part.image) for part in new.values())
@@ -308,11 +300,22 @@ def _run(
 
 
 def _warn_of_room(targets: list[Target], images: int, settings: ExtractSettings, reporter: Reporter) -> None:
-    size = STORED[settings.dtype].itemsize
-    wanted = sum(images * target.rows_an_image * (target.d * size + 8) for target in targets) / 1e9
-    free = shutil.disk_usage(targets[0].folder).free / 1e9
-    if wanted > free:
-        reporter.event("warning", message=f"This takes about {wanted:,.1f} GB and the disk has {free:,.1f} GB free.")
+    wanted = sum(size_of(target, images, settings) for target in targets)
+    message = no_room(wanted, shutil.disk_usage(targets[0].folder).free)
+    if message:
+        reporter.event("warning", message=message)
+
+
+def size_of(target: Target, images: int, settings: ExtractSettings) -> int:
+    """Bytes of the rows of ``images`` images, at most: activations and, for each row, its image and token number."""
+    return images * target.rows_an_image * (target.d * STORED[settings.dtype].itemsize + 8)
+
+
+def no_room(wanted: int, free: int) -> str | None:
+    """The warning that ``wanted`` bytes do not fit into the ``free`` ones; None when they do."""
+    if wanted <= free:
+        return None
+    return f"This takes about {wanted / 1e9:,.1f} GB and the disk has {free / 1e9:,.1f} GB free."
 
 
 def _warn_of_broken(batch: Batch, before: int, reporter: Reporter) -> int:
@@ -324,65 +327,8 @@ def _warn_of_broken(batch: Batch, before: int, reporter: Reporter) -> int:
     return before
 
 
-def prepared(
-    images: Images, encoder: VisionEncoder, batches: list[tuple[int, int]], workers: int
-) -> Generator[Batch, None, None]:
-    """The batches, in order, read and preprocessed by threads that run ahead."""
-    with ThreadPoolExecutor(workers, "images") as pool:
-        waiting: deque[tuple[int, list[Future[Batch]]]] = deque()
-        try:
-            for start, stop in batches:
-                chunks = range(start, stop, CHUNK)
-                waiting.append(
-                    (start, [pool.submit(_prepare, images, encoder, c, min(c + CHUNK, stop)) for c in chunks])
-                )
-                if len(waiting) > AHEAD:
-                    yield _joined(*waiting.popleft())
-            while waiting:
-                yield _joined(*waiting.popleft())
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _joined(start: int, chunks: list[Future[Batch]]) -> Batch:
-    parts = [chunk.result() for chunk in chunks]
-    filled = [part.inputs for part in parts if part.inputs]
-    try:
-        inputs = {name: torch.cat([part[name] for part in filled]) for name in filled[0]} if filled else {}
-    except RuntimeError as error:
-        raise UserError("The model's preprocessing leaves images of different sizes: have it resize them.") from error
-    records = [record for part in parts for record in part.records]
-    return Batch(start, records, [i for part in parts for i in part.indices], inputs)
-
-
-def _prepare(images: Images, encoder: VisionEncoder, start: int, stop: int) -> Batch:
-    records, indices, pictures = [], [], []
-    for index in range(start, stop):
-        entry = images.entries[index]
-        record: dict[str, Any] = {
-            "path": entry.path,
-            "size": entry.size,
-            "label": entry.label,
-            "taxonomy": list(entry.taxonomy),
-            "sha256": None,
-        }
-        try:
-            data = images.read_bytes(index)
-            record["sha256"] = hashlib.sha256(data).hexdigest()
-            pictures.append(decode(data, entry.path))
-            indices.append(index)
-        except BrokenImage as broken:
-            record["broken"] = broken.reason
-        records.append(record)
-    inputs = encoder.preprocess(pictures) if pictures else {}
-    shapes = inputs.get("spatial_shapes")
-    if shapes is not None:  # the grid of patches differs from image to image
-        for index, shape in zip(indices, shapes.tolist(), strict=True):
-            records[index - start]["grid"] = shape
-    return Batch(start, records, indices, inputs)
-
-
-def _forward(encoder: VisionEncoder, batch: Batch, settings: ExtractSettings, needed: list[Target]) -> dict[str, Rows]:
+def forward(encoder: VisionEncoder, batch: Batch, settings: ExtractSettings, needed: list[Target]) -> dict[str, Rows]:
+    """Rows of the batch by hook point, on their way to the host; empty when no image of it can be read."""
     if not batch.inputs:
         return {}
     inputs = batch.inputs
@@ -520,16 +466,8 @@ class _Disk:
         return self._writers[key]
 
     def _append(self, writer: ShardWriter, target: Target, rows: Rows, batch: Batch) -> None:
-        if rows.ready is not None:
-            rows.ready.synchronize()
-        values = _numpy(rows.values)
-        low, high = rows.extremes.tolist()
-        if not max(-low, high) <= LARGEST[self.settings.dtype]:
-            bad = np.flatnonzero(~np.isfinite(rows.values.float().numpy()).all(1))
-            if len(bad):
-                path = batch.records[int(rows.image[bad[0]]) - batch.start]["path"]
-                raise _unstorable(path, target.hook, max(-low, high), self.settings)
-        writer.append(values, rows.image, rows.token)
+        check_storable(rows, target, batch, self.settings)
+        writer.append(_numpy(rows.values), rows.image, rows.token)
 
     def _finish(self, target: Target, shard: int, stop: int) -> None:
         writer = self._writers[str(target.hook)]
@@ -564,6 +502,18 @@ def _numpy(values: Tensor) -> np.ndarray:
     if values.dtype == torch.bfloat16:
         return values.view(torch.int16).numpy().view(np.uint16)
     return values.numpy()
+
+
+def check_storable(rows: Rows, target: Target, batch: Batch, settings: ExtractSettings) -> None:
+    """Wait until ``rows`` are on the host; UserError that names an image with values that the type cannot hold."""
+    if rows.ready is not None:
+        rows.ready.synchronize()
+    low, high = rows.extremes.tolist()
+    if not max(-low, high) <= LARGEST[settings.dtype]:
+        bad = np.flatnonzero(~np.isfinite(rows.values.float().numpy()).all(1))
+        if len(bad):
+            path = batch.records[int(rows.image[bad[0]]) - batch.start]["path"]
+            raise _unstorable(path, target.hook, max(-low, high), settings)
 
 
 def _unstorable(path: str, hook: HookPoint, peak: float, settings: ExtractSettings) -> UserError:

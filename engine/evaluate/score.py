@@ -11,7 +11,8 @@ from jaxtyping import Bool, Float, Int
 from scipy import sparse
 from torch import Tensor
 
-from engine.activations.extract import extract, prepared
+from engine.activations.extract import extract
+from engine.activations.reading import prepared
 from engine.activations.store import Store
 from engine.config import ExtractSettings, Pooling, ScoreSettings, to_mapping
 from engine.errors import UserError

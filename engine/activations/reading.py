@@ -1,0 +1,86 @@
+"""Images read, decoded and preprocessed by threads that run ahead of the forward pass."""
+
+import hashlib
+from collections import deque
+from collections.abc import Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engine.errors import UserError
+from engine.images import BrokenImage, Images, decode
+from engine.models.encoder import VisionEncoder
+
+CHUNK = 16  # images that one thread prepares at a time; fixed, so that thread counts change nothing
+AHEAD = 3  # batches prepared before they are needed
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images from ``start`` on, one of ``records`` each; the readable ones (``indices``) as the model's ``inputs``."""
+
+    start: int
+    records: list[dict[str, Any]]
+    indices: list[int]
+    inputs: dict[str, Tensor]
+
+
+def prepared(
+    images: Images, encoder: VisionEncoder, batches: list[tuple[int, int]], workers: int
+) -> Generator[Batch, None, None]:
+    """The batches, in order, read and preprocessed by threads that run ahead."""
+    with ThreadPoolExecutor(workers, "images") as pool:
+        waiting: deque[tuple[int, list[Future[Batch]]]] = deque()
+        try:
+            for start, stop in batches:
+                chunks = range(start, stop, CHUNK)
+                waiting.append(
+                    (start, [pool.submit(_prepare, images, encoder, c, min(c + CHUNK, stop)) for c in chunks])
+                )
+                if len(waiting) > AHEAD:
+                    yield _joined(*waiting.popleft())
+            while waiting:
+                yield _joined(*waiting.popleft())
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _joined(start: int, chunks: list[Future[Batch]]) -> Batch:
+    parts = [chunk.result() for chunk in chunks]
+    filled = [part.inputs for part in parts if part.inputs]
+    try:
+        inputs = {name: torch.cat([part[name] for part in filled]) for name in filled[0]} if filled else {}
+    except RuntimeError as error:
+        raise UserError("The model's preprocessing leaves images of different sizes: have it resize them.") from error
+    records = [record for part in parts for record in part.records]
+    return Batch(start, records, [i for part in parts for i in part.indices], inputs)
+
+
+def _prepare(images: Images, encoder: VisionEncoder, start: int, stop: int) -> Batch:
+    records, indices, pictures = [], [], []
+    for index in range(start, stop):
+        entry = images.entries[index]
+        record: dict[str, Any] = {
+            "path": entry.path,
+            "size": entry.size,
+            "label": entry.label,
+            "taxonomy": list(entry.taxonomy),
+            "sha256": None,
+        }
+        try:
+            data = images.read_bytes(index)
+            record["sha256"] = hashlib.sha256(data).hexdigest()
+            pictures.append(decode(data, entry.path))
+            indices.append(index)
+        except BrokenImage as broken:
+            record["broken"] = broken.reason
+        records.append(record)
+    inputs = encoder.preprocess(pictures) if pictures else {}
+    shapes = inputs.get("spatial_shapes")
+    if shapes is not None:  # the grid of patches differs from image to image
+        for index, shape in zip(indices, shapes.tolist(), strict=True):
+            records[index - start]["grid"] = shape
+    return Batch(start, records, indices, inputs)
