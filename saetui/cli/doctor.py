@@ -1,9 +1,7 @@
 """saetui doctor: what the terminal, the machine and the workspace can do, and what would improve it."""
 
 import json as json_module
-import os
-import shutil
-import sys
+from dataclasses import asdict
 from typing import Any
 
 import typer
@@ -12,7 +10,17 @@ from engine.config import DoctorSettings
 from engine.workspace import Workspace
 from saetui.cli import work
 from saetui.cli.options import JsonOption, WorkspaceOption
+from saetui.terminal.probe import probe
 from saetui.text import literal
+
+COLOURS = {"truecolor": "24-bit colour", "256": "256 colours", "16": "16 colours", "mono": "no colours"}
+RUNGS = {
+    "kitty": "cells in 24-bit colour; by kitty's protocol in full size",
+    "sixel": "cells in 24-bit colour",
+    "truecolor": "cells in 24-bit colour",
+    "256": "cells in 256 colours; heat maps are brightness",
+    "mono": "glyphs of their brightness, without colour",
+}
 
 
 def register(app: typer.Typer) -> None:
@@ -23,30 +31,14 @@ def doctor(workspace: WorkspaceOption = None, json: JsonOption = False) -> None:
     """What the terminal, the machine and the workspace can do, and what would improve it."""
     place = Workspace.find(workspace)
     report = work.compute(place, "doctor", DoctorSettings(), quiet=json, keep=False)
-    terminal, advice = _terminal()
-    report = report | {"terminal": terminal, "advice": report["advice"] + advice}
+    terminal = probe()
+    told = {key: value for key, value in asdict(terminal).items() if key != "advice"}
+    report = report | {"terminal": told, "advice": report["advice"] + terminal.advice}
     if json:
         print(json_module.dumps(report, ensure_ascii=False))
         return
     for line in _lines(report):
         print(literal(line))
-
-
-def _terminal() -> tuple[dict[str, Any], list[str]]:
-    size = shutil.get_terminal_size()
-    terminal = {
-        "term": os.environ.get("TERM", ""),
-        "colorterm": os.environ.get("COLORTERM", ""),
-        "columns": size.columns,
-        "rows": size.lines,
-        "tty": sys.stdout.isatty(),
-        "ssh": bool(os.environ.get("SSH_CONNECTION")),
-        "tmux": bool(os.environ.get("TMUX")),
-    }
-    advice = []
-    if terminal["tty"] and terminal["colorterm"] not in ("truecolor", "24bit"):
-        advice.append("COLORTERM is not set (SSH does not forward it): export COLORTERM=truecolor if yours can do it.")
-    return terminal, advice
 
 
 def _lines(report: dict[str, Any]) -> list[str]:
@@ -56,13 +48,26 @@ def _lines(report: dict[str, Any]) -> list[str]:
         f"saetui     {report['saetui']} on Python {report['python']}",
         "libraries  " + "  ".join(f"{k} {v or 'missing'}" for k, v in report["versions"].items()),
         *(f"device     {d['device']:<7} {d['name']}{_memory(d)}" for d in report["devices"]),
-        f"terminal   {terminal['term'] or 'unknown'}, {terminal['columns']}x{terminal['rows']}"
-        + "".join(f", {word}" for word in ("ssh", "tmux") if terminal[word]),
+        *_terminal(terminal),
         f"demo       {demo['bytes'] / 1e6:.1f} MB of models in {demo['path']}"
         if demo["path"]
         else "demo       missing",
         f"workspace  {place['root']}: {counts or 'empty'}; {place['free'] / 1e9:.1f} GB free",
         *(f"advice     {sentence}" for sentence in report["advice"]),
+    ]
+
+
+def _terminal(terminal: dict[str, Any]) -> list[str]:
+    name = " ".join(filter(None, (terminal["name"], terminal["version"])))
+    called = ", ".join(filter(None, (name, terminal["term"]))) or "unknown"
+    around = "".join(f", {word}" for word in ("ssh", "tmux") if terminal[word] and word != terminal["name"])
+    cell = f", cells of {terminal['cell'][0]}x{terminal['cell'][1]} pixels" if terminal["cell"] else ""
+    graphics = " and ".join(word for word in ("kitty", "sixel") if terminal[word]) or "no"
+    answered = f"asked in {1000 * terminal['seconds']:.0f} ms" if terminal["tty"] else "not asked, for it is none"
+    return [
+        f"terminal   {called}{around}, {terminal['columns']}x{terminal['rows']}{cell}",
+        f"           {COLOURS[terminal['colours']]}, {graphics} graphics; {answered}",
+        f"pictures   {RUNGS[terminal['rung']]}",
     ]
 
 

@@ -14,6 +14,7 @@ from saetui.text import fit, literal, number, percent
 
 if TYPE_CHECKING:
     from engine.evaluate.neurons import Neurons
+    from saetui.thumbnails import Thumbnails
 
 STRIP = 8  # top images of a latent printed side by side
 
@@ -34,6 +35,7 @@ def neurons(
 ) -> None:
     """The latents of a scored SAE: sort, search, look at their top images."""
     from engine.evaluate.neurons import Neurons  # numpy and h5py, which --help must not wait for
+    from saetui.thumbnails import Thumbnails
 
     with Neurons.open(results(sae, on, Workspace.find(workspace))) as scored:
         rows = scored.table(sort=sort, top=top, search=search)
@@ -47,10 +49,11 @@ def neurons(
             return
         for line in _head(scored, search):
             print(literal(line))
+        thumbnails = Thumbnails(scored.summary["settings"]["images"])
         for row in rows:
             print(literal(_line(row, shutil.get_terminal_size().columns)))
             if images:
-                _print_strip(scored, row["latent"])
+                _print_strip(scored, row["latent"], thumbnails)
 
 
 def results(sae: str, on: str, workspace: Workspace) -> Path:
@@ -91,10 +94,10 @@ def _line(row: dict[str, Any], columns: int) -> str:
     return numbers + fit(row["label"] or " · ".join(row["names"]), max(columns - len(numbers), 8))
 
 
-def _print_strip(scored: "Neurons", latent: int) -> None:
+def _print_strip(scored: "Neurons", latent: int, thumbnails: "Thumbnails") -> None:
     from saetui.cli.pictures import print_strip
 
     shown = scored.top(latent)[:STRIP]
     if shown:
-        cell = print_strip(scored.summary["settings"]["images"], [one["path"] for one in shown])
+        cell = print_strip(thumbnails, [one["path"] for one in shown])
         print("".join(f"{one['activation']:.2f}".ljust(cell) for one in shown).rstrip())

@@ -1,0 +1,82 @@
+"""One picture on the whole terminal, by the best protocol that it has, while the app is suspended."""
+
+import os
+import shutil
+import sys
+import termios
+import tty
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from rich.color import ColorSystem
+
+from saetui.terminal.cells import Look, draw
+from saetui.terminal.probe import Terminal
+from saetui.text import fit, literal
+from saetui.thumbnails import read_picture
+
+INLINE_IMAGES = ("iTerm2", "WezTerm", "Konsole")  # these speak iTerm2's protocol, and say these names
+HINT = "any key returns"
+_ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l\x1b[2J\x1b[H", "\x1b[?25h\x1b[?1049l"  # another screen, without a cursor
+
+
+def show_full(image: Image.Image | Path, terminal: Terminal, caption: str = "", *, ascii: bool = False) -> None:
+    """Draw ``image`` as large as the terminal allows, ``caption`` below it, and wait for a key.
+
+    For use inside ``with app.suspend():``. The screen is left as it was. Raises UserError for a file that cannot be
+    read, before anything is drawn.
+    """
+    picture = image if isinstance(image, Image.Image) else read_picture(image)
+    columns, lines = shutil.get_terminal_size()
+    words = fit(f"{literal(caption)}  {HINT}".replace("\n", " ").strip(), columns)
+    sys.stdout.write(_ENTER)
+    try:
+        sys.stdout.write(rendered(picture, terminal, columns, max(lines - 1, 1), ascii=ascii))
+        sys.stdout.write(f"\x1b[m\x1b[{lines};1H{words}")
+        sys.stdout.flush()
+        _wait_for_key()
+    finally:
+        sys.stdout.write(("\x1b_Ga=d;\x1b\\" if terminal.kitty else "") + _LEAVE)  # kitty keeps images until told
+        sys.stdout.flush()
+
+
+def rendered(picture: Image.Image, terminal: Terminal, columns: int, rows: int, *, ascii: bool = False) -> str:
+    """What to write for ``picture`` in ``columns`` x ``rows`` cells: kitty's or iTerm2's protocol, else cells."""
+    if terminal.rung != "mono" and not terminal.tmux and (terminal.kitty or terminal.name in INLINE_IMAGES):
+        return _by_protocol(picture, terminal, columns, rows)
+    look = Look("quadrant", terminal.picture_colours, terminal.cell_ratio, ascii)
+    system = ColorSystem.EIGHT_BIT if look.colours == "256" else ColorSystem.TRUECOLOR
+    return "\n".join(
+        "".join(text if style is None else style.render(text, color_system=system) for text, style, _ in strip)
+        for strip in draw(np.asarray(picture.convert("RGB")), columns, rows, look)
+    )
+
+
+def _by_protocol(picture: Image.Image, terminal: Terminal, columns: int, rows: int) -> str:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        import term_image
+        from term_image.image import ITerm2Image, KittyImage
+
+    term_image.disable_queries()  # their answers, when late, would be key presses in the app
+    term_image.set_cell_ratio(1 / terminal.cell_ratio)
+    kind = KittyImage if terminal.kitty else ITerm2Image
+    kind.forced_support = True  # it has been asked already
+    drawn = kind(picture)
+    drawn.set_size(frame_size=(columns, rows))
+    return format(drawn, f"{columns}.{rows}+W")  # whole: one transmission, not one a line
+
+
+def _wait_for_key() -> None:
+    if not sys.stdin.isatty():
+        return
+    keyboard = sys.stdin.fileno()
+    settings = termios.tcgetattr(keyboard)
+    try:
+        tty.setraw(keyboard)  # ctrl+c is a key like others here: the app lives on
+        os.read(keyboard, 64)
+    finally:
+        termios.tcflush(keyboard, termios.TCIFLUSH)
+        termios.tcsetattr(keyboard, termios.TCSANOW, settings)
