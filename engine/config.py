@@ -158,6 +158,13 @@ class PlanSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class VerifySettings:
+    """Check that every byte of an activation store is as it was written."""
+
+    store: str = setting("Name or path of the store.", positional=True)
+
+
+@dataclass(frozen=True, kw_only=True)
 class DemoSettings:
     """The whole loop on the drawn world and the shipped models."""
 

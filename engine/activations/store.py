@@ -1,7 +1,9 @@
 """Read an activation store. Costs no torch; random rows come straight from memory-mapped shards."""
 
+import contextlib
 import itertools
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,14 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from engine.activations.shards import STORED, damaged, open_shard
+from engine.config import VerifySettings
 from engine.errors import UserError
-from engine.workspace import check_version, file_sha256, read_json, value_sha256
+from engine.events import Reporter
+from engine.workspace import Workspace, check_version, file_sha256, read_json, value_sha256
 
 FORMAT = "saetui-activations"
 VERSION = 1
+KINDS = ("activations", "embeddings")  # the folders of a workspace that hold stores
 
 
 class Store:
@@ -36,12 +41,7 @@ class Store:
     def open(cls, path: str | Path) -> "Store":
         """The store in the directory ``path``. UserError when there is none, or it is unfinished or too new."""
         path = Path(path)
-        if not (path / "manifest.json").is_file():
-            raise UserError(f"{path} is no activation store (it has no manifest.json): make one with saetui extract.")
-        manifest = read_json(path / "manifest.json")
-        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-            raise UserError(f"{path} is no activation store: its manifest.json is of another format.")
-        check_version(manifest.get("version"), VERSION, path / "manifest.json")
+        manifest = _manifest(path, read_json)
         if not manifest.get("complete"):
             raise UserError(f"{path} is not finished: continue it with {manifest.get('command', 'the same command')}")
         try:
@@ -92,9 +92,16 @@ class Store:
                 _scatter(rows, out, order[lower:upper])
         return out
 
-    def verify(self) -> list[str]:
+    def verify(self, reporter: Reporter | None = None) -> list[str]:
         """What is wrong with the files, one sentence each; empty when every byte is as it was written."""
-        return [problem for shard in self.shards for problem in self._verify(shard)]
+        reporter = reporter or Reporter()
+        problems, done, total = [], 0, sum(shard["bytes"] for shard in self.shards)
+        for shard in self.shards:
+            reporter.check()
+            problems += self._verify(shard)
+            done += shard["bytes"]
+            reporter.progress(done, total, "bytes", problems=len(problems))
+        return problems
 
     def _verify(self, shard: dict[str, Any]) -> list[str]:
         path = self.path / shard["file"]
@@ -158,6 +165,48 @@ class Store:
         if len(joined) != self.rows:
             raise damaged(self.path, f"{len(joined)} rows instead of {self.rows}")
         return joined
+
+
+def verify(settings: VerifySettings, workspace: Workspace, reporter: Reporter | None = None) -> dict[str, Any]:
+    """Compare every byte of a store with what was written: ``path``, ``shards``, ``bytes`` and ``problems``."""
+    kind = next((k for k in KINDS if (workspace.root / k / settings.store).is_dir()), KINDS[0])
+    store = Store.open(workspace.existing(kind, settings.store))
+    problems = store.verify(reporter)
+    size = sum(shard["bytes"] for shard in store.shards)
+    return {"path": str(store.path), "shards": len(store.shards), "bytes": size, "problems": problems}
+
+
+def read_head(path: Path) -> dict[str, Any]:
+    """The manifest of the store in the directory ``path``, finished or not, without its list of images.
+
+    That list is the last key and, with millions of images, nearly all of the file: it is not read. UserError as for
+    :meth:`Store.open`.
+    """
+    return _manifest(path, _json_head)
+
+
+def _manifest(path: Path, read: Callable[[Path], Any]) -> dict[str, Any]:
+    if not (path / "manifest.json").is_file():
+        raise UserError(f"{path} is no activation store (it has no manifest.json): make one with saetui extract.")
+    manifest = read(path / "manifest.json")
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise UserError(f"{path} is no activation store: its manifest.json is of another format.")
+    check_version(manifest.get("version"), VERSION, path / "manifest.json")
+    return manifest
+
+
+def _json_head(path: Path) -> Any:
+    """The JSON in ``path`` up to its key ``images``; all of it when it is not laid out as we write it."""
+    head = b""
+    with open(path, "rb") as file:
+        while b'\n "images": [' not in head and (block := file.read(1 << 16)):
+            head += block
+    kept, cut, _ = head.partition(b',\n "images": [')
+    with contextlib.suppress(ValueError):
+        known = json.loads(kept + b"}") if cut else {}
+        if {"rows", "complete", "shards"} <= known.keys():
+            return known
+    return read_json(path)
 
 
 def _as_float32(stored: np.ndarray, out: np.ndarray) -> None:
