@@ -2,7 +2,7 @@
 
 import dataclasses
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING
 from typing import Any
 
@@ -10,7 +10,9 @@ from rich.text import Text
 from textual import events
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.message import Message
 from textual.screen import ModalScreen
+from textual.suggester import SuggestFromList
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
@@ -18,6 +20,8 @@ from engine.config import from_mapping, to_mapping
 from engine.errors import UserError
 from saetui.keys import key
 from saetui.text import literal
+
+_AROUND = 12  # lines of a form beside its fields
 
 
 class Choice(Widget, can_focus=True):
@@ -39,10 +43,21 @@ class Choice(Widget, can_focus=True):
     def render(self) -> Text:
         return Text(f"‹ {self.value} ›" if self.has_focus else f"  {self.value}", no_wrap=True)
 
+    class Changed(Message):
+        """Another word was turned to."""
+
     def action_turn(self, by: int) -> None:
         self.value = self.options[(self.options.index(self.value) + by) % len(self.options)]
         self.refresh()
-        self.post_message(events.DescendantFocus(self))
+        self.post_message(self.Changed())
+
+
+class FieldError(UserError):
+    """What was typed into ``field`` makes no sense."""
+
+    def __init__(self, field: str, sentence: str):
+        super().__init__(sentence)
+        self.field = field
 
 
 class Form(ModalScreen[dict[str, Any] | None]):
@@ -50,15 +65,15 @@ class Form(ModalScreen[dict[str, Any] | None]):
 
     DEFAULT_CSS = """
     Form { align: center middle; }
-    Form > Vertical { width: 90; max-width: 100%; height: auto; max-height: 100%; background: $surface;
-        border: round $border; padding: 0 1; }
-    Form VerticalScroll { height: auto; max-height: 1fr; }
+    Form > Vertical { width: 90; max-width: 100%; height: 100%; background: $surface; border: round $border;
+        padding: 0 1; }
+    Form VerticalScroll { height: 1fr; scrollbar-size-vertical: 1; }
     Form .field { height: 1; }
     Form .label { width: 18; color: $secondary; }
     Form Input { border: none; height: 1; padding: 0; width: 1fr; background: $surface; }
     Form Input:focus { background: $panel; }
-    Form #help { height: 2; color: $secondary; }
-    Form #note { height: auto; max-height: 5; }
+    Form #help { height: 3; color: $secondary; border-top: solid $border; }
+    Form #note { height: 4; }
     Form #keys { height: 1; color: $secondary; }
     Form .error { color: $error; }
     """
@@ -76,12 +91,15 @@ class Form(ModalScreen[dict[str, Any] | None]):
         kind: type,
         values: Mapping[str, Any],
         first: tuple[str, ...] = (),
-        checks: Mapping[str, Any] | None = None,
+        known: Mapping[str, Sequence[str]] | None = None,
         can_estimate: bool = False,
     ):
-        """``first``: fields that come first. ``can_estimate``: f2 asks the pane (``estimate(values)``)."""
+        """``first``: fields that come first. ``known``: texts that are offered while a field is typed.
+
+        ``can_estimate``: f2 asks for it (``estimate(values)``).
+        """
         super().__init__()
-        self.heading, self.kind, self.given = title, kind, dict(values)
+        self.heading, self.kind, self.given, self.known = title, kind, dict(values), dict(known or {})
         self.can_estimate = can_estimate
         named = {f.name: f for f in dataclasses.fields(kind)}
         self.fields = [named[name] for name in first] + [f for f in named.values() if f.name not in first]
@@ -93,7 +111,7 @@ class Form(ModalScreen[dict[str, Any] | None]):
             with VerticalScroll(can_focus=False):
                 for field in self.fields:
                     with Horizontal(classes="field"):
-                        yield Static(Text(field.name.replace("_", " ")), classes="label")
+                        yield Static(Text(_label(field)), classes="label")
                         yield self._editor(field)
             yield Static(id="help", markup=False)
             yield Static(id="note", markup=False)
@@ -107,9 +125,13 @@ class Form(ModalScreen[dict[str, Any] | None]):
         if typing.get_origin(kind) is typing.Literal:
             options = [str(o) for o in typing.get_args(kind)]
             return Choice(options, str(value) if str(value) in options else options[0], id=f"f-{field.name}")
-        return Input(_shown(value), id=f"f-{field.name}")
+        known = self.known.get(field.name)
+        return Input(
+            _shown(value), id=f"f-{field.name}", suggester=SuggestFromList(known) if known else None, compact=True
+        )
 
     def on_mount(self) -> None:
+        self.query_one("Form > Vertical").styles.max_height = len(self.fields) + _AROUND
         self.query("Input, Choice").first().focus()
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
@@ -121,17 +143,22 @@ class Form(ModalScreen[dict[str, Any] | None]):
     def on_input_submitted(self, event: Input.Submitted) -> None:
         self.action_submit()
 
+    def on_input_changed(self, event: Input.Changed) -> None:
+        self.edited()
+
+    def on_choice_changed(self, event: Choice.Changed) -> None:
+        self.edited()
+
+    def edited(self) -> None:
+        """A field says something else now. Overridden by forms that look at what is typed."""
+
     def values(self) -> dict[str, Any]:
         """What the fields say, checked. UserError for the first that makes no sense."""
         typed = {}
         for field in self.fields:
             editor = self.query_one(f"#f-{field.name}")
-            text = editor.value if isinstance(editor, (Input, Choice)) else ""
-            kind = self.hints[field.name]
-            if kind is bool:
-                typed[field.name] = text == "yes"
-            elif text.strip() or field.default is not MISSING:
-                typed[field.name] = _parsed(text.strip(), kind, field)
+            assert isinstance(editor, (Input, Choice))
+            typed[field.name] = _parsed(editor.value.strip(), self.hints[field.name], field)
         return to_mapping(from_mapping(self.kind, typed, self.heading))
 
     def say(self, sentence: str, error: bool = False) -> None:
@@ -140,21 +167,27 @@ class Form(ModalScreen[dict[str, Any] | None]):
         note.update(Text(literal(sentence)))
 
     def action_submit(self) -> None:
-        try:
-            self.dismiss(self.values())
-        except UserError as error:
-            self.say(str(error), error=True)
+        values = self._checked()
+        if values is not None:
+            self.dismiss(values)
 
     def action_estimate(self) -> None:
         if not self.can_estimate:
             return
+        values = self._checked()
+        if values is not None:
+            self.estimate(values)
+
+    def _checked(self) -> dict[str, Any] | None:
+        """The values; None when one makes no sense, which is said, and its field has the focus."""
         try:
-            values = self.values()
+            return self.values()
+        except FieldError as error:
+            self.query_one(f"#f-{error.field}").focus()
+            self.say(str(error), error=True)
         except UserError as error:
             self.say(str(error), error=True)
-            return
-        self.say("Estimating …")
-        self.estimate(values)
+        return None
 
     def estimate(self, values: dict[str, Any]) -> None:
         """Overridden by forms that can."""
@@ -168,14 +201,23 @@ def _shown(value: Any) -> str:
 
 def _parsed(text: str, kind: Any, field: Any) -> Any:
     """The value that ``text`` means for a field of type ``kind``; its default for an empty text."""
-    if not text and field.default is not MISSING:
-        return field.default if field.default not in ((), None) else type(field.default)()
+    if kind is bool:
+        return text == "yes"
+    if not text and field.default is MISSING:
+        raise FieldError(field.name, f"{_label(field)} is missing: fill it in.")
+    if not text:
+        return field.default
     if typing.get_origin(kind) is tuple:
         item = typing.get_args(kind)[0]
         return [_parsed(part.strip(), item, field) for part in text.split(",") if part.strip()]
     if kind in (int, float):
         try:
-            return kind(text.replace("_", "").replace(",", "")) if kind is int else float(text)
+            return kind(text.replace("_", "").replace(",", ""))
         except ValueError:
-            raise UserError(f"{field.name.replace('_', ' ')} is {text!r}: it must be a number.") from None
+            what = "a whole number" if kind is int else "a number"
+            raise FieldError(field.name, f"{_label(field)} is {text!r}: it must be {what}.") from None
     return text
+
+
+def _label(field: Any) -> str:
+    return field.name.replace("_", " ")
