@@ -29,11 +29,14 @@ class Names:
     scores: Float[np.ndarray, "w names"]
     latents: Int[np.ndarray, "words found"]  #: numbers of the nearest latents, nearest first
     latent_scores: Float[np.ndarray, "words found"]
+    directions: Float[np.ndarray, "w D"]  #: what texts are compared with (:func:`rank_text`)
+    mean: Float[np.ndarray, " D"]  #: what is taken off them before
 
     @classmethod
     def none(cls, w: int) -> "Names":
         """No names for any of ``w`` latents."""
-        return cls([], np.empty((w, 0), int), np.empty((w, 0)), np.empty((0, 0), int), np.empty((0, 0)))
+        numbers, scores = np.empty((w, 0), int), np.empty((w, 0), np.float32)
+        return cls([], numbers, scores, numbers[:0], scores[:0], directions=scores, mean=np.empty(0, np.float32))
 
 
 def read_vocabulary(path: str | Path = "") -> list[str]:
@@ -66,6 +69,19 @@ def directions(top_images: Int[np.ndarray, "w top"], embeddings: Float[np.ndarra
     return _unit((means - unit.mean(axis=0)) * (number > 0)[:, None])
 
 
+def rank_text(
+    text_embeddings: Float[np.ndarray, "texts D"], directions: Float[np.ndarray, "w D"], mean: Float[np.ndarray, " D"]
+) -> Float[np.ndarray, "texts w"]:
+    """How well each text says what each latent stands for: cosine of its unit embedding, less ``mean``, with the
+    latent's direction (0 without one). ``mean``: of the vocabulary's unit text embeddings.
+    """
+    text = _unit(_unit(text_embeddings) - mean)
+    cosines = np.empty((len(text), len(directions)), np.float32)
+    for start in range(0, len(directions), _BLOCK):  # kept in half precision: not all in single precision at once
+        cosines[:, start : start + _BLOCK] = text @ directions[start : start + _BLOCK].astype(np.float32).T
+    return cosines
+
+
 def name_latents(
     top_images: Int[np.ndarray, "w top"],
     embeddings: Float[np.ndarray, "N D"],
@@ -84,7 +100,7 @@ def name_latents(
     words, text = [word for word, keep in zip(words, known, strict=True) if keep], text[known]
     if not words:
         return Names.none(len(top_images))
-    text = _unit(text - text.mean(axis=0)) if len(words) > 1 else text
+    mean = text.mean(axis=0) if len(words) > 1 else np.zeros(text.shape[1], np.float32)
     w, names, found = len(top_images), min(names, len(words)), min(found, len(top_images))
     of_latent, scores = np.full((w, names), -1), np.full((w, names), np.nan, np.float32)
     latents, latent_scores = np.full((len(words), found), -1), np.full((len(words), found), -np.inf, np.float32)
@@ -92,7 +108,7 @@ def name_latents(
     named = np.flatnonzero((top_images >= 0).any(axis=1))
     for start in range(0, len(named), _BLOCK):
         block = named[start : start + _BLOCK]
-        cosines = toward[block] @ text.T
+        cosines = rank_text(text, toward[block], mean).T
         order = np.argsort(-cosines, axis=1, kind="stable")[:, :names]
         of_latent[block], scores[block] = order, np.take_along_axis(cosines, order, axis=1)
         candidates = np.concatenate([latents, np.broadcast_to(block, (len(words), len(block)))], axis=1)
@@ -100,7 +116,7 @@ def name_latents(
         order = np.argsort(-values, axis=1, kind="stable")[:, :found]
         latents, latent_scores = np.take_along_axis(candidates, order, 1), np.take_along_axis(values, order, 1)
     latent_scores[latents < 0] = np.nan
-    return Names(list(words), of_latent, scores, latents, latent_scores)
+    return Names(list(words), of_latent, scores, latents, latent_scores, toward, mean)
 
 
 def distinct(text: Float[np.ndarray, "words D"]) -> np.ndarray:

@@ -20,9 +20,13 @@ Layout of ``neurons/<sae>--<images>.h5`` (w latents, N images; any HDF5 tool can
       top_activations        (w, top) float32: pooled activations; 0 pads
       maps                   (w, top, rows, columns) float16, optional: activation on each patch of the top images
       names, name_scores     (w, n) int32, float32: numbers of the nearest words (-1: none) and cosines
+      near, near_cosines     (w, m) int32, float32, optional: latents with the nearest decoder rows
+      cofiring, cofiring_scores  the same, optional: latents that fire on the same images, Jaccard index of the images
+      directions             (w, D) float16, optional: unit direction of the top images in the space of the text tower
     words/
       word                   (V) text
       latents, scores        (V, m) int32, float32: nearest latents of each word
+      mean                   (D) float32, optional: mean of the words' unit embeddings (engine.evaluate.names.rank_text)
     images/
       path, label, sha256    (N) text; an empty label is none
       taxonomy               (N) text: JSON list, root first
@@ -31,17 +35,21 @@ Layout of ``neurons/<sae>--<images>.h5`` (w latents, N images; any HDF5 tool can
 """
 
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import h5py
 import numpy as np
 from jaxtyping import Float
 
 from engine.errors import UserError
+from engine.evaluate.matching import TopSets
+from engine.evaluate.query import Query
+from engine.evaluate.search import WordIndex
+from engine.evaluate.taxonomy import SHARE, Taxonomy
 from engine.workspace import atomic_path, check_version
 
 FORMAT = "saetui-neurons"
@@ -68,6 +76,13 @@ ARRAYS = {
     "names": np.int32,
     "name_scores": np.float32,
 }
+OPTIONAL = {  # absent in older files; directions also where there is no text tower
+    "near": np.int32,
+    "near_cosines": np.float32,
+    "cofiring": np.int32,
+    "cofiring_scores": np.float32,
+    "directions": np.float16,
+}
 SORTS = ("ms", "low", "gain", "matched", "support", "frequency", "maximum", "depth", "group", "latent", "match")
 _MAP_CHUNK = 16  # latents whose maps are compressed together
 
@@ -81,8 +96,9 @@ def write_neurons(
     word_scores: np.ndarray,
     summary: Mapping[str, Any],
     provenance: Mapping[str, Any],
+    word_mean: np.ndarray | None = None,
 ) -> None:
-    """Write the file in one step. ``latents``: the arrays of ``ARRAYS``, and perhaps ``maps``.
+    """Write the file in one step. ``latents``: the arrays of ``ARRAYS``, and perhaps of ``OPTIONAL`` and ``maps``.
 
     ``images``: dicts with path, label, taxonomy, sha256. Same contents, same bytes. UserError when the disk refuses.
     """
@@ -96,6 +112,9 @@ def write_neurons(
         file["provenance"] = json.dumps(provenance, allow_nan=False)
         for name, dtype in ARRAYS.items():
             file[f"latents/{name}"] = np.asarray(latents[name], dtype)
+        for name, dtype in OPTIONAL.items():
+            if name in latents:
+                file[f"latents/{name}"] = np.asarray(latents[name], dtype)
         if latents.get("maps") is not None:
             maps = latents["maps"]
             chunks = (min(_MAP_CHUNK, maps.shape[0]), *maps.shape[1:])  # mostly zeros: compress
@@ -104,6 +123,8 @@ def write_neurons(
             )
         file["words/latents"] = np.asarray(word_latents, np.int32)
         file["words/scores"] = np.asarray(word_scores, np.float32)
+        if word_mean is not None:
+            file["words/mean"] = np.asarray(word_mean, np.float32)
         _write_text(file, "words/word", words)
         _write_text(file, "images/path", [image["path"] for image in images])
         _write_text(file, "images/label", [image.get("label") or "" for image in images])
@@ -148,6 +169,8 @@ class Neurons:
         self.summary: dict[str, Any] = json.loads(self._read("summary"))
         self.provenance: dict[str, Any] = json.loads(self._read("provenance"))
         self.w: int = self._dataset("latents/ms").shape[0]
+        self._rankings: dict[tuple[str, bool], np.ndarray] = {}
+        self._pictures_in: WeakKeyDictionary[Neurons, np.ndarray] = WeakKeyDictionary()
 
     @classmethod
     def open(cls, path: str | Path) -> "Neurons":
@@ -194,22 +217,63 @@ class Neurons:
 
     @cached_property
     def names(self) -> list[list[str]]:
-        """Words of each latent, nearest first; empty without names."""
-        return [[self.words[n] for n in row if n >= 0] for row in self._read("latents/names").tolist()]
+        """Words of each latent, nearest first; empty without names. Large: :meth:`names_of` where a few are shown."""
+        return [self.names_of(latent) for latent in range(self.w)]
+
+    def names_of(self, latent: int) -> list[str]:
+        """Words of ``latent``, nearest first; empty without names."""
+        self._check(latent)
+        return [self.words[n] for n in self._name_numbers[latent].tolist() if n >= 0]
+
+    @cached_property
+    def _name_numbers(self) -> np.ndarray:
+        return self._read("latents/names")
 
     @cached_property
     def images(self) -> list[dict[str, Any]]:
         """path, label (None without one), taxonomy (tuple, root first) and sha256 of each image."""
-        columns = [self._read(f"images/{name}") for name in ("path", "label", "taxonomy", "sha256")]
+        columns = [self._read(f"images/{name}").tolist() for name in ("path", "label", "taxonomy", "sha256")]
+        # Most images have their label and taxonomy in common with others: each is read, and held, once.
+        labels = {stored: _text(stored) or None for stored in set(columns[1])}
+        taxonomies = {stored: tuple(json.loads(_text(stored))) for stored in set(columns[2])}
         return [
             {
                 "path": _text(path),
-                "label": _text(label) or None,
-                "taxonomy": tuple(json.loads(_text(taxonomy))),
+                "label": labels[label],
+                "taxonomy": taxonomies[taxonomy],
                 "sha256": _text(sha256),
             }
             for path, label, taxonomy, sha256 in zip(*columns, strict=True)
         ]
+
+    @cached_property
+    def taxonomy(self) -> Taxonomy:
+        """Where the images lie; ``taxonomy.tree(top_images)`` is the tree of the latents."""
+        return Taxonomy(self.images)
+
+    def path_of(self, latent: int, share: float = SHARE) -> tuple[tuple[str, ...], float]:
+        """The deepest taxonomy path that at least ``share`` of the top images of ``latent`` lie below, and their share.
+
+        () and 1 when they have none in common, () and 0 without top images.
+        """
+        self._check(latent)
+        node, agreeing = self.taxonomy.deepest(self.top_images[latent : latent + 1], share)
+        return self.taxonomy.paths.get(int(node[0]), ()), float(agreeing[0])
+
+    def match(self, other: "Neurons", latent: int, n: int = 8) -> list[tuple[int, float]]:
+        """The ``n`` latents of ``other`` with the most similar top images, and the Jaccard index of the two sets.
+
+        Pictures are told apart by content hash, else by path: the two may be scores of different image lists. Of equals
+        the lower number first; only latents that share a picture.
+        """
+        self._check(latent)
+        if other not in self._pictures_in:
+            self._pictures_in[other] = self._top_sets.numbers_in(other._top_sets)
+        return other._top_sets.similar(self._pictures_in[other][self._top_sets.pictures(latent)], n)
+
+    @cached_property
+    def _top_sets(self) -> TopSets:
+        return TopSets(self.top_images, self.images)
 
     @property
     def grid(self) -> tuple[int, int] | None:
@@ -224,10 +288,31 @@ class Neurons:
         if self.grid is None:
             return None
         self._check(latent)
-        try:
-            return self._dataset("latents/maps")[latent]
-        except (OSError, RuntimeError) as error:
-            raise self._damaged(error) from error
+        return self._row("latents/maps", latent)
+
+    def neighbours(self, latent: int) -> dict[str, list[tuple[int, float]]]:
+        """``near``: latents with the nearest decoder rows and the cosines; ``cofiring``: latents that fire on the same
+        images and the Jaccard indices. Best first; [] where there are none, or the file is older than they are.
+        """
+        self._check(latent)
+        return {
+            "near": self._pairs(latent, "near", "near_cosines"),
+            "cofiring": self._pairs(latent, "cofiring", "cofiring_scores"),
+        }
+
+    @property
+    def has_neighbours(self) -> bool:
+        return "near" in self._file["latents"]
+
+    @property
+    def directions(self) -> Float[np.ndarray, "w D"] | None:
+        """What texts are compared with (:func:`engine.evaluate.names.rank_text`), read anew each time: it is large."""
+        return self._read("latents/directions") if "directions" in self._file["latents"] else None
+
+    @property
+    def word_mean(self) -> Float[np.ndarray, " D"] | None:
+        """What is taken off texts before they are compared with ``directions``."""
+        return self._read("words/mean") if "mean" in self._file["words"] else None
 
     def row(self, latent: int, labels: Mapping[int, str] | None = None) -> dict[str, Any]:
         """What a table shows of one latent: plain values, None where undefined."""
@@ -236,7 +321,7 @@ class Neurons:
         return {
             "latent": int(latent),
             "label": (labels or {}).get(latent, ""),
-            "names": self.names[latent],
+            "names": self.names_of(latent),
             "ms": ms,
             "low": _number(self.low[latent]),
             "high": _number(self.high[latent]),
@@ -268,84 +353,105 @@ class Neurons:
         ]
 
     def search(self, text: str, labels: Mapping[int, str] | None = None) -> dict[int, float]:
-        """Latents that ``text`` finds, with how well: 2 for a label of a person's, else the cosine of the name found.
-
-        A latent is found by its own names and as one of the latents nearest to a word. Whole words go before parts:
-        *car* finds *scarf* only when nothing is called car. A number finds the latent of that number.
-        """
-        text = text.strip()
-        if text.isdigit():
-            return {int(text): 2.0} if int(text) < self.w else {}
-        if not text:
-            return {}
-        for pattern in (rf"\b{re.escape(text)}\b", re.escape(text)):
-            found = self._matches(re.compile(pattern, re.IGNORECASE), labels or {})
-            if found:
-                return found
-        return {}
+        """Latents that ``text`` finds, with how well (:meth:`WordIndex.find`): 2 for a label, else a cosine."""
+        scores = self._index.find(text, labels or {})
+        found = np.flatnonzero(scores)
+        return dict(zip(found.tolist(), scores[found].tolist(), strict=True))
 
     def order(
-        self, sort: str = "", search: str = "", labels: Mapping[int, str] | None = None, descending: bool = True
+        self,
+        sort: str = "",
+        search: str | Query = "",
+        labels: Mapping[int, str] | None = None,
+        descending: bool = True,
+        marks: Collection[int] = (),
     ) -> list[int]:
-        """Latents as a table shows them: those that ``search`` finds (all without it), by ``sort``, undefined last.
+        """Latents as a table shows them: those that ``search`` asks for (all without it), by ``sort``, undefined last.
 
-        ``sort``: one of ``SORTS``; by default ``match`` after a search, else ``ms``.
+        ``search``: conditions and text (:mod:`engine.evaluate.query`). ``sort``: one of ``SORTS``; by default
+        ``match`` after a search for text, else ``ms``. ``labels`` and ``marks``: what a person says of latents.
         """
-        found = self.search(search, labels) if search else None
-        sort = sort or ("ms" if found is None else "match")
-        if sort not in SORTS or (sort == "match" and found is None):
-            known = ", ".join(s for s in SORTS if s != "match" or found is not None)
+        query = Query.parse(search) if isinstance(search, str) else search
+        sort = sort or ("match" if query.text else "ms")
+        if sort not in SORTS or (sort == "match" and not query.text):
+            known = ", ".join(s for s in SORTS if s != "match" or query.text)
             raise UserError(f"Latents cannot be sorted by {sort!r}: choose one of {known}.")
-        latents = np.arange(self.w) if found is None else np.array(sorted(found), np.int64)
-        keys = self._keys(sort, latents, found)
-        sign = -1.0 if descending != (sort == "latent") else 1.0  # numbers read upwards
-        return latents[np.argsort(np.where(np.isnan(keys), np.inf, sign * keys), kind="stable")].tolist()
+        scores = self._index.find(query.text, labels or {}) if query.text else np.ones(self.w)
+        shown = scores > 0
+        for condition in query.conditions:
+            shown &= condition.holds(self._values(condition.field, labels or {}, marks))
+        if sort == "match":
+            found = np.flatnonzero(shown)
+            return found[np.argsort(-scores[found] if descending else scores[found], kind="stable")].tolist()
+        ranking = self._ranking(sort, descending)
+        return ranking[shown[ranking]].tolist()
 
     def table(
         self,
         sort: str = "",
         top: int = 20,
-        search: str = "",
+        search: str | Query = "",
         labels: Mapping[int, str] | None = None,
         descending: bool = True,
+        marks: Collection[int] = (),
     ) -> list[dict[str, Any]]:
-        """The first ``top`` rows (0: all) of :meth:`order`, each as :meth:`row` and with ``match`` after a search.
+        """The first ``top`` rows (0: all) of :meth:`order`, each as :meth:`row`; ``match`` after a search for text.
 
         ``labels``: what a person calls latents; searched before the automatic names.
         """
-        latents = self.order(sort, search, labels, descending)
-        found = self.search(search, labels) if search else {}
+        query = Query.parse(search) if isinstance(search, str) else search
+        latents = self.order(sort, query, labels, descending, marks)
         rows = [self.row(latent, labels) for latent in (latents[:top] if top > 0 else latents)]
-        return [row | {"match": found[row["latent"]]} for row in rows] if search else rows
+        if not query.text:
+            return rows
+        found = self.search(query.text, labels)
+        return [row | {"match": found[row["latent"]]} for row in rows]
 
-    def _keys(self, sort: str, latents: np.ndarray, found: Mapping[int, float] | None) -> np.ndarray:
-        if sort == "match" and found is not None:
-            return np.array([found[latent] for latent in latents.tolist()], np.float64)
-        if sort == "latent":
-            return latents.astype(np.float64)
-        if sort == "gain":
-            return (self.ms - self.matched)[latents]
-        if sort == "frequency":
-            return self.image_frequency[latents]
-        return getattr(self, sort)[latents].astype(np.float64)
+    @cached_property
+    def _index(self) -> WordIndex:
+        scores = self._read("words/latents"), self._read("words/scores")
+        return WordIndex(self.words, self._name_numbers, self.name_scores, *scores)
 
-    def _matches(self, pattern: re.Pattern[str], labels: Mapping[int, str]) -> dict[int, float]:
-        found: dict[int, float] = {}
-        words = [n for n, word in enumerate(self.words) if pattern.search(word)]
-        if words:
-            latents, scores = self._read("words/latents")[words], self._read("words/scores")[words]
-            place = np.isin(self._read("latents/names"), words)
-            pairs = [
-                *zip(latents.ravel().tolist(), scores.ravel().tolist(), strict=True),
-                *zip(np.nonzero(place)[0].tolist(), self.name_scores[place].tolist(), strict=True),
-            ]
-            for latent, score in pairs:
-                if latent >= 0 and score > 0:  # below 0 the word points away from the images
-                    found[latent] = max(score, found.get(latent, 0.0))
-        found.update(
-            {latent: 2.0 for latent, label in labels.items() if 0 <= latent < self.w and pattern.search(label)}
-        )
-        return found
+    def _ranking(self, sort: str, descending: bool) -> np.ndarray:
+        """All latents by ``sort``, undefined last; kept, because every key that is typed asks for it again."""
+        if (sort, descending) not in self._rankings:
+            keys = self._values(sort, {}, ()).astype(np.float64)
+            sign = -1.0 if descending != (sort == "latent") else 1.0  # numbers read upwards
+            order = np.argsort(np.where(np.isnan(keys), np.inf, sign * keys), kind="stable")
+            self._rankings[sort, descending] = order.astype(np.int32)
+        return self._rankings[sort, descending]
+
+    def _values(self, field: str, labels: Mapping[int, str], marks: Collection[int]) -> np.ndarray:
+        """What conditions on ``field`` compare, one value a latent."""
+        match field:
+            case "latent":
+                return np.arange(self.w)
+            case "gain":
+                return self.ms - self.matched
+            case "frequency":
+                return self.image_frequency
+            case "alive" | "dead":
+                return (self.token_frequency > 0) == (field == "alive")
+            case "marked":
+                return self._members(marks)
+            case "labelled":
+                return self._members([latent for latent, label in labels.items() if label])
+        return getattr(self, field)
+
+    def _members(self, latents: Collection[int]) -> np.ndarray:
+        return np.isin(np.arange(self.w), np.fromiter(latents, np.int64, len(latents)))
+
+    def _pairs(self, latent: int, latents: str, scores: str) -> list[tuple[int, float]]:
+        if latents not in self._file["latents"]:
+            return []
+        others, values = self._row(f"latents/{latents}", latent), self._row(f"latents/{scores}", latent)
+        return [(k, value) for k, value in zip(others.tolist(), values.tolist(), strict=True) if k >= 0 and value > 0]
+
+    def _row(self, name: str, latent: int) -> np.ndarray:
+        try:
+            return self._dataset(name)[latent]
+        except (OSError, RuntimeError) as error:
+            raise self._damaged(error) from error
 
     def _dataset(self, name: str) -> h5py.Dataset:
         item = self._file.get(name)

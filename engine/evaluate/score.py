@@ -20,6 +20,7 @@ from engine.evaluate.control import matched_ms, rectified_ms
 from engine.evaluate.hierarchy import depths, group_of, hierarchy
 from engine.evaluate.monosemanticity import MS, MSAccumulator, monosemanticity, number
 from engine.evaluate.names import Names, name_latents, read_vocabulary
+from engine.evaluate.neighbours import cofiring, nearest
 from engine.evaluate.neurons import Neurons, write_neurons
 from engine.evaluate.top_images import TopImages
 from engine.evaluate.uniqueness import uniqueness
@@ -91,6 +92,9 @@ def score(settings: ScoreSettings, workspace: Workspace, reporter: Reporter | No
     latents["partner"], latents["jaccard"] = alike.partner, alike.jaccard
     names = _names(encoder, seen, latents["top_images"], words, reporter)
     latents["names"], latents["name_scores"] = names.of_latent, names.scores
+    if names.words:
+        latents["directions"] = names.directions
+    latents |= _neighbours(sae, seen)
     reporter.progress(4, 4, "scores")
 
     fires = latents["token_frequency"] > 0
@@ -124,7 +128,17 @@ def score(settings: ScoreSettings, workspace: Workspace, reporter: Reporter | No
         "named": int((latents["names"] >= 0).any(axis=1).sum()),
         "settings": to_mapping(settings),
     }
-    write_neurons(path, latents, records, names.words, names.latents, names.latent_scores, summary, provenance(sources))
+    write_neurons(
+        path,
+        latents,
+        records,
+        names.words,
+        names.latents,
+        names.latent_scores,
+        summary,
+        provenance(sources),
+        names.mean if names.words else None,
+    )
     reporter.event("stage", name="done")
     return {"path": str(path), **summary}
 
@@ -136,8 +150,8 @@ def _scored_already(path: Path, settings: ScoreSettings, sources: list[dict[str,
     try:
         with Neurons.open(path) as found:
             same = found.provenance["made_from"] == sources and found.summary["settings"] == to_mapping(settings)
-            return found.summary if same else None
-    except (UserError, KeyError):  # damaged, or older than these keys: it is made anew
+            return found.summary if same and found.has_neighbours else None
+    except (UserError, KeyError):  # damaged, or older than these parts: it is made anew
         return None
 
 
@@ -354,6 +368,12 @@ def _latents(sae: SAE, seen: _Seen, result: MS, matched: np.ndarray) -> dict[str
         "top_activations": top_activations,
     }
     return arrays if maps is None else arrays | {"maps": maps}
+
+
+def _neighbours(sae: SAE, seen: _Seen) -> dict[str, np.ndarray]:
+    near, cosines = nearest(sae.W_dec)
+    together, jaccard = cofiring(sparse.csc_array(seen.pooled.activations()))
+    return {"near": near, "near_cosines": cosines, "cofiring": together, "cofiring_scores": jaccard}
 
 
 def histograms(columns: sparse.csc_array, maximum: np.ndarray) -> np.ndarray:

@@ -10,15 +10,14 @@ A setting given beside a recipe overrides the recipe's when it differs from the 
 """
 
 import dataclasses
-import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from engine.config import SteerSettings, from_mapping, to_mapping
 from engine.errors import UserError
-from engine.workspace import Workspace, check_version, provenance, read_toml, write_text
+from engine.workspace import Workspace, check_version, provenance, read_toml, to_toml, write_text
 
 FORMAT, VERSION = "saetui-recipe", 1
 _NOT_KEPT = ("recipe", "save_recipe")
@@ -58,18 +57,6 @@ def with_recipe(workspace: Workspace, settings: SteerSettings) -> SteerSettings:
     return from_mapping(SteerSettings, {**kept, **_given(settings)}, f"Recipe {settings.recipe}")
 
 
-def to_toml(document: Mapping[str, Any]) -> str:
-    """Scalars, lists of scalars, tables of these and lists of such tables, as TOML."""
-    plain = {key: value for key, value in document.items() if not _is_table(value)}
-    parts = [_lines(plain)]
-    for key, value in document.items():
-        if isinstance(value, Mapping):
-            parts.append(f"[{_key(key)}]\n{_lines(value)}")
-        elif _is_table(value):
-            parts += [f"[[{_key(key)}]]\n{_lines(table)}" for table in value]
-    return "\n".join(part for part in parts if part)
-
-
 def _given(settings: SteerSettings) -> dict[str, Any]:
     """The settings that differ from their defaults."""
     defaults = {f.name: f.default for f in dataclasses.fields(settings)}
@@ -89,28 +76,3 @@ def _find(workspace: Workspace, given: str) -> Path:
         f"There is no recipe {given} in {workspace.root}: "
         + (f"it has {', '.join(known[:8])}." if known else "save one with --save-recipe NAME.")
     )
-
-
-def _is_table(value: Any) -> bool:
-    return isinstance(value, Mapping) or (isinstance(value, list) and bool(value) and isinstance(value[0], Mapping))
-
-
-def _lines(table: Mapping[str, Any]) -> str:
-    return "".join(f"{_key(key)} = {_value(value)}\n" for key, value in table.items())
-
-
-def _key(key: str) -> str:
-    bare = key and all(c.isascii() and (c.isalnum() or c in "_-") for c in key)
-    return key if bare else _value(key)
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (int, float)):
-        return repr(value)
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace(
-            "\x7f", "\\u007f"
-        )  # TOML strings escape as JSON's do, and DEL too
-    return f"[{', '.join(_value(item) for item in value)}]"

@@ -25,7 +25,9 @@ def register(app: typer.Typer) -> None:
 
 def neurons(
     sae: Annotated[str, typer.Argument(help="Name of a scored SAE, or path of a neurons file.")],
-    search: Annotated[str, typer.Option(help="Only latents of this name, word or number.")] = "",
+    search: Annotated[
+        str, typer.Option(help="Only latents of this name, word or number, and conditions: 'ms>.5 freq<1% pencil'.")
+    ] = "",
     sort: Annotated[str, typer.Option(help="ms, gain (over matched), support, frequency, depth, latent, ...")] = "",
     top: Annotated[int, typer.Option(help="Rows to print (0: all).")] = 20,
     on: Annotated[str, typer.Option(help="Image set, where the SAE was scored on several.")] = "",
@@ -75,7 +77,7 @@ def results(sae: str, on: str, workspace: Workspace) -> Path:
 def _head(scored: "Neurons", search: str) -> list[str]:
     summary = scored.summary
     ms = summary["ms"]
-    found = f"{len(scored.search(search))} latents found for {search!r}, " if search else ""
+    found = f"{len(scored.order(search=search))} latents found for {search!r}, " if search else ""
     return [
         f"{summary['sae']} on {summary['images']:,} images: {found}{summary['alive']:,} of {scored.w:,} alive",
         f"MS mean {number(ms['sae']['mean'])}, matched raw neurons {number(ms['matched']['mean'])} "

@@ -1,11 +1,34 @@
 import multiprocessing
 import os
 import time
+import tomllib
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from engine.errors import UserError
-from engine.workspace import Workspace, atomic_path, check_name, check_version, lock, read_json, slug, write_json
+from engine.workspace import (
+    Workspace,
+    atomic_path,
+    check_name,
+    check_version,
+    lock,
+    read_json,
+    slug,
+    to_toml,
+    write_json,
+)
+
+texts = st.text(st.characters(exclude_categories=["Cs"]))
+scalars = st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | texts
+tables = st.dictionaries(texts, scalars | st.lists(scalars), max_size=4)
+
+
+@given(plain=tables, table=tables, rows=st.lists(tables, min_size=1, max_size=3))
+def test_what_is_written_as_toml_is_read_back(plain, table, rows):
+    document = {**plain, "a table": table, "rows": rows}
+    assert tomllib.loads(to_toml(document)) == document
 
 
 def test_find_walks_up_to_the_marker(tmp_path, monkeypatch):

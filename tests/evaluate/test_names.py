@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from engine.errors import UserError
-from engine.evaluate.names import name_latents, read_vocabulary
+from engine.evaluate.names import name_latents, rank_text, read_vocabulary
 
 
 @pytest.fixture
@@ -51,6 +51,19 @@ def test_scores_are_the_cosines_of_the_definition(scene):
         np.testing.assert_allclose(names.latent_scores[n], column, atol=1e-5)
         assert sorted(names.latents[n].tolist()) == list(range(30))
         assert (np.diff(names.latent_scores[n]) <= 0).all()
+
+
+def test_free_text_is_ranked_as_the_words_are(scene, monkeypatch):
+    embeddings, words, embed_text = scene
+    rng = np.random.default_rng(3)
+    top_images = np.stack([rng.choice(40, 5, replace=False) for _ in range(30)])
+    top_images[7] = -1
+    names = name_latents(top_images, embeddings, words, embed_text, names=5)
+    monkeypatch.setattr("engine.evaluate.names._BLOCK", 7)
+    ranked = rank_text(embed_text(words), names.directions.astype(np.float16), names.mean)
+    assert ranked.shape == (5, 30) and (ranked[:, 7] == 0).all()
+    for latent in set(range(30)) - {7}:
+        np.testing.assert_allclose(ranked[names.of_latent[latent], latent], names.scores[latent], atol=2e-3)
 
 
 def test_latents_in_blocks_and_more_asked_than_there_are(scene, monkeypatch):

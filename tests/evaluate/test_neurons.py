@@ -1,13 +1,17 @@
 import json
+import re
 import subprocess
 import sys
 
 import h5py
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from engine.errors import UserError
 from engine.evaluate.neurons import ARRAYS, Neurons, write_neurons
+from engine.evaluate.query import Query
 
 W, TOP = 6, 4
 WORDS = ["cat", "scarf", "car", "red car"]
@@ -75,6 +79,52 @@ def test_everything_written_is_read(neurons, contents):
     assert [row["activation"] for row in neurons.top(1)] == [3, 2, 1]
 
 
+def test_neighbours_and_directions(neurons, contents, tmp_path):
+    assert neurons.neighbours(1) == {"near": [], "cofiring": []} and not neurons.has_neighbours
+    assert neurons.directions is None and neurons.word_mean is None, "files of older versions have none"
+    near, cosines = np.full((W, 3), -1), np.zeros((W, 3))
+    near[1], cosines[1] = [4, 0, -1], [0.5, 0.25, 0]
+    directions, mean = np.eye(W, 7), np.arange(7)
+    contents["latents"] |= {
+        "near": near,
+        "near_cosines": cosines,
+        "cofiring": near[::-1],
+        "cofiring_scores": -cosines[::-1],
+        "directions": directions,
+    }
+    write_neurons(tmp_path / "more.h5", **contents, word_mean=mean)
+    with Neurons.open(tmp_path / "more.h5") as more:
+        assert more.has_neighbours and more.neighbours(1) == {"near": [(4, 0.5), (0, 0.25)], "cofiring": []}
+        assert more.neighbours(4) == {"near": [], "cofiring": []}
+        np.testing.assert_array_equal(more.directions, directions.astype(np.float16))
+        np.testing.assert_array_equal(more.word_mean, mean)
+        with pytest.raises(UserError, match="not 6"):
+            more.neighbours(6)
+
+
+def test_matches_in_other_results(neurons, contents, tmp_path):
+    assert neurons.match(neurons, 3) == [(latent, 1.0) for latent in range(W)]
+    images = contents["images"]
+    contents |= {"images": [images[2] | {"path": "moved.png"}, images[0], images[1] | {"sha256": "9" * 64}]}
+    contents["latents"]["top_images"] = np.array([[0, 1, -1, -1], [2, -1, -1, -1], [1, 2, -1, -1]] * 2)
+    write_neurons(tmp_path / "other.h5", **contents)
+    with Neurons.open(tmp_path / "other.h5") as other:
+        assert neurons.match(other, 0) == [(0, 2 / 3), (3, 2 / 3), (2, 1 / 4), (5, 1 / 4)]
+        assert neurons.match(other, 0, n=1) == [(0, 2 / 3)]
+        assert other.match(neurons, 1) == []
+        assert len(neurons.match(other, 5)) == 4
+
+
+def test_paths_of_latents(contents, tmp_path):
+    contents["latents"]["top_images"] = np.array([[0, 2, -1, -1], [0] * 4, [-1] * 4, [1] * 4, [0] * 4, [0] * 4])
+    contents["images"][1]["label"] = "b"
+    write_neurons(tmp_path / "n.h5", **contents)
+    with Neurons.open(tmp_path / "n.h5") as opened:
+        found = [opened.path_of(latent) for latent in range(4)]
+        assert found == [(("life",), 1.0), (("life", "a"), 1.0), ((), 0.0), (("b",), 1.0)]
+        assert opened.taxonomy.tree(opened.top_images).find(("life",)).below() == [0, 1, 4, 5]
+
+
 def test_same_contents_same_bytes(contents, tmp_path):
     write_neurons(tmp_path / "one.h5", **contents)
     write_neurons(tmp_path / "other.h5", **contents)
@@ -126,6 +176,67 @@ def test_a_persons_labels_go_first(neurons):
     rows = neurons.table(search="car", labels={2: "old car", 77: "car"})
     assert [row["latent"] for row in rows] == [2, 3, 4, 0]
     assert rows[0]["label"] == "old car" and rows[0]["ms"] is None
+
+
+ASKED = ["ms>.1", "ms!=.5", "gain>0", "matched<.1", "support>=5", "freq<50%", "max>.5", "group=0", "depth<.6"]
+ASKED += ["latent>=2", "marked", "labelled", "alive", "dead", "marked=0", "low<=.5", "high>.3", "mean<.5", "tokens>.2"]
+
+
+def satisfies(row, asked, marks):
+    """Whether a table's row is what the condition ``asked`` asks for, read anew and latent by latent."""
+    if asked in ("marked", "marked=0"):
+        return (row["latent"] in marks) == (asked == "marked")
+    if asked in ("alive", "dead"):
+        return (row["token_frequency"] > 0) == (asked == "alive")
+    if asked == "labelled":
+        return row["label"] != ""
+    field, sign, value = re.fullmatch(r"(\w+?)([<>=!]+)(.*)", asked).groups()
+    named = {"freq": "frequency", "max": "maximum", "tokens": "token_frequency"}
+    found = row[named.get(field, field)]
+    limit = float(value.strip("%")) / (100 if "%" in value else 1)
+    return found is not None and eval(f"{found!r} {'==' if sign == '=' else sign} {limit!r}")
+
+
+@given(st.lists(st.sampled_from(ASKED), max_size=3), st.sampled_from(["", "car", "cat", "s", "4"]), st.booleans())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_query_is_its_conditions_and_its_text(neurons, asked, text, descending):
+    labels, marks = {1: "my car", 3: "", 5: "scarf"}, {0, 1, 99}
+    rows = [neurons.row(latent, labels) | {"mean": float(neurons.mean[latent])} for latent in range(W)]
+    query = " ".join([*asked, text])
+    found = neurons.search(text, labels) if text else range(W)
+    expected = [row["latent"] for row in rows if row["latent"] in found]
+    expected = [latent for latent in expected if all(satisfies(rows[latent], one, marks) for one in asked)]
+    ordered = [latent for latent in neurons.order("gain", text, labels, descending) if latent in expected]
+    assert neurons.order("gain", query, labels, descending, marks) == ordered
+    assert sorted(neurons.order(search=Query.parse(query), labels=labels, marks=marks)) == expected
+    listed = neurons.table("gain", 0, query, labels, descending, marks)
+    assert [row["latent"] for row in listed] == ordered
+    assert all(row.get("match") == (found[row["latent"]] if text else None) for row in listed)
+
+
+def test_a_search_reads_its_words_anew_for_each_pattern(neurons, contents):
+    """Against the definition, word by word and latent by latent."""
+    latents = contents["latents"]
+    for text in ("car", "CAT", "ar", "red", "red car", "c", "x", ".", "scarf"):
+        expected = {}
+        for pattern in (rf"\b{re.escape(text)}\b", re.escape(text)):
+            for n, word in enumerate(WORDS):
+                if not re.search(pattern, word, re.IGNORECASE):
+                    continue
+                pairs = [*zip(contents["word_latents"][n], contents["word_scores"][n], strict=True)]
+                pairs += [(k, latents["name_scores"][k][latents["names"][k] == n].sum()) for k in range(W)]
+                for latent, score in pairs:
+                    if latent >= 0 and score > 0:
+                        expected[int(latent)] = max(expected.get(int(latent), 0), score)
+            if expected:
+                break
+        assert neurons.search(text) == pytest.approx(expected), text
+
+
+def test_numbers_that_are_no_latents_find_none(neurons):
+    assert neurons.search("²") == {} and neurons.search("9" * 5000) == {} and neurons.search("00004") == {}
+    with pytest.raises(UserError, match="no 'mss' to compare: use ms"):
+        neurons.order(search="mss>.5")
 
 
 def test_rows_are_json(neurons):

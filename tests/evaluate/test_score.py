@@ -15,6 +15,7 @@ from engine.config import MsSettings, ScoreSettings
 from engine.errors import Stopped, UserError
 from engine.evaluate import score as module
 from engine.evaluate.monosemanticity import monosemanticity, ms_files
+from engine.evaluate.names import rank_text
 from engine.evaluate.neurons import Neurons
 from engine.evaluate.score import BINS, score
 from engine.events import Reporter
@@ -56,6 +57,8 @@ def random_sae(model, folder, hook=HOOK, d=32, tokens="all", threshold=1.5):
     sae.b_enc.normal_(std=0.3)
     sae.W_enc[:, 5] = 0
     sae.b_enc[5] = -1  # a dead latent
+    sae.W_dec.normal_()
+    sae.W_dec[5] = 0
     sae.threshold.fill_(threshold)
     sae.save(folder)
     return sae
@@ -230,6 +233,33 @@ def test_the_summary_is_json_and_the_origin_is_told(scored, place):
     assert [source["kind"] for source in made_from] == ["sae", "model", "embeddings", "images", "vocabulary"]
     assert all(len(source["sha256"]) == 64 for source in made_from)
     assert Path(result["path"]) == place / "work/neurons/S--images.h5"
+
+
+def test_neighbours_are_those_of_the_decoder_and_of_the_images(scored, truth, place):
+    _, z, _ = truth
+    _, neurons, _ = scored
+    fires = z[:, 1:].max(axis=1) > 0
+    decoder = SAE.load(place / "work/saes/S").W_dec.double().numpy()
+    assert neurons.neighbours(5) == {"near": [], "cofiring": []}
+    for latent in set(range(W)) - {5}:
+        found = neurons.neighbours(latent)
+        assert len(found["near"]) == 8
+        for other, cosine in found["near"]:
+            lengths = np.linalg.norm(decoder[latent]) * np.linalg.norm(decoder[other])
+            assert cosine == pytest.approx(decoder[latent] @ decoder[other] / lengths, abs=1e-5)
+        jaccard = (fires & fires[:, [latent]]).sum(axis=0) / np.maximum((fires | fires[:, [latent]]).sum(axis=0), 1)
+        jaccard[latent] = 0
+        expected = [k for k in np.argsort(-jaccard, kind="stable")[:8] if jaccard[k] > 0]
+        assert found["cofiring"] == [(k, pytest.approx(jaccard[k])) for k in expected]
+
+
+def test_directions_rank_words_as_names_do(scored, place):
+    _, neurons, _ = scored
+    text = load_encoder(str(place / "clip")).embed_text(neurons.words).detach().numpy()
+    ranked = rank_text(text, neurons.directions, neurons.word_mean)
+    named = np.flatnonzero((neurons.top_images >= 0).any(axis=1))
+    best = np.sort(ranked[:, named], axis=0)[::-1]
+    np.testing.assert_allclose(best[0], neurons.name_scores[named, 0], atol=2e-3)
 
 
 def test_again_gives_the_same_bytes_from_the_kept_embeddings(scored, place, monkeypatch):

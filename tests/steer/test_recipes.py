@@ -3,12 +3,10 @@ import sys
 import tomllib
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from engine.config import SteerSettings
 from engine.errors import UserError
-from engine.steer.recipes import load_recipe, save_recipe, to_toml, with_recipe
+from engine.steer.recipes import load_recipe, save_recipe, with_recipe
 
 FISH = SteerSettings(
     sae="clip-x8",
@@ -20,16 +18,6 @@ FISH = SteerSettings(
     max_new_tokens=7,
     save_recipe="fish",
 )
-
-texts = st.text(st.characters(exclude_categories=["Cs"]))
-scalars = st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | texts
-tables = st.dictionaries(texts, scalars | st.lists(scalars), max_size=4)
-
-
-@given(plain=tables, table=tables, rows=st.lists(tables, min_size=1, max_size=3))
-def test_what_is_written_is_read_back(plain, table, rows):
-    document = {**plain, "a table": table, "rows": rows}
-    assert tomllib.loads(to_toml(document)) == document
 
 
 def test_round_trip(workspace):

@@ -1,0 +1,58 @@
+"""Which latents a text finds: through the words that name them and through what a person called them."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+
+LABEL = 2.0  # how well a label is found; cosines are at most 1
+
+
+class WordIndex:
+    """From every word of a vocabulary to the latents that it names, w latents in all.
+
+    A latent belongs to a word when the word is among its names or it is among the latents nearest to the word.
+    """
+
+    def __init__(
+        self,
+        words: Sequence[str],
+        names: Int[np.ndarray, "w n"],
+        name_scores: Float[np.ndarray, "w n"],
+        word_latents: Int[np.ndarray, "V m"],
+        word_scores: Float[np.ndarray, "V m"],
+    ):
+        self.words, self.w = words, len(names)
+        word = np.concatenate([names.ravel(), np.repeat(np.arange(len(word_latents)), word_latents.shape[1])])
+        latent = np.concatenate([np.repeat(np.arange(self.w), names.shape[1]), word_latents.ravel()])
+        score = np.concatenate([name_scores.ravel(), word_scores.ravel()])
+        kept = np.flatnonzero((word >= 0) & (latent >= 0) & (score > 0))  # below 0 a word points away from the images
+        kept = kept[np.argsort(word[kept], kind="stable")]
+        self._latents, self._scores = latent[kept].astype(np.int32), score[kept].astype(np.float32)
+        self._starts = np.searchsorted(word[kept], np.arange(len(words) + 1))
+
+    def find(self, text: str, labels: Mapping[int, str]) -> Float[np.ndarray, " w"]:
+        """How well ``text`` fits each latent: ``LABEL`` in its label, else the cosine of the name found; 0 not at all.
+
+        Whole words go before parts: *car* finds *scarf* only when nothing is called car. A number finds the latent of
+        that number.
+        """
+        text = text.strip()
+        scores = np.zeros(self.w)
+        if text.isdecimal():
+            if len(text) <= len(str(self.w)):
+                scores[int(text) : int(text) + 1] = LABEL
+            return scores
+        for pattern in (rf"\b{re.escape(text)}\b", re.escape(text)) if text else ():
+            self._match(re.compile(pattern, re.IGNORECASE), labels, scores)
+            if scores.any():
+                break
+        return scores
+
+    def _match(self, pattern: re.Pattern[str], labels: Mapping[int, str], scores: np.ndarray) -> None:
+        for word in (n for n, word in enumerate(self.words) if pattern.search(word)):
+            part = slice(self._starts[word], self._starts[word + 1])
+            np.maximum.at(scores, self._latents[part], self._scores[part])
+        called = [latent for latent, label in labels.items() if 0 <= latent < self.w and pattern.search(label)]
+        scores[called] = LABEL
