@@ -29,7 +29,7 @@ class WordIndex:
         score = np.concatenate([name_scores.ravel(), word_scores.ravel()])
         kept = np.flatnonzero((word >= 0) & (latent >= 0) & (score > 0))  # below 0 a word points away from the images
         kept = kept[np.argsort(word[kept], kind="stable")]
-        self._latents, self._scores = latent[kept].astype(np.int32), score[kept].astype(np.float32)
+        self._latents, self._scores = latent[kept].astype(np.int64), score[kept].astype(np.float64)
         self._starts = np.searchsorted(word[kept], np.arange(len(words) + 1))
 
     def find(self, text: str, labels: Mapping[int, str]) -> Float[np.ndarray, " w"]:
@@ -51,8 +51,9 @@ class WordIndex:
         return scores
 
     def _match(self, pattern: re.Pattern[str], labels: Mapping[int, str], scores: np.ndarray) -> None:
-        for word in (n for n, word in enumerate(self.words) if pattern.search(word)):
-            part = slice(self._starts[word], self._starts[word + 1])
-            np.maximum.at(scores, self._latents[part], self._scores[part])
+        words = [n for n, word in enumerate(self.words) if pattern.search(word)]
+        if words:
+            of_words = np.concatenate([np.arange(self._starts[n], self._starts[n + 1]) for n in words])
+            np.maximum.at(scores, self._latents[of_words], self._scores[of_words])
         called = [latent for latent, label in labels.items() if 0 <= latent < self.w and pattern.search(label)]
         scores[called] = LABEL

@@ -58,6 +58,10 @@ def test_latents_are_listed_searched_and_shown(workspace):
     assert found["latents"], "the best-named latent of a colour"
     scores = [row["match"] for row in found["latents"]]
     assert scores == sorted(scores, reverse=True)
+    fewer = saetui_json("neurons", "demo", "--search", "red images>=9 freq<20%", "--top", 0, cwd=workspace)["latents"]
+    assert fewer and all(row["support"] >= 9 and row["frequency"] < 0.2 for row in fewer)
+    mistake = saetui("neurons", "demo", "--search", "red imags>=9", cwd=workspace, code=2).stderr
+    assert "use images" in mistake
     assert "xylophone" in saetui("neurons", "demo", "--search", "xylophone", cwd=workspace).stdout
 
 
