@@ -112,7 +112,7 @@ class SteerSettings:
     sae: str = setting("Name or path of the SAE (empty: the recipe's).", "", positional=True)
     vlm: str = setting("LLaVA-class model: hf:REPO, a local directory, or demo (empty: the recipe's).", "")
     prompt: str = setting("What to ask.", "Describe this image.")
-    image: str = setting("Image file; blank or blank:COLOUR for a plain one.", "blank")
+    image: str = setting("Image file; SOURCE::PATH for one of an image source; blank or blank:COLOUR.", "blank")
     latent: tuple[str, ...] = setting(
         "LATENT=VALUE, repeatable; a value like 2x is a multiple of the latent's largest activation.", ()
     )
@@ -193,7 +193,9 @@ def from_mapping(cls: type[S], values: Mapping[str, Any], source: str) -> S:
             hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(fields)}."
             raise UserError(f"{source} has no setting {key!r}: {hint}")
         checked[key] = _checked(value, hints[key], f"{source}: {key}")
-    missing = [n for n, f in fields.items() if f.default is MISSING and n not in checked]
+    missing = [
+        n for n, f in fields.items() if f.default is MISSING and f.default_factory is MISSING and n not in checked
+    ]
     if missing:
         raise UserError(f"{source} lacks {', '.join(missing)}: set it and try again.")
     return cls(**checked)

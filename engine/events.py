@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from engine.errors import Stopped
+from engine.memory import memory
 from engine.workspace import write_json
 
 Event = dict[str, Any]
@@ -68,6 +69,10 @@ class Reporter:
     def check(self) -> None:
         """Called at points from which the work can continue: waits while paused, raises Stopped when asked to stop."""
 
+    def loading(self, what: str, size: int) -> contextlib.AbstractContextManager[None]:
+        """Around the loading of ``what``, whose files have ``size`` bytes (0: not known)."""
+        return contextlib.nullcontext()
+
 
 class StreamReporter(Reporter):
     """Sends events to a run's directory, to a stream of JSON lines, or to both.
@@ -77,13 +82,14 @@ class StreamReporter(Reporter):
     """
 
     every = 0.25  # seconds between progress records: a follower polls about as often
+    memory_every = 2.0  # seconds between looks at the memory, which status.json then tells
 
     def __init__(self, run: Path | None, stream: BinaryIO | None = None):
         self.run, self.stream = run, stream
         self.log = EventLog(run / "events.jsonl") if run else None
         self.status: dict[str, Any] = {"state": "running", "pid": os.getpid(), "started": time.time()}
         self.stop_requested = False
-        self._shown = 0.0
+        self._shown = self._weighed = 0.0
         self._write_status()
 
     def progress(self, done: int, total: int, unit: str, **metrics: Any) -> None:
@@ -94,6 +100,9 @@ class StreamReporter(Reporter):
         record = {"done": done, "total": total, "unit": unit, **metrics}
         self._emit("progress", record)
         self.status["progress"] = record
+        if now - self._weighed >= self.memory_every:
+            self._weighed = now
+            self.status["memory"] = memory()
         self._write_status()
 
     def event(self, kind: str, **fields: Any) -> None:

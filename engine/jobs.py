@@ -106,12 +106,12 @@ def detach(run: Run) -> None:
     """Start the run's worker so that it outlives this process and its terminal."""
     with open(run.path / "log.txt", "ab") as log:
         subprocess.Popen(
-            _worker(str(run.path)),
+            python_module("engine.worker", str(run.path)),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             cwd=run.command["cwd"],
-            env=_environment(),
+            env=environment(),
             start_new_session=True,
         )
 
@@ -119,11 +119,11 @@ def detach(run: Run) -> None:
 def attach(ask: dict[str, Any], log: IO[bytes] | int) -> "subprocess.Popen[bytes]":
     """Start a worker that dies with us: events are JSON lines on its stdout, ``stop`` on its stdin stops it."""
     process = subprocess.Popen(
-        _worker("-"),
+        python_module("engine.worker", "-"),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=log,
-        env=_environment(),
+        env=environment(),
         start_new_session=True,  # so that Ctrl-C reaches it as a wish to stop, not as a signal in the middle of work
     )
     assert process.stdin
@@ -177,13 +177,14 @@ def hold(run: Path) -> IO[str]:
     return file
 
 
-def _worker(argument: str) -> list[str]:
+def python_module(module: str, argument: str) -> list[str]:
+    """The command that runs ``module`` of ours in a process of its own."""
     # -P: a directory called engine where the user happens to stand must not shadow ours
-    return [sys.executable, "-P", "-m", "engine.worker", argument]
+    return [sys.executable, "-P", "-m", module, argument]
 
 
-def _environment() -> dict[str, str]:
-    """The environment in which a worker finds this very ``engine``, also when it runs from a checkout."""
+def environment() -> dict[str, str]:
+    """The environment in which such a process finds this very ``engine``, also when it runs from a checkout."""
     home = str(Path(engine.__file__).parent.parent)
     if home in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
         return dict(os.environ)

@@ -35,7 +35,7 @@ def work(request: dict[str, Any], reporter: StreamReporter) -> int:
         reporter.finish("stopped")
         return 3
     except BaseException as error:
-        message = _mistake(error)
+        message = mistake(error)
         if message is None:
             traceback.print_exc()
         reporter.finish("failed", error=message or f"{type(error).__name__}: {error}", mistake=message is not None)
@@ -44,7 +44,7 @@ def work(request: dict[str, Any], reporter: StreamReporter) -> int:
     return 0
 
 
-def _mistake(error: BaseException) -> str | None:
+def mistake(error: BaseException) -> str | None:
     """The sentence for an end that the user can mend; None for a defect of ours."""
     if isinstance(error, UserError):
         return str(error)

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import work
-from textual.app import App
+from textual.app import App, SuspendNotSupported
 from textual.message import Message
 from textual.screen import Screen
 from textual.worker import get_current_worker
 
 from engine import jobs
 from engine.errors import UserError, system_mistake
+from engine.images.decoding import BrokenImage
 from engine.workspace import MARKER, Workspace, write_text
 from saetui.jobwatch import Job, JobWatch, summary
 from saetui.keys import key
@@ -28,6 +29,7 @@ from saetui.panes.start import StartPane
 from saetui.panes.steer import SteerPane
 from saetui.panes.train import TrainPane
 from saetui.preferences import Preferences, state_folder
+from saetui.results import scored
 from saetui.state import State
 from saetui.text import literal
 from saetui.themes import THEMES
@@ -104,6 +106,9 @@ class Workbench(App[Reopen | None]):
         self.terminal = terminal
         self.colours = self._colours()
         self.picture_style = self._picture_style()
+        self.cell_ratio = terminal.cell_ratio if terminal else 2.0
+        self.ascii = self.preferences.ascii
+        self.results_path: Path | None = self._remembered_results()
         self.jobs: list[Job] = []
         self._watch = JobWatch(workspace)
         self._handlers: dict[int, Callable[[dict[str, Any]], None]] = {}
@@ -149,6 +154,19 @@ class Workbench(App[Reopen | None]):
         path = state_folder() / "copied.txt"
         if self.guard(lambda: write_text(path, text, durable=False)):
             self.say(f"Copied; if your terminal did not take it, it is in {path}.", "information")
+
+    def show_full(self, load: Callable[[], Any], caption: str) -> None:
+        """Leave the cells for a moment and draw one picture with whatever graphics the terminal has."""
+        if self.terminal is None or not self.terminal.tty:
+            self.say("A picture in full size needs a terminal.")
+            return
+        from saetui.terminal.full import show_full
+
+        try:
+            with self.suspend():
+                show_full(load(), self.terminal, caption, ascii=self.ascii)
+        except (SuspendNotSupported, UserError, BrokenImage, OSError) as error:
+            self.say(f"The picture cannot be shown: {error}")
 
     def start(self, task: str, settings: dict[str, Any]) -> jobs.Run | None:
         """Start ``task`` as a run that outlives the workbench, just as ``saetui TASK --detach`` does."""
@@ -252,6 +270,11 @@ class Workbench(App[Reopen | None]):
             self.say(f"{job.task} {job.name} is done.", "information")
         elif job.state in ("failed", "died"):
             self.say(job.error or f"{job.task} {job.name} died: J shows its log, r resumes it.", "error")
+
+    def _remembered_results(self) -> Path | None:
+        """The neurons file that was open last, if it is still there, else the newest."""
+        last = self.workspace.root / "neurons" / str(self.state.get("neurons").get("file", ""))
+        return last if last.is_file() else next(iter(scored(self.workspace)), None)
 
     def _colours(self) -> str:
         if self.preferences.colours != "auto":

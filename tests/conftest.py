@@ -12,8 +12,13 @@ os.environ.setdefault("PYTHONPATH", str(Path(__file__).parent.parent))  # worker
 # Where arrays cross public borders, their shapes and types are checked at every call of every test.
 CHECKED = ("activations", "demo", "evaluate", "images", "models", "steer")
 CHECKED_SAE = ("architectures", "checkpoint", "encode", "fidelity", "held_out", "model", "train")
+CHECKED_SAETUI = ("terminal", "thumbnails", "widgets.picture")
 install_import_hook(
-    [*(f"engine.{name}" for name in CHECKED), *(f"engine.sae.{name}" for name in CHECKED_SAE)],
+    [
+        *(f"engine.{name}" for name in CHECKED),
+        *(f"engine.sae.{name}" for name in CHECKED_SAE),
+        *(f"saetui.{name}" for name in CHECKED_SAETUI),
+    ],
     "tests.typechecker.check",
 )
 

@@ -87,6 +87,11 @@ class Rows:
             yield np.arange(start, self._end[image - 1], dtype=np.int64)
             start = int(self._end[image - 1])
 
+    def only(self, images: NDArray[np.int64]) -> "Rows":
+        """The rows of some of the images, given by their places in ``images``."""
+        count = self._end - self._start
+        return Rows(self._first[images], count[images], self.images[images])
+
     def head(self, rows: int) -> "Rows":
         """The first whole images that together have at most ``rows`` rows, but at least one image."""
         n = max(1, int(np.searchsorted(self._end, rows, side="right")))

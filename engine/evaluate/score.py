@@ -16,7 +16,7 @@ from engine.activations.reading import prepared
 from engine.activations.store import Store
 from engine.config import ExtractSettings, Pooling, ScoreSettings, to_mapping
 from engine.errors import UserError
-from engine.evaluate.control import matched_ms, rectified_ms
+from engine.evaluate.control import against, matched_ms, rectified_ms
 from engine.evaluate.hierarchy import depths, group_of, hierarchy
 from engine.evaluate.monosemanticity import MS, MSAccumulator, monosemanticity, number
 from engine.evaluate.names import Names, name_latents, read_vocabulary
@@ -111,7 +111,7 @@ def score(settings: ScoreSettings, workspace: Workspace, reporter: Reporter | No
             "sae": _spread(result) | {"latents": len(result.ms) - result.undefined},
             "raw": _spread(raw),
             "raw_relu": _spread(rectified),
-            "matched": _against(result.ms, matched),
+            "matched": against(result.ms, matched),
             "baseline": number(result.baseline),
             "lift": number(result.mean - result.baseline),
             "median_support": number(float(np.median(result.support[fires])) if fires.any() else np.nan),
@@ -220,14 +220,14 @@ def _embeddings(settings: ScoreSettings, workspace: Workspace, images: Images, r
     return Store.open(workspace.embeddings(name))
 
 
-def _tokens(settings: ScoreSettings, sae: SAE, encoder: VisionEncoder) -> str:
+def scored_tokens(pooling: Pooling, sae: SAE, encoder: VisionEncoder) -> str:
     """``pooled``, ``cls``, ``mean`` or ``patches``: which tokens of an image are scored."""
     trained_on = sae.config.tokens
     if sae.config.hook == "last":
         return "pooled"
-    if settings.pooling == "cls" and not encoder.has_cls:
+    if pooling == "cls" and not encoder.has_cls:
         raise UserError(f"{encoder.spec} has no CLS token: use --pooling max or mean.")
-    if settings.pooling == "cls" or trained_on == "cls":
+    if pooling == "cls" or trained_on == "cls":
         return "cls"
     return "mean" if trained_on == "mean" else "patches"
 
@@ -243,7 +243,7 @@ def _encode(
     reporter: Reporter,
 ) -> _Seen:
     """One pass over the images that the judge saw (``judged``: their numbers in the list, ``E``: what it saw)."""
-    hook, tokens = HookPoint.parse(sae.config.hook), _tokens(settings, sae, encoder)
+    hook, tokens = HookPoint.parse(sae.config.hook), scored_tokens(settings.pooling, sae, encoder)
     several = tokens == "patches"
     w, N = sae.config.w, len(judged)
     hooks = [hook, LAST] if encoder.has_text and hook != LAST else [hook]
@@ -267,11 +267,11 @@ def _encode(
         if not batch.indices:
             continue
         taken = encoder.activations(batch.inputs, hooks)
-        x, mask = _chosen(taken[hook].float(), tokens, encoder, batch.inputs)
+        x, mask = chosen_tokens(taken[hook].float(), tokens, encoder, batch.inputs)
         _check_finite(x, [images.entries[i].path for i in batch.indices], hook)
         stop = done + len(x)
         how = settings.pooling if several else "max"
-        seen.up[done:stop], seen.down[done:stop] = (_pool(v, mask, how).cpu().numpy() for v in (x, -x))
+        seen.up[done:stop], seen.down[done:stop] = (pool(v, mask, how).cpu().numpy() for v in (x, -x))
         if LAST in taken and encoder.has_text:
             joint = taken[LAST][:, 0].float().cpu().numpy()
             seen.joint = np.empty((N, joint.shape[1]), np.float32) if seen.joint is None else seen.joint
@@ -284,7 +284,7 @@ def _encode(
     return seen
 
 
-def _chosen(
+def chosen_tokens(
     x: Float[Tensor, "batch token d"], tokens: str, encoder: VisionEncoder, inputs: dict[str, Tensor]
 ) -> tuple[Float[Tensor, "batch kept d"], Bool[Tensor, "batch kept"]]:
     """The tokens to score, and which of them are image rather than padding."""
@@ -296,11 +296,11 @@ def _chosen(
     if padding is not None:
         mask = padding[:, -x.shape[1] :].to(x.device)
     if tokens == "mean":
-        return _pool(x, mask, "mean")[:, None], mask[:, :1]
+        return pool(x, mask, "mean")[:, None], mask[:, :1]
     return x, mask
 
 
-def _pool(
+def pool(
     values: Float[Tensor, "batch token d"], mask: Bool[Tensor, "batch token"], how: Pooling
 ) -> Float[Tensor, "batch d"]:
     """Largest or mean value over the tokens of ``mask``."""
@@ -321,7 +321,7 @@ def _take(sae: SAE, x: Tensor, mask: Tensor, how: Pooling, first: int, E: np.nda
     z = sae.encode(x) * mask[..., None]
     seen.fired += (z > 0).sum(dim=(0, 1)).cpu().numpy()
     seen.token_count += int(mask.sum())
-    pooled = sparse.csr_array(_pool(z, mask, how).cpu().numpy())
+    pooled = sparse.csr_array(pool(z, mask, how).cpu().numpy())
     seen.pooled.update(pooled, E[first : first + len(x)])
     for i in range(len(x)):
         fired = slice(pooled.indptr[i], pooled.indptr[i + 1])
@@ -399,7 +399,7 @@ def _names(encoder: VisionEncoder, seen: _Seen, top_images: np.ndarray, words: l
         message = f"{encoder.spec} has no text tower, so latents get no names."
     else:
         try:
-            return name_latents(top_images, seen.joint, words, lambda texts: _embed_text(encoder, texts))
+            return name_latents(top_images, seen.joint, words, lambda texts: embed_text(encoder, texts))
         except UserError as error:  # a tower without its tokenizer: everything else stands
             message = f"Latents get no names: {error}"
     reporter.event("warning", message=message)
@@ -407,25 +407,14 @@ def _names(encoder: VisionEncoder, seen: _Seen, top_images: np.ndarray, words: l
 
 
 @torch.inference_mode()
-def _embed_text(encoder: VisionEncoder, texts: list[str], batch: int = 256) -> np.ndarray:
+def embed_text(encoder: VisionEncoder, texts: list[str], batch: int = 256) -> Float[np.ndarray, "text D"]:
+    """``encoder.embed_text`` in batches."""
     parts = [encoder.embed_text(texts[i : i + batch]).float().cpu().numpy() for i in range(0, len(texts), batch)]
     return np.concatenate(parts)
 
 
 def _spread(result: MS) -> dict[str, float | None]:
     return {"mean": number(result.mean), "best": number(result.best), "worst": number(result.worst)}
-
-
-def _against(ms: np.ndarray, matched: np.ndarray) -> dict[str, Any]:
-    """Latents against their matched raw neurons, where both have a score."""
-    both = ~np.isnan(ms) & ~np.isnan(matched)
-    if not both.any():
-        return {"mean": None, "share_beaten": None, "latents": 0}
-    return {
-        "mean": float(matched[both].mean()),
-        "share_beaten": float((ms[both] > matched[both]).mean()),
-        "latents": int(both.sum()),
-    }
 
 
 def _source(kind: str, name: str, path: str, sha256: str) -> dict[str, str]:

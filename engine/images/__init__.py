@@ -1,6 +1,7 @@
 """Images from folders, lists and tar shards. Costs no torch."""
 
 from engine.images.decoding import FORMATS, BrokenImage, decode, thumbnail
+from engine.images.opening import open_image
 from engine.images.sources import ImageEntry, Images, open_images
 
-__all__ = ["FORMATS", "BrokenImage", "ImageEntry", "Images", "decode", "open_images", "thumbnail"]
+__all__ = ["FORMATS", "BrokenImage", "ImageEntry", "Images", "decode", "open_image", "open_images", "thumbnail"]

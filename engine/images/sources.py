@@ -18,7 +18,7 @@ from engine.workspace import value_sha256
 
 _JPEG, _NETPBM = (".jpg", ".jpeg", ".jpe", ".jfif"), (".ppm", ".pgm", ".pbm", ".pnm")
 SUFFIXES = frozenset((*_JPEG, *_NETPBM, ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"))
-_INATURALIST = re.compile(r"\d+((?:_[^_]+){6,})")
+_INATURALIST = re.compile(r"\d+((?:_[^_]+){3,})")
 
 
 @dataclass(frozen=True, slots=True)

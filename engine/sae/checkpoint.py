@@ -11,18 +11,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from engine.errors import UserError
 from engine.sae.architectures import TrainingSAE
-from engine.sae.config import CHECKPOINTS
 from engine.sae.model import write_tensors
-from engine.workspace import check_version
-
-VERSION = 1
-
-
-def checkpoint_path(folder: Path) -> Path:
-    """Where the newest checkpoint of the SAE in ``folder`` is. Older ones are not kept: each is three times an SAE."""
-    return folder / CHECKPOINTS / "newest.safetensors"
+from engine.sae.state import VERSION, checkpoint_path, damaged
 
 
 def save_checkpoint(folder: Path, model: TrainingSAE, optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
@@ -34,20 +25,6 @@ def save_checkpoint(folder: Path, model: TrainingSAE, optimiser: torch.optim.Opt
     for index, moments in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{names[index]}.{key}": value for key, value in moments.items()}
     write_tensors(checkpoint_path(folder), tensors, json.dumps({"version": VERSION, **state}))
-
-
-def read_state(folder: Path) -> dict[str, Any] | None:
-    """The ``state`` of the checkpoint in ``folder``; None if there is no checkpoint, UserError if it is damaged."""
-    path = checkpoint_path(folder)
-    if not path.is_file():
-        return None
-    try:
-        with safe_open(path, framework="pt") as file:
-            state = json.loads(file.metadata()["note"])
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise _damaged(path, error) from error
-    check_version(state.get("version"), VERSION, path)
-    return state
 
 
 def restore(folder: Path, model: TrainingSAE, optimiser: torch.optim.Optimizer) -> None:
@@ -63,12 +40,8 @@ def restore(folder: Path, model: TrainingSAE, optimiser: torch.optim.Optimizer) 
         loaded = {"state": {i: m for i, m in enumerate(moments) if m}}
         optimiser.load_state_dict(optimiser.state_dict() | loaded)
     except (SafetensorError, OSError, RuntimeError) as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def _damaged(path: Path, error: Exception) -> UserError:
-    return UserError(f"The checkpoint {path} is damaged ({error}): remove it to train from the start.")

@@ -1,6 +1,6 @@
 """How well an SAE reconstructs, and how sparsely: measured on activations it was not trained on."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,12 +37,19 @@ class Fidelity:
 
 
 @torch.no_grad()
-def measure(sae: SAE, batches: Iterable[Float[Tensor, "_ d"]]) -> Fidelity:
-    """Fidelity of ``sae`` on batches of raw activations on its device; waits for the device once, at the end."""
+def measure(
+    sae: SAE, batches: Iterable[Float[Tensor, "_ d"]], watch: Callable[[Float[Tensor, "_ w"]], None] | None = None
+) -> Fidelity:
+    """Fidelity of ``sae`` on batches of raw activations on its device; waits for the device once, at the end.
+
+    ``watch`` sees the latents of each batch, so that whoever else needs them does not encode again.
+    """
     sums, sizes, totals = [], [], []
     fired = torch.zeros(sae.config.w, dtype=torch.int64, device=sae.W_enc.device)
     for x in batches:
         a = sae.encode(x)
+        if watch is not None:
+            watch(a)
         x_hat = sae.decode(a)
         active = a > 0
         fired += active.sum(0)

@@ -1,16 +1,18 @@
 """The held-out rows of a training, measured again and again while it runs."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
-from engine.activations.loader import Loader, Rows
+from engine.activations.loader import Loader, Permutation, Rows
 from engine.activations.store import Store
 from engine.errors import UserError
 from engine.sae.fidelity import measure
@@ -18,6 +20,8 @@ from engine.sae.model import SAE
 from engine.workspace import Workspace
 
 MOST_ROWS = 131_072  # rows measured at most: whole images, drawn from the held-out ones by the seed
+_MATCHED = 1 << 25  # values of raw neurons sorted at a measurement, about
+_FEWEST = 256  # latents with a matched neuron, however many images there are
 
 
 @dataclass(frozen=True)
@@ -47,38 +51,69 @@ class HeldOut:
             )
         return cls(loader, rows, judge.take(np.array(found)[judged]), judged)
 
-    def measure(self, sae: SAE) -> dict[str, Any]:
-        """Fidelity of ``sae``, and its mean ``ms`` (None without embeddings), as JSON values."""
+    def measure(self, sae: SAE, watch: Callable[[Tensor], None] | None = None) -> dict[str, Any]:
+        """Fidelity of ``sae`` and how alike the images of its latents are, as JSON values.
+
+        ``ms``: mean MS of the latents (max over an image's tokens). ``ms_matched`` and ``ms_beaten``: the mean MS of
+        density-matched raw neurons, and the share of latents that beat theirs (engine.evaluate.control). All None
+        without embeddings. Matched neurons cost a sort of all images each: of many images, only those of some latents,
+        always the same ones, are scored (``_MATCHED`` values in all, but ``_FEWEST`` latents at least).
+
+        ``watch`` sees the latents of the next images of ``rows``, (images, w), batch by batch.
+        """
         pooled: list[sparse.csr_array] = []
-        found = measure(sae, self._batches(sae, pooled if self.embeddings is not None else None))
-        ms = None
-        if self.embeddings is not None:
-            from engine.evaluate.monosemanticity import monosemanticity
+        pieces = list(self.rows.by_image(self.loader.batch_size))
+        upcoming = iter(pieces)
 
-            codes = sparse.vstack(pooled, format="csr")[self.judged]
-            ms = _json(monosemanticity(codes, self.embeddings, interval=False).mean)
+        def see(a: Tensor) -> None:
+            highest = max_per_image(a, self.rows.image_of(next(upcoming)))
+            if watch is not None:
+                watch(highest)
+            if self.embeddings is not None:
+                pooled.append(sparse.csr_array(highest.cpu().numpy()))
+
+        batches = (torch.from_numpy(self.loader.take(self.rows[piece])).to(sae.W_enc.device) for piece in pieces)
+        found = measure(sae, batches, see if watch is not None or self.embeddings is not None else None)
         names = ("rows", "fve", "fve_batch", "l0", "cosine", "dead", "dense")
-        return {name: _json(getattr(found, name)) for name in names} | {"ms": ms}
+        return {name: _json(getattr(found, name)) for name in names} | self._ms(pooled)
 
-    def _batches(self, sae: SAE, pooled: list[sparse.csr_array] | None) -> Iterator[Tensor]:
-        """Raw activations, whole images at a time; latents, max over an image's tokens, are added to ``pooled``."""
-        device = sae.W_enc.device
-        for positions in self.rows.by_image(self.loader.batch_size):
-            x = torch.from_numpy(self.loader.take(self.rows[positions])).to(device)
-            yield x
-            if pooled is not None:
-                pooled.append(max_per_image(sae.encode(x), self.rows.image_of(positions)))
+    def _ms(self, pooled: list[sparse.csr_array]) -> dict[str, Any]:
+        if self.embeddings is None:
+            return {"ms": None, "ms_matched": None, "ms_beaten": None}
+        from engine.evaluate.control import against, matched_ms
+        from engine.evaluate.monosemanticity import monosemanticity
+
+        codes = sparse.vstack(pooled, format="csr")[self.judged]
+        result = monosemanticity(codes, self.embeddings, interval=False)
+        w = codes.shape[1]
+        some = np.sort(Permutation(w, 0)(np.arange(min(w, max(_FEWEST, _MATCHED // len(self.judged))))))
+        matched = against(result.ms[some], matched_ms(*self._raw, self.embeddings, result.support[some]))
+        return {"ms": _json(result.mean), "ms_matched": matched["mean"], "ms_beaten": matched["share_beaten"]}
+
+    @cached_property
+    def _raw(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Raw coordinates of the judged images, pooled like latents: max of v, and max of -v, over an image's tokens.
+
+        They are the same at every measurement: read once, 8 bytes times d an image.
+        """
+        rows = self.rows.only(self.judged)
+        up, down = (np.empty((len(self.judged), self.loader.store.d), np.float32) for _ in range(2))
+        done = 0
+        for positions in rows.by_image(self.loader.batch_size):
+            x, image = self.loader.take(rows[positions]), rows.image_of(positions)
+            first = np.flatnonzero(np.diff(image, prepend=-1))
+            part = slice(done, done + len(first))
+            up[part], down[part] = np.maximum.reduceat(x, first), -np.minimum.reduceat(x, first)
+            done += len(first)
+        return up, down
 
 
 @torch.no_grad()
-def max_per_image(a: Tensor, image: NDArray[np.int64]) -> sparse.csr_array:
-    """Max of the latents ``a`` (rows, w) over the rows of each image, in the order in which the images come."""
-    _, first = np.unique(image, return_index=True)
-    order = np.sort(first)
-    number = np.searchsorted(order, np.arange(len(image)), side="right") - 1
+def max_per_image(a: Float[Tensor, "rows w"], image: NDArray[np.int64]) -> Float[Tensor, "images w"]:
+    """Max of the latents ``a`` over the rows of each image, in the order in which the images come."""
+    number = np.cumsum(np.diff(image, prepend=image[:1]) != 0)
     index = torch.from_numpy(number).to(a.device).unsqueeze(1).expand_as(a)
-    highest = a.new_zeros(len(order), a.shape[1]).scatter_reduce_(0, index, a, "amax")
-    return sparse.csr_array(highest.cpu().numpy())
+    return a.new_zeros(int(number[-1]) + 1, a.shape[1]).scatter_reduce_(0, index, a, "amax")
 
 
 def _identity(image: dict[str, Any]) -> str:

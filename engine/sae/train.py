@@ -8,6 +8,8 @@ import contextlib
 import dataclasses
 import math
 import shutil
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +25,13 @@ from engine.errors import Stopped, UserError
 from engine.events import Reporter
 from engine.models.device import pick_device
 from engine.sae.architectures import JumpReLU, TrainingSAE, architecture
-from engine.sae.checkpoint import checkpoint_path, read_state, restore, save_checkpoint
+from engine.sae.checkpoint import restore, save_checkpoint
 from engine.sae.config import CHECKPOINTS, TOPK_FAMILY, TRAINING, WEIGHTS, SAEConfig, latents, learning_rate
+from engine.sae.forming import Forming
 from engine.sae.held_out import HeldOut
 from engine.sae.model import SAE
+from engine.sae.preview import read_preview, write_preview
+from engine.sae.state import checkpoint_path, read_state
 from engine.workspace import Workspace, check_version, lock, provenance, read_json, write_json
 
 FORMAT = "saetui-training"
@@ -84,8 +89,10 @@ def train(settings: TrainSettings, workspace: Workspace, reporter: Reporter | No
     """Train an SAE, or continue or return the one that these settings began or finished.
 
     Returns ``name``, ``path``, ``arch``, ``d``, ``w``, ``k``, ``steps`` and the held-out measurements ``fve``,
-    ``fve_batch``, ``l0``, ``cosine``, ``dead``, ``dense``, ``theta`` (raw units), ``ms`` (null without embeddings),
-    ``rows``. Reports ``metrics`` events with the same keys and ``step`` and ``loss``.
+    ``fve_batch``, ``l0``, ``cosine``, ``dead``, ``dense``, ``theta`` (raw units), ``ms``, ``ms_matched`` and
+    ``ms_beaten`` (null without embeddings), ``rows``. Reports ``metrics`` events with the same keys and ``step`` and
+    ``loss``, and progress with ``loss`` and ``waiting``, the share of the last second or so spent waiting for data.
+    Each measurement also replaces the folder's preview.json, the top images of a few latents.
 
     UserError: settings or data that cannot be trained on, other settings under the same name, a loss that is not
     finite any more. Stopped: asked to stop; a checkpoint is written first.
@@ -118,6 +125,7 @@ class Training:
         self.schedule = Schedule.of(settings, self.w)
         self.loader = Loader(store, settings.batch_size, settings.seed, settings.holdout)
         self.held_out = HeldOut.of(self.loader, settings.embeddings, workspace)
+        self.forming = Forming(self.held_out, self.w, settings.seed)
         self.step = 0
         self.scale = 1.0
         self.history: list[dict[str, Any]] = []
@@ -186,6 +194,9 @@ class Training:
 
     def _continue(self, folder: Path, state: dict[str, Any], reporter: Reporter) -> None:
         restore(folder, self.model, self.optimiser)
+        with contextlib.suppress(UserError):  # a damaged preview: the latents shown are chosen anew
+            earlier = read_preview(folder)
+            self.forming.show([one.latent for one in earlier.latents] if earlier else [])
         self.step, self.scale, self.history = state["step"], state["scale"], state["history"]
         if self.device.type == "cpu" and state["threads"] != torch.get_num_threads():
             reporter.event(
@@ -201,8 +212,9 @@ class Training:
         ask_every = 1 if on_cpu else 25
         revive = settings.arch in TOPK_FAMILY and settings.aux > 0
         batches = self.loader.batches(self.step, schedule.steps, self.device)
+        waiting = Waiting()
         with contextlib.closing(batches):
-            for x in batches:
+            for x in waiting.over(batches):
                 if revive and self.step % (1 if on_cpu else 16) == 0:
                     self.model.dead = find_dead(self.model, schedule.dead_after)
                 loss = self._update(x)
@@ -212,10 +224,9 @@ class Training:
                     value = float(loss)
                     if not math.isfinite(value):
                         raise self._diverged(folder)
-                    reporter.progress(self.step, schedule.steps, "steps", loss=value)
+                    reporter.progress(self.step, schedule.steps, "steps", loss=value, waiting=waiting.share())
                 if measuring:
-                    self.history.append({"step": self.step, "loss": value, **self._measure()})
-                    reporter.event("metrics", **self.history[-1])
+                    self._measure(value, folder, reporter)
                 if self.step % settings.checkpoint_every == 0 and self.step < schedule.steps:
                     self._save(folder)
                 reporter.check()
@@ -237,10 +248,17 @@ class Training:
         model.observe(loss, len(x), self.schedule.smoothing(step))
         return loss.total.detach()
 
-    def _measure(self) -> dict[str, Any]:
+    def _measure(self, loss: float, folder: Path, reporter: Reporter) -> None:
         sae = self.model.export(self.config)
-        measured = self.held_out.measure(sae)
-        return measured | {"theta": _theta(sae, self.architecture)}
+        self.forming.begin()
+        measured = self.held_out.measure(sae, self.forming.see)
+        theta = _theta(sae, self.architecture)
+        self.history.append({"step": self.step, "loss": loss, **measured, "theta": theta})
+        reporter.event("metrics", **self.history[-1])
+        try:
+            write_preview(folder, self.forming.preview(sae, self.step))
+        except OSError as error:  # the preview is there to be looked at: nothing else hangs on it
+            reporter.event("warning", message=f"The preview of step {self.step} is not written: {error.strerror}.")
 
     def _save(self, folder: Path) -> None:
         if not all(bool(torch.isfinite(p).all()) for p in self.model.parameters()):
@@ -301,6 +319,35 @@ class Training:
         )
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
         return {"path": str(folder), **result}
+
+
+class Waiting:
+    """Measures how much of the time a loop waits for what it loops over."""
+
+    WINDOW = 1.0  # seconds that a share is about
+
+    def __init__(self) -> None:
+        self._began, self._waited = time.perf_counter(), 0.0
+        self._share: float | None = None
+
+    def over(self, batches: Iterator[Tensor]) -> Iterator[Tensor]:
+        """The same batches; the time until each comes counts as waiting."""
+        while True:
+            asked = time.perf_counter()
+            batch = next(batches, None)
+            self._waited += time.perf_counter() - asked
+            if batch is None:
+                return
+            yield batch
+
+    def share(self) -> float:
+        """Share of the last whole window spent waiting; of what has passed, before there is one."""
+        passed = time.perf_counter() - self._began
+        so_far = self._waited / passed
+        if passed >= self.WINDOW:
+            self._share = so_far
+            self._began, self._waited = time.perf_counter(), 0.0
+        return so_far if self._share is None else self._share
 
 
 @torch.no_grad()

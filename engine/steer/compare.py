@@ -3,23 +3,56 @@
 import dataclasses
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageColor
+from PIL import Image
 
 from engine.config import SteerSettings
 from engine.errors import UserError
 from engine.events import Reporter
-from engine.images import BrokenImage, decode
+from engine.images.opening import is_plain, open_image
+from engine.loaded import Loaded
 from engine.models.device import pick_device
-from engine.sae.config import WEIGHTS
 from engine.sae.model import SAE
 from engine.steer.generate import answer, check_length
 from engine.steer.interventions import Intervention, LatentValue, attached, check, parse_latents, parse_tokens, resolve
 from engine.steer.recipes import load_recipe, save_recipe, with_recipe
-from engine.steer.vlm import is_local, load_vlm
-from engine.workspace import Workspace, file_sha256
+from engine.steer.vlm import VLM, is_local
+from engine.workspace import Workspace
+
+ANSWERS = ("untouched", "attached", "steered")
+
+
+@dataclass(frozen=True, eq=False)
+class Steering:
+    """A question to a model about an image, and an SAE with which the model is steered: all that answers need."""
+
+    vlm: VLM
+    sae: SAE
+    sha256: str
+    """Content hash of the SAE's weights."""
+    image: Image.Image
+    prompt: str
+    max_new_tokens: int
+    intervention: Intervention
+
+    def through(self, name: str) -> Intervention | None:
+        """What is done to the model for the answer ``name`` (one of ``ANSWERS``); None for the untouched one."""
+        return {"untouched": None, "attached": self.intervention.control(), "steered": self.intervention}[name]
+
+    def answer(self, name: str, reporter: Reporter) -> str:
+        """The greedy answer ``name``, reported as it is generated in events ``token`` (answer, text)."""
+        reporter.event("stage", name=name)
+
+        def on_text(text: str) -> None:
+            reporter.event("token", answer=name, text=text)
+            reporter.check()
+
+        one = self.through(name)
+        with nullcontext() if one is None else attached(self.vlm, self.sae, one):
+            return answer(self.vlm, self.image, self.prompt, self.max_new_tokens, on_text)
 
 
 def steer(settings: SteerSettings, workspace: Workspace, reporter: Reporter | None = None) -> dict[str, str]:
@@ -30,6 +63,26 @@ def steer(settings: SteerSettings, workspace: Workspace, reporter: Reporter | No
     reporter = reporter or Reporter()
     recipe, settings = settings.recipe, with_recipe(workspace, settings)
     _check_complete(settings)
+    if not settings.latent:
+        raise UserError("No latent is changed: give at least one --latent LATENT=VALUE.")
+    steering = prepare(settings, workspace, Loaded(), reporter)
+    if recipe:
+        _warn_if_changed(load_recipe(workspace, recipe), steering.sha256, reporter)
+    reporter.event("intervention", **dataclasses.asdict(steering.intervention))
+    if settings.save_recipe:
+        folder = workspace.existing("saes", settings.sae)
+        path = folder.relative_to(workspace.root) if folder.is_relative_to(workspace.root) else folder
+        source = {"kind": "sae", "name": folder.name, "path": str(path), "sha256": steering.sha256}
+        save_recipe(workspace, _anywhere(settings, folder, workspace), [source])
+    return {name: steering.answer(name, reporter) for name in ANSWERS}
+
+
+def prepare(settings: SteerSettings, workspace: Workspace, models: Loaded, reporter: Reporter) -> Steering:
+    """What ``settings`` (their recipe apart) ask for, loaded and found to fit. UserError where it does not.
+
+    Without latents the steered answer is the attached one.
+    """
+    _check_complete(settings)
     wanted = parse_latents(settings.latent, settings.mode)
     tokens = parse_tokens(settings.tokens)
     picture = open_image(settings.image)
@@ -37,69 +90,25 @@ def steer(settings: SteerSettings, workspace: Workspace, reporter: Reporter | No
 
     reporter.event("stage", name="load")
     device = pick_device(settings.device)
-    sae = SAE.load(folder, device=device).eval()
-    sha256 = file_sha256(folder / WEIGHTS)
-    if recipe:
-        _warn_if_changed(load_recipe(workspace, recipe), sha256, reporter)
+    _, sae, sha256 = models.sae(folder, device, reporter)
     intervention = Intervention(
         latents=resolve(wanted, _maxima(wanted, folder.name, sha256, workspace)),
         mode=settings.mode,
         keep_error=settings.keep_error,
         tokens=tokens,
     )
-    vlm = load_vlm(settings.vlm, device, settings.dtype)
+    vlm = models.vlm(settings.vlm, device, settings.dtype, reporter)
     for note in vlm.notes:
         reporter.event("warning", message=note)
     check(vlm, sae, intervention)
     image = picture if isinstance(picture, Image.Image) else Image.new("RGB", vlm.image_size, picture)
-    reporter.event("intervention", **dataclasses.asdict(intervention))
-    if settings.save_recipe:
-        path = folder.relative_to(workspace.root) if folder.is_relative_to(workspace.root) else folder
-        source = {"kind": "sae", "name": folder.name, "path": str(path), "sha256": sha256}
-        save_recipe(workspace, _anywhere(settings, folder, workspace), [source])
-
-    said = {}
-    for name, through in (
-        ("untouched", nullcontext()),
-        ("attached", attached(vlm, sae, intervention.control())),
-        ("steered", attached(vlm, sae, intervention)),
-    ):
-        reporter.event("stage", name=name)
-
-        def on_text(text: str, name: str = name) -> None:
-            reporter.event("token", answer=name, text=text)
-            reporter.check()
-
-        with through:
-            said[name] = answer(vlm, image, settings.prompt, settings.max_new_tokens, on_text)
-    return said
-
-
-def open_image(spec: str) -> Image.Image | tuple[int, ...]:
-    """The image in a file, or for ``blank`` and ``blank:COLOUR`` the colour of a plain one. UserError for a bad one."""
-    if _is_plain(spec):
-        colour = spec.partition(":")[2] or "white"
-        try:
-            return ImageColor.getrgb(colour)[:3]
-        except ValueError as error:
-            raise UserError(f"There is no colour {colour!r}: write blank:red or blank:#ff8000.") from error
-    path = Path(spec).expanduser()
-    try:
-        return decode(path.read_bytes())
-    except OSError as error:
-        raise UserError(
-            f"Cannot read the image {spec} ({error.strerror}): give a file, blank, or blank:COLOUR."
-        ) from error
-    except BrokenImage as error:
-        raise UserError(f"{spec} is not an image that can be read ({error.reason}): give another file.") from error
+    return Steering(vlm, sae, sha256, image, settings.prompt, settings.max_new_tokens, intervention)
 
 
 def _check_complete(settings: SteerSettings) -> None:
     for name, example in (("sae", "an SAE"), ("vlm", "--vlm MODEL")):
         if not getattr(settings, name):
             raise UserError(f"There is nothing to steer: give {example}, or a --recipe that names one.")
-    if not settings.latent:
-        raise UserError("No latent is changed: give at least one --latent LATENT=VALUE.")
     check_length(settings.max_new_tokens)
 
 
@@ -138,12 +147,8 @@ def _warn_if_changed(recipe: dict[str, Any], sha256: str, reporter: Reporter) ->
 def _anywhere(settings: SteerSettings, folder: Path, workspace: Workspace) -> SteerSettings:
     """Local files by their full paths, so that a recipe can be replayed from another directory."""
     full: dict[str, Any] = {"sae": folder.name if folder.parent == workspace.root / "saes" else str(folder)}
-    if not _is_plain(settings.image):
+    if not is_plain(settings.image):
         full["image"] = str(Path(settings.image).expanduser().resolve())
     if is_local(settings.vlm):
         full["vlm"] = str(Path(settings.vlm).expanduser().resolve())
     return dataclasses.replace(settings, **full)
-
-
-def _is_plain(image: str) -> bool:
-    return image == "blank" or image.startswith("blank:")

@@ -45,10 +45,12 @@ def answers(
     sae: SAE | None = None,
     interventions: Interventions = None,
     batch_size: int = 32,
+    check: Callable[[], None] | None = None,
 ) -> list[str]:
     """``answer`` for many images, ``batch_size`` at a time; one prompt for all, or one an image.
 
     ``interventions`` (through ``sae``): one for all images, or one an image, in which None leaves an image untouched.
+    ``check`` is called after every token; what it raises ends the generation.
     """
     prompts = [prompt] * len(images) if isinstance(prompt, str) else list(prompt)
     if len(prompts) != len(images):
@@ -62,11 +64,12 @@ def answers(
         inputs = vlm.inputs(list(images[part]), prompts[part])
         if _one_row_an_image(inputs, len(prompts[part])):
             with _through(vlm, sae, each[part]):
-                said += [_text(vlm, ids) for ids in _generate(vlm, inputs, max_new_tokens)]
+                said += [_text(vlm, ids) for ids in _generate(vlm, inputs, max_new_tokens, _Steps(check))]
             continue
         for image, question, one in zip(images[part], prompts[part], each[part], strict=True):
             with _through(vlm, sae, one):
-                said.append(answer(vlm, image, question, max_new_tokens))
+                ids = _generate(vlm, vlm.inputs([image], [question]), max_new_tokens, _Steps(check))[0]
+                said.append(_text(vlm, ids))
     return said
 
 
@@ -109,6 +112,20 @@ def check_length(max_new_tokens: int) -> None:
     """UserError for an answer of no tokens."""
     if max_new_tokens < 1:
         raise UserError(f"An answer of {max_new_tokens} tokens is none: give --max-new-tokens 1 or more.")
+
+
+class _Steps(BaseStreamer):
+    """Calls ``check`` after every token of a batch."""
+
+    def __init__(self, check: Callable[[], None] | None):
+        self.check = check
+
+    def put(self, value: Tensor) -> None:
+        if self.check:
+            self.check()
+
+    def end(self) -> None:
+        pass
 
 
 class TextStream(BaseStreamer):

@@ -42,7 +42,7 @@ class Intervention:
 
     def control(self) -> Intervention:
         """The same tokens through the same SAE with no latent changed, to tell reconstruction damage from steering."""
-        return replace(self, latents=())
+        return replace(self, latents=(), mode="clamp")  # one control for all modes
 
     def edit(self, a: Float[Tensor, "token w"]) -> Float[Tensor, "token w"]:
         """a' of the latents ``a``, as a new tensor."""

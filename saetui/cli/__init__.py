@@ -1,14 +1,29 @@
 """The commands. Each takes its options from one settings class and hands the work to an engine worker."""
 
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
+from pathlib import Path
+from typing import Any
 
 from engine.errors import UserError, system_mistake
+
+OPEN = "open"  # the hidden command that is the workbench
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line; exit codes: 0 done, 1 a defect of ours, 2 a user's mistake, 130 stopped by Ctrl-C."""
     sys.exit(_run(list(sys.argv[1:] if argv is None else argv)))
+
+
+def _means_workbench(argv: list[str], commands: Container[str]) -> bool:
+    """``saetui``, ``saetui DIRECTORY`` and ``saetui --theme paper`` open the workbench; a mistyped command does not."""
+    if not argv:
+        return sys.stdin.isatty() and sys.stderr.isatty()
+    first = argv[0]
+    if first in commands or first in ("--help", "--version"):
+        return False
+    return first.startswith("-") or os.sep in first or Path(first).is_dir()
 
 
 def _run(argv: list[str]) -> int:
@@ -17,8 +32,11 @@ def _run(argv: list[str]) -> int:
 
     from saetui.cli.app import app
 
+    command: Any = get_command(app)
+    if _means_workbench(argv, command.commands):
+        argv = [OPEN, *argv]
     try:
-        result = get_command(app).main(argv, prog_name="saetui", standalone_mode=False)
+        result = command.main(argv, prog_name="saetui", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except UserError as error:
         print(f"saetui: {error}", file=sys.stderr)

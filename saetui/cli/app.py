@@ -5,10 +5,10 @@ from typing import Annotated
 import typer
 
 from saetui import __version__
-from saetui.cli import demo, doctor, jobs, neurons, show, stages
+from saetui.cli import demo, doctor, jobs, neurons, show, stages, workbench
 
 app = typer.Typer(
-    help="A terminal workbench for sparse autoencoders on vision-language models.",
+    help="A terminal workbench for sparse autoencoders on vision-language models. Without a command: the workbench.",
     add_completion=False,
     rich_markup_mode=None,
     invoke_without_command=True,
@@ -27,6 +27,7 @@ def main(
         print(context.get_help())
 
 
+workbench.register(app)
 demo.register(app)
 stages.register(app)
 neurons.register(app)

@@ -1,5 +1,6 @@
 """saetui demo: the whole loop on the shipped models and the drawn world."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,6 +34,10 @@ def demo(given: dict[str, Any], workspace: str | None, json: bool, detach: bool,
         work.detach(place, "demo", settings, json)
     else:
         work.perform(place, "demo", settings, as_json=json, show=lambda result: show(result, place))
+        if not (headless or json) and sys.stdin.isatty() and sys.stderr.isatty():
+            from saetui.cli import workbench
+
+            workbench.run(place, mode="neurons")
 
 
 def show(result: dict[str, Any], place: Workspace) -> None:

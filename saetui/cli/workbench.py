@@ -8,14 +8,13 @@ import typer
 
 from engine.errors import UserError
 from engine.workspace import Workspace
+from saetui.cli import OPEN
 from saetui.cli.options import WorkspaceOption
-from saetui.preferences import read_preferences
-
-NAME = "open"
+from saetui.preferences import Preferences, read_preferences
 
 
 def register(app: typer.Typer) -> None:
-    app.command(NAME, hidden=True)(open_workbench)
+    app.command(OPEN, hidden=True)(open_workbench)
 
 
 def open_workbench(
@@ -33,7 +32,7 @@ def open_workbench(
     run(Workspace.find(workspace or place), chosen, mode)
 
 
-def run(workspace: Workspace, preferences=None, mode: str = "") -> None:
+def run(workspace: Workspace, preferences: Preferences | None = None, mode: str = "") -> None:
     """Show the workbench until it is left; opening another workspace begins anew."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise UserError("The workbench needs a terminal: run saetui in one, or use a command (saetui --help).")

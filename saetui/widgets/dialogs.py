@@ -16,6 +16,7 @@ from textual.widgets import Input, Static
 
 from saetui.keys import key
 from saetui.text import literal
+from saetui.widgets.table import Column, Table
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,37 @@ class Ask(ModalScreen[str | None]):
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         self.dismiss(event.value.strip())
+
+
+class Pick(ModalScreen[str | None]):
+    """One of several things."""
+
+    DEFAULT_CSS = """
+    Pick { align: center middle; }
+    Pick > Vertical { width: 64; max-width: 96%; max-height: 80%; background: $surface; border: round $border; }
+    Pick Static { height: 1; padding: 0 1; color: $secondary; }
+    """
+    BINDINGS = [key("pick.close", "escape,q", "dismiss", "Cancel", show=True)]
+
+    def __init__(self, question: str, options: Mapping[str, str], present: str = ""):
+        """``options``: what is returned -> how it is shown."""
+        super().__init__()
+        self._question, self._options, self._present = question, list(options.items()), present
+
+    def compose(self) -> ComposeResult:
+        with Vertical() as box:
+            box.styles.height = min(len(self._options), 20) + 4
+            yield Static(Text(literal(self._question)))
+            yield Table((Column("", 0, "left"),), lambda row: (self._options[row][1],))
+
+    def on_mount(self) -> None:
+        present = next((i for i, (value, _) in enumerate(self._options) if value == self._present), 0)
+        self.query_one(Table).show(len(self._options), present)
+        self.query_one(Table).focus()
+
+    def on_table_chosen(self, event: Table.Chosen) -> None:
+        event.stop()
+        self.dismiss(self._options[event.row][0])
 
 
 class ActionsProvider(Provider):

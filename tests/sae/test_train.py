@@ -18,8 +18,8 @@ from engine.config import TrainSettings
 from engine.errors import Stopped, UserError
 from engine.events import Reporter
 from engine.sae import SAE
-from engine.sae.checkpoint import checkpoint_path, read_state
-from engine.sae.train import Schedule, geometric_median, train
+from engine.sae.state import checkpoint_path, read_state
+from engine.sae.train import Schedule, Waiting, geometric_median, train
 from engine.workspace import Workspace
 from tests.stores import write_store
 
@@ -173,7 +173,7 @@ def test_killed_at_random_moments_it_continues_to_the_same_bytes(workspace, stor
     assert kills and process.exitcode == 0
     assert weights(workspace) == weights(workspace, "w")
     assert sorted(p.name for p in workspace.sae("s").iterdir()) == [
-        ".lock", "config.json", "sae.safetensors", "training.json",
+        ".lock", "config.json", "preview.json", "sae.safetensors", "training.json",
     ]  # fmt: skip
 
 
@@ -306,8 +306,59 @@ def test_ms_of_held_out_images(workspace, store):
     judged = np.random.default_rng(0).normal(size=(300, 8)).astype(np.float32)[images]
     assert with_ms["ms"] == pytest.approx(monosemanticity(pooled, judged).mean, rel=1e-6)
     without = train(chosen(name="t"), workspace)
-    assert without["ms"] is None
+    assert without["ms"] is without["ms_matched"] is without["ms_beaten"] is None
     assert weights(workspace, "s") == weights(workspace, "t")
+
+
+def test_held_out_ms_comes_with_its_control(workspace, store, monkeypatch):
+    """Raw coordinates pooled by hand, the control's own scores; of many images the same few latents each time."""
+    from engine.activations.loader import Loader, Permutation
+    from engine.evaluate.control import matched_ms
+    from engine.evaluate.monosemanticity import monosemanticity
+    from engine.sae import held_out
+    from engine.sae.held_out import HeldOut
+
+    E = np.random.default_rng(0).normal(size=(300, 8)).astype(np.float32)
+    write_store(workspace.embeddings("e"), E)
+    reporter = Recorder()
+    result = train(chosen(embeddings="e", holdout=0.4), workspace, reporter)
+    last = reporter.of("metrics")[-1]
+    assert (last["ms_matched"], last["ms_beaten"]) == (result["ms_matched"], result["ms_beaten"])
+    sae, loader = SAE.load(workspace.sae("s")), Loader(store, 64, 0, 0.4)
+    images = loader.held_out.images
+    x = np.stack([store.read(4 * i, 4 * i + 4) for i in images.tolist()])
+    codes = sae.encode(torch.from_numpy(x)).amax(1).numpy()
+    own = monosemanticity(codes, E[images])
+    matched = matched_ms(x.max(1), (-x).max(1), E[images], own.support)
+    both = ~np.isnan(own.ms) & ~np.isnan(matched)
+    assert both.sum() > 10
+    assert result["ms_matched"] == pytest.approx(matched[both].mean(), rel=1e-6)
+    assert result["ms_beaten"] == pytest.approx((own.ms > matched)[both].mean())
+
+    monkeypatch.setattr(held_out, "_MATCHED", 0)
+    monkeypatch.setattr(held_out, "_FEWEST", 12)
+    found = HeldOut.of(loader, "e", workspace).measure(sae)
+    some = np.sort(Permutation(32, 0)(np.arange(12)))
+    matched = matched_ms(x.max(1), (-x).max(1), E[images], own.support[some])
+    assert found["ms"] == pytest.approx(own.mean, rel=1e-6)
+    assert found["ms_matched"] == pytest.approx(np.nanmean(np.where(np.isnan(own.ms[some]), np.nan, matched)), rel=1e-6)
+
+
+def test_waiting_is_the_share_of_time_between_batches():
+    waiting = Waiting()
+
+    def slow():
+        for number in range(3):
+            time.sleep(0.06)
+            yield torch.tensor(number)
+
+    for _ in waiting.over(slow()):
+        time.sleep(0.02)
+    assert 0.6 < waiting.share() < 0.85
+    waiting.WINDOW = 0.05
+    assert waiting.share() > 0.6  # a whole window: it is kept, and a new one begins
+    time.sleep(0.06)
+    assert waiting.share() == 0
 
 
 def test_embeddings_of_other_images_are_refused(workspace, store):

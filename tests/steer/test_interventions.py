@@ -52,7 +52,7 @@ def test_equals_a_loop_over_tokens(seed, mode, keep_error, values, tokens):
 def test_control_is_the_reconstruction(sae):
     patches = torch.randn(5, WIDTH)
     control = Intervention(latents=((3, 9.0),), mode="add").control()
-    assert control == Intervention(mode="add")
+    assert control == Intervention()
     torch.testing.assert_close(control.apply(sae, patches), sae(patches), atol=0, rtol=0)
 
 

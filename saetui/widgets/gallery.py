@@ -1,0 +1,241 @@
+"""The top images of a latent in one widget: as many and as large as the room allows, with their numbers below."""
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.cells import cell_len, set_cell_size
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.geometry import Region, Size
+from textual.message import Message
+from textual.reactive import reactive
+from textual.strip import Strip
+from textual.widget import Widget
+
+from engine.errors import UserError
+from engine.images import BrokenImage
+from saetui.terminal.cells import Look
+from saetui.text import fit, literal
+from saetui.widgets.picture import Picture
+
+GAP = 2  # columns between pictures
+_KEPT = 480  # drawn pictures kept: thirty latents of sixteen
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One picture: ``load`` gives its pixels and heat map (or None), in a thread; ``key`` names the contents."""
+
+    key: Any
+    caption: str
+    load: Callable[[], tuple[Any, Any]]
+    heat_maximum: float = 1.0
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where tiles stand: ``columns`` x ``rows``, each ``width`` x ``height`` cells with a line of text below."""
+
+    columns: int
+    rows: int
+    width: int
+    height: int
+
+    @classmethod
+    def best(cls, room: Size, tiles: int, ratio: float = 2.0) -> "Grid":
+        """The grid of at most ``tiles`` places whose square pictures are largest; fewer places where they are tiny."""
+        found = cls(0, 0, 0, 0)
+        for wanted in (tiles, 12, 8, 6, 4, 2, 1):
+            if wanted > tiles:
+                continue
+            for columns in range(1, wanted + 1):
+                rows = -(-wanted // columns)
+                width, height = (room.width + GAP) // columns - GAP, room.height // rows - 1
+                height = min(height, int(width / ratio))
+                width = min(width, int(height * ratio))
+                if height > found.height:
+                    found = cls(columns, rows, width, height)
+            if found.height >= _LEGIBLE:
+                break
+        return found if found.height > 0 and found.width > 0 else cls(0, 0, 0, 0)
+
+
+_FLUSH = 0.02  # seconds between paintings while pictures arrive
+_LEGIBLE = 6  # rows of cells below which a picture says little
+
+
+class Gallery(Widget):
+    """Pictures are read and drawn in a thread; what was drawn is kept, and the latest wish is served first."""
+
+    DEFAULT_CSS = """
+    Gallery { height: 1fr; color: $foreground; }
+    Gallery .gallery--chosen { color: $accent; text-style: bold; }
+    Gallery .gallery--caption { color: $secondary; }
+    """
+    COMPONENT_CLASSES = {"gallery--chosen", "gallery--caption"}
+
+    chosen: reactive[int] = reactive(0)
+    show_heat: reactive[bool] = reactive(False)
+
+    @dataclass
+    class Drawn(Message):
+        """Pictures have been drawn (their keys)."""
+
+        gallery: "Gallery"
+        keys: list[Any]
+
+        @property
+        def control(self) -> "Gallery":
+            return self.gallery
+
+    def __init__(self, **options: Any):
+        super().__init__(**options)
+        self.tiles: list[Tile] = []
+        self._ahead: list[Tile] = []
+        self.grid = Grid(0, 0, 0, 0)
+        self._strips: OrderedDict[Any, list[Strip] | str] = OrderedDict()
+        self._wake = threading.Condition()
+        self._wish: tuple[list[Tile], Grid, Look, bool] | None = None
+        self._closed = False
+
+    @property
+    def look(self) -> Look:
+        app: Any = self.app
+        return Look(app.picture_style, app.colours, app.cell_ratio, app.ascii, not app.current_theme.dark)
+
+    def show(self, tiles: Sequence[Tile], ahead: Sequence[Tile] = ()) -> None:
+        """Show ``tiles``; ``ahead`` are drawn after them, for the next wish."""
+        self.tiles, self._ahead = list(tiles), list(ahead)
+        self.set_reactive(Gallery.chosen, 0)
+        self._arrange()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every picture in sight has been drawn."""
+        return all(self._key(tile) in self._strips for tile in self.tiles[: self.grid.columns * self.grid.rows])
+
+    def on_mount(self) -> None:
+        threading.Thread(target=self._draw, daemon=True, name="gallery").start()
+
+    def on_unmount(self) -> None:
+        with self._wake:
+            self._closed = True
+            self._wake.notify()
+
+    def on_resize(self, event: events.Resize) -> None:
+        self._arrange()
+
+    def watch_show_heat(self) -> None:
+        self._arrange()
+
+    def watch_chosen(self, before: int, now: int) -> None:
+        for place in (before, now):
+            self._refresh_tile(place, caption_only=True)
+
+    def validate_chosen(self, place: int) -> int:
+        return max(min(place, len(self.tiles) - 1), 0)
+
+    def render_line(self, y: int) -> Strip:
+        width, grid = self.size.width, self.grid
+        blank = self.visual_style.rich_style
+        if not grid.rows or not self.tiles:
+            return Strip.blank(width, blank)
+        row, line = divmod(y, grid.height + 1)
+        segments: list[Segment] = []
+        for column in range(grid.columns):
+            place = row * grid.columns + column
+            if row >= grid.rows or place >= len(self.tiles):
+                break
+            segments += self._tile_line(place, line, blank)
+            segments.append(Segment(" " * GAP, blank))
+        return Strip(segments).adjust_cell_length(width, blank)
+
+    def _tile_line(self, place: int, line: int, blank: Style) -> list[Segment]:
+        tile, grid = self.tiles[place], self.grid
+        if line == grid.height:
+            kind = "gallery--chosen" if place == self.chosen else "gallery--caption"
+            mark = "▸" if place == self.chosen else " "
+            text = set_cell_size(mark + fit(literal(tile.caption), grid.width - 1), grid.width)
+            return [Segment(text, self.get_component_rich_style(kind))]
+        drawn = self._strips.get(self._key(tile))
+        if isinstance(drawn, list) and line < len(drawn):
+            return [s if s.style else Segment(s.text, blank) for s in drawn[line]]
+        if isinstance(drawn, str) and line == grid.height // 2:
+            text = fit(literal(drawn), grid.width)
+            return [
+                Segment(text + " " * (grid.width - cell_len(text)), self.get_component_rich_style("gallery--caption"))
+            ]
+        return [Segment(" " * grid.width, blank)]
+
+    def _key(self, tile: Tile) -> Any:
+        return tile.key, self.grid, self.show_heat, self.app.theme
+
+    def _arrange(self) -> None:
+        self.grid = Grid.best(self.size, len(self.tiles), self.look.ratio) if self.tiles else Grid(0, 0, 0, 0)
+        self.refresh()
+        visible = self.grid.columns * self.grid.rows
+        wanted = [*self.tiles[:visible], *self._ahead]
+        with self._wake:
+            self._wish = (wanted, self.grid, self.look, self.show_heat)
+            self._wake.notify()
+
+    def _refresh_tile(self, place: int, caption_only: bool = False) -> None:
+        grid = self.grid
+        if not grid.columns or place >= grid.columns * grid.rows:
+            return
+        row, column = divmod(place, grid.columns)
+        x, y = column * (grid.width + GAP), row * (grid.height + 1)
+        top = y + grid.height if caption_only else y
+        self.refresh(Region(x, top, grid.width + GAP, y + grid.height + 1 - top))
+
+    def on_gallery_drawn(self, event: Drawn) -> None:
+        """In the app's thread: paint those that are still in sight."""
+        event.stop()
+        fresh = set(event.keys)
+        for place, tile in enumerate(self.tiles):
+            if tile.key in fresh:
+                self._refresh_tile(place)
+
+    # In the thread
+
+    def _draw(self) -> None:
+        while True:
+            with self._wake:
+                while self._wish is None and not self._closed:
+                    self._wake.wait()
+                if self._closed or self._wish is None:
+                    return
+                wish, self._wish = self._wish, None
+            self._serve(*wish)
+
+    def _serve(self, tiles: list[Tile], grid: Grid, look: Look, heat: bool) -> None:
+        theme, fresh, since = self.app.theme, [], time.monotonic()
+        for tile in tiles:
+            if self._wish is not None or self._closed or not grid.rows:
+                break
+            key = (tile.key, grid, heat, theme)
+            if key in self._strips:
+                self._strips.move_to_end(key)
+                continue
+            self._strips[key] = self._strips_of(tile, grid, look, heat)
+            while len(self._strips) > _KEPT:
+                self._strips.popitem(last=False)
+            fresh.append(tile.key)
+            if time.monotonic() - since > _FLUSH:
+                self.post_message(self.Drawn(self, fresh))
+                fresh, since = [], time.monotonic()
+        if fresh:
+            self.post_message(self.Drawn(self, fresh))
+
+    def _strips_of(self, tile: Tile, grid: Grid, look: Look, heat: bool) -> list[Strip] | str:
+        try:
+            pixels, patches = tile.load()
+        except (UserError, BrokenImage, OSError) as error:
+            return str(error)
+        size = Size(grid.width, grid.height)
+        return Picture.strips_for(pixels, size, look, patches if heat else None, tile.heat_maximum)
