@@ -134,6 +134,9 @@ class DataPane(Pane):
                 yield PictureStrip()
                 yield Static(id="facts", markup=False)
 
+    def on_mount(self) -> None:
+        self.app.theme_changed_signal.subscribe(self, lambda _: self._show_again())
+
     # What there is
 
     def arrive(self) -> None:
@@ -314,6 +317,10 @@ class DataPane(Pane):
         self.query_one("#facts", Static).update(grid)
         self.query_one(PictureStrip).show(words.source, words.samples)
 
+    def _show_again(self) -> None:
+        if self.selected in self._told:
+            self._show(self._told[self.selected])
+
     def on_table_chosen(self, event: Table.Chosen) -> None:
         self.add_class("-opened")
         self.query_one("#right").focus()
@@ -493,8 +500,8 @@ class DataPane(Pane):
         if message.words:
             self._check = None
             self._checks[message.store] = message.words
-            if self.selected in self._told and self.selected.name == message.store:
-                self._show(self._told[self.selected])
+            if self.selected == Selected("store", message.store):
+                self._show_again()
             else:
                 self.bench.say(f"{message.store}: {message.words}", "information")
         self._show_progress()
