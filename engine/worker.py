@@ -78,6 +78,7 @@ def _listen(reporter: StreamReporter) -> None:
 
 
 def _detached(run: Path) -> int:
+    os.nice(10)  # where cores are few, whoever looks at the work comes before the work
     held = jobs.hold(run)
     request = json.loads((run / "command.json").read_text())
     reporter = StreamReporter(run)

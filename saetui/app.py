@@ -24,7 +24,7 @@ from saetui.keys import key
 from saetui.panes.data import DataPane
 from saetui.panes.hierarchy import HierarchyPane
 from saetui.panes.neurons import NeuronsPane
-from saetui.panes.pane import Pane
+from saetui.panes.pane import Pane, calm_collector
 from saetui.panes.start import StartPane
 from saetui.panes.steer import SteerPane
 from saetui.panes.train import TrainPane
@@ -39,7 +39,6 @@ from saetui.widgets.jobs import JobsDrawer, JobsSeen
 
 if TYPE_CHECKING:
     from engine.client import ModelServer
-
     from saetui.terminal.probe import Terminal
 
 KINDS = ("activations", "embeddings", "saes", "neurons", "runs")
@@ -185,10 +184,14 @@ class Workbench(App[Reopen | None]):
 
         if self._server is None:
             log = state_folder() / "model-server.txt"
-            self._server = ModelServer(self.workspace, log, lambda event: self.post_message(ServerSaid(event)))
+            self._server = ModelServer(self.workspace, log, self._hear)
         number = self._server.ask(request, supersede=supersede)
         self._handlers[number] = handler
         return number
+
+    def _hear(self, event: dict[str, Any]) -> None:
+        """Called by the server's reader, in its thread."""
+        self.post_message(ServerSaid(event))
 
     def cancel_model(self, number: int) -> None:
         if self._server is not None:
@@ -224,6 +227,7 @@ class Workbench(App[Reopen | None]):
     # Life
 
     def on_mount(self) -> None:
+        calm_collector()
         self._look()
 
     @work(thread=True, exclusive=True, group="jobs")

@@ -1,21 +1,26 @@
-"""Pictures printed by commands, through term-image: kitty, iTerm2 or half blocks, whatever the terminal has."""
+"""Pictures printed by commands, by whatever protocol or colours the terminal has."""
 
 import shutil
-import warnings
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from PIL import Image
 
+from saetui.terminal.cells import fitted
+from saetui.terminal.full import rendered
+from saetui.terminal.probe import Terminal, probe
 from saetui.thumbnails import Thumbnails, read_picture
 
 TILE = 64  # pixels: the side of one picture of a strip
 GAP = 4
+CELLS = 10  # columns of one picture of a strip, gap included
 
 
 def print_picture(path: Path) -> None:
     """Print the image file ``path`` at the cursor, as large as the terminal allows."""
-    _print(read_picture(path), None)
+    columns, rows = shutil.get_terminal_size()
+    _print(read_picture(path), columns, max(rows - 2, 1))  # the command above it and the prompt below stay in sight
 
 
 def print_strip(thumbnails: Thumbnails, paths: Sequence[str]) -> int:
@@ -25,15 +30,20 @@ def print_strip(thumbnails: Thumbnails, paths: Sequence[str]) -> int:
     """
     strip = Image.new("RGB", ((TILE + GAP) * len(paths), TILE))
     for column, path in enumerate(paths):
-        strip.paste(Image.fromarray(thumbnails.load(path)), (column * (TILE + GAP), 0))
-    cell = max(min(shutil.get_terminal_size().columns // len(paths), 10), 1)
-    _print(strip, cell * len(paths))
+        tile = Image.fromarray(thumbnails.load(path))
+        tile.thumbnail((TILE, TILE))
+        strip.paste(tile, (column * (TILE + GAP), 0))
+    cell = max(min(shutil.get_terminal_size().columns // len(paths), CELLS), 1)
+    _print(strip, cell * len(paths), cell)
     return cell
 
 
-def _print(image: Image.Image, columns: int | None) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that there is no terminal, when the output is piped
-        from term_image.image import AutoImage
+def _print(image: Image.Image, columns: int, rows: int) -> None:
+    terminal = _terminal()
+    wide, high = fitted(image.width, image.height, columns, rows, terminal.cell_ratio)
+    print(rendered(image, terminal, wide, high))
 
-        print(AutoImage(image, width=columns))
+
+@cache
+def _terminal() -> Terminal:
+    return probe()

@@ -40,6 +40,8 @@ def run(workspace: Workspace, preferences: Preferences | None = None, mode: str 
 
     chosen = preferences or read_preferences()
     terminal = choose(probe(), chosen.colours)
+    if chosen.colours not in ("auto", "mono"):
+        os.environ.pop("NO_COLOR", None)  # asked for by name, colours come before it
     os.environ.update(environment(terminal))  # before textual, which reads it once
     from saetui.app import Reopen, Workbench
 

@@ -4,6 +4,7 @@ A cell shows two colours at most and is about twice as high as wide. A half bloc
 the other; a quadrant block makes four of it, in two colours; a glyph makes one, in none.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -201,12 +202,17 @@ def _strips(
 
 @lru_cache(STYLES)
 def _truecolor(key: int) -> Style:
-    return Style.from_color(_rgb(key >> 24), _rgb(key & 0xFFFFFF))
+    return _style(key >> 24, key & 0xFFFFFF, _rgb)
 
 
 @lru_cache(STYLES)
 def _xterm(key: int) -> Style:
-    return Style.from_color(_numbered(key >> 24), _numbered(key & 0xFFFFFF))
+    return _style(key >> 24, key & 0xFFFFFF, _numbered)
+
+
+def _style(ink: int, ground: int, colour: Callable[[int], Color]) -> Style:
+    """A plain cell has no ink to be sent."""
+    return Style.from_color(colour(ink) if ink != ground else None, colour(ground))
 
 
 def _rgb(code: int) -> Color:

@@ -38,7 +38,7 @@ def show_full(image: Image.Image | Path, terminal: Terminal, caption: str = "", 
         sys.stdout.flush()
         _wait_for_key()
     finally:
-        sys.stdout.write(("\x1b_Ga=d;\x1b\\" if terminal.kitty else "") + _LEAVE)  # kitty keeps images until told
+        sys.stdout.write(("\x1b_Ga=d\x1b\\" if terminal.kitty else "") + _LEAVE)  # kitty keeps images until told
         sys.stdout.flush()
 
 

@@ -14,7 +14,7 @@ import time
 import tty
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
+from typing import Any, Literal
 
 from engine.errors import UserError
 
@@ -54,6 +54,14 @@ _TMUX_FORMAT = "\t".join(
     )
 )
 _COLOUR_SYSTEMS = {"truecolor": "truecolor", "256": "256", "16": "standard", "mono": "standard"}  # Textual's words
+_FORCED: dict[str, dict[str, Any]] = {  # what a person knows better than the probe
+    "kitty": {"rung": "kitty", "colours": "truecolor", "kitty": True},
+    "sixel": {"rung": "sixel", "colours": "truecolor", "sixel": True},
+    "truecolor": {"rung": "truecolor", "colours": "truecolor"},
+    "256": {"rung": "256", "colours": "256"},
+    "16": {"rung": "mono", "colours": "16"},
+    "mono": {"rung": "mono"},
+}
 
 
 @dataclass(frozen=True)
@@ -141,17 +149,15 @@ def probe(environ: Mapping[str, str] | None = None, device: str = "/dev/tty", li
 def choose(terminal: Terminal, override: str = "auto", environ: Mapping[str, str] | None = None) -> Terminal:
     """``terminal`` with its rung and advice: ``override`` from a flag or the configuration, else the best it can.
 
-    Raises UserError for an override that is no rung.
+    An override is a rung, or a number of colours. Raises UserError for anything else.
     """
     env = os.environ if environ is None else environ
     if override == "auto":
         chosen = replace(terminal, rung=_best(terminal, env))
         return replace(chosen, advice=_advice(chosen, env))
-    for rung in get_args(Rung):
-        if override == rung:
-            colours = {"256": "256", "mono": terminal.colours}.get(rung, "truecolor")
-            return replace(terminal, rung=rung, colours=colours, advice=[])
-    raise UserError(f"{override} is no way to draw pictures: choose auto, {', '.join(get_args(Rung))}.")
+    if override not in _FORCED:
+        raise UserError(f"{override} is no way to draw pictures: choose auto, {', '.join(_FORCED)}.")
+    return replace(terminal, advice=[], **_FORCED[override])
 
 
 def environment(terminal: Terminal) -> dict[str, str]:
@@ -272,8 +278,8 @@ def _best(terminal: Terminal, env: Mapping[str, str]) -> Rung:
         return "mono"
     if terminal.colours == "256":
         return "256"
-    if terminal.kitty and (terminal.tmux or _has_placeholders(terminal.name, terminal.version)):
-        return "kitty"
+    if terminal.kitty and not terminal.tmux and _has_placeholders(terminal.name, terminal.version):
+        return "kitty"  # nothing here wraps images for tmux to pass on
     return "sixel" if terminal.sixel else "truecolor"
 
 

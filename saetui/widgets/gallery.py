@@ -24,16 +24,17 @@ from saetui.text import fit, literal
 from saetui.widgets.picture import Picture
 
 GAP = 2  # columns between pictures
-_KEPT = 480  # drawn pictures kept: thirty latents of sixteen
+_KEPT = 160  # drawn pictures kept: ten latents of sixteen
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One picture: ``load`` gives its pixels and heat map (or None), in a thread; ``key`` names the contents."""
+    """One picture: ``load`` gives its pixels, ``heat`` its map (or None), in a thread; ``key`` names the contents."""
 
     key: Any
     caption: str
-    load: Callable[[], tuple[Any, Any]]
+    load: Callable[[], Any]
+    heat: Callable[[], Any] = lambda: None
     heat_maximum: float = 1.0
 
 
@@ -65,7 +66,8 @@ class Grid:
         return found if found.height > 0 and found.width > 0 else cls(0, 0, 0, 0)
 
 
-_FLUSH = 0.02  # seconds between paintings while pictures arrive
+_FLUSH = 0.02  # seconds between messages while pictures are drawn
+_LATE = 0.15  # seconds after which those that are there are shown without the others
 _LEGIBLE = 6  # rows of cells below which a picture says little
 
 
@@ -88,6 +90,8 @@ class Gallery(Widget):
 
         gallery: "Gallery"
         keys: list[Any]
+        late: bool
+        """It has taken so long that a part should be shown."""
 
         @property
         def control(self) -> "Gallery":
@@ -96,6 +100,8 @@ class Gallery(Widget):
     def __init__(self, **options: Any):
         super().__init__(**options)
         self.tiles: list[Tile] = []
+        self._next: list[Tile] | None = None
+        """Tiles that take the place of ``tiles`` once they are drawn, so that the screen is painted once."""
         self._ahead: list[Tile] = []
         self.grid = Grid(0, 0, 0, 0)
         self._strips: OrderedDict[Any, list[Strip] | str] = OrderedDict()
@@ -109,15 +115,24 @@ class Gallery(Widget):
         return Look(app.picture_style, app.colours, app.cell_ratio, app.ascii, not app.current_theme.dark)
 
     def show(self, tiles: Sequence[Tile], ahead: Sequence[Tile] = ()) -> None:
-        """Show ``tiles``; ``ahead`` are drawn after them, for the next wish."""
-        self.tiles, self._ahead = list(tiles), list(ahead)
-        self.set_reactive(Gallery.chosen, 0)
-        self._arrange()
+        """Show ``tiles`` as soon as they are drawn; ``ahead`` are drawn after them, for the next wish."""
+        self._next, self._ahead = list(tiles), list(ahead)
+        if not tiles or self._drawn(self._next):
+            self._turn()
+        self._ask()
 
-    @property
-    def complete(self) -> bool:
-        """Whether every picture in sight has been drawn."""
-        return all(self._key(tile) in self._strips for tile in self.tiles[: self.grid.columns * self.grid.rows])
+    def _drawn(self, tiles: list[Tile]) -> bool:
+        """Whether every picture of ``tiles`` that would be in sight has been drawn."""
+        grid = Grid.best(self.size, len(tiles), self.look.ratio)
+        return all(self._key(tile, grid) in self._strips for tile in tiles[: grid.columns * grid.rows])
+
+    def _turn(self) -> None:
+        """Paint the next tiles instead of the present ones."""
+        if self._next is not None:
+            self.tiles, self._next = self._next, None
+            self.set_reactive(Gallery.chosen, 0)
+            self.grid = Grid.best(self.size, len(self.tiles), self.look.ratio)
+            self.refresh()
 
     def on_mount(self) -> None:
         threading.Thread(target=self._draw, daemon=True, name="gallery").start()
@@ -162,7 +177,7 @@ class Gallery(Widget):
             mark = "▸" if place == self.chosen else " "
             text = set_cell_size(mark + fit(literal(tile.caption), grid.width - 1), grid.width)
             return [Segment(text, self.get_component_rich_style(kind))]
-        drawn = self._strips.get(self._key(tile))
+        drawn = self._strips.get(self._key(tile, grid))
         if isinstance(drawn, list) and line < len(drawn):
             return [s if s.style else Segment(s.text, blank) for s in drawn[line]]
         if isinstance(drawn, str) and line == grid.height // 2:
@@ -172,16 +187,21 @@ class Gallery(Widget):
             ]
         return [Segment(" " * grid.width, blank)]
 
-    def _key(self, tile: Tile) -> Any:
-        return tile.key, self.grid, self.show_heat, self.app.theme
+    def _key(self, tile: Tile, grid: Grid) -> Any:
+        return tile.key, grid, self.show_heat, self.app.theme
 
     def _arrange(self) -> None:
-        self.grid = Grid.best(self.size, len(self.tiles), self.look.ratio) if self.tiles else Grid(0, 0, 0, 0)
-        self.refresh()
-        visible = self.grid.columns * self.grid.rows
-        wanted = [*self.tiles[:visible], *self._ahead]
+        """The size or the look has changed: everything is drawn anew."""
+        self._next = self.tiles if self._next is None else self._next
+        self._turn()
+        self._ask()
+
+    def _ask(self) -> None:
+        tiles = self.tiles if self._next is None else self._next
+        grid = Grid.best(self.size, len(tiles), self.look.ratio)
+        visible = grid.columns * grid.rows
         with self._wake:
-            self._wish = (wanted, self.grid, self.look, self.show_heat)
+            self._wish = ([*tiles[:visible], *self._ahead], grid, self.look, self.show_heat)
             self._wake.notify()
 
     def _refresh_tile(self, place: int, caption_only: bool = False) -> None:
@@ -194,8 +214,12 @@ class Gallery(Widget):
         self.refresh(Region(x, top, grid.width + GAP, y + grid.height + 1 - top))
 
     def on_gallery_drawn(self, event: Drawn) -> None:
-        """In the app's thread: paint those that are still in sight."""
+        """In the app's thread: paint those that are in sight."""
         event.stop()
+        if self._next is not None:
+            if event.late or self._drawn(self._next):
+                self._turn()
+            return
         fresh = set(event.keys)
         for place, tile in enumerate(self.tiles):
             if tile.key in fresh:
@@ -214,7 +238,7 @@ class Gallery(Widget):
             self._serve(*wish)
 
     def _serve(self, tiles: list[Tile], grid: Grid, look: Look, heat: bool) -> None:
-        theme, fresh, since = self.app.theme, [], time.monotonic()
+        theme, fresh, begun, since = self.app.theme, [], time.monotonic(), time.monotonic()
         for tile in tiles:
             if self._wish is not None or self._closed or not grid.rows:
                 break
@@ -226,16 +250,17 @@ class Gallery(Widget):
             while len(self._strips) > _KEPT:
                 self._strips.popitem(last=False)
             fresh.append(tile.key)
-            if time.monotonic() - since > _FLUSH:
-                self.post_message(self.Drawn(self, fresh))
-                fresh, since = [], time.monotonic()
+            now = time.monotonic()
+            if now - since > _FLUSH:
+                self.post_message(self.Drawn(self, fresh, now - begun > _LATE))
+                fresh, since = [], now
         if fresh:
-            self.post_message(self.Drawn(self, fresh))
+            self.post_message(self.Drawn(self, fresh, False))
 
     def _strips_of(self, tile: Tile, grid: Grid, look: Look, heat: bool) -> list[Strip] | str:
         try:
-            pixels, patches = tile.load()
+            pixels, patches = tile.load(), tile.heat() if heat else None
         except (UserError, BrokenImage, OSError) as error:
             return str(error)
         size = Size(grid.width, grid.height)
-        return Picture.strips_for(pixels, size, look, patches if heat else None, tile.heat_maximum)
+        return Picture.strips_for(pixels, size, look, patches, tile.heat_maximum)

@@ -1,6 +1,7 @@
 """One latent: what is known of it in words and numbers, and its top images."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 BARS = " ▁▂▃▄▅▆▇█"
 ASCII_BARS = " .:-=+*#@"
-AHEAD = 4  # latents whose pictures are drawn before they are wished for
+AHEAD = 2  # latents whose pictures are drawn before they are wished for
 
 
 class LatentView(Vertical):
@@ -41,13 +42,13 @@ class LatentView(Vertical):
         """``ahead``: latents that may be wished for next."""
         head, foot = self.query_one(".head", Static), self.query_one(".foot", Static)
         if results is None or not 0 <= latent < results.neurons.w:
-            head.update("")
-            foot.update("")
+            head.update("", layout=False)
+            foot.update("", layout=False)
             self.gallery.show(())
             return
         width = self.size.width - 2
-        head.update(self._head(results, latent))
-        foot.update(self._foot(results, latent, width))
+        head.update(self._head(results, latent), layout=False)
+        foot.update(self._foot(results, latent, width), layout=False)
         coming = [tile for other in ahead for tile in tiles(results, other, pictures)]
         self.gallery.show(tiles(results, latent, pictures), coming)
 
@@ -108,11 +109,13 @@ def tiles(results: "Results", latent: int, most: int) -> list[Tile]:
     """The top images of ``latent``, each with its patch map."""
     found = results.neurons.top(latent)[:most]
     maximum = float(results.neurons.maximum[latent]) or 1.0
+    maps = cache(lambda: results.neurons.maps(latent))  # one read for all pictures, and only for a heat map
     return [
         Tile(
             key=(str(results.path), results.stamp, latent, place),
             caption=f"{one['activation']:.2f} {called(results.neurons.images[one['image']])}",
-            load=_loader(results, latent, place, one["path"]),
+            load=partial(results.thumbnails.load, one["path"]),
+            heat=partial(_map, maps, place),
             heat_maximum=maximum,
         )
         for place, one in enumerate(found)
@@ -124,12 +127,9 @@ def called(image: dict[str, Any]) -> str:
     return " ".join(image["taxonomy"][-2:]) or image["label"] or image["path"].rpartition("/")[2]
 
 
-def _loader(results: "Results", latent: int, place: int, path: str) -> Any:
-    def load() -> tuple[Any, Any]:
-        maps = results.neurons.maps(latent)
-        return results.thumbnails.load(path), None if maps is None else maps[place].astype("float32")
-
-    return load
+def _map(maps: Callable[[], Any], place: int) -> Any:
+    found = maps()
+    return None if found is None else found[place].astype("float32")
 
 
 def sparkline(counts: Any, bars: str = BARS) -> str:

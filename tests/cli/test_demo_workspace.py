@@ -15,6 +15,10 @@ from shell import saetui, saetui_json
 
 from engine.jobs import Run
 
+COLOUR = {key: value for key, value in os.environ.items() if key != "NO_COLOR"} | {
+    "TERM": "xterm-256color",
+    "COLORTERM": "truecolor",
+}
 STEPS = 700  # of a training that is interrupted: several seconds
 
 
@@ -52,7 +56,7 @@ def test_a_second_run_finds_everything_there(summary, place):
 
 
 def test_latents_are_listed_searched_and_shown(workspace):
-    table = saetui("neurons", "demo", "--top", 5, "--images", cwd=workspace).stdout
+    table = saetui("neurons", "demo", "--top", 5, "--images", cwd=workspace, env=COLOUR).stdout
     assert "matched raw neurons" in table and "\x1b[" in table, "pictures are drawn with colours"
     found = saetui_json("neurons", "demo", "--search", "red", cwd=workspace)
     assert found["latents"], "the best-named latent of a colour"
@@ -77,7 +81,8 @@ def test_show_prints_the_chain(workspace):
 
 def test_show_prints_pictures(workspace):
     picture = next((workspace / "images" / "test").rglob("*.png"))
-    assert "\x1b[" in saetui("show", picture, cwd=workspace).stdout
+    assert "\x1b[48;2;" in saetui("show", picture, cwd=workspace, env=COLOUR).stdout
+    assert "\x1b" not in saetui("show", picture, cwd=workspace, env=COLOUR | {"NO_COLOR": "1"}).stdout
 
 
 def test_steer_answers_three_times_and_replays_a_recipe(workspace, summary):

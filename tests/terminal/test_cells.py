@@ -128,8 +128,8 @@ def test_every_xterm_colour_is_nearest_to_itself() -> None:
 def test_256_colours_are_emitted_by_number(pixels: ndarray) -> None:
     for strip in half_blocks(pixels, "256"):
         for _, style, _ in strip:
-            assert style is not None and style.color is not None and style.bgcolor is not None
-            for colour in (style.color, style.bgcolor):
+            assert style is not None and style.bgcolor is not None
+            for colour in filter(None, (style.color, style.bgcolor)):
                 assert colour.number is not None and colour.number >= 16
                 assert colour.triplet == tuple(XTERM[colour.number - 16])
             assert ";5;" in style.render("x") and ";2;" not in style.render("x")
@@ -190,18 +190,19 @@ def test_a_drawing_fills_its_cells_and_leaves_the_rest_blank(columns, rows, styl
     inked = [(y, x) for y in range(rows) for x in range(columns) if cells[y][x] != (" ", None, None)]
     top, left = (rows - high) // 2, (columns - wide) // 2
     assert inked == [(y, x) for y in range(top, top + high) for x in range(left, left + wide)]
-    assert all((cells[y][x][1] is None) == glyph for y, x in inked)
+    assert all((cells[y][x][2] is None) == glyph for y, x in inked)
 
 
 @given(st.integers(0, 255), st.integers(0, 255), st.integers(0, 255))
 def test_colours_are_those_that_rich_makes(red: int, green: int, blue: int) -> None:
     key = (red << 40) + (green << 32) + (blue << 24) + (blue << 16) + (red << 8) + green
-    assert _truecolor(key) == Style.from_color(Color.from_rgb(red, green, blue), Color.from_rgb(blue, red, green))
+    ink, ground = Color.from_rgb(red, green, blue), Color.from_rgb(blue, red, green)
+    assert _truecolor(key) == Style.from_color(ink if ink != ground else None, ground)
 
 
 def test_kept_styles_are_bounded() -> None:
     rng = np.random.default_rng(0)
-    half_blocks(rng.integers(0, 256, (400, 200, 3), dtype=np.uint8))
+    half_blocks(rng.integers(0, 256, (300, 120, 3), dtype=np.uint8))
     assert _truecolor.cache_info().currsize <= STYLES
 
 

@@ -69,3 +69,36 @@ print("after", termios.tcgetattr(0) == settings)
         tmux("send-keys", "C-c")
         shown = tmux.screen(lambda text: "after" in text)
         assert "before" in shown and "after True" in shown and "any key" not in shown
+
+
+def test_from_an_app_and_back(tmp_path: Path) -> None:
+    RED.save(tmp_path / "red.png")
+    script = f"""
+from pathlib import Path
+from textual.app import App
+from textual.widgets import Label
+from saetui.terminal.full import show_full
+from saetui.terminal.probe import Terminal
+
+class Wall(App):
+    keys = ""
+    BINDINGS = [("v", "view", "")]
+    def compose(self):
+        yield Label("the app")
+    def action_view(self):
+        with self.suspend():
+            show_full(Path({str(tmp_path / "red.png")!r}), Terminal(colours="256", rung="256", tmux=True), "red.png")
+    def on_key(self, event):
+        self.keys += event.key
+        self.query_one(Label).update(f"the app heard {{self.keys}}.")
+
+Wall().run()
+"""
+    with fake.Tmux(tmp_path, script, TERM="xterm-256color") as tmux:
+        tmux.screen(lambda text: "the app" in text)
+        tmux("send-keys", "v")
+        assert "the app" not in tmux.screen(lambda text: "any key returns" in text)
+        tmux("send-keys", "Up")  # a key of three bytes: none is left over for the app
+        tmux.screen(lambda text: "the app heard" in text)
+        tmux("send-keys", "w")
+        tmux.screen(lambda text: "the app heard vw." in text)

@@ -181,6 +181,7 @@ FULL = Terminal(term="xterm-kitty", name="kitty", version="0.35.2", colours="tru
         (replace(FULL, name="konsole", sixel=True), {}, "sixel", "truecolor"),
         (replace(FULL, colours="256"), {}, "256", "256"),
         (replace(FULL, colours="16"), {}, "mono", "mono"),
+        (replace(FULL, tmux=True, name="tmux"), {}, "truecolor", "truecolor"),
         (FULL, {"NO_COLOR": "1"}, "mono", "mono"),
         (FULL, {"NO_COLOR": ""}, "kitty", "truecolor"),
     ],
@@ -192,11 +193,17 @@ def test_the_ladder(terminal: Terminal, env: dict[str, str], rung: str, colours:
 
 @pytest.mark.parametrize("rung", get_args(Rung))
 def test_a_flag_outranks_the_probe(rung: str) -> None:
-    assert choose(replace(FULL, colours="16"), rung, {"NO_COLOR": "1"}).rung == rung
+    assert choose(Terminal(), rung, {"NO_COLOR": "1"}).rung == rung
+
+
+def test_a_flag_says_what_the_terminal_has() -> None:
+    assert choose(Terminal(), "kitty").kitty and choose(Terminal(), "sixel").sixel
+    assert [choose(FULL, colours).colours for colours in ("truecolor", "256", "16")] == ["truecolor", "256", "16"]
+    assert choose(FULL, "16").picture_colours == choose(FULL, "mono").picture_colours == "mono"
 
 
 def test_a_flag_that_is_no_rung_is_a_mistake() -> None:
-    with pytest.raises(UserError, match="braille is no way to draw pictures: choose auto, kitty"):
+    with pytest.raises(UserError, match=r"braille is no way to draw pictures: choose auto, kitty, .* 16, mono"):
         choose(FULL, "braille")
 
 
