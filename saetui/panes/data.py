@@ -513,7 +513,7 @@ class DataPane(Pane):
 
 def _verdict(told: dict[str, Any]) -> str:
     if told["problems"]:
-        return "\n".join(told["problems"])
+        return "\n".join(problem.replace(f"{told['path']}/", "") for problem in told["problems"])
     return f"every byte is as it was written ({size(told['bytes'])})"
 
 

@@ -1,0 +1,31 @@
+"""Driving the workbench: press keys, wait for what should be seen, read what is seen."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+from textual.pilot import Pilot
+
+from saetui.widgets.table import Table
+
+
+async def until(pilot: Pilot[Any], holds: Callable[[], Any], patience: float = 15.0) -> None:
+    """Wait until ``holds``; an AssertionError with what is on the screen when it never does."""
+    deadline = time.monotonic() + patience
+    while not holds():
+        assert time.monotonic() < deadline, screen_text(pilot)
+        await asyncio.sleep(0.02)
+        await pilot.pause()
+
+
+def screen_text(pilot: Pilot[Any]) -> str:
+    """What a person reads on the screen."""
+    return "\n".join(
+        "".join(segment.text for segment in strip) for strip in pilot.app.screen._compositor.render_strips()
+    )
+
+
+def rows(table: Table) -> list[str]:
+    """The texts of every row of a table."""
+    return ["  ".join(table._cells(row)) for row in range(table.rows)]
