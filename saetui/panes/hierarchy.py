@@ -72,6 +72,7 @@ class HierarchyPane(Pane):
         self.outlined: Outlined | None = None
         self._path: Path | None = None
         self._stamp: Any = None
+        self._settled = False  # once what is remembered has been gone back to
 
     def parts(self) -> Iterable[Widget]:
         yield Static(id="chart", markup=False)
@@ -140,11 +141,14 @@ class HierarchyPane(Pane):
             self.taxa.grow(found.by_taxon)
             self._restore()
         self._draw()
-        if self.focused is None:
+        if not self._settled:
+            self._settled = True
             (self.taxa if self.remembered.get("tree") == "taxa" and found.by_taxon else self.groups).focus()
 
     def _restore(self) -> None:
-        """Go where one was in each tree when the app was last here."""
+        """Go where one was in each tree when the app was last here; scores that are read anew keep the place."""
+        if self._settled:
+            return
         for tree in (self.groups, self.taxa):
             place = self.remembered.get(tree.id or "")
             if isinstance(place, list) and all(isinstance(name, str) for name in place):
