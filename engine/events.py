@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from engine.errors import Stopped
 from engine.memory import memory
-from engine.workspace import write_json
+from engine.workspace import utf8, write_json
 
 Event = dict[str, Any]
 
@@ -29,7 +29,7 @@ class EventLog:
     def append(self, kind: str, **fields: Any) -> None:
         self._seq += 1
         event = {"seq": self._seq, "time": round(time.time(), 3), "kind": kind, **fields}
-        self._file.write(json.dumps(event, ensure_ascii=False, default=float).encode() + b"\n")
+        self._file.write(utf8(json.dumps(event, ensure_ascii=False, default=float)) + b"\n")
 
     def close(self) -> None:
         self._file.close()
@@ -44,10 +44,11 @@ def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:
     except FileNotFoundError:
         return [], offset
     end = data.rfind(b"\n") + 1
-    return list(_parse(data[:end])), offset + end
+    return list(parse_events(data[:end])), offset + end
 
 
-def _parse(data: bytes) -> Iterator[Event]:
+def parse_events(data: bytes) -> Iterator[Event]:
+    """The events in whole lines of a log; what is no event is passed over."""
     for line in data.splitlines():
         try:
             event = json.loads(line)

@@ -1,106 +1,254 @@
-"""What a workspace has to extract from and with, and what has been extracted. Costs no torch and reads no images."""
+"""What a workspace holds, at a glance: what the interface lists. Costs no torch, and never raises.
+
+A store's manifest ends with its list of images, which may be hundreds of megabytes long; all else stands before it.
+So a listing reads only the head of the file. (A short file beside it would have to be kept in step with it, and stores
+made before would lack it.) What was read of a file is kept for as long as the file stays as it is.
+"""
 
 import contextlib
-import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import fcntl
+import glob
+import json
+import os
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from engine.activations.store import KINDS, read_head
-from engine.config import ExtractSettings, from_words
+from engine.activations.store import FORMAT, VERSION
 from engine.errors import UserError
-from engine.workspace import Workspace
+from engine.evaluate.neurons import Neurons
+from engine.sae.config import CHECKPOINTS, CONFIG, TRAINING, WEIGHTS, read_config
+from engine.sae.state import read_state
+from engine.workspace import Workspace, check_version, read_json, read_toml
+
+Entry = dict[str, Any]
+
+_IMAGES = b'\n "images": ['  # as write_json lays it out; a line break inside of a string would be escaped
+_PIECE = 1 << 16
+_UNREADABLE = (UserError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError)
 
 
-@dataclass(frozen=True, kw_only=True)
-class StoreEntry:
-    """An activation store, finished or not, by the head of its manifest."""
+def inventory(workspace: Workspace) -> dict[str, list[Entry]]:
+    """Every artefact of the workspace, by name: ``stores``, ``embeddings``, ``saes``, ``neurons``, ``recipes``, and the
+    image ``sources`` that they and workspace.toml name.
 
-    kind: str
-    """The folder of the workspace that it is in: activations or embeddings."""
-    path: Path
-    problem: str = ""
-    """Why its manifest cannot be read; then nothing below is known."""
-    head: dict[str, Any] = field(default_factory=dict)
-    """The manifest without its list of images."""
-    complete: bool = False
-    rows: int = 0
-    bytes: int = 0
-    """Size of its finished shards."""
-    model: str = ""
-    source: str = ""
-    """Where its images come from, as for ``open_images``."""
-    images: int = 0
-    """Images of the source when the extraction began."""
-    images_done: int = 0
-    """Images of finished shards."""
+    Each has ``name``, ``path``, ``when`` (seconds since the epoch of its last change) and
 
-    @property
-    def name(self) -> str:
-        return self.path.name
+    - stores, embeddings: ``state`` (complete, writing, unfinished), ``images`` done ``of_images``, ``shards``,
+      ``rows``, ``d``, ``bytes``, ``broken`` images (None where not known), ``tokens``, ``hook``, ``model``, ``dtype``,
+      ``source``;
+    - saes: ``state`` (complete, unfinished), ``arch``, ``k``, ``step`` and, once complete, ``d``, ``w``, ``model``,
+      ``hook``, ``tokens``, ``activations``, ``result`` (of its training, or None), ``bytes``;
+    - neurons: ``sae``, ``images`` (name of the set), ``of_images`` (how many), ``embed_with``, ``ms``, ``alive``;
+    - recipes: ``settings``.
 
-    def settings(self) -> ExtractSettings:
-        """Those of the command that made it. UserError when the manifest does not tell it."""
-        words = shlex.split(str(self.head.get("command") or ""))
-        if words[:2] != ["saetui", "extract"]:
-            raise UserError(f"{self.path} does not say what command made it: start its extraction anew.")
-        return from_words(ExtractSettings, words[2:], str(self.path))
+    A damaged one has ``error``, a sentence, instead of what could not be read. Sources: ``spec``, ``images`` (None
+    where not known), ``exists``, ``used_by`` (names of stores and neurons files).
+    """
+    root = workspace.root
+    found = {
+        "stores": _entries(root / "activations", _is_folder, _store),
+        "embeddings": _entries(root / "embeddings", _is_folder, _store),
+        "saes": _entries(root / "saes", _is_folder, _sae),
+        "neurons": _entries(root / "neurons", lambda p: p.suffix == ".h5", _neurons),
+        "recipes": _entries(root / "recipes", lambda p: p.suffix == ".toml", _recipe),
+    }
+    return found | {"sources": _sources(workspace, found)}
 
 
-@dataclass(frozen=True)
-class Inventory:
-    sources: list[str]
-    """Where images come from, as for ``open_images``: those of workspace.toml first."""
-    encoders: list[str]
-    """Model specs, as for ``load_encoder``: those of workspace.toml first."""
-    stores: list[StoreEntry]
-
-
-def inventory(workspace: Workspace) -> Inventory:
-    """The image sources, encoders and stores that workspace.toml and the manifests name. Damaged ones say so."""
-    defaults: dict[str, Any] = {}
-    with contextlib.suppress(UserError):  # whoever starts something with these defaults hears of it
-        defaults = workspace.defaults()
-    stores = [_entry(kind, path) for kind in KINDS for path in _folders(workspace.root / kind)]
-    return Inventory(
-        _distinct([defaults.get("images"), *(store.source for store in stores)]),
-        _distinct([defaults.get("model"), defaults.get("embed_with"), *(store.model for store in stores)]),
-        stores,
-    )
-
-
-def _entry(kind: str, path: Path) -> StoreEntry:
+def _entries(folder: Path, belongs: Callable[[Path], bool], read: Callable[[Path], Entry | None]) -> list[Entry]:
     try:
-        head = read_head(path)
-        source, shards = head.get("source") or {}, list(head["shards"])
-        return StoreEntry(
-            kind=kind,
-            path=path,
-            head=head,
-            complete=bool(head["complete"]),
-            rows=int(head["rows"]),
-            bytes=sum(int(shard["bytes"]) for shard in shards),
-            model=str(head["model"]["spec"]),
-            source=str(source.get("spec", "")),
-            images=int(source.get("images", 0)),
-            images_done=sum(int(shard["next_image"]) - int(shard["first_image"]) for shard in shards),
-        )
-    except (UserError, OSError) as error:
-        return StoreEntry(kind=kind, path=path, problem=str(error))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        return StoreEntry(
-            kind=kind, path=path, problem=f"{path / 'manifest.json'} is damaged ({error!r}): make it again."
-        )
-
-
-def _folders(folder: Path) -> list[Path]:
-    """Stores in ``folder``; one of which not even the first shard is finished has no manifest and is left out."""
-    try:
-        return sorted(path for path in folder.iterdir() if (path / "manifest.json").exists())
+        paths = sorted(p for p in folder.iterdir() if not p.name.startswith(".") and belongs(p))
     except OSError:
         return []
+    return [entry for entry in (_entry(path, read) for path in paths) if entry is not None]
 
 
-def _distinct(values: Sequence[Any]) -> list[str]:
-    return list(dict.fromkeys(value for value in values if isinstance(value, str) and value))
+def _entry(path: Path, read: Callable[[Path], Entry | None]) -> Entry | None:
+    about: Entry = {"name": path.stem if path.is_file() else path.name, "path": str(path), "when": _when(path)}
+    try:
+        facts = read(path)
+    except _UNREADABLE as error:
+        sentence = f"{path} is damaged ({type(error).__name__}: {error}): remove it and make it again."
+        facts = {"error": str(error) if isinstance(error, UserError) else sentence}
+    return None if facts is None else about | facts
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir()
+
+
+def _store(folder: Path) -> Entry | None:
+    path = folder / "manifest.json"
+    locked = _locked(folder)
+    if not path.is_file():
+        if not locked:
+            raise UserError(f"{folder} is no activation store (it has no manifest.json): remove it.")
+        return {"state": "writing", "images": 0, "of_images": None, "shards": 0, "rows": 0, "bytes": 0}
+    head = _head(path, _stamp(path))
+    if not isinstance(head, dict) or head.get("format") != FORMAT:
+        raise UserError(f"{path} is no manifest of an activation store: remove {folder}.")
+    check_version(head.get("version"), VERSION, path)
+    shards = head["shards"]
+    _check_shards(folder, shards)
+    state = "complete" if head["complete"] else "writing" if locked else "unfinished"
+    facts = {name: head.get(name) for name in ("rows", "d", "broken", "tokens", "hook", "dtype")}
+    source = head.get("source", {})
+    return facts | {
+        "state": state,
+        "images": sum(shard["next_image"] - shard["first_image"] for shard in shards),
+        "of_images": source.get("images"),
+        "shards": len(shards),
+        "bytes": sum(shard["bytes"] for shard in shards),
+        "model": head["model"]["spec"],
+        "source": source.get("spec"),
+    }
+
+
+@lru_cache(maxsize=1024)
+def _head(path: Path, stamp: tuple[int, ...]) -> Any:
+    """The manifest without its images. Read whole only where another program has laid it out anew."""
+    data = bytearray()
+    with open(path, "rb") as file:
+        while piece := file.read(_PIECE):
+            searched = max(0, len(data) - len(_IMAGES))
+            data += piece
+            end = data.find(_IMAGES, searched)
+            if end >= 0:
+                head = _parsed(bytes(data[:end]).rstrip(b",") + b"}")
+                if "shards" in head:
+                    return head
+                break
+    found = read_json(path)
+    if isinstance(found, dict):
+        images = found.pop("images", [])
+        found.setdefault("broken", sum("broken" in image for image in images))
+    return found
+
+
+def _parsed(text: bytes) -> Entry:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _check_shards(folder: Path, shards: list[Entry]) -> None:
+    with os.scandir(folder) as files:
+        sizes = {file.name: file.stat().st_size for file in files}
+    for shard in shards:
+        size = sizes.get(shard["file"])
+        if size != shard["bytes"]:
+            what = "is missing" if size is None else f"has {size:,} bytes instead of {shard['bytes']:,}"
+            raise UserError(
+                f"{folder / shard['file']} {what}: remove what is left of it and run the command that made the store "
+                "again, which makes it anew."
+            )
+
+
+def _sae(folder: Path) -> Entry | None:
+    if not (folder / CONFIG).is_file():
+        checkpoint = _checkpoint(folder)
+        if checkpoint is None:
+            if (folder / WEIGHTS).is_file():
+                raise UserError(f"{folder} has weights and no {CONFIG}: import it again.")
+            return None
+        step, identity = checkpoint["step"], checkpoint.get("identity", {})
+        return {"state": "unfinished", "arch": identity.get("arch"), "k": identity.get("k"), "step": step}
+    config = read_config(folder)
+    facts = {name: getattr(config, name) for name in ("arch", "d", "w", "k", "model", "hook", "tokens")}
+    training = read_json(folder / TRAINING) if (folder / TRAINING).is_file() else {}
+    sources = config.provenance.get("made_from", [])
+    result = training.get("result")
+    return facts | {
+        "state": "complete",
+        "activations": next((one["name"] for one in sources if one.get("kind") == "activations"), None),
+        "result": result,
+        "step": result.get("steps") if result else None,
+        "bytes": (folder / WEIGHTS).stat().st_size,
+    }
+
+
+def _checkpoint(folder: Path) -> Entry | None:
+    return read_state(folder) if (folder / CHECKPOINTS).is_dir() else None
+
+
+def _neurons(path: Path) -> Entry:
+    summary = _summary(path, _stamp(path))
+    settings = summary.get("settings", {})
+    return {
+        "sae": summary["sae"],
+        "images": path.stem.removeprefix(f"{summary['sae']}--"),
+        "of_images": summary.get("images"),
+        "embed_with": summary.get("embed_with"),
+        "ms": summary.get("ms", {}).get("sae", {}).get("mean"),
+        "alive": summary.get("alive"),
+        "source": settings.get("images"),
+    }
+
+
+@lru_cache(maxsize=1024)
+def _summary(path: Path, stamp: tuple[int, ...]) -> Any:
+    with Neurons.open(path) as neurons:
+        return neurons.summary
+
+
+def _recipe(path: Path) -> Entry:
+    return {"settings": dict(read_toml(path)["settings"])}
+
+
+def _sources(workspace: Workspace, found: dict[str, list[Entry]]) -> list[Entry]:
+    """Image sources by spec, each once, with whoever uses them."""
+    known: dict[str, Entry] = {}
+
+    def add(spec: Any, images: int | None = None, user: str = "") -> None:
+        if isinstance(spec, str) and spec:
+            source = known.setdefault(spec, {"spec": spec, "images": None, "exists": _exists(spec), "used_by": []})
+            source["images"] = images if source["images"] is None else max(source["images"], images or 0)
+            source["used_by"] += [user] if user and user not in source["used_by"] else []
+
+    for entry in [*found["stores"], *found["embeddings"]]:
+        add(entry.get("source"), entry.get("of_images"), entry["name"])
+    for entry in found["neurons"]:
+        add(entry.get("source"), None, entry["name"])
+    for spec in _asked(workspace):
+        add(spec)
+    return sorted(known.values(), key=lambda source: source["spec"])
+
+
+def _asked(workspace: Workspace) -> Iterator[Any]:
+    with contextlib.suppress(UserError):  # commands say so; a listing goes on
+        yield workspace.defaults().get("images")
+    with contextlib.suppress(OSError):
+        yield from (str(p) for p in sorted((workspace.root / "images").iterdir()) if p.is_dir() and p.name[0] != ".")
+
+
+def _exists(spec: str) -> bool:
+    path = os.path.expanduser(spec)
+    return os.path.exists(path) or bool(glob.glob(path))
+
+
+def _locked(folder: Path) -> bool:
+    """Whether some process is writing the artefact (see engine.workspace.lock)."""
+    try:
+        with open(folder / ".lock") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    found = path.stat()
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _when(path: Path) -> float | None:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return None

@@ -161,7 +161,7 @@ def _identity(steering: Steering, name: str) -> Hashable:
     image = (steering.image.size, hashlib.sha256(steering.image.tobytes()).hexdigest())
     asked = (weakref.ref(steering.vlm), image, steering.prompt, steering.max_new_tokens)
     one = steering.through(name)
-    return (asked, None if one is None else (steering.sha256, one if one.latents else one.control()))
+    return (asked, None if one is None else (weakref.ref(steering.sae), one if one.latents else one.control()))
 
 
 def _check_same(neurons: Neurons, sae: str, sha256: str) -> None:

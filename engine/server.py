@@ -114,6 +114,7 @@ class Server:
     def _fail(self, request: dict[str, Any], error: BaseException) -> None:
         message = mistake(error)
         if type(error).__name__ == "OutOfMemoryError" and self._replies:
+            traceback.clear_frames(error.__traceback__)  # they still hold what shall be freed
             self._replies.loaded.clear()
             message = "The accelerator's memory is full: close what else uses it, or choose the device cpu."
         if message is None:

@@ -157,7 +157,14 @@ def write_text(path: Path, text: str, durable: bool = True) -> None:
 
 
 def write_json(path: Path, value: Any, durable: bool = True) -> None:
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", durable)
+    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
+    write_text(path, utf8(text).decode() + "\n", durable)
+
+
+def utf8(text: str) -> bytes:
+    r"""JSON text as UTF-8. A byte of a file name that is none (Python's lone surrogate) becomes its \u escape, which
+    JSON reads back as it was."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 def file_sha256(path: Path) -> str:

@@ -257,7 +257,7 @@ class Workbench(App[Reopen | None]):
         handler = self._handlers.get(event.get("id", -1))
         if event["kind"] in ("done", "cancelled", "failed"):
             self._handlers.pop(event.get("id", -1), None)
-        if handler:
+        if handler and self.is_running:  # else there are no widgets any more that it could tell
             handler(event)
 
     def on_unmount(self) -> None:

@@ -23,9 +23,8 @@ def write_store(
         rows = slice(first * tokens, min(images, first + shard_images) * tokens)
         writer = ShardWriter(path / f"shard-{len(shards):05d}.h5", x.shape[1], dtype)
         writer.append(x[rows].astype(STORED[dtype]), image[rows], token[rows])
-        shards.append(
-            writer.commit(records[first : first + shard_images]) | {"first_row": rows.start, "first_image": first}
-        )
+        place = {"first_row": rows.start, "first_image": first, "next_image": min(images, first + shard_images)}
+        shards.append(writer.commit(records[first : first + shard_images]) | place)
     write_json(
         path / "manifest.json",
         {
@@ -37,10 +36,10 @@ def write_store(
             "dtype": dtype,
             "d": x.shape[1],
             "rows": len(x),
-            "images": records,
-            "shards": shards,
             "complete": True,
-        }
-        | manifest,
+            "shards": shards,
+            **manifest,
+            "images": records,
+        },
     )
     return Store.open(path)

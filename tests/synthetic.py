@@ -20,7 +20,7 @@ from engine.workspace import MARKER, file_sha256, write_text
 NAME, IMAGES = "synthetic", "drawn"
 GRID, NAMES, NEAR, BINS, D_TEXT = 4, 5, 8, 24, 128
 _WITH_WEIGHTS = 4096  # latents at most of an SAE that has weights
-_D = 32
+_D = 192  # as wide as the demo's encoder, which it says that it reads
 
 
 def write_synthetic(folder: Path, w: int = 65_536, images: int = 2_000, top: int = 16, seed: int = 0) -> Path:

@@ -494,7 +494,10 @@ def write_manifest(target: Target, images: int) -> None:
         for number in order:
             file = target.folder / target.shards[number]["file"]
             records += target.records.get(number) or read_records(file)
-    manifest = {**target.header, "rows": rows, "complete": complete, "shards": shards, "images": records}
+    manifest = {**target.header, "rows": rows, "complete": complete, "shards": shards}
+    if complete:
+        manifest["broken"] = sum("broken" in record for record in records)
+    manifest["images"] = records  # last: listings read no further than here
     write_json(target.folder / "manifest.json", manifest)
 
 

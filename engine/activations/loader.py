@@ -70,6 +70,11 @@ class Rows:
     def __len__(self) -> int:
         return int(self._end[-1]) if len(self._end) else 0
 
+    @property
+    def count(self) -> NDArray[np.int64]:
+        """Rows of each image."""
+        return self._end - self._start
+
     def __getitem__(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """Row numbers in the store of these positions."""
         image = np.searchsorted(self._end, positions, side="right")
@@ -89,14 +94,12 @@ class Rows:
 
     def only(self, images: NDArray[np.int64]) -> "Rows":
         """The rows of some of the images, given by their places in ``images``."""
-        count = self._end - self._start
-        return Rows(self._first[images], count[images], self.images[images])
+        return Rows(self._first[images], self.count[images], self.images[images])
 
     def head(self, rows: int) -> "Rows":
         """The first whole images that together have at most ``rows`` rows, but at least one image."""
         n = max(1, int(np.searchsorted(self._end, rows, side="right")))
-        count = self._end - self._start
-        return Rows(self._first[:n], count[:n], self.images[:n])
+        return Rows(self._first[:n], self.count[:n], self.images[:n])
 
 
 class Loader:

@@ -22,7 +22,7 @@ import h5py
 import numpy as np
 
 from engine.errors import UserError
-from engine.workspace import file_sha256
+from engine.workspace import file_sha256, utf8
 
 VERSION = 1
 BLOCK_ROWS = 4096
@@ -62,12 +62,12 @@ class ShardWriter:
         """Finish the file with the ``records`` of its images; what the manifest says of it."""
         if self.rows % BLOCK_ROWS:
             self._checksums.append(self._crc)
-        source = json.dumps(records, ensure_ascii=False, separators=(",", ":")).encode()
+        source = json.dumps(records, ensure_ascii=False, separators=(",", ":"))
         columns = {
             "image": np.concatenate([np.empty(0, "<i4"), *self._images]),
             "token": np.concatenate([np.empty(0, "<i4"), *self._tokens]),
             "checksums": np.array(self._checksums, "<u4"),
-            "source": np.frombuffer(source, np.uint8),
+            "source": np.frombuffer(utf8(source), np.uint8),
         }
         first_byte, size, pieces = _layout(self.rows, self.d, self.dtype, columns)
         if self.rows and first_byte != self._first_byte:

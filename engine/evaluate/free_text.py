@@ -6,12 +6,13 @@ import numpy as np
 from jaxtyping import Float
 
 from engine.errors import UserError
+from engine.evaluate.names import rank_text
 from engine.evaluate.neurons import Neurons
 
 
 @dataclass(frozen=True)
 class TextSpace:
-    """Embeddings of texts against latents by cosine, both centred."""
+    """Embeddings of texts against latents, as a neurons file keeps them."""
 
     directions: Float[np.ndarray, "w D"]
     """Unit vector of each latent (``names.directions``); 0 for a latent without top images."""
@@ -21,14 +22,17 @@ class TextSpace:
     @classmethod
     def of(cls, neurons: Neurons) -> "TextSpace":
         """The space in which ``neurons`` was named. UserError when it does not keep it."""
-        check(neurons)
-        return cls(*(neurons._read(name).astype(np.float32) for name in ("latents/directions", "words/mean")))
+        directions, mean = neurons.directions, neurons.word_mean
+        if directions is None or mean is None:
+            raise UserError(
+                f"{neurons.path.name} has no directions of latents (its encoder has no text tower, or it is older "
+                "than they are): score again (saetui score) with a CLIP-like encoder."
+            )
+        return cls(directions, mean)
 
     def cosines(self, text: Float[np.ndarray, " D"]) -> Float[np.ndarray, " w"]:
-        """cos(direction, u - mean) of every latent, u = ``text`` / |``text``|; NaN for a latent without direction."""
-        centred = text / np.linalg.norm(text) - self.mean
-        length = float(np.linalg.norm(centred))
-        cosines = self.directions @ (centred / length if length > 0 else centred)
+        """``names.rank_text`` of one text; NaN for a latent without direction."""
+        cosines = rank_text(text[None], self.directions, self.mean)[0]
         cosines[~self.directions.any(axis=1)] = np.nan
         return cosines
 
@@ -37,12 +41,3 @@ class TextSpace:
         cosines = self.cosines(text)
         order = np.argsort(np.where(np.isnan(cosines), np.inf, -cosines), kind="stable")
         return [(int(n), float(cosines[n])) for n in order[:top] if not np.isnan(cosines[n])]
-
-
-def check(neurons: Neurons) -> None:
-    """UserError when the file does not keep the directions of its latents."""
-    if "latents/directions" not in neurons._file or "words/mean" not in neurons._file:
-        raise UserError(
-            f"{neurons.path.name} has no directions of latents (its encoder has no text tower, or it is older than "
-            "they are): score again (saetui score) with a CLIP-like encoder."
-        )

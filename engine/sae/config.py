@@ -17,6 +17,7 @@ from engine.workspace import check_version, read_json, write_json
 
 FORMAT = "saetui-sae"
 VERSION = 1
+TRAINING_VERSION = 1
 WEIGHTS = "sae.safetensors"
 CONFIG = "config.json"
 TRAINING = "training.json"

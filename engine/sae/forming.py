@@ -31,6 +31,7 @@ class Forming:
         self.held_out = held_out
         self.candidates: NDArray[np.int64] = Permutation(w, seed, 4)(np.arange(min(w, CANDIDATES)))
         self.shown: list[int] = []
+        self.grid = _grid(held_out)
         self.begin()
 
     def show(self, latents: Sequence[int]) -> None:
@@ -79,14 +80,6 @@ class Forming:
         source = store.manifest.get("source", {}).get("spec", "")
         return Preview(step, store.path.name, source, self.grid, tuple(latents))
 
-    @property
-    def grid(self) -> tuple[int, int] | None:
-        """Rows and columns of patches, where every image has all its patches in the store."""
-        manifest = self.held_out.loader.store.manifest
-        if manifest.get("grid") and manifest.get("tokens") in ("all", "patches") and manifest.get("hook") != "last":
-            return int(manifest["grid"][0]), int(manifest["grid"][1])
-        return None
-
     def _path(self, number: int) -> str:
         return self.held_out.loader.store.images[int(self.held_out.rows.images[number])]["path"]
 
@@ -104,3 +97,12 @@ class Forming:
             ends = np.flatnonzero(np.diff(image, append=-1)) + 1
             pieces += [a[end - patches : end].cpu().numpy() for end in ends]  # CLS and registers come first
         return {n: a.reshape(*self.grid, -1) for n, a in zip(numbers.tolist(), pieces, strict=True)}
+
+
+def _grid(held_out: HeldOut) -> tuple[int, int] | None:
+    """Rows and columns of patches, where every image has all its patches in the store."""
+    manifest = held_out.loader.store.manifest
+    if not manifest.get("grid") or manifest.get("tokens") not in ("all", "patches"):
+        return None
+    rows, columns = manifest["grid"]
+    return (int(rows), int(columns)) if held_out.rows.count.min() >= rows * columns else None

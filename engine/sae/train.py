@@ -26,7 +26,16 @@ from engine.events import Reporter
 from engine.models.device import pick_device
 from engine.sae.architectures import JumpReLU, TrainingSAE, architecture
 from engine.sae.checkpoint import restore, save_checkpoint
-from engine.sae.config import CHECKPOINTS, TOPK_FAMILY, TRAINING, WEIGHTS, SAEConfig, latents, learning_rate
+from engine.sae.config import (
+    CHECKPOINTS,
+    TOPK_FAMILY,
+    TRAINING,
+    TRAINING_VERSION,
+    WEIGHTS,
+    SAEConfig,
+    latents,
+    learning_rate,
+)
 from engine.sae.forming import Forming
 from engine.sae.held_out import HeldOut
 from engine.sae.model import SAE
@@ -35,8 +44,6 @@ from engine.sae.state import checkpoint_path, read_state
 from engine.workspace import Workspace, check_version, lock, provenance, read_json, write_json
 
 FORMAT = "saetui-training"
-VERSION = 1
-
 SAMPLE = 16_384  # rows that the scale and the start of b_dec come from
 UNHURRIED = {"device", "eval_every", "checkpoint_every", "embeddings", "activations", "name"}
 """Settings that do not change the weights: a training may continue under others. The store is compared by content."""
@@ -300,7 +307,7 @@ class Training:
             folder / TRAINING,
             {
                 "format": FORMAT,
-                "version": VERSION,
+                "version": TRAINING_VERSION,
                 "identity": self.identity,
                 "settings": to_mapping(self.settings),
                 "schedule": {
@@ -400,7 +407,7 @@ def _found(folder: Path, training: Training) -> dict[str, Any] | None:
     path = folder / TRAINING
     if path.is_file():
         found = read_json(path)
-        check_version(found.get("version"), VERSION, path)
+        check_version(found.get("version"), TRAINING_VERSION, path)
     else:
         found = read_state(folder)
     if found is None:

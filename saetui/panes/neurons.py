@@ -454,7 +454,7 @@ class NeuronsPane(Pane):
 
         def heard(event: dict[str, Any]) -> None:
             if event["kind"] == "done" and self.results is results:
-                found = [(int(latent), float(score)) for latent, score in event["result"]["latents"]]
+                found = [(int(latent), float(score)) for latent, score in event["result"]]
                 self.matches = dict(found)
                 self.relist(latents=[latent for latent, _ in found], title=f"nearest to {text!r}: esc lists all")
             elif event["kind"] == "progress":

@@ -72,6 +72,8 @@ class JobsDrawer(ModalScreen[None]):
 
     def seen(self, found: list[Job]) -> None:
         """Called by the app when it has looked again; the cursor stays on its run."""
+        if found == self.jobs or not self.query(Table):
+            return
         table = self.query_one(Table)
         here = self.jobs[table.cursor].id if self.jobs else None
         self.jobs = found

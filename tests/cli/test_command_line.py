@@ -40,7 +40,9 @@ def test_no_module_of_the_app_imports_torch_even_indirectly():
     assert not loaded & set(HEAVY)
 
 
-@pytest.mark.parametrize("name", ["engine", "engine.workspace", "engine.events", "engine.jobs", "engine.config"])
+@pytest.mark.parametrize(
+    "name", ["engine", "engine.workspace", "engine.events", "engine.jobs", "engine.config", "engine.client"]
+)
 def test_what_the_app_reads_through_is_light(name):
     assert not modules_after(f"import {name}") & {*HEAVY, "numpy", "h5py", "scipy"}
 

@@ -1,13 +1,17 @@
+import json
 import multiprocessing
 import os
 import time
 import tomllib
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.activations.shards import ShardWriter, read_records
 from engine.errors import UserError
+from engine.events import EventLog, read_events
 from engine.workspace import (
     Workspace,
     atomic_path,
@@ -17,6 +21,7 @@ from engine.workspace import (
     read_json,
     slug,
     to_toml,
+    utf8,
     write_json,
 )
 
@@ -83,6 +88,25 @@ def test_damaged_json_is_named(tmp_path):
     (tmp_path / "m.json").write_text('{"a": ')
     with pytest.raises(UserError, match=r"m\.json is damaged"):
         read_json(tmp_path / "m.json")
+
+
+@given(st.text(st.one_of(st.characters(codec="utf-8"), st.sampled_from('\udc80\udcff\\"\n'))))
+def test_any_file_name_survives_json(name):
+    assert json.loads(utf8(json.dumps([name], ensure_ascii=False))) == [name]
+
+
+def test_a_file_name_that_is_not_utf8_is_kept(tmp_path):
+    name = os.fsdecode(b"caf\xe9.png")
+    write_json(tmp_path / "m.json", {"path": name, "other": "café"})
+    assert read_json(tmp_path / "m.json") == {"path": name, "other": "café"}
+    log = EventLog(tmp_path / "events.jsonl")
+    log.append("warning", message=name)
+    log.close()
+    assert read_events(tmp_path / "events.jsonl")[0][0]["message"] == name
+    shard = ShardWriter(tmp_path / "s.h5", 1, "float32")
+    shard.append(np.ones((1, 1), np.float32), np.zeros(1), np.zeros(1))
+    shard.commit([{"path": name}])
+    assert read_records(tmp_path / "s.h5") == [{"path": name}]
 
 
 def _hold(folder, seconds):

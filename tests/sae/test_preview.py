@@ -82,6 +82,15 @@ def test_a_measurement_in_pieces_sees_the_same(workspace):
     assert seen[0] and seen.count(seen[0]) == len(seen)
 
 
+@pytest.mark.parametrize("tokens", [4, 1])
+def test_where_no_latent_is_worth_showing_none_is(workspace, tokens):
+    """relu fires on nearly every image at first; and one row an image is no grid, whatever the manifest says."""
+    stored(workspace, tokens, "all", [2, 2])
+    train(chosen(holdout=0.5, arch="relu", l1=0.0, steps=1), workspace)
+    preview = read_preview(workspace.sae("s"))
+    assert preview.latents == () and preview.grid == ((2, 2) if tokens == 4 else None)
+
+
 def test_few_held_out_images_show_what_fires_on_a_tenth(workspace):
     write_store(workspace.activations("a"), activations()[0], tokens=4)
     train(chosen(), workspace)  # 30 held-out images

@@ -2,7 +2,7 @@ import pytest
 import torch
 from tiny_llava import LATENTS, byte_tokenizer, picture, random_sae, save_llava, word_tokenizer
 
-from engine.errors import UserError
+from engine.errors import Stopped, UserError
 from engine.steer.generate import TextStream, answer, answers, next_token_kl, next_token_logits
 from engine.steer.interventions import Intervention, attached
 from engine.steer.vlm import load_vlm
@@ -205,3 +205,16 @@ def test_every_architecture_of_sae_steers(vlm, arch):
     untouched = answer(vlm, IMAGES[0], "what is it", 12)
     with attached(vlm, random_sae(arch=arch), Intervention(latents=((LATENTS - 1, 80.0),))):
         assert answer(vlm, IMAGES[0], "what is it", 12) != untouched
+
+
+def test_a_batch_stops_between_tokens(vlm):
+    checks = []
+
+    def check():
+        checks.append(1)
+        if len(checks) == 3:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        answers(vlm, IMAGES[:3], "what is it", 12, check=check)
+    assert len(checks) == 3
