@@ -1,5 +1,6 @@
 """What mode Data says of an image source, an encoder or a store. Reads files: for a thread."""
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -7,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from engine.activations.shards import read_records
+from engine.config import ExtractSettings, from_words
+from engine.errors import UserError
 from engine.images import ImageEntry, open_images
-from engine.inventory import StoreEntry
+from engine.inventory import manifest_head
 from saetui.text import size
 
 SAMPLES = 96  # images of which the strip shows a few at a time
@@ -21,6 +24,64 @@ HOOKS = {
 Record = dict[str, Any]
 Going = Callable[[], bool]
 """Whether the answer is still wanted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreEntry:
+    """An activation store as ``engine.inventory`` lists it; one of which nothing is finished has only its name."""
+
+    kind: str
+    """The folder of the workspace that it is in: activations or embeddings."""
+    path: Path
+    state: str = "writing"
+    """complete, writing or unfinished."""
+    problem: str = ""
+    """Why it cannot be read; then nothing below is known."""
+    rows: int = 0
+    bytes: int = 0
+    images: int = 0
+    """Images of the source when the extraction began."""
+    images_done: int = 0
+    model: str = ""
+    source: str = ""
+    hook: str = ""
+    tokens: str = ""
+
+    @classmethod
+    def of(cls, kind: str, listed: dict[str, Any]) -> "StoreEntry":
+        if "error" in listed:
+            return cls(kind=kind, path=Path(listed["path"]), state="", problem=listed["error"])
+        return cls(
+            kind=kind,
+            path=Path(listed["path"]),
+            state=listed["state"],
+            rows=listed["rows"],
+            bytes=listed["bytes"],
+            images=listed["of_images"] or 0,
+            images_done=listed["images"],
+            model=listed.get("model") or "",
+            source=listed.get("source") or "",
+            hook=listed.get("hook") or "",
+            tokens=listed.get("tokens") or "",
+        )
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def complete(self) -> bool:
+        return self.state == "complete"
+
+    def settings(self) -> ExtractSettings:
+        """Those of the command that made it. UserError when its manifest does not tell it."""
+        try:
+            words = shlex.split(str(manifest_head(self.path).get("command") or ""))
+        except ValueError:  # a quote that is not closed
+            words = []
+        if words[:2] != ["saetui", "extract"]:
+            raise UserError(f"{self.path} does not say what command made it: start its extraction anew.")
+        return from_words(ExtractSettings, words[2:], str(self.path))
 
 
 @dataclass(frozen=True)
@@ -64,11 +125,16 @@ class _Seen:
         ]
 
 
+UNREADABLE = (UserError, OSError, KeyError, TypeError, ValueError, AttributeError)
+"""What reading a store of which files are damaged or removed may raise."""
+
+
 def store(entry: StoreEntry, going: Going = lambda: True) -> Described:
     """A store in words. UserError when a shard cannot be read: the way out is in it."""
     if entry.problem:
         return Described(entry.name, [("problem", entry.problem)])
-    head, seen = entry.head, _records(entry, going)
+    head = manifest_head(entry.path)
+    seen = _records(entry, head, going)
     shards = len(head["shards"])
     state = "ready" if entry.complete else f"unfinished: {entry.images_done:,} of {entry.images:,} images"
     model = head["model"]
@@ -97,7 +163,7 @@ def source(spec: str, stores: Iterable[StoreEntry], going: Going = lambda: True)
     used = ("stores", ", ".join(one.name for one in made) or "none yet: e extracts activations")
     largest = max((one for one in made if one.complete), key=lambda one: one.images, default=None)
     if largest is not None:
-        seen = _records(largest, going)
+        seen = _records(largest, manifest_head(largest.path), going)
         facts = [("images", f"{seen.images:,}, as extracted to {largest.name}"), *seen.words(), used]
         return Described(_short(spec), [("from", spec), *facts], spec, seen.samples)
     images = open_images(spec)
@@ -113,11 +179,11 @@ def encoder(spec: str, stores: Iterable[StoreEntry], defaults: dict[str, Any]) -
     made = [one for one in stores if one.model == spec]
     roles = {"model": "the encoder that is read", "embed_with": "judges which images are alike"}
     facts = [("default", words) for key, words in roles.items() if defaults.get(key) == spec]
-    for head in [one.head for one in made][:1]:
+    for head in [manifest_head(one.path) for one in made][:1]:
         facts += [("family", str(head["model"].get("family", ""))), ("weights", str(head["model"].get("sha256")))]
         crop = (head.get("preprocessing") or {}).get("crop_size") or (head.get("preprocessing") or {}).get("size")
         facts += [("sees", _pixels(crop) + _grid(head))]
-    hooks = sorted({str(one.head.get("hook")) for one in made})
+    hooks = sorted({one.hook for one in made})
     facts += [("hooks", ", ".join(hooks))] if hooks else []
     facts += [("stores", ", ".join(one.name for one in made) or "none yet: e extracts with it")]
     return Described(spec, facts)
@@ -131,10 +197,10 @@ def spaced(items: Sequence[Any], count: int) -> list[Any]:
     return [items[int(i * step)] for i in range(min(count, len(items)))]
 
 
-def _records(entry: StoreEntry, going: Going) -> _Seen:
+def _records(entry: StoreEntry, head: dict[str, Any], going: Going) -> _Seen:
     """From shard to shard: parsing the whole manifest at once would stop the interface for as long as it takes."""
     seen, total = _Seen(), max(entry.images_done, 1)
-    for shard in entry.head["shards"]:
+    for shard in head["shards"]:
         if not going():
             break
         share = (shard["next_image"] - shard["first_image"]) / total

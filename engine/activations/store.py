@@ -1,9 +1,7 @@
 """Read an activation store. Costs no torch; random rows come straight from memory-mapped shards."""
 
-import contextlib
 import itertools
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -41,7 +39,12 @@ class Store:
     def open(cls, path: str | Path) -> "Store":
         """The store in the directory ``path``. UserError when there is none, or it is unfinished or too new."""
         path = Path(path)
-        manifest = _manifest(path, read_json)
+        if not (path / "manifest.json").is_file():
+            raise UserError(f"{path} is no activation store (it has no manifest.json): make one with saetui extract.")
+        manifest = read_json(path / "manifest.json")
+        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+            raise UserError(f"{path} is no activation store: its manifest.json is of another format.")
+        check_version(manifest.get("version"), VERSION, path / "manifest.json")
         if not manifest.get("complete"):
             raise UserError(f"{path} is not finished: continue it with {manifest.get('command', 'the same command')}")
         try:
@@ -174,39 +177,6 @@ def verify(settings: VerifySettings, workspace: Workspace, reporter: Reporter | 
     problems = store.verify(reporter)
     size = sum(shard["bytes"] for shard in store.shards)
     return {"path": str(store.path), "shards": len(store.shards), "bytes": size, "problems": problems}
-
-
-def read_head(path: Path) -> dict[str, Any]:
-    """The manifest of the store in the directory ``path``, finished or not, without its list of images.
-
-    That list is the last key and, with millions of images, nearly all of the file: it is not read. UserError as for
-    :meth:`Store.open`.
-    """
-    return _manifest(path, _json_head)
-
-
-def _manifest(path: Path, read: Callable[[Path], Any]) -> dict[str, Any]:
-    if not (path / "manifest.json").is_file():
-        raise UserError(f"{path} is no activation store (it has no manifest.json): make one with saetui extract.")
-    manifest = read(path / "manifest.json")
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise UserError(f"{path} is no activation store: its manifest.json is of another format.")
-    check_version(manifest.get("version"), VERSION, path / "manifest.json")
-    return manifest
-
-
-def _json_head(path: Path) -> Any:
-    """The JSON in ``path`` up to its key ``images``; all of it when it is not laid out as we write it."""
-    head = b""
-    with open(path, "rb") as file:
-        while b'\n "images": [' not in head and (block := file.read(1 << 16)):
-            head += block
-    kept, cut, _ = head.partition(b',\n "images": [')
-    with contextlib.suppress(ValueError):
-        known = json.loads(kept + b"}") if cut else {}
-        if {"rows", "complete", "shards"} <= known.keys():
-            return known
-    return read_json(path)
 
 
 def _as_float32(stored: np.ndarray, out: np.ndarray) -> None:

@@ -18,11 +18,11 @@ from textual.worker import get_current_worker
 from engine import jobs
 from engine.config import ExtractSettings, to_mapping
 from engine.errors import UserError
-from engine.inventory import Inventory, StoreEntry, inventory
+from engine.inventory import inventory
 from engine.workspace import MARKER, slug, write_text
 from saetui import described
 from saetui.attached import Attached
-from saetui.described import Described
+from saetui.described import Described, StoreEntry
 from saetui.jobwatch import Job
 from saetui.keys import key
 from saetui.panes.pane import Pane
@@ -59,11 +59,32 @@ class Selected:
     name: str
 
 
+@dataclass(frozen=True)
+class Found:
+    """What a workspace has to extract from and with, and what has been extracted."""
+
+    sources: list[str]
+    images: dict[str, int | None]
+    """How many of each source; None where not known."""
+    encoders: list[str]
+    stores: list[StoreEntry]
+
+    @classmethod
+    def of(cls, listed: dict[str, Any], defaults: dict[str, Any], added: list[str]) -> "Found":
+        """From ``engine.inventory``, what workspace.toml names, and the sources that a person added."""
+        kinds = (("activations", "stores"), ("embeddings", "embeddings"))
+        stores = [StoreEntry.of(kind, one) for kind, key in kinds for one in listed[key]]
+        images = {one["spec"]: one["images"] for one in listed["sources"]}
+        models = [defaults.get("model"), defaults.get("embed_with"), *(one.model for one in stores)]
+        encoders = list(dict.fromkeys(model for model in models if isinstance(model, str) and model))
+        return cls([*images, *(one for one in added if one not in images)], images, encoders, stores)
+
+
 @dataclass
 class Looked(Message):
     """The workspace was looked through."""
 
-    found: Inventory
+    found: Found
     defaults: dict[str, Any]
 
 
@@ -112,7 +133,7 @@ class DataPane(Pane):
 
     def __init__(self) -> None:
         super().__init__()
-        self.found = Inventory([], [], [])
+        self.found = Found([], {}, [], [])
         self.defaults: dict[str, Any] = {}
         self.selected: Selected | None = None
         self._live: dict[str, Job] = {}
@@ -150,13 +171,11 @@ class DataPane(Pane):
             defaults = place.defaults()
         except UserError as error:
             self.app.call_later(self.bench.say, str(error))
-        self.post_message(Looked(inventory(place), defaults))
+        self.post_message(Looked(Found.of(inventory(place), defaults, self._added), defaults))
 
     def on_looked(self, message: Looked) -> None:
-        added = [one for one in self._added if one not in message.found.sources]
-        found = Inventory([*message.found.sources, *added], message.found.encoders, message.found.stores)
-        first, changed = self.selected is None, found != self.found
-        self.found, self.defaults = found, message.defaults
+        first, changed = self.selected is None, message.found != self.found
+        self.found, self.defaults = message.found, message.defaults
         if changed or first:
             self._told.clear()
             self._show_tables(first)
@@ -207,7 +226,7 @@ class DataPane(Pane):
     def _source_cells(self, row: int) -> tuple[str, ...]:
         spec = self.found.sources[row]
         made = [one for one in self.found.stores if one.source == spec]
-        images = max((one.images for one in made), default=0)
+        images = self.found.images.get(spec)
         return self._within(spec), f"{images:,}" if images else "", str(len(made) or "")
 
     def _within(self, spec: str) -> str:
@@ -221,7 +240,7 @@ class DataPane(Pane):
 
     def _store_cells(self, row: int) -> tuple[str, ...]:
         one = self.stores[row]
-        shown = "image" if one.kind == "embeddings" else str(one.head.get("tokens", ""))
+        shown = "image" if one.kind == "embeddings" else one.tokens
         return (
             one.name,
             f"{one.rows:,}" if one.rows else "",
@@ -239,6 +258,8 @@ class DataPane(Pane):
             return "damaged"
         if one.complete:
             return "ready"
+        if one.state == "writing":
+            return "writing"
         return f"at {percent(one.images_done / one.images if one.images else 0)}"
 
     def _job(self, store: str) -> Job | None:
@@ -286,7 +307,7 @@ class DataPane(Pane):
             defaults = self.defaults
             return lambda going: described.encoder(name, stores, defaults)
         entry = self.stores[self._names()["store"].index(name)]
-        if not entry.head and not entry.problem:
+        if not entry.model and not entry.problem:
             return lambda going: Described(entry.name, [("state", "its first shard is being written")])
         return partial(described.store, entry)
 
@@ -295,8 +316,9 @@ class DataPane(Pane):
         worker = get_current_worker()
         try:
             words = describer(lambda: not worker.is_cancelled)
-        except (UserError, OSError) as error:
-            words = Described(Path(selected.name).name, [("problem", str(error))])
+        except described.UNREADABLE as error:
+            sentence = str(error) if isinstance(error, UserError) else f"it cannot be read ({error!r})"
+            words = Described(Path(selected.name).name, [("problem", sentence)])
         if not worker.is_cancelled:
             self.post_message(Told(selected, words))
 
@@ -384,7 +406,7 @@ class DataPane(Pane):
         if action == "verify":
             return entry is not None and entry.complete
         if action == "continue":
-            return entry is not None and bool(entry.head) and not entry.complete and self._job(entry.name) is None
+            return entry is not None and entry.state == "unfinished" and self._job(entry.name) is None
         return True
 
     def _entry(self) -> StoreEntry | None:
@@ -401,7 +423,7 @@ class DataPane(Pane):
         known = {
             "model": self.found.encoders,
             "images": self.found.sources,
-            "at": ["last", *sorted({str(one.head.get("hook")) for one in self.found.stores if one.head})],
+            "at": ["last", *sorted({one.hook for one in self.found.stores if one.hook})],
             "tokens": ["all", "patches", "cls", "mean", "random:4"],
         }
         self.app.push_screen(ExtractForm(self.bench.workspace, self._first_values(), known), chosen)
@@ -413,13 +435,12 @@ class DataPane(Pane):
         values.setdefault("images", self.found.sources[0] if self.found.sources else "")
         values.setdefault("model", self.found.encoders[0] if self.found.encoders else "")
         entry, selected = self._entry(), self.selected
-        if entry is not None and entry.head:
-            head = entry.head
+        if entry is not None and entry.model:
             values |= {
                 "model": entry.model,
                 "images": entry.source,
-                "at": [head.get("hook")],
-                "tokens": head.get("tokens"),
+                "at": [entry.hook],
+                "tokens": entry.tokens,
             }
         elif selected is not None and selected.kind != "store":
             values |= {{"source": "images", "encoder": "model"}[selected.kind]: selected.name}
