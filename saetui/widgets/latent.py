@@ -26,6 +26,7 @@ class LatentView(Vertical):
     DEFAULT_CSS = """
     LatentView { padding: 0 1; }
     LatentView Static { height: 2; text-wrap: nowrap; text-overflow: ellipsis; }
+    LatentView .head { height: 3; }
     LatentView .foot { color: $secondary; }
     """
 
@@ -64,19 +65,18 @@ class LatentView(Vertical):
             text.append(f'  "{literal(label)}"', style=accent)
         row = neurons.row(latent)
         half = None if row["low"] is None else (row["high"] - row["low"]) / 2
-        parts = [
-            f"MS {number(row['ms'])} ±{number(half)}",
-            f"matched raw {number(row['matched'])}",
-            f"n {row['support']:,} (eff. {row['effective_support']:,.0f})" if row["effective_support"] else "n 0",
-            f"fires {percent(row['frequency'], 1)}",
-            f"group {row['group'] + 1}/{results.groups}",
-        ]
-        if row["depth"] is not None:
-            parts.append(f"depth {row['depth']:.2f}")
+        scores = [f"MS {number(row['ms'])} ±{number(half)}", f"matched raw {number(row['matched'])}"]
         baseline = neurons.summary["ms"].get("baseline")
         if row["ms"] is not None and baseline and baseline > 0:
-            parts.insert(2, f"lift {row['ms'] / baseline:.0f}×")
-        text.append("\n" + "   ".join(parts), style=quiet)
+            scores.append(f"lift {row['ms'] / baseline:.0f}×")
+        if row["depth"] is not None:
+            scores.append(f"depth {row['depth']:.2f}")
+        rest = [
+            f"fires on {row['support']:,} images, {percent(row['frequency'], 1)}",
+            f"effective {row['effective_support'] or 0:,.0f}",
+            f"group {row['group'] + 1}/{results.groups}",
+        ]
+        text.append("\n" + "   ".join(scores) + "\n" + "   ".join(rest), style=quiet)
         return text
 
     def _foot(self, results: "Results", latent: int, width: int) -> Text:
@@ -113,7 +113,7 @@ def tiles(results: "Results", latent: int, most: int) -> list[Tile]:
     return [
         Tile(
             key=(str(results.path), results.stamp, latent, place),
-            caption=f"{one['activation']:.2f} {called(results.neurons.images[one['image']])}",
+            caption=f"{one['activation']:.3g} {called(results.neurons.images[one['image']])}",
             load=partial(results.thumbnails.load, one["path"]),
             heat=partial(_map, maps, place),
             heat_maximum=maximum,

@@ -177,7 +177,7 @@ def test_pictures_captions_and_heat_maps(place, truth):
         await until(pilot, lambda: gallery.tiles and gallery.tiles[0].key[2] == full)
         await until(pilot, lambda: "▀" in gallery_text(gallery))
         top = truth.top(pane.latent)
-        assert f"{top[0]['activation']:.2f}" in gallery_text(gallery)
+        assert f"{top[0]['activation']:.3g}" in gallery_text(gallery)
         await pilot.press("m")
         await until(pilot, lambda: gallery.show_heat and "heat" in screen_text(pilot))
         assert f"{truth.maximum[pane.latent]:.2f}" in screen_text(pilot), "the legend has numbers"
