@@ -53,8 +53,12 @@ def write_study(parent: Path) -> Workspace:
     place = Workspace(write_synthetic(Path("study"), w=W, images=SHOWN, top=8))
     source = str(place.root / "images" / IMAGES)
     write_text(place.root / MARKER, f'images = "{source}"\nvlm = "demo"\nembed_with = "demo:encoder"\n')
+    origin = {"spec": source, "images": SHOWN}
     rows = np.arange(SHOWN * 4 * 8, dtype=np.float32).reshape(-1, 8) / 64
-    write_store(place.activations("drawn-patches"), rows, tokens=4, source=source)
+    write_store(place.activations("drawn-patches"), rows, tokens=4, source=origin)
+    half = np.arange(12 * 4 * 8, dtype=np.float32).reshape(-1, 8) / 64
+    store = write_store(place.activations("half"), half, tokens=4, source=origin)
+    write_json(store.path / "manifest.json", store.manifest | {"complete": False})  # as one that is being written
     write_images(place.root / "images" / "more", 12, seed=1)
     _trainings(place, source)
     shutil.copy(place.neurons(NAME, IMAGES), place.neurons("second", IMAGES))
@@ -105,13 +109,12 @@ def _history(steps: int) -> list[dict[str, float]]:
 
 def _run(place: Workspace, id: str, task: str, settings: dict, state: str, steps: int, error: str = "") -> None:
     folder = place.runs / id
-    write_json(folder / "command.json", {"version": 1, "task": task, "settings": settings, "workspace": "study"})
+    write_json(folder / "command.json", {"version": 1, "task": task, "settings": settings, "cwd": "."})
     measured = _history(steps)
     events: list[dict] = [{"kind": "stage", "name": "train"}] if measured else []
     for one in measured:
-        events.append(
-            {"kind": "progress", "done": one["step"], "total": settings["steps"], "unit": "steps"} | _loss(one)
-        )
+        progress = {"done": one["step"], "total": settings["steps"], "unit": "steps", "loss": one["loss"]}
+        events.append({"kind": "progress", "waiting": 0.004} | progress)
         events.append({"kind": "metrics"} | one)
     lines = [json.dumps({"seq": n, "time": BEGAN + n} | event) for n, event in enumerate(events)]
     write_text(folder / "events.jsonl", "".join(line + "\n" for line in lines))
@@ -119,10 +122,6 @@ def _run(place: Workspace, id: str, task: str, settings: dict, state: str, steps
     progress = {"done": steps, "total": settings.get("steps", 0), "unit": "steps"}
     status = {"state": state, "started": BEGAN, "ended": BEGAN + 60, "stage": "training", "progress": progress}
     write_json(folder / "status.json", status | ({"error": error} if error else {}))
-
-
-def _loss(measured: dict[str, float]) -> dict[str, float]:
-    return {"loss": measured["loss"], "waiting": 0.004}
 
 
 def _finish(place: Workspace, settings: TrainSettings) -> None:
