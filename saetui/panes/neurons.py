@@ -496,7 +496,8 @@ class NeuronsPane(Pane):
             return
         latent, results = self.latent, self.results
         pane: Any = await self.bench.show_mode("steer")
-        pane.add_latent(latent, results.sae, results.path)
+        maximum = float(results.neurons.maximum[latent])
+        pane.add_latent(latent, results.sae, results.path, results.name(latent, 2), maximum)
 
     def action_compare(self) -> None:
         from saetui.panes.compare import CompareScreen
