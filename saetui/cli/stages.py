@@ -1,4 +1,4 @@
-"""The stages: extract, train, score, steer, run, and the small tools ms and encode."""
+"""The stages: extract, train, score, steer, run, and the small tools ms, encode and verify."""
 
 import sys
 from typing import Any
@@ -26,6 +26,7 @@ def register(app: typer.Typer) -> None:
     command(app, "steer", config.SteerSettings, *LONG)(_long("steer", config.SteerSettings, show_steer))
     command(app, "ms", config.MsSettings, *COMMON)(_short("ms", config.MsSettings, show_ms))
     command(app, "encode", config.EncodeSettings, *COMMON)(_short("encode", config.EncodeSettings, show_encode))
+    command(app, "verify", config.VerifySettings, *COMMON)(_short("verify", config.VerifySettings, show_verify))
 
 
 def _long(name: str, settings: type, show: work.Show) -> Any:
@@ -109,3 +110,11 @@ def show_ms(result: dict[str, Any]) -> None:
 
 def show_encode(result: dict[str, Any]) -> None:
     print(literal(", ".join(f"{key} {value}" for key, value in result.items())))
+
+
+def show_verify(result: dict[str, Any]) -> None:
+    for problem in result["problems"]:
+        print(literal(problem))
+    if result["problems"]:
+        raise typer.Exit(1)
+    print(literal(f"{result['path']}: every byte of {result['shards']:,} shards is as it was written"))

@@ -117,6 +117,7 @@ class NeuronsPane(Pane):
         """What a search by text or image said of each latent, while its result is listed."""
         self._opening = False
         self._failed: tuple[Path, Any] | None = None
+        self._asked: tuple[list[int], str] | None = None
 
     def parts(self) -> Iterable[Widget]:
         with Horizontal():
@@ -208,6 +209,7 @@ class NeuronsPane(Pane):
         self.bench.results_path = message.path
         self.remember(file=message.path.name)
         self.relist(keep=True)
+        self._list_asked()
 
     # The list
 
@@ -300,8 +302,15 @@ class NeuronsPane(Pane):
 
     def show_latents(self, latents: list[int], title: str) -> None:
         """List just these, for other modes: the latents of a node of a tree, say. esc lists all again."""
-        if self.results is not None:
-            self.relist(latents=list(latents), title=title)
+        self._asked = (list(latents), title)
+        self._list_asked()
+
+    def _list_asked(self) -> None:
+        """List what another mode asked for, as soon as the scores are open."""
+        if self.results is not None and self._asked is not None:
+            latents, title = self._asked
+            self._asked = None
+            self.relist(latents=latents, title=title)
             self.table.focus()
 
     # Filter
