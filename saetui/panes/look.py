@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, cast
 
-from engine.requests import Look
 from rich.text import Text
 from textual import work
 from textual.app import ComposeResult
@@ -16,6 +15,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from engine.errors import UserError
+from engine.requests import Look
 from saetui.keys import key
 from saetui.text import literal, number
 from saetui.widgets.bars import KeyBar
@@ -158,10 +158,10 @@ class LookScreen(Screen[Pairs | None]):
 
     @work(thread=True)
     def _load(self) -> None:
-        from saetui.thumbnails import open_pixels
+        from saetui import lookup
 
         try:
-            self.post_message(Loaded(open_pixels(self.image, side=480)))
+            self.post_message(Loaded(lookup.picture(self.image, side=480)[0]))
         except UserError as error:
             self.post_message(Loaded(None, str(error)))
 

@@ -475,7 +475,7 @@ class NeuronsPane(Pane):
     def action_look(self) -> None:
         image = self._chosen_image()
         if image is not None and self.results is not None:
-            source = self.results.neurons.summary["settings"]["images"]
+            source = self.results.thumbnails.source
             self.look_at(f"{source}::{image['path']}", image["path"])
 
     def on_paste(self, event: events.Paste) -> None:
