@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from rich.text import Text
 from textual import work
 from textual.app import App, SuspendNotSupported
 from textual.message import Message
@@ -264,6 +267,19 @@ class Workbench(App[Reopen | None]):
         self.state.save()
         if self._server is not None:
             self._server.close()
+
+    def _fatal_error(self) -> None:
+        """A defect of ours ends the workbench with a sentence; Textual would print its traceback over the terminal."""
+        path, error = state_folder() / "defect.txt", sys.exc_info()[1]
+        with contextlib.suppress(OSError):
+            write_text(path, "".join(traceback.format_exception(error)), durable=False)
+        self._exit_renderables.append(
+            Text(
+                f"saetui: a defect of ours ended the workbench ({literal(f'{type(error).__name__}: {error}')}); the "
+                f"traceback is in {path}. Runs go on, and saetui opens where you were."
+            )
+        )
+        self._close_messages_no_wait()
 
     def _save(self) -> None:
         self._saving = False
