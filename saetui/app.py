@@ -16,6 +16,7 @@ from textual import work
 from textual.app import App, SuspendNotSupported
 from textual.message import Message
 from textual.screen import Screen
+from textual.widget import Widget
 from textual.worker import get_current_worker
 
 from engine import jobs
@@ -98,14 +99,16 @@ class Workbench(App[Reopen | None]):
         preferences: Preferences | None = None,
         terminal: Terminal | None = None,
         mode: str = "",
+        graphics: type[Widget] | None = None,
     ):
+        """``graphics``: a widget that draws pictures sharper than cells, where the terminal can."""
         self.workspace = workspace
         self.preferences = preferences or Preferences()
         self.state = State(workspace.root)
         remembered = self.state.get("app").get("mode", "")
         self.DEFAULT_MODE = mode or (first_mode(workspace, remembered) if is_workspace(workspace) else "start")  # type: ignore[misc]
         super().__init__()
-        self.terminal = terminal
+        self.terminal, self.graphics = terminal, graphics
         self.colours = self._colours()
         self.picture_style = self._picture_style()
         self.cell_ratio = terminal.cell_ratio if terminal else 2.0
