@@ -228,6 +228,7 @@ class Workbench(App[Reopen | None]):
 
     def on_mount(self) -> None:
         calm_collector()
+        self.app_resume_signal.subscribe(self, lambda _: self.refresh(layout=True))  # after ctrl+z the screen is empty
         self._look()
 
     @work(thread=True, exclusive=True, group="jobs")
