@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import work
 from textual.app import App, SuspendNotSupported
+from textual.binding import Binding
+from textual.filter import LineFilter
 from textual.message import Message
 from textual.screen import Screen
 from textual.worker import get_current_worker
@@ -31,6 +33,7 @@ from saetui.panes.train import TrainPane
 from saetui.preferences import Preferences, state_folder
 from saetui.results import scored
 from saetui.state import State
+from saetui.terminal.ascii import Ascii
 from saetui.text import literal
 from saetui.themes import THEMES
 from saetui.widgets.bars import TITLES, TopBar
@@ -223,6 +226,15 @@ class Workbench(App[Reopen | None]):
         pane = self.screen
         assert isinstance(pane, Pane)
         return pane
+
+    # What is painted
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        return [*super().get_line_filters(), *([Ascii()] if self.ascii else [])]
+
+    def get_key_display(self, binding: Binding) -> str:
+        shown = super().get_key_display(binding)
+        return binding.key if self.ascii and not shown.isascii() else shown
 
     # Life
 
