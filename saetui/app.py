@@ -6,7 +6,7 @@ import contextlib
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from rich.text import Text
 from textual import work
 from textual.app import App, SuspendNotSupported
+from textual.binding import Binding
+from textual.filter import LineFilter
 from textual.message import Message
 from textual.screen import Screen
 from textual.widget import Widget
@@ -35,6 +37,7 @@ from saetui.panes.train import TrainPane
 from saetui.preferences import Preferences, state_folder
 from saetui.results import scored
 from saetui.state import State
+from saetui.terminal.ascii import Ascii
 from saetui.text import literal
 from saetui.themes import THEMES
 from saetui.widgets.bars import TITLES, TopBar
@@ -230,10 +233,20 @@ class Workbench(App[Reopen | None]):
         assert isinstance(pane, Pane)
         return pane
 
+    # What is painted
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        return [*super().get_line_filters(), *([Ascii()] if self.ascii else [])]
+
+    def get_key_display(self, binding: Binding) -> str:
+        shown = super().get_key_display(binding)
+        return binding.key if self.ascii and not shown.isascii() else shown
+
     # Life
 
     def on_mount(self) -> None:
         calm_collector()
+        self.app_resume_signal.subscribe(self, lambda _: self.refresh(layout=True))  # after ctrl+z the screen is empty
         self._look()
 
     @work(thread=True, exclusive=True, group="jobs")

@@ -70,6 +70,7 @@ class NeuronsPane(Pane):
     """A table of latents and the selected one. Narrow: the table alone, enter opens the latent, esc returns."""
 
     MODE = "neurons"
+    AUTO_FOCUS = "#latents"  # not the filter above it, which would take what is typed ahead
     BINDINGS = [
         key("neurons.filter", "slash", "filter", "Filter", show=True),
         key("neurons.steer", "s", "steer", "Steer", show=True),
@@ -130,7 +131,6 @@ class NeuronsPane(Pane):
     # Life
 
     def on_mount(self) -> None:
-        self.table.focus()
         was = self.remembered
         self.sort, self.descending = str(was.get("sort", "ms")), bool(was.get("descending", True))
         self.pictures = int(was.get("pictures", 16))
