@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from rich.text import Text
 from textual import work
 from textual.app import App, SuspendNotSupported
 from textual.binding import Binding
 from textual.filter import LineFilter, Monochrome
 from textual.message import Message
 from textual.screen import Screen
+from textual.widget import Widget
 from textual.worker import get_current_worker
 
 from engine import jobs
@@ -33,7 +37,8 @@ from saetui.panes.train import TrainPane
 from saetui.preferences import Preferences, state_folder
 from saetui.results import scored
 from saetui.state import State
-from saetui.terminal.filters import InASCII, InXterm, WithoutColour
+from saetui.terminal.ascii import Ascii
+from saetui.terminal.colours import WithoutColour, Xterm
 from saetui.text import literal
 from saetui.themes import THEMES
 from saetui.widgets.bars import TITLES, TopBar
@@ -98,14 +103,16 @@ class Workbench(App[Reopen | None]):
         preferences: Preferences | None = None,
         terminal: Terminal | None = None,
         mode: str = "",
+        graphics: type[Widget] | None = None,
     ):
+        """``graphics``: a widget that draws pictures sharper than cells, where the terminal can."""
         self.workspace = workspace
         self.preferences = preferences or Preferences()
         self.state = State(workspace.root)
         remembered = self.state.get("app").get("mode", "")
         self.DEFAULT_MODE = mode or (first_mode(workspace, remembered) if is_workspace(workspace) else "start")  # type: ignore[misc]
         super().__init__()
-        self.terminal = terminal
+        self.terminal, self.graphics = terminal, graphics
         self.colours = self._colours()
         self.picture_style = self._picture_style()
         self.cell_ratio = terminal.cell_ratio if terminal else 2.0
@@ -227,23 +234,26 @@ class Workbench(App[Reopen | None]):
         assert isinstance(pane, Pane)
         return pane
 
-    # Life
+    # What is painted
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        """What Textual passes every line through; NO_COLOR's greys, which it would add, are colours too."""
+        """The greys of NO_COLOR, which Textual would add, are colours too."""
         filters = [one for one in super().get_line_filters() if not isinstance(one, Monochrome)]
         if self.colours == "mono":
             filters.append(WithoutColour(self.current_theme.background or "#000000"))
         elif self.colours == "256":
-            filters.append(InXterm())
-        return [*filters, InASCII()] if self.ascii else filters
+            filters.append(Xterm())
+        return [*filters, Ascii()] if self.ascii else filters
 
     def get_key_display(self, binding: Binding) -> str:
         shown = super().get_key_display(binding)
-        return shown if shown.isascii() or not self.ascii else binding.key.replace("_", " ")
+        return binding.key if self.ascii and not shown.isascii() else shown
+
+    # Life
 
     def on_mount(self) -> None:
         calm_collector()
+        self.app_resume_signal.subscribe(self, lambda _: self.refresh(layout=True))  # after ctrl+z the screen is empty
         self._look()
 
     @work(thread=True, exclusive=True, group="jobs")
@@ -280,6 +290,19 @@ class Workbench(App[Reopen | None]):
         self.state.save()
         if self._server is not None:
             self._server.close()
+
+    def _fatal_error(self) -> None:
+        """A defect of ours ends the workbench with a sentence; Textual would print its traceback over the terminal."""
+        path, error = state_folder() / "defect.txt", sys.exc_info()[1]
+        with contextlib.suppress(OSError):
+            write_text(path, "".join(traceback.format_exception(error)), durable=False)
+        self._exit_renderables.append(
+            Text(
+                f"saetui: a defect of ours ended the workbench ({literal(f'{type(error).__name__}: {error}')}); the "
+                f"traceback is in {path}. Runs go on, and saetui opens where you were."
+            )
+        )
+        self._close_messages_no_wait()
 
     def _save(self) -> None:
         self._saving = False

@@ -158,10 +158,10 @@ class LookScreen(Screen[Pairs | None]):
 
     @work(thread=True)
     def _load(self) -> None:
-        from saetui.thumbnails import open_pixels
+        from saetui import lookup
 
         try:
-            self.post_message(Loaded(open_pixels(self.image, side=480)))
+            self.post_message(Loaded(lookup.picture(self.image, side=480)[0]))
         except UserError as error:
             self.post_message(Loaded(None, str(error)))
 

@@ -70,6 +70,7 @@ class NeuronsPane(Pane):
     """A table of latents and the selected one. Narrow: the table alone, enter opens the latent, esc returns."""
 
     MODE = "neurons"
+    AUTO_FOCUS = "#latents"  # not the filter above it, which would take what is typed ahead
     BINDINGS = [
         key("neurons.filter", "slash", "filter", "Filter", show=True),
         key("neurons.steer", "s", "steer", "Steer", show=True),
@@ -130,7 +131,6 @@ class NeuronsPane(Pane):
     # Life
 
     def on_mount(self) -> None:
-        self.table.focus()
         was = self.remembered
         self.sort, self.descending = str(was.get("sort", "ms")), bool(was.get("descending", True))
         self.pictures = int(was.get("pictures", 16))
@@ -475,7 +475,7 @@ class NeuronsPane(Pane):
     def action_look(self) -> None:
         image = self._chosen_image()
         if image is not None and self.results is not None:
-            source = self.results.neurons.summary["settings"]["images"]
+            source = self.results.thumbnails.source
             self.look_at(f"{source}::{image['path']}", image["path"])
 
     def on_paste(self, event: events.Paste) -> None:
@@ -505,7 +505,8 @@ class NeuronsPane(Pane):
             return
         latent, results = self.latent, self.results
         pane: Any = await self.bench.show_mode("steer")
-        pane.add_latent(latent, results.sae, results.path)
+        maximum = float(results.neurons.maximum[latent])
+        pane.add_latent(latent, results.sae, results.path, results.name(latent, 2), maximum)
 
     def action_compare(self) -> None:
         from saetui.panes.compare import CompareScreen

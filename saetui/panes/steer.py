@@ -36,6 +36,7 @@ from saetui.widgets.dialogs import Ask, Pick, actions
 from saetui.widgets.dose import Dose
 from saetui.widgets.picture import Picture
 from saetui.widgets.rack import Rack
+from saetui.widgets.sharp import SharpPicture
 from saetui.widgets.table import Table
 from saetui.widgets.versions import VersionsScreen
 
@@ -112,7 +113,7 @@ class SteerPane(Pane):
     DEFAULT_CSS = """
     SteerPane #top { height: 1fr; }
     SteerPane #image { width: 40%; max-width: 62; }
-    SteerPane #image Picture { width: 1fr; height: 1fr; }
+    SteerPane #picture { width: 1fr; height: 1fr; }
     SteerPane #caption { height: 1; padding: 0 1; color: $secondary; text-wrap: nowrap; text-overflow: ellipsis; }
     SteerPane #question { height: 3; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
     SteerPane #state { height: auto; min-height: 1; max-height: 3; padding: 0 1; color: $secondary; }
@@ -138,12 +139,15 @@ class SteerPane(Pane):
         self._loading = False  # the model server is, for whichever request: those after it wait
         self._soon: Timer | None = None
         self._listed: dict[str, list[str]] = {}
+        self._picture: Picture | SharpPicture
         self._warned: set[str] = set()  # each warning of the server is said once
 
     def parts(self) -> Iterable[Widget]:
+        drawn_by = self.bench.graphics
+        self._picture = SharpPicture(drawn_by, id="picture") if drawn_by else Picture(id="picture")
         with Horizontal(id="top"):
             with Vertical(id="image"):
-                yield Picture(id="picture")
+                yield self._picture
                 yield Static(id="caption", markup=False)
             with Vertical(id="controls"):
                 yield Static(id="question", markup=False)
@@ -361,11 +365,11 @@ class SteerPane(Pane):
 
         def take(found: tuple[Any, str]) -> None:
             pixels, caption = found
-            self.query_one(Picture).show(pixels, key=image)
+            self._picture.show(pixels, key=image)
             self.query_one("#caption", Static).update(Text(literal(caption)))
 
         def fail(sentence: str) -> None:
-            self.query_one(Picture).failed(sentence)
+            self._picture.failed(sentence)
             self.query_one("#caption", Static).update("")
 
         self._look_up("picture", partial(lookup.picture, image), take, fail)

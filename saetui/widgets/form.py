@@ -41,7 +41,7 @@ class Choice(Widget, can_focus=True):
         self.options, self.value = options, value
 
     def render(self) -> Text:
-        return Text(f"‹ {self.value} ›" if self.has_focus else f"  {self.value}", no_wrap=True)
+        return Text(f"‹ {self.value} ›" if self.has_focus else self.value, no_wrap=True)
 
     class Changed(Message):
         """Another word was turned to."""

@@ -84,7 +84,7 @@ class LatentView(Vertical):
         near = neurons.neighbours(latent)
         counts = neurons.histogram[latent]
         bars = ASCII_BARS if getattr(self.app, "ascii", False) else BARS
-        first = f"activations {sparkline(counts, bars)} 0 … {neurons.maximum[latent]:.3g}"
+        first = f"activations {histogram(counts, bars)} 0 … {neurons.maximum[latent]:.3g}"
         path, share = neurons.path_of(latent)
         text = Text(first)
         where = f"taxonomy {literal('/'.join(path))} {percent(share)}" if path else ""
@@ -132,7 +132,7 @@ def _map(maps: Callable[[], Any], place: int) -> Any:
     return None if found is None else found[place].astype("float32")
 
 
-def sparkline(counts: Any, bars: str = BARS) -> str:
+def histogram(counts: Any, bars: str = BARS) -> str:
     """Counts as one character each, the largest at full height; any count above 0 can be seen."""
     most = max(int(max(counts, default=0)), 1)
     return "".join(bars[-(-int(c) * (len(bars) - 1) // most)] for c in counts)

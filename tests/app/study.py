@@ -53,12 +53,8 @@ def write_study(parent: Path) -> Workspace:
     place = Workspace(write_synthetic(Path("study"), w=W, images=SHOWN, top=8))
     source = str(place.root / "images" / IMAGES)
     write_text(place.root / MARKER, f'images = "{source}"\nvlm = "demo"\nembed_with = "demo:encoder"\n')
-    origin = {"spec": source, "images": SHOWN}
-    rows = np.arange(SHOWN * 4 * 8, dtype=np.float32).reshape(-1, 8) / 64
-    write_store(place.activations("drawn-patches"), rows, tokens=4, source=origin)
-    half = np.arange(12 * 4 * 8, dtype=np.float32).reshape(-1, 8) / 64
-    store = write_store(place.activations("half"), half, tokens=4, source=origin)
-    write_json(store.path / "manifest.json", store.manifest | {"complete": False})  # as one that is being written
+    _store(place, "drawn-patches", source, SHOWN)
+    _store(place, "half", source, SHOWN // 4)
     write_images(place.root / "images" / "more", 12, seed=1)
     _trainings(place, source)
     shutil.copy(place.neurons(NAME, IMAGES), place.neurons("second", IMAGES))
@@ -68,6 +64,15 @@ def write_study(parent: Path) -> Workspace:
     labels.set(5, text="any pencil", marked=True)
     labels.set(9, text=PIECE)
     return place
+
+
+def _store(place: Workspace, name: str, source: str, images: int) -> None:
+    """A store of the first ``images`` of ``source``; one that is still being written if there are more."""
+    rows = np.arange(images * 4 * 8, dtype=np.float32).reshape(-1, 8) / 64
+    store = write_store(place.activations(name), rows, tokens=4, source={"spec": source, "images": SHOWN})
+    pictures = [entry.path for entry in open_images(source).entries[:images]]
+    named = [record | {"path": path} for record, path in zip(store.manifest["images"], pictures, strict=True)]
+    write_json(store.path / "manifest.json", store.manifest | {"images": named, "complete": images == SHOWN})
 
 
 def _trainings(place: Workspace, source: str) -> None:

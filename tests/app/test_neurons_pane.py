@@ -18,7 +18,7 @@ from saetui.app import Workbench
 from saetui.panes.compare import CompareScreen
 from saetui.panes.look import LookScreen
 from saetui.widgets.gallery import Gallery, Grid
-from saetui.widgets.latent import sparkline
+from saetui.widgets.latent import histogram
 
 W = 600
 
@@ -429,9 +429,9 @@ def test_the_grid_stays_inside_its_room(room, tiles):
         assert grid.columns * grid.rows >= 1 and abs(grid.width - 2 * grid.height) <= 1, "squares on the screen"
 
 
-def test_a_sparkline_shows_every_count():
-    assert sparkline(np.array([0, 1, 500, 1000])) == " ▁▄█"
-    assert sparkline([]) == "" and sparkline([0, 0]) == "  "
+def test_a_histogram_shows_every_count():
+    assert histogram(np.array([0, 1, 500, 1000])) == " ▁▄█"
+    assert histogram([]) == "" and histogram([0, 0]) == "  "
 
 
 def test_the_gallery_serves_the_latest_wish(place):

@@ -1,15 +1,14 @@
-"""Lines for terminals with fewer colours or characters."""
+"""Lines for terminals with fewer colours."""
 
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.cells import cell_len
 from rich.color import ColorType
 from rich.segment import Segment
 from rich.style import Style
 from textual.color import Color
 
 from saetui.terminal.cells import XTERM
-from saetui.terminal.filters import InASCII, InXterm, WithoutColour, in_ascii
+from saetui.terminal.colours import WithoutColour, Xterm
 from saetui.themes import THEMES
 
 channels = st.integers(0, 255)
@@ -27,7 +26,7 @@ def passed(filter, text, style) -> Segment:
 
 @given(colours, colours)
 def test_every_colour_is_the_nearest_of_xterms(ink, ground):
-    style = passed(InXterm(), "x", styled(ink, ground, bold=True)).style
+    style = passed(Xterm(), "x", styled(ink, ground, bold=True)).style
     assert style.bold
     for given_, found in ((ink, style.color), (ground, style.bgcolor)):
         assert found.type == ColorType.EIGHT_BIT and found.number >= 16
@@ -49,15 +48,3 @@ def test_without_colour_a_selection_is_reversed_and_a_panel_is_not():
         for ground, reverse in ((selected, True), (Color.parse(theme.panel), None), (background, None)):
             style = passed(WithoutColour(theme.background), "x", styled((9, 9, 9), ground.rgb)).style
             assert style == Style(reverse=reverse)
-
-
-@given(st.text())
-def test_ascii_takes_as_many_cells(text):
-    found = in_ascii(text)
-    assert found.isascii() and cell_len(found) == cell_len(text) == sum(map(cell_len, text))
-
-
-def test_ascii_looks_alike():
-    assert in_ascii("┌─┐│é│└─┘ ▸ 3×2 … ⠿⠀ ★") == "+-+|e|+-+ > 3x2 ~ :  *"
-    assert in_ascii("猫") == "??"
-    assert passed(InASCII(), "·", Style(bold=True)) == Segment(".", Style(bold=True))

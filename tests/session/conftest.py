@@ -1,0 +1,48 @@
+"""Sessions in real terminals: tmux and sshd are needed, and are all that a test here may be skipped for."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.workspace import MARKER
+from tests.cli.shell import saetui
+from tests.session.tmux import Terminal
+from tests.synthetic import write_synthetic
+
+NEEDED = {"test_terminal": ("tmux",), "test_journey": ("tmux",), "test_over_ssh": ("tmux", "sshd", "ssh")}
+
+
+def which(program: str) -> str | None:
+    return shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        lacking = [name for name in NEEDED.get(item.path.stem, ()) if which(name) is None]
+        if lacking and item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.skip(reason=f"{' and '.join(lacking)} not installed (tmux, openssh-server)"))
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with made-up scores of 512 latents and an SAE of random weights that the demo's model takes."""
+    place = write_synthetic(tmp_path_factory.mktemp("drawn") / "study", 512, 120)
+    (place / MARKER).write_text('vlm = "demo"\n')
+    return place
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's workspace."""
+    place = tmp_path_factory.mktemp("demo")
+    saetui("demo", "--headless", cwd=place)
+    return place / "saetui-demo"
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Iterator[Terminal]:
+    with Terminal(tmp_path) as opened:
+        yield opened

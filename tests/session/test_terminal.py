@@ -1,0 +1,219 @@
+"""The workbench in a real terminal: what it switches on and off, what it paints, what it survives."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.session.tmux import AT_REST, SAETUI, Terminal, interface, megabytes, non_ascii, processes
+from tests.synthetic import write_synthetic
+
+MOUSE = re.compile(rb"\x1b\[\?(?:1000|1002|1003|1006|1015)h")
+GREYS = {0, 7, 8, 15, 16, 59, 102, 145, 188, 231, *range(232, 256)}  # among 256 colours
+HEAD = "latents, "  # of mode Neurons, when the scores are open
+MODES = {"1": "DATA", "2": "TRAIN", "3": "NEURONS", "4": "STEER", "5": "HIERARCHY"}
+
+
+def opened(terminal, place, *flags):
+    terminal.run(" ".join([SAETUI, str(place), *flags]))
+    terminal.until(HEAD)
+    return terminal.settle()
+
+
+def leave(terminal):
+    terminal.press("q")
+    terminal.until(lambda screen: screen.rstrip().endswith("$"))
+
+
+def test_q_leaves_the_terminal_as_it_was(terminal, drawn):
+    opened(terminal, drawn)
+    assert terminal.modes["alternate_on"] == terminal.modes["mouse_any_flag"] == "1"
+    assert terminal.modes["cursor_flag"] == "0"
+    leave(terminal)
+    assert terminal.modes == AT_REST
+    terminal.run("stty -a | tr ' ' '\\n' | grep -xE '[-]?(echo|icanon|isig|ixon|icrnl)' | sort | tr '\\n' ' '")
+    terminal.until("echo icanon icrnl isig ixon")
+
+
+def test_ctrl_z_suspends_and_fg_paints_everything_again(terminal, drawn):
+    before = opened(terminal, drawn)
+    terminal.press("C-z")
+    terminal.until("Stopped")
+    assert terminal.modes == AT_REST
+    terminal.run("clear; seq 3")
+    terminal.until("1\n2\n3")
+    terminal.run("fg")
+    terminal.until(HEAD)
+    assert terminal.settle() == before
+    terminal.press("j")
+    terminal.until(lambda _: terminal.painted != before)
+    assert terminal.modes["mouse_any_flag"] == "1"
+
+
+def test_a_picture_in_full_size_and_back(terminal, drawn):
+    before = opened(terminal, drawn)
+    terminal.press("v")
+    terminal.until("any key returns")
+    terminal.press("x")
+    terminal.until(HEAD)
+    assert terminal.settle() == before
+
+
+def test_sizes_that_change_while_pictures_are_drawn(terminal, drawn):
+    opened(terminal, drawn)
+    for columns, rows in ((160, 50), (80, 24), (20, 5), (200, 60), (9, 2), (120, 40)):
+        terminal.press("j", "C-d", "j")
+        terminal.resize(columns, rows)
+        terminal.press("k", "j")
+        time.sleep(0.1)
+    terminal.press("g")
+    painted = terminal.settle(0.6)
+    leave(terminal)
+    assert opened(terminal, drawn) == painted, "as one that was started at this size"
+
+
+@pytest.mark.parametrize("size", [(80, 24), (20, 5), (4, 1)])
+def test_small_windows(terminal, drawn, size):
+    terminal.resize(*size)
+    terminal.run(f"{SAETUI} {drawn}")
+    terminal.until(lambda _: terminal.modes["alternate_on"] == "1")
+    for keys in (["j", "Enter", "m"], ["Escape"], [*MODES], ["3", "?"], ["Escape"]):
+        terminal.press(*keys)
+        terminal.settle()
+    terminal.press("q")
+    terminal.until(lambda _: terminal.modes == AT_REST)
+    assert "Traceback" not in terminal.screen
+
+
+def test_detached_and_attached_by_another_client(terminal, drawn, tmp_path):
+    """``terminal`` shows a tmux in it, which is left and entered again with another size."""
+    with Terminal(tmp_path, 100, 30) as inner:
+        inner.tmux("set", "-g", "window-size", "latest")
+        attach = f"env -u TMUX tmux -L {inner.socket} attach"
+        terminal.run(attach)
+        opened(inner, drawn)
+        before = terminal.settle()
+        assert HEAD in terminal.screen
+        inner.tmux("detach-client")
+        terminal.until("[detached")
+        assert terminal.modes == AT_REST
+        inner.press("j")
+        terminal.resize(90, 28)
+        terminal.run(attach)
+        terminal.until("/ filter")
+        terminal.settle()
+        terminal.resize(120, 40)
+        terminal.settle()
+        terminal.press("k")
+        terminal.until(lambda _: terminal.painted == before)
+
+
+def test_without_a_terminal_there_is_one_sentence(terminal, drawn, tmp_path):
+    sentence = "saetui: The workbench needs a terminal"
+    done = subprocess.run(
+        [sys.executable, "-m", "saetui", str(drawn)], stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith(sentence) and done.stderr.count("\n") == 1
+    terminal.run(f"{SAETUI} {drawn} < /dev/null; echo code $?")
+    terminal.until("code 2")
+    assert sentence in terminal.screen
+    terminal.run(f"clear; {SAETUI} {drawn} 2> {tmp_path}/err; echo code $?")
+    terminal.until("code 2")
+    assert (tmp_path / "err").read_text().startswith(sentence)
+    assert b"\x1b[?1049h" not in terminal.written
+
+
+def test_no_mouse_is_listened_to_where_it_is_not_wanted(terminal, drawn):
+    opened(terminal, drawn, "--no-mouse")
+    terminal.press(*MODES)
+    terminal.settle()
+    assert terminal.modes["mouse_any_flag"] == "0"
+    assert not MOUSE.search(terminal.written)
+
+
+def test_ascii_paints_nothing_else(terminal, drawn):
+    opened(terminal, drawn, "--ascii")
+    for key in (*MODES, "3", "j", "m", "o", "Escape", "?", "Escape", "J", "Escape", ":", "Escape", "s"):
+        terminal.press(key)
+        terminal.settle()
+    terminal.until("steered")
+    found = non_ascii(terminal.written)
+    assert not found, f"{len(found)} of {sorted(set(found))}"
+
+
+@pytest.mark.parametrize("variables", [{"NO_COLOR": "1"}, {"TERM": "dumb"}], ids=["NO_COLOR", "dumb"])
+def test_there_is_grey_alone_where_there_are_no_colours(tmp_path, drawn, variables):
+    with Terminal(tmp_path, **variables) as terminal:
+        opened(terminal, drawn)
+        terminal.press("j", "m", *MODES)
+        terminal.settle()
+        colours = colours_of(terminal.written.partition(b"\x1b[?1049h")[2])
+        assert colours and colours <= GREYS, colours - GREYS
+        terminal.press("q")
+        terminal.until(lambda _: terminal.modes == AT_REST)
+
+
+def colours_of(written):
+    """The numbers, of 256, of the colours that were asked for; -1 for any of more than 256."""
+    found = set()
+    for codes in re.findall(rb"\x1b\[([\d;]+)m", written):
+        codes = [int(code) for code in codes.split(b";")]
+        while codes:
+            code = codes.pop(0)
+            if code in (38, 48):
+                found.add(codes[1] if codes[0] == 5 else -1)
+                codes = codes[2:] if codes[0] == 5 else codes[4:]
+            else:
+                found |= {code % 10 + 8 * (code >= 90)} if code // 10 in (3, 4, 9, 10) and code % 10 < 8 else set()
+    return found
+
+
+def test_a_model_server_that_is_killed_in_an_answer_is_said_and_r_asks_again(terminal, drawn):
+    opened(terminal, drawn)
+    terminal.press("s")
+    terminal.until(lambda _: processes("engine.server", drawn))
+    terminal.until("generating", 60)
+    os.kill(processes("engine.server", drawn)[0], signal.SIGKILL)
+    terminal.until("r asks again")
+    assert "was killed by signal 9" in terminal.screen
+    terminal.press("r")
+    terminal.until(lambda screen: "asks again" not in screen and "…" not in screen.splitlines()[-2], 60)
+
+
+def test_the_interface_never_maps_torch(terminal, drawn):
+    opened(terminal, drawn)
+    terminal.press("s")
+    terminal.until("generating", 60)
+    terminal.until(lambda screen: "generating" not in screen, 60)
+    for key, title in MODES.items():
+        terminal.press(key)
+        terminal.until(title)
+        terminal.settle()
+    maps = Path(f"/proc/{interface(drawn)}/maps").read_text()
+    assert "numpy" in maps and "torch" not in maps
+
+
+@pytest.mark.slow
+def test_memory_with_65_536_latents(tmp_path):
+    place = write_synthetic(tmp_path / "large")
+    with Terminal(tmp_path, 160, 50) as terminal:
+        opened(terminal, place)
+        for key, title in MODES.items():
+            terminal.press(key)
+            terminal.until(title)
+            terminal.settle()
+        terminal.press("3")
+        used = []
+        for _ in range(2):
+            for _ in range(100):
+                terminal.press(*"jjjjjjjjjj")
+                time.sleep(0.1)
+            terminal.settle()
+            used.append(megabytes(interface(place)))
+        assert used[1] < 300 and used[1] - used[0] < 5, used

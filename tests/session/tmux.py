@@ -1,0 +1,145 @@
+"""A real terminal without a window: tmux on a socket of its own, with a shell in it."""
+
+import contextlib
+import itertools
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+CHECKOUT = str(Path(__file__).parents[2])
+SAETUI = f"{shlex.quote(sys.executable)} -m saetui"
+POLL = 0.01  # seconds between two looks at the screen
+FLAGS = ("mouse_any_flag", "cursor_flag", "alternate_on", "keypad_flag")
+AT_REST = dict(zip(FLAGS, "0100", strict=True))  # as a shell has it
+_number = itertools.count()
+
+
+class Terminal:
+    """A terminal of ``columns`` x ``rows`` with a shell that waits for commands; ``environment`` is all that it has."""
+
+    def __init__(self, folder: Path, columns: int = 120, rows: int = 40, **environment: str):
+        self.socket = f"saetui-test-{os.getpid()}-{next(_number)}"
+        self.output = folder / f"{self.socket}.bytes"
+        shell = ["env", "-i", *_pairs(environment_of(folder) | environment), "bash", "--norc", "--noprofile"]
+        self.tmux("-f", os.devnull, "new-session", "-d", "-x", columns, "-y", rows, shlex.join(shell))
+        self.tmux("set", "-g", "status", "off")
+        self.tmux("set", "-g", "escape-time", "0")
+        self.tmux("pipe-pane", "-O", f"cat > {shlex.quote(str(self.output))}")
+        self.until("$")
+
+    def tmux(self, *arguments: object) -> str:
+        command = ["tmux", "-L", self.socket, *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout
+
+    def close(self) -> None:
+        subprocess.run(["tmux", "-L", self.socket, "kill-server"], capture_output=True, timeout=20)
+
+    def __enter__(self) -> "Terminal":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def type(self, text: str) -> None:
+        self.tmux("send-keys", "-l", text)
+
+    def press(self, *keys: str) -> None:
+        """Press ``keys`` by tmux's names: ``j``, ``Enter``, ``Escape``, ``C-z``."""
+        self.tmux("send-keys", *keys)
+
+    def run(self, command: str) -> None:
+        """Give ``command`` to the shell."""
+        self.type(command)
+        self.press("Enter")
+
+    def resize(self, columns: int, rows: int) -> None:
+        self.tmux("resize-window", "-x", columns, "-y", rows)
+
+    @property
+    def screen(self) -> str:
+        """What a person reads."""
+        return self.tmux("capture-pane", "-p")
+
+    @property
+    def painted(self) -> str:
+        """What is read, with its colours."""
+        return self.tmux("capture-pane", "-ep")
+
+    @property
+    def modes(self) -> dict[str, str]:
+        """What programs have switched on: mouse reports, the cursor, the alternate screen, the keypad."""
+        values = self.tmux("display-message", "-p", " ".join(f"#{{{flag}}}" for flag in FLAGS)).split()
+        return dict(zip(FLAGS, values, strict=True))
+
+    @property
+    def written(self) -> bytes:
+        """Every byte that programs have written so far."""
+        return self.output.read_bytes()
+
+    def until(self, holds: str | Callable[[str], object], patience: float = 20.0) -> float:
+        """Wait until the screen says, or ``holds``; the seconds that it took."""
+        begun = time.perf_counter()
+        while True:
+            screen = self.screen
+            if holds in screen if isinstance(holds, str) else holds(screen):
+                return time.perf_counter() - begun
+            assert time.perf_counter() - begun < patience, f"no {holds!r} on\n{screen}"
+            time.sleep(POLL)
+
+    def settle(self, quiet: float = 0.3) -> str:
+        """Wait until nothing has changed for ``quiet`` seconds; what is painted then."""
+        painted, since = self.painted, time.perf_counter()
+        while time.perf_counter() - since < quiet:
+            time.sleep(POLL)
+            if (now := self.painted) != painted:
+                painted, since = now, time.perf_counter()
+        return painted
+
+
+def environment_of(folder: Path) -> dict[str, str]:
+    """The variables that the workbench needs, so that it keeps its state and settings in ``folder``."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "OMP_NUM_THREADS") if name in os.environ}
+    return kept | {
+        "PYTHONPATH": CHECKOUT,
+        "XDG_STATE_HOME": str(folder / "state"),
+        "XDG_CONFIG_HOME": str(folder / "config"),
+        "HF_HUB_OFFLINE": "1",
+        "TERM": "xterm-256color",
+        "LANG": "C.UTF-8",
+        "PS1": "$ ",
+    }
+
+
+def _pairs(environment: Mapping[str, str]) -> list[str]:
+    return [f"{name}={value}" for name, value in environment.items()]
+
+
+def processes(command: str, place: Path) -> list[int]:
+    """The Python processes in whose command lines ``command`` and ``place`` are, the oldest first."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has just ended
+            line = (process / "cmdline").read_bytes().decode(errors="replace").replace("\0", " ")
+            if command in line and str(place) in line and "python" in os.readlink(process / "exe"):
+                found.append(int(process.name))
+    return sorted(found)
+
+
+def interface(place: Path) -> int:
+    """The process of the one workbench that is open on the workspace ``place``."""
+    (pid,) = processes("-m saetui", place)
+    return pid
+
+
+def megabytes(pid: int) -> float:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def non_ascii(data: bytes) -> list[str]:
+    return re.findall(r"[^\x00-\x7f]", data.decode(errors="replace"))
