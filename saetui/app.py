@@ -195,7 +195,11 @@ class Workbench(App[Reopen | None]):
         if self._server is None:
             log = state_folder() / "model-server.txt"
             self._server = ModelServer(self.workspace, log, self._hear)
-        number = self._server.ask(request, supersede=supersede)
+        try:
+            number = self._server.ask(request, supersede=supersede)
+        except UserError as error:  # no process can be started: told like any other failure
+            self.call_later(handler, {"id": -1, "kind": "failed", "error": str(error), "mistake": True})
+            return -1
         self._handlers[number] = handler
         return number
 
