@@ -32,6 +32,8 @@ PICTURES, README = ROOT / "assets" / "pictures", ROOT / "README.md"
 BEGIN, END = "<!-- keys: python tests/pictures.py -->", "<!-- end of keys -->"
 SIZE = (120, 34)
 CELL, LINE = 9.6, 20  # pixels of a character
+DRAWN = "▀─━│┊\u2800-\u28ff"  # characters that are drawn as shapes
+Box = tuple[float, float, float, float, str]  # left, top, width, height, colour
 
 
 async def neurons(pilot: Pilot[Any]) -> None:
@@ -56,8 +58,6 @@ async def steer(pilot: Pilot[Any]) -> None:
     await until(pilot, lambda: pane.answers.texts.get("steered") and pane._asked is None, 120)
     await pilot.press("d")
     await until(pilot, lambda: pane.dose.points and pane._swept is None, 300)
-    await pilot.press("escape")
-    pane.query_one(Rack).focus()
 
 
 async def data(pilot: Pilot[Any]) -> None:
@@ -81,22 +81,25 @@ MODES: dict[str, Callable[[Pilot[Any]], Awaitable[None]]] = {
 
 def svg(app: Workbench) -> str:
     """The screen as a picture: a rectangle for each run of one background, text where there is any."""
-    lines, boxes, words = app.screen._compositor.render_strips(), [], []
+    grounds: list[Box] = []
+    shapes: list[Box] = []
+    words: list[str] = []
     width, height = SIZE[0] * CELL, SIZE[1] * LINE
-    for row, strip in enumerate(lines):
+    for row, strip in enumerate(app.screen._compositor.render_strips()):
         column = 0
         for text, style, _ in strip:
             ink, ground = _colours(style, app)
             x, y, wide = column * CELL, row * LINE, len(text) * CELL
-            boxes.append((x, y, wide, LINE, ground))
-            words += _drawn(text, column, y, ink, bool(style and style.bold), boxes)
+            grounds.append((x, y, wide, LINE, ground))
+            words += _drawn(text, column, y, ink, bool(style and style.bold), shapes)
             column += len(text)
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height}" font-size="16"',
             ' font-family="ui-monospace,Menlo,Consolas,DejaVu Sans Mono,monospace" shape-rendering="crispEdges"',
             ' xml:space="preserve">',
-            *_rectangles(boxes),
+            *_rectangles(grounds),
+            *_rectangles(shapes),
             *words,
             "</svg>\n",
         ]
@@ -114,40 +117,48 @@ def _colours(style: Any, app: Workbench) -> tuple[str, str]:
     return ink, ground
 
 
-def _drawn(text: str, column: int, y: float, ink: str, bold: bool, boxes: list[Any]) -> list[str]:
-    """Words as text, each at its place; the upper half of a cell as a rectangle, as no font draws it to the edge."""
-    for match in re.finditer("▀+", text):
-        x = (column + match.start()) * CELL
-        boxes.append((x, y, len(match[0]) * CELL, LINE / 2, ink))
+def _drawn(text: str, column: int, y: float, ink: str, bold: bool, boxes: list[Box]) -> list[str]:
+    """Words as text, each at its place; what fonts do not draw from edge to edge as rectangles."""
+    for place, character in enumerate(text, column):
+        boxes += [(place * CELL + x, y + above, w, h, ink) for x, above, w, h in _shapes(character)]
     found = []
-    for match in re.finditer(r"[^\s▀]+(?: [^\s▀]+)*", text):
+    for match in re.finditer(rf"[^\s{DRAWN}]+(?: [^\s{DRAWN}]+)*", text):
         x, length = (column + match.start()) * CELL, len(match[0]) * CELL
         weight = ' font-weight="bold"' if bold else ""
-        found.append(
-            f'<text x="{x:.4g}" y="{y + 15:g}" textLength="{length:.4g}" fill="{ink}"{weight}>{_escaped(match[0])}</text>'
-        )
+        place = f'x="{x:.4g}" y="{y + 15:g}" textLength="{length:.4g}"'
+        found.append(f'<text {place} fill="{ink}"{weight}>{_escaped(match[0])}</text>')
     return found
 
 
-def _rectangles(boxes: list[tuple[float, float, float, float, str]]) -> list[str]:
-    """One path a colour, in the order in which colours come; neighbours of one colour in a line are one rectangle."""
-    joined: list[list[Any]] = []
+def _shapes(character: str) -> list[tuple[float, float, float, float]]:
+    """Left, top, width and height of the parts of a half block, a line, or a braille character."""
+    if character == "▀":
+        return [(0, 0, CELL, LINE / 2)]
+    if character in "─━":
+        return [(0, LINE / 2, CELL, 1 if character == "─" else 2)]
+    if character in "│┊":
+        return [(CELL / 2, 0, 1, LINE)]
+    if "\u2800" < character <= "\u28ff":  # dots 1 to 8 are bits 0 to 7 (Unicode 3.0)
+        dots = ((0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (0, 3), (1, 3))
+        lit = [dot for bit, dot in enumerate(dots) if ord(character) >> bit & 1]
+        return [(1.5 + 4.8 * x, 1.5 + 5 * y, 2, 2) for x, y in lit]
+    return []
+
+
+def _rectangles(boxes: list[Box]) -> list[str]:
+    """One path a colour; neighbours of one colour in a line are one rectangle."""
+    by_colour: dict[str, list[list[float]]] = {}
     for x, y, wide, high, colour in boxes:
-        last = joined[-1] if joined else None
-        if last and last[1] == y and last[3] == high and last[4] == colour and abs(last[0] + last[2] - x) < 1e-6:
-            last[2] += wide
+        same = by_colour.setdefault(colour, [])
+        if same and same[-1][1] == y and same[-1][3] == high and abs(same[-1][0] + same[-1][2] - x) < 1e-6:
+            same[-1][2] += wide
         else:
-            joined.append([x, y, wide, high, colour])
-    grounds = [box for box in joined if box[3] == LINE]
-    halves = [box for box in joined if box[3] != LINE]
-    return [*_paths(grounds), *_paths(halves)]
-
-
-def _paths(boxes: list[list[Any]]) -> list[str]:
-    by_colour: dict[str, list[str]] = {}
-    for x, y, wide, high, colour in boxes:
-        by_colour.setdefault(colour, []).append(f"M{x:.5g} {y:g}h{wide:.5g}v{high:g}h{-wide:.5g}z")
-    return [f'<path fill="{colour}" d="{"".join(parts)}"/>' for colour, parts in by_colour.items()]
+            same.append([x, y, wide, high])
+    paths = {
+        colour: "".join(f"M{x:.5g} {y:g}h{wide:.5g}v{high:g}h{-wide:.5g}z" for x, y, wide, high in same)
+        for colour, same in by_colour.items()
+    }
+    return [f'<path fill="{colour}" d="{path}"/>' for colour, path in paths.items()]
 
 
 def _escaped(text: str) -> str:
@@ -171,7 +182,7 @@ def key_table() -> str:
     lines = ["| where | keys |", "|---|---|"]
     for title, owner in (("everywhere", Workbench), ("in every mode", Pane), ("in tables", Table), *_modes()):
         bindings = [b for b in vars(owner)["BINDINGS"] if isinstance(b, Binding)]
-        lines.append(f"| {title} | {', '.join(f'{_keys(b)} {_lower(b.description)}' for b in bindings)} |")
+        lines.append(f"| {title} | {' · '.join(f'{_keys(b)} {_lower(b.description)}' for b in bindings)} |")
     return "\n".join(lines)
 
 

@@ -1,14 +1,18 @@
 """What the README says is so."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from engine.config import ExtractSettings, ScoreSettings, SteerSettings, TrainSettings
 from engine.demo.world import write_images
+from engine.evaluate.query import FIELDS, PROPERTIES
+from tests.pictures import MODES, with_keys
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
 
 
 def blocks(language):
@@ -42,3 +46,39 @@ def test_flags_in_the_readme_exist(settings):
     for line in re.findall(rf"saetui {command} .*", "\n".join(blocks("sh") + blocks("console"))):
         used = set(re.findall(r"(--[a-z-]+)", line))
         assert used <= known, line
+
+
+def test_the_keys_are_those_of_the_bindings():
+    assert with_keys(README) == README, "python tests/pictures.py writes them anew"
+
+
+def test_the_pictures_are_there_small_and_of_no_machine():
+    shown = re.findall(r"!\[[^]]+\]\(([^)]+)\)", README)
+    assert sorted(shown) == sorted(f"assets/pictures/{mode}.svg" for mode in MODES)
+    for name in shown:
+        picture = (ROOT / name).read_text()
+        assert len(picture) < 350_000
+        assert not re.search(r"/(tmp|home|work|Users|root)/", picture), name
+        assert "font-face" not in picture
+
+
+def test_the_fields_of_filters_are_told():
+    told = README[README.index("### Filters") : README.index("### Settings")]
+    assert [name for name in (*FIELDS, *PROPERTIES) if not re.search(rf"\b{name}\b", told)] == []
+
+
+def test_the_settings_are_those_of_the_interface(tmp_path):
+    from saetui.preferences import read_preferences
+
+    (settings,) = blocks("ini")
+    (tmp_path / "config.toml").write_text(settings)
+    read = read_preferences(tmp_path / "config.toml")
+    assert read.keys == {"neurons.steer": "s,f5"} and read.theme == "graphite"
+
+
+def test_a_wheel_has_the_models_and_no_pictures():
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    needed = {f"assets/{path.name}" for path in (ROOT / "assets").iterdir() if path.name != "pictures"}
+    assert set(build["force-include"]) == needed
+    for source, target in build["force-include"].items():
+        assert target == f"engine/demo/{source}"
