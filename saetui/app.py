@@ -15,7 +15,7 @@ from rich.text import Text
 from textual import work
 from textual.app import App, SuspendNotSupported
 from textual.binding import Binding
-from textual.filter import LineFilter
+from textual.filter import LineFilter, Monochrome
 from textual.message import Message
 from textual.screen import Screen
 from textual.widget import Widget
@@ -38,6 +38,7 @@ from saetui.preferences import Preferences, state_folder
 from saetui.results import scored
 from saetui.state import State
 from saetui.terminal.ascii import Ascii
+from saetui.terminal.colours import WithoutColour, Xterm
 from saetui.text import literal
 from saetui.themes import THEMES
 from saetui.widgets.bars import TITLES, TopBar
@@ -240,7 +241,13 @@ class Workbench(App[Reopen | None]):
     # What is painted
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        return [*super().get_line_filters(), *([Ascii()] if self.ascii else [])]
+        """The greys of NO_COLOR, which Textual would add, are colours too."""
+        filters = [one for one in super().get_line_filters() if not isinstance(one, Monochrome)]
+        if self.colours == "mono":
+            filters.append(WithoutColour(self.current_theme.background or "#000000"))
+        elif self.colours == "256":
+            filters.append(Xterm())
+        return [*filters, Ascii()] if self.ascii else filters
 
     def get_key_display(self, binding: Binding) -> str:
         shown = super().get_key_display(binding)

@@ -195,11 +195,11 @@ class LookScreen(Screen[Pairs | None]):
         if picture.patch is None or picture.size_of_grid is None:
             pairs = self.found["image"]
             move = ": hjkl moves over its patches" if picture.size_of_grid else ""
-            self._say(f"{len(pairs)} latents of the whole image{move}")
+            self._say(f"{_latents(len(pairs))} of the whole image{move}")
         else:
             row, column = picture.patch
             pairs = self.found["patches"][row * picture.size_of_grid[1] + column]
-            self._say(f"{len(pairs)} latents of the patch in row {row + 1}, column {column + 1}")
+            self._say(f"{_latents(len(pairs))} of the patch in row {row + 1}, column {column + 1}")
         self.shown = [(int(latent), float(value)) for latent, value in pairs]
         self.query_one(Table).show(len(self.shown))
 
@@ -226,3 +226,7 @@ class LookScreen(Screen[Pairs | None]):
     def action_list(self) -> None:
         if self.shown:
             self.dismiss(self.shown)
+
+
+def _latents(count: int) -> str:
+    return f"{count} latent{'s' * (count != 1)}"
