@@ -86,15 +86,17 @@ class LatentView(Vertical):
         bars = ASCII_BARS if getattr(self.app, "ascii", False) else BARS
         first = f"activations {histogram(counts, bars)} 0 … {neurons.maximum[latent]:.3g}"
         path, share = neurons.path_of(latent)
-        text = Text(first)
+        text = Text()
         where = f"taxonomy {literal('/'.join(path))} {percent(share)}" if path else ""
         if self.gallery.show_heat:
             from saetui.terminal.heat import legend
 
-            text.append("   heat ", style="bold")
+            text.append("heat ", style="bold")
             text.append_text(
                 legend(float(neurons.maximum[latent]), 24, colours=self.gallery.look.colours == "truecolor")
             )
+            text.append("   ")
+        text.append(first)
         room = width - text.cell_len - 12
         if room > 12:
             text.append("   fires with ", style="bold")
