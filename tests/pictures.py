@@ -39,7 +39,7 @@ Box = tuple[float, float, float, float, str]  # left, top, width, height, colour
 async def neurons(pilot: Pilot[Any]) -> None:
     pane = pilot.app.screen
     await until(pilot, lambda: pane.results)
-    await pilot.press("slash", *"pencil", "enter")
+    await pilot.press("slash", *"pencil", "enter", "minus")  # fewer pictures, whose captions can be read
     await until(pilot, lambda: pane.view.gallery._next is None and pane.view.gallery._drawn(pane.view.gallery.tiles))
 
 
@@ -58,6 +58,7 @@ async def steer(pilot: Pilot[Any]) -> None:
     await until(pilot, lambda: pane.answers.texts.get("steered") and pane._asked is None, 120)
     await pilot.press("d")
     await until(pilot, lambda: pane.dose.points and pane._swept is None, 300)
+    await pilot.press(*"jjjjjjjj")  # to twice the maximum
 
 
 async def data(pilot: Pilot[Any]) -> None:
@@ -88,11 +89,12 @@ def svg(app: Workbench) -> str:
     for row, strip in enumerate(app.screen._compositor.render_strips()):
         column = 0
         for text, style, _ in strip:
+            text, long = text.replace(f"{app.workspace.root}/", ""), len(text)  # of no particular machine
             ink, ground = _colours(style, app)
-            x, y, wide = column * CELL, row * LINE, len(text) * CELL
+            x, y, wide = column * CELL, row * LINE, long * CELL
             grounds.append((x, y, wide, LINE, ground))
             words += _drawn(text, column, y, ink, bool(style and style.bold), shapes)
-            column += len(text)
+            column += long
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height}" font-size="16"',
