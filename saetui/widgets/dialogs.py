@@ -112,7 +112,7 @@ class Ask(ModalScreen[str | None]):
     def compose(self) -> ComposeResult:
         with Vertical():
             yield Static()
-            yield Input(self._value, suggester=SuggestFromList(self._known, case_sensitive=False))
+            yield Input(self._value, suggester=SuggestFromList(self._known, case_sensitive=False), compact=True)
 
     def on_mount(self) -> None:
         self.query_one(Input).focus()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from textual.pilot import Pilot
+from textual.widgets import Input
 
 from engine.workspace import Workspace
 from saetui.panes.look import LookScreen
@@ -50,6 +51,8 @@ async def opened(place: Workspace, size: tuple[int, int], **preferences: Any) ->
 
 async def still(pilot: Pilot[Any]) -> list[list[tuple[str, str]]]:
     """The screen once nothing is read or drawn any more."""
+    for line in pilot.app.screen.query(Input):
+        line.cursor_blink = False
     before = None
     while True:
         await until(pilot, lambda: _idle(pilot.app))
@@ -77,6 +80,10 @@ async def screens(pilot: Pilot[Any], place: Workspace) -> AsyncIterator[tuple[st
     yield "heat", await still(pilot)
     await pilot.press("m", "escape", "question_mark")
     yield "help", await still(pilot)
+    await pilot.press("escape", "colon", *"neurons.s")
+    yield "command", await still(pilot)
+    await pilot.press("escape", "o")
+    yield "pick", await still(pilot)
     await pilot.press("escape", "J")
     yield "jobs", await still(pilot)
     await pilot.press("escape", "c", "enter")
