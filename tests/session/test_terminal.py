@@ -64,6 +64,16 @@ def test_a_picture_in_full_size_and_back(terminal, drawn):
     assert terminal.settle() == before
 
 
+def test_keys_that_arrive_at_once_go_where_each_should(terminal, drawn):
+    opened(terminal, drawn)
+    terminal.type("/wa\r:goto 300\r")
+    terminal.until("300  window")
+    assert " wa" in terminal.screen.splitlines()[3]
+    terminal.type("s:prompt what is this\rb")
+    terminal.until("prompt what is this")
+    terminal.until("blank black")
+
+
 def test_sizes_that_change_while_pictures_are_drawn(terminal, drawn):
     opened(terminal, drawn)
     for columns, rows in ((160, 50), (80, 24), (20, 5), (200, 60), (9, 2), (120, 40)):
