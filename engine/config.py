@@ -8,7 +8,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -158,6 +158,13 @@ class PlanSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class VerifySettings:
+    """Check that every byte of an activation store is as it was written."""
+
+    store: str = setting("Name or path of the store.", positional=True)
+
+
+@dataclass(frozen=True, kw_only=True)
 class DemoSettings:
     """The whole loop on the drawn world and the shipped models."""
 
@@ -192,6 +199,30 @@ def from_mapping(cls: type[S], values: Mapping[str, Any], source: str) -> S:
     if missing:
         raise UserError(f"{source} lacks {', '.join(missing)}: set it and try again.")
     return cls(**checked)
+
+
+def from_words(cls: type[S], words: Sequence[str], source: str) -> S:
+    """A settings object from the options of a command, ``--name value`` each; as :func:`from_mapping`."""
+    hints, values = typing.get_type_hints(cls), dict[str, Any]()
+    rest = iter(words)
+    for word in rest:
+        name = word.removeprefix("--").replace("-", "_")
+        kind = hints.get(name)
+        if kind is bool:
+            values[name] = True
+        elif typing.get_origin(kind) is tuple:
+            values.setdefault(name, []).append(next(rest, ""))
+        else:
+            values[name] = _number(next(rest, ""), kind)
+    return from_mapping(cls, values, source)
+
+
+def _number(text: str, kind: Any) -> Any:
+    """``text`` as the number that a field of type ``kind`` takes; as it is where it takes none or ``text`` is none."""
+    try:
+        return kind(text) if kind in (int, float) else text
+    except ValueError:
+        return text
 
 
 def to_mapping(settings: Any) -> dict[str, Any]:

@@ -106,6 +106,18 @@ def _store(folder: Path) -> Entry | None:
     }
 
 
+def manifest_head(folder: Path) -> Entry:
+    """The manifest of the store in ``folder`` without its list of images. UserError when it cannot be read."""
+    path = folder / "manifest.json"
+    try:
+        found = _head(path, _stamp(path))
+    except OSError as error:
+        raise UserError(f"Cannot read {path} ({error.strerror}): make the store again.") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{path} is no manifest of an activation store: remove {folder}.")
+    return found
+
+
 @lru_cache(maxsize=1024)
 def _head(path: Path, stamp: tuple[int, ...]) -> Any:
     """The manifest without its images. Read whole only where another program has laid it out anew."""

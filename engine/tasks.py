@@ -21,6 +21,7 @@ TASKS = {
     "steer": Task("engine.steer.compare:steer", config.SteerSettings),
     "ms": Task("engine.evaluate.monosemanticity:ms_files", config.MsSettings),
     "encode": Task("engine.sae.encode:encode_store", config.EncodeSettings),
+    "verify": Task("engine.activations.store:verify", config.VerifySettings),
     "run": Task("engine.plan:run_plan", config.PlanSettings),
     "demo": Task("engine.demo.pipeline:demo", config.DemoSettings),
     "doctor": Task("engine.doctor:doctor", config.DoctorSettings),

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from rich.text import Text
 from textual import events, work
 from textual.app import App, SuspendNotSupported
 from textual.binding import Binding
-from textual.filter import LineFilter
+from textual.filter import LineFilter, Monochrome
 from textual.message import Message
 from textual.screen import Screen
+from textual.widget import Widget
 from textual.worker import get_current_worker
 
 from engine import jobs
@@ -34,6 +38,7 @@ from saetui.preferences import Preferences, state_folder
 from saetui.results import scored
 from saetui.state import State
 from saetui.terminal.ascii import Ascii
+from saetui.terminal.colours import WithoutColour, Xterm
 from saetui.text import literal
 from saetui.themes import THEMES
 from saetui.typeahead import TypeAhead
@@ -99,14 +104,16 @@ class Workbench(App[Reopen | None]):
         preferences: Preferences | None = None,
         terminal: Terminal | None = None,
         mode: str = "",
+        graphics: type[Widget] | None = None,
     ):
+        """``graphics``: a widget that draws pictures sharper than cells, where the terminal can."""
         self.workspace = workspace
         self.preferences = preferences or Preferences()
         self.state = State(workspace.root)
         remembered = self.state.get("app").get("mode", "")
         self.DEFAULT_MODE = mode or (first_mode(workspace, remembered) if is_workspace(workspace) else "start")  # type: ignore[misc]
         super().__init__()
-        self.terminal = terminal
+        self.terminal, self.graphics = terminal, graphics
         self.colours = self._colours()
         self.picture_style = self._picture_style()
         self.cell_ratio = terminal.cell_ratio if terminal else 2.0
@@ -190,7 +197,11 @@ class Workbench(App[Reopen | None]):
         if self._server is None:
             log = state_folder() / "model-server.txt"
             self._server = ModelServer(self.workspace, log, self._hear)
-        number = self._server.ask(request, supersede=supersede)
+        try:
+            number = self._server.ask(request, supersede=supersede)
+        except UserError as error:  # no process can be started: told like any other failure
+            self.call_later(handler, {"id": -1, "kind": "failed", "error": str(error), "mistake": True})
+            return -1
         self._handlers[number] = handler
         return number
 
@@ -239,7 +250,13 @@ class Workbench(App[Reopen | None]):
             await super().on_event(event)
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        return [*super().get_line_filters(), *([Ascii()] if self.ascii else [])]
+        """The greys of NO_COLOR, which Textual would add, are colours too."""
+        filters = [one for one in super().get_line_filters() if not isinstance(one, Monochrome)]
+        if self.colours == "mono":
+            filters.append(WithoutColour(self.current_theme.background or "#000000"))
+        elif self.colours == "256":
+            filters.append(Xterm())
+        return [*filters, Ascii()] if self.ascii else filters
 
     def get_key_display(self, binding: Binding) -> str:
         shown = super().get_key_display(binding)
@@ -286,6 +303,19 @@ class Workbench(App[Reopen | None]):
         self.state.save()
         if self._server is not None:
             self._server.close()
+
+    def _fatal_error(self) -> None:
+        """A defect of ours ends the workbench with a sentence; Textual would print its traceback over the terminal."""
+        path, error = state_folder() / "defect.txt", sys.exc_info()[1]
+        with contextlib.suppress(OSError):
+            write_text(path, "".join(traceback.format_exception(error)), durable=False)
+        self._exit_renderables.append(
+            Text(
+                f"saetui: a defect of ours ended the workbench ({literal(f'{type(error).__name__}: {error}')}); the "
+                f"traceback is in {path}. Runs go on, and saetui opens where you were."
+            )
+        )
+        self._close_messages_no_wait()
 
     def _save(self) -> None:
         self._saving = False

@@ -79,7 +79,7 @@ def sources(workspace: Workspace, neurons: str) -> list[str]:
         with Neurons.open(neurons) as opened:
             found.append(_scored(opened))
     if default := workspace.defaults().get("images"):
-        found.append(_placed(str(default), workspace.root))
+        found.append(placed(str(default), workspace.root))
     folder = workspace.root / "images"
     if folder.is_dir():
         found += [str(child) for child in sorted(folder.iterdir()) if child.is_dir()]
@@ -112,14 +112,17 @@ def saes(workspace: Workspace) -> list[str]:
     return sorted(names, key=lambda name: not neurons_of(workspace, name))
 
 
-def picture(image: str) -> tuple[UInt8[ndarray, "height width 3"], str]:
-    """A small copy of ``image`` (as for ``open_image``), and its name and size in words. UserError as there."""
+def picture(image: str, side: int = SIDE) -> tuple[UInt8[ndarray, "height width 3"], str]:
+    """A copy of ``image`` (as for ``open_image``) of ``side`` pixels at most, and its name and size in words.
+
+    UserError as there.
+    """
     opened = open_image(image)
     if isinstance(opened, Image.Image):
         name = image.rpartition(IN)[2] if IN in image else Path(image).name
-        return np.asarray(thumbnail(opened, SIDE)), f"{name}  {opened.width} x {opened.height}"
+        return np.asarray(thumbnail(opened, side)), f"{name}  {opened.width} x {opened.height}"
     colour = np.array(opened, np.uint8)
-    return np.broadcast_to(colour, (SIDE, SIDE, 3)), image.replace(":", " ")
+    return np.broadcast_to(colour, (side, side, 3)), image.replace(":", " ")
 
 
 def keep_recipe(workspace: Workspace, setup: Setup, name: str) -> Path:
@@ -150,10 +153,10 @@ def open_recipe(workspace: Workspace, name: str) -> tuple[Setup, str]:
 
 def _scored(neurons: Neurons) -> str:
     """The image source that was scored."""
-    return _placed(str(neurons.summary["settings"]["images"]), neurons.path.parent.parent)
+    return placed(str(neurons.summary["settings"]["images"]), neurons.path.parent.parent)
 
 
-def _placed(source: str, root: Path) -> str:
+def placed(source: str, root: Path) -> str:
     """A source as it was written down, which may be from within the workspace ``root``, from anywhere."""
     inside = root / Path(source).expanduser()
     return str(inside if inside.exists() else Path(source).expanduser().absolute())

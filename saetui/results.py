@@ -9,6 +9,7 @@ from engine.errors import UserError
 from engine.evaluate.neurons import Neurons
 from engine.labels import Labels
 from engine.workspace import Workspace
+from saetui.lookup import placed
 from saetui.text import fit, literal
 from saetui.thumbnails import Thumbnails
 
@@ -40,7 +41,9 @@ class Results:
         _ = neurons.images, neurons.w and neurons.names_of(0)
         sae = str(neurons.summary["sae"])
         labels = Labels.open(workspace.labels(sae))
-        return cls(path, neurons, labels, Thumbnails(str(neurons.summary["settings"]["images"])), stamp)
+        return cls(
+            path, neurons, labels, Thumbnails(placed(str(neurons.summary["settings"]["images"]), workspace.root)), stamp
+        )
 
     @property
     def sae(self) -> str:

@@ -103,6 +103,11 @@ class Setup:
             return replace(self, rack=tuple(slot if s.latent == slot.latent else s for s in self.rack))
         return replace(self, rack=(*self.rack, slot))
 
+    def without(self, latent: int) -> str:
+        """All but the place of ``latent`` in the rack, to be compared: what a sweep of it leaves as it is."""
+        others = [slot.setting(self.mode) for slot in self.rack if slot.on and slot.latent != latent]
+        return repr(self.question | {"latent": others})
+
     def of_sae(self, sae: str, neurons: str) -> Setup:
         """With another SAE the rack is empty: its latents are others."""
         return replace(self, sae=sae, neurons=neurons, rack=self.rack if sae == self.sae else ())

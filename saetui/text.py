@@ -27,3 +27,17 @@ def number(value: float | None) -> str:
 
 def percent(share: float | None, digits: int = 0) -> str:
     return "–" if share is None or share != share else f"{share:.{digits}%}"
+
+
+def size(count: float) -> str:
+    """Bytes in decimal units, as disks are sold: ``61.4 MB``."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 999.5:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.3g} TB" if count < 999.5 else f"{count:,.0f} TB"
+
+
+def rate(value: float, unit: str) -> str:
+    """Units a second: two digits below ten, none after the point above."""
+    return f"{value:,.0f} {unit}/s" if value >= 10 else f"{value:.2g} {unit}/s"

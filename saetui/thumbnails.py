@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 from numpy import ndarray
-from PIL import Image, ImageColor
+from PIL import Image
 
 from engine.errors import UserError
 from engine.images import BrokenImage, Images, decode, open_images, thumbnail
@@ -109,20 +109,3 @@ class Thumbnails:
             while self._bytes > self.limit and len(self._kept) > 1:
                 _, oldest = self._kept.popitem(last=False)
                 self._bytes -= oldest.nbytes
-
-
-def open_pixels(spec: str, side: int = SIDE) -> UInt8[ndarray, "height width 3"]:
-    """The picture that ``spec`` names as the model server takes it: a file, SOURCE::PATH, blank or blank:COLOUR.
-
-    ``side`` pixels at most. UserError where there is none.
-    """
-    source, inside, path = spec.partition("::")
-    if inside:
-        return np.asarray(thumbnail(Thumbnails(source).image(path), side))
-    if spec == "blank" or spec.startswith("blank:"):
-        colour = spec.partition(":")[2] or "white"
-        try:
-            return np.asarray(Image.new("RGB", (side, side), ImageColor.getrgb(colour)[:3]))
-        except ValueError as error:
-            raise UserError(f"There is no colour {colour!r}: write blank:red or blank:#ff8000.") from error
-    return np.asarray(thumbnail(read_picture(Path(spec).expanduser()), side))

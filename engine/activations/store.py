@@ -11,11 +11,14 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from engine.activations.shards import STORED, damaged, open_shard
+from engine.config import VerifySettings
 from engine.errors import UserError
-from engine.workspace import check_version, file_sha256, read_json, value_sha256
+from engine.events import Reporter
+from engine.workspace import Workspace, check_version, file_sha256, read_json, value_sha256
 
 FORMAT = "saetui-activations"
 VERSION = 1
+KINDS = ("activations", "embeddings")  # the folders of a workspace that hold stores
 
 
 class Store:
@@ -92,9 +95,16 @@ class Store:
                 _scatter(rows, out, order[lower:upper])
         return out
 
-    def verify(self) -> list[str]:
+    def verify(self, reporter: Reporter | None = None) -> list[str]:
         """What is wrong with the files, one sentence each; empty when every byte is as it was written."""
-        return [problem for shard in self.shards for problem in self._verify(shard)]
+        reporter = reporter or Reporter()
+        problems, done, total = [], 0, sum(shard["bytes"] for shard in self.shards)
+        for shard in self.shards:
+            reporter.check()
+            problems += self._verify(shard)
+            done += shard["bytes"]
+            reporter.progress(done, total, "bytes", problems=len(problems))
+        return problems
 
     def _verify(self, shard: dict[str, Any]) -> list[str]:
         path = self.path / shard["file"]
@@ -158,6 +168,15 @@ class Store:
         if len(joined) != self.rows:
             raise damaged(self.path, f"{len(joined)} rows instead of {self.rows}")
         return joined
+
+
+def verify(settings: VerifySettings, workspace: Workspace, reporter: Reporter | None = None) -> dict[str, Any]:
+    """Compare every byte of a store with what was written: ``path``, ``shards``, ``bytes`` and ``problems``."""
+    kind = next((k for k in KINDS if (workspace.root / k / settings.store).is_dir()), KINDS[0])
+    store = Store.open(workspace.existing(kind, settings.store))
+    problems = store.verify(reporter)
+    size = sum(shard["bytes"] for shard in store.shards)
+    return {"path": str(store.path), "shards": len(store.shards), "bytes": size, "problems": problems}
 
 
 def _as_float32(stored: np.ndarray, out: np.ndarray) -> None:

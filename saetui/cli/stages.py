@@ -1,4 +1,4 @@
-"""The stages: extract, train, score, steer, run, and the small tools ms and encode."""
+"""The stages: extract, train, score, steer, run, and the small tools ms, encode, estimate and verify."""
 
 import sys
 from typing import Any
@@ -9,7 +9,7 @@ from engine import config
 from engine.workspace import Workspace
 from saetui.cli import work
 from saetui.cli.options import DetachOption, JsonOption, WorkspaceOption, command, complete, extra
-from saetui.text import literal
+from saetui.text import duration, literal, size
 
 COMMON = (extra("workspace", WorkspaceOption, None), extra("json", JsonOption, False))
 LONG = (*COMMON, extra("detach", DetachOption, False))
@@ -26,6 +26,10 @@ def register(app: typer.Typer) -> None:
     command(app, "steer", config.SteerSettings, *LONG)(_long("steer", config.SteerSettings, show_steer))
     command(app, "ms", config.MsSettings, *COMMON)(_short("ms", config.MsSettings, show_ms))
     command(app, "encode", config.EncodeSettings, *COMMON)(_short("encode", config.EncodeSettings, show_encode))
+    doc = "Rows, bytes and time of an extraction with these settings, before it is begun."
+    estimate = _short("estimate", config.ExtractSettings, show_estimate, doc)
+    command(app, "estimate", config.ExtractSettings, *COMMON)(estimate)
+    command(app, "verify", config.VerifySettings, *COMMON)(_short("verify", config.VerifySettings, show_verify))
 
 
 def _long(name: str, settings: type, show: work.Show) -> Any:
@@ -41,12 +45,12 @@ def _long(name: str, settings: type, show: work.Show) -> Any:
     return handler
 
 
-def _short(name: str, settings: type, show: work.Show) -> Any:
+def _short(name: str, settings: type, show: work.Show, doc: str | None = None) -> Any:
     def handler(given: dict[str, Any], workspace: str | None, json: bool) -> None:
         place = Workspace.find(workspace)
         work.perform(place, name, complete(settings, given, place, name), as_json=json, show=show, keep=False)
 
-    handler.__doc__ = settings.__doc__
+    handler.__doc__ = doc or settings.__doc__
     return handler
 
 
@@ -63,6 +67,16 @@ def show_extract(result: dict[str, Any]) -> None:
         print(literal(f"{store['path']}: {store['rows']:,} rows of {store['d']:,} at {store['hook']}"))
     skipped = f", {len(result['broken']):,} broken ones skipped" if result["broken"] else ""
     print(f"{result['images']:,} images{skipped}" + ("" if result["extracted_now"] else "; it was complete already"))
+
+
+def show_estimate(result: dict[str, Any]) -> None:
+    seconds = result["seconds"]
+    print(
+        f"{result['images']:,} images, {result['rows']:,} rows of {result['d']:,}: {size(result['bytes'])} "
+        f"of {size(result['free'])} free" + (f", about {duration(seconds)}" if seconds is not None else "")
+    )
+    for sentence in result["warnings"]:
+        print(literal(sentence))
 
 
 def show_train(result: dict[str, Any]) -> None:
@@ -109,3 +123,11 @@ def show_ms(result: dict[str, Any]) -> None:
 
 def show_encode(result: dict[str, Any]) -> None:
     print(literal(", ".join(f"{key} {value}" for key, value in result.items())))
+
+
+def show_verify(result: dict[str, Any]) -> None:
+    for problem in result["problems"]:
+        print(literal(problem))
+    if result["problems"]:
+        raise typer.Exit(1)
+    print(literal(f"{result['path']}: every byte of {result['shards']:,} shards is as it was written"))

@@ -44,10 +44,13 @@ def run(workspace: Workspace, preferences: Preferences | None = None, mode: str 
         os.environ.pop("NO_COLOR", None)  # asked for by name, colours come before it
     os.environ.update(environment(terminal))  # before textual, which reads it once
     from saetui.app import Reopen, Workbench
+    from saetui.widgets.sharp import graphics
+
+    drawn_by = graphics(terminal)
 
     again: Reopen | None = Reopen(workspace, mode)
     while again is not None:
-        app = Workbench(again.workspace, chosen, terminal, again.mode)
+        app = Workbench(again.workspace, chosen, terminal, again.mode, drawn_by)
         again = app.run(mouse=chosen.mouse)
         if app.return_code:
             raise typer.Exit(app.return_code)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, cast
 
-from engine.requests import Look
 from rich.text import Text
 from textual import work
 from textual.app import ComposeResult
@@ -16,6 +15,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from engine.errors import UserError
+from engine.requests import Look
 from saetui.keys import key
 from saetui.text import literal, number
 from saetui.widgets.bars import KeyBar
@@ -158,10 +158,10 @@ class LookScreen(Screen[Pairs | None]):
 
     @work(thread=True)
     def _load(self) -> None:
-        from saetui.thumbnails import open_pixels
+        from saetui import lookup
 
         try:
-            self.post_message(Loaded(open_pixels(self.image, side=480)))
+            self.post_message(Loaded(lookup.picture(self.image, side=480)[0]))
         except UserError as error:
             self.post_message(Loaded(None, str(error)))
 
@@ -195,11 +195,11 @@ class LookScreen(Screen[Pairs | None]):
         if picture.patch is None or picture.size_of_grid is None:
             pairs = self.found["image"]
             move = ": hjkl moves over its patches" if picture.size_of_grid else ""
-            self._say(f"{len(pairs)} latents of the whole image{move}")
+            self._say(f"{_latents(len(pairs))} of the whole image{move}")
         else:
             row, column = picture.patch
             pairs = self.found["patches"][row * picture.size_of_grid[1] + column]
-            self._say(f"{len(pairs)} latents of the patch in row {row + 1}, column {column + 1}")
+            self._say(f"{_latents(len(pairs))} of the patch in row {row + 1}, column {column + 1}")
         self.shown = [(int(latent), float(value)) for latent, value in pairs]
         self.query_one(Table).show(len(self.shown))
 
@@ -226,3 +226,7 @@ class LookScreen(Screen[Pairs | None]):
     def action_list(self) -> None:
         if self.shown:
             self.dismiss(self.shown)
+
+
+def _latents(count: int) -> str:
+    return f"{count} latent{'s' * (count != 1)}"

@@ -118,6 +118,7 @@ class NeuronsPane(Pane):
         """What a search by text or image said of each latent, while its result is listed."""
         self._opening = False
         self._failed: tuple[Path, Any] | None = None
+        self._asked: tuple[list[int], str] | None = None
 
     def parts(self) -> Iterable[Widget]:
         with Horizontal():
@@ -208,6 +209,7 @@ class NeuronsPane(Pane):
         self.bench.results_path = message.path
         self.remember(file=message.path.name)
         self.relist(keep=True)
+        self._list_asked()
 
     # The list
 
@@ -300,8 +302,15 @@ class NeuronsPane(Pane):
 
     def show_latents(self, latents: list[int], title: str) -> None:
         """List just these, for other modes: the latents of a node of a tree, say. esc lists all again."""
-        if self.results is not None:
-            self.relist(latents=list(latents), title=title)
+        self._asked = (list(latents), title)
+        self._list_asked()
+
+    def _list_asked(self) -> None:
+        """List what another mode asked for, as soon as the scores are open."""
+        if self.results is not None and self._asked is not None:
+            latents, title = self._asked
+            self._asked = None
+            self.relist(latents=latents, title=title)
             self.table.focus()
 
     # Filter
@@ -466,7 +475,7 @@ class NeuronsPane(Pane):
     def action_look(self) -> None:
         image = self._chosen_image()
         if image is not None and self.results is not None:
-            source = self.results.neurons.summary["settings"]["images"]
+            source = self.results.thumbnails.source
             self.look_at(f"{source}::{image['path']}", image["path"])
 
     def on_paste(self, event: events.Paste) -> None:
@@ -496,7 +505,8 @@ class NeuronsPane(Pane):
             return
         latent, results = self.latent, self.results
         pane: Any = await self.bench.show_mode("steer")
-        pane.add_latent(latent, results.sae, results.path)
+        maximum = float(results.neurons.maximum[latent])
+        pane.add_latent(latent, results.sae, results.path, results.name(latent, 2), maximum)
 
     def action_compare(self) -> None:
         from saetui.panes.compare import CompareScreen

@@ -36,6 +36,7 @@ from saetui.widgets.dialogs import Ask, Pick, actions
 from saetui.widgets.dose import Dose
 from saetui.widgets.picture import Picture
 from saetui.widgets.rack import Rack
+from saetui.widgets.sharp import SharpPicture
 from saetui.widgets.table import Table
 from saetui.widgets.versions import VersionsScreen
 
@@ -112,7 +113,7 @@ class SteerPane(Pane):
     DEFAULT_CSS = """
     SteerPane #top { height: 1fr; }
     SteerPane #image { width: 40%; max-width: 62; }
-    SteerPane #image Picture { width: 1fr; height: 1fr; }
+    SteerPane #picture { width: 1fr; height: 1fr; }
     SteerPane #caption { height: 1; padding: 0 1; color: $secondary; text-wrap: nowrap; text-overflow: ellipsis; }
     SteerPane #question { height: 3; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
     SteerPane #state { height: auto; min-height: 1; max-height: 3; padding: 0 1; color: $secondary; }
@@ -138,12 +139,15 @@ class SteerPane(Pane):
         self._loading = False  # the model server is, for whichever request: those after it wait
         self._soon: Timer | None = None
         self._listed: dict[str, list[str]] = {}
+        self._picture: Picture | SharpPicture
         self._warned: set[str] = set()  # each warning of the server is said once
 
     def parts(self) -> Iterable[Widget]:
+        drawn_by = self.bench.graphics
+        self._picture = SharpPicture(drawn_by, id="picture") if drawn_by else Picture(id="picture")
         with Horizontal(id="top"):
             with Vertical(id="image"):
-                yield Picture(id="picture")
+                yield self._picture
                 yield Static(id="caption", markup=False)
             with Vertical(id="controls"):
                 yield Static(id="question", markup=False)
@@ -241,6 +245,7 @@ class SteerPane(Pane):
             self._tell("These answers are of an earlier setup: r asks again.")
         if isinstance(sweep := self.remembered.get("sweep"), dict):
             self.dose.restore(sweep)
+            self.dose.compare(self.setup.without(self.dose.latent))
 
     def _rename(self, known: dict[int, tuple[str, float]]) -> None:
         """Names may have changed, scores may have come. Neither is a change of the setup's own."""
@@ -282,6 +287,7 @@ class SteerPane(Pane):
         keys = {action.id: action.keys[0] for action in actions(cast(Screen[object], self))}
         teach = f"{keys.get('steer.add', 'a')} adds a latent; s in Neurons (3) sends one"
         self.rack.take(setup.rack, setup.mode, setup.lacks or teach)
+        self.dose.compare(setup.without(self.dose.latent))
         accent, quiet = f"bold {self.app.current_theme.accent or ''}", self.app.current_theme.secondary or ""
         text = Text()
 
@@ -298,7 +304,9 @@ class SteerPane(Pane):
         part("error", "error", "kept" if setup.keep_error else "dropped", "\n")
         part("sae", "SAE", setup.sae or "none")
         part("vlm", "model", setup.vlm or "none", "")
-        self.query_one("#question", Static).update(text)
+        question = self.query_one("#question", Static)
+        if question.content != text:
+            question.update(text)
 
     def _show_all(self) -> None:
         """Anew, in other colours."""
@@ -322,9 +330,14 @@ class SteerPane(Pane):
     # Threads
 
     def _look_up(
-        self, group: str, find: Callable[[], T], take: Callable[[T], None], fail: Callable[[str], None] | None = None
+        self,
+        group: str,
+        find: Callable[[], T],
+        take: Callable[[T], None],
+        fail: Callable[[str], None] | None = None,
+        forget: bool = True,
     ) -> None:
-        """``find`` in a thread, then ``take`` what it found here; an earlier look-up of the ``group`` is forgotten.
+        """``find`` in a thread, then ``take`` what it found here. ``forget``: earlier look-ups of the ``group``.
 
         What a person can mend goes to ``fail``, by default the corner of the screen.
         """
@@ -340,7 +353,7 @@ class SteerPane(Pane):
             if not worker.is_cancelled:
                 self.post_message(Ready(then))
 
-        self.run_worker(run, thread=True, exclusive=True, group=group)
+        self.run_worker(run, thread=True, exclusive=forget, group=group)
 
     def on_ready(self, message: Ready) -> None:
         message.take()
@@ -352,11 +365,11 @@ class SteerPane(Pane):
 
         def take(found: tuple[Any, str]) -> None:
             pixels, caption = found
-            self.query_one(Picture).show(pixels, key=image)
+            self._picture.show(pixels, key=image)
             self.query_one("#caption", Static).update(Text(literal(caption)))
 
         def fail(sentence: str) -> None:
-            self.query_one(Picture).failed(sentence)
+            self._picture.failed(sentence)
             self.query_one("#caption", Static).update("")
 
         self._look_up("picture", partial(lookup.picture, image), take, fail)
@@ -555,14 +568,20 @@ class SteerPane(Pane):
     # Asking
 
     def _ask_soon(self) -> None:
-        if self._soon:
-            self._soon.stop()
+        self._wait_no_longer()
         self._soon = self.set_timer(PAUSE, self.action_run)
+
+    def _wait_no_longer(self) -> bool:
+        """Forget that the model was to be asked in a moment; whether it was."""
+        if self._soon is None:
+            return False
+        self._soon.stop()
+        self._soon = None
+        return True
 
     def action_run(self) -> None:
         """Ask for the three answers now. What is going on gives way."""
-        if self._soon:
-            self._soon.stop()
+        self._wait_no_longer()
         if self.setup.lacks:
             self._tell(self.setup.lacks)
             return
@@ -603,7 +622,7 @@ class SteerPane(Pane):
         self.answers.put(version.answers)
         self._tell("")
         self.remember(version=version.to_mapping())
-        self._look_up("versions", partial(self.versions.add, version), lambda _: None)
+        self._look_up("versions", partial(self.versions.add, version), lambda _: None, forget=False)
 
     def _is_about(self, asked: Asked, event: dict[str, Any]) -> bool:
         """Whether ``event`` is about ``asked``, not about a request before it; say what all requests have in common."""
@@ -625,8 +644,7 @@ class SteerPane(Pane):
 
     def action_stop(self) -> None:
         """Stop what is going on, at once; if nothing is, close the sweep."""
-        if self._soon:
-            self._soon.stop()
+        self._wait_no_longer()
         going_on = [asked for asked in (self._asked, self._swept) if asked]
         if going_on and self._loading:
             self.bench.restart_model()  # what is being loaded can be stopped in no other way
@@ -660,7 +678,7 @@ class SteerPane(Pane):
         self.app.push_screen(Ask(question, self.doses), given)
 
     def action_dose(self) -> None:
-        """Show the sweep that there is; begin one when it is of something else."""
+        """Turn the selected latent up step by step, the rest of the rack as it is."""
         slot, setup = self.rack.slot, self.setup
         if setup.lacks or slot is None:
             self.bench.say(setup.lacks or "A sweep turns up one latent of the rack: a adds one.")
@@ -668,6 +686,8 @@ class SteerPane(Pane):
         if setup.mode == "ablate":
             self.bench.say("Mode ablate always sets 0, there is nothing to sweep: m chooses another mode.")
             return
+        if self._wait_no_longer():
+            self.action_run()  # now, as later it would take the place of the sweep
         values = tuple(slot.at(times).sent(setup.mode) for times in parse_doses(self.doses))
         question = setup.question | self.device
         request = Sweep(**question, over=slot.latent, values=values, neurons=setup.neurons)
@@ -677,7 +697,13 @@ class SteerPane(Pane):
 
         if self.bench.guard(ask):
             self.add_class("-dose")
-            self.dose.begin(f"dose of {slot.latent} {literal(slot.name)}", slot.unit, setup.mode, slot.latent)
+            self.dose.begin(
+                f"dose of {slot.latent} {literal(slot.name)}",
+                slot.unit,
+                setup.mode,
+                slot.latent,
+                setup.without(slot.latent),
+            )
             self.dose.table.focus()
 
     def _heard_dose(self, event: dict[str, Any]) -> None:

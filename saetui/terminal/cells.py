@@ -207,7 +207,7 @@ def _truecolor(key: int) -> Style:
 
 @lru_cache(STYLES)
 def _xterm(key: int) -> Style:
-    return _style(key >> 24, key & 0xFFFFFF, _numbered)
+    return _style(key >> 24, key & 0xFFFFFF, numbered)
 
 
 def _style(ink: int, ground: int, colour: Callable[[int], Color]) -> Style:
@@ -221,7 +221,7 @@ def _rgb(code: int) -> Color:
 
 
 @lru_cache(256)
-def _numbered(code: int) -> Color:
+def numbered(code: int) -> Color:
     """An xterm colour that states its red, green and blue: Textual would make a truecolor of one that does not."""
     red, green, blue = XTERM[code - 16].tolist()
     return Color(f"color({code})", ColorType.EIGHT_BIT, code, ColorTriplet(red, green, blue))

@@ -174,10 +174,14 @@ def _nearest(place: Float[ndarray, " n"], count: int) -> Int[ndarray, " n"]:
     return np.clip(np.floor(place + 0.5), 0, count - 1).astype(int)
 
 
+_TINY = 1e-300  # below it, powers of ten and their steps run out of digits
+
+
 def _rounded(low: float, high: float) -> tuple[float, float]:
     """Limits on round numbers, so that they stay where they are while values come in; apart even when all are one."""
-    if high - low <= 1e-9 * max(abs(low), abs(high)):
-        room = abs(low) * 0.1 or 1.0
+    if high - low <= max(1e-9 * max(abs(low), abs(high)), _TINY):
+        room = max(abs(low), abs(high)) * 0.1
+        room = room if room > _TINY else 1.0
         low, high = low - room, high + room
     step = _step((high - low) / 8)
     return math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step

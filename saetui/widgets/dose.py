@@ -36,6 +36,10 @@ def sparkline(values: Sequence[float | None]) -> str:
     return "".join(" " if v is None else _HEIGHTS[round((v - low) / span * top) if span else 0] for v in values)
 
 
+def _shown(value: float) -> str:
+    return "<.01" if 0 < value < 0.005 else number(value)
+
+
 class Dose(Vertical):
     """Points of a sweep as they come: events ``point`` of ``engine.requests.Sweep``."""
 
@@ -48,6 +52,8 @@ class Dose(Vertical):
         super().__init__(**options)
         self.points: list[dict[str, Any]] = []
         self.title_text, self.unit, self.mode, self.latent = "", 1.0, "clamp", -1
+        self.others = ""
+        self._old = False
 
     def compose(self) -> ComposeResult:
         yield Static(id="chart", markup=False)
@@ -57,15 +63,22 @@ class Dose(Vertical):
     def table(self) -> Table:
         return self.query_one("#points", Table)
 
-    def begin(self, title: str, unit: float, mode: str, latent: int) -> None:
-        """A sweep of ``latent``; ``unit``: its maximum."""
-        self.title_text, self.unit, self.mode, self.latent = title, unit, mode, latent
+    def begin(self, title: str, unit: float, mode: str, latent: int, others: str = "") -> None:
+        """A sweep of ``latent``; ``unit``: its maximum; ``others``: all that was the same for all its points."""
+        self.title_text, self.unit, self.mode, self.latent, self.others = title, unit, mode, latent, others
+        self._old = False
         self.points = []
         self.show_all()
 
     def hear(self, point: dict[str, Any]) -> None:
         self.points.append({name: point[name] for name in POINT})
         self.show_all()
+
+    def compare(self, others: str) -> None:
+        """Say whether the points hold for what is ``others`` now."""
+        if self._old != (others != self.others):
+            self._old = not self._old
+            self.show_all()
 
     def kept(self) -> dict[str, Any]:
         """All of it, as JSON values."""
@@ -74,6 +87,7 @@ class Dose(Vertical):
             "unit": self.unit,
             "mode": self.mode,
             "latent": self.latent,
+            "others": self.others,
             "points": self.points,
         }
 
@@ -81,7 +95,9 @@ class Dose(Vertical):
         """Show what ``kept`` returned; what is none of it changes nothing."""
         with contextlib.suppress(KeyError, TypeError, ValueError):
             points = [{name: point[name] for name in POINT} for point in kept["points"]]
-            self.begin(str(kept["title"]), float(kept["unit"]), str(kept["mode"]), int(kept["latent"]))
+            self.begin(
+                str(kept["title"]), float(kept["unit"]), str(kept["mode"]), int(kept["latent"]), str(kept["others"])
+            )
             self.points = points
             self.show_all()
 
@@ -90,7 +106,7 @@ class Dose(Vertical):
 
     def show_all(self) -> None:
         """Draw everything again."""
-        self.border_title = self.title_text
+        self.border_title = self.title_text + (" · of an earlier setup, d sweeps again" if self._old else "")
         self.table.set_columns(self._columns())
         self.table.show(len(self.points), self.table.cursor)
         steered = [point for point in self.points if point["value"] is not None]
@@ -101,7 +117,7 @@ class Dose(Vertical):
             if known:
                 line.append(f"{TITLES[name]} ", style=self.app.current_theme.secondary or "")
                 line.append(sparkline(values), style=self.app.current_theme.accent or "")
-                line.append(f" {number(min(known))}–{number(max(known))}    ")
+                line.append(f" {_shown(min(known))}–{_shown(max(known))}    ")
         self.query_one("#chart", Static).update(line)
 
     def _cells(self, row: int) -> tuple[str, ...]:
@@ -116,7 +132,7 @@ class Dose(Vertical):
         if value is None:
             return number(None), ""
         full = max(1.0, *(p[quantity] for p in self.points if p[quantity] is not None))  # what is small looks small
-        return "<.01" if 0 < value < 0.005 else number(value), bar(value / full, self._room)
+        return _shown(value), bar(value / full, self._room)
 
     @property
     def _quantities(self) -> list[str]:

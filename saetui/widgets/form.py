@@ -41,7 +41,7 @@ class Choice(Widget, can_focus=True):
         self.options, self.value = options, value
 
     def render(self) -> Text:
-        return Text(f"‹ {self.value} ›" if self.has_focus else f"  {self.value}", no_wrap=True)
+        return Text(f"‹ {self.value} ›" if self.has_focus else self.value, no_wrap=True)
 
     class Changed(Message):
         """Another word was turned to."""
@@ -118,7 +118,7 @@ class Form(ModalScreen[dict[str, Any] | None]):
             yield Static("enter start   esc cancel" + ("   f2 estimate" if self.can_estimate else ""), id="keys")
 
     def _editor(self, field: Any) -> Widget:
-        value = self.given.get(field.name, "" if field.default is MISSING else field.default)
+        value = self.given.get(field.name, "" if _needed(field) else _default(field))
         kind = self.hints[field.name]
         if kind is bool:
             return Choice(["no", "yes"], "yes" if value else "no", id=f"f-{field.name}")
@@ -203,10 +203,10 @@ def _parsed(text: str, kind: Any, field: Any) -> Any:
     """The value that ``text`` means for a field of type ``kind``; its default for an empty text."""
     if kind is bool:
         return text == "yes"
-    if not text and field.default is MISSING:
+    if not text and _needed(field):
         raise FieldError(field.name, f"{_label(field)} is missing: fill it in.")
     if not text:
-        return field.default
+        return _default(field)
     if typing.get_origin(kind) is tuple:
         item = typing.get_args(kind)[0]
         return [_parsed(part.strip(), item, field) for part in text.split(",") if part.strip()]
@@ -217,6 +217,14 @@ def _parsed(text: str, kind: Any, field: Any) -> Any:
             what = "a whole number" if kind is int else "a number"
             raise FieldError(field.name, f"{_label(field)} is {text!r}: it must be {what}.") from None
     return text
+
+
+def _needed(field: Any) -> bool:
+    return field.default is MISSING and field.default_factory is MISSING
+
+
+def _default(field: Any) -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 def _label(field: Any) -> str:

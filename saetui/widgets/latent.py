@@ -26,6 +26,7 @@ class LatentView(Vertical):
     DEFAULT_CSS = """
     LatentView { padding: 0 1; }
     LatentView Static { height: 2; text-wrap: nowrap; text-overflow: ellipsis; }
+    LatentView .head { height: 3; }
     LatentView .foot { color: $secondary; }
     """
 
@@ -64,19 +65,18 @@ class LatentView(Vertical):
             text.append(f'  "{literal(label)}"', style=accent)
         row = neurons.row(latent)
         half = None if row["low"] is None else (row["high"] - row["low"]) / 2
-        parts = [
-            f"MS {number(row['ms'])} ±{number(half)}",
-            f"matched raw {number(row['matched'])}",
-            f"n {row['support']:,} (eff. {row['effective_support']:,.0f})" if row["effective_support"] else "n 0",
-            f"fires {percent(row['frequency'], 1)}",
-            f"group {row['group'] + 1}/{results.groups}",
-        ]
-        if row["depth"] is not None:
-            parts.append(f"depth {row['depth']:.2f}")
+        scores = [f"MS {number(row['ms'])} ±{number(half)}", f"matched raw {number(row['matched'])}"]
         baseline = neurons.summary["ms"].get("baseline")
         if row["ms"] is not None and baseline and baseline > 0:
-            parts.insert(2, f"lift {row['ms'] / baseline:.0f}×")
-        text.append("\n" + "   ".join(parts), style=quiet)
+            scores.append(f"lift {row['ms'] / baseline:.0f}×")
+        if row["depth"] is not None:
+            scores.append(f"depth {row['depth']:.2f}")
+        rest = [
+            f"fires on {row['support']:,} images, {percent(row['frequency'], 1)}",
+            f"effective {row['effective_support'] or 0:,.0f}",
+            f"group {row['group'] + 1}/{results.groups}",
+        ]
+        text.append("\n" + "   ".join(scores) + "\n" + "   ".join(rest), style=quiet)
         return text
 
     def _foot(self, results: "Results", latent: int, width: int) -> Text:
@@ -84,17 +84,19 @@ class LatentView(Vertical):
         near = neurons.neighbours(latent)
         counts = neurons.histogram[latent]
         bars = ASCII_BARS if getattr(self.app, "ascii", False) else BARS
-        first = f"activations {sparkline(counts, bars)} 0 … {neurons.maximum[latent]:.3g}"
+        first = f"activations {histogram(counts, bars)} 0 … {neurons.maximum[latent]:.3g}"
         path, share = neurons.path_of(latent)
-        text = Text(first)
+        text = Text()
         where = f"taxonomy {literal('/'.join(path))} {percent(share)}" if path else ""
         if self.gallery.show_heat:
             from saetui.terminal.heat import legend
 
-            text.append("   heat ", style="bold")
+            text.append("heat ", style="bold")
             text.append_text(
                 legend(float(neurons.maximum[latent]), 24, colours=self.gallery.look.colours == "truecolor")
             )
+            text.append("   ")
+        text.append(first)
         room = width - text.cell_len - 12
         if room > 12:
             text.append("   fires with ", style="bold")
@@ -113,7 +115,7 @@ def tiles(results: "Results", latent: int, most: int) -> list[Tile]:
     return [
         Tile(
             key=(str(results.path), results.stamp, latent, place),
-            caption=f"{one['activation']:.2f} {called(results.neurons.images[one['image']])}",
+            caption=f"{one['activation']:.3g} {called(results.neurons.images[one['image']])}",
             load=partial(results.thumbnails.load, one["path"]),
             heat=partial(_map, maps, place),
             heat_maximum=maximum,
@@ -132,7 +134,7 @@ def _map(maps: Callable[[], Any], place: int) -> Any:
     return None if found is None else found[place].astype("float32")
 
 
-def sparkline(counts: Any, bars: str = BARS) -> str:
+def histogram(counts: Any, bars: str = BARS) -> str:
     """Counts as one character each, the largest at full height; any count above 0 can be seen."""
     most = max(int(max(counts, default=0)), 1)
     return "".join(bars[-(-int(c) * (len(bars) - 1) // most)] for c in counts)

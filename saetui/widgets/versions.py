@@ -16,9 +16,9 @@ from saetui.steering import Version
 from saetui.widgets.table import Column, Table
 
 COLUMNS = (
-    Column("when", 11, "left"),
+    Column("when", 12, "left"),
     Column("image", 14, "left"),
-    Column("latents", 24, "left"),
+    Column("latents", 18, "left"),
     Column("steered answer", 0, "left"),
 )
 

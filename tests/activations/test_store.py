@@ -14,8 +14,11 @@ from hypothesis import strategies as st
 
 from engine.activations import Store
 from engine.activations.shards import BLOCK_ROWS, STORED, ShardWriter
+from engine.activations.store import verify
+from engine.config import VerifySettings
 from engine.errors import UserError
-from engine.workspace import write_json
+from engine.events import Reporter
+from engine.workspace import Workspace, write_json
 
 
 def as_stored(values: np.ndarray, dtype: str) -> np.ndarray:
@@ -35,7 +38,7 @@ def decoded(stored: np.ndarray) -> np.ndarray:
 
 def make_store(folder: Path, sizes: list[int], d: int, dtype: str, seed: int = 0) -> np.ndarray:
     """A store with shards of ``sizes`` rows; its values as stored."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(seed)
     shards, parts, first = [], [], 0
     for number, rows in enumerate(sizes):
@@ -150,6 +153,26 @@ def test_verify_says_where(tmp_path: Path) -> None:
     assert [f"rows {BLOCK_ROWS}-{2 * BLOCK_ROWS - 1}" in problems[0], "outside" in problems[1]] == [True, True]
     assert "truncated" in problems[2] and "missing" in problems[3] and len(problems) == 4
     assert all(str(file) in problem for file, problem in zip(files, problems, strict=True))
+
+
+def test_verify_as_a_task_tells_its_progress(tmp_path: Path) -> None:
+    place = Workspace(tmp_path)
+    make_store(place.embeddings("A"), [40, 30], 2, "float32")
+    recorder = Bytes()
+    result = verify(VerifySettings(store="A"), place, recorder)
+    sizes = [path.stat().st_size for path in sorted(place.embeddings("A").glob("*.h5"))]
+    assert result == {"path": str(place.embeddings("A")), "shards": 2, "bytes": sum(sizes), "problems": []}
+    assert recorder.steps == [(sizes[0], sum(sizes), "bytes"), (sum(sizes), sum(sizes), "bytes")]
+    with pytest.raises(UserError, match="No activations named 'B'"):
+        verify(VerifySettings(store="B"), place)
+
+
+class Bytes(Reporter):
+    def __init__(self) -> None:
+        self.steps: list[tuple[int, int, str]] = []
+
+    def progress(self, done: int, total: int, unit: str, **metrics: Any) -> None:
+        self.steps.append((done, total, unit))
 
 
 @pytest.mark.parametrize("damage", ["cut", "short", "junk", "gone", "empty"])

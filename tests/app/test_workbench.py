@@ -349,6 +349,18 @@ def test_it_opens_where_there_is_something_to_see(tmp_path):
     assert first_mode(place, "nonsense") == "neurons"
 
 
+def test_a_defect_of_ours_is_a_sentence_and_a_file(place, tmp_path):
+    async def test(app, pilot):
+        app.call_later(lambda: 1 / 0)
+        await pilot.pause(0.2)
+        test.sentence = app._exit_renderables[0].plain
+
+    with pytest.raises(ZeroDivisionError):
+        scenario(test, place)
+    assert "division by zero" in test.sentence and "\n" not in test.sentence
+    assert "ZeroDivisionError" in (tmp_path / "state" / "saetui" / "defect.txt").read_text()
+
+
 def test_what_is_copied_is_in_a_file_too(place):
     async def test(app, pilot):
         app.copy("three answers")

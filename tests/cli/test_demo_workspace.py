@@ -100,6 +100,14 @@ def test_encode_writes_the_latents_of_a_store(workspace):
     assert latents.shape == (150 * 16, 768) and out["rows"] == 150 * 16
 
 
+def test_an_estimate_says_what_an_extraction_takes(workspace):
+    extract = ("--images", "images/test", "--at", "layer:4", "--tokens", "patches", "--name", "estimated")
+    foretold = saetui_json("estimate", *extract, cwd=workspace)
+    assert foretold["rows"] == 150 * 16 and foretold["bytes"] == 150 * 16 * (192 * 2 + 8)
+    assert not (workspace / "activations" / "estimated").exists()
+    assert "2,400 rows of 192" in saetui("estimate", *extract, cwd=workspace).stdout
+
+
 def test_ms_of_files(workspace):
     rng = np.random.default_rng(0)
     np.save(workspace / "A.npy", np.maximum(rng.normal(size=(40, 3)), 0) * [1, 1, 0])

@@ -1,9 +1,10 @@
 import dataclasses
+import shlex
 
 import pytest
 
 from engine import config
-from engine.config import TrainSettings, from_mapping, to_mapping
+from engine.config import ExtractSettings, TrainSettings, from_mapping, from_words, to_mapping
 from engine.errors import UserError
 from engine.tasks import TASKS
 
@@ -11,6 +12,27 @@ from engine.tasks import TASKS
 def test_round_trip_through_plain_values():
     settings = TrainSettings(activations="a", name="s", groups=(0.25, 1.0), steps=7)
     assert from_mapping(TrainSettings, to_mapping(settings), "test") == settings
+
+
+def test_options_of_a_command_become_settings():
+    words = shlex.split("--model demo --images 'a b' --name A --at layer:1 --at last --batch-size 7 --embeddings")
+    wanted = ExtractSettings(
+        model="demo", images="a b", name="A", at=("layer:1", "last"), batch_size=7, embeddings=True
+    )
+    assert from_words(ExtractSettings, words, "x") == wanted
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--model demo --images a --name A --batch-size many", "batch_size is 'many'"),
+        ("--modl demo", "no setting 'modl'"),
+        ("--model demo --images a", "lacks name"),
+    ],
+)
+def test_options_that_make_no_sense_are_named(words, said):
+    with pytest.raises(UserError, match=said):
+        from_words(ExtractSettings, shlex.split(words), "x")
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -41,7 +41,7 @@ def test_it_is_a_workspace_that_everything_reads(small):
         assert len(neurons.neighbours(row["latent"])["near"]) == 8
         assert {len(neurons.path_of(latent)[0]) for latent in range(300)} == {0, 1, 2, 3}
         assert neurons.directions.shape == (300, len(neurons.word_mean))
-    assert SAE.load(small / "saes/synthetic").W_dec.shape == (300, 32)
+    assert SAE.load(small / "saes/synthetic").W_dec.shape == (300, 192)
 
 
 def test_a_seed_decides_everything(small, tmp_path):

@@ -1,8 +1,5 @@
 """The workbench over SSH, 100 ms away each way: how long keys take, what they cost, what a lost connection leaves."""
 
-import json
-import os
-import signal
 import statistics
 import time
 
@@ -10,7 +7,7 @@ import pytest
 
 from tests.session.conftest import which
 from tests.session.link import Link, Server
-from tests.session.tmux import AT_REST, SAETUI, Terminal, processes
+from tests.session.tmux import AT_REST, SAETUI
 
 ONE_WAY = 0.1  # seconds
 ROUND_TRIP = 2 * ONE_WAY

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from textual.app import App, ComposeResult
 
@@ -58,6 +58,8 @@ values = st.lists(st.one_of(st.floats(-1e6, 1e6), st.just(math.nan), st.integers
 sizes = st.tuples(st.integers(1, 30), st.integers(1, 12))
 
 
+@example([5e-324, 0.0], (3, 2))
+@example([1e-310] * 2, (3, 2))
 @given(values, sizes)
 def test_dots_are_those_of_drawing_every_segment(y, size):
     one, (width, height) = line(*y), size

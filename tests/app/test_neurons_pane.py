@@ -18,7 +18,7 @@ from saetui.app import Workbench
 from saetui.panes.compare import CompareScreen
 from saetui.panes.look import LookScreen
 from saetui.widgets.gallery import Gallery, Grid
-from saetui.widgets.latent import sparkline
+from saetui.widgets.latent import histogram
 
 W = 600
 
@@ -177,7 +177,7 @@ def test_pictures_captions_and_heat_maps(place, truth):
         await until(pilot, lambda: gallery.tiles and gallery.tiles[0].key[2] == full)
         await until(pilot, lambda: "▀" in gallery_text(gallery))
         top = truth.top(pane.latent)
-        assert f"{top[0]['activation']:.2f}" in gallery_text(gallery)
+        assert f"{top[0]['activation']:.3g}" in gallery_text(gallery)
         await pilot.press("m")
         await until(pilot, lambda: gallery.show_heat and "heat" in screen_text(pilot))
         assert f"{truth.maximum[pane.latent]:.2f}" in screen_text(pilot), "the legend has numbers"
@@ -429,9 +429,9 @@ def test_the_grid_stays_inside_its_room(room, tiles):
         assert grid.columns * grid.rows >= 1 and abs(grid.width - 2 * grid.height) <= 1, "squares on the screen"
 
 
-def test_a_sparkline_shows_every_count():
-    assert sparkline(np.array([0, 1, 500, 1000])) == " ▁▄█"
-    assert sparkline([]) == "" and sparkline([0, 0]) == "  "
+def test_a_histogram_shows_every_count():
+    assert histogram(np.array([0, 1, 500, 1000])) == " ▁▄█"
+    assert histogram([]) == "" and histogram([0, 0]) == "  "
 
 
 def test_the_gallery_serves_the_latest_wish(place):

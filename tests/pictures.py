@@ -1,0 +1,219 @@
+"""The README's pictures and its table of keys, made from the workbench itself.
+
+``python tests/pictures.py [WORKSPACE]`` opens a demo workspace (made by ``saetui demo --headless`` when none is given),
+presses keys in every mode, asks the demo's model, and writes ``assets/pictures/MODE.svg``; then it writes the keys into
+README.md, between their markers.
+"""
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from textual.binding import Binding  # noqa: E402
+from textual.pilot import Pilot  # noqa: E402
+
+from engine.workspace import Workspace  # noqa: E402
+from saetui.app import Workbench  # noqa: E402
+from saetui.panes.pane import Pane  # noqa: E402
+from saetui.widgets.rack import Rack  # noqa: E402
+from saetui.widgets.table import Table  # noqa: E402
+from tests.app.pilots import until  # noqa: E402
+
+PICTURES, README = ROOT / "assets" / "pictures", ROOT / "README.md"
+BEGIN, END = "<!-- keys: python tests/pictures.py -->", "<!-- end of keys -->"
+SIZE = (120, 34)
+CELL, LINE = 9.6, 20  # pixels of a character
+
+
+async def neurons(pilot: Pilot[Any]) -> None:
+    pane = pilot.app.screen
+    await until(pilot, lambda: pane.results)
+    await pilot.press("slash", *"pencil", "enter")
+    await until(pilot, lambda: pane.view.gallery._next is None and pane.view.gallery._drawn(pane.view.gallery.tiles))
+
+
+async def train(pilot: Pilot[Any]) -> None:
+    pane = pilot.app.screen
+    await until(pilot, lambda: pane.rows)
+    await until(pilot, lambda: not pane.gallery.tiles or pane.gallery._drawn(pane.gallery.tiles))
+
+
+async def steer(pilot: Pilot[Any]) -> None:
+    """The latent called pencil at twice its maximum, on a blank image."""
+    pane = pilot.app.screen
+    await pilot.press("a", *"pencil", "enter")
+    await until(pilot, lambda: len(pilot.app.screen_stack) > 1 or pane.setup.rack)
+    await pilot.press("enter", "L")
+    await until(pilot, lambda: pane.answers.texts.get("steered") and pane._asked is None, 120)
+    await pilot.press("d")
+    await until(pilot, lambda: pane.dose.points and pane._swept is None, 300)
+    await pilot.press("escape")
+    pane.query_one(Rack).focus()
+
+
+async def data(pilot: Pilot[Any]) -> None:
+    await until(pilot, lambda: pilot.app.screen.query_one("#stores", Table).rows)
+    await pilot.pause(1)
+
+
+async def hierarchy(pilot: Pilot[Any]) -> None:
+    await until(pilot, lambda: pilot.app.screen.outlined)
+    await pilot.pause(0.5)
+
+
+MODES: dict[str, Callable[[Pilot[Any]], Awaitable[None]]] = {
+    "neurons": neurons,
+    "train": train,
+    "steer": steer,
+    "data": data,
+    "hierarchy": hierarchy,
+}
+
+
+def svg(app: Workbench) -> str:
+    """The screen as a picture: a rectangle for each run of one background, text where there is any."""
+    lines, boxes, words = app.screen._compositor.render_strips(), [], []
+    width, height = SIZE[0] * CELL, SIZE[1] * LINE
+    for row, strip in enumerate(lines):
+        column = 0
+        for text, style, _ in strip:
+            ink, ground = _colours(style, app)
+            x, y, wide = column * CELL, row * LINE, len(text) * CELL
+            boxes.append((x, y, wide, LINE, ground))
+            words += _drawn(text, column, y, ink, bool(style and style.bold), boxes)
+            column += len(text)
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height}" font-size="16"',
+            ' font-family="ui-monospace,Menlo,Consolas,DejaVu Sans Mono,monospace" shape-rendering="crispEdges"',
+            ' xml:space="preserve">',
+            *_rectangles(boxes),
+            *words,
+            "</svg>\n",
+        ]
+    )
+
+
+def _colours(style: Any, app: Workbench) -> tuple[str, str]:
+    theme = app.current_theme
+    ink, ground = theme.foreground or "", theme.background or ""
+    if style is not None:
+        ink = style.color.get_truecolor().hex if style.color else ink
+        ground = style.bgcolor.get_truecolor(foreground=False).hex if style.bgcolor else ground
+        if style.reverse:
+            ink, ground = ground, ink
+    return ink, ground
+
+
+def _drawn(text: str, column: int, y: float, ink: str, bold: bool, boxes: list[Any]) -> list[str]:
+    """Words as text, each at its place; the upper half of a cell as a rectangle, as no font draws it to the edge."""
+    for match in re.finditer("▀+", text):
+        x = (column + match.start()) * CELL
+        boxes.append((x, y, len(match[0]) * CELL, LINE / 2, ink))
+    found = []
+    for match in re.finditer(r"[^\s▀]+(?: [^\s▀]+)*", text):
+        x, length = (column + match.start()) * CELL, len(match[0]) * CELL
+        weight = ' font-weight="bold"' if bold else ""
+        found.append(
+            f'<text x="{x:.4g}" y="{y + 15:g}" textLength="{length:.4g}" fill="{ink}"{weight}>{_escaped(match[0])}</text>'
+        )
+    return found
+
+
+def _rectangles(boxes: list[tuple[float, float, float, float, str]]) -> list[str]:
+    """One path a colour, in the order in which colours come; neighbours of one colour in a line are one rectangle."""
+    joined: list[list[Any]] = []
+    for x, y, wide, high, colour in boxes:
+        last = joined[-1] if joined else None
+        if last and last[1] == y and last[3] == high and last[4] == colour and abs(last[0] + last[2] - x) < 1e-6:
+            last[2] += wide
+        else:
+            joined.append([x, y, wide, high, colour])
+    grounds = [box for box in joined if box[3] == LINE]
+    halves = [box for box in joined if box[3] != LINE]
+    return [*_paths(grounds), *_paths(halves)]
+
+
+def _paths(boxes: list[list[Any]]) -> list[str]:
+    by_colour: dict[str, list[str]] = {}
+    for x, y, wide, high, colour in boxes:
+        by_colour.setdefault(colour, []).append(f"M{x:.5g} {y:g}h{wide:.5g}v{high:g}h{-wide:.5g}z")
+    return [f'<path fill="{colour}" d="{"".join(parts)}"/>' for colour, parts in by_colour.items()]
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+async def draw(place: Workspace, only: list[str]) -> None:
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    for mode in only:
+        app = Workbench(place, mode=mode)
+        async with app.run_test(size=SIZE) as pilot:
+            await pilot.pause()
+            await MODES[mode](pilot)
+            app.clear_notifications()
+            await pilot.pause(0.5)
+            (PICTURES / f"{mode}.svg").write_text(svg(app), encoding="utf-8")
+
+
+def key_table() -> str:
+    """The keys as the README lists them: those of each mode that its key bar offers, and those of all modes."""
+    lines = ["| where | keys |", "|---|---|"]
+    for title, owner in (("everywhere", Workbench), ("in every mode", Pane), ("in tables", Table), *_modes()):
+        bindings = [b for b in vars(owner)["BINDINGS"] if isinstance(b, Binding)]
+        lines.append(f"| {title} | {', '.join(f'{_keys(b)} {_lower(b.description)}' for b in bindings)} |")
+    return "\n".join(lines)
+
+
+def _modes() -> list[tuple[str, type]]:
+    from saetui.panes.steer import SteerPane
+
+    modes = Workbench.MODES
+    found: list[tuple[str, Any]] = [(mode.capitalize(), modes[mode]) for mode in ("data", "train", "neurons", "steer")]
+    assert found[-1][1] is SteerPane
+    return [*found, ("Steer's rack", Rack), ("Hierarchy", modes["hierarchy"])]
+
+
+def _keys(binding: Binding) -> str:
+    shown = {"question_mark": "?", "colon": ":", "slash": "/", "asterisk": "*", "plus": "+", "minus": "-"}
+    shown |= {"left_square_bracket": "[", "right_square_bracket": "]", "equals_sign": "=", "escape": "esc"}
+    shown |= {"greater_than_sign": ">", "less_than_sign": "<"}
+    return " ".join(f"`{shown.get(key, key)}`" for key in binding.key.split(","))
+
+
+def _lower(words: str) -> str:
+    return words if words[:2].isupper() else words[:1].lower() + words[1:]
+
+
+def with_keys(text: str) -> str:
+    """The README with the table of keys as it is now."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{key_table()}\n{END}{after}"
+
+
+def main() -> None:
+    given = [argument for argument in sys.argv[1:] if argument not in MODES]
+    only = [mode for mode in MODES if mode in sys.argv[1:] or len(sys.argv) - 1 == len(given)]
+    with tempfile.TemporaryDirectory() as state:
+        os.environ.update(XDG_STATE_HOME=state, XDG_CONFIG_HOME=state)
+        folder = Path(given[0]).resolve() if given else Path(state) / "saetui-demo"
+        if not given:
+            command = [sys.executable, "-m", "saetui", "demo", "--headless", "--workspace", str(folder)]
+            subprocess.run(command, check=True, cwd=ROOT)
+        asyncio.run(draw(Workspace(folder), only))
+    README.write_text(with_keys(README.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
