@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.text import Text
-from textual import work
+from textual import events, work
 from textual.app import App, SuspendNotSupported
 from textual.binding import Binding
 from textual.filter import LineFilter, Monochrome
@@ -41,6 +41,7 @@ from saetui.terminal.ascii import Ascii
 from saetui.terminal.colours import WithoutColour, Xterm
 from saetui.text import literal
 from saetui.themes import THEMES
+from saetui.typeahead import TypeAhead
 from saetui.widgets.bars import TITLES, TopBar
 from saetui.widgets.dialogs import ActionsProvider, Ask, Help, actions
 from saetui.widgets.jobs import JobsDrawer, JobsSeen
@@ -123,6 +124,7 @@ class Workbench(App[Reopen | None]):
         self._handlers: dict[int, Callable[[dict[str, Any]], None]] = {}
         self._server: ModelServer | None = None
         self._saving = False
+        self._type_ahead = TypeAhead(self, super().on_event)
         for theme in THEMES.values():
             self.register_theme(theme)
         self.theme = self.preferences.theme
@@ -238,7 +240,14 @@ class Workbench(App[Reopen | None]):
         assert isinstance(pane, Pane)
         return pane
 
-    # What is painted
+    # What is typed and painted
+
+    async def on_event(self, event: events.Event) -> None:
+        # Headless, a pilot presses the keys, and waits for each of them itself.
+        if isinstance(event, events.Key) and not event.is_forwarded and not self.is_headless:
+            await self._type_ahead.take(event)
+        else:
+            await super().on_event(event)
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """The greys of NO_COLOR, which Textual would add, are colours too."""

@@ -260,7 +260,7 @@ def _ask_tmux() -> str:
 
 def _colours(replies: Replies, env: Mapping[str, str]) -> Colours:
     term = env.get("TERM", "")
-    if term in ("", "dumb"):
+    if term in ("", "dumb") or env.get("NO_COLOR"):
         return "mono"
     if replies.truecolor:
         return "truecolor"

@@ -43,6 +43,12 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def study(drawn: Path, tmp_path: Path) -> Path:
+    """A copy of ``drawn`` that a test has for itself."""
+    return Path(shutil.copytree(drawn, tmp_path / "study"))
+
+
+@pytest.fixture
 def terminal(tmp_path: Path) -> Iterator[Terminal]:
     with Terminal(tmp_path) as opened:
         yield opened

@@ -91,12 +91,12 @@ class Terminal:
             assert time.perf_counter() - begun < patience, f"no {holds!r} on\n{screen}"
             time.sleep(POLL)
 
-    def settle(self, quiet: float = 0.3) -> str:
-        """Wait until nothing has changed for ``quiet`` seconds; what is painted then."""
-        painted, since = self.painted, time.perf_counter()
+    def settle(self, quiet: float = 0.3, part: Callable[[str], str] = str) -> str:
+        """Wait until ``part`` of what is painted has not changed for ``quiet`` seconds; that part."""
+        painted, since = part(self.painted), time.perf_counter()
         while time.perf_counter() - since < quiet:
             time.sleep(POLL)
-            if (now := self.painted) != painted:
+            if (now := part(self.painted)) != painted:
                 painted, since = now, time.perf_counter()
         return painted
 
@@ -119,13 +119,13 @@ def _pairs(environment: Mapping[str, str]) -> list[str]:
     return [f"{name}={value}" for name, value in environment.items()]
 
 
-def processes(command: str, place: Path) -> list[int]:
-    """The Python processes in whose command lines ``command`` and ``place`` are, the oldest first."""
+def processes(command: str, place: Path, program: str = "python") -> list[int]:
+    """The processes of ``program`` in whose command lines ``command`` and ``place`` are, the oldest first."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it has just ended
             line = (process / "cmdline").read_bytes().decode(errors="replace").replace("\0", " ")
-            if command in line and str(place) in line and "python" in os.readlink(process / "exe"):
+            if command in line and str(place) in line and program in os.path.basename(os.readlink(process / "exe")):
                 found.append(int(process.name))
     return sorted(found)
 
@@ -134,6 +134,14 @@ def interface(place: Path) -> int:
     """The process of the one workbench that is open on the workspace ``place``."""
     (pid,) = processes("-m saetui", place)
     return pid
+
+
+def alive(pid: int) -> bool:
+    """Whether ``pid`` runs; one that has ended and not been waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def megabytes(pid: int) -> float:
