@@ -59,8 +59,10 @@ class Screen:
                 raise TimeoutError(f"no {wanted!r} in {seen[-2000:]!r}")
         return time.perf_counter() - self.begun
 
-    def settle(self, quiet: float = QUIET) -> None:
-        while self.read(quiet):
+    def settle(self, quiet: float = QUIET, limit: float = 3.0) -> None:
+        """Read until it is quiet, or for ``limit`` seconds: a running job repaints its line again and again."""
+        deadline = time.perf_counter() + limit
+        while self.read(quiet) and time.perf_counter() < deadline:
             pass
 
     def press(self, key: bytes) -> tuple[float, float]:
