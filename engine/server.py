@@ -161,7 +161,7 @@ class _Reply(Reporter):
 
 
 def main() -> None:
-    os.nice(5)  # where cores are few, keys come before answers, and answers before training
+    os.nice(8)  # where cores are few, keys come before answers, and answers before training
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     events = os.fdopen(os.dup(1), "wb")

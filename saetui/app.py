@@ -15,7 +15,7 @@ from rich.text import Text
 from textual import events, work
 from textual.app import App, SuspendNotSupported
 from textual.binding import Binding
-from textual.filter import LineFilter, Monochrome
+from textual.filter import LineFilter
 from textual.message import Message
 from textual.screen import Screen
 from textual.widget import Widget
@@ -250,8 +250,8 @@ class Workbench(App[Reopen | None]):
             await super().on_event(event)
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        """The greys of NO_COLOR, which Textual would add, are colours too."""
-        filters = [one for one in super().get_line_filters() if not isinstance(one, Monochrome)]
+        """None of Textual's: its NO_COLOR leaves greys, colours too, and we draw in none of the 16 that it maps."""
+        filters: list[LineFilter] = []
         if self.colours == "mono":
             filters.append(WithoutColour(self.current_theme.background or "#000000"))
         elif self.colours == "256":

@@ -67,6 +67,7 @@ class Grid:
 
 
 _FLUSH = 0.02  # seconds between messages while pictures are drawn
+_REST = 0.08  # seconds that a painting may take
 _LATE = 0.15  # seconds after which those that are there are shown without the others
 _LEGIBLE = 6  # rows of cells below which a picture says little
 
@@ -81,8 +82,8 @@ class Gallery(Widget):
     """
     COMPONENT_CLASSES = {"gallery--chosen", "gallery--caption"}
 
-    chosen: reactive[int] = reactive(0)
-    show_heat: reactive[bool] = reactive(False)
+    chosen: reactive[int] = reactive(0, repaint=False)
+    show_heat: reactive[bool] = reactive(False, repaint=False)
 
     @dataclass
     class Drawn(Message):
@@ -238,8 +239,12 @@ class Gallery(Widget):
             self._serve(*wish)
 
     def _serve(self, tiles: list[Tile], grid: Grid, look: Look, heat: bool) -> None:
-        theme, fresh, begun, since = self.app.theme, [], time.monotonic(), time.monotonic()
-        for tile in tiles:
+        fresh: list[Any] = []
+        theme, begun, since = self.app.theme, time.monotonic(), time.monotonic()
+        for place, tile in enumerate(tiles):
+            if place == grid.columns * grid.rows:  # what comes is drawn ahead, once those in sight have been painted
+                self._rest(fresh)
+                fresh = []
             if self._wish is not None or self._closed or not grid.rows:
                 break
             key = (tile.key, grid, heat, theme)
@@ -256,6 +261,14 @@ class Gallery(Widget):
                 fresh, since = [], now
         if fresh:
             self.post_message(self.Drawn(self, fresh, False))
+
+    def _rest(self, fresh: list[Any]) -> None:
+        """Let the app paint what is ``fresh``: drawing at the same time would only keep it from doing so."""
+        if fresh:
+            self.post_message(self.Drawn(self, fresh, False))
+        with self._wake:
+            if self._wish is None and not self._closed:
+                self._wake.wait(_REST)
 
     def _strips_of(self, tile: Tile, grid: Grid, look: Look, heat: bool) -> list[Strip] | str:
         try:

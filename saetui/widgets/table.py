@@ -51,7 +51,7 @@ class Table(ScrollView, can_focus=True):
         key("table.choose", "enter", "choose", "Open", show=True),
     ]
 
-    cursor: reactive[int] = reactive(0)
+    cursor: reactive[int] = reactive(0, repaint=False)  # two rows are painted, not all
 
     @dataclass
     class Moved(Message):
