@@ -11,6 +11,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
+from textual.filter import ANSIToTruecolor, LineFilter
 from textual.geometry import Region, Size
 from textual.message import Message
 from textual.reactive import reactive
@@ -67,6 +68,7 @@ class Grid:
 
 
 _FLUSH = 0.02  # seconds between messages while pictures are drawn
+_CALM = 0.06  # seconds without a wish after which pictures are drawn that may be wished for next
 _LATE = 0.15  # seconds after which those that are there are shown without the others
 _LEGIBLE = 6  # rows of cells below which a picture says little
 
@@ -106,13 +108,17 @@ class Gallery(Widget):
         self.grid = Grid(0, 0, 0, 0)
         self._strips: OrderedDict[Any, list[Strip] | str] = OrderedDict()
         self._wake = threading.Condition()
-        self._wish: tuple[list[Tile], Grid, Look, bool] | None = None
+        self._wish: tuple[list[Tile], list[Tile], Grid, Look, bool] | None = None
         self._closed = False
 
     @property
     def look(self) -> Look:
         app: Any = self.app
         return Look(app.picture_style, app.colours, app.cell_ratio, app.ascii, not app.current_theme.dark)
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """All but the search for colours that are not stated: here all are, and there are thousands."""
+        return [one for one in super().get_line_filters() if not isinstance(one, ANSIToTruecolor)]
 
     def show(self, tiles: Sequence[Tile], ahead: Sequence[Tile] = ()) -> None:
         """Show ``tiles`` as soon as they are drawn; ``ahead`` are drawn after them, for the next wish."""
@@ -201,7 +207,7 @@ class Gallery(Widget):
         grid = Grid.best(self.size, len(tiles), self.look.ratio)
         visible = grid.columns * grid.rows
         with self._wake:
-            self._wish = ([*tiles[:visible], *self._ahead], grid, self.look, self.show_heat)
+            self._wish = (tiles[:visible], self._ahead, grid, self.look, self.show_heat)
             self._wake.notify()
 
     def _refresh_tile(self, place: int, caption_only: bool = False) -> None:
@@ -237,7 +243,14 @@ class Gallery(Widget):
                 wish, self._wish = self._wish, None
             self._serve(*wish)
 
-    def _serve(self, tiles: list[Tile], grid: Grid, look: Look, heat: bool) -> None:
+    def _serve(self, tiles: list[Tile], ahead: list[Tile], grid: Grid, look: Look, heat: bool) -> None:
+        self._draw_all(tiles, grid, look, heat)
+        with self._wake:  # the app's thread paints now, and this one would hold it up
+            disturbed = self._wake.wait_for(lambda: self._wish is not None or self._closed, _CALM)
+        if not disturbed:
+            self._draw_all(ahead, grid, look, heat)
+
+    def _draw_all(self, tiles: list[Tile], grid: Grid, look: Look, heat: bool) -> None:
         theme, fresh, begun, since = self.app.theme, [], time.monotonic(), time.monotonic()
         for tile in tiles:
             if self._wish is not None or self._closed or not grid.rows:
@@ -263,4 +276,7 @@ class Gallery(Widget):
         except (UserError, BrokenImage, OSError) as error:
             return str(error)
         size = Size(grid.width, grid.height)
-        return Picture.strips_for(pixels, size, look, patches, tile.heat_maximum)
+        strips = Picture.strips_for(pixels, size, look, patches, tile.heat_maximum)
+        for strip in strips:
+            strip.render(self.app.console)  # each style keeps its codes, so that the app's thread need not make them
+        return strips
