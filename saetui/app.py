@@ -30,7 +30,7 @@ from saetui.keys import key
 from saetui.panes.data import DataPane
 from saetui.panes.hierarchy import HierarchyPane
 from saetui.panes.neurons import NeuronsPane
-from saetui.panes.pane import Pane, calm_collector
+from saetui.panes.pane import Pane, calm_collector, share_willingly
 from saetui.panes.start import StartPane
 from saetui.panes.steer import SteerPane
 from saetui.panes.train import TrainPane
@@ -266,6 +266,7 @@ class Workbench(App[Reopen | None]):
 
     def on_mount(self) -> None:
         calm_collector()
+        share_willingly()
         self.app_resume_signal.subscribe(self, lambda _: self.refresh(layout=True))  # after ctrl+z the screen is empty
         self._look()
 

@@ -12,6 +12,8 @@ from saetui.cli import OPEN
 from saetui.cli.options import WorkspaceOption
 from saetui.preferences import Preferences, read_preferences
 
+PAINTINGS = "250"  # a second at most: Textual paints at ticks, and a key that turns the pictures waits for two
+
 
 def register(app: typer.Typer) -> None:
     app.command(OPEN, hidden=True)(open_workbench)
@@ -43,6 +45,8 @@ def run(workspace: Workspace, preferences: Preferences | None = None, mode: str 
     if chosen.colours not in ("auto", "mono"):
         os.environ.pop("NO_COLOR", None)  # asked for by name, colours come before it
     os.environ.update(environment(terminal))  # before textual, which reads it once
+    os.environ.setdefault("TEXTUAL_FPS", PAINTINGS)
+    os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")  # each of its frames would go over the wire
     from saetui.app import Reopen, Workbench
     from saetui.widgets.sharp import graphics
 

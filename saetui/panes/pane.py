@@ -1,6 +1,7 @@
 """What all modes share: the two bars, focus by tab, zoom, side bars, and remembering where one was."""
 
 import gc
+import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -90,3 +91,8 @@ def calm_collector() -> None:
     """
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
+
+
+def share_willingly() -> None:
+    """Let threads take turns every millisecond, not every five: keys wait for the one that draws pictures."""
+    sys.setswitchinterval(0.001)

@@ -67,7 +67,7 @@ class Grid:
 
 
 _FLUSH = 0.02  # seconds between messages while pictures are drawn
-_REST = 0.08  # seconds that a painting may take
+_CALM = 0.06  # seconds without a wish after which pictures are drawn that may be wished for next
 _LATE = 0.15  # seconds after which those that are there are shown without the others
 _LEGIBLE = 6  # rows of cells below which a picture says little
 
@@ -107,7 +107,7 @@ class Gallery(Widget):
         self.grid = Grid(0, 0, 0, 0)
         self._strips: OrderedDict[Any, list[Strip] | str] = OrderedDict()
         self._wake = threading.Condition()
-        self._wish: tuple[list[Tile], Grid, Look, bool] | None = None
+        self._wish: tuple[list[Tile], list[Tile], Grid, Look, bool] | None = None
         self._closed = False
 
     @property
@@ -202,7 +202,7 @@ class Gallery(Widget):
         grid = Grid.best(self.size, len(tiles), self.look.ratio)
         visible = grid.columns * grid.rows
         with self._wake:
-            self._wish = ([*tiles[:visible], *self._ahead], grid, self.look, self.show_heat)
+            self._wish = (tiles[:visible], self._ahead, grid, self.look, self.show_heat)
             self._wake.notify()
 
     def _refresh_tile(self, place: int, caption_only: bool = False) -> None:
@@ -238,13 +238,17 @@ class Gallery(Widget):
                 wish, self._wish = self._wish, None
             self._serve(*wish)
 
-    def _serve(self, tiles: list[Tile], grid: Grid, look: Look, heat: bool) -> None:
+    def _serve(self, tiles: list[Tile], ahead: list[Tile], grid: Grid, look: Look, heat: bool) -> None:
+        self._draw_all(tiles, grid, look, heat)
+        with self._wake:  # the app's thread paints now, and this one would hold it up
+            disturbed = self._wake.wait_for(lambda: self._wish is not None or self._closed, _CALM)
+        if not disturbed:
+            self._draw_all(ahead, grid, look, heat)
+
+    def _draw_all(self, tiles: list[Tile], grid: Grid, look: Look, heat: bool) -> None:
         fresh: list[Any] = []
         theme, begun, since = self.app.theme, time.monotonic(), time.monotonic()
-        for place, tile in enumerate(tiles):
-            if place == grid.columns * grid.rows:  # what comes is drawn ahead, once those in sight have been painted
-                self._rest(fresh)
-                fresh = []
+        for tile in tiles:
             if self._wish is not None or self._closed or not grid.rows:
                 break
             key = (tile.key, grid, heat, theme)
@@ -262,18 +266,13 @@ class Gallery(Widget):
         if fresh:
             self.post_message(self.Drawn(self, fresh, False))
 
-    def _rest(self, fresh: list[Any]) -> None:
-        """Let the app paint what is ``fresh``: drawing at the same time would only keep it from doing so."""
-        if fresh:
-            self.post_message(self.Drawn(self, fresh, False))
-        with self._wake:
-            if self._wish is None and not self._closed:
-                self._wake.wait(_REST)
-
     def _strips_of(self, tile: Tile, grid: Grid, look: Look, heat: bool) -> list[Strip] | str:
         try:
             pixels, patches = tile.load(), tile.heat() if heat else None
         except (UserError, BrokenImage, OSError) as error:
             return str(error)
         size = Size(grid.width, grid.height)
-        return Picture.strips_for(pixels, size, look, patches, tile.heat_maximum)
+        strips = Picture.strips_for(pixels, size, look, patches, tile.heat_maximum)
+        for strip in strips:
+            strip.render(self.app.console)  # each style keeps its codes, so that the app's thread need not make them
+        return strips
