@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from engine.errors import Stopped
 from engine.events import Reporter
 from engine.requests import CANCEL
-from engine.worker import mistake
+from engine.worker import give_way, mistake
 from engine.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ class _Reply(Reporter):
 
 
 def main() -> None:
-    os.nice(8)  # where cores are few, keys come before answers, and answers before training
+    give_way(8)  # where cores are few, keys come before answers, and answers before training
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     events = os.fdopen(os.dup(1), "wb")

@@ -5,6 +5,7 @@ event. Attached, the request is the first line on stdin, events are JSON lines o
 it to stop, and the end of stdin means that the caller is gone: then the worker dies at once, as if killed itself.
 """
 
+import contextlib
 import importlib
 import json
 import os
@@ -57,6 +58,20 @@ def mistake(error: BaseException) -> str | None:
     return None
 
 
+def give_way(nice: int) -> None:
+    """Let processes that answer a person go first: this one is niced, and never interrupts another that runs.
+
+    Linux may share the processor evenly between sessions, and heed niceness within each only: then it is the session,
+    which here is this process alone, that must be niced.
+    """
+    os.nice(nice)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/autogroup").write_text(str(nice))
+    if hasattr(os, "SCHED_BATCH"):
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
 def _attached() -> int:
     events = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print must not mix with the events
@@ -78,7 +93,7 @@ def _listen(reporter: StreamReporter) -> None:
 
 
 def _detached(run: Path) -> int:
-    os.nice(10)  # where cores are few, whoever looks at the work comes before the work
+    give_way(10)  # where cores are few, whoever looks at the work comes before the work
     held = jobs.hold(run)
     request = json.loads((run / "command.json").read_text())
     reporter = StreamReporter(run)
