@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich.cells import cell_len, set_cell_size
+from rich.console import Console
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
@@ -66,6 +67,19 @@ class Grid:
         return found if found.height > 0 and found.width > 0 else cls(0, 0, 0, 0)
 
 
+@dataclass(frozen=True)
+class Wish:
+    """What the thread shall draw, and all that it needs of the app: by then the gallery may have left it."""
+
+    tiles: list[Tile]
+    ahead: list[Tile]
+    grid: Grid
+    look: Look
+    heat: bool
+    theme: str
+    console: Console
+
+
 _FLUSH = 0.02  # seconds between messages while pictures are drawn
 _CALM = 0.06  # seconds without a wish after which pictures are drawn that may be wished for next
 _LATE = 0.15  # seconds after which those that are there are shown without the others
@@ -107,7 +121,7 @@ class Gallery(Widget):
         self.grid = Grid(0, 0, 0, 0)
         self._strips: OrderedDict[Any, list[Strip] | str] = OrderedDict()
         self._wake = threading.Condition()
-        self._wish: tuple[list[Tile], list[Tile], Grid, Look, bool] | None = None
+        self._wish: Wish | None = None
         self._closed = False
 
     @property
@@ -202,7 +216,9 @@ class Gallery(Widget):
         grid = Grid.best(self.size, len(tiles), self.look.ratio)
         visible = grid.columns * grid.rows
         with self._wake:
-            self._wish = (tiles[:visible], self._ahead, grid, self.look, self.show_heat)
+            self._wish = Wish(
+                tiles[:visible], self._ahead, grid, self.look, self.show_heat, self.app.theme, self.app.console
+            )
             self._wake.notify()
 
     def _refresh_tile(self, place: int, caption_only: bool = False) -> None:
@@ -236,26 +252,26 @@ class Gallery(Widget):
                 if self._closed or self._wish is None:
                     return
                 wish, self._wish = self._wish, None
-            self._serve(*wish)
+            self._serve(wish)
 
-    def _serve(self, tiles: list[Tile], ahead: list[Tile], grid: Grid, look: Look, heat: bool) -> None:
-        self._draw_all(tiles, grid, look, heat)
+    def _serve(self, wish: Wish) -> None:
+        self._draw_all(wish.tiles, wish)
         with self._wake:  # the app's thread paints now, and this one would hold it up
             disturbed = self._wake.wait_for(lambda: self._wish is not None or self._closed, _CALM)
         if not disturbed:
-            self._draw_all(ahead, grid, look, heat)
+            self._draw_all(wish.ahead, wish)
 
-    def _draw_all(self, tiles: list[Tile], grid: Grid, look: Look, heat: bool) -> None:
+    def _draw_all(self, tiles: list[Tile], wish: Wish) -> None:
         fresh: list[Any] = []
-        theme, begun, since = self.app.theme, time.monotonic(), time.monotonic()
+        begun = since = time.monotonic()
         for tile in tiles:
-            if self._wish is not None or self._closed or not grid.rows:
+            if self._wish is not None or self._closed or not wish.grid.rows:
                 break
-            key = (tile.key, grid, heat, theme)
+            key = (tile.key, wish.grid, wish.heat, wish.theme)
             if key in self._strips:
                 self._strips.move_to_end(key)
                 continue
-            self._strips[key] = self._strips_of(tile, grid, look, heat)
+            self._strips[key] = self._strips_of(tile, wish)
             while len(self._strips) > _KEPT:
                 self._strips.popitem(last=False)
             fresh.append(tile.key)
@@ -266,13 +282,13 @@ class Gallery(Widget):
         if fresh:
             self.post_message(self.Drawn(self, fresh, False))
 
-    def _strips_of(self, tile: Tile, grid: Grid, look: Look, heat: bool) -> list[Strip] | str:
+    def _strips_of(self, tile: Tile, wish: Wish) -> list[Strip] | str:
         try:
-            pixels, patches = tile.load(), tile.heat() if heat else None
+            pixels, patches = tile.load(), tile.heat() if wish.heat else None
         except (UserError, BrokenImage, OSError) as error:
             return str(error)
-        size = Size(grid.width, grid.height)
-        strips = Picture.strips_for(pixels, size, look, patches, tile.heat_maximum)
+        size = Size(wish.grid.width, wish.grid.height)
+        strips = Picture.strips_for(pixels, size, wish.look, patches, tile.heat_maximum)
         for strip in strips:
-            strip.render(self.app.console)  # each style keeps its codes, so that the app's thread need not make them
+            strip.render(wish.console)  # each style keeps its codes, so that the app's thread need not make them
         return strips
