@@ -25,12 +25,13 @@ from engine import jobs
 from engine.errors import UserError, system_mistake
 from engine.images.decoding import BrokenImage
 from engine.workspace import MARKER, Workspace, write_text
+from saetui.calm import Calm
 from saetui.jobwatch import Job, JobWatch, summary
 from saetui.keys import key
 from saetui.panes.data import DataPane
 from saetui.panes.hierarchy import HierarchyPane
 from saetui.panes.neurons import NeuronsPane
-from saetui.panes.pane import Pane, calm_collector, share_willingly
+from saetui.panes.pane import Pane
 from saetui.panes.start import StartPane
 from saetui.panes.steer import SteerPane
 from saetui.panes.train import TrainPane
@@ -124,6 +125,7 @@ class Workbench(App[Reopen | None]):
         self._handlers: dict[int, Callable[[dict[str, Any]], None]] = {}
         self._server: ModelServer | None = None
         self._saving = False
+        self.calm = Calm()
         self._type_ahead = TypeAhead(self, super().on_event)
         for theme in THEMES.values():
             self.register_theme(theme)
@@ -245,6 +247,7 @@ class Workbench(App[Reopen | None]):
     async def on_event(self, event: events.Event) -> None:
         # Headless, a pilot presses the keys, and waits for each of them itself.
         if isinstance(event, events.Key) and not event.is_forwarded and not self.is_headless:
+            self.calm.key_pressed()
             await self._type_ahead.take(event)
         else:
             await super().on_event(event)
@@ -265,8 +268,7 @@ class Workbench(App[Reopen | None]):
     # Life
 
     def on_mount(self) -> None:
-        calm_collector()
-        share_willingly()
+        self.calm.begin()
         self.app_resume_signal.subscribe(self, lambda _: self.refresh(layout=True))  # after ctrl+z the screen is empty
         self._look()
 
@@ -279,6 +281,7 @@ class Workbench(App[Reopen | None]):
             pause.wait(_LOOK)
 
     def on_jobs_seen(self, event: JobsSeen) -> None:
+        self.calm.look()
         before = {job.id: job.state for job in self.jobs}
         self.jobs = event.jobs
         for job in event.jobs:

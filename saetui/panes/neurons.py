@@ -16,7 +16,7 @@ from textual.widgets import Input, Static
 from engine.errors import UserError
 from saetui.jobwatch import Job
 from saetui.keys import key
-from saetui.panes.pane import Pane, calm_collector
+from saetui.panes.pane import Pane
 from saetui.text import literal, number, percent
 from saetui.widgets.dialogs import Ask, Pick
 from saetui.widgets.latent import AHEAD, LatentView
@@ -203,7 +203,7 @@ class NeuronsPane(Pane):
             self._say(message.error)
             return
         before, self.results = self.results, message.results
-        calm_collector()
+        self.bench.calm.settle(replaced=before is not None)
         if before is not None and before.path != self.results.path:
             self._wanted = -1
         self.bench.results_path = message.path

@@ -1,7 +1,5 @@
 """What all modes share: the two bars, focus by tab, zoom, side bars, and remembering where one was."""
 
-import gc
-import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -81,18 +79,3 @@ class Pane(Screen[None]):
     def action_side(self, side: str) -> None:
         for bar in self.query(f".{side}"):
             bar.display = not bar.display
-
-
-def calm_collector() -> None:
-    """Take everything that is there now out of the garbage collector's sight, and let it look less often.
-
-    A full collection visits every row of the results and every cell drawn: a quarter of a second in which no key is
-    answered, again and again, to find nothing.
-    """
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
-
-
-def share_willingly() -> None:
-    """Let threads take turns every millisecond, not every five: keys wait for the one that draws pictures."""
-    sys.setswitchinterval(0.001)

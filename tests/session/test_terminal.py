@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from saetui.calm import IDLE
 from tests.session.tmux import AT_REST, SAETUI, Terminal, interface, megabytes, non_ascii, processes
 from tests.synthetic import write_synthetic
 
@@ -210,5 +211,6 @@ def test_memory_with_65_536_latents(tmp_path):
                 terminal.press(*"jjjjjjjjjj")
                 time.sleep(0.1)
             terminal.settle()
+            time.sleep(IDLE + 1)  # garbage is collected when nobody types
             used.append(megabytes(interface(place)))
         assert used[1] < 300 and used[1] - used[0] < 5, used
