@@ -327,9 +327,9 @@ class Workbench(App[Reopen | None]):
 
     def _ended(self, job: Job) -> None:
         if job.state == "done":
-            self.say(f"{job.task} {job.name} is done.", "information")
+            self.say(f"{job.label} is done.", "information")
         elif job.state in ("failed", "died"):
-            self.say(job.error or f"{job.task} {job.name} died: J shows its log, r resumes it.", "error")
+            self.say(job.error or f"{job.label} died: J shows its log, r resumes it.", "error")
 
     def _remembered_results(self) -> Path | None:
         """The neurons file that was open last, if it is still there, else the newest."""

@@ -32,6 +32,10 @@ class Job:
     ended: float | None = None
 
     @property
+    def label(self) -> str:
+        return f"{self.task} {self.name}".rstrip()
+
+    @property
     def live(self) -> bool:
         return self.state not in jobs.ENDED
 
@@ -107,9 +111,9 @@ def summary(jobs_: list[Job]) -> str:
     if not live:
         return ""
     first = live[0]
-    parts = ["Ⅱ" if first.state == "paused" else "●", first.task, first.name]
+    parts = ["Ⅱ" if first.state == "paused" else "●", first.label]
     if first.share is not None:
         parts.append(f"{first.share:.0%}")
     if first.seconds_left is not None:
         parts.append(f"{duration(first.seconds_left)} left")
-    return " ".join(filter(None, parts)) + (f"  +{len(live) - 1}" if len(live) > 1 else "")
+    return " ".join(parts) + (f"  +{len(live) - 1}" if len(live) > 1 else "")

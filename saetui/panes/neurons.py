@@ -101,6 +101,7 @@ class NeuronsPane(Pane):
     NeuronsPane #list { width: 45%; min-width: 62; border-right: solid $border-blurred; }
     NeuronsPane #head { height: 2; color: $secondary; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
     NeuronsPane #filter { border: none; height: 1; padding: 0 1; background: $background; }
+    NeuronsPane #filter.-aside { color: $secondary; text-style: dim; }
     NeuronsPane #filter:focus { background: $panel; }
     NeuronsPane LatentView { width: 1fr; }
     NeuronsPane.-narrow #list { width: 1fr; border-right: none; }
@@ -114,6 +115,7 @@ class NeuronsPane(Pane):
         self.results: Results | None = None
         self.latents: list[int] = []
         self.title_of_list = ""
+        self._by_match = False  # rather than sorted by a column
         self.matches: dict[int, float] = {}
         """What a search by text or image said of each latent, while its result is listed."""
         self._opening = False
@@ -219,6 +221,7 @@ class NeuronsPane(Pane):
             return
         here = self._wanted if self._wanted >= 0 else self.latent
         self.title_of_list = title
+        self.query_one("#filter", Input).set_class(bool(title), "-aside")  # it holds again after esc
         if latents is None:
             self.matches = {}
             text = self.query_one("#filter", Input).value
@@ -239,16 +242,16 @@ class NeuronsPane(Pane):
         assert self.results is not None
         neurons, labels = self.results.neurons, self.results.labels
         query = Query.parse(text, typing=True)
-        sort = "" if query.text and self.sort == "ms" else self.sort
-        return neurons.order(sort, query, labels.texts, self.descending, labels.marks)
+        self._by_match = bool(query.text) and self.sort == "ms"
+        return neurons.order("" if self._by_match else self.sort, query, labels.texts, self.descending, labels.marks)
 
     def _head(self) -> None:
         assert self.results is not None
         neurons, ms = self.results.neurons, self.results.neurons.summary["ms"]
         alive = neurons.summary["alive"]
         shown = f"{len(self.latents):,} of {neurons.w:,}" if len(self.latents) != neurons.w else f"{neurons.w:,}"
-        arrow = "↓" if self.descending else "↑"
-        listed = self.title_of_list or f"{shown} latents, {alive:,} alive · by {self.sort} {arrow}"
+        order = "best match first" if self._by_match else f"by {self.sort} {'↓' if self.descending else '↑'}"
+        listed = self.title_of_list or f"{shown} latents, {alive:,} alive · {order}"
         self._say(
             f"{self.results.sae} · {listed}\nMS mean {number(ms['sae']['mean'])} · matched raw "
             f"{number(ms['matched']['mean'])}, {percent(ms['matched']['share_beaten'])} of latents beat theirs · "

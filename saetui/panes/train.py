@@ -274,7 +274,7 @@ class TrainPane(Pane):
         stores = _names(self.bench.workspace.root / "activations")
         if stores:
             return "No trainings yet: n starts one, P runs a plan."
-        return "No activations to train on yet: 1 and then n extracts some."
+        return "No activations to train on yet: 1 and then e extracts some."
 
     def _fitting(self) -> list[str]:
         """The columns that there is room for beside a name."""
@@ -499,7 +499,7 @@ class TrainPane(Pane):
     def action_new(self) -> None:
         stores = _names(self.bench.workspace.root / "activations")
         if not stores:
-            self.bench.say("There are no activations to train on: 1 and then n extracts some.")
+            self.bench.say("There are no activations to train on: 1 and then e extracts some.")
             return
         defaults = _known(TrainSettings, self.bench.workspace.defaults())
         values = {"activations": stores[0], **defaults, **_known(TrainSettings, self.remembered.get("settings", {}))}

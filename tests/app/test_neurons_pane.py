@@ -85,6 +85,7 @@ def test_the_filter_narrows_as_one_types_and_esc_restores(place, truth):
         pane = app.screen
         await pilot.press("slash", *f"ms>.2 {word}")
         assert pane.latents == truth.order(search=f"ms>.2 {word}") and 0 < len(pane.latents) < W
+        assert "best match first" in screen_text(pilot), "what a word finds is not sorted by a column"
         await pilot.press("enter")
         assert app.focused is pane.table
         first = pane.latent
@@ -93,6 +94,7 @@ def test_the_filter_narrows_as_one_types_and_esc_restores(place, truth):
         await pilot.press("N")
         assert pane.latent == first
         await pilot.press("escape")
+        assert "by ms ↓" in screen_text(pilot)
         assert len(pane.latents) == W and pane.latent == first, "the selected latent stays selected"
         await pilot.press("slash", *"xyzzy", "enter")
         assert pane.latents == [] and "esc clears" in screen_text(pilot)
