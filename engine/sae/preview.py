@@ -28,7 +28,7 @@ VERSION = 1
 PREVIEW = "preview.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TopImage:
     path: str
     """As the store lists it: relative to its source."""
@@ -38,7 +38,7 @@ class TopImage:
     """Activation on each patch, to a 255th of ``activation``; None where tokens are no grid of patches."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FormingLatent:
     latent: int
     frequency: float
@@ -46,7 +46,7 @@ class FormingLatent:
     images: tuple[TopImage, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Preview:
     step: int
     store: str

@@ -402,6 +402,17 @@ def test_a_look_is_none_while_all_is_as_it_was(place):
     assert watch.look().log[-1].startswith(tuple("0123456789"))
 
 
+def test_another_trainings_preview_is_another_though_all_its_numbers_are_the_same(place):
+    folder = place.sae("half")
+    shutil.copy(place.sae("whole") / "preview.json", folder / "preview.json")
+    watch = TrainWatch(place)
+    watch.selected = "whole"
+    first = watch.look().preview
+    watch.selected = "half"
+    seen = watch.look()
+    assert seen is not None and seen.preview is not None and seen.preview is not first
+
+
 def test_a_long_log_is_read_piece_by_piece(place):
     run = next(run for run in jobs.runs(place) if run.command["settings"]["name"] == "half")
     begun = '{"seq": 1, "time": 0, "kind": "stage", "name": "train"}'
