@@ -17,6 +17,11 @@ class Stopped(Exception):
     """Work that was asked to stop did so at a point from which the same command continues."""
 
 
+def sentence_of(error: UserError | OSError) -> str:
+    """What to tell a user of ``error``."""
+    return str(error) if isinstance(error, UserError) else system_mistake(error) or str(error)
+
+
 def system_mistake(error: OSError) -> str | None:
     """The sentence for a full disk or a missing permission; None for what is no mistake of the user's."""
     where = f" while writing {error.filename}" if error.filename else ""

@@ -15,6 +15,7 @@ from rich.text import Text
 from textual import events, work
 from textual.app import App, SuspendNotSupported
 from textual.binding import Binding
+from textual.css.query import NoMatches
 from textual.filter import LineFilter
 from textual.message import Message
 from textual.screen import Screen
@@ -22,7 +23,7 @@ from textual.widget import Widget
 from textual.worker import get_current_worker
 
 from engine import jobs
-from engine.errors import UserError, system_mistake
+from engine.errors import UserError, sentence_of
 from engine.images.decoding import BrokenImage
 from engine.workspace import MARKER, Workspace, write_text
 from saetui.calm import Calm
@@ -147,11 +148,8 @@ class Workbench(App[Reopen | None]):
         """Do ``act``; what a user can mend is said instead of raised. Whether it was done."""
         try:
             act()
-        except UserError as error:
-            self.say(str(error))
-            return False
-        except OSError as error:
-            self.say(system_mistake(error) or str(error))
+        except (UserError, OSError) as error:
+            self.say(sentence_of(error))
             return False
         return True
 
@@ -300,8 +298,9 @@ class Workbench(App[Reopen | None]):
         handler = self._handlers.get(event.get("id", -1))
         if event["kind"] in ("done", "cancelled", "failed"):
             self._handlers.pop(event.get("id", -1), None)
-        if handler and self.is_running:  # else there are no widgets any more that it could tell
-            handler(event)
+        if handler and self.is_running:
+            with contextlib.suppress(NoMatches):  # a screen that is closing has lost the widgets that it would tell
+                handler(event)
 
     def on_unmount(self) -> None:
         self.state.save()

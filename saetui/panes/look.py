@@ -173,8 +173,6 @@ class LookScreen(Screen[Pairs | None]):
         picture.draw()
 
     def _heard(self, event: dict[str, Any]) -> None:
-        if not self.is_mounted:
-            return
         if event["kind"] == "progress":
             self._say(f"{event.get('stage', 'loading')} …")
         elif event["kind"] == "failed":

@@ -13,7 +13,7 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
-from engine.errors import UserError
+from engine.errors import UserError, sentence_of
 from saetui.jobwatch import Job
 from saetui.keys import key
 from saetui.panes.pane import Pane
@@ -115,6 +115,7 @@ class NeuronsPane(Pane):
         self.results: Results | None = None
         self.latents: list[int] = []
         self.title_of_list = ""
+        self._damage = ""  # of the file of labels, as it was told
         self._by_match = False  # rather than sorted by a column
         self.matches: dict[int, float] = {}
         """What a search by text or image said of each latent, while its result is listed."""
@@ -175,13 +176,24 @@ class NeuronsPane(Pane):
             return
         stamp = stamp_of(path)
         if self.results and self.results.path == path and (stamp == self.results.stamp or stamp is None):
-            if self.results.labels.reload():
-                self.relist(keep=True)
+            self._reload_labels(self.results)
             return
         if stamp is not None and (path, stamp) != self._failed:
             self._opening = True
             self._say(f"opening {path.name} …")
             self._open(path)
+
+    def _reload_labels(self, results: Results) -> None:
+        """Take in what others wrote; a damaged file is told once, and what was known of it stays."""
+        damage = ""
+        try:
+            if results.labels.reload():
+                self.relist(keep=True)
+        except (UserError, OSError) as error:
+            damage = sentence_of(error)
+        if damage and damage != self._damage:
+            self.bench.say(damage, "error")
+        self._damage = damage
 
     def _teach(self) -> None:
         self.table.empty = "No scores yet: train an SAE (2), then press s there to score it."
@@ -215,19 +227,22 @@ class NeuronsPane(Pane):
 
     # The list
 
-    def relist(self, keep: bool = False, latents: list[int] | None = None, title: str = "") -> None:
-        """List what the filter finds (or ``latents``), the selected latent kept selected where it is listed."""
-        if self.results is None:
-            return
+    def relist(self, keep: bool = False) -> None:
+        """List what the filter finds; ``keep``: the selected latent stays selected where it is listed."""
+        if self.results is not None:
+            self._list(self._found(self.query_one("#filter", Input).value), keep=keep)
+
+    def _list_ranked(self, found: dict[int, float], title: str) -> None:
+        """List the latents of ``found``, in its order, with what they were found by."""
+        self._list(list(found), f"{title}: esc lists all", found)
+
+    def _list(
+        self, latents: list[int], title: str = "", matches: dict[int, float] | None = None, keep: bool = False
+    ) -> None:
         here = self._wanted if self._wanted >= 0 else self.latent
-        self.title_of_list = title
+        self.title_of_list, self.latents, self.matches = title, latents, matches or {}
         self.query_one("#filter", Input).set_class(bool(title), "-aside")  # it holds again after esc
-        if latents is None:
-            self.matches = {}
-            text = self.query_one("#filter", Input).value
-            latents = self._found(text)
         self.table.set_columns(RANKED if self.matches else COLUMNS)
-        self.latents = latents
         self._wanted = -1
         place = self.latents.index(here) if keep and here in self.latents else 0
         self.table.empty = "No latent answers to this filter: esc clears it."
@@ -313,7 +328,7 @@ class NeuronsPane(Pane):
         if self.results is not None and self._asked is not None:
             latents, title = self._asked
             self._asked = None
-            self.relist(latents=latents, title=title)
+            self._list(latents, title)
             self.table.focus()
 
     # Filter
@@ -373,8 +388,7 @@ class NeuronsPane(Pane):
         if not found:
             self.bench.say("These scores know no neighbours: score again with this version of saetui.")
             return
-        self.matches = {self.latent: 1.0} | found
-        self.relist(latents=[self.latent, *found], title=f"related to {self.latent}: esc lists all")
+        self._list_ranked({self.latent: 1.0} | found, f"related to {self.latent}")
 
     # Labels
 
@@ -457,9 +471,8 @@ class NeuronsPane(Pane):
 
         def heard(event: dict[str, Any]) -> None:
             if event["kind"] == "done" and self.results is results:
-                found = [(int(latent), float(score)) for latent, score in event["result"]]
-                self.matches = dict(found)
-                self.relist(latents=[latent for latent, _ in found], title=f"nearest to {text!r}: esc lists all")
+                found = {int(latent): float(score) for latent, score in event["result"]}
+                self._list_ranked(found, f"nearest to {text!r}")
             elif event["kind"] == "progress":
                 self._say(f"ranking by {text!r}: {event.get('stage', '')} …")
             elif event["kind"] == "failed":
@@ -498,8 +511,7 @@ class NeuronsPane(Pane):
 
         def chosen(found: list[tuple[int, float]] | None) -> None:
             if found:
-                self.matches = dict(found)
-                self.relist(latents=[latent for latent, _ in found], title=f"fired by {title}: esc lists all")
+                self._list_ranked(dict(found), f"fired by {title}")
 
         self.app.push_screen(LookScreen(self.results, image, title), chosen)
 

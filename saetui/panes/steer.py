@@ -20,7 +20,7 @@ from textual.widgets import Static
 from textual.worker import get_current_worker
 
 from engine.config import Mode, from_mapping
-from engine.errors import UserError, system_mistake
+from engine.errors import UserError, sentence_of
 from engine.images.opening import IN, is_plain
 from engine.requests import Answer, Sweep
 from engine.steer.interventions import parse_tokens
@@ -348,8 +348,7 @@ class SteerPane(Pane):
             try:
                 then = partial(take, find())
             except (UserError, OSError) as error:
-                sentence = system_mistake(error) if isinstance(error, OSError) else ""
-                then = partial(fail, sentence or str(error))
+                then = partial(fail, sentence_of(error))
             if not worker.is_cancelled:
                 self.post_message(Ready(then))
 

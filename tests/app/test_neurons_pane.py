@@ -14,7 +14,7 @@ from textual.widgets import Input
 
 from engine.evaluate.neurons import Neurons
 from engine.workspace import Workspace
-from saetui.app import Workbench
+from saetui.app import ServerSaid, Workbench
 from saetui.panes.compare import CompareScreen
 from saetui.panes.look import LookScreen
 from saetui.widgets.gallery import Gallery, Grid
@@ -158,6 +158,27 @@ def test_a_label_that_cannot_be_saved_is_not_lost(place):
     scenario(test, place)
 
 
+def test_labels_that_someone_damages_are_told_once_and_stay(place):
+    async def test(app, pilot):
+        pane, path = app.screen, place / "labels" / "synthetic.toml"
+        latent = pane.latent
+        await pilot.press("e", *"kept", "enter")
+        good = path.read_text()
+        path.write_text(good[: len(good) // 2])
+        before = len(app._notifications)
+        for _ in range(3):
+            pane.jobs_changed([])
+            await pilot.pause()
+        assert len(app._notifications) == before + 1 and pane.results.labels.text(latent) == "kept"
+        await pilot.press("j", "asterisk")
+        assert path.read_text() == good[: len(good) // 2], "what cannot be read is not written over"
+        path.write_text(good.replace("kept", "mended"))
+        pane.jobs_changed([])
+        assert pane.results.labels.text(latent) == "mended" and pane.results.labels.marked(pane.latent)
+
+    scenario(test, place)
+
+
 def test_undo_with_nothing_to_undo_says_so(place):
     async def test(app, pilot):
         await pilot.press("u", "ctrl+r")
@@ -249,6 +270,8 @@ def test_related_latents_are_listed_with_their_scores(place, truth):
 def test_other_modes_can_list_latents_here(place):
     async def test(app, pilot):
         pane = app.screen
+        await pilot.press("r")  # another list, which says by what each was found
+        assert pane.matches
         pane.show_latents([5, 3, 8], "of a node")
         await pilot.pause()
         assert pane.latents == [5, 3, 8] and "of a node" in screen_text(pilot)
@@ -397,6 +420,22 @@ def test_an_image_lists_the_latents_of_the_whole_and_of_its_patches(place, made)
         await pilot.press("enter")
         await pilot.pause()
         assert app.screen is pane and pane.latents == [k for k, _ in whole]
+
+    scenario(test, place)
+
+
+def test_an_answer_that_comes_while_its_screen_closes_is_dropped(place, made):
+    picture = sorted((made / "images" / "drawn").rglob("*.png"))[0]
+
+    async def test(app, pilot):
+        await pilot.press("i", *str(picture), "enter")
+        screen = app.screen
+        assert isinstance(screen, LookScreen)
+        await screen.query("#said").remove()  # widgets go before the screen that they are in
+        app.post_message(ServerSaid({"id": screen._asked, "kind": "progress", "stage": "loading"}))
+        await pilot.pause()
+        await pilot.press("escape")
+        assert app.is_running and app.screen is not screen
 
     scenario(test, place)
 
