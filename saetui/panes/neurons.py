@@ -116,6 +116,7 @@ class NeuronsPane(Pane):
         self.latents: list[int] = []
         self.title_of_list = ""
         self._damage = ""  # of the file of labels, as it was told
+        self._place, self._stride = 0, 1  # of the selected row, and how far the last key moved it
         self._by_match = False  # rather than sorted by a column
         self.matches: dict[int, float] = {}
         """What a search by text or image said of each latent, while its result is listed."""
@@ -297,6 +298,7 @@ class NeuronsPane(Pane):
         )
 
     def on_table_moved(self, event: Table.Moved) -> None:
+        self._stride, self._place = self.table.cursor - self._place or 1, self.table.cursor
         self._show_latent()
         if self.latents:
             self.remember(latent=self.latent)
@@ -312,11 +314,13 @@ class NeuronsPane(Pane):
     def _show_latent(self) -> None:
         if self.results is None or not self.latents or not self.view.display:
             return
-        here = self.table.cursor
-        ahead = [self.latents[i] for i in range(here + 1, min(here + 1 + AHEAD, len(self.latents)))]
-        if here:
-            ahead.insert(1, self.latents[here - 1])
-        self.view.show(self.results, self.latent, ahead, self.pictures)
+        self.view.show(self.results, self.latent, self._ahead(), self.pictures)
+
+    def _ahead(self) -> list[int]:
+        """The latents that the last key leads to when it is pressed again, and those next to this one."""
+        steps = [self._stride, -self._stride, *(n * self._stride for n in range(2, AHEAD + 1)), 1, -1]
+        places = dict.fromkeys(self.table.cursor + step for step in steps)
+        return [self.latents[place] for place in places if 0 <= place < len(self.latents)]
 
     def show_latents(self, latents: list[int], title: str) -> None:
         """List just these, for other modes: the latents of a node of a tree, say. esc lists all again."""

@@ -106,6 +106,19 @@ def test_the_filter_narrows_as_one_types_and_esc_restores(place, truth):
     scenario(test, place)
 
 
+def test_what_the_same_key_leads_to_is_drawn_ahead(place):
+    async def test(app, pilot):
+        pane = app.screen
+        await pilot.press("j")
+        assert pane._ahead()[:2] == [pane.latents[2], pane.latents[0]]
+        await pilot.press("ctrl+d")
+        here, half = pane.table.cursor, pane.table.cursor - 1
+        assert half > 1 and pane._ahead()[:2] == [pane.latents[here + half], pane.latents[1]]
+        assert {pane.latents[here + 1], pane.latents[here - 1]} <= set(pane._ahead())
+
+    scenario(test, place)
+
+
 def test_any_sort_in_both_directions(place, truth):
     async def test(app, pilot):
         pane = app.screen
