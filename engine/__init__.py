@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "engine.errors": ("Stopped", "UserError"),
     "engine.workspace": ("Workspace",),
-    "engine.events": ("Reporter",),
+    "engine.runs.events": ("Reporter",),
     "engine.config": (
         "EncodeSettings",
         "ExtractSettings",
@@ -28,9 +28,9 @@ _PUBLIC = {
     "engine.sae.model": ("SAE",),
     "engine.sae.train": ("train",),
     "engine.sae.encode": ("encode_store",),
-    "engine.evaluate.monosemanticity": ("monosemanticity",),
-    "engine.evaluate.neurons": ("Neurons",),
-    "engine.evaluate.score": ("score",),
+    "engine.metrics.monosemanticity": ("monosemanticity",),
+    "engine.neurons.file": ("Neurons",),
+    "engine.neurons.score": ("score",),
     "engine.steer": ("Intervention", "answer", "answers", "attached", "load_vlm"),
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}

@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import UserError
-from engine.workspace import Workspace, file_sha256, read_json, read_toml
+from engine.files import file_sha256, read_json, read_toml
+from engine.images.opening import placed
+from engine.neurons.latents import _scored
+from engine.workspace import Workspace
 
 Description = dict[str, Any]
 
@@ -116,7 +119,7 @@ def _sae(path: Path) -> tuple[Description, list[dict[str, Any]]]:
 
 
 def _neurons(path: Path) -> tuple[Description, list[dict[str, Any]]]:
-    from engine.evaluate.neurons import Neurons
+    from engine.neurons.file import Neurons
 
     neurons = Neurons.open(path)
     return {"summary": neurons.summary, "sha256": file_sha256(path)}, neurons.provenance.get("made_from", [])
@@ -128,7 +131,7 @@ def _recipe(path: Path) -> tuple[Description, list[dict[str, Any]]]:
 
 
 def _run(path: Path) -> tuple[Description, list[dict[str, Any]]]:
-    from engine.jobs import Run
+    from engine.runs.run import Run
 
     run = Run(path)
     return {"command": run.command, "status": run.status}, []
@@ -141,3 +144,27 @@ _READERS: dict[str, Callable[[Path], tuple[Description, list[dict[str, Any]]]]] 
     "recipe": _recipe,
     "run": _run,
 }
+
+
+def sources(workspace: Workspace, neurons: str) -> list[str]:
+    """Image sources of the workspace: what was scored, its default, and its own folders; each once."""
+    from engine.neurons.file import Neurons
+
+    found = []
+    if neurons:
+        with Neurons.open(neurons) as opened:
+            found.append(_scored(opened))
+    if default := workspace.defaults().get("images"):
+        found.append(placed(str(default), workspace.root))
+    folder = workspace.root / "images"
+    if folder.is_dir():
+        found += [str(child) for child in sorted(folder.iterdir()) if child.is_dir()]
+    return list(dict.fromkeys(found))
+
+
+def first_source(workspace: Workspace, neurons: str) -> str:
+    """The first of ``sources``; UserError when there is none."""
+    found = sources(workspace, neurons)
+    if not found:
+        raise UserError("This workspace has no images of its own: o opens a file, :source FOLDER steps through one.")
+    return found[0]

@@ -16,7 +16,7 @@ from engine.errors import UserError
 
 Dtype = Literal["float16", "bfloat16", "float32"]
 Architecture = Literal["relu", "topk", "batchtopk", "matryoshka-batchtopk", "jumprelu"]
-Mode = Literal["clamp", "add", "scale", "ablate"]
+InterventionMode = Literal["clamp", "add", "scale", "ablate"]
 Pooling = Literal["max", "mean", "cls"]
 
 S = TypeVar("S")
@@ -116,7 +116,7 @@ class SteerSettings:
     latent: tuple[str, ...] = setting(
         "LATENT=VALUE, repeatable; a value like 2x is a multiple of the latent's largest activation.", ()
     )
-    mode: Mode = setting("What VALUE does: set (clamp), add, scale, or ablate to 0.", "clamp")
+    mode: InterventionMode = setting("What VALUE does: set (clamp), add, scale, or ablate to 0.", "clamp")
     keep_error: bool = setting(
         "Add the SAE's reconstruction error back (v + decode(a') - decode(a)) instead of dropping it.",
         False,

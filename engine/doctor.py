@@ -9,7 +9,7 @@ from typing import Any
 import engine
 from engine.config import DoctorSettings
 from engine.errors import UserError
-from engine.events import Reporter
+from engine.reporter import Reporter
 from engine.workspace import Workspace
 
 PACKAGES = (
@@ -64,7 +64,7 @@ def _devices(advice: list[str]) -> list[dict[str, Any]]:
 
 
 def _demo(advice: list[str]) -> dict[str, Any]:
-    from engine.demo import assets
+    from engine.models.shipped import assets
 
     try:
         folder = assets()

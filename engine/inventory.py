@@ -8,24 +8,23 @@ made before would lack it.) What was read of a file is kept for as long as the f
 import contextlib
 import fcntl
 import glob
-import json
 import os
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from engine.activations.manifest import _head
 from engine.activations.store import FORMAT, VERSION
 from engine.errors import UserError
-from engine.evaluate.neurons import Neurons
+from engine.files import Stamp, check_version, read_json, read_toml, stamp
+from engine.neurons.file import Neurons
 from engine.sae.config import CHECKPOINTS, CONFIG, TRAINING, WEIGHTS, read_config
 from engine.sae.state import read_state
-from engine.workspace import Workspace, check_version, read_json, read_toml
+from engine.workspace import Workspace
 
 Entry = dict[str, Any]
 
-_IMAGES = b'\n "images": ['  # as write_json lays it out; a line break inside of a string would be escaped
-_PIECE = 1 << 16
 _UNREADABLE = (UserError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError)
 
 
@@ -86,7 +85,7 @@ def _store(folder: Path) -> Entry | None:
         if not locked:
             raise UserError(f"{folder} is no activation store (it has no manifest.json): remove it.")
         return {"state": "writing", "images": 0, "of_images": None, "shards": 0, "rows": 0, "bytes": 0}
-    head = _head(path, _stamp(path))
+    head = _head(path, stamp(path))
     if not isinstance(head, dict) or head.get("format") != FORMAT:
         raise UserError(f"{path} is no manifest of an activation store: remove {folder}.")
     check_version(head.get("version"), VERSION, path)
@@ -104,47 +103,6 @@ def _store(folder: Path) -> Entry | None:
         "model": head["model"]["spec"],
         "source": source.get("spec"),
     }
-
-
-def manifest_head(folder: Path) -> Entry:
-    """The manifest of the store in ``folder`` without its list of images. UserError when it cannot be read."""
-    path = folder / "manifest.json"
-    try:
-        found = _head(path, _stamp(path))
-    except OSError as error:
-        raise UserError(f"Cannot read {path} ({error.strerror}): make the store again.") from error
-    if not isinstance(found, dict):
-        raise UserError(f"{path} is no manifest of an activation store: remove {folder}.")
-    return found
-
-
-@lru_cache(maxsize=1024)
-def _head(path: Path, stamp: tuple[int, ...]) -> Any:
-    """The manifest without its images. Read whole only where another program has laid it out anew."""
-    data = bytearray()
-    with open(path, "rb") as file:
-        while piece := file.read(_PIECE):
-            searched = max(0, len(data) - len(_IMAGES))
-            data += piece
-            end = data.find(_IMAGES, searched)
-            if end >= 0:
-                head = _parsed(bytes(data[:end]).rstrip(b",") + b"}")
-                if "shards" in head:
-                    return head
-                break
-    found = read_json(path)
-    if isinstance(found, dict):
-        images = found.pop("images", [])
-        found.setdefault("broken", sum("broken" in image for image in images))
-    return found
-
-
-def _parsed(text: bytes) -> Entry:
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _check_shards(folder: Path, shards: list[Entry]) -> None:
@@ -188,7 +146,7 @@ def _checkpoint(folder: Path) -> Entry | None:
 
 
 def _neurons(path: Path) -> Entry:
-    summary = _summary(path, _stamp(path))
+    summary = _summary(path, stamp(path))
     settings = summary.get("settings", {})
     return {
         "sae": summary["sae"],
@@ -202,7 +160,7 @@ def _neurons(path: Path) -> Entry:
 
 
 @lru_cache(maxsize=1024)
-def _summary(path: Path, stamp: tuple[int, ...]) -> Any:
+def _summary(path: Path, stamp: Stamp | None) -> Any:
     with Neurons.open(path) as neurons:
         return neurons.summary
 
@@ -252,11 +210,6 @@ def _locked(folder: Path) -> bool:
     except OSError:
         return False
     return False
-
-
-def _stamp(path: Path) -> tuple[int, ...]:
-    found = path.stat()
-    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _when(path: Path) -> float | None:

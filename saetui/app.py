@@ -22,34 +22,35 @@ from textual.screen import Screen
 from textual.widget import Widget
 from textual.worker import get_current_worker
 
-from engine import jobs
 from engine.errors import UserError, sentence_of
+from engine.files import write_text
 from engine.images.decoding import BrokenImage
-from engine.workspace import MARKER, Workspace, write_text
-from saetui.calm import Calm
-from saetui.jobwatch import Job, JobWatch, summary
-from saetui.keys import key
-from saetui.panes.data import DataPane
-from saetui.panes.hierarchy import HierarchyPane
-from saetui.panes.neurons import NeuronsPane
-from saetui.panes.pane import Pane
-from saetui.panes.start import StartPane
-from saetui.panes.steer import SteerPane
-from saetui.panes.train import TrainPane
+from engine.runs import run as jobs
+from engine.runs.watch import Job, JobWatch
+from engine.workspace import MARKER, Workspace
+from saetui.bindings import key
+from saetui.formatting import literal
+from saetui.gc_tuning import GcTuning
+from saetui.modes.data.screen import DataMode
+from saetui.modes.hierarchy.screen import HierarchyMode
+from saetui.modes.mode import Mode
+from saetui.modes.neurons.screen import NeuronsMode
+from saetui.modes.start import StartMode
+from saetui.modes.steer.screen import SteerMode
+from saetui.modes.train.screen import TrainMode
 from saetui.preferences import Preferences, state_folder
-from saetui.results import scored
-from saetui.state import State
+from saetui.scores import scored
+from saetui.session import State
 from saetui.terminal.ascii import Ascii
 from saetui.terminal.colours import WithoutColour, Xterm
-from saetui.text import literal
+from saetui.terminal.key_queue import KeyQueue
 from saetui.themes import THEMES
-from saetui.typeahead import TypeAhead
-from saetui.widgets.bars import TITLES, TopBar
+from saetui.widgets.bars import TITLES, TopBar, summary
 from saetui.widgets.dialogs import ActionsProvider, Ask, Help, actions
-from saetui.widgets.jobs import JobsDrawer, JobsSeen
+from saetui.widgets.jobs_drawer import JobsDrawer, JobsSeen
 
 if TYPE_CHECKING:
-    from engine.client import ModelServer
+    from engine.server.client import ModelServer
     from saetui.terminal.probe import Terminal
 
 KINDS = ("activations", "embeddings", "saes", "neurons", "runs")
@@ -77,16 +78,16 @@ class Workbench(App[Reopen | None]):
 
     TITLE = "saetui"
     MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {
-        "start": StartPane,
-        "data": DataPane,
-        "train": TrainPane,
-        "neurons": NeuronsPane,
-        "steer": SteerPane,
-        "hierarchy": HierarchyPane,
+        "start": StartMode,
+        "data": DataMode,
+        "train": TrainMode,
+        "neurons": NeuronsMode,
+        "steer": SteerMode,
+        "hierarchy": HierarchyMode,
     }
     COMMANDS = {ActionsProvider}
     CSS = """
-    Pane { background: $background; }
+    Mode { background: $background; }
     Toast { max-width: 76; }
     """
     BINDINGS = [
@@ -126,8 +127,8 @@ class Workbench(App[Reopen | None]):
         self._handlers: dict[int, Callable[[dict[str, Any]], None]] = {}
         self._server: ModelServer | None = None
         self._saving = False
-        self.calm = Calm()
-        self._type_ahead = TypeAhead(self, super().on_event)
+        self.calm = GcTuning()
+        self._type_ahead = KeyQueue(self, super().on_event)
         for theme in THEMES.values():
             self.register_theme(theme)
         self.theme = self.preferences.theme
@@ -192,7 +193,7 @@ class Workbench(App[Reopen | None]):
 
     def ask_model(self, request: Any, handler: Callable[[dict[str, Any]], None], supersede: bool = True) -> int:
         """Hand ``request`` to the model server; ``handler`` gets every event of it, in the app's own thread."""
-        from engine.client import ModelServer
+        from engine.server.client import ModelServer
 
         if self._server is None:
             log = state_folder() / "model-server.txt"
@@ -233,11 +234,11 @@ class Workbench(App[Reopen | None]):
                 return
         self.exit(Reopen(place, mode))
 
-    async def show_mode(self, mode: str) -> Pane:
+    async def show_mode(self, mode: str) -> Mode:
         """Switch to ``mode``; its pane, for a message to it."""
         await self.switch_mode(mode)
         pane = self.screen
-        assert isinstance(pane, Pane)
+        assert isinstance(pane, Mode)
         return pane
 
     # What is typed and painted
@@ -290,7 +291,7 @@ class Workbench(App[Reopen | None]):
                 bar.job = summary(self.jobs)
             if isinstance(screen, JobsDrawer) and screen.is_mounted:
                 screen.seen(self.jobs)
-            if isinstance(screen, Pane):
+            if isinstance(screen, Mode):
                 screen.jobs_changed(self.jobs)
 
     def on_server_said(self, message: ServerSaid) -> None:
@@ -348,7 +349,7 @@ class Workbench(App[Reopen | None]):
     # Actions
 
     async def action_mode(self, mode: str) -> None:
-        if isinstance(self.screen, Pane) and self.current_mode != "start":
+        if isinstance(self.screen, Mode) and self.current_mode != "start":
             await self.switch_mode(mode)
             self.remember("app", mode=mode)
 
@@ -370,7 +371,7 @@ class Workbench(App[Reopen | None]):
         active = {action.id: action for action in actions(self.screen)}
         words = {"open": "open DIRECTORY: another workspace"}
         pane = self.screen
-        if isinstance(pane, Pane):
+        if isinstance(pane, Mode):
             words |= pane.words()
 
         async def run(line: str | None) -> None:
@@ -381,7 +382,7 @@ class Workbench(App[Reopen | None]):
                 await self.run_action(active[word].action, active[word].node)
             elif word == "open" and rest:
                 self.open_path(rest)
-            elif not (isinstance(pane, Pane) and pane.obey(word, rest.strip())):
+            elif not (isinstance(pane, Mode) and pane.obey(word, rest.strip())):
                 self.say(f"There is no command {word!r} here: type : and tab through what there is, or press ?.")
 
         self.push_screen(Ask(":", known={a.id: a.description for a in active.values()} | words), run)

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from engine.config import from_mapping, setting
 from engine.errors import UserError
-from engine.workspace import read_toml
+from engine.files import read_toml
 
 Theme = Literal["graphite", "paper"]
 PictureStyle = Literal["auto", "quadrant", "half", "glyph"]

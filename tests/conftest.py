@@ -4,22 +4,22 @@ from pathlib import Path
 import pytest
 from jaxtyping import install_import_hook
 
-import tests.typechecker  # noqa: F401 - the hook looks it up by name
+import tests.support.typechecker  # noqa: F401 - the hook looks it up by name
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test that reaches for the network is wrong
 os.environ.setdefault("PYTHONPATH", str(Path(__file__).parent.parent))  # workers of a checkout
 
 # Where arrays cross public borders, their shapes and types are checked at every call of every test.
-CHECKED = ("activations", "demo", "evaluate", "images", "models", "steer")
+CHECKED = ("activations", "demo", "images", "metrics", "models", "neurons", "steer")
 CHECKED_SAE = ("architectures", "checkpoint", "encode", "fidelity", "held_out", "model", "train")
-CHECKED_SAETUI = ("terminal", "thumbnails", "widgets.picture")
+CHECKED_SAETUI = ("terminal", "widgets.picture")
 install_import_hook(
     [
         *(f"engine.{name}" for name in CHECKED),
         *(f"engine.sae.{name}" for name in CHECKED_SAE),
         *(f"saetui.{name}" for name in CHECKED_SAETUI),
     ],
-    "tests.typechecker.check",
+    "tests.support.typechecker.check",
 )
 
 from engine.workspace import Workspace  # noqa: E402
@@ -31,4 +31,4 @@ def workspace(tmp_path: Path) -> Workspace:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--update-snapshots", action="store_true", help="write tests/app/snapshots anew")
+    parser.addoption("--update-snapshots", action="store_true", help="write tests/saetui/snapshots anew")

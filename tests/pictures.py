@@ -23,10 +23,10 @@ from textual.pilot import Pilot  # noqa: E402
 
 from engine.workspace import Workspace  # noqa: E402
 from saetui.app import Workbench  # noqa: E402
-from saetui.panes.pane import Pane  # noqa: E402
-from saetui.widgets.rack import Rack  # noqa: E402
+from saetui.modes.mode import Mode  # noqa: E402
+from saetui.modes.steer.rack import Rack  # noqa: E402
 from saetui.widgets.table import Table  # noqa: E402
-from tests.app.pilots import until  # noqa: E402
+from tests.support.pilots import until  # noqa: E402
 
 PICTURES, README = ROOT / "assets" / "pictures", ROOT / "README.md"
 BEGIN, END = "<!-- keys: python tests/pictures.py -->", "<!-- end of keys -->"
@@ -182,18 +182,18 @@ async def draw(place: Workspace, only: list[str]) -> None:
 def key_table() -> str:
     """The keys as the README lists them: those of each mode that its key bar offers, and those of all modes."""
     lines = ["| where | keys |", "|---|---|"]
-    for title, owner in (("everywhere", Workbench), ("in every mode", Pane), ("in tables", Table), *_modes()):
+    for title, owner in (("everywhere", Workbench), ("in every mode", Mode), ("in tables", Table), *_modes()):
         bindings = [b for b in vars(owner)["BINDINGS"] if isinstance(b, Binding)]
         lines.append(f"| {title} | {' · '.join(f'{_keys(b)} {_lower(b.description)}' for b in bindings)} |")
     return "\n".join(lines)
 
 
 def _modes() -> list[tuple[str, type]]:
-    from saetui.panes.steer import SteerPane
+    from saetui.modes.steer.screen import SteerMode
 
     modes = Workbench.MODES
     found: list[tuple[str, Any]] = [(mode.capitalize(), modes[mode]) for mode in ("data", "train", "neurons", "steer")]
-    assert found[-1][1] is SteerPane
+    assert found[-1][1] is SteerMode
     return [*found, ("Steer's rack", Rack), ("Hierarchy", modes["hierarchy"])]
 
 

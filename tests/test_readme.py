@@ -8,7 +8,7 @@ import pytest
 
 from engine.config import ExtractSettings, ScoreSettings, SteerSettings, TrainSettings
 from engine.demo.world import write_images
-from engine.evaluate.query import FIELDS, PROPERTIES
+from engine.neurons.query import FIELDS, PROPERTIES
 from tests.pictures import MODES, with_keys
 
 ROOT = Path(__file__).parent.parent
@@ -28,7 +28,7 @@ def test_the_dozen_lines_of_python_run(tmp_path, monkeypatch, capsys):
 
 
 def test_the_plan_is_a_plan(tmp_path):
-    from engine.plan import read_plan
+    from engine.runs.plan import read_plan
     from engine.workspace import Workspace
 
     (plan,) = blocks("toml")
@@ -81,4 +81,4 @@ def test_a_wheel_has_the_models_and_no_pictures():
     needed = {f"assets/{path.name}" for path in (ROOT / "assets").iterdir() if path.name != "pictures"}
     assert set(build["force-include"]) == needed
     for source, target in build["force-include"].items():
-        assert target == f"engine/demo/{source}"
+        assert target == f"engine/models/{source}"

@@ -7,10 +7,10 @@ import torch
 
 from engine.activations.extract import TORCH, extract
 from engine.config import ExtractSettings
-from engine.events import Reporter
 from engine.images import BrokenImage, open_images
 from engine.models import HookPoint, load_encoder
 from engine.models.device import pick_device
+from engine.reporter import Reporter
 from engine.workspace import Workspace
 
 

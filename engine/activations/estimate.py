@@ -7,24 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from engine.activations.extract import (
-    TORCH,
-    Target,
-    check,
-    check_storable,
-    forward,
-    no_room,
-    plan,
-    size_of,
-    take_over,
-)
+from engine.activations.extract import TORCH, check, check_storable, forward, no_room, plan, size_of
+from engine.activations.manifest import Target, take_over
 from engine.activations.reading import CHUNK, prepared
 from engine.config import ExtractSettings
-from engine.events import Reporter
 from engine.images import Images, open_images
 from engine.models import load_encoder
 from engine.models.device import pick_device
 from engine.models.encoder import VisionEncoder
+from engine.reporter import Reporter
 from engine.workspace import Workspace
 
 SECONDS = 5.0  # that the timing may take, about

@@ -6,15 +6,13 @@ interrupted: the bytes on disk do not depend on interruptions, nor on how many t
 """
 
 import contextlib
-import dataclasses
 import errno
 import os
 import re
-import shlex
 import shutil
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import MISSING, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +20,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from engine.activations.manifest import Target, _header, take_over, write_manifest
 from engine.activations.reading import Batch, prepared
-from engine.activations.shards import STORED, ShardWriter, damaged, read_records
-from engine.activations.store import FORMAT, VERSION
+from engine.activations.shards import STORED, ShardWriter, read_records
 from engine.config import ExtractSettings
 from engine.errors import Stopped, UserError
-from engine.events import Reporter
+from engine.files import lock, read_json
 from engine.images import Images, open_images
 from engine.models import HookPoint, TokenPolicy, load_encoder
 from engine.models.device import pick_device
 from engine.models.encoder import VisionEncoder
-from engine.workspace import Workspace, check_version, lock, provenance, read_json, write_json
+from engine.reporter import Reporter
+from engine.workspace import Workspace
 
 SHARD_IMAGES = 8192  # at most, so that an interruption costs little where an image is a single row
 BEHIND = 4  # batches that wait to be written
@@ -40,19 +39,6 @@ NAMED = 10  # broken images that get a warning of their own
 LARGEST = {"float16": 65504.0, "bfloat16": 3.3895e38, "float32": 3.4028234e38}
 TORCH = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 DISK_FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
-
-
-@dataclass
-class Target:
-    """One store being made: a hook point's activations."""
-
-    hook: HookPoint
-    folder: Path
-    d: int
-    rows_an_image: int  # at most
-    header: dict[str, Any]  # the manifest without what is only known in the end
-    shards: dict[int, dict[str, Any]] = field(default_factory=dict)  # finished ones
-    records: dict[int, list[dict[str, Any]]] = field(default_factory=dict)  # images of the shards of this run
 
 
 @dataclass(frozen=True)
@@ -141,37 +127,6 @@ def _rows_an_image(hook: HookPoint, policy: TokenPolicy, tokens: int, encoder: V
     }[policy.kind]
 
 
-def _header(
-    settings: ExtractSettings, images: Images, encoder: VisionEncoder, hook: HookPoint, d: int, shard_images: int
-) -> dict[str, Any]:
-    model = {"spec": encoder.spec, "family": encoder.family, "revision": encoder.revision, "sha256": encoder.sha256}
-    return {
-        "format": FORMAT,
-        "version": VERSION,
-        "model": model,
-        "hook": str(hook),
-        "tokens": settings.tokens,
-        "seed": settings.seed,
-        "preprocessing": encoder.preprocessing,
-        "dtype": settings.dtype,
-        "precision": settings.precision,
-        "device": encoder.device.type,
-        "batch_size": settings.batch_size,
-        "shard_images": shard_images,
-        "d": d,
-        "n_prefix": encoder.n_prefix,
-        "grid": list(encoder.grid) if encoder.grid else None,
-        "source": {"spec": images.spec, "images": len(images), "sha256": images.sha256},
-        "command": _command(settings),
-        "provenance": provenance(
-            made_from=[
-                {"kind": "model", "name": encoder.spec, "path": encoder.spec, "sha256": encoder.sha256 or ""},
-                {"kind": "images", "name": images.spec, "path": images.spec, "sha256": images.sha256},
-            ]
-        ),
-    }
-
-
 def check(settings: ExtractSettings) -> None:
     """UserError for numbers that make no sense, before anything is opened."""
     for name in ("batch_size", "workers", "shard_rows"):
@@ -181,19 +136,6 @@ def check(settings: ExtractSettings) -> None:
         raise UserError(f"--limit is {settings.limit}: give 0 for all images, or how many.")
 
 
-def _command(settings: ExtractSettings) -> str:
-    words = ["saetui", "extract"]
-    for setting in dataclasses.fields(settings):
-        value, flag = getattr(settings, setting.name), "--" + setting.name.replace("_", "-")
-        if setting.default is MISSING or value != setting.default:
-            if isinstance(value, bool):
-                words.append(flag)
-            else:
-                for item in value if isinstance(value, tuple) else (value,):
-                    words += [flag, str(item)]
-    return shlex.join(words)
-
-
 # Resuming
 
 
@@ -201,52 +143,6 @@ def _resume(target: Target) -> None:
     for leftover in target.folder.glob(".*.tmp"):  # of a run that was killed: the lock says that none is alive
         leftover.unlink()
     take_over(target)
-
-
-def take_over(target: Target) -> None:
-    """Know the finished shards of an earlier run of the same settings; UserError if they are not the same."""
-    path = target.folder / "manifest.json"
-    if not path.exists():
-        return
-    earlier = read_json(path)
-    if not isinstance(earlier, dict) or earlier.get("format") != FORMAT:
-        raise UserError(f"{target.folder} holds something else than activations: give another --name.")
-    check_version(earlier.get("version"), VERSION, path)
-    _check_same(earlier, target)
-    for shard in earlier["shards"]:
-        file = target.folder / shard["file"]
-        if not file.exists():
-            continue
-        size = file.stat().st_size
-        if size != shard["bytes"]:
-            raise damaged(file, f"{size} bytes instead of {shard['bytes']}")
-        target.shards[shard["first_image"] // target.header["shard_images"]] = shard
-
-
-def _check_same(earlier: dict[str, Any], target: Target) -> None:
-    now = target.header
-    names = ["hook", "dtype", "precision", "batch_size", "preprocessing", "d"]
-    names += [] if target.hook.kind == "last" else ["tokens"]
-    names += ["seed"] if now["tokens"].startswith("random") else []
-    names += [] if earlier.get("complete") else ["device"]
-    differences = [
-        f"{name.replace('_', ' ')} {earlier.get(name)}, not {now[name]}"
-        for name in names
-        if earlier.get(name) != now[name]
-    ]
-    was_model, model = earlier.get("model", {}), now["model"]
-    if was_model.get("sha256") != model["sha256"] or (
-        model["sha256"] is None and was_model.get("spec") != model["spec"]
-    ):
-        differences.append(f"model {was_model.get('spec')}, not {model['spec']} (their weights differ)")
-    was, source = earlier.get("source", {}), now["source"]
-    if was.get("sha256") != source["sha256"]:
-        listed = f"{was.get('images')} images of {was.get('spec')}"
-        differences.append(f"{listed}, not the {source['images']} that are now in {source['spec']}")
-    if not differences and earlier.get("shard_images") != now["shard_images"]:
-        differences.append(f"shards of {earlier.get('shard_images')} images, not {now['shard_images']}")
-    if differences:
-        raise UserError(f"{target.folder} was made with {'; '.join(differences)}: give another --name.")
 
 
 def _tidy(folder: Path) -> None:
@@ -476,29 +372,6 @@ class _Disk:
         target.shards[shard] = entry | {"first_image": shard * self.shard_images, "next_image": stop}
         target.records[shard] = self._records
         write_manifest(target, self.images)
-
-
-def write_manifest(target: Target, images: int) -> None:
-    """Replace the target's manifest: with the list of images, and ``complete``, once no shard is missing.
-
-    Until then the shards hold the records of their images, so that progress costs little to note.
-    """
-    order = sorted(target.shards)
-    shards, rows = [], 0
-    for number in order:
-        shards.append(target.shards[number] | {"first_row": rows})
-        rows += target.shards[number]["rows"]
-    complete = len(order) == -(-images // target.header["shard_images"])
-    records: list[dict[str, Any]] = []
-    if complete:
-        for number in order:
-            file = target.folder / target.shards[number]["file"]
-            records += target.records.get(number) or read_records(file)
-    manifest = {**target.header, "rows": rows, "complete": complete, "shards": shards}
-    if complete:
-        manifest["broken"] = sum("broken" in record for record in records)
-    manifest["images"] = records  # last: listings read no further than here
-    write_json(target.folder / "manifest.json", manifest)
 
 
 def _numpy(values: Tensor) -> np.ndarray:

@@ -22,7 +22,7 @@ import h5py
 import numpy as np
 
 from engine.errors import UserError
-from engine.workspace import file_sha256, utf8
+from engine.files import file_sha256, utf8
 
 VERSION = 1
 BLOCK_ROWS = 4096

@@ -13,8 +13,9 @@ from jaxtyping import Float, Int
 from engine.activations.shards import STORED, damaged, open_shard
 from engine.config import VerifySettings
 from engine.errors import UserError
-from engine.events import Reporter
-from engine.workspace import Workspace, check_version, file_sha256, read_json, value_sha256
+from engine.files import check_version, file_sha256, read_json, value_sha256
+from engine.reporter import Reporter
+from engine.workspace import Workspace
 
 FORMAT = "saetui-activations"
 VERSION = 1

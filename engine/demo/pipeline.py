@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from jaxtyping import Float, Int
 from PIL import Image
 
 from engine.activations.extract import extract
@@ -19,15 +21,16 @@ from engine.activations.store import Store
 from engine.config import DemoSettings, ExtractSettings, ScoreSettings, TrainSettings
 from engine.demo.world import BACKGROUNDS, COLOURS, FILLS, KINDS, UNSEEN, blank, parse, write_images
 from engine.errors import UserError
-from engine.evaluate.detection import auroc, pooled_latents
-from engine.evaluate.score import score
-from engine.events import Reporter
+from engine.files import write_text
+from engine.metrics.detection import auroc
+from engine.models.vlm import VLM, load_vlm
+from engine.neurons.score import score
+from engine.reporter import Reporter
 from engine.sae.model import SAE
 from engine.sae.train import train
 from engine.steer.generate import answers
 from engine.steer.interventions import Intervention
-from engine.steer.vlm import VLM, load_vlm
-from engine.workspace import MARKER, Workspace, write_text
+from engine.workspace import MARKER, Workspace
 
 DEFAULTS = """# What the commands use in this workspace when a flag is not given.
 model = "demo"
@@ -276,3 +279,23 @@ def _single(folder: Path) -> dict[str, list[Image.Image]]:
             for name in (*line["kinds"], *line["colours"]):
                 paths[name].append(folder / line["path"])
     return {name: [Image.open(path).convert("RGB") for path in some[:SHOWN]] for name, some in paths.items()}
+
+
+def pooled_latents(
+    sae: SAE, store: Store, rows: int = 16_384
+) -> tuple[Int[np.ndarray, " image"], Float[np.ndarray, "image latent"]]:
+    """Largest activation of every latent over the tokens of every image in ``store``.
+
+    Returns the indices into ``store.images`` and a dense float32 matrix: for image sets that fit in memory.
+    """
+    indices = np.unique(store.image)
+    pooled = np.zeros((len(indices), sae.config.w), np.float32)
+    place = np.searchsorted(indices, store.image)
+    with torch.inference_mode():
+        for start in range(0, store.rows, rows):
+            a = sae.encode(torch.from_numpy(store.read(start, min(start + rows, store.rows)))).numpy()
+            at = place[start : start + rows]
+            begins = np.flatnonzero(np.r_[True, at[1:] != at[:-1]])
+            seen = at[begins]
+            pooled[seen] = np.maximum(pooled[seen], np.maximum.reduceat(a, begins, axis=0))
+    return indices, pooled

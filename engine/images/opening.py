@@ -3,9 +3,13 @@
 import functools
 from pathlib import Path
 
+import numpy as np
+from jaxtyping import UInt8
+from numpy import ndarray
 from PIL import Image, ImageColor
 
 from engine.errors import UserError
+from engine.images import thumbnail
 from engine.images.decoding import BrokenImage, decode
 from engine.images.sources import Images, open_images
 
@@ -60,3 +64,40 @@ def _listing(source: str) -> tuple[Images, dict[str, int]]:
     """The images of ``source``, and where in the list each path is."""
     images = open_images(source)
     return images, {entry.path: place for place, entry in enumerate(images.entries)}
+
+
+SIDE = 256  # pixels of a picture that is shown: more than there are cells for
+
+
+def listing(source: str) -> list[str]:
+    """Every image of ``source``, as ``open_image`` takes them. UserError when there is none."""
+    return [f"{source}{IN}{entry.path}" for entry in open_images(source).entries]
+
+
+def picture(image: str, side: int = SIDE) -> tuple[UInt8[ndarray, "height width 3"], str]:
+    """A copy of ``image`` (as for ``open_image``) of ``side`` pixels at most, and its name and size in words.
+
+    UserError as there.
+    """
+    opened = open_image(image)
+    if isinstance(opened, Image.Image):
+        name = image.rpartition(IN)[2] if IN in image else Path(image).name
+        return np.asarray(thumbnail(opened, side)), f"{name}  {opened.width} x {opened.height}"
+    colour = np.array(opened, np.uint8)
+    return np.broadcast_to(colour, (side, side, 3)), image.replace(":", " ")
+
+
+def placed(source: str, root: Path) -> str:
+    """A source as it was written down, which may be from within the workspace ``root``, from anywhere."""
+    inside = root / Path(source).expanduser()
+    return str(inside if inside.exists() else Path(source).expanduser().absolute())
+
+
+def read_picture(path: Path) -> Image.Image:
+    """The image file ``path``. Raises UserError when it cannot be read or is no image."""
+    try:
+        return decode(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"Cannot read {path} ({error.strerror}): give another file.") from error
+    except BrokenImage as error:
+        raise UserError(f"{path} is not an image that can be read ({error.reason}): give another file.") from error

@@ -13,8 +13,8 @@ from pathlib import Path
 from PIL import Image
 
 from engine.errors import UserError
+from engine.files import value_sha256
 from engine.images.decoding import BrokenImage, decode
-from engine.workspace import value_sha256
 
 _JPEG, _NETPBM = (".jpg", ".jpeg", ".jpe", ".jfif"), (".ppm", ".pgm", ".pbm", ".pnm")
 SUFFIXES = frozenset((*_JPEG, *_NETPBM, ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"))

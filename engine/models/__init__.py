@@ -29,7 +29,7 @@ def load_encoder(
     checkpoint is never run. Raises UserError when the model is not at hand, damaged, or of no supported kind.
     """
     if spec in ("demo", "demo:encoder"):
-        from engine.demo import assets
+        from engine.models.shipped import assets
 
         return _local(assets() / ("clip" if spec == "demo" else "encoder"), spec, None, device, dtype)
     if spec.startswith("hf:"):

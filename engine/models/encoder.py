@@ -12,8 +12,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from engine.errors import UserError
+from engine.files import file_sha256, value_sha256
 from engine.models.hookpoints import HookPoint
-from engine.workspace import file_sha256, value_sha256
 
 MLP_NAMES = ("mlp", "ffn", "feed_forward")
 GREY = (128, 128, 128)

@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 from engine.config import Architecture
 from engine.errors import UserError
-from engine.workspace import check_version, read_json, write_json
+from engine.files import check_version, read_json, write_json
 
 FORMAT = "saetui-sae"
 VERSION = 1

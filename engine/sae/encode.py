@@ -16,10 +16,11 @@ from engine.activations.loader import check_finite
 from engine.activations.store import Store
 from engine.config import EncodeSettings
 from engine.errors import UserError
-from engine.events import Reporter
+from engine.files import atomic_path
 from engine.models.device import pick_device
+from engine.reporter import Reporter
 from engine.sae.model import SAE
-from engine.workspace import Workspace, atomic_path
+from engine.workspace import Workspace
 
 MOST_VALUES = 1 << 26  # latents that are dense in memory at a time: 256 MB
 
@@ -86,7 +87,7 @@ class _Source:
     def open(cls, given: str, workspace: Workspace) -> "_Source":
         path = Path(given).expanduser()
         if path.is_file():
-            from engine.evaluate.matrices import read_matrix
+            from engine.activations.matrix_files import read_matrix
 
             matrix = read_matrix(path)
             return cls(path, matrix.tocsr() if sparse.issparse(matrix) else matrix)

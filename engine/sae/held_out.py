@@ -55,7 +55,7 @@ class HeldOut:
         """Fidelity of ``sae`` and how alike the images of its latents are, as JSON values.
 
         ``ms``: mean MS of the latents (max over an image's tokens). ``ms_matched`` and ``ms_beaten``: the mean MS of
-        density-matched raw neurons, and the share of latents that beat theirs (engine.evaluate.control). All None
+        density-matched raw neurons, and the share of latents that beat theirs (metrics.matched_neurons). All None
         without embeddings. Matched neurons cost a sort of all images each: of many images, only those of some latents,
         always the same ones, are scored (``_MATCHED`` values in all, but ``_FEWEST`` latents at least).
 
@@ -80,8 +80,8 @@ class HeldOut:
     def _ms(self, pooled: list[sparse.csr_array]) -> dict[str, Any]:
         if self.embeddings is None:
             return {"ms": None, "ms_matched": None, "ms_beaten": None}
-        from engine.evaluate.control import against, matched_ms
-        from engine.evaluate.monosemanticity import monosemanticity
+        from engine.metrics.matched_neurons import against, matched_ms
+        from engine.metrics.monosemanticity import monosemanticity
 
         codes = sparse.vstack(pooled, format="csr")[self.judged]
         result = monosemanticity(codes, self.embeddings, interval=False)

@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from engine.errors import UserError
+from engine.files import atomic_path
 from engine.sae.config import WEIGHTS, SAEConfig, read_config, write_config
-from engine.workspace import atomic_path
 
 
 class SAE(nn.Module):

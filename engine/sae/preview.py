@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Float
 
 from engine.errors import UserError
-from engine.workspace import check_version, read_json, write_json
+from engine.files import check_version, read_json, write_json
 
 FORMAT = "saetui-preview"
 VERSION = 1

@@ -7,8 +7,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from engine.errors import UserError
+from engine.files import check_version
 from engine.sae.config import CHECKPOINTS
-from engine.workspace import check_version
 
 VERSION = 1
 

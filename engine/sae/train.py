@@ -8,9 +8,6 @@ import contextlib
 import dataclasses
 import math
 import shutil
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +19,9 @@ from engine.activations.loader import Loader
 from engine.activations.store import Store
 from engine.config import TrainSettings, to_mapping
 from engine.errors import Stopped, UserError
-from engine.events import Reporter
+from engine.files import check_version, lock, read_json, write_json
 from engine.models.device import pick_device
+from engine.reporter import Reporter
 from engine.sae.architectures import JumpReLU, TrainingSAE, architecture
 from engine.sae.checkpoint import restore, save_checkpoint
 from engine.sae.config import (
@@ -34,62 +32,19 @@ from engine.sae.config import (
     WEIGHTS,
     SAEConfig,
     latents,
-    learning_rate,
 )
 from engine.sae.forming import Forming
 from engine.sae.held_out import HeldOut
 from engine.sae.model import SAE
 from engine.sae.preview import read_preview, write_preview
+from engine.sae.schedule import Schedule, Waiting
 from engine.sae.state import checkpoint_path, read_state
-from engine.workspace import Workspace, check_version, lock, provenance, read_json, write_json
+from engine.workspace import Workspace, provenance
 
 FORMAT = "saetui-training"
 SAMPLE = 16_384  # rows that the scale and the start of b_dec come from
 UNHURRIED = {"device", "eval_every", "checkpoint_every", "embeddings", "activations", "name"}
 """Settings that do not change the weights: a training may continue under others. The store is compared by content."""
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """What depends on the length of the training. Short runs get proportions of the long one."""
-
-    steps: int
-    lr: float
-    """Highest learning rate."""
-    warmup: int
-    """Steps over which it rises: as set, at most a tenth of all."""
-    decay: int
-    """Steps at the end over which it falls to 0."""
-    dead_after: int
-    """Tokens without firing after which a latent is dead: as set, at most a fortieth of all tokens. (1e7 tokens, the
-    setting of arXiv 2504.02821, are a fortieth of its 1e5 steps of 4096.)"""
-    theta_from: int
-    """Step from which the threshold is averaged: 1000, at most half of all. Until then it follows the batch."""
-    theta_smoothing: float
-    """Weight of the past in that average: 0.999, and less where 1000 steps are more than a tenth of all: the average
-    of a short training would otherwise be one of thresholds that the weights have left behind."""
-
-    @classmethod
-    def of(cls, settings: TrainSettings, w: int) -> "Schedule":
-        steps = settings.steps
-        return cls(
-            steps=steps,
-            lr=settings.lr or learning_rate(w),
-            warmup=max(1, min(settings.warmup, steps // 10)),
-            decay=round(settings.decay * steps),
-            dead_after=max(1, min(settings.dead_after, steps * settings.batch_size // 40)),
-            theta_from=min(1000, steps // 2),
-            theta_smoothing=1 - 1 / max(1, min(1000, steps // 10)),
-        )
-
-    def rate(self, step: int) -> float:
-        """Learning rate of step ``step`` (0-based)."""
-        rising = min(1.0, (step + 1) / self.warmup)
-        falling = min(1.0, (self.steps - step) / self.decay) if self.decay else 1.0
-        return self.lr * rising * falling
-
-    def smoothing(self, step: int) -> float:
-        return self.theta_smoothing if step >= self.theta_from else 0.0
 
 
 def train(settings: TrainSettings, workspace: Workspace, reporter: Reporter | None = None) -> dict[str, Any]:
@@ -326,35 +281,6 @@ class Training:
         )
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
         return {"path": str(folder), **result}
-
-
-class Waiting:
-    """Measures how much of the time a loop waits for what it loops over."""
-
-    WINDOW = 1.0  # seconds that a share is about
-
-    def __init__(self) -> None:
-        self._began, self._waited = time.perf_counter(), 0.0
-        self._share: float | None = None
-
-    def over(self, batches: Iterator[Tensor]) -> Iterator[Tensor]:
-        """The same batches; the time until each comes counts as waiting."""
-        while True:
-            asked = time.perf_counter()
-            batch = next(batches, None)
-            self._waited += time.perf_counter() - asked
-            if batch is None:
-                return
-            yield batch
-
-    def share(self) -> float:
-        """Share of the last whole window spent waiting; of what has passed, before there is one."""
-        passed = time.perf_counter() - self._began
-        so_far = self._waited / passed
-        if passed >= self.WINDOW:
-            self._share = so_far
-            self._began, self._waited = time.perf_counter(), 0.0
-        return so_far if self._share is None else self._share
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ _HOMES = {
     "answer": "engine.steer.generate",
     "answers": "engine.steer.generate",
     "attached": "engine.steer.interventions",
-    "load_vlm": "engine.steer.vlm",
+    "load_vlm": "engine.models.vlm",
     "next_token_kl": "engine.steer.generate",
     "steer": "engine.steer.compare",
 }

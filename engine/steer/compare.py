@@ -11,15 +11,15 @@ from PIL import Image
 
 from engine.config import SteerSettings
 from engine.errors import UserError
-from engine.events import Reporter
 from engine.images.opening import is_plain, open_image
-from engine.loaded import Loaded
 from engine.models.device import pick_device
+from engine.models.vlm import VLM, is_local
+from engine.reporter import Reporter
 from engine.sae.model import SAE
 from engine.steer.generate import answer, check_length
 from engine.steer.interventions import Intervention, LatentValue, attached, check, parse_latents, parse_tokens, resolve
+from engine.steer.model_cache import ModelCache
 from engine.steer.recipes import load_recipe, save_recipe, with_recipe
-from engine.steer.vlm import VLM, is_local
 from engine.workspace import Workspace
 
 ANSWERS = ("untouched", "attached", "steered")
@@ -65,7 +65,7 @@ def steer(settings: SteerSettings, workspace: Workspace, reporter: Reporter | No
     _check_complete(settings)
     if not settings.latent:
         raise UserError("No latent is changed: give at least one --latent LATENT=VALUE.")
-    steering = prepare(settings, workspace, Loaded(), reporter)
+    steering = prepare(settings, workspace, ModelCache(), reporter)
     if recipe:
         _warn_if_changed(load_recipe(workspace, recipe), steering.sha256, reporter)
     reporter.event("intervention", **dataclasses.asdict(steering.intervention))
@@ -77,7 +77,7 @@ def steer(settings: SteerSettings, workspace: Workspace, reporter: Reporter | No
     return {name: steering.answer(name, reporter) for name in ANSWERS}
 
 
-def prepare(settings: SteerSettings, workspace: Workspace, models: Loaded, reporter: Reporter) -> Steering:
+def prepare(settings: SteerSettings, workspace: Workspace, models: ModelCache, reporter: Reporter) -> Steering:
     """What ``settings`` (their recipe apart) ask for, loaded and found to fit. UserError where it does not.
 
     Without latents the steered answer is the attached one.
@@ -117,7 +117,7 @@ def _maxima(wanted: Sequence[LatentValue], sae: str, sha256: str, workspace: Wor
     latents = [value.latent for value in wanted if value.relative]
     if not latents:
         return {}
-    from engine.evaluate.neurons import Neurons
+    from engine.neurons.file import Neurons
 
     way_out = f"run saetui score {sae}, or give an absolute number"
     scores = []

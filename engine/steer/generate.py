@@ -12,9 +12,9 @@ from transformers import BatchFeature, GenerationConfig
 from transformers.generation.streamers import BaseStreamer
 
 from engine.errors import UserError
+from engine.models.vlm import VLM
 from engine.sae.model import SAE
 from engine.steer.interventions import Intervention, attached
-from engine.steer.vlm import VLM
 
 Interventions = Intervention | Sequence[Intervention | None] | None
 

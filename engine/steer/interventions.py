@@ -13,15 +13,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, assert_never
 
-from engine.config import Mode
+from engine.config import InterventionMode
 from engine.errors import UserError
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
+    from engine.models.vlm import VLM
     from engine.sae.model import SAE
-    from engine.steer.vlm import VLM
 
 _LATENT = re.compile(r"(\d+)(?:=([^=]+?)(x?))?", re.ASCII)
 _TOKENS = re.compile(r"(\d+)(?:-(\d+))?", re.ASCII)
@@ -33,7 +33,7 @@ class Intervention:
 
     latents: tuple[tuple[int, float], ...] = ()
     """Pairs of latent and value, in raw-activation units."""
-    mode: Mode = "clamp"
+    mode: InterventionMode = "clamp"
     """clamp: a_k = value; add: a_k + value; scale: a_k * value; ablate: a_k = 0, whatever the value."""
     keep_error: bool = False
     """Add the SAE's reconstruction error back."""
@@ -147,7 +147,7 @@ class LatentValue(NamedTuple):
     """The value is a multiple of the latent's own maximum."""
 
 
-def parse_latent(text: str, mode: Mode) -> LatentValue:
+def parse_latent(text: str, mode: InterventionMode) -> LatentValue:
     """``1203=30``, ``1203=-5``, ``1203=2x`` (twice its largest activation), or just ``1203`` when ablating."""
     match = _LATENT.fullmatch(text.strip())
     number = _number(match[2]) if match and match[2] else None
@@ -167,7 +167,7 @@ def parse_latent(text: str, mode: Mode) -> LatentValue:
     return LatentValue(latent, number, relative)
 
 
-def parse_latents(texts: Sequence[str], mode: Mode) -> tuple[LatentValue, ...]:
+def parse_latents(texts: Sequence[str], mode: InterventionMode) -> tuple[LatentValue, ...]:
     """Several of ``parse_latent``; UserError when a latent is named twice."""
     values = tuple(parse_latent(text, mode) for text in texts)
     seen: set[int] = set()

@@ -17,7 +17,8 @@ from typing import Any
 
 from engine.config import SteerSettings, from_mapping, to_mapping
 from engine.errors import UserError
-from engine.workspace import Workspace, check_version, provenance, read_toml, to_toml, write_text
+from engine.files import check_version, read_toml, to_toml, write_text
+from engine.workspace import Workspace, provenance
 
 FORMAT, VERSION = "saetui-recipe", 1
 _NOT_KEPT = ("recipe", "save_recipe")

@@ -10,7 +10,7 @@ from engine.config import DemoSettings
 from engine.workspace import Workspace
 from saetui.cli import work
 from saetui.cli.options import DetachOption, JsonOption, WorkspaceOption, command, complete, extra
-from saetui.text import literal
+from saetui.formatting import literal
 
 FOLDER = "saetui-demo"
 HeadlessOption = Annotated[bool, typer.Option("--headless", help="Print a summary and end; open nothing.")]

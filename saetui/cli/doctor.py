@@ -10,8 +10,8 @@ from engine.config import DoctorSettings
 from engine.workspace import Workspace
 from saetui.cli import work
 from saetui.cli.options import JsonOption, WorkspaceOption
+from saetui.formatting import literal
 from saetui.terminal.probe import probe
-from saetui.text import literal
 
 COLOURS = {"truecolor": "24-bit colour", "256": "256 colours", "16": "16 colours", "mono": "no colours"}
 RUNGS = {

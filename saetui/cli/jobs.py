@@ -6,11 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
-from engine import jobs
+from engine.runs import run as jobs
 from engine.workspace import Workspace
 from saetui.cli.options import JsonOption, WorkspaceOption
 from saetui.cli.work import Progress, note, progress_text
-from saetui.text import duration, literal
+from saetui.formatting import duration, literal
 
 app = typer.Typer(
     help="List, follow and stop detached work.",

@@ -10,11 +10,11 @@ import typer
 from engine.errors import UserError
 from engine.workspace import Workspace
 from saetui.cli.options import JsonOption, WorkspaceOption
-from saetui.text import fit, literal, number, percent
+from saetui.formatting import fit, literal, number, percent
 
 if TYPE_CHECKING:
-    from engine.evaluate.neurons import Neurons
-    from saetui.thumbnails import Thumbnails
+    from engine.images.thumbnails import Thumbnails
+    from engine.neurons.file import Neurons
 
 STRIP = 8  # top images of a latent printed side by side
 
@@ -36,8 +36,8 @@ def neurons(
     json: JsonOption = False,
 ) -> None:
     """The latents of a scored SAE: sort, search, look at their top images."""
-    from engine.evaluate.neurons import Neurons  # numpy and h5py, which --help must not wait for
-    from saetui.thumbnails import Thumbnails
+    from engine.images.thumbnails import Thumbnails
+    from engine.neurons.file import Neurons  # numpy and h5py, which --help must not wait for
 
     with Neurons.open(results(sae, on, Workspace.find(workspace))) as scored:
         rows = scored.table(sort=sort, top=top, search=search)

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from PIL import Image
 
+from engine.images.opening import read_picture
+from engine.images.thumbnails import Thumbnails
 from saetui.terminal.cells import fitted
 from saetui.terminal.full import rendered
 from saetui.terminal.probe import Terminal, probe
-from saetui.thumbnails import Thumbnails, read_picture
 
 TILE = 64  # pixels: the side of one picture of a strip
 GAP = 4

@@ -8,7 +8,7 @@ import typer
 
 from engine.workspace import Workspace
 from saetui.cli.options import JsonOption, WorkspaceOption
-from saetui.text import literal
+from saetui.formatting import literal
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
 

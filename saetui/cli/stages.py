@@ -9,7 +9,7 @@ from engine import config
 from engine.workspace import Workspace
 from saetui.cli import work
 from saetui.cli.options import DetachOption, JsonOption, WorkspaceOption, command, complete, extra
-from saetui.text import duration, literal, size
+from saetui.formatting import duration, literal, size
 
 COMMON = (extra("workspace", WorkspaceOption, None), extra("json", JsonOption, False))
 LONG = (*COMMON, extra("detach", DetachOption, False))

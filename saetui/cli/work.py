@@ -15,11 +15,11 @@ from typing import IO, Any
 
 import typer
 
-from engine import jobs
 from engine.config import to_mapping
 from engine.errors import UserError
+from engine.runs import run as jobs
 from engine.workspace import Workspace
-from saetui.text import duration, literal
+from saetui.formatting import duration, literal
 
 Show = Callable[[dict[str, Any]], None]
 

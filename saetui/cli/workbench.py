@@ -48,7 +48,7 @@ def run(workspace: Workspace, preferences: Preferences | None = None, mode: str 
     os.environ.setdefault("TEXTUAL_FPS", PAINTINGS)
     os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")  # each of its frames would go over the wire
     from saetui.app import Reopen, Workbench
-    from saetui.widgets.sharp import graphics
+    from saetui.widgets.sharp_picture import graphics
 
     drawn_by = graphics(terminal)
 

@@ -12,10 +12,10 @@ import numpy as np
 from PIL import Image
 from rich.color import ColorSystem
 
+from engine.images.opening import read_picture
+from saetui.formatting import fit, literal
 from saetui.terminal.cells import Look, draw
 from saetui.terminal.probe import Terminal
-from saetui.text import fit, literal
-from saetui.thumbnails import read_picture
 
 INLINE_IMAGES = ("iTerm2", "WezTerm", "Konsole")  # these speak iTerm2's protocol, and say these names
 HINT = "any key returns"

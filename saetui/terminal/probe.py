@@ -65,7 +65,7 @@ _FORCED: dict[str, dict[str, Any]] = {  # what a person knows better than the pr
 
 
 @dataclass(frozen=True)
-class Replies:
+class Handlers:
     """What a terminal said about itself."""
 
     name: str = ""
@@ -122,7 +122,7 @@ def probe(environ: Mapping[str, str] | None = None, device: str = "/dev/tty", li
     env = os.environ if environ is None else environ
     began = time.monotonic()
     is_tty = sys.stdin.isatty() and sys.stdout.isatty()
-    replies = Replies()
+    replies = Handlers()
     if env.get("TMUX"):
         replies = parse_tmux(_ask_tmux())
     elif is_tty and env.get("TERM", "") not in _NEVER_ASKED and not env.get("STY"):  # STY: GNU screen
@@ -168,12 +168,12 @@ def environment(terminal: Terminal) -> dict[str, str]:
     return variables
 
 
-def parse(data: bytes) -> Replies:
+def parse(data: bytes) -> Handlers:
     """The replies to QUERIES in ``data``, in any order and between anything else, keys typed meanwhile for one."""
     name, version = _name(_first(_VERSION, data))
     cell = _CELL.search(data)
     attributes = _first(_ATTRIBUTES, data).split(";")
-    return Replies(
+    return Handlers(
         name=name,
         version=version,
         truecolor=bool(_TRUECOLOR.search(data)),
@@ -184,15 +184,15 @@ def parse(data: bytes) -> Replies:
     )
 
 
-def parse_tmux(line: str) -> Replies:
+def parse_tmux(line: str) -> Handlers:
     """What tmux says of the terminal around it, in the words of its own format; empty without a client."""
     fields = [part.strip() for part in line.split("\t")]
     if len(fields) != len(_TMUX_FORMAT.split("\t")):
-        return Replies(name="tmux")
+        return Handlers(name="tmux")
     version, term, outer, features, passthrough, width, height = fields
     known = features.split(",")
     graphics = passthrough in ("on", "all") and term in ("xterm-kitty", "xterm-ghostty")
-    return Replies(
+    return Handlers(
         name="tmux",
         version=version,
         truecolor="RGB" in known,
@@ -258,7 +258,7 @@ def _ask_tmux() -> str:
         return ""
 
 
-def _colours(replies: Replies, env: Mapping[str, str]) -> Colours:
+def _colours(replies: Handlers, env: Mapping[str, str]) -> Colours:
     term = env.get("TERM", "")
     if term in ("", "dumb") or env.get("NO_COLOR"):
         return "mono"

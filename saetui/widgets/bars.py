@@ -5,7 +5,8 @@ from textual.reactive import reactive
 from textual.screen import Screen
 from textual.widget import Widget
 
-from saetui.text import fit, literal
+from engine.runs.watch import Job
+from saetui.formatting import duration, fit, literal
 
 TITLES = {"data": "Data", "train": "Train", "neurons": "Neurons", "steer": "Steer", "hierarchy": "Hierarchy"}
 
@@ -81,3 +82,17 @@ class KeyBar(Widget):
         bar.append("?", style=key_style)
         bar.append(" help", style=theme.secondary or "")
         return bar
+
+
+def summary(jobs_: list[Job]) -> str:
+    """The live jobs in a few words, for the top bar: ``● train x8 43 % 2:10 left``."""
+    live = [job for job in jobs_ if job.live]
+    if not live:
+        return ""
+    first = live[0]
+    parts = ["Ⅱ" if first.state == "paused" else "●", first.label]
+    if first.share is not None:
+        parts.append(f"{first.share:.0%}")
+    if first.seconds_left is not None:
+        parts.append(f"{duration(first.seconds_left)} left")
+    return " ".join(parts) + (f"  +{len(live) - 1}" if len(live) > 1 else "")

@@ -16,7 +16,7 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
-from saetui.text import fit, literal
+from saetui.formatting import fit, literal
 
 MOST = 6  # series that colours and marks can tell apart
 MARKS = "*+xo#%"  # what tells series apart where colour cannot

@@ -14,8 +14,8 @@ from textual.screen import ModalScreen, Screen
 from textual.suggester import SuggestFromList
 from textual.widgets import Input, Static
 
-from saetui.keys import key
-from saetui.text import literal
+from saetui.bindings import key
+from saetui.formatting import literal
 from saetui.widgets.table import Column, Table
 
 

@@ -18,8 +18,8 @@ from textual.widgets import Input, Static
 
 from engine.config import from_mapping, to_mapping
 from engine.errors import UserError
-from saetui.keys import key
-from saetui.text import literal
+from saetui.bindings import key
+from saetui.formatting import literal
 
 _AROUND = 12  # lines of a form beside its fields
 

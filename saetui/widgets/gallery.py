@@ -20,8 +20,8 @@ from textual.widget import Widget
 
 from engine.errors import UserError
 from engine.images import BrokenImage
+from saetui.formatting import fit, literal
 from saetui.terminal.cells import Look
-from saetui.text import fit, literal
 from saetui.widgets.picture import Picture
 
 GAP = 2  # columns between pictures

@@ -11,8 +11,8 @@ from textual.reactive import reactive
 from textual.strip import Strip
 from textual.widget import Widget
 
+from saetui.formatting import fit, literal
 from saetui.terminal.cells import Look, draw
-from saetui.text import fit, literal
 
 
 class Picture(Widget):

@@ -13,8 +13,8 @@ from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from saetui.keys import key
-from saetui.text import fit, literal
+from saetui.bindings import key
+from saetui.formatting import fit, literal
 
 Cells = Sequence[str]
 

@@ -109,7 +109,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         place = chosen.workspace
         if place is None:
-            from synthetic import write_synthetic
+            from tests.support.synthetic import write_synthetic
 
             place = write_synthetic(Path(scratch) / "synthetic", chosen.latents)
         starts, fulls = [], []

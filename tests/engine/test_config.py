@@ -6,7 +6,7 @@ import pytest
 from engine import config
 from engine.config import ExtractSettings, TrainSettings, from_mapping, from_words, to_mapping
 from engine.errors import UserError
-from engine.tasks import TASKS
+from engine.runs.tasks import TASKS
 
 
 def test_round_trip_through_plain_values():

@@ -11,19 +11,9 @@ from hypothesis import strategies as st
 
 from engine.activations.shards import ShardWriter, read_records
 from engine.errors import UserError
-from engine.events import EventLog, read_events
-from engine.workspace import (
-    Workspace,
-    atomic_path,
-    check_name,
-    check_version,
-    lock,
-    read_json,
-    slug,
-    to_toml,
-    utf8,
-    write_json,
-)
+from engine.files import atomic_path, check_version, lock, read_json, to_toml, utf8, write_json
+from engine.runs.events import EventLog, read_events
+from engine.workspace import Workspace, check_name, slug
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 scalars = st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | texts

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from engine.workspace import MARKER
-from tests.cli.shell import saetui
-from tests.session.tmux import Terminal
-from tests.synthetic import write_synthetic
+from tests.support.shell import saetui
+from tests.support.synthetic import write_synthetic
+from tests.support.tmux import Terminal
 
 NEEDED = {"test_terminal": ("tmux",), "test_journey": ("tmux",), "test_over_ssh": ("tmux", "sshd", "ssh")}
 

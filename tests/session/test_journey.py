@@ -5,8 +5,8 @@ import re
 
 from engine.workspace import Workspace
 from saetui.app import Workbench
-from tests.app.pilots import screen_text, until
-from tests.session.tmux import SAETUI
+from tests.support.pilots import screen_text, until
+from tests.support.tmux import SAETUI
 
 FILTER, SEND, RAISE = ["slash", *"pencil", "enter"], ["s"], ["L"]
 KEYS = [*FILTER, *SEND, *RAISE]

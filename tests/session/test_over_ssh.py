@@ -8,12 +8,12 @@ from itertools import pairwise
 
 import pytest
 
-from engine import jobs
+from engine.runs import run as jobs
 from engine.workspace import Workspace
-from tests.cli.shell import saetui
 from tests.session.conftest import which
-from tests.session.link import Link, Server
-from tests.session.tmux import AT_REST, SAETUI, alive, processes
+from tests.support.link import Link, Server
+from tests.support.shell import saetui
+from tests.support.tmux import AT_REST, SAETUI, alive, processes
 
 ONE_WAY = 0.1  # seconds
 ROUND_TRIP = 2 * ONE_WAY

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from saetui.calm import IDLE
-from tests.session.tmux import AT_REST, SAETUI, Terminal, interface, megabytes, non_ascii, processes
-from tests.synthetic import write_synthetic
+from saetui.gc_tuning import IDLE
+from tests.support.synthetic import write_synthetic
+from tests.support.tmux import AT_REST, SAETUI, Terminal, interface, megabytes, non_ascii, processes
 
 MOUSE = re.compile(rb"\x1b\[\?(?:1000|1002|1003|1006|1015)h")
 COLOUR = re.compile(rb"\x1b\[(?:[\d;:]*[;:])?((?:3|4|9|10)[0-8](?:[;:][\d;:]*)?)m")

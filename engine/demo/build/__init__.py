@@ -1,0 +1,1 @@
+"""The recipe of the models that ship: ``python -m engine.demo.build``."""

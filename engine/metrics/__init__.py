@@ -1,0 +1,1 @@
+"""Pure functions of arrays: MS, matched raw neurons, hierarchy, uniqueness, neighbours, detection."""

@@ -1,0 +1,285 @@
+"""Vision-language models: loading them, where they see an image, how they are asked."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    BatchFeature,
+    PreTrainedModel,
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+
+from engine.errors import UserError
+from engine.models.device import pick_device
+from engine.models.encoder import MLP_NAMES, find_blocks, first_line
+from engine.models.from_transformers import prefix_tokens, quiet
+from engine.models.hookpoints import HookPoint
+from engine.models.hub import hub_folder
+
+FALLBACK_PROMPT = "USER: {image}\n{prompt} ASSISTANT:"  # the form of LLaVA-1.5
+
+
+@dataclass(eq=False)
+class VLM:
+    """A model that answers questions about images, and what is known about its vision tower."""
+
+    spec: str
+    model: Any
+    """Of transformers, one that can generate."""
+    processor: Any
+    """Its image processor, tokenizer and chat template in one."""
+    blocks: list[nn.Module]
+    """The blocks of the vision tower: ``layer:N`` is the output of ``blocks[N]``."""
+    seen: int
+    """Index of the deepest block whose output reaches the language model."""
+    n_prefix: int
+    """Tokens before the patches: CLS and registers."""
+    width: int | None
+    """Of the residual stream of the vision tower; None when it cannot be told without running it."""
+    n_patches: int | None
+    """Patch tokens of an image (of a tile, where a model cuts images up); None when it depends on the image."""
+    chat: bool
+    """Questions are asked in the processor's chat template; otherwise in the form of LLaVA-1.5."""
+    notes: list[str] = field(default_factory=list)
+    """What a user should know about how the model is run."""
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Width and height of the images that the vision tower sees."""
+        images = getattr(self.processor, "image_processor", None)
+        for size in (getattr(images, "crop_size", None), getattr(images, "size", None)):
+            if size and size.get("height") and size.get("width"):
+                return size["width"], size["height"]
+        side = getattr(getattr(self.model.config, "vision_config", None), "image_size", None) or 224
+        return (side, side) if isinstance(side, int) else (side[1], side[0])
+
+    def site(self, hook: str | HookPoint) -> nn.Module:
+        """The module whose output is that hook point; UserError when changing it would change no answer."""
+        if not hook:
+            raise UserError('The SAE does not say where it reads: set "hook" (such as "layer:22") in its config.json.')
+        hook = HookPoint.parse(str(hook))
+        if hook.kind == "last":
+            raise UserError(
+                "An SAE of the hook point last cannot steer, the language model reads patch tokens: "
+                f"train one on layer:{self.seen} of the vision tower of {self.spec}."
+            )
+        if hook.index >= len(self.blocks):
+            raise UserError(
+                f"The SAE reads {hook}, but the vision tower of {self.spec} has {len(self.blocks)} blocks: "
+                f"take an SAE of layer:{self.seen} or before."
+            )
+        if hook.index > self.seen:
+            raise UserError(
+                f"The SAE reads {hook}, but the language model of {self.spec} sees the vision tower after layer:"
+                f"{self.seen}, so that steering would do nothing: take an SAE of layer:{self.seen} or before."
+            )
+        block = self.blocks[hook.index]
+        if hook.kind == "layer":
+            return block
+        mlp = next((child for name, child in block.named_children() if name in MLP_NAMES), None)
+        if mlp is None:
+            raise UserError(
+                f"The blocks of the vision tower of {self.spec} have no module named {' or '.join(MLP_NAMES)}: "
+                "take an SAE of a layer:N."
+            )
+        return mlp
+
+    def question(self, prompt: str) -> str:
+        """``prompt`` in the model's chat format, with the image before it."""
+        mark = _image_mark(self.processor)
+        if mark in prompt:
+            raise UserError(
+                f"The prompt contains {mark}, which stands for the image: leave it out, it is put in for you."
+            )
+        return _chat(self.processor, prompt) if self.chat else FALLBACK_PROMPT.format(image=mark, prompt=prompt)
+
+    def inputs(self, images: list[Image.Image], prompts: list[str]) -> BatchFeature:
+        """What ``generate`` takes, one question an image, padded on the left, on the model's device."""
+        asked = {prompt: self.question(prompt) for prompt in set(prompts)}
+        texts = [asked[prompt] for prompt in prompts]
+        bos = self.processor.tokenizer.bos_token
+        try:
+            inputs = self.processor(
+                text=texts,
+                images=[[image] for image in images],
+                return_tensors="pt",
+                padding=True,
+                padding_side="left",
+                add_special_tokens=not (bos and texts[0].startswith(bos)),
+            )
+        except (ValueError, TypeError, IndexError) as error:
+            raise UserError(
+                f"The processor of {self.spec} refuses an image with a question ({first_line(error)}): "
+                "check its processor_config.json."
+            ) from error
+        return inputs.to(self.device, self.model.dtype)
+
+
+def load_vlm(spec: str, device: str | torch.device = "auto", dtype: str | torch.dtype = "auto") -> VLM:
+    """The model ``hf:REPO``, in a local directory (``save_pretrained``), or ``demo``, ready to answer.
+
+    ``dtype`` auto: the checkpoint's own on a GPU, float32 on a CPU. Weights are read from safetensors alone, and no
+    code that comes with a model is run. Raises UserError for anything that is missing or does not fit.
+    """
+    folder = _folder(spec)
+    where = pick_device(str(device))
+    if dtype == "auto" and where.type == "cpu":
+        dtype = torch.float32
+    elif isinstance(dtype, str) and dtype != "auto":
+        dtype = getattr(torch, dtype)
+    with quiet():
+        model, processor = _model(folder, spec, dtype), _processor(folder, spec)
+    return wrap(model.to(where).eval().requires_grad_(False), processor, spec)
+
+
+def wrap(model: PreTrainedModel, processor: Any, spec: str = "") -> VLM:
+    """A model and processor that are loaded already, as a VLM. UserError when no vision blocks are found."""
+    spec = spec or type(model).__name__
+    tower: Any = model.get_encoder(modality="image")
+    blocks = find_blocks(tower) if tower is not model else []
+    if not blocks:
+        raise UserError(
+            f"Found no vision blocks in {spec} ({type(model).__name__}): looked for a list of equal blocks inside "
+            "vision_tower, visual, vision_model, vision_encoder or image_tower; give a LLaVA-class model."
+        )
+    vlm = VLM(
+        spec=spec,
+        model=model,
+        processor=processor,
+        blocks=blocks,
+        seen=_seen(model.config, len(blocks)),
+        n_prefix=prefix_tokens(tower, tower.config)[1],
+        width=_width(blocks[0]),
+        n_patches=_patches(model.config),
+        chat=bool(processor.chat_template) and _image_mark(processor) in _chat(processor, ""),
+    )
+    _complete(vlm)
+    if not vlm.chat:
+        form = FALLBACK_PROMPT.format(image="<image>", prompt="...").replace("\n", "\\n")
+        vlm.notes.append(f"{spec} has no chat template for images: it is asked in the form of LLaVA-1.5 ({form}).")
+    return vlm
+
+
+def is_local(spec: str) -> bool:
+    """Whether ``spec`` names a directory, not a model of the hub or the demo's."""
+    return spec != "demo" and not spec.startswith("hf:")
+
+
+def _folder(spec: str) -> Path:
+    if spec == "demo":
+        from engine.models.shipped import assets
+
+        return assets() / "llava"
+    if spec.startswith("hf:"):
+        return hub_folder(spec)
+    folder = Path(spec).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"There is no directory {spec}: give a local model directory, hf:ORG/NAME, or demo.")
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{spec} has no config.json: give a directory written by save_pretrained.")
+    return folder
+
+
+def _model(folder: Path, spec: str, dtype: str | torch.dtype) -> Any:
+    try:
+        kind = AutoConfig.from_pretrained(folder, trust_remote_code=False).model_type
+        if kind not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
+            raise UserError(f"{spec} is a {kind}, not a vision-language model: give a LLaVA-class checkpoint.")
+        loader: Any = AutoModelForImageTextToText
+        model, report = loader.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+        )
+    except UserError:
+        raise
+    except Exception as error:  # whatever a damaged or foreign checkpoint makes a library raise
+        raise UserError(
+            f"Cannot load {spec} as a vision-language model ({first_line(error)}): "
+            "give a complete LLaVA-class checkpoint in safetensors."
+        ) from error
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise UserError(
+            f"The checkpoint {spec} lacks {missing[0]} and {len(missing) - 1} more weights: fetch it again."
+        )
+    return model
+
+
+def _processor(folder: Path, spec: str) -> Any:
+    reason = "it has no tokenizer or no image processor"
+    try:
+        processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
+        if hasattr(processor, "image_processor") and hasattr(processor, "tokenizer"):
+            return processor
+    except Exception as error:  # each missing file makes another library raise another error
+        reason = first_line(error)
+    raise UserError(f"{_lacking(folder, spec)} ({reason}): save the model's processor beside it.")
+
+
+def _lacking(folder: Path, spec: str) -> str:
+    """Which files of a processor are not there, as the beginning of a sentence."""
+    wanted = ("processor_config.json", "tokenizer.json", "tokenizer_config.json", "preprocessor_config.json")
+    has = {name for name in wanted if (folder / name).is_file()}
+    if "processor_config.json" in has:  # which holds the image processor's settings as well
+        has.add("preprocessor_config.json")
+    lacks = [name for name in wanted if name not in has]
+    return f"{spec} lacks {', '.join(lacks)}" if lacks else f"Cannot load the processor of {spec}"
+
+
+def _image_mark(processor: Any) -> str:
+    return getattr(processor, "image_token", "<image>")
+
+
+def _chat(processor: Any, prompt: str) -> str:
+    content = [{"type": "image"}, {"type": "text", "text": prompt}]
+    return processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+
+
+def _seen(config: Any, n_blocks: int) -> int:
+    """LLaVA reads ``hidden_states[vision_feature_layer]``, and hidden state i is the output of block i - 1."""
+    chosen = getattr(config, "vision_feature_layer", None)
+    if chosen is None:
+        return n_blocks - 1
+    states = chosen if isinstance(chosen, (list, tuple)) else [chosen]
+    return max(state % (n_blocks + 1) for state in states) - 1
+
+
+def _width(block: nn.Module) -> int | None:
+    """A block's first norm is as wide as the residual stream that it reads."""
+    for module in block.children():
+        weight = getattr(module, "weight", None)
+        if "norm" in type(module).__name__.lower() and weight is not None and weight.ndim == 1:
+            return len(weight)
+    return None
+
+
+def _patches(config: Any) -> int | None:
+    vision = getattr(config, "vision_config", None)
+    image, patch = getattr(vision, "image_size", None), getattr(vision, "patch_size", None)
+    return (image // patch) ** 2 if isinstance(image, int) and isinstance(patch, int) else None
+
+
+def _complete(vlm: VLM) -> None:
+    """Fill in what older checkpoints leave out of their processors."""
+    processor: Any = vlm.processor
+    tokenizer = processor.tokenizer
+    if tokenizer.pad_token is None:  # masked out wherever it stands, so that any token will do
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+    # Without a patch size LLaVA's processor cannot count the image's tokens.
+    if not hasattr(processor, "patch_size") or processor.patch_size is not None:
+        return
+    config: Any = vlm.model.config
+    processor.patch_size = config.vision_config.patch_size
+    processor.vision_feature_select_strategy = config.vision_feature_select_strategy
+    processor.num_additional_image_tokens = vlm.n_prefix
+    vlm.notes.append(f"The processor of {vlm.spec} has no patch size: taken from the model, {processor.patch_size}.")

@@ -1,0 +1,68 @@
+"""The latents that one image fires."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from engine.config import Pooling
+from engine.models import HookPoint
+from engine.models.encoder import VisionEncoder
+from engine.neurons.pooling import chosen_tokens, pool, scored_tokens
+from engine.sae.model import SAE
+
+IN_IMAGE, IN_PATCH = 100, 12  # latents told at most
+
+
+@torch.inference_mode()
+def look(
+    encoder: VisionEncoder,
+    sae: SAE,
+    image: Image.Image,
+    pooling: Pooling = "max",
+    maximum: Float[np.ndarray, " w"] | None = None,
+) -> dict[str, Any]:
+    """What fires where, over the same tokens and with the same pooling as ``score``.
+
+    ``image``: (latent, pooled value) of the ``IN_IMAGE`` strongest; ``patches``: row by row, (latent, value) of the
+    ``IN_PATCH`` strongest of each; ``grid``: rows and columns of patches. ``grid`` is None and ``patches`` is empty
+    for an SAE of one token an image. Strength is the value as a share of the latent's ``maximum`` (above 0) where
+    that is given, else the value.
+    """
+    hook, tokens = HookPoint.parse(sae.config.hook), scored_tokens(pooling, sae, encoder)
+    inputs = encoder.preprocess([image])
+    x, mask = chosen_tokens(encoder.activations(inputs, [hook])[hook].float(), tokens, encoder, inputs)
+    z = sae.encode(x)
+    several = tokens == "patches"
+    pooled = pool(z, mask, pooling if several else "max")[0]
+    scale = torch.ones_like(pooled)
+    if maximum is not None:
+        known = torch.from_numpy(np.where(maximum > 0, maximum, 1.0).astype(np.float32))
+        scale = known.to(pooled.device)
+    grid = _grid(encoder, inputs) if several else None
+    patches = z[0][mask[0]] if grid else z[0, :0]
+    return {
+        "grid": grid,
+        "image": _strongest(pooled[None], scale, IN_IMAGE)[0],
+        "patches": _strongest(patches, scale, IN_PATCH),
+    }
+
+
+def _grid(encoder: VisionEncoder, inputs: dict[str, Tensor]) -> tuple[int, int] | None:
+    if "spatial_shapes" in inputs:  # each image has its own
+        rows, columns = inputs["spatial_shapes"][0].tolist()
+        return rows, columns
+    return encoder.grid
+
+
+def _strongest(z: Float[Tensor, "row w"], scale: Float[Tensor, " w"], number: int) -> list[list[tuple[int, float]]]:
+    """Of each row the ``number`` latents above 0 that are largest in units of ``scale``, with their values."""
+    order = (z / scale).sort(dim=1, descending=True, stable=True).indices[:, :number]
+    values = z.gather(1, order)
+    return [
+        [(latent, value) for latent, value in zip(row, found, strict=True) if value > 0]
+        for row, found in zip(order.tolist(), values.tolist(), strict=True)
+    ]

@@ -1,0 +1,182 @@
+"""What a person wrote about the latents of one SAE: a text each, and a mark. Costs no torch.
+
+``labels/<sae>.toml`` is made to be read and edited by hand; comments in it are not kept:
+
+    format = "saetui-labels"
+    version = 1
+    marked = [17, 1203]
+    [text]
+    17 = "red things"
+    1203 = "pencil"
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.errors import UserError
+from engine.files import Stamp, check_version, lock, read_toml, stamp, to_toml, write_text
+
+FORMAT, VERSION = "saetui-labels", 1
+_NUMBER = re.compile(r"[0-9]{1,18}")
+_PATIENCE = 2.0  # seconds; another process holds the lock for one small file's time
+
+
+@dataclass(frozen=True)
+class _Note:
+    """What is said of one latent."""
+
+    text: str = ""
+    marked: bool = False
+
+
+class Labels:
+    """Texts and marks of latents. Every change is on the disk when the call returns.
+
+    Several processes may write: before each save the file is read again, and only what was changed here replaces what
+    it says. A change that cannot be saved (:class:`UserError`) stays here and is written by the next save that
+    succeeds. The same holds for everything when the file, or its whole workspace, was deleted meanwhile.
+    """
+
+    texts: dict[int, str]  #: of the latents that have one
+    marks: set[int]
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.texts, self.marks = {}, set()
+        self._unsaved: dict[int, _Note] = {}
+        self._done: list[tuple[int, _Note, _Note]] = []  # latent, before, after; the newest last
+        self._undone: list[tuple[int, _Note, _Note]] = []
+        self._seen: Stamp | None = None
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Labels":
+        """The labels in ``path``; none when there is no such file. UserError: damaged, or written by a newer saetui."""
+        labels = cls(Path(path))
+        labels.reload()
+        return labels
+
+    def text(self, latent: int) -> str:
+        """What a person calls ``latent``; empty for no name."""
+        return self.texts.get(latent, "")
+
+    def marked(self, latent: int) -> bool:
+        return latent in self.marks
+
+    def set(self, latent: int, text: str | None = None, marked: bool | None = None) -> None:
+        """Change what is given and save at once. Text becomes one line; an empty one takes the label away.
+
+        UserError when it cannot be saved: the change is kept and saved with the next one.
+        """
+        if latent < 0:
+            raise UserError(f"There is no latent {latent}: they are numbered from 0.")
+        before = self._note(latent)
+        after = _Note(
+            before.text if text is None else _one_line(text), before.marked if marked is None else bool(marked)
+        )
+        if after != before:
+            self._done.append((latent, before, after))
+            self._undone.clear()
+            self._put(latent, after)
+        if self._unsaved:
+            self._save()
+
+    def undo(self) -> int | None:
+        """Take the last change back and save at once; the latent that it was about, None when there is none."""
+        return self._step(self._done, self._undone, back=True)
+
+    def redo(self) -> int | None:
+        """Make the change again that was taken back last; as :meth:`undo`."""
+        return self._step(self._undone, self._done, back=False)
+
+    def reload(self) -> bool:
+        """Read the file again if it changed; whether anything is different now. A deleted file changes nothing."""
+        seen = stamp(self.path)
+        if seen is None or seen == self._seen:
+            return False
+        before = self.texts, self.marks
+        self.texts, self.marks = _read(self.path)
+        self._seen = seen
+        for latent, note in self._unsaved.items():
+            self._show(latent, note)
+        return before != (self.texts, self.marks)
+
+    def _note(self, latent: int) -> _Note:
+        return _Note(self.text(latent), self.marked(latent))
+
+    def _show(self, latent: int, note: _Note) -> None:
+        self.texts.pop(latent, None)
+        if note.text:
+            self.texts[latent] = note.text
+        (self.marks.add if note.marked else self.marks.discard)(latent)
+
+    def _put(self, latent: int, note: _Note) -> None:
+        self._unsaved[latent] = note
+        self._show(latent, note)
+
+    def _step(self, taken: list, given: list, back: bool) -> int | None:
+        if not taken:
+            return None
+        change = taken.pop()
+        given.append(change)
+        latent, before, after = change
+        self._put(latent, before if back else after)
+        self._save()
+        return latent
+
+    def _save(self) -> None:
+        try:
+            with lock(self.path.parent, _PATIENCE):
+                self.reload()
+                write_text(self.path, _document(self.texts, self.marks))
+                self._seen = stamp(self.path)
+        except OSError as error:
+            raise UserError(
+                f"Cannot save labels in {self.path} ({error.strerror}): mend that; until then your change is only "
+                "here, and it is saved with the next one."
+            ) from error
+        except UserError as error:
+            raise UserError(
+                f"{error} Until then your change is only here, and it is saved with the next one."
+            ) from error
+        self._unsaved.clear()
+
+
+def _read(path: Path) -> tuple[dict[int, str], set[int]]:
+    document = read_toml(path)
+    if document.get("format") != FORMAT:
+        raise UserError(f"{path} has no line format = {FORMAT!r}: it holds no labels, move it away or mend it.")
+    check_version(document.get("version"), VERSION, path)
+    texts, marks = document.get("text", {}), document.get("marked", [])
+    if not isinstance(texts, Mapping) or not isinstance(marks, list):
+        raise _damaged(path, "text must be a table and marked a list")
+    for latent, text in texts.items():
+        if not (_NUMBER.fullmatch(latent) and isinstance(text, str)):
+            raise _damaged(path, f"{latent} = {text!r} is not a latent's number and its text in quotes")
+    for latent in marks:
+        if type(latent) is not int or latent < 0:
+            raise _damaged(path, f"{latent!r} in marked is not a latent's number")
+    lines = {int(latent): _one_line(text) for latent, text in texts.items()}
+    return {latent: text for latent, text in lines.items() if text}, set(marks)
+
+
+def _document(texts: Mapping[int, str], marks: set[int]) -> str:
+    return to_toml(
+        {
+            "format": FORMAT,
+            "version": VERSION,
+            "marked": sorted(marks),
+            "text": {str(latent): texts[latent] for latent in sorted(texts)},
+        }
+    )
+
+
+def _one_line(text: str) -> str:
+    """``text`` without line breaks, outer spaces, and the halves of characters that no file can hold."""
+    whole = text.encode("utf-8", "replace").decode("utf-8")
+    return " ".join(filter(None, map(str.strip, whole.splitlines())))
+
+
+def _damaged(path: Path, reason: str) -> UserError:
+    return UserError(f"{path} is damaged ({reason}): correct that line, or move the file away to start anew.")

@@ -1,0 +1,73 @@
+"""What a person needs to choose a latent: its name, its largest activation, its top images. Costs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from engine.errors import UserError
+from engine.images.opening import IN, placed
+from engine.workspace import Workspace
+
+if TYPE_CHECKING:
+    from engine.neurons.file import Neurons
+
+
+class Found(NamedTuple):
+    """A latent that was looked for."""
+
+    latent: int
+    name: str
+    maximum: float
+
+
+def describe(path: str, latents: Iterable[int]) -> dict[int, tuple[str, float]]:
+    """Name and largest activation of those of ``latents`` that the neurons file has; a person's label is the name.
+
+    UserError for a file that is missing or damaged.
+    """
+    from engine.neurons.file import Neurons
+
+    labels = _labels(Path(path))
+    with Neurons.open(path) as neurons:
+        return {
+            n: (labels.get(n) or " · ".join(neurons.names_of(n)[:2]), float(neurons.maximum[n]))
+            for n in latents
+            if 0 <= n < neurons.w
+        }
+
+
+def search(path: str, text: str, limit: int = 50) -> list[Found]:
+    """Latents that ``text`` (a number, a name, a label) finds, the best match first. UserError as ``describe``."""
+    from engine.neurons.file import Neurons
+
+    with Neurons.open(path) as neurons:
+        found = neurons.order(search=text, labels=_labels(Path(path)))[:limit]
+    known = describe(path, found)
+    return [Found(latent, *known[latent]) for latent in found]
+
+
+def top_images(path: str, latent: int) -> list[str]:
+    """The images on which ``latent`` fires most, as ``open_image`` takes them. UserError as ``describe``."""
+    from engine.neurons.file import Neurons
+
+    with Neurons.open(path) as neurons:
+        source = _scored(neurons)
+        return [f"{source}{IN}{top['path']}" for top in neurons.top(latent)]
+
+
+def _scored(neurons: Neurons) -> str:
+    """The image source that was scored."""
+    return placed(str(neurons.summary["settings"]["images"]), neurons.path.parent.parent)
+
+
+def _labels(neurons: Path) -> dict[int, str]:
+    """What a person calls latents of that SAE; nothing when that cannot be read: the neurons pane says why."""
+    from engine.neurons.labels import Labels
+
+    sae = neurons.name.partition("--")[0]
+    try:
+        return Labels.open(Workspace(neurons.parent.parent).labels(sae)).texts
+    except UserError:
+        return {}

@@ -1,0 +1,142 @@
+"""Names for latents: the words that lie nearest to what their top images have in common.
+
+For a latent, the mean of the unit image embeddings of its top images, minus that mean over all images, is a direction
+in the space that the encoder's image and text towers share. Words are scored by the cosine of that direction with
+their own unit text embedding, less its mean over the vocabulary. Both means are taken off for the same reason: images
+(and words) have a part in common that says nothing about one of them.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+
+from engine.errors import UserError
+from engine.models.encoder import VisionEncoder
+
+_BLOCK = 2048  # latents scored against all words together
+_SAME = 1 - 1e-5  # cosine of two embeddings of one and the same text, in any batch
+
+
+@dataclass(frozen=True)
+class Names:
+    """Words of latents, and latents of words. -1 and NaN where there is none."""
+
+    words: list[str]
+    of_latent: Int[np.ndarray, "w names"]  #: numbers of the nearest words, nearest first
+    scores: Float[np.ndarray, "w names"]
+    latents: Int[np.ndarray, "words found"]  #: numbers of the nearest latents, nearest first
+    latent_scores: Float[np.ndarray, "words found"]
+    directions: Float[np.ndarray, "w D"]  #: what texts are compared with (:func:`rank_text`)
+    mean: Float[np.ndarray, " D"]  #: what is taken off them before
+
+    @classmethod
+    def none(cls, w: int) -> "Names":
+        """No names for any of ``w`` latents."""
+        numbers, scores = np.empty((w, 0), int), np.empty((w, 0), np.float32)
+        return cls([], numbers, scores, numbers[:0], scores[:0], directions=scores, mean=np.empty(0, np.float32))
+
+
+def read_vocabulary(path: str | Path = "") -> list[str]:
+    """Words, one a line, each once; the built-in list for an empty ``path``."""
+    try:
+        if path:
+            text = Path(path).expanduser().read_text(encoding="utf-8-sig")
+        else:
+            text = resources.files("engine.neurons").joinpath("vocabulary.txt").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"Cannot read the vocabulary {path} ({error}): give a text file, one word a line.") from error
+    words: dict[str, str] = {}  # text towers do not tell Cat from cat
+    for line in text.splitlines():
+        if line.strip() and not line.startswith("#"):
+            words.setdefault(line.strip().casefold(), line.strip())
+    if not words:
+        raise UserError(f"The vocabulary {path} has no words: give a text file, one word a line.")
+    return list(words.values())
+
+
+def directions(top_images: Int[np.ndarray, "w top"], embeddings: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "w D"]:
+    """Unit direction from the mean of all images to the mean of a latent's top images; 0 without top images."""
+    unit = _unit(embeddings)
+    shown = top_images >= 0
+    means = np.zeros((len(top_images), unit.shape[1]), np.float32)
+    for place in range(top_images.shape[1]):  # not all at once: w x top x D is large
+        means += unit[top_images[:, place]] * shown[:, place, None]
+    number = shown.sum(axis=1)
+    means /= np.maximum(number, 1)[:, None]
+    return _unit((means - unit.mean(axis=0)) * (number > 0)[:, None])
+
+
+def rank_text(
+    text_embeddings: Float[np.ndarray, "texts D"], directions: Float[np.ndarray, "w D"], mean: Float[np.ndarray, " D"]
+) -> Float[np.ndarray, "texts w"]:
+    """How well each text says what each latent stands for: cosine of its unit embedding, less ``mean``, with the
+    latent's direction (0 without one). ``mean``: of the vocabulary's unit text embeddings.
+    """
+    text = _unit(_unit(text_embeddings) - mean)
+    cosines = np.empty((len(text), len(directions)), np.float32)
+    for start in range(0, len(directions), _BLOCK):  # kept in half precision: not all in single precision at once
+        cosines[:, start : start + _BLOCK] = text @ directions[start : start + _BLOCK].astype(np.float32).T
+    return cosines
+
+
+def name_latents(
+    top_images: Int[np.ndarray, "w top"],
+    embeddings: Float[np.ndarray, "N D"],
+    words: Sequence[str],
+    embed_text: Callable[[list[str]], Float[np.ndarray, "words D"]],
+    names: int = 5,
+    found: int = 8,
+) -> Names:
+    """The ``names`` nearest words of every latent, and the ``found`` nearest latents of every word.
+
+    ``embeddings``: of the images, in the space of ``embed_text``. Words that the text tower cannot tell from each other
+    (its tokenizer knows none of them) are left out.
+    """
+    text = _unit(np.asarray(embed_text(list(words)), np.float32))
+    known = distinct(text)
+    words, text = [word for word, keep in zip(words, known, strict=True) if keep], text[known]
+    if not words:
+        return Names.none(len(top_images))
+    mean = text.mean(axis=0) if len(words) > 1 else np.zeros(text.shape[1], np.float32)
+    w, names, found = len(top_images), min(names, len(words)), min(found, len(top_images))
+    of_latent, scores = np.full((w, names), -1), np.full((w, names), np.nan, np.float32)
+    latents, latent_scores = np.full((len(words), found), -1), np.full((len(words), found), -np.inf, np.float32)
+    toward = directions(top_images, embeddings)
+    named = np.flatnonzero((top_images >= 0).any(axis=1))
+    for start in range(0, len(named), _BLOCK):
+        block = named[start : start + _BLOCK]
+        cosines = rank_text(text, toward[block], mean).T
+        order = np.argsort(-cosines, axis=1, kind="stable")[:, :names]
+        of_latent[block], scores[block] = order, np.take_along_axis(cosines, order, axis=1)
+        candidates = np.concatenate([latents, np.broadcast_to(block, (len(words), len(block)))], axis=1)
+        values = np.concatenate([latent_scores, cosines.T], axis=1)
+        order = np.argsort(-values, axis=1, kind="stable")[:, :found]
+        latents, latent_scores = np.take_along_axis(candidates, order, 1), np.take_along_axis(values, order, 1)
+    latent_scores[latents < 0] = np.nan
+    return Names(list(words), of_latent, scores, latents, latent_scores, toward, mean)
+
+
+def distinct(text: Float[np.ndarray, "words D"]) -> np.ndarray:
+    """Which rows (unit vectors) differ from all others by more than rounding."""
+    alone = np.empty(len(text), bool)
+    for start in range(0, len(text), _BLOCK):
+        cosines = text[start : start + _BLOCK] @ text.T
+        alone[start : start + _BLOCK] = (cosines > _SAME).sum(axis=1) == 1
+    return alone
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return (rows / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+
+
+@torch.inference_mode()
+def embed_text(encoder: VisionEncoder, texts: list[str], batch: int = 256) -> Float[np.ndarray, "text D"]:
+    """``encoder.embed_text`` in batches."""
+    parts = [encoder.embed_text(texts[i : i + batch]).float().cpu().numpy() for i in range(0, len(texts), batch)]
+    return np.concatenate(parts)

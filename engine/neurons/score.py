@@ -1,0 +1,379 @@
+"""Score every latent of an SAE on a set of images: one pass over them, one file of results."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from scipy import sparse
+from torch import Tensor
+
+from engine.activations.extract import extract
+from engine.activations.reading import prepared
+from engine.activations.store import Store
+from engine.config import ExtractSettings, Pooling, ScoreSettings, to_mapping
+from engine.errors import UserError
+from engine.files import file_sha256, value_sha256
+from engine.images import Images, open_images
+from engine.metrics.hierarchy import depths, group_of, hierarchy
+from engine.metrics.matched_neurons import against, matched_ms, rectified_ms
+from engine.metrics.monosemanticity import MS, MSAccumulator, monosemanticity, number
+from engine.metrics.neighbours import cofiring, nearest
+from engine.metrics.uniqueness import uniqueness
+from engine.models import HookPoint, load_encoder
+from engine.models.device import pick_device
+from engine.models.encoder import VisionEncoder
+from engine.neurons.file import Neurons, write_neurons
+from engine.neurons.names import Names, embed_text, name_latents, read_vocabulary
+from engine.neurons.pooling import chosen_tokens, pool, scored_tokens
+from engine.neurons.top_images import TopImages
+from engine.reporter import Reporter
+from engine.sae.config import WEIGHTS
+from engine.sae.model import SAE
+from engine.workspace import Workspace, provenance, slug
+
+LAST = HookPoint("last")
+BINS = 24  # of a latent's histogram
+DENSE = 0.1  # a latent that fires on a larger share of the tokens is dense
+_ENCODED_BYTES = 1 << 28  # of the dense latents of the images that are encoded together
+_HISTOGRAM_COLUMNS = 4096
+
+
+def score(settings: ScoreSettings, workspace: Workspace, reporter: Reporter | None = None) -> dict[str, Any]:
+    """Score ``settings.sae`` on ``settings.images``; writes ``neurons/<sae>--<images>.h5`` and returns its summary.
+
+    Tokens: those of the kind that the SAE was trained on. For ``cls``, ``mean`` and pooled (``last``) SAEs the one
+    token of an image; for all others its patches, without CLS and registers, pooled by ``settings.pooling`` (``cls``
+    takes the CLS token instead). MS, support, frequency of images and top images are about these pooled values.
+
+    Memory: O(w x top) for the top images, 8 bytes for each latent that fires on an image, N x D for the embeddings.
+    UserError for whatever the user can mend; an existing result stays until the new one is complete.
+    """
+    reporter = reporter or Reporter()
+    _check(settings)
+    folder = workspace.existing("saes", settings.sae)
+    device = pick_device(settings.device)
+    sae = SAE.load(folder, device)
+    images = open_images(settings.images, settings.limit)
+    words = read_vocabulary(settings.vocabulary)
+    path = workspace.neurons(folder.name, settings.name or slug(Path(settings.images).stem))
+    encoder = _encoder(settings, sae, device, reporter)
+
+    reporter.event("stage", name="embedding")
+    embeddings = _embeddings(settings, workspace, images, reporter)
+    sources = [
+        _source("sae", folder.name, str(folder), file_sha256(folder / WEIGHTS)),
+        _source("model", encoder.spec, encoder.spec, encoder.sha256 or ""),
+        _source("embeddings", embeddings.path.name, str(embeddings.path), embeddings.sha256),
+        _source("images", images.spec, images.spec, images.sha256),
+        _source("vocabulary", settings.vocabulary or "built-in", settings.vocabulary, value_sha256(words)),
+    ]
+    if found := _scored_already(path, settings, sources):
+        reporter.event("stage", name="nothing to do: it is scored")
+        return {"path": str(path), **found}
+    reporter.event("stage", name="encoding")
+    E = embeddings.read(0, embeddings.rows)
+    seen = _encode(settings, sae, encoder, images, embeddings.image, E, reporter)
+
+    reporter.event("stage", name="scoring")
+    result = seen.pooled.result(settings.min_support)
+    reporter.progress(1, 4, "scores")
+    raw = monosemanticity(seen.up, E, settings.min_support, interval=False)
+    rectified = rectified_ms(seen.up, seen.down, E, settings.min_support)
+    reporter.progress(2, 4, "scores")
+    matched = matched_ms(seen.up, seen.down, E, result.support, settings.min_support, settings.seed)
+    reporter.progress(3, 4, "scores")
+    latents = _latents(sae, seen, result, matched)
+    records = [embeddings.images[i] for i in embeddings.image.tolist()]
+    paths = [tuple(record["taxonomy"]) for record in records]
+    latents["depth"], latents["depth_mode"] = depths(latents["top_images"], paths)
+    alike = uniqueness(latents["top_images"], len(records))
+    latents["partner"], latents["jaccard"] = alike.partner, alike.jaccard
+    names = _names(encoder, seen, latents["top_images"], words, reporter)
+    latents["names"], latents["name_scores"] = names.of_latent, names.scores
+    if names.words:
+        latents["directions"] = names.directions
+    latents |= _neighbours(sae, seen)
+    reporter.progress(4, 4, "scores")
+
+    fires = latents["token_frequency"] > 0
+    summary = {
+        "sae": folder.name,
+        "images": len(records),
+        "broken": len(images) - len(records),
+        "tokens": seen.tokens,
+        "pooling": settings.pooling if seen.several else "none",
+        "model": encoder.spec,
+        "hook": sae.config.hook,
+        "embed_with": settings.embed_with,
+        "ms": {
+            "sae": _spread(result) | {"latents": len(result.ms) - result.undefined},
+            "raw": _spread(raw),
+            "raw_relu": _spread(rectified),
+            "matched": against(result.ms, matched),
+            "baseline": number(result.baseline),
+            "lift": number(result.mean - result.baseline),
+            "median_support": number(float(np.median(result.support[fires])) if fires.any() else np.nan),
+        },
+        "alive": int(fires.sum()),
+        "dead": int((~fires).sum()),
+        "frequency": {
+            "l0": float(latents["token_frequency"].sum()),
+            "dense": float((latents["token_frequency"] > DENSE).mean()),
+            "median": number(float(np.median(latents["token_frequency"][fires])) if fires.any() else np.nan),
+        },
+        "hierarchy": hierarchy(latents["top_images"], paths, sae.config.groups, result.ms) if any(paths) else None,
+        "uniqueness": alike.summary(),
+        "named": int((latents["names"] >= 0).any(axis=1).sum()),
+        "settings": to_mapping(settings),
+    }
+    write_neurons(
+        path,
+        latents,
+        records,
+        names.words,
+        names.latents,
+        names.latent_scores,
+        summary,
+        provenance(sources),
+        names.mean if names.words else None,
+    )
+    reporter.event("stage", name="done")
+    return {"path": str(path), **summary}
+
+
+def _scored_already(path: Path, settings: ScoreSettings, sources: list[dict[str, str]]) -> dict[str, Any] | None:
+    """The summary in ``path`` if it was made from the very same sources with the same settings."""
+    if not path.is_file():
+        return None
+    try:
+        with Neurons.open(path) as found:
+            same = found.provenance["made_from"] == sources and found.summary["settings"] == to_mapping(settings)
+            return found.summary if same and found.has_neighbours else None
+    except (UserError, KeyError):  # damaged, or older than these parts: it is made anew
+        return None
+
+
+@dataclass
+class _Seen:
+    """What one pass over N images leaves behind."""
+
+    pooled: MSAccumulator  # latents, one value an image
+    up: Float[np.ndarray, "N d"]  # raw coordinates, pooled like latents
+    down: Float[np.ndarray, "N d"]  # the same of the coordinates with the other sign
+    fired: np.ndarray  # (w) tokens on which each latent fires
+    token_count: int
+    top: TopImages
+    joint: Float[np.ndarray, "N D"] | None  # image embeddings in the space of the text tower
+    tokens: str  # which tokens were scored
+    several: bool  # more than one token an image
+
+
+def _check(settings: ScoreSettings) -> None:
+    for name, least in (("batch_size", 1), ("workers", 1), ("top", 2), ("min_support", 2), ("limit", 0)):
+        if getattr(settings, name) < least:
+            flag = "--" + name.replace("_", "-")
+            raise UserError(f"{flag} is {getattr(settings, name)}: it must be at least {least}.")
+
+
+def _encoder(settings: ScoreSettings, sae: SAE, device: torch.device, reporter: Reporter) -> VisionEncoder:
+    """The encoder whose activations the SAE reads, found to fit it."""
+    spec = settings.encoder or sae.config.model
+    if not spec:
+        raise UserError(f"The SAE {settings.sae} does not say which encoder it reads: name one with --encoder.")
+    encoder = load_encoder(spec, device)
+    for message in encoder.warnings:
+        reporter.event("warning", message=message)
+    hook = HookPoint.parse(sae.config.hook)
+    encoder.check(hook)
+    width = encoder.width(hook)
+    if width != sae.config.d:
+        raise UserError(
+            f"The SAE {settings.sae} reads activations {sae.config.d} wide, {spec} has {width} at {hook}: "
+            "give the encoder it was trained on to --encoder."
+        )
+    if sae.config.model_sha256 and encoder.sha256 != sae.config.model_sha256:
+        reporter.event("warning", message=f"{spec} has other weights than the encoder that the SAE was trained on.")
+    if settings.embed_with == spec:
+        reporter.event("warning", message=f"{spec} judges its own latents: an independent encoder is meant.")
+    return encoder
+
+
+def _embeddings(settings: ScoreSettings, workspace: Workspace, images: Images, reporter: Reporter) -> Store:
+    """What the judge sees of the images: extracted once for each judge and image list, then reused."""
+    identity = value_sha256([settings.embed_with, images.sha256, settings.batch_size])[:8]
+    name = f"{slug(Path(settings.embed_with).name)}--{slug(Path(settings.images).stem)}-{identity}"
+    ask = ExtractSettings(
+        model=settings.embed_with,
+        images=settings.images,
+        name=name,
+        at=("last",),
+        dtype="float32",
+        batch_size=settings.batch_size,
+        limit=settings.limit,
+        workers=settings.workers,
+        device=settings.device,
+        embeddings=True,
+    )
+    extract(ask, workspace, reporter)
+    return Store.open(workspace.embeddings(name))
+
+
+@torch.inference_mode()
+def _encode(
+    settings: ScoreSettings,
+    sae: SAE,
+    encoder: VisionEncoder,
+    images: Images,
+    judged: Int[np.ndarray, " N"],
+    E: Float[np.ndarray, "N D"],
+    reporter: Reporter,
+) -> _Seen:
+    """One pass over the images that the judge saw (``judged``: their numbers in the list, ``E``: what it saw)."""
+    hook, tokens = HookPoint.parse(sae.config.hook), scored_tokens(settings.pooling, sae, encoder)
+    several = tokens == "patches"
+    w, N = sae.config.w, len(judged)
+    hooks = [hook, LAST] if encoder.has_text and hook != LAST else [hook]
+    seen = _Seen(
+        pooled=MSAccumulator(),
+        up=np.empty((N, sae.config.d), np.float32),
+        down=np.empty((N, sae.config.d), np.float32),
+        fired=np.zeros(w, np.int64),
+        token_count=0,
+        top=TopImages(w, settings.top, encoder.grid if several else None),
+        joint=None,
+        tokens=tokens,
+        several=several,
+    )
+    starts = range(0, len(images), settings.batch_size)
+    batches = [(start, min(start + settings.batch_size, len(images))) for start in starts]
+    done = 0
+    for batch in prepared(images, encoder, batches, settings.workers):
+        if judged[done : done + len(batch.indices)].tolist() != batch.indices:
+            raise UserError(f"The images in {images.spec} changed while they were scored: run the same command again.")
+        if not batch.indices:
+            continue
+        taken = encoder.activations(batch.inputs, hooks)
+        x, mask = chosen_tokens(taken[hook].float(), tokens, encoder, batch.inputs)
+        _check_finite(x, [images.entries[i].path for i in batch.indices], hook)
+        stop = done + len(x)
+        how = settings.pooling if several else "max"
+        seen.up[done:stop], seen.down[done:stop] = (pool(v, mask, how).cpu().numpy() for v in (x, -x))
+        if LAST in taken and encoder.has_text:
+            joint = taken[LAST][:, 0].float().cpu().numpy()
+            seen.joint = np.empty((N, joint.shape[1]), np.float32) if seen.joint is None else seen.joint
+            seen.joint[done:stop] = joint
+        for first, part, shown in _parts(x, mask, w):
+            _take(sae, part, shown, how, done + first, E, seen)
+        done = stop
+        reporter.progress(done, N, "images")
+        reporter.check()
+    return seen
+
+
+def _parts(x: Tensor, mask: Tensor, w: int) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """So many images at a time that their dense latents fit into memory."""
+    step = max(1, _ENCODED_BYTES // (4 * w * x.shape[1]))
+    for start in range(0, len(x), step):
+        yield start, x[start : start + step], mask[start : start + step]
+
+
+def _take(sae: SAE, x: Tensor, mask: Tensor, how: Pooling, first: int, E: np.ndarray, seen: _Seen) -> None:
+    """Encode some images and add what they say of the latents; ``first``: the number of the first of them."""
+    z = sae.encode(x) * mask[..., None]
+    seen.fired += (z > 0).sum(dim=(0, 1)).cpu().numpy()
+    seen.token_count += int(mask.sum())
+    pooled = sparse.csr_array(pool(z, mask, how).cpu().numpy())
+    seen.pooled.update(pooled, E[first : first + len(x)])
+    for i in range(len(x)):
+        fired = slice(pooled.indptr[i], pooled.indptr[i + 1])
+        latents = pooled.indices[fired]
+
+        def patches(entered: np.ndarray, image: Tensor = z[i]) -> np.ndarray:
+            return image[:, torch.from_numpy(entered).to(image.device)].T.cpu().numpy()
+
+        seen.top.add(first + i, latents, pooled.data[fired], patches)
+
+
+def _check_finite(x: Tensor, paths: list[str], hook: HookPoint) -> None:
+    finite = x.isfinite().flatten(1).all(dim=1)
+    if not bool(finite.all()):
+        raise UserError(
+            f"The activations of {paths[int((~finite).nonzero()[0])]} at {hook} are not finite: check the model's "
+            "weights, or leave the image out."
+        )
+
+
+def _latents(sae: SAE, seen: _Seen, result: MS, matched: np.ndarray) -> dict[str, np.ndarray]:
+    """The arrays of the neurons file, but for those that need labels, words or other latents."""
+    columns = sparse.csc_array(seen.pooled.activations())
+    N, w = columns.shape
+    number_firing = np.diff(columns.indptr)
+    top_images, top_activations, maps = seen.top.sorted()
+    maximum, mean = top_activations[:, 0], np.zeros(w, np.float32)
+    fires = number_firing > 0
+    mean[fires] = np.add.reduceat(columns.data, columns.indptr[:-1][fires], dtype=np.float64) / number_firing[fires]
+    arrays = {
+        "ms": result.ms,
+        "low": result.low,
+        "high": result.high,
+        "support": result.support,
+        "effective_support": result.effective_support,
+        "matched": matched,
+        "token_frequency": seen.fired / max(seen.token_count, 1),
+        "image_frequency": number_firing / N,
+        "mean": mean,
+        "maximum": maximum,
+        "histogram": histograms(columns, maximum),
+        "group": group_of(sae.config.groups, w),
+        "top_images": top_images,
+        "top_activations": top_activations,
+    }
+    return arrays if maps is None else arrays | {"maps": maps}
+
+
+def _neighbours(sae: SAE, seen: _Seen) -> dict[str, np.ndarray]:
+    near, cosines = nearest(sae.W_dec)
+    together, jaccard = cofiring(sparse.csc_array(seen.pooled.activations()))
+    return {"near": near, "near_cosines": cosines, "cofiring": together, "cofiring_scores": jaccard}
+
+
+def histograms(columns: sparse.csc_array, maximum: np.ndarray) -> np.ndarray:
+    """(w, BINS): how many images fall into each of the equal bins between 0 and the latent's maximum.
+
+    Bin b holds the activations in (b, b + 1] / BINS x maximum.
+    """
+    w = columns.shape[1]
+    counts = np.zeros((w, BINS), np.uint32)
+    for start in range(0, w, _HISTOGRAM_COLUMNS):
+        stop = min(start + _HISTOGRAM_COLUMNS, w)
+        part = slice(columns.indptr[start], columns.indptr[stop])
+        latent = np.repeat(np.arange(stop - start), np.diff(columns.indptr[start : stop + 1]))
+        share = columns.data[part].astype(np.float64) / maximum[start:stop].astype(np.float64)[latent]
+        bins = np.clip(np.ceil(share * BINS).astype(np.int64) - 1, 0, BINS - 1)
+        flat = np.bincount(latent * BINS + bins, minlength=(stop - start) * BINS)
+        counts[start:stop] = flat.reshape(-1, BINS)
+    return counts
+
+
+def _names(encoder: VisionEncoder, seen: _Seen, top_images: np.ndarray, words: list[str], reporter: Reporter) -> Names:
+    if seen.joint is None:
+        message = f"{encoder.spec} has no text tower, so latents get no names."
+    else:
+        try:
+            return name_latents(top_images, seen.joint, words, lambda texts: embed_text(encoder, texts))
+        except UserError as error:  # a tower without its tokenizer: everything else stands
+            message = f"Latents get no names: {error}"
+    reporter.event("warning", message=message)
+    return Names.none(len(top_images))
+
+
+def _spread(result: MS) -> dict[str, float | None]:
+    return {"mean": number(result.mean), "best": number(result.best), "worst": number(result.worst)}
+
+
+def _source(kind: str, name: str, path: str, sha256: str) -> dict[str, str]:
+    return {"kind": kind, "name": name, "path": path, "sha256": sha256}

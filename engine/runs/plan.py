@@ -1,0 +1,102 @@
+"""A plan: stages in a TOML file, each a table with the settings of one command.
+
+A list where a setting takes one value makes a grid: ``arch = ["topk", "batchtopk"]`` with ``expansion = [4, 8]`` trains
+four SAEs, named by ``name``'s fields (``name = "clip-{arch}-x{expansion}"``). ``sae = "*"`` in ``[[score]]`` or
+``[[steer]]`` means every SAE that the plan trains.
+"""
+
+import dataclasses
+import importlib
+import itertools
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.config import PlanSettings, from_mapping
+from engine.errors import UserError
+from engine.files import read_toml
+from engine.reporter import Reporter
+from engine.runs.tasks import TASKS
+from engine.workspace import Workspace, slug
+
+STAGES = ("extract", "train", "score", "steer")
+DEFAULT_NAMES = {"train": "{activations}-{arch}-x{expansion}-k{k}-s{seed}"}
+
+
+@dataclass(frozen=True)
+class Stage:
+    task: str
+    settings: Any
+
+    @property
+    def name(self) -> str:
+        return getattr(self.settings, "name", "") or self.settings.sae
+
+
+def run_plan(settings: PlanSettings, workspace: Workspace, reporter: Reporter | None = None) -> dict[str, Any]:
+    """Run every stage in order; a stage whose artefact is there already returns at once.
+
+    Returns ``stages``: a list of {stage, name, result}. The whole plan is checked before anything starts.
+    """
+    reporter = reporter or Reporter()
+    stages = read_plan(Path(settings.plan).expanduser(), workspace)
+    done = []
+    for index, stage in enumerate(stages, 1):
+        reporter.event("stage", name=f"{index}/{len(stages)} {stage.task} {stage.name}")
+        module, function = TASKS[stage.task].function.split(":")
+        result = getattr(importlib.import_module(module), function)(stage.settings, workspace, reporter)
+        done.append({"stage": stage.task, "name": stage.name, "result": result})
+        reporter.check()
+    return {"stages": done}
+
+
+def read_plan(path: Path, workspace: Workspace) -> list[Stage]:
+    """The stages of a plan, grids expanded, in the order extract, train, score, steer."""
+    if not path.is_file():
+        raise UserError(f"There is no plan {path}: give a TOML file with [[extract]], [[train]], [[score]] tables.")
+    plan = read_toml(path)
+    unknown = set(plan) - set(STAGES)
+    if unknown:
+        raise UserError(f"{path} has a table {sorted(unknown)[0]!r}: a plan's tables are {', '.join(STAGES)}.")
+    stages: list[Stage] = []
+    for task in STAGES:
+        tables = plan.get(task, [])
+        for table in [tables] if isinstance(tables, dict) else tables:
+            trained = [s.settings.name for s in stages if s.task == "train"]
+            stages += _expand(task, table, workspace.defaults(), trained, path)
+    if not stages:
+        raise UserError(f"{path} has no stages: add [[extract]], [[train]], [[score]] or [[steer]] tables.")
+    names = [(s.task, s.name) for s in stages if s.task in ("extract", "train")]
+    twice = next((n for n in names if names.count(n) > 1), None)
+    if twice:
+        raise UserError(f"{path} makes {twice[1]!r} twice: put the differing settings, like {{seed}}, into its name.")
+    return stages
+
+
+def _expand(
+    task: str, table: dict[str, Any], defaults: dict[str, Any], trained: list[str], path: Path
+) -> Iterator[Stage]:
+    kind = TASKS[task].settings
+    hints = typing.get_type_hints(kind)
+    table = {key.replace("-", "_"): value for key, value in table.items()}
+    if table.get("sae") == "*":
+        table["sae"] = trained
+    grid = [k for k, v in table.items() if isinstance(v, list) and typing.get_origin(hints.get(k)) is not tuple]
+    fields = {f.name: f.default for f in dataclasses.fields(kind)}
+    base = {k: v for k, v in defaults.items() if k in fields}
+    for values in itertools.product(*(table[k] for k in grid)):
+        chosen = base | table | dict(zip(grid, values, strict=True))
+        template = chosen.get("name") or DEFAULT_NAMES.get(task)
+        if template:
+            chosen["name"] = _named(str(template), fields | chosen, path)
+        yield Stage(task, from_mapping(kind, chosen, f"{path} [[{task}]]"))
+
+
+def _named(template: str, values: dict[str, Any], path: Path) -> str:
+    shown = {k: f"{v:g}" if isinstance(v, (int, float)) and not isinstance(v, bool) else v for k, v in values.items()}
+    try:
+        return slug(template.format_map(shown))
+    except (KeyError, ValueError, IndexError) as error:
+        raise UserError(f"{path}: the name {template!r} uses {error}, which is no setting of its table.") from None

@@ -1,0 +1,443 @@
+"""Trainings as a table shows them: SAEs on disk joined with the runs that make them. Costs no torch, never raises.
+
+Event logs grow for days and files vanish or are cut while they are read, so a log is read once, piece by piece, and
+what is damaged becomes a sentence in its row.
+"""
+
+import bisect
+import contextlib
+import os
+import re
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from engine.config import TrainSettings, from_mapping, to_mapping
+from engine.errors import UserError
+from engine.files import check_version, read_json, stamp
+from engine.runs.events import parse_events
+from engine.runs.run import ENDED, Run, runs
+from engine.sae.config import TRAINING, TRAINING_VERSION, WEIGHTS
+from engine.sae.state import checkpoint_path, read_state
+from engine.workspace import Workspace
+
+POINTS = 4000  # of a series that are kept at most
+RECENT = 10.0  # seconds of progress that a rate is about
+PIECE = 1 << 22  # bytes of a log that are read at a time
+TASKS = ("train", "run", "demo")  # those that train
+DEMO_NAME = "demo"  # of the SAE that the demo trains
+LIVE = ("starting", "running", "paused")
+_STAGE = re.compile(r"\d+/\d+ (\w+) (.+)")
+_UNREADABLE = (UserError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError)
+
+V = TypeVar("V")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """One row: an SAE that is trained, was trained, or could not be."""
+
+    name: str
+    state: str
+    """starting, running, paused, done, stopped, failed, died, unfinished (a checkpoint of no known run) or damaged."""
+    step: int = 0
+    steps: int = 0
+    """0 where not known yet."""
+    loss: list[tuple[int, float]] = field(default_factory=list)
+    """(step, loss) in order, thinned to ``POINTS`` at most."""
+    history: list[dict[str, Any]] = field(default_factory=list)
+    """Measurements on held-out rows in order, thinned likewise: step, loss, fve, l0, dead, dense, ms, ..."""
+    pace: list[tuple[int, float]] = field(default_factory=list)
+    """(step, steps a second around it) in order, thinned likewise; empty where no run is known."""
+    rate: float | None = None
+    """Steps a second over the last ``RECENT`` seconds; None unless it runs."""
+    tokens_per_s: float | None = None
+    waiting: float | None = None
+    """Share of the time spent waiting for data; None unless it runs."""
+    eta: float | None = None
+    """Seconds left at this rate."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """As of engine.config.TrainSettings; without ``activations`` where only a checkpoint tells them."""
+    run: str | None = None
+    """Id of the newest run that trained it."""
+    error: str | None = None
+    """One sentence about what went wrong."""
+    memory: dict[str, Any] | None = None
+    """See engine.runs.memory.memory; None unless it runs."""
+
+
+class Series(Generic[V]):
+    """Values by step, thinned to every 2nd, 4th, ... as they become many; the last one is always there."""
+
+    def __init__(self, most: int = POINTS):
+        self.most = most
+        self._kept: list[tuple[int, V]] = []
+        self._last: tuple[int, V] | None = None
+        self._stride = 1
+        self._seen = 0
+
+    def add(self, step: int, value: V) -> None:
+        """``step`` at or before the last one: the work went back to a checkpoint, what came after it is forgotten."""
+        if self._last is not None and step <= self._last[0]:
+            del self._kept[bisect.bisect_left(self._kept, step, key=lambda point: point[0]) :]
+        self._last = (step, value)
+        if self._seen % self._stride == 0:
+            self._kept.append(self._last)
+        self._seen += 1
+        if len(self._kept) >= self.most:
+            self._kept = self._kept[::2]
+            self._stride *= 2
+
+    def points(self) -> list[tuple[int, V]]:
+        last = [self._last] if self._last is not None and self._last not in self._kept[-1:] else []
+        return self._kept + last
+
+
+class Progress:
+    """What the log of a run says of one training."""
+
+    def __init__(self) -> None:
+        self.loss: Series[float] = Series()
+        self.history: Series[dict[str, Any]] = Series()
+        self.pace: Series[float] = Series()
+        self.step = self.steps = 0
+        self.waiting: float | None = None
+        self._recent: deque[tuple[float, int]] = deque()
+
+    def begin(self) -> None:
+        """The training starts, or goes on after an interruption: its pace is a new one."""
+        self._recent.clear()
+
+    def add(self, event: Mapping[str, Any]) -> None:
+        """A ``progress`` or ``metrics`` event."""
+        if event["kind"] == "metrics":
+            measured = {key: value for key, value in event.items() if key not in ("seq", "time", "kind")}
+            self.history.add(int(event["step"]), measured)
+            return
+        self.step, self.steps = int(event["done"]), int(event["total"])
+        self.waiting = event.get("waiting")
+        if isinstance(event.get("loss"), float):
+            self.loss.add(self.step, event["loss"])
+        self._recent.append((float(event["time"]), self.step))
+        while self._recent[-1][0] - self._recent[0][0] > RECENT and len(self._recent) > 2:
+            self._recent.popleft()
+        if self.rate is not None:
+            self.pace.add(self.step, self.rate)
+
+    @property
+    def rate(self) -> float | None:
+        """Steps a second, over the last ``RECENT`` seconds of the log."""
+        if len(self._recent) < 2:
+            return None
+        (began, first), (now, last) = self._recent[0], self._recent[-1]
+        return (last - first) / (now - began) if now > began and last > first else None
+
+
+class TrainingLog:
+    """The trainings in one run's events.jsonl, followed as it grows."""
+
+    def __init__(self, path: Path, name: str | None = None, whole: bool = False):
+        """``name``: of the SAE, where there is only one; else the stages of a plan tell. ``whole``: the run does
+        nothing else."""
+        self.path, self._name, self._whole = path, name, whole
+        self._restart()
+
+    @classmethod
+    def of(cls, run: Path, command: Mapping[str, Any]) -> "TrainingLog":
+        """The log of the run in the directory ``run``, which does what ``command`` says."""
+        task = command["task"]
+        name = {"train": command["settings"].get("name"), "demo": DEMO_NAME}.get(task)
+        return cls(run / "events.jsonl", name, whole=task == "train")
+
+    def _restart(self) -> None:
+        self._offset, self._inode = 0, 0
+        self.trainings: dict[str, Progress] = {}
+        self.current = self._name if self._whole else None
+        """The training under way where the log ends; None between trainings."""
+        self._next = self._name
+
+    @property
+    def offset(self) -> int:
+        """Bytes read so far."""
+        return self._offset
+
+    def read(self, most: int = PIECE) -> bool:
+        """Take in up to ``most`` further bytes; whether there is more. A log that became another one is read anew."""
+        try:
+            with open(self.path, "rb") as file:
+                found = os.fstat(file.fileno())
+                if found.st_size < self._offset or found.st_ino != self._inode:
+                    self._restart()
+                self._inode = found.st_ino
+                file.seek(self._offset)
+                data = file.read(most)
+        except OSError:
+            self._inode = 0  # what comes back under this name is another log
+            return False
+        end = data.rfind(b"\n") + 1
+        if not end and len(data) == most:  # no line is that long: what this is, is of no use
+            end = len(data)
+        self._offset += end
+        for event in parse_events(data[:end]):
+            with contextlib.suppress(*_UNREADABLE):
+                self._take(event)
+        return end > 0 and self._offset < found.st_size
+
+    def _take(self, event: dict[str, Any]) -> None:
+        kind = event["kind"]
+        if kind == "stage":
+            self._stage(str(event["name"]))
+        elif self.current is not None and (kind == "metrics" or (kind == "progress" and event["unit"] == "steps")):
+            self.trainings.setdefault(self.current, Progress()).add(event)
+
+    def _stage(self, name: str) -> None:
+        announced = _STAGE.fullmatch(name)
+        if announced:  # a stage of a plan
+            self._next = announced[2] if announced[1] == "train" else None
+            self.current = self._next
+        elif name == "train" and self._next:
+            self.current = self._next
+            self.trainings.setdefault(self.current, Progress()).begin()
+        else:
+            self.current = None
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A run that trained an SAE, alone or among others."""
+
+    run: Run
+    status: dict[str, Any]
+    command: dict[str, Any]
+    log: TrainingLog
+
+
+class Trainings:
+    """All trainings of a workspace, kept up to date cheaply: what has not changed is not read again."""
+
+    def __init__(self, workspace: Workspace):
+        self.workspace = workspace
+        self._commands: dict[str, tuple[dict[str, Any], TrainingLog]] = {}
+        self._read: dict[Path, tuple[Any, Any]] = {}
+        self._rows: dict[str, tuple[Any, Training | None]] = {}
+
+    def refresh(self, most: int = PIECE) -> tuple[list[Training], bool]:
+        """The rows, those of the newest runs first, and whether logs have more than the ``most`` bytes of each that
+        were read now."""
+        rows, more = [], False
+        parts: dict[str, list[_Part]] = {}
+        for run in _found(lambda: runs(self.workspace), []):
+            try:
+                command, log = self._command(run)
+                if command["task"] not in TASKS:
+                    continue
+                part = _Part(run, self._status(run), command, log)
+            except _UNREADABLE as error:
+                rows.append(Training(name=run.id, state="damaged", run=run.id, error=_sentence(error, run.path)))
+                continue
+            more |= log.read(most)
+            for name in {*log.trainings, *filter(None, [log.current])}:
+                parts.setdefault(name, []).append(part)
+        folders = [path.name for path in _found(lambda: list((self.workspace.root / "saes").iterdir()), [])]
+        newest = {name: parts[name][-1].run.id if name in parts else "" for name in {*parts, *folders}}
+        for name in sorted(sorted(newest), key=lambda n: newest[n], reverse=True):
+            row = self._row(name, parts.get(name, []))
+            if row is not None:
+                rows.append(row)
+        return rows, more
+
+    def _command(self, run: Run) -> tuple[dict[str, Any], TrainingLog]:
+        if run.id not in self._commands:
+            command = run.command
+            self._commands[run.id] = command, TrainingLog.of(run.path, command)
+        return self._commands[run.id]
+
+    def _status(self, run: Run) -> dict[str, Any]:
+        path = run.path / "status.json"
+        known = self._read.get(path)
+        if known is not None and known[0] == stamp(path):
+            return known[1]
+        seen, status = stamp(path), run.status
+        if status["state"] in ENDED and status["state"] != "died":  # who died may be started again unseen
+            self._read[path] = seen, status
+        return status
+
+    def _once(self, path: Path, read: Callable[[], Any]) -> Any:
+        """What ``read`` makes of the file at ``path``, or the error that it raises; anew only when it changed."""
+        seen = stamp(path)
+        if path not in self._read or self._read[path][0] != seen:
+            try:
+                value = read()
+            except _UNREADABLE as error:
+                value = error
+            self._read[path] = seen, value
+        return self._read[path][1]
+
+    def _row(self, name: str, parts: list[_Part]) -> Training | None:
+        """The row of the SAE ``name``, kept while nothing moves; None where there is nothing to show."""
+        folder = self.workspace.root / "saes" / name
+        files = (folder / TRAINING, checkpoint_path(folder), folder / WEIGHTS)
+        key = (*map(stamp, files), *((p.run.id, p.log.offset, p.log.current, p.status["state"]) for p in parts))
+        known = self._rows.get(name)
+        if known is not None and known[0] == key and not (known[1] and known[1].state in LIVE):
+            return known[1]
+        try:
+            row = self._joined(name, folder, parts)
+        except _UNREADABLE as error:
+            row = Training(name=name, state="damaged", error=_sentence(error, folder))
+        self._rows[name] = key, row
+        return row
+
+    def _joined(self, name: str, folder: Path, parts: list[_Part]) -> Training | None:
+        finished = self._once(folder / TRAINING, lambda: _finished(folder))
+        checkpoint = self._once(checkpoint_path(folder), lambda: read_state(folder))
+        part = parts[-1] if parts else None
+        last = part.status["state"] if part is not None and part.log.current == name else None
+        if last in LIVE:
+            state, error = str(last), None
+        elif isinstance(finished, Exception):
+            state, error = "damaged", _sentence(finished, folder / TRAINING)
+        elif finished:
+            state, error = "done", None
+        elif part is not None and last in ENDED and last != "done":
+            state, error = str(last), _why(part)
+        elif isinstance(checkpoint, Exception):
+            state, error = "damaged", _sentence(checkpoint, checkpoint_path(folder))
+        elif checkpoint:
+            state, error = "unfinished", None
+        else:
+            return None
+        told = [found if isinstance(found, dict) else {} for found in (finished, checkpoint)]
+        return self._filled(name, state, error, parts, *told)
+
+    def _filled(
+        self,
+        name: str,
+        state: str,
+        error: str | None,
+        parts: list[_Part],
+        finished: dict[str, Any],
+        checkpoint: dict[str, Any],
+    ) -> Training:
+        logged = [part.log.trainings[name] for part in parts if name in part.log.trainings]
+        part, progress = parts[-1] if parts else None, logged[-1] if logged else Progress()
+        settings = finished.get("settings") or self._settings(name, part) or _identity(name, checkpoint)
+        kept = _by_step(finished.get("history") or checkpoint.get("history") or [])
+        history = [kept] if finished else [kept, *(one.history.points() for one in logged)]
+        measured = [value for _, value in _merged(history)]
+        step = int(finished.get("result", {}).get("steps", 0)) or progress.step or int(checkpoint.get("step", 0))
+        steps = int(settings.get("steps") or progress.steps)
+        live = state in LIVE and part is not None
+        rate = progress.rate if state == "running" and part and name in part.log.trainings else None
+        return Training(
+            name=name,
+            state=state,
+            step=step,
+            steps=steps,
+            loss=_merged([one.loss.points() for one in logged]) or [(m["step"], m["loss"]) for m in measured],
+            history=measured,
+            pace=_merged([one.pace.points() for one in logged]),
+            rate=rate,
+            tokens_per_s=rate * settings["batch_size"] if rate and settings.get("batch_size") else None,
+            waiting=progress.waiting if state == "running" else None,
+            eta=(steps - step) / rate if rate else None,
+            settings=settings,
+            run=part.run.id if part else None,
+            error=error,
+            memory=part.status.get("memory") if live and part else None,
+        )
+
+    def _settings(self, name: str, part: _Part | None) -> dict[str, Any]:
+        """What the run was asked: by its command, or by the plan that it follows, as that is now."""
+        if part is None or part.command["task"] == "demo":
+            return {}
+        if part.command["task"] == "train":
+            return dict(part.command["settings"])
+        from engine.runs.plan import read_plan
+
+        path = Path(part.command.get("cwd", "")) / Path(part.command["settings"]["plan"]).expanduser()
+        stages = self._once(path, lambda: read_plan(path, self.workspace))
+        asked = [s.settings for s in stages if s.task == "train"] if isinstance(stages, list) else []
+        return next((to_mapping(settings) for settings in asked if settings.name == name), {})
+
+
+def trainings(workspace: Workspace) -> list[Training]:
+    """All trainings of the workspace, once, however long their logs are."""
+    table = Trainings(workspace)
+    rows, more = table.refresh()
+    while more:
+        rows, more = table.refresh()
+    return rows
+
+
+def clone(training: Training, workspace: Workspace) -> dict[str, Any]:
+    """Settings for the same training under a free name: x8 -> x8-2 -> x8-3.
+
+    UserError where the settings are not known.
+    """
+    try:
+        settings = to_mapping(from_mapping(TrainSettings, training.settings, f"The training {training.name}"))
+    except UserError as error:
+        raise UserError(f"{training.name} cannot be started again under another name: {error}") from error
+    taken = {path.name for path in _found(lambda: list((workspace.root / "saes").iterdir()), [])}
+    for run in _found(lambda: runs(workspace), []):
+        with contextlib.suppress(*_UNREADABLE):
+            taken.add(str(run.command["settings"].get("name")))
+    stem, number = training.name, 2
+    copy = re.fullmatch(r"(.+)-(\d+)", training.name)
+    if copy and copy[1] in taken:
+        stem, number = copy[1], int(copy[2]) + 1
+    while f"{stem}-{number}" in taken:
+        number += 1
+    return settings | {"name": f"{stem}-{number}"}
+
+
+def _finished(folder: Path) -> dict[str, Any] | None:
+    path = folder / TRAINING
+    if not path.is_file():
+        return None
+    found = read_json(path)
+    check_version(found.get("version"), TRAINING_VERSION, path)
+    return {"settings": dict(found["settings"]), "history": list(found["history"]), "result": dict(found["result"])}
+
+
+def _identity(name: str, checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """The settings that a checkpoint knows: all that change the weights, the activations by their hash alone."""
+    known = {key: value for key, value in checkpoint.get("identity", {}).items() if key != "activations"}
+    return {**known, "name": name} if known else {}
+
+
+def _why(part: _Part) -> str | None:
+    if part.status["state"] == "failed":
+        return str(part.status.get("error") or f"It failed: see {part.run.path / 'log.txt'}.")
+    if part.status["state"] == "died":
+        return f"Its worker was ended from outside, by hand or for want of memory: saetui jobs resume {part.run.id}."
+    return None
+
+
+def _by_step(history: list[dict[str, Any]]) -> list[tuple[int, dict[str, Any]]]:
+    return [(int(measured["step"]), measured) for measured in history]
+
+
+def _merged(parts: list[list[tuple[int, V]]]) -> list[tuple[int, V]]:
+    """Points of one run after the other: where a later one begins, what an earlier one has beyond is forgotten."""
+    joined: list[tuple[int, V]] = []
+    for points in filter(None, parts):
+        joined = joined[: bisect.bisect_left(joined, points[0][0], key=lambda point: point[0])] + points
+    every = -(-len(joined) // POINTS)
+    return joined if every <= 1 else [*joined[:-1:every], joined[-1]]
+
+
+def _found(look: Callable[[], list[Any]], otherwise: list[Any]) -> list[Any]:
+    try:
+        return look()
+    except OSError:  # not there yet, or removed while it was listed
+        return otherwise
+
+
+def _sentence(error: Exception, path: Path) -> str:
+    if isinstance(error, UserError):
+        return str(error)
+    return f"{path} cannot be read ({type(error).__name__}: {error}): remove it, or make it again."

@@ -1,0 +1,1 @@
+"""The modes of the workbench: one folder each. No mode imports another; they send messages."""

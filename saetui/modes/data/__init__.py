@@ -1,0 +1,1 @@
+"""Mode Data: image sources, encoders, stores."""

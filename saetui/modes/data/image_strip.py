@@ -1,0 +1,106 @@
+"""A row of an image source's pictures, as many as fit, each over its class."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jaxtyping import UInt8
+from numpy import ndarray
+from rich.text import Text
+from textual import events, work
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+from textual.message import Message
+from textual.widgets import Static
+from textual.worker import get_current_worker
+
+from engine.errors import UserError
+from engine.images.thumbnails import Thumbnails
+from saetui.formatting import fit, literal
+from saetui.widgets.picture import Picture
+
+WIDTH, HEIGHT, MOST = 20, 10, 8
+
+
+class PictureStrip(Horizontal):
+    """Shows a few of ``samples`` at a time; ``more`` goes on to the next ones, and round."""
+
+    DEFAULT_CSS = f"""
+    PictureStrip {{ height: {HEIGHT + 1}; }}
+    PictureStrip Vertical {{ width: {WIDTH}; height: {HEIGHT + 1}; margin-right: 1; }}
+    PictureStrip Picture {{ width: {WIDTH}; height: {HEIGHT}; }}
+    PictureStrip Static {{ height: 1; color: $secondary; }}
+    """
+
+    @dataclass
+    class Loaded(Message):
+        """A picture was read, or why it cannot be."""
+
+        picture: Picture
+        key: tuple[str, str]
+        pixels: UInt8[ndarray, "height width 3"] | None
+        sentence: str = ""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._thumbnails: Thumbnails | None = None
+        self._samples: list[tuple[str, str]] = []
+        self._first = 0
+
+    def compose(self) -> ComposeResult:
+        for _ in range(MOST):
+            with Vertical():
+                yield Picture()
+                yield Static(markup=False)
+
+    def show(self, source: str, samples: Sequence[tuple[str, str]]) -> None:
+        """``samples``: paths in ``source`` with their classes, to be shown from the first on."""
+        if self._thumbnails is None or self._thumbnails.source != source:
+            self._thumbnails = Thumbnails(source)
+        self._samples, self._first = list(samples), 0
+        self.display = bool(samples)
+        self._fill()
+
+    def more(self) -> None:
+        if self._samples:
+            self._first = (self._first + self._fitting) % len(self._samples)
+            self._fill()
+
+    def on_resize(self, event: events.Resize) -> None:
+        self._fill()
+
+    @property
+    def _fitting(self) -> int:
+        return max(min((self.size.width + 1) // (WIDTH + 1), MOST, len(self._samples)), 1)
+
+    def _fill(self) -> None:
+        ahead = self._samples[self._first :] + self._samples[: self._first]
+        shown = ahead[: self._fitting]
+        for place, box in enumerate(self.query(Vertical)):
+            box.display = place < len(shown)
+            if place < len(shown):
+                path, label = shown[place]
+                words = fit(literal(label.rpartition("/")[2] or path.rpartition("/")[2]), WIDTH)
+                box.query_one(Static).update(Text(words, no_wrap=True))
+        if self._thumbnails is not None:
+            self._load(self._thumbnails, [path for path, _ in shown])
+
+    @work(thread=True, exclusive=True, group="strip")
+    def _load(self, thumbnails: Thumbnails, paths: list[str]) -> None:
+        worker, pictures = get_current_worker(), list(self.query(Picture))
+        for picture, path in zip(pictures, paths, strict=False):
+            if worker.is_cancelled:
+                return
+            key = (thumbnails.source, path)
+            if picture.key == key:
+                continue
+            try:
+                self.post_message(self.Loaded(picture, key, thumbnails.load(path)))
+            except (UserError, OSError) as error:
+                self.post_message(self.Loaded(picture, key, None, str(error)))
+
+    def on_picture_strip_loaded(self, message: Loaded) -> None:
+        if message.pixels is None:
+            message.picture.failed(message.sentence)
+        else:
+            message.picture.show(message.pixels, key=message.key)

@@ -1,0 +1,1 @@
+"""Mode Hierarchy: groups and taxonomy as trees."""

@@ -1,0 +1,216 @@
+"""Mode Hierarchy: Matryoshka groups and the taxonomy as trees; from any node to its latents."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
+from textual import events, work
+from textual.containers import Horizontal
+from textual.message import Message
+from textual.widget import Widget
+from textual.widgets import Static
+
+from engine.errors import UserError
+from engine.files import stamp
+from engine.runs.watch import Job
+from saetui.bindings import key
+from saetui.formatting import fit, literal, number
+from saetui.modes.mode import Mode
+from saetui.modes.neurons.screen import NeuronsMode
+from saetui.widgets.table import Column, Table
+from saetui.widgets.tree_table import TreeTable
+
+if TYPE_CHECKING:
+    from saetui.modes.hierarchy.trees import Trees
+
+GROUPS = (
+    Column("Matryoshka groups", 0, "left"),
+    Column("latents", 8),
+    Column("depth", 5),
+    Column("MS", 5),
+    Column("matched", 7),
+)
+TAXA = (
+    Column("taxonomy", 0, "left"),
+    Column("images", 8),
+    Column("latents", 7),
+    Column("here", 6),
+    Column("MS", 5),
+    Column("matched", 7),
+)
+TEACH = "No scores yet: train an SAE (2), then press s there to score it."
+NO_TREE = "These images have neither taxonomy nor classes."
+
+
+@dataclass
+class Read(Message):
+    """The trees of a neurons file, or why they cannot be shown."""
+
+    path: Path
+    outlined: "Trees | None"
+    error: str = ""
+
+
+class HierarchyMode(Mode):
+    """On top how deep the groups are; below two trees side by side, one above the other where it is narrow."""
+
+    MODE = "hierarchy"
+    BINDINGS = [key("hierarchy.hide", "o", "hide", "Only with latents", show=True)]
+    DEFAULT_CSS = """
+    HierarchyMode #chart { height: auto; max-height: 40%; padding: 0 1; border-bottom: solid $border; }
+    HierarchyMode #trees { height: 1fr; }
+    HierarchyMode #groups { width: 2fr; border-right: solid $border; }
+    HierarchyMode #taxa { width: 3fr; }
+    HierarchyMode.-narrow #trees { layout: vertical; }
+    HierarchyMode.-narrow #trees TreeTable { width: 1fr; height: 1fr; border-right: none; }
+    HierarchyMode.-narrow #trees TreeTable:focus { height: 2fr; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outlined: Trees | None = None
+        self._path: Path | None = None
+        self._stamp: Any = None
+        self._settled = False  # once what is remembered has been gone back to
+
+    def parts(self) -> Iterable[Widget]:
+        yield Static(id="chart", markup=False)
+        with Horizontal(id="trees"):
+            yield TreeTable(GROUPS, id="groups")
+            yield TreeTable(TAXA, id="taxa")
+
+    # The file
+
+    def arrive(self) -> None:
+        self._check_file()
+
+    def jobs_changed(self, jobs: list[Job]) -> None:
+        self._check_file()
+
+    def _check_file(self) -> None:
+        """Read the scores that mode Neurons has open if they are other ones now, or were written anew."""
+        from saetui.scores import scored
+
+        path = self.bench.results_path or next(iter(scored(self.bench.workspace)), None)
+        seen = stamp(path) if path else None
+        if path is None or (seen is None and path != self._path):
+            self._path = self._stamp = self.outlined = None
+            self._show()
+        elif (path, seen) != (self._path, self._stamp) and seen is not None:
+            self._path, self._stamp = path, seen
+            self._chart(Text(literal(f"reading {path.name} …")))
+            self._read(path)
+
+    @work(thread=True, exclusive=True, group="read")
+    def _read(self, path: Path) -> None:
+        from saetui.modes.hierarchy import trees as outlined
+        from saetui.scores import error_of
+
+        try:
+            self.post_message(Read(path, outlined.read(path)))
+        except (UserError, OSError, KeyError, ValueError) as error:
+            self.post_message(Read(path, None, error_of(error, path)))
+
+    def on_read(self, message: Read) -> None:
+        if message.path != self._path:
+            return
+        self.outlined = message.outlined
+        self._show(message.error)
+
+    # What is shown
+
+    @property
+    def groups(self) -> TreeTable:
+        return self.query_one("#groups", TreeTable)
+
+    @property
+    def taxa(self) -> TreeTable:
+        return self.query_one("#taxa", TreeTable)
+
+    def _show(self, error: str = "") -> None:
+        found = self.outlined
+        self.taxa.display = bool(found and found.by_taxon)
+        self.taxa.set_columns([Column("taxonomy" if found and found.has_taxonomy else "classes", 0, "left"), *TAXA[1:]])
+        self.groups.display = found is not None
+        if found is None:
+            self._chart(Text(literal(error or TEACH)))
+            return
+        with self.prevent(Table.Moved):
+            self.groups.grow(found.by_group)
+            self.taxa.grow(found.by_taxon)
+            self._restore()
+        self._draw()
+        if not self._settled:
+            self._settled = True
+            (self.taxa if self.remembered.get("tree") == "taxa" and found.by_taxon else self.groups).focus()
+
+    def _restore(self) -> None:
+        """Go where one was in each tree when the app was last here; scores that are read anew keep the place."""
+        if self._settled:
+            return
+        for tree in (self.groups, self.taxa):
+            place = self.remembered.get(tree.id or "")
+            if isinstance(place, list) and all(isinstance(name, str) for name in place):
+                tree.reveal(tuple(place))
+
+    def on_mount(self) -> None:
+        self.app.theme_changed_signal.subscribe(self, lambda _: self._draw())
+
+    def on_resize(self, event: events.Resize) -> None:
+        self.call_after_refresh(self._draw)
+
+    def _draw(self) -> None:
+        """The chart: how deep the top images of each group's latents agree in the taxonomy."""
+        found = self.outlined
+        if found is None:
+            return
+        if not found.has_taxonomy:
+            classes = "" if found.by_taxon else f" {NO_TREE}"
+            self._chart(Text(literal(f"{found.sae} on {found.images:,} images without a taxonomy: no depth.{classes}")))
+            return
+        from saetui.modes.hierarchy.trees import chart, trend_in_words
+
+        theme = self.app.current_theme
+        quiet, accent = theme.secondary or "", theme.accent or ""
+        expected = number(found.groups[0].expected)
+        room = max(self.size.width - 2, 20)
+        text = Text(no_wrap=True)
+        text.append(
+            fit(literal(f"{found.sae} on {found.images:,} images · taxonomy depth by group"), room), style="bold"
+        )
+        text.append(f"\n{fit(f'┊ {expected} is the depth of images drawn at random', room)}\n", style=quiet)
+        for name, bar, numbers in chart(found, max(room - 44, 10)):
+            text.append(f"{name}  ", style=quiet)
+            text.append(bar, style=accent)
+            text.append(f"  {numbers}\n")
+        text.append(fit(trend_in_words(found), room))
+        self._chart(text)
+
+    def _chart(self, text: Text) -> None:
+        chart = self.query_one("#chart", Static)
+        if chart.content != text:
+            chart.update(text)
+
+    # Moving and jumping
+
+    def on_table_moved(self, event: Table.Moved) -> None:
+        if isinstance(event.table, TreeTable) and event.table.branch is not None:
+            self.remember(**{event.table.id or "": list(event.table.branch.place), "tree": event.table.id})
+
+    async def on_table_chosen(self, event: Table.Chosen) -> None:
+        from saetui.modes.hierarchy.trees import title_of
+
+        branch = event.table.branch if isinstance(event.table, TreeTable) else None
+        if branch is None:
+            return
+        if not branch.count:
+            self.bench.say(f"No latent has its top images below {branch.place[-1]}.", "information")
+            return
+        pane = await self.bench.show_mode("neurons")
+        assert isinstance(pane, NeuronsMode)
+        pane.show_latents(branch.latents(), title_of(branch))
+
+    def action_hide(self) -> None:
+        self.taxa.hide(not self.taxa.hide_empty)

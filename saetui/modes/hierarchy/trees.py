@@ -1,0 +1,138 @@
+"""The scores of an SAE as trees: its Matryoshka groups by depth, the taxonomy of its images. For a thread."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from engine.neurons.file import Neurons
+from engine.neurons.taxonomy import Group, Node, Taxonomy, matryoshka
+from saetui.formatting import number
+from saetui.widgets.tree_table import Branch
+
+
+@dataclass(frozen=True)
+class Trees:
+    """What mode Hierarchy shows of one neurons file."""
+
+    sae: str
+    images: int
+    groups: list[Group]
+    trend: dict[str, float | None] | None
+    """Spearman's rank correlation between group and depth, with its p; None without a taxonomy."""
+    by_group: list[Branch]
+    by_taxon: list[Branch]
+    """Empty when images have neither taxonomy nor class."""
+    has_taxonomy: bool
+    """False: the tree is of classes, one level."""
+
+
+@dataclass
+class _Means:
+    """Mean MS, and mean MS of the matched raw neurons, of sets of latents."""
+
+    ms: Float[np.ndarray, " w"]
+    matched: Float[np.ndarray, " w"]
+
+    def cells(self, latents: Any) -> tuple[str, str]:
+        return number(_mean(self.ms[latents])), number(_mean(self.matched[latents]))
+
+
+def read(path: Path) -> Trees:
+    """The trees of the neurons file ``path``. UserError when it cannot be read."""
+    with Neurons.open(path) as neurons:
+        means = _Means(neurons.ms, neurons.matched)
+        summary = neurons.summary.get("hierarchy")
+        groups = matryoshka(neurons.group, summary)
+        images = neurons.images
+        has_taxonomy = any(image["taxonomy"] for image in images)
+        has_classes = has_taxonomy or any(image["label"] for image in images)
+        root = Taxonomy(images).tree(neurons.top_images) if has_classes else None
+        return Trees(
+            sae=str(neurons.summary["sae"]),
+            images=len(images),
+            groups=groups,
+            trend=summary.get("trend") if summary else None,
+            by_group=[_group(one, neurons.group, neurons.depth, means) for one in groups],
+            by_taxon=[_taxon(root, means)] if root else [],
+            has_taxonomy=has_taxonomy,
+        )
+
+
+def _group(group: Group, group_of: np.ndarray, depth: Float[np.ndarray, " w"], means: _Means) -> Branch:
+    """A group, and under it its latents by rounded depth."""
+    latents = np.flatnonzero(group_of == group.number)
+    rounded = np.rint(depth[latents])
+    name = f"group {group.number + 1}"
+    children = []
+    for value in np.unique(rounded[~np.isnan(rounded)]).tolist():
+        these = latents[rounded == value]
+        label = f"depth {value:.0f}"
+        cells = (label, f"{len(these):,}", number(_mean(depth[these])), *means.cells(these))
+        children.append(Branch((name, label), cells, [], these.tolist, len(these)))
+    without = latents[np.isnan(rounded)]
+    if children and len(without):
+        cells = ("too few images", f"{len(without):,}", "–", *means.cells(without))
+        children.append(Branch((name, "none"), cells, [], without.tolist, len(without)))
+    cells = (name, f"{len(latents):,}", number(group.depth), *means.cells(latents))
+    return Branch((name,), cells, children, latents.tolist, len(latents))
+
+
+def _taxon(node: Node, means: _Means) -> Branch:
+    latents = node.below()
+    cells = (
+        node.path[-1] if node.path else "all images",
+        f"{node.images:,}",
+        f"{node.total:,}",
+        f"{len(node.latents):,}",
+        *means.cells(latents),
+    )
+    children = [_taxon(child, means) for child in node.children]
+    return Branch(("all images", *node.path), cells, children, partial(list, latents), node.total)
+
+
+def _mean(values: Float[np.ndarray, " n"]) -> float | None:
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if len(defined) else None
+
+
+def chart(outlined: Trees, width: int) -> list[tuple[str, str, str]]:
+    """One line a group: its name and size, a bar as long as its depth, and its numbers.
+
+    The bar is a text of ``width`` characters: ━ up to the depth, ┊ at the depth of images drawn at random.
+    """
+    deepest = max((g.depth for g in outlined.groups if g.depth is not None), default=0.0)
+    expected = next((g.expected for g in outlined.groups if g.expected is not None), 0.0)
+    scale = (width - 1) / max(deepest, expected, 1e-9)
+    lines = []
+    for group in outlined.groups:
+        end = -1 if group.depth is None else round(group.depth * scale)
+        mark = round(expected * scale)
+        bar = "".join("┊" if at == mark else "━" if at <= end else " " for at in range(width))
+        left_out = f"{group.left_out:,} left out" if group.left_out else ""
+        lines.append((f"group {group.number + 1}{group.latents:>9,}", bar, f"{number(group.depth):>5}  {left_out}"))
+    return lines
+
+
+def trend_in_words(outlined: Trees) -> str:
+    """Whether depth rises from group to group, and how sure that is."""
+    rho, p = (outlined.trend or {}).get("rho"), (outlined.trend or {}).get("p")
+    if rho is None or p is None:
+        return "too few depths to tell whether they rise from group to group"
+    sure = "p < .001" if p < 0.001 else f"p = {p:.2g}".replace("0.", ".", 1)
+    word = (
+        "no trend over the groups"
+        if p >= 0.05
+        else "deeper in later groups"
+        if rho > 0
+        else "shallower in later groups"
+    )
+    return f"{word}: Spearman's ρ {number(round(rho, 2) + 0.0)}, {sure}"
+
+
+def title_of(branch: Branch) -> str:
+    """How mode Neurons names the latents of a node."""
+    return f"{branch.count:,} latents of {' › '.join(branch.place)}"

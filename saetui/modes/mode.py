@@ -1,0 +1,81 @@
+"""What all modes share: the two bars, focus by tab, zoom, side bars, and remembering where one was."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from textual.app import ComposeResult
+from textual.screen import Screen
+from textual.widget import Widget
+
+from engine.runs.watch import Job
+from saetui.bindings import key
+from saetui.widgets.bars import KeyBar, TopBar, summary
+
+if TYPE_CHECKING:
+    from saetui.app import Workbench
+
+NARROW = 110  # columns below which a pane shows one part at a time
+
+
+class Mode(Screen[None]):
+    """One mode. Subclasses give ``parts`` and what ``remember``s; ``arrive`` is called each time it is shown."""
+
+    MODE: ClassVar[str] = ""
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (NARROW, "-wide")]
+    BINDINGS = [
+        key("pane.next", "tab", "app.focus_next", "Next part"),
+        key("pane.previous", "shift+tab", "app.focus_previous", "Previous part"),
+        key("pane.zoom", "z", "zoom", "Zoom the part in focus"),
+        key("pane.left", "left_square_bracket", "side('left')", "Left side bar"),
+        key("pane.right", "right_square_bracket", "side('right')", "Right side bar"),
+    ]
+
+    @property
+    def bench(self) -> "Workbench":
+        return cast("Workbench", self.app)
+
+    def compose(self) -> ComposeResult:
+        yield TopBar()
+        yield from self.parts()
+        yield KeyBar()
+
+    def parts(self) -> Iterable[Widget]:
+        """The widgets between the two bars; a side bar has the class ``left`` or ``right``."""
+        return ()
+
+    def arrive(self) -> None:
+        """The pane is shown: look again at what may have changed meanwhile."""
+
+    def jobs_changed(self, jobs: list[Job]) -> None:
+        """The runs were looked at again (twice a second)."""
+
+    def words(self) -> dict[str, str]:
+        """What the command line knows in this pane beside its keys: word -> explanation."""
+        return {}
+
+    def obey(self, word: str, rest: str) -> bool:
+        """Do what was typed on the command line; whether it meant anything here."""
+        return False
+
+    def remember(self, **values: Any) -> None:
+        self.bench.remember(self.MODE, **values)
+
+    @property
+    def remembered(self) -> dict[str, Any]:
+        return self.bench.state.get(self.MODE)
+
+    def on_screen_resume(self) -> None:
+        bar = self.query_one(TopBar)
+        bar.mode, bar.place, bar.terminal = self.MODE, self.bench.workspace.root.name, self.bench.terminal_line
+        bar.job = summary(self.bench.jobs)
+        self.arrive()
+
+    def action_zoom(self) -> None:
+        if self.maximized is not None:
+            self.minimize()
+        elif self.focused is not None:
+            self.maximize(self.focused)
+
+    def action_side(self, side: str) -> None:
+        for bar in self.query(f".{side}"):
+            bar.display = not bar.display

@@ -1,0 +1,1 @@
+"""Mode Neurons: the latents of an SAE."""

@@ -1,0 +1,156 @@
+"""Two SAEs side by side: what they reached, and the latents of one that show the same images as one of the other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from rich.text import Text
+from textual import work
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+from textual.message import Message
+from textual.screen import Screen
+from textual.widgets import Static
+
+from engine.errors import UserError
+from saetui.bindings import key
+from saetui.formatting import literal, number, percent
+from saetui.modes.neurons.latent_view import LatentView
+from saetui.widgets.bars import KeyBar
+
+if TYPE_CHECKING:
+    from saetui.app import Workbench
+    from saetui.scores import Scores
+
+
+class Matched(Message):
+    """The other SAE's latents that are most like one of ours."""
+
+    def __init__(self, latent: int, found: list[tuple[int, float]], error: str = ""):
+        super().__init__()
+        self.latent, self.found, self.error = latent, found, error
+
+
+class CompareScreen(Screen[None]):
+    """Left: the list that was open. Right: the counterparts in the other SAE, by the Jaccard index of top images."""
+
+    BINDINGS = [
+        key("compare.down", "j,down", "move(1)", "Next latent", show=True),
+        key("compare.up", "k,up", "move(-1)", "Previous latent"),
+        key("compare.right", "l,right", "other(1)", "Next counterpart", show=True),
+        key("compare.left", "h,left", "other(-1)", "Previous counterpart"),
+        key("compare.heat", "m", "heat", "Heat map", show=True),
+        key("compare.close", "escape,q", "dismiss", "Close", show=True),
+    ]
+    DEFAULT_CSS = """
+    CompareScreen { background: $background; }
+    CompareScreen Vertical { width: 1fr; }
+    CompareScreen .summary { height: 3; background: $panel; padding: 0 1; }
+    CompareScreen .said { height: 1; padding: 0 1; color: $secondary; }
+    """
+
+    def __init__(self, ours: Scores, other: Path, latents: list[int], place: int, pictures: int):
+        super().__init__()
+        self.ours, self.other_path, self.latents, self.place = ours, other, latents, place
+        self.pictures = pictures
+        self.other: Scores | None = None
+        self.found: list[tuple[int, float]] = []
+        self.rank = 0
+
+    @property
+    def bench(self) -> Workbench:
+        return cast("Workbench", self.app)
+
+    def compose(self) -> ComposeResult:
+        with Horizontal():
+            for side in ("ours", "theirs"):
+                with Vertical(id=side):
+                    yield Static(classes="summary", markup=False)
+                    yield Static(classes="said", markup=False)
+                    yield LatentView()
+        yield KeyBar()
+
+    def on_mount(self) -> None:
+        self.query_one("#ours .summary", Static).update(summary(self.ours))
+        self.query_one("#theirs .summary", Static).update(f"opening {literal(self.other_path.name)} …")
+        self._match(self.latents[self.place] if self.latents else -1)
+
+    def on_screen_resume(self) -> None:
+        self.call_after_refresh(self._show)
+
+    @work(thread=True, exclusive=True, group="match")
+    def _match(self, latent: int) -> None:
+        from saetui.scores import Scores, error_of
+
+        try:
+            if self.other is None:
+                self.other = Scores.open(self.other_path, self.bench.workspace)
+            found = self.ours.neurons.match(self.other.neurons, latent) if latent >= 0 else []
+            self.post_message(Matched(latent, found))
+        except (UserError, OSError, KeyError, ValueError) as error:
+            self.post_message(Matched(latent, [], error_of(error, self.other_path)))
+
+    def on_matched(self, message: Matched) -> None:
+        if message.error or self.other is None:
+            self.query_one("#theirs .summary", Static).update(literal(message.error))
+            return
+        self.query_one("#theirs .summary", Static).update(summary(self.other))
+        if self.latents and message.latent == self.latents[self.place]:
+            self.found, self.rank = message.found, 0
+            self._show()
+
+    def _show(self) -> None:
+        if not self.latents:
+            return
+        self.query_one("#ours .said", Static).update(f"latent {self.place + 1:,} of {len(self.latents):,} listed")
+        self.query_one("#ours LatentView", LatentView).show(
+            self.ours, self.latents[self.place], self.latents[self.place + 1 : self.place + 3], self.pictures
+        )
+        theirs, said = self.query_one("#theirs LatentView", LatentView), self.query_one("#theirs .said", Static)
+        if self.other is None:
+            return
+        if not self.found:
+            said.update("no latent there has any of these top images")
+            theirs.show(None)
+            return
+        latent, jaccard = self.found[self.rank]
+        said.update(
+            f"counterpart {self.rank + 1} of {len(self.found)}: {number(jaccard)} of the top images in common (Jaccard)"
+        )
+        theirs.show(
+            self.other, latent, [other for other, _ in self.found[self.rank + 1 : self.rank + 2]], self.pictures
+        )
+
+    def action_move(self, by: int) -> None:
+        if self.latents:
+            self.place = min(max(self.place + by, 0), len(self.latents) - 1)
+            self.found = []
+            self._show()
+            self._match(self.latents[self.place])
+
+    def action_other(self, by: int) -> None:
+        if self.found:
+            self.rank = min(max(self.rank + by, 0), len(self.found) - 1)
+            self._show()
+
+    def action_heat(self) -> None:
+        for view in self.query(LatentView):
+            view.gallery.show_heat = not view.gallery.show_heat
+
+
+def summary(results: Scores) -> Text:
+    """What an SAE reached, with the controls, in three lines."""
+    found, ms = results.neurons.summary, results.neurons.summary["ms"]
+    frequency, hierarchy = found.get("frequency", {}), found.get("hierarchy")
+    lines = [
+        f"{results.sae}  {results.neurons.w:,} latents, {found['alive']:,} alive, {results.groups} groups, "
+        f"L0 {frequency.get('l0', 0):.1f}",
+        f"MS mean {number(ms['sae']['mean'])}  matched raw {number(ms['matched']['mean'])} "
+        f"({percent(ms['matched']['share_beaten'])} beat theirs)  best {number(ms['sae']['best'])}",
+        f"{found['images']:,} images of {found['settings']['images']}",
+    ]
+    if hierarchy:
+        depth = "  ".join(number(group["depth"]) for group in hierarchy["groups"])
+        lines[2] = f"depth by group {depth} (random {number(hierarchy['expected'])})  " + lines[2]
+    return Text(literal("\n".join(lines)), no_wrap=True, overflow="ellipsis")

@@ -1,0 +1,230 @@
+"""An image and the latents that it fires, as a whole and under a cursor that moves over its patches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, cast
+
+from rich.text import Text
+from textual import work
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+from textual.message import Message
+from textual.screen import Screen
+from textual.widget import Widget
+from textual.widgets import Static
+
+from engine.errors import UserError
+from engine.server.protocol import Look
+from saetui.bindings import key
+from saetui.formatting import literal, number
+from saetui.widgets.bars import KeyBar
+from saetui.widgets.picture import Picture
+from saetui.widgets.table import Column, Table
+
+if TYPE_CHECKING:
+    from saetui.app import Workbench
+    from saetui.scores import Scores
+
+Pairs = list[tuple[int, float]]
+COLUMNS = (
+    Column("#", 6),
+    Column("fires", 7),
+    Column("of max", 6),
+    Column("MS", 4),
+    Column("raw", 4),
+    Column("names", 0, "left"),
+)
+_FRAME = (255, 255, 255), (0, 0, 0)
+
+
+class Patches(Picture, can_focus=True):
+    """The picture with a frame around one patch."""
+
+    BINDINGS = [
+        key("look.left", "h,left", "move(0, -1)", "Left"),
+        key("look.down", "j,down", "move(1, 0)", "Down"),
+        key("look.up", "k,up", "move(-1, 0)", "Up"),
+        key("look.right", "l,right", "move(0, 1)", "Right"),
+        key("look.whole", "w,escape", "whole", "Whole image", show=True),
+    ]
+
+    class Moved(Message):
+        """Another patch, or the whole image, is looked at."""
+
+    def __init__(self, **options: Any):
+        super().__init__(**options)
+        self.pixels: Any = None
+        self.size_of_grid: tuple[int, int] | None = None
+        self.patch: tuple[int, int] | None = None
+
+    def action_move(self, down: int, right: int) -> None:
+        if self.size_of_grid is None:
+            return
+        rows, columns = self.size_of_grid
+        if self.patch is None:
+            self.patch = (rows // 2, columns // 2)
+        else:
+            row, column = self.patch
+            self.patch = (min(max(row + down, 0), rows - 1), min(max(column + right, 0), columns - 1))
+        self.draw()
+        self.post_message(self.Moved())
+
+    def action_whole(self) -> None:
+        if self.patch is None:
+            cast(Any, self.screen).dismiss(None)
+            return
+        self.patch = None
+        self.draw()
+        self.post_message(self.Moved())
+
+    def draw(self) -> None:
+        if self.pixels is not None:
+            self.show(self._framed(), key=(id(self.pixels), self.patch))
+
+    def _framed(self) -> Any:
+        if self.patch is None or self.size_of_grid is None:
+            return self.pixels
+        framed = self.pixels.copy()
+        (row, column), (rows, columns) = self.patch, self.size_of_grid
+        height, width = framed.shape[:2]
+        top, bottom = row * height // rows, (row + 1) * height // rows - 1
+        left, right = column * width // columns, (column + 1) * width // columns - 1
+        thick = max(min(height // 40, (bottom - top) // 4), 1)
+        for inset, colour in ((0, _FRAME[0]), (thick, _FRAME[1])):
+            t, b, le, r = top + inset, bottom - inset, left + inset, right - inset
+            framed[t : t + thick, le : r + 1] = framed[b - thick + 1 : b + 1, le : r + 1] = colour
+            framed[t : b + 1, le : le + thick] = framed[t : b + 1, r - thick + 1 : r + 1] = colour
+        return framed
+
+
+class Loaded(Message):
+    """The picture was read, or not."""
+
+    def __init__(self, pixels: Any, error: str = ""):
+        super().__init__()
+        self.pixels, self.error = pixels, error
+
+
+class LookScreen(Screen[Pairs | None]):
+    """Dismissed with the latents to list: those of the image or patch, or the one that was chosen first."""
+
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (90, "-wide")]
+    BINDINGS = [
+        key("look.list", "enter", "list", "List these latents", show=True),
+        key("look.part", "tab,shift+tab", "app.focus_next", "Picture or table", show=True),
+        key("look.close", "q,escape", "dismiss", "Close", show=True),
+    ]
+    DEFAULT_CSS = """
+    LookScreen { background: $background; }
+    LookScreen #title { height: 1; background: $panel; padding: 0 1; }
+    LookScreen Patches { width: 50%; height: 1fr; margin: 1 2; }
+    LookScreen #said { height: 1; padding: 0 1; color: $secondary; }
+    LookScreen.-narrow Patches { width: 32; margin: 1; }
+    """
+
+    def __init__(self, results: Scores, image: str, title: str):
+        super().__init__()
+        self.results, self.image, self.heading = results, image, title
+        self.found: dict[str, Any] | None = None
+        self.shown: Pairs = []
+        self._asked = -1
+
+    @property
+    def bench(self) -> Workbench:
+        return cast("Workbench", self.app)
+
+    def compose(self) -> ComposeResult:
+        yield Static(Text(literal(f"latents of {self.results.sae} fired by {self.heading}")), id="title")
+        with Horizontal():
+            yield from self._parts()
+        yield KeyBar()
+
+    def _parts(self) -> Iterable[Widget]:
+        yield Patches()
+        with Vertical():
+            yield Static(id="said", markup=False)
+            yield Table(COLUMNS, self._cells, empty="…")
+
+    def on_mount(self) -> None:
+        self.query_one(Patches).focus()
+        self._say("reading the image …")
+        self._load()
+        self._asked = self.bench.ask_model(Look(image=self.image, neurons=str(self.results.path)), self._heard)
+
+    def on_unmount(self) -> None:
+        if self.found is None:
+            self.bench.cancel_model(self._asked)
+
+    @work(thread=True)
+    def _load(self) -> None:
+        from engine.images import opening
+
+        try:
+            self.post_message(Loaded(opening.picture(self.image, side=480)[0]))
+        except UserError as error:
+            self.post_message(Loaded(None, str(error)))
+
+    def on_loaded(self, message: Loaded) -> None:
+        picture = self.query_one(Patches)
+        if message.pixels is None:
+            picture.failed(message.error)
+        picture.pixels = message.pixels
+        picture.draw()
+
+    def _heard(self, event: dict[str, Any]) -> None:
+        if event["kind"] == "progress":
+            self._say(f"{event.get('stage', 'loading')} …")
+        elif event["kind"] == "failed":
+            self._say(event["error"])
+        elif event["kind"] == "done":
+            self.found = event["result"]
+            grid = self.found["grid"]
+            self.query_one(Patches).size_of_grid = tuple(grid) if grid else None
+            self._list()
+
+    def on_patches_moved(self, event: Patches.Moved) -> None:
+        self._list()
+
+    def _list(self) -> None:
+        if self.found is None:
+            return
+        picture = self.query_one(Patches)
+        if picture.patch is None or picture.size_of_grid is None:
+            pairs = self.found["image"]
+            move = ": hjkl moves over its patches" if picture.size_of_grid else ""
+            self._say(f"{_latents(len(pairs))} of the whole image{move}")
+        else:
+            row, column = picture.patch
+            pairs = self.found["patches"][row * picture.size_of_grid[1] + column]
+            self._say(f"{_latents(len(pairs))} of the patch in row {row + 1}, column {column + 1}")
+        self.shown = [(int(latent), float(value)) for latent, value in pairs]
+        self.query_one(Table).show(len(self.shown))
+
+    def _say(self, words: str) -> None:
+        self.query_one("#said", Static).update(Text(literal(words), no_wrap=True, overflow="ellipsis"))
+
+    def _cells(self, row: int) -> tuple[str, ...]:
+        latent, value = self.shown[row]
+        neurons = self.results.neurons
+        most = float(neurons.maximum[latent])
+        return (
+            str(latent),
+            f"{value:.2f}",
+            f"{value / most:.0%}" if most > 0 else "–",
+            number(float(neurons.ms[latent])),
+            number(float(neurons.matched[latent])),
+            self.results.name(latent),
+        )
+
+    def on_table_chosen(self, event: Table.Chosen) -> None:
+        chosen = self.shown[event.row]
+        self.dismiss([chosen, *(pair for pair in self.shown if pair != chosen)])
+
+    def action_list(self) -> None:
+        if self.shown:
+            self.dismiss(self.shown)
+
+
+def _latents(count: int) -> str:
+    return f"{count} latent{'s' * (count != 1)}"

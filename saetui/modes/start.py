@@ -1,0 +1,83 @@
+"""The first screen when there is no workspace: three ways in, each one key."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from rich.text import Text
+from textual.containers import Middle
+from textual.widget import Widget
+from textual.widgets import Static
+
+from engine.config import DemoSettings, to_mapping
+from engine.files import write_text
+from engine.runs import run as jobs
+from engine.workspace import MARKER, Workspace
+from saetui.bindings import key
+from saetui.modes.mode import Mode
+from saetui.widgets.dialogs import Ask
+
+
+class StartMode(Mode):
+    """Teaches what can be done here, and does it."""
+
+    MODE = "start"
+    BINDINGS = [
+        key("start.demo", "d", "demo", "Try the demo", show=True),
+        key("start.images", "i", "images", "Open a folder of images", show=True),
+        key("start.open", "o", "open", "Open a workspace", show=True),
+    ]
+    DEFAULT_CSS = """
+    StartMode Middle { align: center middle; }
+    StartMode #choices { width: 64; max-width: 96%; height: auto; }
+    """
+
+    def parts(self) -> Iterable[Widget]:
+        with Middle():
+            yield Static(id="choices")
+
+    def arrive(self) -> None:
+        accent, quiet = self.app.current_theme.accent or "", self.app.current_theme.secondary or ""
+        text = Text()
+        text.append("Sparse autoencoders on vision-language models\n\n", style="bold")
+        for letter, what, why in (
+            ("d", "try the demo", "drawn images, small models that ship; about a minute"),
+            ("i", "open a folder of images", "make a workspace here and extract activations"),
+            ("o", "open a workspace", "a directory that has a workspace.toml, or artefacts"),
+        ):
+            text.append(f"  {letter}  ", style=f"bold {accent}")
+            text.append(f"{what}\n")
+            text.append(f"     {why}\n\n", style=quiet)
+        text.append(f"There is no workspace in {self.bench.workspace.root} yet.", style=quiet)
+        self.query_one("#choices", Static).update(text)
+
+    def action_demo(self) -> None:
+        place = Workspace(Path.cwd() / "saetui-demo")
+        if not (place.root / "neurons").is_dir():
+            run = jobs.create(place, "demo", to_mapping(DemoSettings()), ["demo"])
+            jobs.detach(run)
+        self.bench.open_workspace(place, "neurons" if (place.root / "neurons").is_dir() else "train")
+
+    def action_images(self) -> None:
+        def chosen(folder: str | None) -> None:
+            if not folder:
+                return
+            path = Path(folder).expanduser()
+            if not path.exists():
+                self.bench.say(f"There is nothing at {path}: give a folder, a list, or a .tar of images.")
+                return
+            place = self.bench.workspace
+            self.bench.guard(lambda: write_text(place.root / MARKER, f'images = "{_quoted(path.resolve())}"\n'))
+            self.bench.open_workspace(place, "data")
+
+        self.app.push_screen(Ask("Folder of images, a list of paths, or .tar shards:"), chosen)
+
+    def action_open(self) -> None:
+        def chosen(folder: str | None) -> None:
+            if folder:
+                self.bench.open_path(folder)
+
+        self.app.push_screen(Ask("Directory of the workspace:"), chosen)
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("\\", "\\\\").replace('"', '\\"')

@@ -1,0 +1,1 @@
+"""Mode Steer: latents turned up and down while a model answers."""

@@ -1,0 +1,215 @@
+"""What a person steers with, as plain values: the rack of latents, the question, and the versions tried so far."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from engine.config import InterventionMode, SteerSettings, from_mapping, to_mapping
+from engine.errors import UserError
+from engine.files import file_sha256
+from engine.neurons.latents import describe
+from engine.sae.config import WEIGHTS
+from engine.steer.interventions import parse_latents, parse_tokens
+from engine.steer.recipes import load_recipe, save_recipe, with_recipe
+from engine.workspace import Workspace, neurons_of
+
+ANSWERS = ("untouched", "attached", "steered")
+Answers = dict[str, str]
+UNKNOWN = 10.0  # what a latent without scores is stepped in, as if it were its maximum
+STEP, BIG = 0.1, 1.0  # of a latent's own maximum
+MOST_DOSES = 100
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A latent in the rack."""
+
+    latent: int
+    value: float = 0.0
+    """In raw-activation units."""
+    on: bool = True
+    maximum: float = 0.0
+    """Its largest activation on the images that it was scored on; 0 where that is not known."""
+    name: str = ""
+
+    @property
+    def unit(self) -> float:
+        return self.maximum or UNKNOWN
+
+    @property
+    def times(self) -> float:
+        """The value as a multiple of the unit, which is also the factor in mode scale."""
+        return self.value / self.unit
+
+    def at(self, times: float) -> Slot:
+        """Set to that multiple of the unit, to a hundredth: steps do not add up errors."""
+        return replace(self, value=round(times, 2) * self.unit)
+
+    def setting(self, mode: InterventionMode) -> str:
+        """As ``saetui steer --latent`` takes it."""
+        if mode == "ablate":
+            return str(self.latent)
+        return f"{self.latent}={self.sent(mode):.6g}"
+
+    def sent(self, mode: InterventionMode) -> float:
+        return self.times if mode == "scale" else self.value
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A question to a model about an image, and the latents that are changed meanwhile."""
+
+    sae: str = ""
+    vlm: str = ""
+    neurons: str = ""
+    """Path of the scores that names and maxima are from; may be empty."""
+    image: str = "blank"
+    prompt: str = SteerSettings.prompt
+    mode: InterventionMode = "clamp"
+    keep_error: bool = False
+    tokens: str = "all"
+    max_new_tokens: int = SteerSettings.max_new_tokens
+    rack: tuple[Slot, ...] = ()
+
+    @property
+    def latents(self) -> tuple[str, ...]:
+        return tuple(slot.setting(self.mode) for slot in self.rack if slot.on)
+
+    def settings(self, **more: Any) -> SteerSettings:
+        """The same as settings of ``saetui steer``."""
+        return SteerSettings(**self.question, **more)
+
+    @property
+    def question(self) -> dict[str, Any]:
+        """The fields of the model server's requests."""
+        shared = ("sae", "vlm", "image", "prompt", "mode", "keep_error", "tokens", "max_new_tokens")
+        return {name: getattr(self, name) for name in shared} | {"latent": self.latents}
+
+    @property
+    def lacks(self) -> str:
+        """What has to be there before a model can be asked, as a sentence with the way to it; empty when all is."""
+        if not self.sae:
+            return "There is no SAE to steer with: train one (2), or choose one with s."
+        if not self.vlm:
+            return "There is no vision-language model: M names one (hf:ORG/NAME, a directory, or demo)."
+        return ""
+
+    def with_latent(self, slot: Slot) -> Setup:
+        """``slot`` in the rack: at its end, or in place of the same latent."""
+        if slot.latent in [s.latent for s in self.rack]:
+            return replace(self, rack=tuple(slot if s.latent == slot.latent else s for s in self.rack))
+        return replace(self, rack=(*self.rack, slot))
+
+    def without(self, latent: int) -> str:
+        """All but the place of ``latent`` in the rack, to be compared: what a sweep of it leaves as it is."""
+        others = [slot.setting(self.mode) for slot in self.rack if slot.on and slot.latent != latent]
+        return repr(self.question | {"latent": others})
+
+    def of_sae(self, sae: str, neurons: str) -> Setup:
+        """With another SAE the rack is empty: its latents are others."""
+        return replace(self, sae=sae, neurons=neurons, rack=self.rack if sae == self.sae else ())
+
+    def to_mapping(self) -> dict[str, Any]:
+        """As JSON values."""
+        return to_mapping(self) | {"rack": [to_mapping(slot) for slot in self.rack]}
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> Setup:
+        """UserError for what was not written by ``to_mapping``."""
+        where = "A kept setup"
+        rack = values.get("rack", [])
+        if not isinstance(rack, list) or not all(isinstance(slot, dict) for slot in rack):
+            raise UserError(f"{where}: its rack is damaged.")
+        plain = from_mapping(cls, {key: value for key, value in values.items() if key != "rack"}, where)
+        return replace(plain, rack=tuple(from_mapping(Slot, slot, where) for slot in rack))
+
+    @classmethod
+    def from_settings(cls, settings: SteerSettings, neurons: str, known: Mapping[int, tuple[str, float]]) -> Setup:
+        """Of a recipe. ``known``: name and maximum of its latents. UserError for a multiple of an unknown maximum."""
+        parse_tokens(settings.tokens)
+        rack = []
+        for wanted in parse_latents(settings.latent, settings.mode):
+            name, maximum = known.get(wanted.latent, ("", 0.0))
+            slot = Slot(wanted.latent, maximum=maximum, name=name)
+            if wanted.relative and not maximum:
+                raise UserError(f"The maximum of latent {wanted.latent} is not known: score {settings.sae} first.")
+            factor = wanted.relative or settings.mode == "scale"
+            rack.append(replace(slot, value=wanted.value * slot.unit if factor else wanted.value))
+        shared = ("sae", "vlm", "image", "prompt", "mode", "keep_error", "tokens", "max_new_tokens")
+        return cls(neurons=neurons, rack=tuple(rack), **{name: getattr(settings, name) for name in shared})
+
+
+@dataclass
+class Undo:
+    """Setups before and after the present one. Changes of the same kind in a row are one step."""
+
+    limit: int = 200
+    _before: list[Setup] = field(default_factory=list)
+    _after: list[Setup] = field(default_factory=list)
+    _kind: str = ""
+
+    def changed(self, old: Setup, kind: str = "") -> None:
+        """``old`` is being replaced by a change of that ``kind``; one without a kind stands for itself."""
+        if not kind or kind != self._kind or not self._before:
+            self._before.append(old)
+            del self._before[: -self.limit]
+        self._kind = kind
+        self._after.clear()
+
+    def undo(self, present: Setup) -> Setup | None:
+        return self._step(self._before, self._after, present)
+
+    def redo(self, present: Setup) -> Setup | None:
+        return self._step(self._after, self._before, present)
+
+    def _step(self, source: list[Setup], target: list[Setup], present: Setup) -> Setup | None:
+        if not source:
+            return None
+        self._kind = ""
+        target.append(present)
+        return source.pop()
+
+
+def parse_doses(text: str) -> tuple[float, ...]:
+    """Multiples of a latent's maximum: ``-1..4`` (in ten steps), ``-1..4 by 0.5``, or a list. UserError otherwise."""
+    try:
+        doses = _range(text) if ".." in text else [float(part) for part in text.replace(",", " ").split()]
+    except (ValueError, ZeroDivisionError, OverflowError):
+        doses = []
+    if not doses or not all(abs(dose) < 1e6 for dose in doses):
+        raise UserError(f"{text!r} is no range of strengths: write -1..4, -1..4 by 0.5, or a list like 0 1 2.")
+    if len(doses) > MOST_DOSES:
+        raise UserError(f"{text!r} are more than {MOST_DOSES} strengths: take larger steps.")
+    return tuple(dict.fromkeys(round(dose, 2) for dose in doses))
+
+
+def _range(text: str) -> list[float]:
+    bounds, _, step = text.partition("by")
+    low, high = (float(bound) for bound in bounds.split(".."))
+    by = float(step) if step else (high - low) / 10
+    count = int((high - low) / by + 1e-9) + 1 if by > 0 else 0
+    return [low + i * by for i in range(min(count, 10 * MOST_DOSES))]
+
+
+def keep_recipe(workspace: Workspace, setup: Setup, name: str) -> Path:
+    """Save ``setup`` as the recipe ``name``, with the content hash of its SAE. UserError as ``save_recipe``."""
+    folder = workspace.existing("saes", setup.sae)
+    path = folder.relative_to(workspace.root) if folder.is_relative_to(workspace.root) else folder
+    source = {"kind": "sae", "name": folder.name, "path": str(path), "sha256": file_sha256(folder / WEIGHTS)}
+    return save_recipe(workspace, setup.settings(save_recipe=name), [source])
+
+
+def open_recipe(workspace: Workspace, name: str) -> tuple[Setup, str]:
+    """The setup of a recipe, and a warning (or nothing) when its SAE is no longer the one that it was saved with."""
+    settings = with_recipe(workspace, SteerSettings(recipe=name))
+    folder = workspace.existing("saes", settings.sae)
+    neurons = neurons_of(workspace, folder.name)
+    latents = [value.latent for value in parse_latents(settings.latent, settings.mode)]
+    setup = Setup.from_settings(settings, neurons, describe(neurons, latents) if neurons else {})
+    kept = [s.get("sha256") for s in load_recipe(workspace, name).get("made_from", []) if s.get("kind") == "sae"]
+    if kept and file_sha256(folder / WEIGHTS) not in kept:
+        return setup, f"The SAE {folder.name} is not the one that the recipe was saved with: answers may differ."
+    return setup, ""

@@ -1,0 +1,90 @@
+"""What was tried so far, and what was answered."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.errors import UserError
+from engine.files import write_text
+from saetui.modes.steer.setup import ANSWERS, Answers, Setup
+
+KEPT = 1_000  # versions of a workspace
+
+
+@dataclass(frozen=True)
+class Version:
+    """A setup, and what was answered."""
+
+    setup: Setup
+    answers: Answers
+    time: float = 0.0
+    """Seconds since the epoch."""
+
+    def text(self) -> str:
+        """To be pasted somewhere else."""
+        setup = self.setup
+        rack = [f"  {slot.setting(setup.mode)}  {slot.name}".rstrip() for slot in setup.rack if slot.on]
+        lines = [
+            f"SAE {setup.sae}, model {setup.vlm}, image {setup.image}",
+            f"prompt: {setup.prompt}",
+            f"mode {setup.mode}, tokens {setup.tokens}, {setup.max_new_tokens} new tokens, "
+            f"error {'kept' if setup.keep_error else 'dropped'}",
+            *(["latents:", *rack] if rack else ["no latent changed"]),
+            *(f"{name}: {self.answers.get(name, '')}" for name in ANSWERS),
+        ]
+        return "\n".join(lines) + "\n"
+
+    def to_mapping(self) -> dict[str, Any]:
+        return {"setup": self.setup.to_mapping(), "answers": dict(self.answers), "time": self.time}
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> Version:
+        """UserError for what was not written by ``to_mapping``."""
+        setup, answers = values.get("setup"), values.get("answers")
+        if not isinstance(setup, dict) or not isinstance(answers, dict):
+            raise UserError("A kept version is damaged.")
+        said = {name: str(answers.get(name, "")) for name in ANSWERS}
+        return cls(Setup.from_mapping(setup), said, float(values.get("time", 0.0)))
+
+
+class Versions:
+    """The last ``KEPT`` versions of a workspace, a JSON line each. For threads: every call reads or writes a file."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._lock = threading.Lock()
+
+    def read(self) -> list[Version]:
+        """The newest first. Lines that are torn or damaged are passed over; a file that is missing is empty."""
+        try:
+            with open(self.path, "rb") as file:
+                lines = deque(file, KEPT)
+        except OSError:
+            return []
+        found = []
+        for line in lines:
+            try:
+                found.append(Version.from_mapping(json.loads(line)))
+            except (ValueError, TypeError, AttributeError, UserError):
+                continue
+        return found[::-1]
+
+    def add(self, version: Version) -> None:
+        """Append it; of a file that has grown to twice ``KEPT`` lines the older half is dropped. Raises OSError."""
+        line = json.dumps(version.to_mapping()) + "\n"
+        with self._lock:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with open(self.path, "a+b") as file:
+                file.seek(0)
+                lines = file.readlines()
+                torn = bool(lines) and not lines[-1].endswith(b"\n")
+                file.write(b"\n" * torn + line.encode())
+            if len(lines) >= 2 * KEPT:
+                kept = [old.decode(errors="replace") for old in lines[-KEPT + 1 :]]
+                write_text(self.path, "".join([*kept, line]), durable=False)

@@ -1,0 +1,1 @@
+"""Mode Train: trainings and what forms in them."""

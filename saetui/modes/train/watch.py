@@ -1,0 +1,155 @@
+"""The trainings of a workspace as mode Train shows them: looked at in a thread, a little at a time."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.errors import UserError
+from engine.files import stamp
+from engine.workspace import Workspace
+from saetui.formatting import number, percent
+
+if TYPE_CHECKING:
+    from engine.runs.trainings import Training
+    from engine.sae.preview import Preview
+    from saetui.modes.train.charts import Line
+
+MEASURED = ("fve", "l0", "dead", "ms", "ms_matched")
+_TAIL = 65_536  # bytes of a log that its end is read from
+_LINES = 400
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What a look found. ``lines``: by training, by measurement."""
+
+    rows: list[Training] = field(default_factory=list)
+    lines: Mapping[str, Mapping[str, Line]] = field(default_factory=dict)
+    scored: frozenset[str] = frozenset()
+    """SAEs that have scores."""
+    preview: Preview | None = None
+    """Of the selected training."""
+    log: tuple[str, ...] = ()
+    """The end of the log of the selected training, where it is wanted."""
+
+
+class TrainWatch:
+    """Reads what has changed since the last look. ``selected`` and ``with_log`` are set by whoever shows it."""
+
+    def __init__(self, workspace: Workspace):
+        self.workspace = workspace
+        self.selected = ""
+        self.with_log = False
+        self.more = False
+        """Whether logs go on beyond what the last look has read of them."""
+        self._trainings: Any = None
+        self._lines: dict[str, tuple[Training, Mapping[str, Line]]] = {}
+        self._preview: tuple[Any, Preview | None] = (None, None)
+        self._seen: tuple[Any, ...] | None = None
+        self._one_at_a_time = threading.Lock()
+
+    def look(self, always: bool = False) -> Seen | None:
+        """Everything as it is now; None when it is as it was (unless ``always``). Slow: for a thread. Never raises."""
+        from engine.runs.trainings import Trainings
+
+        with self._one_at_a_time:
+            self._trainings = self._trainings or Trainings(self.workspace)
+            rows, self.more = self._trainings.refresh()
+            lines = {row.name: self._lines_of(row) for row in rows}
+            run = next((row.run for row in rows if row.name == self.selected), None)
+            log = tail(self.workspace.runs / run) if run and self.with_log else ()
+            now = (rows, scored(self.workspace), self._preview_of(self.selected), log)
+            if now == self._seen and not always:
+                return None
+            self._seen = now
+            return Seen(rows, lines, *now[1:])
+
+    def _lines_of(self, row: Training) -> Mapping[str, Line]:
+        known = self._lines.get(row.name)
+        if known is None or known[0] != row:
+            known = self._lines[row.name] = row, lines_of(row)
+        return known[1]
+
+    def _preview_of(self, name: str) -> Preview | None:
+        """The newest preview that can be read: one that is damaged is replaced by the next measurement."""
+        from engine.sae.preview import PREVIEW, read_preview
+
+        folder = self.workspace.root / "saes" / name
+        try:
+            seen = (name, stamp(folder / PREVIEW)) if name else None
+            if seen != self._preview[0]:
+                self._preview = seen, read_preview(folder) if seen and seen[1] else None
+        except (UserError, OSError):
+            self._preview = None, None
+        return self._preview[1]
+
+
+def lines_of(row: Training) -> dict[str, Line]:
+    """The measurements of ``row`` as arrays over its steps; what was never measured is left out."""
+    import numpy as np
+
+    steps = np.array([one["step"] for one in row.history], float)
+    lines = {}
+    for name in MEASURED:
+        values = np.array([_value(one.get(name)) for one in row.history], float)
+        if np.isfinite(values).any():
+            lines[name] = steps, values
+    batch = row.settings.get("batch_size")
+    paces = [(step, pace * batch) for step, pace in row.pace] if batch else []
+    for name, points in (("loss", row.loss), ("rate", paces)):
+        if points:
+            x, y = np.array(points, float).T
+            lines[name] = x, y
+    return lines
+
+
+def scored(workspace: Workspace) -> frozenset[str]:
+    """Names of the SAEs that have a neurons file."""
+    try:
+        found = [path.name for path in (workspace.root / "neurons").iterdir() if path.suffix == ".h5"]
+    except OSError:
+        return frozenset()
+    return frozenset(name.rpartition("--")[0] for name in found)
+
+
+def tail(run: Path) -> tuple[str, ...]:
+    """The end of what a run has reported and of what its libraries have printed, in words."""
+    reported = [line for text in _end(run / "events.jsonl") if (line := _reported(text))]
+    return (*reported[-_LINES:], *_end(run / "log.txt")[-_LINES:])
+
+
+def _end(path: Path) -> list[str]:
+    try:
+        with open(path, "rb") as file:
+            begin = max(file.seek(0, 2) - _TAIL, 0)
+            file.seek(begin)
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return []
+    return lines[1:] if begin else lines
+
+
+def _reported(text: str) -> str:
+    """An event as a line; progress is on the charts already, and what is no event is passed over."""
+    try:
+        event = json.loads(text)
+        when, kind = time.strftime("%H:%M:%S", time.localtime(float(event["time"]))), str(event["kind"])
+    except (ValueError, KeyError, TypeError, OverflowError):
+        return ""
+    if kind == "progress":
+        return ""
+    if kind == "metrics":
+        said = [f"step {event.get('step')}", f"FVE {number(_value(event.get('fve')))}"]
+        said += [f"L0 {_value(event.get('l0')):.1f}", f"dead {percent(_value(event.get('dead')), 1)}"]
+        return f"{when}  measured  {'  '.join(said)}"
+    return f"{when}  {kind}  {event.get('name') or event.get('message') or event.get('error') or ''}".rstrip()
+
+
+def _value(found: Any) -> float:
+    return float(found) if isinstance(found, (int, float)) else float("nan")

@@ -1,0 +1,64 @@
+"""One picture as it is, by kitty's or sixel graphics: an optional extra, ``pip install 'saetui[graphics]'``.
+
+Cells draw every picture that scrolls or stands in a grid; where the terminal can do better and textual-image is
+installed, the one picture of Steer is drawn by it.
+"""
+
+from collections.abc import Hashable
+from typing import Any
+
+from PIL import Image
+from textual.app import ComposeResult
+from textual.containers import Container
+from textual.widget import Widget
+from textual.widgets import Static
+
+from saetui.formatting import literal
+from saetui.terminal.probe import Terminal
+
+
+def graphics(terminal: Terminal) -> type[Widget] | None:
+    """The widget that draws pictures in this terminal; None where cells are all there is, or without the extra.
+
+    To be called before the app starts: textual-image asks the terminal for the size of its cells when it is imported.
+    """
+    if terminal.rung not in ("kitty", "sixel"):
+        return None
+    try:
+        from textual_image.widget import SixelImage, TGPImage
+    except ImportError:
+        return None
+    return TGPImage if terminal.rung == "kitty" else SixelImage
+
+
+class SharpPicture(Container):
+    """Takes what ``Picture`` takes, and hands it to a widget that ``graphics`` found."""
+
+    DEFAULT_CSS = """
+    SharpPicture > .drawn { width: auto; height: auto; max-width: 100%; max-height: 100%; }
+    SharpPicture > Static { display: none; }
+    SharpPicture.-failed > .drawn { display: none; }
+    SharpPicture.-failed > Static { display: block; width: 1fr; height: auto; }
+    """
+
+    def __init__(self, drawn_by: type[Widget], **options: Any):
+        super().__init__(**options)
+        self._drawn: Any = drawn_by(classes="drawn")
+        self._key: Hashable = None
+
+    def compose(self) -> ComposeResult:
+        yield self._drawn
+        yield Static(markup=False)
+
+    def show(self, pixels: Any, key: Hashable = None) -> None:
+        """Show ``pixels`` (height, width, 3). The ``key`` that is shown stays as it is: nothing is sent again."""
+        if key is not None and key == self._key:
+            return
+        self._key = key
+        self.remove_class("-failed")
+        self._drawn.image = None if pixels is None else Image.fromarray(pixels)
+
+    def failed(self, sentence: str) -> None:
+        self._key = None
+        self.query_one(Static).update(literal(sentence))
+        self.add_class("-failed")

@@ -1,0 +1,110 @@
+"""A tree as a table: one row a node in sight, its numbers in columns, children indented under it."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from saetui.bindings import key
+from saetui.widgets.table import Column, Table
+
+Place = tuple[str, ...]
+
+
+def _none() -> list[int]:
+    return []
+
+
+@dataclass(eq=False)
+class Branch:
+    """A node: what its row says (its name first), the nodes under it, and the latents that it stands for."""
+
+    place: Place
+    """Names from the root down: what it is remembered by."""
+    cells: Sequence[str]
+    children: list["Branch"] = field(default_factory=list)
+    latents: Callable[[], list[int]] = _none
+    count: int = 0
+    """How many latents."""
+
+
+class TreeTable(Table):
+    """Rows appear as nodes are opened: ten thousand species cost what is in sight. l opens, h closes or goes up."""
+
+    BINDINGS = [
+        key("outline.open", "l,right,space", "open", "Open"),
+        key("outline.close", "h,left", "close", "Close, or go up"),
+    ]
+
+    def __init__(self, columns: Sequence[Column], empty: str = "", **options):
+        super().__init__(columns, self._row_cells, empty, **options)
+        self._roots: list[Branch] = []
+        self._opened: set[Place] = set()
+        self._shown: list[tuple[Branch, int]] = []
+        self.hide_empty = False
+
+    @property
+    def branch(self) -> Branch | None:
+        """The one under the cursor."""
+        return self._shown[self.cursor][0] if self._shown else None
+
+    def grow(self, roots: Sequence[Branch]) -> None:
+        """Show other trees; what was open stays so where it is still there."""
+        here = self.branch
+        self._roots = list(roots)
+        self._opened |= {root.place for root in roots if len(roots) == 1}
+        self._list(here.place if here else ())
+
+    def reveal(self, place: Place) -> None:
+        """Open what is above ``place`` and go to it."""
+        self._opened |= {place[:length] for length in range(len(place))}
+        self._list(place)
+
+    def hide(self, empty: bool) -> None:
+        """Leave out the nodes without latents, or show them."""
+        self.hide_empty = empty
+        here = self.branch
+        self._list(here.place if here else ())
+
+    def action_open(self) -> None:
+        here = self.branch
+        if here is None or not self._children(here):
+            return
+        if here.place in self._opened:
+            self.cursor += 1
+        else:
+            self._opened.add(here.place)
+            self._list(here.place)
+
+    def action_close(self) -> None:
+        here = self.branch
+        if here is None:
+            return
+        if here.place in self._opened and self._children(here):
+            self._opened.discard(here.place)
+            self._list(here.place)
+        else:
+            self.cursor = self._above(self.cursor)
+
+    def _above(self, row: int) -> int:
+        depth = self._shown[row][1]
+        return next((above for above in range(row - 1, -1, -1) if self._shown[above][1] < depth), row)
+
+    def _children(self, branch: Branch) -> list[Branch]:
+        return [one for one in branch.children if one.count] if self.hide_empty else branch.children
+
+    def _list(self, here: Place) -> None:
+        """Ask for all rows anew, the cursor on the node ``here`` or, where that is gone, on the nearest above it."""
+        self._shown = list(self._walk(self._roots, 0))
+        rows = {branch.place: row for row, (branch, _) in enumerate(self._shown)}
+        above = (here[:length] for length in range(len(here), -1, -1))
+        self.show(len(self._shown), next((rows[place] for place in above if place in rows), 0))
+
+    def _walk(self, branches: Sequence[Branch], depth: int) -> Iterator[tuple[Branch, int]]:
+        for branch in branches:
+            yield branch, depth
+            if branch.place in self._opened:
+                yield from self._walk(self._children(branch), depth + 1)
+
+    def _row_cells(self, row: int) -> Sequence[str]:
+        branch, depth = self._shown[row]
+        mark = " " if not self._children(branch) else "▾" if branch.place in self._opened else "▸"
+        return f"{'  ' * depth}{mark} {branch.cells[0]}", *branch.cells[1:]

@@ -1,0 +1,309 @@
+"""Our activations are the library's own, family by family."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+from engine.errors import UserError
+from engine.models import HookPoint, load_encoder
+from tests.support.checkpoints import build, llava, pictures, save, tokenizer
+
+WORDS = ("red", "fish", "a", "of")
+LAYERS = [HookPoint("layer", n) for n in range(3)]
+LAST = HookPoint("last")
+FAMILIES = {  # family: (n_prefix, has_cls, width of last)
+    "clip": (1, True, 16),
+    "clip-vision": (1, True, 32),
+    "clip-projected": (1, True, 16),
+    "siglip": (0, False, 32),
+    "siglip-vision": (0, False, 32),
+    "siglip2": (0, False, 32),
+    "dinov2": (1, True, 32),
+    "dinov2-registers": (5, True, 32),
+    "aimv2": (0, False, 16),
+    "aimv2-vision": (0, False, 32),
+    "vit": (1, True, 32),
+    "deit": (2, True, 32),
+}
+
+
+def library_states(model: Any, inputs: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+    """What each block puts out, by the library's own hidden_states: element N + 1 is the output of block N."""
+    vision = getattr(model, "vision_model", model)
+    with torch.no_grad():
+        return list(vision(**inputs, output_hidden_states=True).hidden_states[1:])
+
+
+def library_last(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    with torch.no_grad():
+        if hasattr(model, "get_image_features"):
+            return model.get_image_features(**inputs).pooler_output
+        output = model(**inputs)
+        return output.image_embeds if "image_embeds" in output else output.pooler_output
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_activations_are_the_librarys(family: str, tmp_path: Path) -> None:
+    model = build(family)
+    encoder = load_encoder(str(save(model, tmp_path / "m")))
+    inputs = encoder.preprocess(pictures(3))
+    taken = encoder.activations(inputs, [*LAYERS, LAST])
+    states = library_states(model, inputs)
+    assert len(states) == encoder.n_layers == 3
+    # Families differ in whether the library's last hidden state has passed the final norm; ours never has.
+    for hook, state in zip(LAYERS[:2], states[:2], strict=True):
+        torch.testing.assert_close(taken[hook], state, atol=1e-5, rtol=1e-5)
+    seen = []
+    blocks = dict(encoder.model.named_modules())
+    name = next(n for n, m in blocks.items() if m is encoder.blocks[2])
+    handle = dict(model.named_modules())[name].register_forward_hook(lambda *a: seen.append(a[2]))
+    last = library_last(model, inputs)
+    handle.remove()
+    torch.testing.assert_close(taken[LAYERS[2]], seen[0], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(taken[LAST][:, 0], last, atol=1e-5, rtol=1e-5)
+    assert (encoder.n_prefix, encoder.has_cls, encoder.width(LAST)) == FAMILIES[family]
+    assert encoder.width(LAYERS[1]) == 32 and encoder.dtype == torch.float32
+    assert encoder.grid == (None if family == "siglip2" else (4, 4))
+
+
+@pytest.mark.parametrize("family", ["clip", "siglip", "dinov2", "aimv2", "vit"])
+def test_last_block_is_the_librarys_where_that_is_not_normed(family: str, tmp_path: Path) -> None:
+    model = build(family)
+    encoder = load_encoder(str(save(model, tmp_path / "m")))
+    inputs = encoder.preprocess(pictures(2))
+    ours = encoder.activations(inputs, [LAYERS[2]])[LAYERS[2]]
+    torch.testing.assert_close(ours, library_states(model, inputs)[2], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["clip", "siglip2", "dinov2-registers", "aimv2"])
+def test_mlp_is_the_blocks_mlp_output(family: str, tmp_path: Path) -> None:
+    """Recomputed: the block's residual stream minus its MLP branch (scaled where the family scales it)."""
+    model: Any = build(family)
+    encoder = load_encoder(str(save(model, tmp_path / "m")))
+    inputs = encoder.preprocess(pictures(2))
+    hook = HookPoint("mlp", 1)
+    taken = encoder.activations(inputs, [hook, LAYERS[1]])
+    block: Any = encoder.blocks[1]
+    mlp = getattr(block, "mlp", None) or block.ffn
+    norm = next(getattr(block, n) for n in ("layer_norm2", "norm2", "rms_norm2") if hasattr(block, n))
+    scale = block.layer_scale2.lambda1 if hasattr(block, "layer_scale2") else 1.0
+    before = taken[LAYERS[1]] - taken[hook] * scale  # the stream between attention and MLP
+    torch.testing.assert_close(mlp(norm(before)), taken[hook], atol=1e-4, rtol=1e-4)
+
+
+def test_several_hooks_in_one_pass_and_no_block_after_the_deepest(tmp_path: Path) -> None:
+    encoder = load_encoder(str(save(build("clip"), tmp_path / "m")))
+    inputs = encoder.preprocess(pictures(2))
+    ran: list[int] = []
+    for number, block in enumerate(encoder.blocks):
+        block.register_forward_pre_hook(lambda *_, n=number: ran.append(n))
+    both = encoder.activations(inputs, [HookPoint("layer", 1), HookPoint("mlp", 0)])
+    assert ran == [0, 1] and list(map(str, both)) == ["layer:1", "mlp:0"]
+    ran.clear()
+    encoder.activations(inputs, [HookPoint("mlp", 0)])
+    assert ran == [0]
+    ran.clear()
+    encoder.activations(inputs, [LAST, HookPoint("layer", 0)])
+    assert ran == [0, 1, 2]
+
+
+def test_hooks_leave_the_model_as_it_was_and_come_before_the_librarys(tmp_path: Path) -> None:
+    """The library puts its own hooks on blocks in the first pass that asks for hidden states; ours still see the
+    block's output, and what we stop early does not disturb the library's next pass."""
+    model: Any = build("clip")
+    encoder: Any = load_encoder(str(save(model, tmp_path / "m")))
+    inputs = encoder.preprocess(pictures(2))
+    states = library_states(encoder.model, inputs)
+    handle = encoder.blocks[0].register_forward_hook(lambda m, a, output: output + 100)
+    moved = encoder.activations(inputs, [LAYERS[0]])[LAYERS[0]]
+    handle.remove()
+    torch.testing.assert_close(moved, states[0])
+    again = library_states(encoder.model, inputs)
+    assert len(again) == 3 and all(torch.equal(a, b) for a, b in zip(again, states, strict=True))
+
+
+def test_siglip2_padding_is_masked(tmp_path: Path) -> None:
+    model = build("siglip2")
+    encoder = load_encoder(str(save(model, tmp_path / "m")))
+    inputs = encoder.preprocess(pictures(1, (30, 50)) + pictures(1, (50, 50)))
+    mask = encoder.token_mask(inputs)
+    assert mask is not None
+    assert mask.sum(1).tolist() == inputs["spatial_shapes"].prod(1).tolist() and not mask.all()
+
+
+@pytest.mark.parametrize("family", ["clip", "siglip", "siglip2", "aimv2"])
+def test_text_is_embedded_like_the_library_does(family: str, tmp_path: Path) -> None:
+    model: Any = build(family)
+    folder = save(model, tmp_path / "m", words=WORDS)
+    encoder = load_encoder(str(folder))
+    texts = ["red fish", "a fish of red"]
+    options = {"padding": "max_length", "max_length": 12} if family.startswith("siglip") else {"padding": True}
+    tokens = transformers.AutoTokenizer.from_pretrained(folder)(texts, return_tensors="pt", **options)
+    if family.startswith("siglip"):
+        del tokens["attention_mask"]
+    tokens.pop("token_type_ids", None)
+    with torch.no_grad():
+        expected = model.get_text_features(**tokens).pooler_output
+    assert encoder.has_text
+    torch.testing.assert_close(encoder.embed_text(texts), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_no_text_tower_and_no_tokenizer(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no text tower"):
+        load_encoder(str(save(build("dinov2"), tmp_path / "d"))).embed_text(["red"])
+    with pytest.raises(UserError, match="no tokenizer"):
+        load_encoder(str(save(build("clip"), tmp_path / "c"))).embed_text(["red"])
+
+
+def test_the_vision_tower_of_a_llava(tmp_path: Path) -> None:
+    model: Any = llava()
+    encoder = load_encoder(str(save(model, tmp_path / "m")))
+    inputs = encoder.preprocess(pictures(2))
+    with torch.no_grad():
+        states = model.model.vision_tower(**inputs, output_hidden_states=True).hidden_states[1:]
+    taken = encoder.activations(inputs, LAYERS)
+    for hook, state in zip(LAYERS, states, strict=True):
+        torch.testing.assert_close(taken[hook], state, atol=1e-5, rtol=1e-5)
+    assert encoder.family == "clip" and not encoder.has_text
+
+
+# Preprocessing
+
+
+@pytest.mark.parametrize(
+    ("family", "processor"),
+    [
+        ("clip", transformers.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})),
+        ("siglip", transformers.SiglipImageProcessor(size={"height": 32, "width": 32})),
+        ("dinov2", transformers.BitImageProcessor(size={"shortest_edge": 36}, crop_size={"height": 32, "width": 32})),
+    ],
+)
+def test_the_checkpoints_own_preprocessing_is_used(family: str, processor: Any, tmp_path: Path) -> None:
+    encoder = load_encoder(str(save(build(family), tmp_path / "m", processor)))
+    images = pictures(3) + pictures(1, (64, 33))
+    assert not encoder.warnings
+    expected = processor(images=images, return_tensors="pt")["pixel_values"]
+    torch.testing.assert_close(encoder.preprocess(images)["pixel_values"], expected, atol=0, rtol=0)
+    json.dumps(encoder.preprocessing)
+
+
+def test_a_whole_processor_is_found(tmp_path: Path) -> None:
+    image_processor = transformers.CLIPImageProcessor(
+        size={"shortest_edge": 40}, crop_size={"height": 32, "width": 32}, image_mean=[0.1, 0.2, 0.3]
+    )
+    processor = transformers.CLIPProcessor(image_processor=image_processor, tokenizer=tokenizer(WORDS))
+    encoder = load_encoder(str(save(build("clip"), tmp_path / "m", processor)))
+    assert not encoder.warnings and encoder.preprocessing["image_mean"] == [0.1, 0.2, 0.3]
+    assert encoder.embed_text(["red"]).shape == (1, 16)
+
+
+@pytest.mark.parametrize("family", ["clip", "clip-vision", "siglip", "siglip2", "dinov2", "aimv2-vision", "vit"])
+def test_without_a_processor_the_familys_own_at_the_models_size(family: str, tmp_path: Path) -> None:
+    encoder = load_encoder(str(save(build(family), tmp_path / "m")))
+    assert "preprocessor_config.json" in encoder.warnings[0]
+    pixels = encoder.preprocess(pictures(2, (45, 70)))["pixel_values"]
+    assert pixels.shape == ((2, 16, 192) if family == "siglip2" else (2, 3, 32, 32))
+    means = {"clip": 0.4815, "clip-vision": 0.4815, "aimv2-vision": 0.4815, "dinov2": 0.485}
+    assert encoder.preprocessing["image_mean"][0] == pytest.approx(means.get(family, 0.5), abs=1e-4)
+
+
+def test_a_processor_of_another_size_is_refused_in_words(tmp_path: Path) -> None:
+    encoder = load_encoder(str(save(build("clip"), tmp_path / "m", transformers.CLIPImageProcessor())))
+    with pytest.raises(UserError, match=r"does not take the 3 x 224 x 224 inputs .* preprocessor_config.json"):
+        encoder.width(LAYERS[0])
+
+
+# What goes wrong
+
+
+def test_hook_points_that_are_not_there(tmp_path: Path) -> None:
+    encoder = load_encoder(str(save(build("clip"), tmp_path / "m")))
+    with pytest.raises(UserError, match="layer:0 to layer:2"):
+        encoder.check(HookPoint("layer", 3))
+
+
+def test_a_hierarchical_model_has_no_layers(tmp_path: Path) -> None:
+    config = transformers.SwinConfig(image_size=32, patch_size=4, embed_dim=16, depths=[2, 2], num_heads=[2, 2])
+    config.window_size = 4
+    encoder = load_encoder(str(save(transformers.SwinModel(config).eval(), tmp_path / "m")))
+    with pytest.raises(UserError, match="only hook point is last"):
+        encoder.check(HookPoint("layer", 0))
+    assert encoder.width(LAST) == 32 and encoder.grid is None
+
+
+def test_a_classifier_is_read_as_its_encoder_without_an_untrained_head(tmp_path: Path) -> None:
+    config = transformers.ViTConfig(**{**build("vit").config.to_dict(), "num_labels": 3})
+    model: Any = transformers.ViTForImageClassification(config).eval()
+    encoder = load_encoder(str(save(model, tmp_path / "m")))
+    inputs = encoder.preprocess(pictures(2))
+    torch.testing.assert_close(
+        encoder.activations(inputs, [LAYERS[1]])[LAYERS[1]], library_states(model.vit, inputs)[1]
+    )
+    with pytest.raises(UserError, match=r"no last \(the checkpoint lacks pooler"):
+        encoder.activations(inputs, [LAST])
+
+
+def test_broken_checkpoints_are_named(tmp_path: Path) -> None:
+    good = save(build("clip"), tmp_path / "good")
+    cut = tmp_path / "cut"
+    shutil.copytree(good, cut)
+    weights = cut / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    unknown = tmp_path / "unknown"
+    shutil.copytree(good, unknown)
+    config = json.loads((unknown / "config.json").read_text())
+    (unknown / "config.json").write_text(json.dumps({**config, "model_type": "no-such-model"}))
+    own_code = tmp_path / "own"
+    shutil.copytree(good, own_code)
+    auto = {"model_type": "mine", "auto_map": {"AutoConfig": "mine.Config", "AutoModel": "mine.Model"}}
+    (own_code / "config.json").write_text(json.dumps({**config, **auto}))
+    (own_code / "mine.py").write_text("raise SystemExit('code of a checkpoint was run')")
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    shutil.copy(good / "config.json", bare)
+    (tmp_path / "empty").mkdir()
+    for name in ("cut", "unknown", "own", "bare", "empty", "nowhere"):
+        with pytest.raises(UserError, match=name):
+            load_encoder(str(tmp_path / name))
+
+
+def test_lost_weights_are_named(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = save(build("clip"), tmp_path / "m")
+    state = load_file(folder / "model.safetensors")
+    lost = next(name for name in state if "layers.1.mlp.fc1.weight" in name and "vision" in name)
+    del state[lost]
+    save_file(state, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match=r"lacks .*layers.1.mlp.fc1.weight"):
+        load_encoder(str(folder))
+
+
+def test_models_that_are_not_at_hand() -> None:
+    with pytest.raises(UserError, match=r"hf:no-such/model is not on this machine"):
+        load_encoder("hf:no-such/model")
+    with pytest.raises(UserError, match="did you mean hf:openai/clip"):
+        load_encoder("openai/clip")
+
+
+def test_identity_is_the_weights(tmp_path: Path) -> None:
+    from engine.files import file_sha256
+
+    folder = save(build("clip"), tmp_path / "m")
+    encoder = load_encoder(str(folder))
+    assert encoder.sha256 == file_sha256(folder / "model.safetensors") and encoder.revision is None
+    assert encoder.spec == str(folder) and encoder.family == "clip"
+
+
+def test_half_precision(tmp_path: Path) -> None:
+    folder = str(save(build("siglip"), tmp_path / "m"))
+    half, full = load_encoder(folder, dtype=torch.bfloat16), load_encoder(folder)
+    inputs = full.preprocess(pictures(2))
+    taken = half.activations(inputs, [LAST])[LAST]
+    assert taken.dtype == torch.bfloat16
+    torch.testing.assert_close(taken.float(), full.activations(inputs, [LAST])[LAST], atol=0.1, rtol=0.1)

@@ -1,0 +1,49 @@
+"""Questions to a worker that dies with whoever asked."""
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engine.errors import UserError
+from engine.runs.attached import Attached
+from engine.workspace import Workspace
+from tests.support.stores import write_store
+
+
+def test_a_result_with_its_events(tmp_path: Path) -> None:
+    place = Workspace(tmp_path / "w")
+    store = write_store(place.activations("A"), np.ones((20, 3)), shard_images=10)
+    heard: list[dict[str, Any]] = []
+    told = Attached(place, "verify", {"store": "A"}).result(heard.append)
+    assert told["problems"] == [] and told["path"] == str(store.path)
+    assert heard[-1]["kind"] == "progress" and heard[-1]["done"] == heard[-1]["total"] == told["bytes"]
+    assert not place.runs.exists()
+
+
+def test_a_mistake_is_its_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="No activations named 'A'"):
+        Attached(Workspace(tmp_path), "verify", {"store": "A"}).result()
+
+
+def test_a_worker_that_dies_says_its_last_words(tmp_path: Path) -> None:
+    place = Workspace(tmp_path / "w")
+    write_store(place.activations("A"), np.ones((20, 3)))
+    manifest = place.activations("A") / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"shards": [{"rows": 1, "first_row": 0}]}))
+    with pytest.raises(UserError, match="KeyError: 'bytes'"):
+        Attached(place, "verify", {"store": "A"}).result()
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_cancelled_there_is_no_result(early: bool, tmp_path: Path) -> None:
+    asked = Attached(Workspace(tmp_path), "doctor", {})
+    if early:
+        asked.cancel()
+    else:
+        threading.Timer(0.2, asked.cancel).start()
+    assert asked.result() is None
+    assert early == (asked._process is None)

@@ -1,0 +1,409 @@
+"""The loop: what it learns, what it says, and that it continues to the same bytes however it was ended."""
+
+import json
+import multiprocessing
+import random
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.optimize
+import torch
+
+from engine.config import TrainSettings
+from engine.errors import Stopped, UserError
+from engine.reporter import Reporter
+from engine.sae import SAE
+from engine.sae.schedule import Schedule, Waiting
+from engine.sae.state import checkpoint_path, read_state
+from engine.sae.train import geometric_median, train
+from engine.workspace import Workspace
+from tests.support.stores import write_store
+
+FORKS = multiprocessing.get_context("forkserver")  # imports torch once for all processes that a test kills
+FORKS.set_forkserver_preload(["engine.sae.train"])
+
+
+def activations(images=300, tokens=4, d=16, features=24, active=3, seed=0, noise=0.02):
+    """Sparse sums of known directions around a mean, and these directions."""
+    random = np.random.default_rng(seed)
+    directions = random.normal(size=(features, d))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    rows = images * tokens
+    codes = (random.random((rows, features)) < active / features) * random.uniform(0.6, 1.4, (rows, features))
+    x = codes @ directions + noise * random.normal(size=(rows, d)) + 0.5 * random.normal(size=d)
+    return (4 * x).astype(np.float32), directions
+
+
+@pytest.fixture
+def store(workspace: Workspace):
+    return write_store(workspace.activations("a"), activations()[0], tokens=4)
+
+
+def chosen(**changes):
+    usual = {
+        "activations": "a", "name": "s", "expansion": 2.0, "k": 3, "steps": 30, "batch_size": 64, "lr": 3e-3,
+        "eval_every": 10, "checkpoint_every": 7, "device": "cpu", "holdout": 0.1,
+    }  # fmt: skip
+    return TrainSettings(**usual | changes)
+
+
+def weights(workspace: Workspace, name="s") -> bytes:
+    return (workspace.sae(name) / "sae.safetensors").read_bytes()
+
+
+class Recorder(Reporter):
+    def __init__(self, stop_at: int = 0):
+        self.events: list[tuple[str, dict]] = []
+        self.checks, self.stop_at = 0, stop_at
+
+    def event(self, kind, **fields):
+        self.events.append((kind, fields))
+
+    def check(self):
+        self.checks += 1
+        if self.checks == self.stop_at:
+            raise Stopped
+
+    def of(self, kind):
+        return [fields for found, fields in self.events if found == kind]
+
+
+@pytest.mark.parametrize("arch", ["relu", "topk", "batchtopk", "matryoshka-batchtopk", "jumprelu"])
+def test_every_architecture_trains(workspace, store, arch):
+    reporter = Recorder()
+    result = train(chosen(arch=arch, l1=0.01, l0=0.01), workspace, reporter)
+    assert result["name"] == "s" and (result["d"], result["w"], result["steps"]) == (16, 32, 30)
+    assert result["fve"] > 0.3
+    assert result["rows"] == 30 * 4
+    assert [m["step"] for m in reporter.of("metrics")] == [10, 20, 30]
+    last = reporter.of("metrics")[-1]
+    assert {key: result[key] for key in last if key in result} == {k: v for k, v in last.items() if k in result}
+    sae = SAE.load(workspace.sae("s"))
+    torch.testing.assert_close(sae.W_dec.norm(dim=1), torch.ones(32))
+    config = sae.config
+    assert (config.arch, config.model, config.hook, config.tokens) == (arch, "demo", "layer:3", "all")
+    assert config.k == (3 if "topk" in arch else 0)
+    assert config.groups == ((2, 6, 14, 32) if arch == "matryoshka-batchtopk" else ())
+    assert config.provenance["made_from"][0]["sha256"] == store.sha256
+    assert config.scale == pytest.approx(np.sqrt((store.read(0, store.rows) ** 2).sum(1).mean()), rel=0.05)
+    assert (result["theta"] is None) == (arch in ("relu", "topk"))
+    if "batchtopk" in arch:
+        assert (sae.threshold == result["theta"]).all() and result["theta"] > 0
+    assert not (workspace.sae("s") / "checkpoints").exists()
+
+
+def test_a_short_run_ends_with_a_threshold_that_keeps_k(workspace, store):
+    for arch in ("batchtopk", "matryoshka-batchtopk"):
+        result = train(chosen(name=arch, arch=arch, steps=300), workspace)
+        assert result["l0"] == pytest.approx(3, rel=0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", ["topk", "batchtopk", "matryoshka-batchtopk", "relu", "jumprelu"])
+def test_a_known_dictionary_is_recovered(workspace, arch):
+    x, directions = activations(images=4000, d=32, features=48, active=3)
+    write_store(workspace.activations("a"), x, tokens=4)
+    settings = chosen(arch=arch, steps=5000, batch_size=512, lr=3e-3, expansion=1.5, l1=0.05, l0=0.02, decay=0.2)
+    result = train(settings, workspace)
+    sae = SAE.load(workspace.sae("s"))
+    cosines = directions @ sae.W_dec.numpy().T
+    pairs = scipy.optimize.linear_sum_assignment(-cosines)
+    assert cosines[pairs].mean() > 0.85  # directions drawn at random match at .37
+    assert result["fve"] > 0.8
+
+
+def test_training_is_a_function_of_the_seed(workspace, store):
+    for name, seed in (("s", 0), ("t", 0), ("u", 1)):
+        train(chosen(name=name, seed=seed), workspace)
+    assert weights(workspace, "s") == weights(workspace, "t") != weights(workspace, "u")
+
+
+@pytest.mark.parametrize("arch", ["matryoshka-batchtopk", "jumprelu"])
+def test_stopped_anywhere_it_continues_to_the_same_bytes(workspace, store, arch):
+    settings = chosen(arch=arch, dead_after=1)  # so that the list of dead latents is part of the state
+    train(settings, workspace)
+    expected = [(workspace.sae("s") / name).read_bytes() for name in ("sae.safetensors", "config.json")]
+    history = json.loads((workspace.sae("s") / "training.json").read_text())["history"]
+    folder = workspace.sae("s")
+    folder.rename(folder.with_name("whole"))
+    stops = random.Random(arch)
+    for steps in (*(stops.randint(1, 9) for _ in range(3)), 30):
+        done = (read_state(folder) or {"step": 0})["step"]
+        with pytest.raises(Stopped):
+            train(settings, workspace, Recorder(stop_at=min(steps, 30 - done)))
+        assert read_state(folder)["step"] > 0 and not (folder / "sae.safetensors").exists()
+    train(settings, workspace)
+    assert [(folder / name).read_bytes() for name in ("sae.safetensors", "config.json")] == expected
+    assert json.loads((folder / "training.json").read_text())["history"] == history
+
+
+def in_process(settings: TrainSettings, root: Path, largest_file: int = 0) -> None:
+    torch.set_num_threads(1)
+    if largest_file:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+    train(settings, Workspace(root))
+
+
+def test_killed_at_random_moments_it_continues_to_the_same_bytes(workspace, store):
+    settings = chosen(steps=250, checkpoint_every=11, eval_every=50, arch="batchtopk")
+    warm = FORKS.Process(target=int)  # the first one also starts the server that forks
+    warm.start()
+    warm.join()
+    started = time.monotonic()
+    whole = FORKS.Process(target=in_process, args=(TrainSettings(**{**vars(settings), "name": "w"}), workspace.root))
+    whole.start()
+    whole.join()
+    lasted = time.monotonic() - started
+    assert whole.exitcode == 0
+    moments, kills = random.Random(0), 0
+    for _ in range(6):
+        process = FORKS.Process(target=in_process, args=(settings, workspace.root))
+        process.start()
+        process.join(moments.uniform(0.05, 0.5) * lasted)
+        process.kill()
+        process.join()
+        kills += process.exitcode == -9
+    process = FORKS.Process(target=in_process, args=(settings, workspace.root))
+    process.start()
+    process.join()
+    assert kills and process.exitcode == 0
+    assert weights(workspace) == weights(workspace, "w")
+    assert sorted(p.name for p in workspace.sae("s").iterdir()) == [
+        ".lock", "config.json", "preview.json", "sae.safetensors", "training.json",
+    ]  # fmt: skip
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(workspace, store):
+    with pytest.raises(Stopped):
+        train(chosen(), workspace, Recorder(stop_at=5))
+    before = checkpoint_path(workspace.sae("s")).read_bytes()
+    process = FORKS.Process(target=in_process, args=(chosen(), workspace.root, 2000))
+    process.start()
+    process.join()
+    assert process.exitcode == 1
+    assert checkpoint_path(workspace.sae("s")).read_bytes() == before
+    train(chosen(), workspace)
+    train(chosen(name="t"), workspace)
+    assert weights(workspace, "s") == weights(workspace, "t")
+
+
+def test_a_finished_sae_is_returned_as_it_is(workspace, store):
+    first = train(chosen(), workspace)
+    files = {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in workspace.sae("s").iterdir() if p.name != ".lock"}
+    reporter = Recorder()
+    assert train(chosen(checkpoint_every=3, activations=str(store.path)), workspace, reporter) == first
+    assert reporter.checks == 0
+    assert files == {
+        p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in workspace.sae("s").iterdir() if p.name != ".lock"
+    }
+
+
+def test_other_settings_under_the_same_name_are_refused(workspace, store):
+    with pytest.raises(Stopped):
+        train(chosen(), workspace, Recorder(stop_at=3))
+    with pytest.raises(UserError, match="trained with k 3 instead of 4: choose another --name"):
+        train(chosen(k=4), workspace)
+    write_store(workspace.activations("b"), activations(seed=1)[0], tokens=4)
+    with pytest.raises(UserError, match="other activations"):
+        train(chosen(activations="b"), workspace)
+    train(chosen(), workspace)
+    with pytest.raises(UserError, match=r"expansion 2.0 instead of 3.0, lr 0.003 instead of 0.001"):
+        train(chosen(expansion=3.0, lr=1e-3), workspace)
+    (workspace.sae("s") / "training.json").unlink()
+    with pytest.raises(UserError, match="not trained here"):
+        train(chosen(), workspace)
+
+
+def test_a_loss_that_is_not_finite_ends_with_a_sentence_and_a_good_checkpoint(workspace, store):
+    with pytest.raises(UserError, match=r"SAE s is not a finite number.* lower --lr; .*checkpoints.* weights of step"):
+        train(chosen(lr=1e30, warmup=1), workspace)
+    state = read_state(workspace.sae("s"))
+    assert state["step"] < 30
+    with pytest.raises(UserError, match="not a finite number"):
+        train(chosen(lr=1e30, warmup=1), workspace)
+    assert not (workspace.sae("s") / "sae.safetensors").exists()
+
+
+@pytest.mark.parametrize("image", range(2))
+def test_activations_that_are_not_finite_are_named(workspace, image):
+    """Wherever the row falls: among the trained or the held-out ones."""
+    x = activations()[0]
+    settings = chosen(holdout=0.5)
+    store = write_store(workspace.activations("a"), x, tokens=4)
+    from engine.activations.loader import Loader
+
+    loader = Loader(store, 64, settings.seed, settings.holdout)
+    row = 4 * int((loader.train, loader.held_out)[image].images[3]) + 2
+    x[row, 5] = np.nan
+    write_store(workspace.activations("bad"), x, tokens=4)
+    with pytest.raises(UserError, match=rf"activations/bad has a value that is not a finite number in row {row}:"):
+        train(chosen(activations="bad", holdout=0.5), workspace)
+    assert not (workspace.sae("s") / "sae.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"activations": "none"}, "No activations named 'none'"),
+        ({"name": "a/b"}, "cannot name an SAE"),
+        ({"k": 33}, "--k 33 is more than the 32 latents"),
+        ({"k": 0}, "--k is 0"),
+        ({"steps": 0}, "--steps is 0"),
+        ({"expansion": 0.01}, "leaves no latent"),
+        ({"groups": (0.5, 0.7)}, "must end at 1"),
+        ({"holdout": 1.5}, "--holdout is 1.5"),
+        ({"lr": -1.0}, "--lr is -1"),
+        ({"decay": 2.0}, "--decay is 2"),
+        ({"device": "cuda:9"}, "no cuda:9"),
+        ({"embeddings": "none"}, "No embeddings named 'none'"),
+    ],
+)
+def test_settings_that_cannot_be_trained_on_leave_nothing(workspace, store, changes, says):
+    with pytest.raises(UserError, match=says):
+        train(chosen(**changes), workspace)
+    assert not (workspace.root / "saes").exists()
+
+
+def test_a_constant_store_has_nothing_to_learn(workspace):
+    write_store(workspace.activations("a"), np.zeros((40, 4), np.float32))
+    with pytest.raises(UserError, match="nothing to learn"):
+        train(chosen(arch="topk"), workspace)
+
+
+def test_a_damaged_checkpoint_is_named(workspace, store):
+    with pytest.raises(Stopped):
+        train(chosen(), workspace, Recorder(stop_at=3))
+    path = checkpoint_path(workspace.sae("s"))
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"newest.safetensors is damaged .* remove it to train from the start"):
+        train(chosen(), workspace)
+
+
+def test_one_image_is_trained_on_and_measured(workspace):
+    write_store(workspace.activations("a"), activations(images=1, tokens=50)[0], tokens=50)
+    reporter = Recorder()
+    result = train(chosen(), workspace, reporter)
+    assert result["rows"] == 50
+    assert "No image is held out" in reporter.of("warning")[0]["message"]
+
+
+def test_ms_of_held_out_images(workspace, store):
+    from engine.metrics.monosemanticity import monosemanticity
+
+    random = np.random.default_rng(0)
+    write_store(workspace.embeddings("e"), random.normal(size=(300, 8)).astype(np.float32))
+    with_ms = train(chosen(embeddings="e"), workspace)
+    sae = SAE.load(workspace.sae("s"))
+    from engine.activations.loader import Loader
+
+    images = Loader(store, 64, 0, 0.1).held_out.images
+    rows = np.concatenate([np.arange(4 * i, 4 * i + 4) for i in images])
+    pooled = sae.encode(torch.from_numpy(store.take(rows))).view(len(images), 4, -1).amax(1).numpy()
+    judged = np.random.default_rng(0).normal(size=(300, 8)).astype(np.float32)[images]
+    assert with_ms["ms"] == pytest.approx(monosemanticity(pooled, judged).mean, rel=1e-6)
+    without = train(chosen(name="t"), workspace)
+    assert without["ms"] is without["ms_matched"] is without["ms_beaten"] is None
+    assert weights(workspace, "s") == weights(workspace, "t")
+
+
+def test_held_out_ms_comes_with_its_control(workspace, store, monkeypatch):
+    """Raw coordinates pooled by hand, the control's own scores; of many images the same few latents each time."""
+    from engine.activations.loader import Loader, Permutation
+    from engine.metrics.matched_neurons import matched_ms
+    from engine.metrics.monosemanticity import monosemanticity
+    from engine.sae import held_out
+    from engine.sae.held_out import HeldOut
+
+    E = np.random.default_rng(0).normal(size=(300, 8)).astype(np.float32)
+    write_store(workspace.embeddings("e"), E)
+    reporter = Recorder()
+    result = train(chosen(embeddings="e", holdout=0.4), workspace, reporter)
+    last = reporter.of("metrics")[-1]
+    assert (last["ms_matched"], last["ms_beaten"]) == (result["ms_matched"], result["ms_beaten"])
+    sae, loader = SAE.load(workspace.sae("s")), Loader(store, 64, 0, 0.4)
+    images = loader.held_out.images
+    x = np.stack([store.read(4 * i, 4 * i + 4) for i in images.tolist()])
+    codes = sae.encode(torch.from_numpy(x)).amax(1).numpy()
+    own = monosemanticity(codes, E[images])
+    matched = matched_ms(x.max(1), (-x).max(1), E[images], own.support)
+    both = ~np.isnan(own.ms) & ~np.isnan(matched)
+    assert both.sum() > 10
+    assert result["ms_matched"] == pytest.approx(matched[both].mean(), rel=1e-6)
+    assert result["ms_beaten"] == pytest.approx((own.ms > matched)[both].mean())
+
+    monkeypatch.setattr(held_out, "_MATCHED", 0)
+    monkeypatch.setattr(held_out, "_FEWEST", 12)
+    found = HeldOut.of(loader, "e", workspace).measure(sae)
+    some = np.sort(Permutation(32, 0)(np.arange(12)))
+    matched = matched_ms(x.max(1), (-x).max(1), E[images], own.support[some])
+    assert found["ms"] == pytest.approx(own.mean, rel=1e-6)
+    assert found["ms_matched"] == pytest.approx(np.nanmean(np.where(np.isnan(own.ms[some]), np.nan, matched)), rel=1e-6)
+
+
+def test_waiting_is_the_share_of_time_between_batches():
+    waiting = Waiting()
+
+    def slow():
+        for number in range(3):
+            time.sleep(0.06)
+            yield torch.tensor(number)
+
+    for _ in waiting.over(slow()):
+        time.sleep(0.02)
+    assert 0.6 < waiting.share() < 0.85
+    waiting.WINDOW = 0.05
+    assert waiting.share() > 0.6  # a whole window: it is kept, and a new one begins
+    time.sleep(0.06)
+    assert waiting.share() == 0
+
+
+def test_embeddings_of_other_images_are_refused(workspace, store):
+    write_store(workspace.embeddings("e"), np.ones((1, 8), np.float32))
+    with pytest.raises(UserError, match=r"'e' have [01] of the 30 held-out images"):
+        train(chosen(embeddings="e"), workspace)
+
+
+def test_the_schedule_of_the_paper_and_of_a_short_run():
+    long = Schedule.of(TrainSettings(activations="a", name="n"), 2**14)
+    assert (long.lr, long.warmup, long.decay, long.dead_after) == (2e-4, 1000, 0, 10_000_000)
+    assert (long.theta_from, long.theta_smoothing) == (1000, 0.999)
+    assert long.rate(0) == pytest.approx(2e-7) and long.rate(999) == long.rate(99_999) == 2e-4
+    assert long.smoothing(999) == 0 and long.smoothing(1000) == 0.999
+    short = Schedule.of(TrainSettings(activations="a", name="n", steps=500, batch_size=1000, decay=0.2), 2**14)
+    assert (short.warmup, short.decay, short.dead_after) == (50, 100, 12_500)
+    assert (short.theta_from, short.theta_smoothing) == (250, 0.98)
+    assert short.rate(399) == 2e-4 and short.rate(450) == pytest.approx(1e-4) and short.rate(499) > 0
+    single = Schedule.of(TrainSettings(activations="a", name="n", steps=1, batch_size=1), 2**14)
+    assert (single.warmup, single.dead_after, single.theta_smoothing) == (1, 1, 0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_geometric_median_minimises_the_sum_of_distances(seed):
+    random = np.random.default_rng(seed)
+    x = random.normal(size=(40, 3)) + 10 * (random.random((40, 1)) < 0.3)
+    found = geometric_median(torch.from_numpy(x)).numpy()
+
+    def distances(point):
+        return np.linalg.norm(x - point, axis=1).sum()
+
+    best = scipy.optimize.minimize(distances, x.mean(0), method="Nelder-Mead", options={"xatol": 1e-8, "fatol": 1e-10})
+    assert distances(found) <= best.fun * (1 + 1e-6)
+
+
+def test_geometric_median_on_top_of_a_row():
+    assert torch.allclose(geometric_median(torch.tensor([[1.0, 2.0]] * 5)), torch.tensor([1.0, 2.0]))
+
+
+def test_config_is_read_without_torch(workspace, store):
+    train(chosen(), workspace)
+    script = (
+        "import sys; from pathlib import Path; import engine.sae; from engine.sae.config import read_config; "
+        "print(read_config(Path(sys.argv[1])).w, 'torch' in sys.modules)"
+    )
+    command = [sys.executable, "-c", script, str(workspace.sae("s"))]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() == ["32", "False"]

@@ -1,0 +1,86 @@
+"""The commands as a shell sees them."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import engine
+import saetui
+from tests.support.shell import saetui as run_saetui
+
+HEAVY = ("torch", "transformers", "open_clip", "torchvision")
+
+
+def modules_after(code):
+    out = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport sys\nprint(*sys.modules)"], capture_output=True, text=True, check=True
+    )
+    return set(out.stdout.split())
+
+
+def test_help_is_light():
+    code = "from saetui.cli import main\ntry: main(['--help'])\nexcept SystemExit as end: assert end.code == 0"
+    loaded = modules_after(code)
+    assert not loaded & {*HEAVY, "textual", "numpy", "h5py"}
+
+
+def _modules(package):
+    root = Path(package.__file__).parent
+    for path in sorted(root.rglob("*.py")):
+        parts = path.relative_to(root.parent).with_suffix("").parts
+        if parts[-1] != "__main__":
+            yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def test_no_module_of_the_app_imports_torch_even_indirectly():
+    loaded = modules_after("\n".join(f"import {name}" for name in _modules(saetui)))
+    assert not loaded & set(HEAVY)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["engine", "engine.workspace", "engine.runs.events", "engine.runs.run", "engine.config", "engine.server.client"],
+)
+def test_what_the_app_reads_through_is_light(name):
+    assert not modules_after(f"import {name}") & {*HEAVY, "numpy", "h5py", "scipy"}
+
+
+def test_the_engine_knows_nothing_of_screens():
+    for path in Path(engine.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not any(name.split(".")[0] in ("saetui", "textual", "rich", "typer") for name in names), path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["trian"], ["trian", "train"]),
+        (["train"], ["ACTIVATIONS"]),
+        (["train", "x"], ["--name"]),
+        (["train", "x", "--steps", "few"], ["--steps"]),
+        (["train", "x", "--name", "s", "--groups", "1,b"], ["--groups", "commas"]),
+        (["train", "x", "--name", "a/b"], ["'a/b'"]),
+        (["jobs", "follow", "nothing"], ["nothing", "saetui jobs"]),
+        (["run", "missing.toml"], ["missing.toml"]),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_2(arguments, words, tmp_path):
+    done = run_saetui(*arguments, cwd=tmp_path, code=2)
+    assert done.stdout == ""
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert all(word in done.stderr for word in words)
+    assert list(tmp_path.iterdir()) == [], "a refused command leaves nothing behind"
+
+
+def test_a_workspace_that_cannot_be_written_is_one_sentence(tmp_path):
+    """A file where a directory is needed, and a file system that is read-only for everybody, root included."""
+    (tmp_path / "file").touch()
+    done = run_saetui("train", "x", "--name", "s", "--workspace", tmp_path / "file", code=2)
+    assert len(done.stderr.strip().splitlines()) == 1 and "not a directory" in done.stderr
+    done = run_saetui("train", "x", "--name", "s", "--workspace", "/sys/saetui", code=2)
+    assert len(done.stderr.strip().splitlines()) == 1 and "/sys/saetui" in done.stderr

@@ -1,0 +1,92 @@
+"""What is said of stores and sources, against the images and files themselves."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.activations.extract import extract
+from engine.activations.store import Store
+from engine.inventory import inventory
+from engine.errors import Stopped, UserError
+from engine.files import read_json, write_json
+from engine.images import open_images
+from engine.workspace import Workspace
+from saetui.modes.data import descriptions as described
+from saetui.modes.data.descriptions import StoreEntry, spaced
+from tests.support.extractions import Recorder, ask, saved_model, write_pictures
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    root = tmp_path_factory.mktemp("workspace")
+    model, images = saved_model(root / "clip"), write_pictures(root / "pictures", 14, broken=(3,))
+    place = Workspace(root / "w")
+    extract(ask(model, images, name="A"), place)
+    with pytest.raises(Stopped):
+        extract(ask(model, images, name="B", tokens="random:2", shard_rows=16), place, Recorder(2))
+    return place
+
+
+def entries(place: Workspace) -> list[StoreEntry]:
+    return [StoreEntry.of("activations", one) for one in inventory(place)["stores"]]
+
+
+def test_the_settings_of_a_store_are_those_that_made_it(place: Workspace) -> None:
+    folder = place.root.parent
+    whole, half = entries(place)
+    assert whole.settings() == ask(folder / "clip", folder / "pictures", name="A")
+    assert half.settings() == ask(folder / "clip", folder / "pictures", name="B", tokens="random:2", shard_rows=16)
+
+
+@pytest.mark.parametrize("command", ["", "saetui train A", "saetui extract 'unclosed", 7])
+def test_a_store_that_does_not_say_its_command(command: object, place: Workspace, tmp_path: Path) -> None:
+    manifest = read_json(place.activations("A") / "manifest.json")
+    write_json(tmp_path / "manifest.json", manifest | {"command": command})
+    with pytest.raises(UserError, match="start its extraction anew"):
+        StoreEntry(kind="activations", path=tmp_path).settings()
+
+
+def test_a_store_in_words(place: Workspace) -> None:
+    whole, half = entries(place)
+    store, words = Store.open(whole.path), described.store(whole)
+    facts = dict(words.facts)
+    assert facts["state"] == "ready" and facts["rows"] == f"{store.rows:,} of {store.d:,} float16"
+    (broken,) = [image for image in store.images if "broken" in image]
+    assert facts["broken"] == f"1\n{broken['path']}: {broken['broken']}"
+    assert facts["command"] == store.manifest["command"]
+    readable = [(image["path"], image["label"]) for image in store.images if "broken" not in image]
+    assert words.samples == readable and words.source == whole.source
+    facts = dict(described.store(half).facts)
+    assert facts["state"] == "unfinished: 8 of 14 images" and facts["tokens"].startswith("random:2, seed 0")
+
+
+def test_a_source_says_the_same_listed_and_extracted(place: Workspace) -> None:
+    spec = str(place.root.parent / "pictures")
+    extracted, listed = described.source(spec, entries(place)), described.source(spec, [])
+    assert dict(extracted.facts)["classes"] == dict(listed.facts)["classes"] == "2"
+    assert dict(listed.facts)["images"].startswith("14, ") and dict(extracted.facts)["images"].startswith("14, as")
+    assert listed.samples == [(one.path, one.label) for one in open_images(spec).entries]
+    assert dict(extracted.facts)["stores"] == "A, B" and "e extracts" in dict(listed.facts)["stores"]
+
+
+def test_an_encoder_in_words(place: Workspace) -> None:
+    spec = str(place.root.parent / "clip")
+    facts = dict(described.encoder(spec, entries(place), {"embed_with": spec}).facts)
+    assert facts["default"] == "judges which images are alike" and facts["stores"] == "A, B"
+    assert (facts["hooks"], facts["family"]) == ("layer:1", "clip")
+
+
+def test_a_description_that_nobody_waits_for_stops(place: Workspace) -> None:
+    assert described.store(entries(place)[0], going=lambda: False).samples == []
+
+
+@given(items=st.lists(st.integers()), count=st.integers(0, 30))
+def test_spaced_takes_items_in_order_evenly(items: list[int], count: int) -> None:
+    numbered = list(enumerate(items))
+    taken = [place for place, _ in spaced(numbered, count)]
+    assert len(taken) == min(count, len(items)) and taken == sorted(set(taken))
+    steps = [after - before for before, after in itertools.pairwise(taken)]
+    assert not taken or (taken[0] == 0 and (not steps or max(steps) - min(steps) <= 1))

@@ -1,0 +1,500 @@
+"""Mode 3 on a synthetic workspace: table, filter, labels, pictures, search by text and image, comparison."""
+
+import asyncio
+import os
+import shutil
+import tomllib
+
+import numpy as np
+import pytest
+from textual.geometry import Size
+from textual.widgets import Input
+
+from engine.neurons.file import Neurons
+from engine.workspace import Workspace
+from saetui.app import ServerSaid, Workbench
+from saetui.modes.neurons.compare import CompareScreen
+from saetui.modes.neurons.image_search import LookScreen
+from saetui.modes.neurons.latent_view import histogram
+from saetui.widgets.gallery import Gallery, Grid
+from tests.support.pilots import screen_text, until
+from tests.support.synthetic import write_synthetic
+
+W = 600
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return write_synthetic(tmp_path_factory.mktemp("made") / "study", w=W, images=120)
+
+
+@pytest.fixture
+def place(made, tmp_path):
+    """A workspace of this test's own; the pictures stay where they are."""
+    folder = tmp_path / "study"
+    shutil.copytree(made, folder, ignore=shutil.ignore_patterns("images"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def truth(made):
+    with Neurons.open(made / "neurons" / "synthetic--drawn.h5") as neurons:
+        yield neurons
+
+
+def scenario(test, place, size=(130, 40), **options):
+    async def run():
+        app = Workbench(Workspace(place), mode="neurons", **options)
+        async with app.run_test(size=size) as pilot:
+            await until(pilot, lambda: app.screen.results is not None or not list((place / "neurons").glob("*.h5")))
+            await pilot.pause()
+            await test(app, pilot)
+        return app
+
+    return asyncio.run(run())
+
+
+def test_the_table_shows_every_score_beside_its_control(place, truth):
+    async def test(app, pilot):
+        pane = app.screen
+        assert pane.latents == truth.order() and pane.table.rows == W
+        shown, best = screen_text(pilot), pane.latents[0]
+        assert "matched raw" in shown and "of latents beat theirs" in shown
+        cells = pane._cells(0)
+        assert cells[0] == str(best)
+        assert cells[1] == f"{truth.ms[best]:.2f}".replace("0.", ".")
+        assert cells[3] == f"{truth.matched[best]:.2f}".replace("0.", ".")
+        assert cells[4] == f"{truth.support[best]:,}"
+        await pilot.press("j", "j", "down")
+        assert pane.latent == pane.latents[3]
+        await pilot.press("k", "up", "G")
+        assert pane.table.cursor == W - 1
+        await pilot.press("g", "ctrl+d")
+        half = pane.table.cursor
+        assert half > 5
+        await pilot.press("ctrl+u", "pagedown", "pageup")
+        assert pane.table.cursor == 0
+
+    scenario(test, place)
+
+
+def test_the_filter_narrows_as_one_types_and_esc_restores(place, truth):
+    word = truth.names_of(truth.order()[3])[0]
+
+    async def test(app, pilot):
+        pane = app.screen
+        await pilot.press("slash", *f"ms>.2 {word}")
+        assert pane.latents == truth.order(search=f"ms>.2 {word}") and 0 < len(pane.latents) < W
+        assert "best match first" in screen_text(pilot), "what a word finds is not sorted by a column"
+        await pilot.press("enter")
+        assert app.focused is pane.table
+        first = pane.latent
+        await pilot.press("n")
+        assert pane.table.cursor == 1 % len(pane.latents)
+        await pilot.press("N")
+        assert pane.latent == first
+        await pilot.press("escape")
+        assert "by ms ↓" in screen_text(pilot)
+        assert len(pane.latents) == W and pane.latent == first, "the selected latent stays selected"
+        await pilot.press("slash", *"xyzzy", "enter")
+        assert pane.latents == [] and "esc clears" in screen_text(pilot)
+        for key in ("s", "e", "v", "r", "c", "y", "I", "enter", "asterisk"):
+            await pilot.press(key)  # nothing is selected, and nothing happens
+        await pilot.press("escape")
+        assert len(pane.latents) == W
+
+    scenario(test, place)
+
+
+def test_what_the_same_key_leads_to_is_drawn_ahead(place):
+    async def test(app, pilot):
+        pane = app.screen
+        await pilot.press("j")
+        assert pane._ahead()[:2] == [pane.latents[2], pane.latents[0]]
+        await pilot.press("ctrl+d")
+        here, half = pane.table.cursor, pane.table.cursor - 1
+        assert half > 1 and pane._ahead()[:2] == [pane.latents[here + half], pane.latents[1]]
+        assert {pane.latents[here + 1], pane.latents[here - 1]} <= set(pane._ahead())
+
+    scenario(test, place)
+
+
+def test_any_sort_in_both_directions(place, truth):
+    async def test(app, pilot):
+        pane = app.screen
+        await pilot.press("o")
+        await pilot.press("j", "enter")
+        assert pane.sort == "gain" and pane.latents == truth.order("gain")
+        await pilot.press("O")
+        assert pane.latents == truth.order("gain", descending=False)
+        await pilot.press("colon", *"sort support", "enter")
+        await pilot.pause()
+        assert pane.latents == truth.order("support", descending=False)
+
+    scenario(test, place)
+
+
+def test_labels_and_marks_are_saved_at_once_and_undone(place):
+    async def test(app, pilot):
+        pane, path = app.screen, place / "labels" / "synthetic.toml"
+        latent = pane.latent
+        await pilot.press("e", *"any pencil", "enter")
+        assert tomllib.loads(path.read_text())["text"] == {str(latent): "any pencil"}
+        assert "any pencil" in screen_text(pilot)
+        await pilot.press("asterisk")
+        assert tomllib.loads(path.read_text())["marked"] == [latent]
+        await pilot.press("j", "space", "u", "u")
+        assert tomllib.loads(path.read_text())["marked"] == [] and pane.latent == latent, "back at what was undone"
+        await pilot.press("ctrl+r")
+        assert tomllib.loads(path.read_text())["marked"] == [latent]
+        await pilot.press("slash", *"any pencil", "enter")
+        assert pane.latents == [latent]
+        await pilot.press("escape", "slash", *"marked", "enter")
+        assert pane.latents == [latent]
+        await pilot.press("escape", "e", "escape")
+        assert tomllib.loads(path.read_text())["text"] == {str(latent): "any pencil"}, "esc keeps the label"
+
+    scenario(test, place)
+
+
+def test_a_label_that_cannot_be_saved_is_not_lost(place):
+    async def test(app, pilot):
+        pane, folder = app.screen, place / "labels"
+        folder.write_text("a file where the folder should be")
+        latent = pane.latent
+        await pilot.press("e", *"kept", "enter")
+        assert pane.results.labels.text(latent) == "kept" and app._notifications
+        folder.unlink()
+        await pilot.press("asterisk")
+        assert tomllib.loads((folder / "synthetic.toml").read_text())["text"] == {str(latent): "kept"}
+
+    scenario(test, place)
+
+
+def test_labels_that_someone_damages_are_told_once_and_stay(place):
+    async def test(app, pilot):
+        pane, path = app.screen, place / "labels" / "synthetic.toml"
+        latent = pane.latent
+        await pilot.press("e", *"kept", "enter")
+        good = path.read_text()
+        path.write_text(good[: len(good) // 2])
+        before = len(app._notifications)
+        for _ in range(3):
+            pane.jobs_changed([])
+            await pilot.pause()
+        assert len(app._notifications) == before + 1 and pane.results.labels.text(latent) == "kept"
+        await pilot.press("j", "asterisk")
+        assert path.read_text() == good[: len(good) // 2], "what cannot be read is not written over"
+        path.write_text(good.replace("kept", "mended"))
+        pane.jobs_changed([])
+        assert pane.results.labels.text(latent) == "mended" and pane.results.labels.marked(pane.latent)
+
+    scenario(test, place)
+
+
+def test_undo_with_nothing_to_undo_says_so(place):
+    async def test(app, pilot):
+        await pilot.press("u", "ctrl+r")
+        assert sum("nothing to" in toast.message for toast in app._notifications) == 2
+
+    scenario(test, place)
+
+
+def gallery_text(gallery):
+    return "\n".join("".join(s.text for s in gallery.render_line(y)) for y in range(gallery.size.height))
+
+
+def test_pictures_captions_and_heat_maps(place, truth):
+    full = next(k for k in truth.order() if (truth.top_images[k] >= 0).all())
+
+    async def test(app, pilot):
+        pane, gallery = app.screen, app.screen.view.gallery
+        await pilot.press("colon", *f"goto {full}", "enter")
+        await until(pilot, lambda: gallery.tiles and gallery.tiles[0].key[2] == full)
+        await until(pilot, lambda: "▀" in gallery_text(gallery))
+        top = truth.top(pane.latent)
+        assert f"{top[0]['activation']:.3g}" in gallery_text(gallery)
+        await pilot.press("m")
+        await until(pilot, lambda: gallery.show_heat and "heat" in screen_text(pilot))
+        assert f"{truth.maximum[pane.latent]:.2f}" in screen_text(pilot), "the legend has numbers"
+        await pilot.press("m", "right", "l")
+        assert gallery.chosen == 2
+        await pilot.press("h", "left", "left")
+        assert gallery.chosen == 0
+        many = len(gallery.tiles)
+        await pilot.press("minus", "minus")
+        await until(pilot, lambda: len(gallery.tiles) == 4 < many)
+        await pilot.press("plus", "plus")
+        await until(pilot, lambda: len(gallery.tiles) == many)
+
+    scenario(test, place)
+
+
+def test_pictures_that_are_gone_are_sentences(place, made, tmp_path):
+    async def test(app, pilot):
+        await until(pilot, lambda: "No images" in gallery_text(app.screen.view.gallery))
+        await pilot.press("v")
+        assert app._notifications
+
+    hidden = made / "images" / "hidden"
+    (made / "images" / "drawn").rename(hidden)
+    try:
+        scenario(test, place)
+    finally:
+        hidden.rename(made / "images" / "drawn")
+
+
+def test_narrow_shows_the_table_then_the_latent(place):
+    async def test(app, pilot):
+        pane = app.screen
+        assert pane.table.display and not pane.view.display
+        lines = screen_text(pilot).splitlines()
+        assert all(len(line) == 80 for line in lines)
+        await pilot.press("enter")
+        await pilot.pause()
+        assert pane.view.display and not pane.query_one("#list").display
+        await until(pilot, lambda: "▀" in gallery_text(pane.view.gallery))
+        await pilot.press("escape")
+        assert pane.table.display and app.focused is pane.table
+
+    scenario(test, place, size=(80, 24))
+
+
+def test_related_latents_are_listed_with_their_scores(place, truth):
+    async def test(app, pilot):
+        pane = app.screen
+        latent = next(k for k in pane.latents if truth.neighbours(k)["near"])
+        await pilot.press("colon", *f"goto {latent}", "enter")
+        await pilot.pause()
+        assert pane.latent == latent
+        await pilot.press("r")
+        near = truth.neighbours(latent)
+        assert set(pane.latents) == {latent, *(k for pairs in near.values() for k, _ in pairs)}
+        assert "related" in screen_text(pilot)
+        await pilot.press("escape")
+        assert len(pane.latents) == W and pane.latent == latent
+        await pilot.press("colon", *f"goto {W}", "enter")
+        await pilot.pause()
+        assert any(str(W - 1) in toast.message for toast in app._notifications)
+
+    scenario(test, place)
+
+
+def test_other_modes_can_list_latents_here(place):
+    async def test(app, pilot):
+        pane = app.screen
+        await pilot.press("r")  # another list, which says by what each was found
+        assert pane.matches
+        pane.show_latents([5, 3, 8], "of a node")
+        await pilot.pause()
+        assert pane.latents == [5, 3, 8] and "of a node" in screen_text(pilot)
+        await pilot.press("escape")
+        assert len(pane.latents) == W
+
+    scenario(test, place)
+
+
+def test_the_place_is_remembered(place):
+    async def first(app, pilot):
+        await pilot.press("slash", *"ms>.1", "enter", "j", "j", "m", "minus")
+        await pilot.pause(0.4)
+        first.latent = app.screen.latent
+
+    async def second(app, pilot):
+        pane = app.screen
+        assert pane.latent == first.latent and pane.query_one("#filter", Input).value == "ms>.1"
+        assert pane.view.gallery.show_heat and pane.pictures == 8
+
+    scenario(first, place)
+    scenario(second, place)
+
+
+def test_two_results_are_compared_side_by_side(place, truth):
+    shutil.copy(place / "neurons" / "synthetic--drawn.h5", place / "neurons" / "other--drawn.h5")
+    os.utime(place / "neurons" / "other--drawn.h5", (1, 1))
+
+    async def test(app, pilot):
+        latent = app.screen.latent
+        await pilot.press("c", "enter")
+        assert isinstance(app.screen, CompareScreen)
+        screen = app.screen
+        await until(pilot, lambda: screen.found)
+        assert (latent, 1.0) in screen.found, "the same latent has the same images"
+        shown = screen_text(pilot)
+        assert shown.count("matched raw") >= 4, "every mean and every score with its control"
+        await pilot.press("j")
+        await until(pilot, lambda: (screen.latents[1], 1.0) in screen.found)
+        await pilot.press("l", "h", "m", "k", "escape")
+        assert app.screen.MODE == "neurons"
+
+    scenario(test, place)
+
+
+def test_nothing_to_compare_with_is_a_sentence(place):
+    async def test(app, pilot):
+        await pilot.press("c")
+        assert any("score another SAE" in toast.message for toast in app._notifications)
+
+    scenario(test, place)
+
+
+def test_without_scores_it_teaches(place):
+    shutil.rmtree(place / "neurons")
+
+    async def test(app, pilot):
+        await until(pilot, lambda: "No scores yet" in screen_text(pilot))
+        for key in ("slash", "escape", "s", "o", "escape", "f", "t", "escape", "i", "escape", "c", "y"):
+            await pilot.press(key)
+
+    scenario(test, place)
+
+
+def test_scores_that_appear_are_opened_and_new_ones_replace_them(place, made):
+    kept = place / "neurons" / "synthetic--drawn.h5"
+    kept.unlink()
+
+    async def test(app, pilot):
+        pane = app.screen
+        await until(pilot, lambda: "No scores yet" in screen_text(pilot))
+        shutil.copy(made / "neurons" / "synthetic--drawn.h5", kept)
+        await until(pilot, lambda: pane.results is not None)
+        await pilot.press("j", "j")
+        before, latent = pane.results, pane.latent
+        shutil.copy(made / "neurons" / "synthetic--drawn.h5", place / "new.h5")
+        (place / "new.h5").rename(kept)
+        await until(pilot, lambda: pane.results is not before)
+        await pilot.pause()
+        assert pane.latent == latent
+
+    scenario(test, place)
+
+
+@pytest.mark.parametrize("damage", ["truncate", "other"])
+def test_damaged_scores_are_one_sentence_and_the_old_ones_stay(place, damage):
+    async def test(app, pilot):
+        pane, path = app.screen, place / "neurons" / "synthetic--drawn.h5"
+        whole = path.read_bytes()
+        (place / "new.h5").write_bytes(whole[: len(whole) // 3] if damage == "truncate" else b"no HDF5")
+        (place / "new.h5").rename(path)
+        await until(pilot, lambda: any("score again" in toast.message for toast in app._notifications))
+        latent = pane.latent
+        await pilot.press("j", "e", *"still here", "enter")
+        assert pane.latent != latent and pane.results.labels.text(pane.latent) == "still here"
+        assert len([t for t in app._notifications if "score again" in t.message]) == 1, "said once"
+
+    scenario(test, place)
+
+
+def test_a_workspace_that_is_deleted_while_open(place):
+    async def test(app, pilot):
+        pane = app.screen
+        shutil.rmtree(place)
+        await pilot.press("j", "j", "k")
+        await pilot.press("e", *"label", "enter")
+        await pilot.pause(1.2)
+        assert pane.results.labels.text(pane.latent) == "label"
+        assert (place / "labels" / "synthetic.toml").exists(), "the label has a folder again"
+        for key in "12345":
+            await pilot.press(key)
+            await pilot.pause()
+        assert app.is_running
+
+    scenario(test, place)
+
+
+def test_search_by_text_ranks_all_latents(place):
+    async def test(app, pilot):
+        pane = app.screen
+        await pilot.press("t", *"a red fish", "enter")
+        await until(pilot, lambda: pane.matches or app._notifications, 90)
+        assert not app._notifications, [t.message for t in app._notifications]
+        scores = [pane.matches[k] for k in pane.latents]
+        assert scores == sorted(scores, reverse=True) and "a red fish" in screen_text(pilot)
+        await pilot.press("escape")
+        assert len(pane.latents) == W and not pane.matches
+
+    scenario(test, place)
+
+
+def test_an_image_lists_the_latents_of_the_whole_and_of_its_patches(place, made):
+    picture = next((made / "images" / "drawn").rglob("*.png"))
+
+    async def test(app, pilot):
+        pane = app.screen
+        await pilot.press("i", *str(picture), "enter")
+        assert isinstance(app.screen, LookScreen)
+        screen = app.screen
+        await until(pilot, lambda: screen.found, 90)
+        whole = screen.shown
+        await pilot.press("l", "j", "h", "k")
+        assert "row" in screen_text(pilot) and screen.shown != whole
+        await pilot.press("escape")
+        assert screen.shown == whole
+        await pilot.press("enter")
+        await pilot.pause()
+        assert app.screen is pane and pane.latents == [k for k, _ in whole]
+
+    scenario(test, place)
+
+
+def test_an_answer_that_comes_while_its_screen_closes_is_dropped(place, made):
+    picture = sorted((made / "images" / "drawn").rglob("*.png"))[0]
+
+    async def test(app, pilot):
+        await pilot.press("i", *str(picture), "enter")
+        screen = app.screen
+        assert isinstance(screen, LookScreen)
+        await screen.query("#said").remove()  # widgets go before the screen that they are in
+        app.post_message(ServerSaid({"id": screen._asked, "kind": "progress", "stage": "loading"}))
+        await pilot.pause()
+        await pilot.press("escape")
+        assert app.is_running and app.screen is not screen
+
+    scenario(test, place)
+
+
+def test_a_bad_image_is_a_sentence(place):
+    async def test(app, pilot):
+        await pilot.press("i", *"/no/such.png", "enter")
+        await until(pilot, lambda: "/no/such.png" in screen_text(pilot).replace("\n", ""))
+        await pilot.press("escape", "escape")
+
+    scenario(test, place)
+
+
+def test_what_is_copied_tells_the_whole_latent(place, tmp_path):
+    async def test(app, pilot):
+        await pilot.press("y")
+        await pilot.pause()
+        test.latent = app.screen.latent
+
+    scenario(test, place)
+    text = (tmp_path / "state" / "saetui" / "copied.txt").read_text()
+    assert f"latent {test.latent}" in text and "matched raw" in text
+
+
+@pytest.mark.parametrize("room", [(0, 0), (3, 2), (40, 9), (80, 20), (94, 44), (300, 12)])
+@pytest.mark.parametrize("tiles", [1, 5, 16])
+def test_the_grid_stays_inside_its_room(room, tiles):
+    grid = Grid.best(Size(*room), tiles)
+    assert grid.columns * (grid.width + 2) - 2 <= max(room[0], 0) or grid.rows == 0
+    assert grid.rows * (grid.height + 1) <= room[1]
+    if room[0] >= 40 and room[1] >= 9:
+        assert grid.columns * grid.rows >= 1 and abs(grid.width - 2 * grid.height) <= 1, "squares on the screen"
+
+
+def test_a_histogram_shows_every_count():
+    assert histogram(np.array([0, 1, 500, 1000])) == " ▁▄█"
+    assert histogram([]) == "" and histogram([0, 0]) == "  "
+
+
+def test_the_gallery_serves_the_latest_wish(place):
+    async def test(app, pilot):
+        gallery: Gallery = app.screen.view.gallery
+        for _ in range(60):
+            await pilot.press("j")
+        latent = app.screen.latent
+        await until(pilot, lambda: gallery.tiles and gallery.tiles[0].key[2] == latent)
+        await until(pilot, lambda: "▀" in gallery_text(gallery))
+
+    scenario(test, place)

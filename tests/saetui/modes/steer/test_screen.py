@@ -1,0 +1,446 @@
+"""Mode Steer with a tiny LLaVA, a random SAE and scores with names, as a person uses it."""
+
+import asyncio
+import json
+import os
+import signal
+import time
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from textual import events
+from textual.widgets import Input
+
+from engine.files import file_sha256
+from engine.neurons.file import ARRAYS, write_neurons
+from engine.steer.recipes import load_recipe
+from engine.workspace import Workspace
+from saetui.app import Workbench
+from saetui.modes.steer.screen import SteerMode
+from saetui.modes.steer.setup import Setup
+from saetui.modes.steer.versions import Version
+from saetui.modes.steer.versions_screen import VersionsScreen
+from saetui.preferences import state_folder
+from saetui.widgets.dialogs import Pick
+from saetui.widgets.picture import Picture
+from tests.support.pilots import screen_text, until
+from tests.support.tiny_llava import LATENTS, picture, random_sae, save_llava
+
+MAXIMUM = 5.0
+WORDS = ["cat", "[red] car", "tree"]
+NAMED = {7: 0, 9: 1, 11: 1}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Workspace:
+    """An SAE ``s`` with scores on three pictures, and a model that never stops by itself."""
+    root = tmp_path_factory.mktemp("steer")
+    workspace = Workspace(root / "work")
+    model = save_llava(root / "llava")
+    settings = json.loads((model / "generation_config.json").read_text())
+    (model / "generation_config.json").write_text(json.dumps({**settings, "eos_token_id": None}))
+    random_sae().save(workspace.sae("s"))
+    images = workspace.root / "images" / "val"
+    images.mkdir(parents=True)
+    for seed in range(3):
+        picture(seed).save(images / f"{seed}.png")
+    (workspace.root / "workspace.toml").write_text(f'vlm = "{model}"\n')
+    write_scores(workspace)
+    return workspace
+
+
+def write_scores(workspace):
+    shapes = {
+        "histogram": (LATENTS, 2),
+        "top_images": (LATENTS, 3),
+        "top_activations": (LATENTS, 3),
+        "names": (LATENTS, 1),
+    }
+    arrays = {key: np.zeros(shapes.get(key, LATENTS), dtype) for key, dtype in ARRAYS.items()}
+    arrays["name_scores"] = np.full((LATENTS, 1), 0.5)
+    arrays["maximum"][:] = MAXIMUM
+    arrays["names"] = np.array([[NAMED.get(latent, -1)] for latent in range(LATENTS)])
+    arrays["top_images"] = np.array([[2, 0, -1]] * LATENTS)
+    images = [{"path": f"{seed}.png"} for seed in range(3)]
+    latents = np.array([[7, -1], [11, 9], [-1, -1]])
+    scores = np.array([[0.9, 0.0], [0.8, 0.7], [0.0, 0.0]])
+    sha256 = file_sha256(workspace.sae("s") / "sae.safetensors")
+    summary = {"sae": "s", "settings": {"images": "images/val", "pooling": "max"}, "alive": LATENTS, "model": "demo"}
+    made_from = [{"kind": "sae", "name": "s", "path": "", "sha256": sha256}]
+    path = workspace.neurons("s", "val")
+    write_neurons(path, arrays, images, WORDS, latents, scores, summary, {"made_from": made_from})
+    return path
+
+
+@asynccontextmanager
+async def steer(place, size=(120, 34)):
+    app = Workbench(place, mode="steer")
+    async with app.run_test(size=size, notifications=True) as pilot:
+        await pilot.pause()
+        assert isinstance(app.screen, SteerMode)
+        yield pilot, app.screen
+
+
+@asynccontextmanager
+async def without_model(place, size=(120, 34)):
+    """No model is named, so that no key asks one."""
+    async with steer(place, size) as (pilot, pane):
+        pane.setup = Setup(sae=pane.setup.sae, neurons=pane.setup.neurons)
+        pane.rack.take((), "clamp")
+        yield pilot, pane
+
+
+def state(pane) -> str:
+    return str(pane.query_one("#state").content)
+
+
+async def streaming(pane):
+    """Wait until words come. (A pilot's own pause ends only when no more do.)"""
+    deadline = time.monotonic() + 60
+    while "tok/s · esc stops" not in state(pane):
+        assert time.monotonic() < deadline, state(pane)
+        await asyncio.sleep(0.005)
+
+
+async def say(pilot, text):
+    """Type ``text`` into the line that is open, and enter it."""
+    await until(pilot, lambda: pilot.app.screen.query(Input))
+    pilot.app.screen.query_one(Input).value = text
+    await pilot.press("enter")
+    await pilot.pause()
+
+
+def test_ask_raise_sweep_keep_die_and_restore(place):
+    async def first():
+        async with steer(place) as (pilot, pane):
+            assert "a adds a latent" in screen_text(pilot)
+            await pilot.press("r")
+            await until(pilot, lambda: "esc cancels" in state(pane))
+            await pilot.press("escape")
+            await until(pilot, lambda: state(pane) == "Stopped: r asks again.")
+
+            pane.add_latent(7, "s", str(place.neurons("s", "val")), "cat", MAXIMUM)
+            await pilot.press("L", "right", "left")
+            assert [(slot.latent, slot.value, slot.on) for slot in pane.setup.rack] == [(7, 2 * MAXIMUM, True)]
+            await until(pilot, lambda: pane.answers.texts.get("steered") and state(pane) == "", 60)
+            said = dict(pane.answers.texts)
+            assert set(said) == {"untouched", "attached", "steered"} and said["steered"] != said["attached"]
+            assert "‹" in screen_text(pilot) and "new word" in screen_text(pilot) and "+10" in screen_text(pilot)
+
+            await pilot.press("H", "space")  # off: as if there were no latent
+            await until(pilot, lambda: pane.answers.texts["steered"] == said["attached"] and state(pane) == "")
+            assert "same as attached" in screen_text(pilot) and "off" in screen_text(pilot)
+            await pilot.press("u")
+            await until(pilot, lambda: pane.setup.rack[0].on)
+
+            await pilot.press("D")
+            await say(pilot, "0 1 2")
+            await until(pilot, lambda: len(pane.dose.points) == 5 and pane._swept is None)
+            assert [point["value"] for point in pane.dose.points] == [None, None, 0, MAXIMUM, 2 * MAXIMUM]
+            assert pane.dose.points[-1]["answer"] == said["steered"] and pane.dose.points[-1]["damage"] > 0
+            await pilot.press("G", "enter")
+            assert pane.setup.rack[0].times == 2
+            await until(pilot, lambda: pane.answers.texts["steered"] == said["steered"] and state(pane) == "")
+            assert "earlier setup" not in pane.dose.border_title
+            await pilot.press("E", "u")
+            await pilot.press("b")
+            assert "earlier setup" in pane.dose.border_title
+            await pilot.press("u")
+            assert "earlier setup" not in pane.dose.border_title
+            await until(pilot, lambda: pane.answers.texts["steered"] == said["steered"] and state(pane) == "")
+            await pilot.press("escape")
+            assert not pane.dose.display
+
+            await pilot.press("y")
+            copied = (state_folder() / "copied.txt").read_text()
+            assert f"steered: {said['steered']}" in copied and "7=10  cat" in copied
+
+            length = pane.setup.max_new_tokens
+            await pilot.press(*["greater_than_sign"] * 16)
+            await streaming(pane)
+            os.kill(pilot.app._server.pid, signal.SIGKILL)
+            await until(pilot, lambda: "was killed by signal 9" in state(pane))
+            assert "r asks again" in state(pane) and pane.query_one("#state").has_class("-wrong")
+            await pilot.press("u")  # a single step, as the presses were of one kind
+            assert pane.setup.max_new_tokens == length
+            await until(pilot, lambda: pane.answers.texts["steered"] == said["steered"] and state(pane) == "", 60)
+            return pane.setup, said
+
+    async def second(setup, said):
+        async with steer(place) as (pilot, pane):
+            assert pane.setup == setup and pane.answers.texts == said and len(pane.dose.points) == 5
+            await pilot.press("v")
+            await until(pilot, lambda: isinstance(pilot.app.screen, VersionsScreen))
+            versions = pilot.app.screen.versions
+            assert versions[0].answers == said and any(not v.setup.rack[0].on for v in versions)
+            off = next(i for i, v in enumerate(versions) if not v.setup.rack[0].on)
+            await pilot.press(*["j"] * off, "enter")
+            await until(pilot, lambda: pane.answers.texts["steered"] == said["attached"])
+            assert not pane.setup.rack[0].on
+            await asyncio.sleep(0.3)
+            assert pilot.app._server is None, "nothing of this asks the model"
+
+    asyncio.run(second(*asyncio.run(first())))
+
+
+def test_what_is_going_on_can_be_stopped_gives_way_and_fails_in_words(place):
+    async def scenario():
+        async with steer(place) as (pilot, pane):
+            pane.change(Setup(sae="s", vlm=pane.setup.vlm, max_new_tokens=200))
+            await streaming(pane)
+            pilot.app.simulate_key("escape")
+            await until(pilot, lambda: state(pane) == "Stopped: r asks again.")
+            assert "steered" not in pane.answers.texts
+
+            pane.add_latent(7, "s", "", maximum=0.0)
+            assert pane.setup.rack[0].value == 10, "raw units without scores"
+            await pilot.press("d", "r")
+            await until(pilot, lambda: pane._swept is None and pane._asked is None)
+            assert pane.answers.texts["steered"] and len(pane.dose.points) < 13
+
+            await pilot.press("M")
+            await say(pilot, "/nowhere/[b]at/all")
+            await until(pilot, lambda: "no directory /nowhere/[b]at/all" in state(pane))
+            assert pane.query_one("#state").has_class("-wrong") and "[b]" in screen_text(pilot)
+
+    asyncio.run(scenario())
+
+
+def test_images(place, tmp_path):
+    async def scenario():
+        async with without_model(place) as (pilot, pane):
+            source = str(place.root / "images" / "val")
+            shown = pane.query_one(Picture)
+            for keys, image in (("b", "blank:black"), ("n", f"{source}::0.png"), ("n", f"{source}::1.png")):
+                await pilot.press(keys)
+                await until(pilot, lambda image=image: pane.setup.image == image == shown.key)
+            await pilot.press("N", "N")
+            await until(pilot, lambda: pane.setup.image == f"{source}::2.png" == shown.key)
+            assert "2.png" in screen_text(pilot) and " x " in screen_text(pilot)
+
+            await pilot.press("t")
+            assert pane.setup.image == f"{source}::2.png", "no latent, no top image"
+            pane.add_latent(7, "s", place.neurons("s", "val"), "cat", MAXIMUM)
+            for expected in ("0.png", "2.png"):
+                await pilot.press("t")
+                await until(pilot, lambda expected=expected: pane.setup.image == f"{source}::{expected}")
+
+            dropped = tmp_path / "a [red] cat.png"
+            picture(5).save(dropped)
+            await pilot.press("o")
+            await say(pilot, f"'{dropped}'")
+            await until(pilot, lambda: pane.setup.image == str(dropped) == shown.key)
+            assert "a [red] cat.png" in screen_text(pilot)
+            await pilot.press("b")
+            pane.post_message(events.Paste(str(dropped).replace(" ", "\\ ") + " "))
+            await until(pilot, lambda: pane.setup.image == str(dropped))
+
+            broken = tmp_path / "broken.png"
+            broken.write_bytes(b"no image")
+            await pilot.press("o")
+            await say(pilot, str(broken))
+            await until(pilot, lambda: "not an image" in screen_text(pilot))
+            assert pane.setup.image == str(dropped)
+            dropped.unlink()
+            await pilot.press("b")
+            await until(pilot, lambda: shown.key == "blank")
+            await pilot.press("u")
+            await until(pilot, lambda: "Cannot read" in screen_text(pilot))
+
+            await pilot.press("i")
+            await until(pilot, lambda: isinstance(pilot.app.screen, Pick))
+            await pilot.press("enter")
+            await until(pilot, lambda: pane.setup.image == f"{source}::0.png")
+
+    asyncio.run(scenario())
+
+
+def test_the_question_and_its_keys(place):
+    async def scenario():
+        async with without_model(place) as (pilot, pane):
+            await pilot.press("p")
+            await say(pilot, "What [b]is[/b] it?")
+            assert pane.setup.prompt == "What [b]is[/b] it?" and "What [b]is[/b] it?" in screen_text(pilot)
+            for mode in ("add", "scale", "ablate", "clamp"):
+                await pilot.press("m")
+                assert pane.setup.mode == mode and f"mode {mode}" in screen_text(pilot)
+            await pilot.press("T")
+            await say(pilot, "3,0-x")
+            assert pane.setup.tokens == "all" and "does not name patch tokens" in screen_text(pilot)
+            await pilot.press("T")
+            await say(pilot, "0-3")
+            assert pane.setup.tokens == "0-3" and "tokens 0-3" in screen_text(pilot)
+            await pilot.press("greater_than_sign", "greater_than_sign", "less_than_sign")
+            assert pane.setup.max_new_tokens == 32
+            await pilot.press(*["less_than_sign"] * 9)
+            assert pane.setup.max_new_tokens == 8
+            await pilot.press("E")
+            assert pane.setup.keep_error and "error kept" in screen_text(pilot)
+            await pilot.press("u", "u")
+            assert not pane.setup.keep_error and pane.setup.max_new_tokens == 24
+            await pilot.press("ctrl+r")
+            assert pane.setup.max_new_tokens == 8
+            await pilot.press("s")
+            await until(pilot, lambda: isinstance(pilot.app.screen, Pick))
+            await pilot.press("enter")
+            assert pane.setup.sae == "s"
+            for line in ("prompt Why?", "latent 9", "nonsense"):
+                await pilot.press("colon")
+                await say(pilot, line)
+            assert pane.setup.prompt == "Why?" and "no command 'nonsense'" in screen_text(pilot)
+            await until(pilot, lambda: [slot.latent for slot in pane.setup.rack] == [9])
+            await pilot.press("colon")
+            await say(pilot, "strength 3x")
+            assert pane.setup.rack[0].value == 3 * MAXIMUM
+
+    asyncio.run(scenario())
+
+
+def test_the_rack_and_its_keys(place):
+    async def scenario():
+        async with without_model(place) as (pilot, pane):
+            await pilot.press("a")
+            await say(pilot, "car")
+            await until(pilot, lambda: isinstance(pilot.app.screen, Pick))
+            assert "[red] car" in screen_text(pilot)
+            await pilot.press("enter")
+            await pilot.press("a")
+            await say(pilot, "cat")
+            await until(pilot, lambda: len(pane.setup.rack) == 2)
+            assert [slot.latent for slot in pane.setup.rack] == [11, 7], "the best match first"
+            assert pane.rack.slot.latent == 7 and all(slot.value == MAXIMUM for slot in pane.setup.rack)
+            await pilot.press("k", "l", "right", "L", "shift+right", "shift+left", "h")
+            assert pane.setup.rack[0].times == 2.1 and pane.setup.rack[1].times == 1
+            await pilot.press("enter")
+            await say(pilot, "much")
+            assert "is no strength" in screen_text(pilot)
+            for typed, value in (("-3x", -3 * MAXIMUM), ("2.5", 2.5)):
+                await pilot.press("enter")
+                await say(pilot, typed)
+                assert pane.setup.rack[0].value == value
+            await pilot.press("m", "m")
+            assert pane.setup.latents[0] == "11=0.5", "in mode scale a strength is a factor"
+            await pilot.press("x")
+            assert [slot.latent for slot in pane.setup.rack] == [7]
+            await pilot.press("u")
+            assert [slot.latent for slot in pane.setup.rack] == [11, 7] and pane.rack.rows == 2
+            await pilot.press("a")
+            await say(pilot, "zebra")
+            await until(pilot, lambda: "No latent is called zebra" in screen_text(pilot))
+            pane.setup = replace(pane.setup, vlm="demo", mode="ablate")
+            await pilot.press("d")
+            assert "nothing to sweep" in screen_text(pilot) and pilot.app._server is None
+
+            pane.add_latent(9, "s", place.neurons("s", "val"))
+            await until(pilot, lambda: len(pane.setup.rack) == 3)
+            assert pane.setup.rack[-1].name == "[red] car" and pane.setup.rack[-1].maximum == MAXIMUM
+
+    asyncio.run(scenario())
+
+
+def test_recipes_are_saved_and_opened(place):
+    async def scenario():
+        async with without_model(place) as (pilot, pane):
+            await pilot.press("e")
+            assert "w saves one" in screen_text(pilot)
+            pane.add_latent(7, "s", place.neurons("s", "val"), "cat", MAXIMUM)
+            kept = pane.setup
+            await pilot.press("w")
+            await until(pilot, lambda: pilot.app.screen.query(Input))
+            assert pilot.app.screen.query_one(Input).value == "cat-1.0x"
+            await pilot.press("enter")
+            await until(pilot, lambda: place.recipe("cat-1.0x").is_file())
+            document = load_recipe(place, "cat-1.0x")
+            assert document["settings"]["latent"] == ["7=5"] and document["made_from"][0]["name"] == "s"
+            await pilot.press("L", "b", "w")
+            await say(pilot, "cat-1.0x")
+            await until(pilot, lambda: "with other settings" in screen_text(pilot))
+            await pilot.press("e")
+            await until(pilot, lambda: isinstance(pilot.app.screen, Pick))
+            await pilot.press("enter")
+            await until(pilot, lambda: pane.setup == kept)
+            place.recipe("cat-1.0x").write_text("damaged [")
+            await pilot.press("e", "enter")
+            await until(pilot, lambda: "not valid TOML" in screen_text(pilot))
+            place.recipe("cat-1.0x").unlink()
+
+    asyncio.run(scenario())
+
+
+def test_what_was_kept_may_be_damaged_and_files_may_vanish(place, tmp_path):
+    async def scenario():
+        async with without_model(place) as (_, pane):
+            pane.add_latent(7, "s", tmp_path / "gone.h5", "cat", MAXIMUM)
+            pane.remember(
+                version=Version(pane.setup, {"steered": "x"}).to_mapping() | {"answers": 3}, sweep={"points": 1}
+            )
+        async with steer(place) as (pilot, pane):
+            assert pane.setup.rack[0].name == "cat" and pane.answers.texts == {}
+            for keys in ("t", "n"):
+                await pilot.press(keys)
+                await until(pilot, lambda: "There are no scores at" in screen_text(pilot))
+            pane.remember(setup={"rack": "nonsense", "sae": 3})
+        async with steer(place) as (pilot, pane):
+            assert pane.setup.rack == () and pane.setup.sae == "s"
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("size", [(80, 24), (160, 50), (20, 5)])
+def test_every_size_can_be_used(place, size):
+    async def scenario():
+        async with without_model(place, size) as (pilot, pane):
+            pane.add_latent(7, "s", place.neurons("s", "val"), "cat " * 30, MAXIMUM)
+            pane.answers.put({"untouched": "a cat", "attached": "a cat", "steered": "a red cat"})
+            await pilot.press("L", "tab", "tab", "z", "z")
+            assert pane.setup.rack[0].times == 2
+            pane.dose.begin("dose", MAXIMUM, "clamp", 7)
+            point = {"answer_of": "steered", "value": 5.0, "answer": "a [red] cat", "damage": 0.5, "concept": 0.25}
+            pane.dose.hear(point)
+            pane.add_class("-dose")
+            await pilot.pause()
+            if size != (20, 5):
+                text = screen_text(pilot)
+                assert "a [red] cat" in text and ".25" in text and "+10" in text
+                await pilot.press("escape")
+                await pilot.pause()
+                assert "a ‹red› cat" in screen_text(pilot) and not pane.dose.display
+
+    asyncio.run(scenario())
+
+
+def test_an_empty_workspace_teaches(tmp_path):
+    place = Workspace(tmp_path / "empty")
+    place.root.mkdir()
+    (place.root / "workspace.toml").write_text("vlm = [1")
+
+    async def scenario():
+        async with steer(place) as (pilot, _):
+            assert "There is no SAE to steer with" in screen_text(pilot)
+            for keys in (
+                "r",
+                "a",
+                "d",
+                "t",
+                "n",
+                "i",
+                "s",
+                "w",
+                "e",
+                "v",
+                "u",
+                "ctrl+r",
+                "y",
+                "x",
+                "space",
+                "right",
+                "enter",
+            ):
+                await pilot.press(keys)
+            random_sae().save(place.sae("new"))
+            await pilot.press("1", "4")
+            await until(pilot, lambda: pilot.app.screen.setup.sae == "new")
+
+    asyncio.run(scenario())

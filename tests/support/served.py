@@ -1,0 +1,107 @@
+"""A workspace with small models that fit each other, and a model server whose events are kept."""
+
+import json
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import transformers
+
+from engine.files import file_sha256
+from engine.neurons.file import ARRAYS, write_neurons
+from engine.server.client import ModelServer
+from engine.workspace import Workspace
+from tests.support.checkpoints import build, save, tokenizer
+from tests.support.tiny_llava import WORDS, picture, random_sae, save_llava
+
+ENDS = ("done", "cancelled", "failed")
+PATIENCE = 60  # seconds, on a busy machine
+
+
+class Served:
+    """A model server, and everything that it said."""
+
+    def __init__(self, workspace: Workspace):
+        self.events: list[dict] = []
+        self.on_event = lambda event: None
+        self._changed = threading.Condition()
+        self.server = ModelServer(workspace, workspace.root / "server.log", self._keep)
+
+    def _keep(self, event):
+        self.on_event(event)
+        with self._changed:
+            self.events.append(event)
+            self._changed.notify_all()
+
+    def until(self, found):
+        """Wait until ``found()`` is true; what it returned."""
+        with self._changed:
+            assert self._changed.wait_for(found, PATIENCE), self.events[-5:]
+            return found()
+
+    def of(self, id, *kinds):
+        return [event for event in list(self.events) if event["id"] == id and event["kind"] in kinds]
+
+    def end(self, id):
+        self.until(lambda: self.of(id, *ENDS))
+        (end,) = self.of(id, *ENDS)
+        return end
+
+    def result(self, request, **options):
+        end = self.end(self.server.ask(request, **options))
+        assert end["kind"] == "done", end
+        return end["result"]
+
+    def refusal(self, request):
+        end = self.end(self.server.ask(request))
+        assert end["kind"] == "failed" and end["mistake"], end
+        return end["error"]
+
+
+def make_workspace(root: Path) -> Workspace:
+    """``llava`` (and ``endless``, which never stops by itself), ``clip``, SAEs of its hook points, ``s--val.h5``."""
+    workspace = Workspace(root / "work")
+    save_llava(root / "llava")
+    endless = save_llava(root / "endless")
+    settings = json.loads((endless / "generation_config.json").read_text())
+    (endless / "generation_config.json").write_text(json.dumps({**settings, "eos_token_id": None}))
+    processor = transformers.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    save(build("clip"), root / "clip", processor)
+    tokenizer(tuple(WORDS.split())).save_pretrained(root / "clip")
+    saes = {"s": ("layer:2", "patches"), "cls": ("layer:1", "cls"), "mean": ("layer:1", "mean"), "pooled": ("last", "")}
+    for seed, (name, (hook, tokens)) in enumerate(saes.items()):
+        sae = random_sae(hook=hook, d=16 if hook == "last" else 32, seed=seed)
+        sae.config = replace(sae.config, model=str(root / "clip"), tokens=tokens)
+        sae.save(workspace.sae(name))
+    (root / "images").mkdir()
+    for seed in range(3):
+        picture(seed).save(root / "images" / f"{seed}.png")
+    write_scores(workspace, "s", root / "clip")
+    return workspace
+
+
+def write_scores(workspace: Workspace, name: str, model: Path, file: str = "val", **changes) -> Path:
+    """A neurons file of the SAE ``name`` with random maxima and directions; latent 3 has neither."""
+    rng = np.random.default_rng(0)
+    w = 64
+    shapes = {"histogram": (w, 2), "top_images": (w, 1), "top_activations": (w, 1), "names": (w, 0)}
+    arrays = {key: np.zeros(shapes.get(key, w), dtype) for key, dtype in ARRAYS.items()}
+    arrays["name_scores"] = np.zeros((w, 0))
+    arrays["maximum"] = rng.uniform(0.5, 9, w).astype(np.float32)
+    arrays["maximum"][3] = 0
+    sha256 = file_sha256(workspace.sae(name) / "sae.safetensors")
+    made_from = [{"kind": "sae", "name": name, "path": "", "sha256": sha256}]
+    summary = {"sae": name, "model": str(model), "settings": {"pooling": "max"}} | changes
+    path, none = workspace.neurons(name, file), np.zeros((0, 1))
+    write_neurons(path, arrays, [], [], none, none, summary, {"made_from": made_from})
+    directions = rng.normal(size=(w, 16))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    directions[3] = 0
+    with h5py.File(path, "r+") as opened:
+        for key, values in (("latents/directions", directions), ("words/mean", rng.normal(size=16) * 0.1)):
+            if key in opened:
+                del opened[key]
+            opened[key] = values.astype(np.float16 if "latents" in key else np.float32)
+    return path

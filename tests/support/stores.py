@@ -1,0 +1,45 @@
+"""Activation stores with chosen contents, written as extraction writes them."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from engine.activations.shards import STORED, ShardWriter
+from engine.activations.store import FORMAT, VERSION, Store
+from engine.files import write_json
+
+
+def write_store(
+    path: Path, x: np.ndarray, tokens: int = 1, dtype: str = "float32", shard_images: int = 10**9, **manifest: object
+) -> Store:
+    """A store of ``x`` (images * tokens, d); ``shard_images`` images a shard."""
+    path.mkdir(parents=True)
+    images = len(x) // tokens
+    image, token = np.repeat(np.arange(images), tokens), np.tile(np.arange(tokens), images)
+    records = [{"path": f"{i}.png", "size": 1, "sha256": hashlib.sha256(b"%d" % i).hexdigest()} for i in range(images)]
+    shards = []
+    for first in range(0, images, shard_images):
+        rows = slice(first * tokens, min(images, first + shard_images) * tokens)
+        writer = ShardWriter(path / f"shard-{len(shards):05d}.h5", x.shape[1], dtype)
+        writer.append(x[rows].astype(STORED[dtype]), image[rows], token[rows])
+        place = {"first_row": rows.start, "first_image": first, "next_image": min(images, first + shard_images)}
+        shards.append(writer.commit(records[first : first + shard_images]) | place)
+    write_json(
+        path / "manifest.json",
+        {
+            "format": FORMAT,
+            "version": VERSION,
+            "model": {"spec": "demo", "family": "clip", "revision": None, "sha256": "0" * 64},
+            "hook": "layer:3",
+            "tokens": "all",
+            "dtype": dtype,
+            "d": x.shape[1],
+            "rows": len(x),
+            "complete": True,
+            "shards": shards,
+            **manifest,
+            "images": records,
+        },
+    )
+    return Store.open(path)

@@ -1,0 +1,170 @@
+"""One workspace with something in every mode, the same bytes on every machine; named from where it lies."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.config import ScoreSettings, TrainSettings, to_mapping
+from engine.demo.world import write_images
+from engine.files import write_json, write_text
+from engine.images import open_images
+from engine.neurons.labels import Labels
+from engine.sae.preview import FormingLatent, Preview, TopImage, write_preview
+from engine.server.protocol import Answer, Look, Sweep, Text
+from engine.workspace import MARKER, Workspace
+from saetui.app import Workbench
+from saetui.modes.steer.setup import Setup, Slot, keep_recipe
+from saetui.modes.steer.versions import Version
+from saetui.session import State
+from tests.support.stores import write_store
+from tests.support.synthetic import IMAGES, NAME, write_synthetic
+
+W, SHOWN = 64, 48
+WIDE, NARROW = "wide", "narrow"  # trainings: one is done, one was paused
+BEGAN = 1_735_725_600.0  # 1 January 2025, 10:00 UTC
+PIECE = "[b]pencil[/b] \x1b[31m"  # words that would act if they were not shown literally
+ANSWERS = {
+    "untouched": "a solid green fish on a black background",
+    "attached": "a solid green fish on a black background",
+    "steered": "a striped green pencil on a black background",
+}
+FOUND = {
+    "grid": [4, 4],
+    "image": [[5, 8.5], [9, 4.25], [17, 0.5]],
+    "patches": [[[5, 8.5]] if n % 2 else [[9, 4.25], [17, 0.5]] for n in range(16)],
+}
+RESULTS: dict[type, Any] = {Answer: ANSWERS, Sweep: [], Look: FOUND, Text: [[5, 0.5], [9, 0.25]]}
+
+
+class Answered(Workbench):
+    """What is asked of a model is answered at once, and with the same: what models say differs between machines."""
+
+    def ask_model(self, request: Any, handler: Callable[[dict[str, Any]], None], supersede: bool = True) -> int:
+        self.call_later(handler, {"id": 1, "kind": "done", "result": RESULTS[type(request)]})
+        return 1
+
+
+def write_study(parent: Path) -> Workspace:
+    """``parent``/study; call it from within ``parent``, so that no path in it is an absolute one."""
+    place = Workspace(write_synthetic(Path("study"), w=W, images=SHOWN, top=8))
+    source = str(place.root / "images" / IMAGES)
+    write_text(place.root / MARKER, f'images = "{source}"\nvlm = "demo"\nembed_with = "demo:encoder"\n')
+    _store(place, "drawn-patches", source, SHOWN)
+    _store(place, "half", source, SHOWN // 4)
+    write_images(place.root / "images" / "more", 12, seed=1)
+    _trainings(place, source)
+    shutil.copy(place.neurons(NAME, IMAGES), place.neurons("second", IMAGES))
+    for age, sae in enumerate((NAME, "second")):  # the newest scores are opened
+        os.utime(place.neurons(sae, IMAGES), (BEGAN - age, BEGAN - age))
+    labels = Labels.open(place.labels(NAME))
+    labels.set(5, text="any pencil", marked=True)
+    labels.set(9, text=PIECE)
+    return place
+
+
+def _store(place: Workspace, name: str, source: str, images: int) -> None:
+    """A store of the first ``images`` of ``source``; one that is still being written if there are more."""
+    rows = np.arange(images * 4 * 8, dtype=np.float32).reshape(-1, 8) / 64
+    store = write_store(place.activations(name), rows, tokens=4, source={"spec": source, "images": SHOWN})
+    pictures = [entry.path for entry in open_images(source).entries[:images]]
+    named = [record | {"path": path} for record, path in zip(store.manifest["images"], pictures, strict=True)]
+    write_json(store.path / "manifest.json", store.manifest | {"images": named, "complete": images == SHOWN})
+
+
+def _trainings(place: Workspace, source: str) -> None:
+    settings = TrainSettings(activations="drawn-patches", name=WIDE, expansion=8, k=8, steps=1000, batch_size=1024)
+    _run(place, "20250101-100000-train", "train", to_mapping(settings), "done", 1000)
+    _finish(place, settings)
+    other = to_mapping(settings) | {"name": NARROW, "expansion": 4.0, "steps": 2000}
+    _run(place, "20250101-110000-train", "train", other, "stopped", 700)
+    score = to_mapping(ScoreSettings(sae=NARROW, images=source, embed_with="demo:encoder"))
+    _run(place, "20250101-120000-score", "score", score, "failed", 0, error="narrow is not trained yet: resume it.")
+    pictures = [entry.path for entry in open_images(source).entries]
+    latents = tuple(
+        FormingLatent(3 + n, 0.125, tuple(TopImage(pictures[n * 4 + i], 8.0 - i, _spot(i)) for i in range(3)))
+        for n in range(6)
+    )
+    write_preview(place.sae(WIDE), Preview(1000, "drawn-patches", source, (4, 4), latents))
+
+
+def _spot(place: int) -> np.ndarray:
+    found = np.zeros((4, 4), np.float32)
+    found[place, 1] = 8.0 - place
+    return found
+
+
+def _history(steps: int) -> list[dict[str, float]]:
+    return [
+        {
+            "step": step,
+            "loss": round(0.2 + 100 / (step + 100), 4),
+            "fve": round(0.9 - 60 / (step + 100), 4),
+            "l0": 8.0 + step / 10_000,
+            "dead": round(0.3 - step / 5_000, 4),
+            "ms": round(0.1 + step / 10_000, 4),
+            "ms_matched": 0.1,
+        }
+        for step in range(100, steps + 1, 100)
+    ]
+
+
+def _run(place: Workspace, id: str, task: str, settings: dict, state: str, steps: int, error: str = "") -> None:
+    folder = place.runs / id
+    write_json(folder / "command.json", {"version": 1, "task": task, "settings": settings, "cwd": "."})
+    measured = _history(steps)
+    events: list[dict] = [{"kind": "stage", "name": "train"}] if measured else []
+    for one in measured:
+        progress = {"done": one["step"], "total": settings["steps"], "unit": "steps", "loss": one["loss"]}
+        events.append({"kind": "progress", "waiting": 0.004} | progress)
+        events.append({"kind": "metrics"} | one)
+    lines = [json.dumps({"seq": n, "time": BEGAN + n} | event) for n, event in enumerate(events)]
+    write_text(folder / "events.jsonl", "".join(line + "\n" for line in lines))
+    write_text(folder / "log.txt", "loading the encoder\nall is well\n")
+    progress = {"done": steps, "total": settings.get("steps", 0), "unit": "steps"}
+    status = {"state": state, "started": BEGAN, "ended": BEGAN + 60, "stage": "training", "progress": progress}
+    write_json(folder / "status.json", status | ({"error": error} if error else {}))
+
+
+def _finish(place: Workspace, settings: TrainSettings) -> None:
+    history = _history(settings.steps)
+    write_json(
+        place.sae(settings.name) / "training.json",
+        {
+            "format": "saetui-training",
+            "version": 1,
+            "settings": to_mapping(settings),
+            "history": history,
+            "result": history[-1] | {"steps": settings.steps},
+        },
+    )
+
+
+def remember_answers(place: Workspace) -> Setup:
+    """What a person steered with last, as the interface's own state keeps it: no model is asked for it."""
+    neurons = str(place.neurons(NAME, IMAGES))
+    rack = (Slot(5, 20.0, True, 10.0, "any pencil"), Slot(9, -4.0, False, 8.0, "pencil · crayon"))
+    image = f"{place.root / 'images' / IMAGES}::{open_images(place.root / 'images' / IMAGES).entries[0].path}"
+    setup = Setup(NAME, "demo", neurons, image, rack=rack)
+    points = [
+        {"answer_of": kind, "value": value, "answer": ANSWERS[kind], "damage": damage, "concept": concept}
+        for kind, value, damage, concept in (
+            ("untouched", None, None, 0.125),
+            ("attached", None, 0.0, 0.125),
+            ("steered", 0.0, 0.0, 0.125),
+            ("steered", 10.0, 0.25, 0.5),
+            ("steered", 20.0, 1.5, 0.75),
+        )
+    ]
+    state = State(place.root)
+    version = Version(setup, ANSWERS, BEGAN).to_mapping()
+    sweep = {"title": "dose of 5 any pencil", "unit": 10.0, "mode": "clamp", "latent": 5, "points": points}
+    state.set("steer", setup=setup.to_mapping(), version=version, sweep=sweep)
+    state.save()
+    if not place.recipe("pencil-2x").exists():
+        keep_recipe(place, setup, "pencil-2x")
+    return setup
