@@ -12,25 +12,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.text import Text
-from textual import events, work
+from textual import events
 from textual.app import App, SuspendNotSupported
 from textual.binding import Binding
-from textual.css.query import NoMatches
 from textual.filter import LineFilter
-from textual.message import Message
 from textual.screen import Screen
 from textual.widget import Widget
-from textual.worker import get_current_worker
 
 from engine.errors import UserError, sentence_of
 from engine.files import write_text
 from engine.images.decoding import BrokenImage
 from engine.runs import run as jobs
-from engine.runs.watch import Job, JobWatch
+from engine.runs.watch import RunSnapshot, RunWatch
 from engine.workspace import MARKER, Workspace
+from saetui.background import Wanted, look_up_each
 from saetui.bindings import key
 from saetui.formatting import literal
 from saetui.gc_tuning import GcTuning
+from saetui.messages import ForMode, ShowLatents, SteerLatent
+from saetui.model_requests import Handler, ModelRequests, ServerSaid
 from saetui.modes.data.screen import DataMode
 from saetui.modes.hierarchy.screen import HierarchyMode
 from saetui.modes.mode import Mode
@@ -40,17 +40,17 @@ from saetui.modes.steer.screen import SteerMode
 from saetui.modes.train.screen import TrainMode
 from saetui.preferences import Preferences, state_folder
 from saetui.scores import scored
-from saetui.session import State
+from saetui.session import Session
 from saetui.terminal.ascii import Ascii
 from saetui.terminal.colours import WithoutColour, Xterm
 from saetui.terminal.key_queue import KeyQueue
 from saetui.themes import THEMES
 from saetui.widgets.bars import TITLES, TopBar, summary
 from saetui.widgets.dialogs import ActionsProvider, Ask, Help, actions
-from saetui.widgets.jobs_drawer import JobsDrawer, JobsSeen
+from saetui.widgets.runs_drawer import RunsDrawer
 
 if TYPE_CHECKING:
-    from engine.server.client import ModelServer
+    from engine.server.protocol import Request
     from saetui.terminal.probe import Terminal
 
 KINDS = ("activations", "embeddings", "saes", "neurons", "runs")
@@ -64,13 +64,6 @@ class Reopen:
 
     workspace: Workspace
     mode: str
-
-
-@dataclass
-class ServerSaid(Message):
-    """An event of the model server."""
-
-    event: dict[str, Any]
 
 
 class Workbench(App[Reopen | None]):
@@ -112,8 +105,8 @@ class Workbench(App[Reopen | None]):
         """``graphics``: a widget that draws pictures sharper than cells, where the terminal can."""
         self.workspace = workspace
         self.preferences = preferences or Preferences()
-        self.state = State(workspace.root)
-        remembered = self.state.get("app").get("mode", "")
+        self.session = Session(workspace.root)
+        remembered = self.session.get("app").get("mode", "")
         self.DEFAULT_MODE = mode or (first_mode(workspace, remembered) if is_workspace(workspace) else "start")  # type: ignore[misc]
         super().__init__()
         self.terminal, self.graphics = terminal, graphics
@@ -121,20 +114,19 @@ class Workbench(App[Reopen | None]):
         self.picture_style = self._picture_style()
         self.cell_ratio = terminal.cell_ratio if terminal else 2.0
         self.ascii = self.preferences.ascii
-        self.results_path: Path | None = self._remembered_results()
-        self.jobs: list[Job] = []
-        self._watch = JobWatch(workspace)
-        self._handlers: dict[int, Callable[[dict[str, Any]], None]] = {}
-        self._server: ModelServer | None = None
+        self.scores_path: Path | None = self._remembered_scores()
+        self.runs: list[RunSnapshot] = []
+        self._watch = RunWatch(workspace)
+        self.models = ModelRequests(self, workspace)
         self._saving = False
-        self.calm = GcTuning()
+        self.garbage = GcTuning()
         self._type_ahead = KeyQueue(self, super().on_event)
         for theme in THEMES.values():
             self.register_theme(theme)
         self.theme = self.preferences.theme
         self.set_keymap(self.preferences.keys)
 
-    # What panes use
+    # What modes may ask: saetui.services
 
     @property
     def terminal_line(self) -> str:
@@ -154,9 +146,9 @@ class Workbench(App[Reopen | None]):
             return False
         return True
 
-    def remember(self, pane: str, **values: Any) -> None:
+    def remember(self, where: str, /, **values: Any) -> None:
         """Keep where one is; written when it has been quiet for a moment."""
-        if self.state.set(pane, **values) and not self._saving:
+        if self.session.set(where, **values) and not self._saving:
             self._saving = True
             self.set_timer(_SAVE, self._save)
 
@@ -191,33 +183,17 @@ class Workbench(App[Reopen | None]):
 
         return started[0] if self.guard(begin) else None
 
-    def ask_model(self, request: Any, handler: Callable[[dict[str, Any]], None], supersede: bool = True) -> int:
-        """Hand ``request`` to the model server; ``handler`` gets every event of it, in the app's own thread."""
-        from engine.server.client import ModelServer
-
-        if self._server is None:
-            log = state_folder() / "model-server.txt"
-            self._server = ModelServer(self.workspace, log, self._hear)
-        try:
-            number = self._server.ask(request, supersede=supersede)
-        except UserError as error:  # no process can be started: told like any other failure
-            self.call_later(handler, {"id": -1, "kind": "failed", "error": str(error), "mistake": True})
-            return -1
-        self._handlers[number] = handler
-        return number
-
-    def _hear(self, event: dict[str, Any]) -> None:
-        """Called by the server's reader, in its thread."""
-        self.post_message(ServerSaid(event))
+    def ask_model(self, request: Request, handler: Handler, supersede: bool = True) -> int:
+        return self.models.ask(request, handler, supersede)
 
     def cancel_model(self, number: int) -> None:
-        if self._server is not None:
-            self._server.cancel(number)
+        self.models.cancel(number)
 
     def restart_model(self) -> None:
-        """Kill the model server, in whatever it is: the way to cancel a load."""
-        if self._server is not None:
-            self._server.restart()
+        self.models.restart()
+
+    def collect_garbage(self, replaced: bool) -> None:
+        self.garbage.settle(replaced)
 
     def open_path(self, given: str) -> None:
         """Open the workspace in the directory ``given``."""
@@ -234,19 +210,12 @@ class Workbench(App[Reopen | None]):
                 return
         self.exit(Reopen(place, mode))
 
-    async def show_mode(self, mode: str) -> Mode:
-        """Switch to ``mode``; its pane, for a message to it."""
-        await self.switch_mode(mode)
-        pane = self.screen
-        assert isinstance(pane, Mode)
-        return pane
-
     # What is typed and painted
 
     async def on_event(self, event: events.Event) -> None:
         # Headless, a pilot presses the keys, and waits for each of them itself.
         if isinstance(event, events.Key) and not event.is_forwarded and not self.is_headless:
-            self.calm.key_pressed()
+            self.garbage.key_pressed()
             await self._type_ahead.take(event)
         else:
             await super().on_event(event)
@@ -267,46 +236,49 @@ class Workbench(App[Reopen | None]):
     # Life
 
     def on_mount(self) -> None:
-        self.calm.begin()
+        self.garbage.begin()
         self.app_resume_signal.subscribe(self, lambda _: self.refresh(layout=True))  # after ctrl+z the screen is empty
-        self._look()
+        look_up_each(self, "runs", self._watch_runs, self._runs_seen, self.say)
 
-    @work(thread=True, exclusive=True, group="jobs")
-    def _look(self) -> None:
-        worker, pause = get_current_worker(), threading.Event()
-        while not worker.is_cancelled:
+    def _watch_runs(self, wanted: Wanted) -> Iterable[list[RunSnapshot]]:
+        pause = threading.Event()
+        while wanted():
             with contextlib.suppress(OSError):  # the workspace may be removed under us
-                self.post_message(JobsSeen(self._watch.look()))
+                yield self._watch.look()
             pause.wait(_LOOK)
 
-    def on_jobs_seen(self, event: JobsSeen) -> None:
-        self.calm.look()
-        before = {job.id: job.state for job in self.jobs}
-        self.jobs = event.jobs
-        for job in event.jobs:
-            if job.id in before and before[job.id] != job.state and not job.live:
-                self._ended(job)
+    def _runs_seen(self, runs: list[RunSnapshot]) -> None:
+        self.garbage.look()
+        before = {run.id: run.state for run in self.runs}
+        self.runs = runs
+        for run in runs:
+            if run.id in before and before[run.id] != run.state and not run.live:
+                self._ended(run)
         for screen in self.screen_stack:
             for bar in screen.query(TopBar):
-                bar.job = summary(self.jobs)
-            if isinstance(screen, JobsDrawer) and screen.is_mounted:
-                screen.seen(self.jobs)
+                bar.run = summary(runs)
+            if isinstance(screen, RunsDrawer) and screen.is_mounted:
+                screen.seen(runs)
             if isinstance(screen, Mode):
-                screen.jobs_changed(self.jobs)
+                screen.runs_changed(runs)
 
     def on_server_said(self, message: ServerSaid) -> None:
-        event = message.event
-        handler = self._handlers.get(event.get("id", -1))
-        if event["kind"] in ("done", "cancelled", "failed"):
-            self._handlers.pop(event.get("id", -1), None)
-        if handler and self.is_running:
-            with contextlib.suppress(NoMatches):  # a screen that is closing has lost the widgets that it would tell
-                handler(event)
+        self.models.take(message.event)
+
+    async def on_show_latents(self, message: ShowLatents) -> None:
+        await self._hand_over(message)
+
+    async def on_steer_latent(self, message: SteerLatent) -> None:
+        await self._hand_over(message)
+
+    async def _hand_over(self, message: ForMode) -> None:
+        await self.switch_mode(message.mode)
+        if isinstance(self.screen, Mode):
+            self.screen.receive(message)
 
     def on_unmount(self) -> None:
-        self.state.save()
-        if self._server is not None:
-            self._server.close()
+        self.session.save()
+        self.models.close()
 
     def _fatal_error(self) -> None:
         """A defect of ours ends the workbench with a sentence; Textual would print its traceback over the terminal."""
@@ -323,17 +295,17 @@ class Workbench(App[Reopen | None]):
 
     def _save(self) -> None:
         self._saving = False
-        self.state.save()
+        self.session.save()
 
-    def _ended(self, job: Job) -> None:
-        if job.state == "done":
-            self.say(f"{job.label} is done.", "information")
-        elif job.state in ("failed", "died"):
-            self.say(job.error or f"{job.label} died: J shows its log, r resumes it.", "error")
+    def _ended(self, run: RunSnapshot) -> None:
+        if run.state == "done":
+            self.say(f"{run.label} is done.", "information")
+        elif run.state in ("failed", "died"):
+            self.say(run.error or f"{run.label} died: J shows its log, r resumes it.", "error")
 
-    def _remembered_results(self) -> Path | None:
+    def _remembered_scores(self) -> Path | None:
         """The neurons file that was open last, if it is still there, else the newest."""
-        last = self.workspace.root / "neurons" / str(self.state.get("neurons").get("file", ""))
+        last = self.workspace.root / "neurons" / str(self.session.get("neurons").get("file", ""))
         return last if last.is_file() else next(iter(scored(self.workspace)), None)
 
     def _colours(self) -> str:
@@ -357,8 +329,8 @@ class Workbench(App[Reopen | None]):
         return not (action == "mode" and self.current_mode == "start")
 
     def action_jobs(self) -> None:
-        if not isinstance(self.screen, JobsDrawer):
-            self.push_screen(JobsDrawer(self.workspace, self.jobs))
+        if not isinstance(self.screen, RunsDrawer):
+            self.push_screen(RunsDrawer(self.workspace, self.runs))
 
     def action_help(self) -> None:
         if not isinstance(self.screen, Help):
@@ -370,9 +342,9 @@ class Workbench(App[Reopen | None]):
     def action_command(self) -> None:
         active = {action.id: action for action in actions(self.screen)}
         words = {"open": "open DIRECTORY: another workspace"}
-        pane = self.screen
-        if isinstance(pane, Mode):
-            words |= pane.words()
+        mode = self.screen
+        if isinstance(mode, Mode):
+            words |= mode.words()
 
         async def run(line: str | None) -> None:
             if not line:
@@ -382,7 +354,7 @@ class Workbench(App[Reopen | None]):
                 await self.run_action(active[word].action, active[word].node)
             elif word == "open" and rest:
                 self.open_path(rest)
-            elif not (isinstance(pane, Mode) and pane.obey(word, rest.strip())):
+            elif not (isinstance(mode, Mode) and mode.obey(word, rest.strip())):
                 self.say(f"There is no command {word!r} here: type : and tab through what there is, or press ?.")
 
         self.push_screen(Ask(":", known={a.id: a.description for a in active.values()} | words), run)

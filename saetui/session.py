@@ -15,7 +15,7 @@ from saetui.preferences import state_folder
 VERSION = 1
 
 
-class State:
+class Session:
     """Per pane, a JSON-able mapping."""
 
     def __init__(self, root: Path):

@@ -12,7 +12,7 @@ _WINDOW = 10.0  # seconds over which a rate is taken
 
 
 @dataclass(frozen=True)
-class Job:
+class RunSnapshot:
     """One run, now."""
 
     id: str
@@ -48,14 +48,14 @@ class Job:
 
 
 @dataclass
-class JobWatch:
+class RunWatch:
     """Reads runs that may still change; those that have ended are read once."""
 
     workspace: Workspace
-    _ended: dict[str, Job] = field(default_factory=dict)
+    _ended: dict[str, RunSnapshot] = field(default_factory=dict)
     _seen: dict[str, deque[tuple[float, str, int]]] = field(default_factory=dict)
 
-    def look(self) -> list[Job]:
+    def look(self) -> list[RunSnapshot]:
         """Every run of the workspace, the newest first. A run that is being written or removed is left out."""
         found = []
         for run in reversed(jobs.runs(self.workspace)):
@@ -72,11 +72,11 @@ class JobWatch:
             found.append(job)
         return found
 
-    def _job(self, run: jobs.Run) -> Job:
+    def _job(self, run: jobs.Run) -> RunSnapshot:
         status, command = run.status, run.command
         settings = command.get("settings", {})
         progress = status.get("progress") or {}
-        job = Job(
+        job = RunSnapshot(
             id=run.id,
             task=str(command.get("task", "")),
             name=str(settings.get("name") or settings.get("sae") or settings.get("plan") or ""),
@@ -91,7 +91,7 @@ class JobWatch:
         )
         return replace(job, rate=self._rate(job)) if job.live else job
 
-    def _rate(self, job: Job) -> float | None:
+    def _rate(self, job: RunSnapshot) -> float | None:
         seen = self._seen.setdefault(job.id, deque())
         now = time.monotonic()
         if seen and (seen[-1][1] != job.stage or seen[-1][2] > job.done):

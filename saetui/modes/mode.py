@@ -1,20 +1,19 @@
 """What all modes share: the two bars, focus by tab, zoom, side bars, and remembering where one was."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import Any, ClassVar, cast
 
 from textual.app import ComposeResult
 from textual.screen import Screen
 from textual.widget import Widget
 
-from engine.runs.watch import Job
+from engine.runs.watch import RunSnapshot
 from saetui.bindings import key
+from saetui.messages import ForMode
+from saetui.services import Services
 from saetui.widgets.bars import KeyBar, TopBar, summary
 
-if TYPE_CHECKING:
-    from saetui.app import Workbench
-
-NARROW = 110  # columns below which a pane shows one part at a time
+NARROW = 110  # columns below which a mode shows one part at a time
 
 
 class Mode(Screen[None]):
@@ -31,8 +30,8 @@ class Mode(Screen[None]):
     ]
 
     @property
-    def bench(self) -> "Workbench":
-        return cast("Workbench", self.app)
+    def services(self) -> Services:
+        return cast(Services, self.app)
 
     def compose(self) -> ComposeResult:
         yield TopBar()
@@ -44,13 +43,16 @@ class Mode(Screen[None]):
         return ()
 
     def arrive(self) -> None:
-        """The pane is shown: look again at what may have changed meanwhile."""
+        """The mode is shown: look again at what may have changed meanwhile."""
 
-    def jobs_changed(self, jobs: list[Job]) -> None:
+    def runs_changed(self, runs: list[RunSnapshot]) -> None:
         """The runs were looked at again (twice a second)."""
 
+    def receive(self, message: ForMode) -> None:
+        """Another mode asks for something of this one, which is shown now."""
+
     def words(self) -> dict[str, str]:
-        """What the command line knows in this pane beside its keys: word -> explanation."""
+        """What the command line knows in this mode beside its keys: word -> explanation."""
         return {}
 
     def obey(self, word: str, rest: str) -> bool:
@@ -58,16 +60,16 @@ class Mode(Screen[None]):
         return False
 
     def remember(self, **values: Any) -> None:
-        self.bench.remember(self.MODE, **values)
+        self.services.remember(self.MODE, **values)
 
     @property
     def remembered(self) -> dict[str, Any]:
-        return self.bench.state.get(self.MODE)
+        return self.services.session.get(self.MODE)
 
     def on_screen_resume(self) -> None:
         bar = self.query_one(TopBar)
-        bar.mode, bar.place, bar.terminal = self.MODE, self.bench.workspace.root.name, self.bench.terminal_line
-        bar.job = summary(self.bench.jobs)
+        bar.mode, bar.place, bar.terminal = self.MODE, self.services.workspace.root.name, self.services.terminal_line
+        bar.run = summary(self.services.runs)
         self.arrive()
 
     def action_zoom(self) -> None:

@@ -47,7 +47,7 @@ class StartMode(Mode):
             text.append(f"  {letter}  ", style=f"bold {accent}")
             text.append(f"{what}\n")
             text.append(f"     {why}\n\n", style=quiet)
-        text.append(f"There is no workspace in {self.bench.workspace.root} yet.", style=quiet)
+        text.append(f"There is no workspace in {self.services.workspace.root} yet.", style=quiet)
         self.query_one("#choices", Static).update(text)
 
     def action_demo(self) -> None:
@@ -55,7 +55,7 @@ class StartMode(Mode):
         if not (place.root / "neurons").is_dir():
             run = jobs.create(place, "demo", to_mapping(DemoSettings()), ["demo"])
             jobs.detach(run)
-        self.bench.open_workspace(place, "neurons" if (place.root / "neurons").is_dir() else "train")
+        self.services.open_workspace(place, "neurons" if (place.root / "neurons").is_dir() else "train")
 
     def action_images(self) -> None:
         def chosen(folder: str | None) -> None:
@@ -63,18 +63,18 @@ class StartMode(Mode):
                 return
             path = Path(folder).expanduser()
             if not path.exists():
-                self.bench.say(f"There is nothing at {path}: give a folder, a list, or a .tar of images.")
+                self.services.say(f"There is nothing at {path}: give a folder, a list, or a .tar of images.")
                 return
-            place = self.bench.workspace
-            self.bench.guard(lambda: write_text(place.root / MARKER, f'images = "{_quoted(path.resolve())}"\n'))
-            self.bench.open_workspace(place, "data")
+            place = self.services.workspace
+            self.services.guard(lambda: write_text(place.root / MARKER, f'images = "{_quoted(path.resolve())}"\n'))
+            self.services.open_workspace(place, "data")
 
         self.app.push_screen(Ask("Folder of images, a list of paths, or .tar shards:"), chosen)
 
     def action_open(self) -> None:
         def chosen(folder: str | None) -> None:
             if folder:
-                self.bench.open_path(folder)
+                self.services.open_path(folder)
 
         self.app.push_screen(Ask("Directory of the workspace:"), chosen)
 

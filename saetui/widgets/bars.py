@@ -5,14 +5,14 @@ from textual.reactive import reactive
 from textual.screen import Screen
 from textual.widget import Widget
 
-from engine.runs.watch import Job
+from engine.runs.watch import RunSnapshot
 from saetui.formatting import duration, fit, literal
 
 TITLES = {"data": "Data", "train": "Train", "neurons": "Neurons", "steer": "Steer", "hierarchy": "Hierarchy"}
 
 
 class TopBar(Widget):
-    """Workspace, modes, the live job, the terminal. What does not fit is left out from the right."""
+    """Workspace, modes, the live run, the terminal. What does not fit is left out from the right."""
 
     DEFAULT_CSS = """
     TopBar { height: 1; dock: top; background: $panel; color: $foreground; }
@@ -20,7 +20,7 @@ class TopBar(Widget):
 
     mode: reactive[str] = reactive("")
     place: reactive[str] = reactive("")
-    job: reactive[str] = reactive("")
+    run: reactive[str] = reactive("")
     terminal: reactive[str] = reactive("")
 
     def render(self) -> Text:
@@ -38,7 +38,7 @@ class TopBar(Widget):
             bar.append(f" {number} ", style=quiet)
             bar.append(title.upper() if here else title, style=accent if here else "")
         room = width - bar.cell_len - 3
-        right = [part for part in (self.job, self.terminal if roomy else "") if part]
+        right = [part for part in (self.run, self.terminal if roomy else "") if part]
         while right and sum(map(len, right)) + 3 * (len(right) - 1) > room:
             if len(right) == 1:
                 right[0] = fit(right[0], room) if room > 12 else ""
@@ -84,9 +84,9 @@ class KeyBar(Widget):
         return bar
 
 
-def summary(jobs_: list[Job]) -> str:
-    """The live jobs in a few words, for the top bar: ``● train x8 43 % 2:10 left``."""
-    live = [job for job in jobs_ if job.live]
+def summary(runs: list[RunSnapshot]) -> str:
+    """The live runs in a few words, for the top bar: ``● train x8 43 % 2:10 left``."""
+    live = [run for run in runs if run.live]
     if not live:
         return ""
     first = live[0]

@@ -15,10 +15,10 @@ from engine.workspace import MARKER, Workspace
 from saetui.app import Reopen, Workbench, first_mode
 from saetui.modes.mode import Mode
 from saetui.preferences import config_path, read_preferences
-from saetui.session import State
+from saetui.session import Session
 from saetui.widgets.bars import KeyBar, TopBar
 from saetui.widgets.dialogs import Ask, Help
-from saetui.widgets.jobs_drawer import JobsDrawer
+from saetui.widgets.runs_drawer import RunsDrawer
 from saetui.widgets.table import Table
 from tests.support.pilots import until
 
@@ -185,10 +185,10 @@ def test_where_one_was_is_kept_when_the_app_is_gone(place):
         await pilot.press("4")
         app.remember("steer", prompt="what")
         await pilot.pause(0.5)
-        assert State(place).get("steer")["prompt"] == "what", "written while the app lives"
+        assert Session(place).get("steer")["prompt"] == "what", "written while the app lives"
 
     async def second(app, pilot):
-        assert app.screen.MODE == "steer" and app.state.get("steer")["prompt"] == "what"
+        assert app.screen.MODE == "steer" and app.session.get("steer")["prompt"] == "what"
 
     scenario(first, place)
     scenario(second, place)
@@ -196,15 +196,15 @@ def test_where_one_was_is_kept_when_the_app_is_gone(place):
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"version": 1, "panes": {"app": 3}}', '{"version": 99}'])
 def test_a_damaged_state_is_an_empty_one(place, damage):
-    state = State(place)
+    state = Session(place)
     state.path.parent.mkdir(parents=True, exist_ok=True)
     state.path.write_text(damage)
-    assert State(place).get("app") == {}
+    assert Session(place).get("app") == {}
 
 
 def test_a_state_that_cannot_be_written_is_no_reason_to_end(place, tmp_path):
     (tmp_path / "state").write_text("a file where a directory is needed")
-    state = State(place)
+    state = Session(place)
     assert state.set("app", mode="data") and not state.set("app", mode="data")
     state.save()
     assert not state.path.exists()
@@ -224,7 +224,7 @@ def test_the_top_bar_shows_a_live_job_and_the_drawer_stops_it(place):
         await pilot.press("1")
         await until(pilot, lambda: "train x8 43%" in text_of(app.screen.query_one(TopBar)))
         await pilot.press("J")
-        assert isinstance(app.screen, JobsDrawer)
+        assert isinstance(app.screen, RunsDrawer)
         table = app.screen.query_one(Table)
         await until(pilot, lambda: table.rows == 1)
         assert app.screen._cells(0)[1] == run.id
@@ -236,7 +236,7 @@ def test_the_top_bar_shows_a_live_job_and_the_drawer_stops_it(place):
         (run.path / "status.json").write_text(
             json.dumps({"state": "failed", "error": "the disk is full", "started": 1})
         )
-        await until(pilot, lambda: app.screen.jobs[0].state == "failed")
+        await until(pilot, lambda: app.screen.runs[0].state == "failed")
         assert "the disk is full" in app.screen._cells(0)
         await pilot.press("x")
         assert any("ended already" in toast.message for toast in app._notifications)
@@ -271,10 +271,10 @@ def test_runs_that_vanish_or_are_damaged_are_left_out(place):
 
     async def test(app, pilot):
         await pilot.press("1")
-        await until(pilot, lambda: [job.id for job in app.jobs] == [good.id])
+        await until(pilot, lambda: [job.id for job in app.runs] == [good.id])
         for path in sorted(place.joinpath("runs").rglob("*"), reverse=True):
             path.unlink() if path.is_file() else path.rmdir()
-        await until(pilot, lambda: app.jobs == [])
+        await until(pilot, lambda: app.runs == [])
 
     scenario(test, place)
 

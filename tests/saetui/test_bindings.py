@@ -176,7 +176,7 @@ async def quiet(pilot: Pilot[Any]) -> None:
     if pilot.app.is_running:
         await until(
             pilot,
-            lambda: all(w.is_finished for w in pilot.app.workers if w.group not in ("jobs", "trainings", "estimate")),
+            lambda: all(w.is_finished for w in pilot.app.workers if w.group not in ("runs", "trainings", "estimate")),
         )
 
 

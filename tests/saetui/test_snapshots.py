@@ -22,7 +22,7 @@ from tests.support.study import Answered, remember_answers, write_study
 
 SMALL, LARGE, TINY = (80, 24), (160, 50), (20, 5)
 MODES = ("data", "train", "neurons", "steer", "hierarchy")
-ENDLESS = ("jobs", "trainings")  # groups of threads that look again and again
+ENDLESS = ("runs", "trainings")  # groups of threads that look again and again
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ async def opened(place: Workspace, size: tuple[int, int], **preferences: Any) ->
     colours: Any = "truecolor" if chosen.colours == "auto" else chosen.colours
     app = Answered(place, chosen, Terminal(colours=colours, columns=size[0], rows=size[1]))
     async with app.run_test(size=size) as pilot:
-        await until(pilot, lambda: len(app.jobs) == len(list(place.runs.glob("*"))))
+        await until(pilot, lambda: len(app.runs) == len(list(place.runs.glob("*"))))
         yield pilot
 
 

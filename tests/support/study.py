@@ -20,7 +20,7 @@ from engine.workspace import MARKER, Workspace
 from saetui.app import Workbench
 from saetui.modes.steer.setup import Setup, Slot, keep_recipe
 from saetui.modes.steer.versions import Version
-from saetui.session import State
+from saetui.session import Session
 from tests.support.stores import write_store
 from tests.support.synthetic import IMAGES, NAME, write_synthetic
 
@@ -160,7 +160,7 @@ def remember_answers(place: Workspace) -> Setup:
             ("steered", 20.0, 1.5, 0.75),
         )
     ]
-    state = State(place.root)
+    state = Session(place.root)
     version = Version(setup, ANSWERS, BEGAN).to_mapping()
     sweep = {"title": "dose of 5 any pencil", "unit": 10.0, "mode": "clamp", "latent": 5, "points": points}
     state.set("steer", setup=setup.to_mapping(), version=version, sweep=sweep)

@@ -21,12 +21,20 @@ import torch
 import transformers
 from transformers import AutoModel
 
-from engine.models.shipped import MODELS
-from engine.demo.build import (scores, training)
+from engine.demo.build import scores, training
 from engine.demo.build.card import card
-from engine.demo.build.models import (clip_processor, encoder_processor, llava_processor, new_clip, new_encoder, new_llava, save)
-from engine.demo.build.training import (Recipe, Report)
+from engine.demo.build.models import (
+    clip_processor,
+    encoder_processor,
+    llava_processor,
+    new_clip,
+    new_encoder,
+    new_llava,
+    save,
+)
+from engine.demo.build.training import Recipe, Report
 from engine.errors import UserError
+from engine.models.shipped import MODELS
 
 SMOKE_SHARE, SMOKE_IMAGES = 0.001, 12
 HELD_OUT_IMAGES = 1000

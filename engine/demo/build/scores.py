@@ -16,7 +16,7 @@ from transformers import (
     AutoProcessor,
 )
 
-from engine.demo.build.training import (FACTS, conversation)
+from engine.demo.build.training import FACTS, conversation
 from engine.demo.world import Scene, draw, parse, scenes
 
 PROBE_SEED, HELD_OUT_SEED = 1001, 1002

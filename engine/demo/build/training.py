@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPModel, Dinov2Model, LlavaForConditionalGeneration
 
-from engine.demo.build.models import (EOS, PAD, PATCHES, PROMPTS, WIDTH, clip_processor, llava_processor)
+from engine.demo.build.models import EOS, PAD, PATCHES, PROMPTS, WIDTH, clip_processor, llava_processor
 from engine.demo.world import BACKGROUNDS, COLOURS, FILLS, KINDS, Scene, draw, scene
 from engine.demo.world import scenes as world_scenes
 

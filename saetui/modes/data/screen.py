@@ -21,7 +21,7 @@ from engine.files import write_text
 from engine.inventory import inventory
 from engine.runs import run as jobs
 from engine.runs.attached import Attached
-from engine.runs.watch import Job
+from engine.runs.watch import RunSnapshot
 from engine.workspace import MARKER, slug
 from saetui.bindings import key
 from saetui.formatting import duration, literal, percent, rate, size
@@ -137,7 +137,7 @@ class DataMode(Mode):
         self.found = Found([], {}, [], [])
         self.defaults: dict[str, Any] = {}
         self.selected: Selected | None = None
-        self._live: dict[str, Job] = {}
+        self._live: dict[str, RunSnapshot] = {}
         self._states: dict[str, str] = {}
         self._told: dict[Selected, Description] = {}
         self._checks: dict[str, str] = {}
@@ -166,12 +166,12 @@ class DataMode(Mode):
 
     @work(thread=True, exclusive=True, group="look")
     def _look(self) -> None:
-        place = self.bench.workspace
+        place = self.services.workspace
         defaults: dict[str, Any] = {}
         try:
             defaults = place.defaults()
         except UserError as error:
-            self.app.call_later(self.bench.say, str(error))
+            self.app.call_later(self.services.say, str(error))
         self.post_message(Looked(Found.of(inventory(place), defaults, self._added), defaults))
 
     def on_looked(self, message: Looked) -> None:
@@ -192,7 +192,7 @@ class DataMode(Mode):
         """Those on the disk, and those whose first shard is still being written."""
         names = {one.name for one in self.found.stores}
         coming = [name for name in self._live if not any(_makes(name, one) for one in names)]
-        folder = self.bench.workspace.root / "activations"
+        folder = self.services.workspace.root / "activations"
         return [*self.found.stores, *(StoreEntry(kind="activations", path=folder / name) for name in coming)]
 
     def _show_tables(self, first: bool) -> None:
@@ -232,7 +232,7 @@ class DataMode(Mode):
 
     def _within(self, spec: str) -> str:
         """``spec`` as short as it is clear: its end matters more than where the workspace lies."""
-        root = f"{self.bench.workspace.root}/"
+        root = f"{self.services.workspace.root}/"
         return spec.removeprefix(root)
 
     def _encoder_cells(self, row: int) -> tuple[str, ...]:
@@ -263,7 +263,7 @@ class DataMode(Mode):
             return "writing"
         return f"at {percent(one.images_done / one.images if one.images else 0)}"
 
-    def _job(self, store: str) -> Job | None:
+    def _job(self, store: str) -> RunSnapshot | None:
         return next((job for name, job in self._live.items() if _makes(name, store)), None)
 
     # What is selected
@@ -360,9 +360,9 @@ class DataMode(Mode):
 
     # What is going on
 
-    def jobs_changed(self, jobs_: list[Job]) -> None:
-        live = {job.name: job for job in jobs_ if job.task == "extract" and job.live}
-        states = {job.id: job.state for job in jobs_}
+    def runs_changed(self, runs: list[RunSnapshot]) -> None:
+        live = {job.name: job for job in runs if job.task == "extract" and job.live}
+        states = {job.id: job.state for job in runs}
         self._looks += 1
         ended = any(self._states.get(id) not in (None, state) for id, state in states.items())
         if ended or live.keys() != self._live.keys() or (live and self._looks % LOOK_EVERY == 0):
@@ -418,8 +418,8 @@ class DataMode(Mode):
 
     def action_extract(self) -> None:
         def chosen(values: dict[str, Any] | None) -> None:
-            if values is not None and self.bench.start("extract", values) is not None:
-                self.bench.say(f"Extraction to {values['name']} has started; J pauses and stops it.", "information")
+            if values is not None and self.services.start("extract", values) is not None:
+                self.services.say(f"Extraction to {values['name']} has started; J pauses and stops it.", "information")
 
         known = {
             "model": self.found.encoders,
@@ -427,7 +427,7 @@ class DataMode(Mode):
             "at": ["last", *sorted({one.hook for one in self.found.stores if one.hook})],
             "tokens": ["all", "patches", "cls", "mean", "random:4"],
         }
-        self.app.push_screen(ExtractForm(self.bench.workspace, self._first_values(), known), chosen)
+        self.app.push_screen(ExtractForm(self.services.workspace, self._first_values(), known), chosen)
 
     def _first_values(self) -> dict[str, Any]:
         """What the form starts from: workspace.toml, and over it what is selected."""
@@ -465,10 +465,10 @@ class DataMode(Mode):
         path = Path(given).expanduser()
         spec = str(path.resolve()) if path.exists() else str(path.absolute())
         if not path.exists() and not any(letter in given for letter in "*?["):
-            self.bench.say(f"There is nothing at {path}: give a folder, a list, or a .tar of images.")
+            self.services.say(f"There is nothing at {path}: give a folder, a list, or a .tar of images.")
             return
         if "images" not in self.defaults and not self.found.sources:
-            self.bench.guard(lambda: _set_default_images(self.bench.workspace.root / MARKER, spec))
+            self.services.guard(lambda: _set_default_images(self.services.workspace.root / MARKER, spec))
         elif spec not in self._added:
             self.remember(sources=[*self._added, spec])
         self.selected = None
@@ -483,15 +483,15 @@ class DataMode(Mode):
 
         def go_on() -> None:
             job = next(
-                (j for j in self.bench.jobs if j.task == "extract" and _makes(j.name, name) and not j.live), None
+                (j for j in self.services.runs if j.task == "extract" and _makes(j.name, name) and not j.live), None
             )
             if job is not None and job.state != "done":
-                jobs.resume(jobs.Run(self.bench.workspace.runs / job.id))
+                jobs.resume(jobs.Run(self.services.workspace.runs / job.id))
             else:
-                self.bench.start("extract", to_mapping(entry.settings()))
+                self.services.start("extract", to_mapping(entry.settings()))
 
-        if self.bench.guard(go_on):
-            self.bench.say(f"The extraction to {name} goes on from its last shard.", "information")
+        if self.services.guard(go_on):
+            self.services.say(f"The extraction to {name} goes on from its last shard.", "information")
 
     # Checking
 
@@ -500,7 +500,7 @@ class DataMode(Mode):
         if entry is None or self._check is not None or self.selected is None:
             return
         self._share = 0.0
-        self._check = self.selected.name, Attached(self.bench.workspace, "verify", {"store": str(entry.path)})
+        self._check = self.selected.name, Attached(self.services.workspace, "verify", {"store": str(entry.path)})
         self._verify(*self._check)
         self._show_progress()
 
@@ -525,7 +525,7 @@ class DataMode(Mode):
             if self.selected == Selected("store", message.store):
                 self._show_again()
             else:
-                self.bench.say(f"{message.store}: {message.words}", "information")
+                self.services.say(f"{message.store}: {message.words}", "information")
         self._show_progress()
 
     def on_unmount(self) -> None:

@@ -14,11 +14,11 @@ from textual.widgets import Static
 
 from engine.errors import UserError
 from engine.files import stamp
-from engine.runs.watch import Job
+from engine.runs.watch import RunSnapshot
 from saetui.bindings import key
 from saetui.formatting import fit, literal, number
+from saetui.messages import ShowLatents
 from saetui.modes.mode import Mode
-from saetui.modes.neurons.screen import NeuronsMode
 from saetui.widgets.table import Column, Table
 from saetui.widgets.tree_table import TreeTable
 
@@ -86,14 +86,14 @@ class HierarchyMode(Mode):
     def arrive(self) -> None:
         self._check_file()
 
-    def jobs_changed(self, jobs: list[Job]) -> None:
+    def runs_changed(self, jobs: list[RunSnapshot]) -> None:
         self._check_file()
 
     def _check_file(self) -> None:
         """Read the scores that mode Neurons has open if they are other ones now, or were written anew."""
         from saetui.scores import scored
 
-        path = self.bench.results_path or next(iter(scored(self.bench.workspace)), None)
+        path = self.services.scores_path or next(iter(scored(self.services.workspace)), None)
         seen = stamp(path) if path else None
         if path is None or (seen is None and path != self._path):
             self._path = self._stamp = self.outlined = None
@@ -206,11 +206,9 @@ class HierarchyMode(Mode):
         if branch is None:
             return
         if not branch.count:
-            self.bench.say(f"No latent has its top images below {branch.place[-1]}.", "information")
+            self.services.say(f"No latent has its top images below {branch.place[-1]}.", "information")
             return
-        pane = await self.bench.show_mode("neurons")
-        assert isinstance(pane, NeuronsMode)
-        pane.show_latents(branch.latents(), title_of(branch))
+        self.post_message(ShowLatents(branch.latents(), title_of(branch)))
 
     def action_hide(self) -> None:
         self.taxa.hide(not self.taxa.hide_empty)

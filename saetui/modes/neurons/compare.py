@@ -20,7 +20,7 @@ from saetui.modes.neurons.latent_view import LatentView
 from saetui.widgets.bars import KeyBar
 
 if TYPE_CHECKING:
-    from saetui.app import Workbench
+    from saetui.services import Services
     from saetui.scores import Scores
 
 
@@ -59,8 +59,8 @@ class CompareScreen(Screen[None]):
         self.rank = 0
 
     @property
-    def bench(self) -> Workbench:
-        return cast("Workbench", self.app)
+    def services(self) -> Services:
+        return cast("Services", self.app)
 
     def compose(self) -> ComposeResult:
         with Horizontal():
@@ -85,7 +85,7 @@ class CompareScreen(Screen[None]):
 
         try:
             if self.other is None:
-                self.other = Scores.open(self.other_path, self.bench.workspace)
+                self.other = Scores.open(self.other_path, self.services.workspace)
             found = self.ours.neurons.match(self.other.neurons, latent) if latent >= 0 else []
             self.post_message(Matched(latent, found))
         except (UserError, OSError, KeyError, ValueError) as error:

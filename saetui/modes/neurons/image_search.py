@@ -23,7 +23,7 @@ from saetui.widgets.picture import Picture
 from saetui.widgets.table import Column, Table
 
 if TYPE_CHECKING:
-    from saetui.app import Workbench
+    from saetui.services import Services
     from saetui.scores import Scores
 
 Pairs = list[tuple[int, float]]
@@ -131,8 +131,8 @@ class LookScreen(Screen[Pairs | None]):
         self._asked = -1
 
     @property
-    def bench(self) -> Workbench:
-        return cast("Workbench", self.app)
+    def services(self) -> Services:
+        return cast("Services", self.app)
 
     def compose(self) -> ComposeResult:
         yield Static(Text(literal(f"latents of {self.results.sae} fired by {self.heading}")), id="title")
@@ -150,11 +150,11 @@ class LookScreen(Screen[Pairs | None]):
         self.query_one(Patches).focus()
         self._say("reading the image …")
         self._load()
-        self._asked = self.bench.ask_model(Look(image=self.image, neurons=str(self.results.path)), self._heard)
+        self._asked = self.services.ask_model(Look(image=self.image, neurons=str(self.results.path)), self._heard)
 
     def on_unmount(self) -> None:
         if self.found is None:
-            self.bench.cancel_model(self._asked)
+            self.services.cancel_model(self._asked)
 
     @work(thread=True)
     def _load(self) -> None:

@@ -15,9 +15,10 @@ from textual.widgets import Input, Static
 
 from engine.errors import UserError, sentence_of
 from engine.files import stamp
-from engine.runs.watch import Job
+from engine.runs.watch import RunSnapshot
 from saetui.bindings import key
 from saetui.formatting import literal, number, percent
+from saetui.messages import ForMode, ShowLatents, SteerLatent
 from saetui.modes.mode import Mode
 from saetui.modes.neurons.latent_view import AHEAD, LatentView
 from saetui.widgets.dialogs import Ask, Pick
@@ -161,7 +162,7 @@ class NeuronsMode(Mode):
     def arrive(self) -> None:
         self._check_files()
 
-    def jobs_changed(self, jobs: list[Job]) -> None:
+    def runs_changed(self, jobs: list[RunSnapshot]) -> None:
         self._check_files()
 
     def _check_files(self) -> None:
@@ -170,9 +171,9 @@ class NeuronsMode(Mode):
 
         if self._opening or not self.is_mounted:
             return
-        path = self.bench.results_path
+        path = self.services.scores_path
         if path is None:
-            path = self.bench.results_path = next(iter(scored(self.bench.workspace)), None)
+            path = self.services.scores_path = next(iter(scored(self.services.workspace)), None)
         if path is None:
             self._teach()
             return
@@ -194,7 +195,7 @@ class NeuronsMode(Mode):
         except (UserError, OSError) as error:
             damage = sentence_of(error)
         if damage and damage != self._damage:
-            self.bench.say(damage, "error")
+            self.services.say(damage, "error")
         self._damage = damage
 
     def _teach(self) -> None:
@@ -207,7 +208,7 @@ class NeuronsMode(Mode):
 
         seen = stamp(path)
         try:
-            self.post_message(Opened(path, Scores.open(path, self.bench.workspace)))
+            self.post_message(Opened(path, Scores.open(path, self.services.workspace)))
         except (UserError, OSError, KeyError, ValueError) as error:
             self._failed = (path, seen)
             self.post_message(Opened(path, None, error_of(error, path)))
@@ -215,14 +216,14 @@ class NeuronsMode(Mode):
     def on_opened(self, message: Opened) -> None:
         self._opening = False
         if message.results is None:
-            self.bench.say(message.error, "error")
+            self.services.say(message.error, "error")
             self._say(message.error)
             return
         before, self.results = self.results, message.results
-        self.bench.calm.settle(replaced=before is not None)
+        self.services.collect_garbage(replaced=before is not None)
         if before is not None and before.path != self.results.path:
             self._wanted = -1
-        self.bench.results_path = message.path
+        self.services.scores_path = message.path
         self.remember(file=message.path.name)
         self.relist(keep=True)
         self._list_asked()
@@ -323,6 +324,10 @@ class NeuronsMode(Mode):
         places = dict.fromkeys(self.table.cursor + step for step in steps)
         return [self.latents[place] for place in places if 0 <= place < len(self.latents)]
 
+    def receive(self, message: ForMode) -> None:
+        if isinstance(message, ShowLatents):
+            self.show_latents(list(message.latents), message.title)
+
     def show_latents(self, latents: list[int], title: str) -> None:
         """List just these, for other modes: the latents of a node of a tree, say. esc lists all again."""
         self._asked = (list(latents), title)
@@ -391,7 +396,7 @@ class NeuronsMode(Mode):
         near = self.results.neurons.neighbours(self.latent)
         found = dict(near["cofiring"]) | dict(near["near"])
         if not found:
-            self.bench.say("These scores know no neighbours: score again with this version of saetui.")
+            self.services.say("These scores know no neighbours: score again with this version of saetui.")
             return
         self._list_ranked({self.latent: 1.0} | found, f"related to {self.latent}")
 
@@ -420,13 +425,13 @@ class NeuronsMode(Mode):
         self._edit(lambda: touched.append(labels.undo() if back else labels.redo()))
         latent = touched[0] if touched else None
         if latent is None:
-            self.bench.say(f"There is nothing to {'undo' if back else 'redo'}.", "information")
+            self.services.say(f"There is nothing to {'undo' if back else 'redo'}.", "information")
         elif latent in self.latents:
             self.table.cursor = self.latents.index(latent)
 
     def _edit(self, act: Any) -> None:
         """Labels are saved at once; what could not be saved stays here and is tried again with the next edit."""
-        self.bench.guard(act)
+        self.services.guard(act)
         self.table.refresh()
         self._show_latent()
 
@@ -459,7 +464,7 @@ class NeuronsMode(Mode):
             return
         results = self.results
         caption = f"latent {self.latent} {results.name(self.latent)}   {image['activation']:.2f}   {image['path']}"
-        self.bench.show_full(lambda: results.thumbnails.image(image["path"]), caption)
+        self.services.show_full(lambda: results.thumbnails.image(image["path"]), caption)
 
     # Other ways to latents
 
@@ -481,10 +486,10 @@ class NeuronsMode(Mode):
             elif event["kind"] == "progress":
                 self._say(f"ranking by {text!r}: {event.get('stage', '')} …")
             elif event["kind"] == "failed":
-                self.bench.say(event["error"])
+                self.services.say(event["error"])
                 self.relist(keep=True)
 
-        self.bench.ask_model(TextRequest(neurons=str(results.path), text=text), heard)
+        self.services.ask_model(TextRequest(neurons=str(results.path), text=text), heard)
 
     def action_image(self) -> None:
         def given(path: str | None) -> None:
@@ -520,13 +525,12 @@ class NeuronsMode(Mode):
 
         self.app.push_screen(LookScreen(self.results, image, title), chosen)
 
-    async def action_steer(self) -> None:
+    def action_steer(self) -> None:
         if self.results is None or self.latent < 0:
             return
-        latent, results = self.latent, self.results
-        pane: Any = await self.bench.show_mode("steer")
-        maximum = float(results.neurons.maximum[latent])
-        pane.add_latent(latent, results.sae, results.path, results.name(latent, 2), maximum)
+        latent, scores = self.latent, self.results
+        maximum = float(scores.neurons.maximum[latent])
+        self.post_message(SteerLatent(latent, scores.sae, scores.path, scores.name(latent, 2), maximum))
 
     def action_compare(self) -> None:
         from saetui.modes.neurons.compare import CompareScreen
@@ -534,9 +538,9 @@ class NeuronsMode(Mode):
 
         if self.results is None:
             return
-        others = {str(p): p.stem for p in scored(self.bench.workspace) if p != self.results.path}
+        others = {str(p): p.stem for p in scored(self.services.workspace) if p != self.results.path}
         if not others:
-            self.bench.say("There are no other scores to compare with: score another SAE first (2, then s).")
+            self.services.say("There are no other scores to compare with: score another SAE first (2, then s).")
             return
         here = self.results
 
@@ -549,15 +553,15 @@ class NeuronsMode(Mode):
     def action_scores(self) -> None:
         from saetui.scores import scored
 
-        found = {str(path): path.stem for path in scored(self.bench.workspace)}
+        found = {str(path): path.stem for path in scored(self.services.workspace)}
 
         def chosen(path: str | None) -> None:
             if path:
-                self.bench.results_path = Path(path)
+                self.services.scores_path = Path(path)
                 self._check_files()
 
         if found:
-            self.app.push_screen(Pick("Open scores", found, str(self.bench.results_path)), chosen)
+            self.app.push_screen(Pick("Open scores", found, str(self.services.scores_path)), chosen)
         else:
             self._teach()
 
@@ -566,7 +570,7 @@ class NeuronsMode(Mode):
             return
         row = self.results.neurons.row(self.latent, self.results.labels.texts)
         top = ", ".join(image["path"] for image in self.results.neurons.top(self.latent))
-        self.bench.copy(
+        self.services.copy(
             f"{self.results.sae} latent {self.latent}: {self.results.name(self.latent)}; MS {number(row['ms'])}, "
             f"matched raw {number(row['matched'])}, {row['support']} images; top images {top}"
         )
@@ -604,7 +608,7 @@ class NeuronsMode(Mode):
         if self.results is None:
             return
         if latent >= self.results.neurons.w:
-            self.bench.say(f"There is no latent {latent}: this SAE has latents 0 to {self.results.neurons.w - 1}.")
+            self.services.say(f"There is no latent {latent}: this SAE has latents 0 to {self.results.neurons.w - 1}.")
             return
         if latent not in self.latents:
             self.action_back()

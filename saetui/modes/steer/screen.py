@@ -30,6 +30,7 @@ from engine.steer.interventions import parse_tokens
 from engine.workspace import neurons_of, recipes, saes, slug
 from saetui.bindings import key
 from saetui.formatting import literal
+from saetui.messages import ForMode, SteerLatent
 from saetui.modes.mode import Mode
 from saetui.modes.steer.answers import AnswersView
 from saetui.modes.steer.dose_response import Dose
@@ -146,7 +147,7 @@ class SteerMode(Mode):
         self._warned: set[str] = set()  # each warning of the server is said once
 
     def parts(self) -> Iterable[Widget]:
-        drawn_by = self.bench.graphics
+        drawn_by = self.services.graphics
         self._picture = SharpPicture(drawn_by, id="picture") if drawn_by else Picture(id="picture")
         with Horizontal(id="top"):
             with Vertical(id="image"):
@@ -200,12 +201,16 @@ class SteerMode(Mode):
 
     def on_mount(self) -> None:
         self.app.theme_changed_signal.subscribe(self, lambda _: self._show_all())
-        self.versions = Versions(self.bench.state.path.with_suffix(".versions.jsonl"))
+        self.versions = Versions(self.services.session.path.with_suffix(".versions.jsonl"))
         self.setup = self._first_setup()
         self._show_setup()
         self._load_picture()
         self._restore()
         self.rack.focus()
+
+    def receive(self, message: ForMode) -> None:
+        if isinstance(message, SteerLatent):
+            self.add_latent(message.latent, message.sae, message.neurons, message.name, message.maximum)
 
     def arrive(self) -> None:
         if not self.setup.sae:
@@ -219,7 +224,7 @@ class SteerMode(Mode):
         """What was remembered, else what the workspace has: its SAE with scores, its model."""
         kept = self.remembered.get("setup")
         defaults: dict[str, Any] = {}
-        self.bench.guard(lambda: defaults.update(self.bench.workspace.defaults()))
+        self.services.guard(lambda: defaults.update(self.services.workspace.defaults()))
         self.device = {name: defaults[name] for name in ("device", "dtype") if name in defaults}
         try:
             if isinstance(kept, dict) and (setup := Setup.from_mapping(kept)).sae:
@@ -229,10 +234,10 @@ class SteerMode(Mode):
             }
             setup = from_mapping(Setup, given, "workspace.toml")
         except UserError as error:
-            self.bench.say(str(error))
+            self.services.say(str(error))
             setup = Setup()
-        names = saes(self.bench.workspace)
-        return setup.of_sae(names[0], neurons_of(self.bench.workspace, names[0])) if names else setup
+        names = saes(self.services.workspace)
+        return setup.of_sae(names[0], neurons_of(self.services.workspace, names[0])) if names else setup
 
     def _restore(self) -> None:
         """The last answers and sweep, as they were; the model is not asked."""
@@ -324,7 +329,7 @@ class SteerMode(Mode):
 
     def _step_back(self, setup: Setup | None, what: str) -> None:
         if setup is None:
-            self.bench.say(f"There is nothing to {what}.", "information")
+            self.services.say(f"There is nothing to {what}.", "information")
             return
         self._become(setup)
         self._ask_soon()
@@ -343,7 +348,7 @@ class SteerMode(Mode):
 
         What a person can mend goes to ``fail``, by default the corner of the screen.
         """
-        fail = fail or self.bench.say
+        fail = fail or self.services.say
 
         def run() -> None:
             worker = get_current_worker()
@@ -416,7 +421,7 @@ class SteerMode(Mode):
         if source in self._listed:
             take(self._listed[source])
             return
-        neurons, workspace = self.setup.neurons, self.bench.workspace
+        neurons, workspace = self.setup.neurons, self.services.workspace
         self._look_up("listing", lambda: opening.listing(source or artefacts.first_source(workspace, neurons)), take)
 
     def action_source(self) -> None:
@@ -429,19 +434,19 @@ class SteerMode(Mode):
             if options:
                 self.app.push_screen(Pick("Images of", options, self.setup.image.rpartition(IN)[0]), chosen)
             else:
-                self.bench.say("This workspace has no images of its own: o opens a file, :source takes a folder.")
+                self.services.say("This workspace has no images of its own: o opens a file, :source takes a folder.")
 
-        self._look_up("sources", partial(artefacts.sources, self.bench.workspace, self.setup.neurons), take)
+        self._look_up("sources", partial(artefacts.sources, self.services.workspace, self.setup.neurons), take)
 
     def action_top(self) -> None:
         slot, neurons = self.rack.slot, self.setup.neurons
         if slot is None or not neurons:
-            self.bench.say("Top images are those of a latent in the rack that has scores: a adds a latent.")
+            self.services.say("Top images are those of a latent in the rack that has scores: a adds a latent.")
             return
 
         def take(images: list[str]) -> None:
             if not images:
-                self.bench.say(f"Latent {slot.latent} fired on no image.")
+                self.services.say(f"Latent {slot.latent} fired on no image.")
                 return
             place = images.index(self.setup.image) + 1 if self.setup.image in images else 0
             self._take_image(images[place % len(images)])
@@ -465,7 +470,7 @@ class SteerMode(Mode):
 
     def action_tokens(self) -> None:
         def given(text: str | None) -> None:
-            if text and self.bench.guard(lambda: parse_tokens(text)):
+            if text and self.services.guard(lambda: parse_tokens(text)):
                 self.change(replace(self.setup, tokens=text))
 
         question = "Visual tokens to steer: all, or indices like 0,3,5-9"
@@ -479,7 +484,7 @@ class SteerMode(Mode):
         self.change(replace(self.setup, keep_error=not self.setup.keep_error), "error")
 
     def action_sae(self) -> None:
-        workspace = self.bench.workspace
+        workspace = self.services.workspace
 
         def chosen(sae: str | None) -> None:
             if sae:
@@ -489,7 +494,7 @@ class SteerMode(Mode):
         if names:
             self.app.push_screen(Pick("Steer with the SAE", {name: name for name in names}, self.setup.sae), chosen)
         else:
-            self.bench.say(Setup().lacks)
+            self.services.say(Setup().lacks)
 
     def action_vlm(self) -> None:
         def given(vlm: str | None) -> None:
@@ -503,7 +508,7 @@ class SteerMode(Mode):
 
     def action_add(self) -> None:
         if not self.setup.sae:
-            self.bench.say(self.setup.lacks)
+            self.services.say(self.setup.lacks)
             return
 
         def given(text: str | None) -> None:
@@ -518,7 +523,9 @@ class SteerMode(Mode):
             if text.isdecimal():
                 self.add_latent(int(text), setup.sae, "", maximum=0.0)
             else:
-                self.bench.say(f"{setup.sae} has no scores, so its latents have no names: give a number, or score it.")
+                self.services.say(
+                    f"{setup.sae} has no scores, so its latents have no names: give a number, or score it."
+                )
             return
 
         def take(found: list[latents.Found]) -> None:
@@ -535,7 +542,7 @@ class SteerMode(Mode):
                 options = {n: f"{n:>6}  {one.name}" for n, one in known.items()}
                 self.app.push_screen(Pick(f"Latents that {text} finds, the best first", options), chosen)
             else:
-                self.bench.say(f"No latent is called {text}: / in Neurons (3) searches while you type.")
+                self.services.say(f"No latent is called {text}: / in Neurons (3) searches while you type.")
 
         self._look_up("search", partial(latents.search, setup.neurons, text), take)
 
@@ -561,7 +568,7 @@ class SteerMode(Mode):
         except ValueError:
             number = float("nan")
         if not abs(number) < 1e9:
-            self.bench.say(f"{text!r} is no strength: write 30, or 2x for twice the maximum.")
+            self.services.say(f"{text!r} is no strength: write 30, or 2x for twice the maximum.")
             return
         slot = slot.at(number) if text.strip().endswith("x") else replace(slot, value=number)
         self.change(self.setup.with_latent(replace(slot, on=True)))
@@ -587,13 +594,13 @@ class SteerMode(Mode):
             self._tell(self.setup.lacks)
             return
         if self._swept:
-            self.bench.cancel_model(self._swept.number)
+            self.services.cancel_model(self._swept.number)
         request = Answer(**self.setup.question, **self.device)
 
         def ask() -> None:
-            self._asked = Asked(self.bench.ask_model(request, self._heard), self.setup)
+            self._asked = Asked(self.services.ask_model(request, self._heard), self.setup)
 
-        if self.bench.guard(ask):
+        if self.services.guard(ask):
             self.answers.expect()
             self._tell("asking …")
 
@@ -636,7 +643,7 @@ class SteerMode(Mode):
             return False
         if kind == "warning" and event["message"] not in self._warned:
             self._warned.add(event["message"])
-            self.bench.say(event["message"])
+            self.services.say(event["message"])
         elif kind == "cancelled":
             self._tell("Stopped: r asks again.")
         elif kind == "failed":
@@ -648,10 +655,10 @@ class SteerMode(Mode):
         self._wait_no_longer()
         going_on = [asked for asked in (self._asked, self._swept) if asked]
         if going_on and self._loading:
-            self.bench.restart_model()  # what is being loaded can be stopped in no other way
+            self.services.restart_model()  # what is being loaded can be stopped in no other way
         elif going_on:
             for asked in going_on:
-                self.bench.cancel_model(asked.number)
+                self.services.cancel_model(asked.number)
         elif self.has_class("-dose"):
             self.remove_class("-dose")
             self.rack.focus()
@@ -671,7 +678,7 @@ class SteerMode(Mode):
 
     def action_doses(self) -> None:
         def given(text: str | None) -> None:
-            if text and self.bench.guard(lambda: parse_doses(text)):
+            if text and self.services.guard(lambda: parse_doses(text)):
                 self.remember(doses=text)
                 self.action_dose()
 
@@ -682,10 +689,10 @@ class SteerMode(Mode):
         """Turn the selected latent up step by step, the rest of the rack as it is."""
         slot, setup = self.rack.slot, self.setup
         if setup.lacks or slot is None:
-            self.bench.say(setup.lacks or "A sweep turns up one latent of the rack: a adds one.")
+            self.services.say(setup.lacks or "A sweep turns up one latent of the rack: a adds one.")
             return
         if setup.mode == "ablate":
-            self.bench.say("Mode ablate always sets 0, there is nothing to sweep: m chooses another mode.")
+            self.services.say("Mode ablate always sets 0, there is nothing to sweep: m chooses another mode.")
             return
         if self._wait_no_longer():
             self.action_run()  # now, as later it would take the place of the sweep
@@ -694,9 +701,9 @@ class SteerMode(Mode):
         request = Sweep(**question, over=slot.latent, values=values, neurons=setup.neurons)
 
         def ask() -> None:
-            self._swept = Asked(self.bench.ask_model(request, self._heard_dose), setup)
+            self._swept = Asked(self.services.ask_model(request, self._heard_dose), setup)
 
-        if self.bench.guard(ask):
+        if self.services.guard(ask):
             self.add_class("-dose")
             self.dose.begin(
                 f"dose of {slot.latent} {literal(slot.name)}",
@@ -743,45 +750,45 @@ class SteerMode(Mode):
             if found:
                 self.app.push_screen(VersionsScreen(found), chosen)
             else:
-                self.bench.say("Nothing has been asked in this workspace yet: r asks.", "information")
+                self.services.say("Nothing has been asked in this workspace yet: r asks.", "information")
 
         self._look_up("history", self.versions.read, take)
 
     def action_save(self) -> None:
         setup = self.setup
         if not setup.sae:
-            self.bench.say(setup.lacks)
+            self.services.say(setup.lacks)
             return
         first = next((slot for slot in setup.rack if slot.on), None)
 
         def given(name: str | None) -> None:
             if name:
-                keep = partial(keep_recipe, self.bench.workspace, setup, name)
-                self._look_up("recipe", keep, lambda path: self.bench.say(f"Saved as {path}.", "information"))
+                keep = partial(keep_recipe, self.services.workspace, setup, name)
+                self._look_up("recipe", keep, lambda path: self.services.say(f"Saved as {path}.", "information"))
 
         suggested = slug(f"{first.name.split(' · ')[0]}-{first.times:.1f}x") if first else ""
         self.app.push_screen(Ask("Save as the recipe", suggested), given)
 
     def action_open(self) -> None:
-        names = recipes(self.bench.workspace)
+        names = recipes(self.services.workspace)
 
         def take(found: tuple[Setup, str]) -> None:
             setup, warning = found
             if warning:
-                self.bench.say(warning)
+                self.services.say(warning)
             self.change(setup)
 
         def chosen(name: str | None) -> None:
             if name:
-                self._look_up("recipe", partial(open_recipe, self.bench.workspace, name), take)
+                self._look_up("recipe", partial(open_recipe, self.services.workspace, name), take)
 
         if names:
             self.app.push_screen(Pick("Open the recipe", {name: name for name in names}), chosen)
         else:
-            self.bench.say("There is no recipe yet: w saves one.")
+            self.services.say("There is no recipe yet: w saves one.")
 
     def action_copy(self) -> None:
-        self.bench.copy(Version(self.setup, self.answers.texts).text())
+        self.services.copy(Version(self.setup, self.answers.texts).text())
 
     # The command line
 

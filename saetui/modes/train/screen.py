@@ -28,7 +28,7 @@ from saetui.widgets.chart import MOST, tick_text
 from saetui.widgets.dialogs import Ask, Pick
 from saetui.widgets.form import Form
 from saetui.widgets.gallery import Gallery, Tile
-from saetui.widgets.jobs_drawer import MARKS
+from saetui.widgets.runs_drawer import MARKS
 from saetui.widgets.table import Column, Table
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ class TrainMode(Mode):
     @property
     def watcher(self) -> TrainWatch:
         if self._watcher is None:
-            self._watcher = TrainWatch(self.bench.workspace)
+            self._watcher = TrainWatch(self.services.workspace)
         return self._watcher
 
     @property
@@ -271,7 +271,7 @@ class TrainMode(Mode):
         self._draw()
 
     def _lesson(self) -> str:
-        stores = _names(self.bench.workspace.root / "activations")
+        stores = _names(self.services.workspace.root / "activations")
         if stores:
             return "No trainings yet: n starts one, P runs a plan."
         return "No activations to train on yet: 1 and then e extracts some."
@@ -408,7 +408,9 @@ class TrainMode(Mode):
 
     def action_turn(self, part: str) -> None:
         if part == "latents" and not self.has_class("-previewed") and not self.has_class("-latents"):
-            self.bench.say("No latents to show yet: they come with the first measurement of a training.", "information")
+            self.services.say(
+                "No latents to show yet: they come with the first measurement of a training.", "information"
+            )
             return
         if not self.rows:
             return
@@ -473,7 +475,7 @@ class TrainMode(Mode):
         elif free := [look for look in range(1, MOST) if look not in self.overlaid.values()]:
             self.overlaid[row.name] = free[0]
         else:
-            self.bench.say(f"{MOST - 1} trainings are overlaid already: space on one of them takes it away.")
+            self.services.say(f"{MOST - 1} trainings are overlaid already: space on one of them takes it away.")
         self.remember(overlaid=list(self.overlaid))
         self.relist()
 
@@ -492,16 +494,16 @@ class TrainMode(Mode):
 
             row = dataclasses.asdict(self.selected)
             known = ("name", "state", "step", "steps", "run", "settings", "history")
-            self.bench.copy(json.dumps({name: row[name] for name in known}, indent=1))
+            self.services.copy(json.dumps({name: row[name] for name in known}, indent=1))
 
     # What can be done
 
     def action_new(self) -> None:
-        stores = _names(self.bench.workspace.root / "activations")
+        stores = _names(self.services.workspace.root / "activations")
         if not stores:
-            self.bench.say("There are no activations to train on: 1 and then e extracts some.")
+            self.services.say("There are no activations to train on: 1 and then e extracts some.")
             return
-        defaults = _known(TrainSettings, self.bench.workspace.defaults())
+        defaults = _known(TrainSettings, self.services.workspace.defaults())
         values = {"activations": stores[0], **defaults, **_known(TrainSettings, self.remembered.get("settings", {}))}
         if values["activations"] not in stores:
             values["activations"] = stores[0]
@@ -515,21 +517,21 @@ class TrainMode(Mode):
         if row is None:
             return
         values: dict[str, Any] = {}
-        if self.bench.guard(lambda: values.update(clone(row, self.bench.workspace))):
+        if self.services.guard(lambda: values.update(clone(row, self.services.workspace))):
             self._ask_training(f"Like {row.name}, but", values)
 
     def _ask_training(self, title: str, values: dict[str, Any]) -> None:
         def answered(settings: dict[str, Any] | None) -> None:
-            if settings is not None and self.bench.start("train", settings):
+            if settings is not None and self.services.start("train", settings):
                 self._wanted = settings["name"]
                 self.remember(settings={k: v for k, v in settings.items() if k != "name"})
 
-        known = {kind: _names(self.bench.workspace.root / kind) for kind in ("activations", "embeddings")}
+        known = {kind: _names(self.services.workspace.root / kind) for kind in ("activations", "embeddings")}
         self.app.push_screen(Form(title, TrainSettings, values, FIRST, known), answered)
 
     def _free(self, stem: str) -> str:
         """A name that no SAE has: the first of stem-sae, stem-sae-2, ..."""
-        taken = {row.name for row in self.rows} | set(_names(self.bench.workspace.root / "saes"))
+        taken = {row.name for row in self.rows} | set(_names(self.services.workspace.root / "saes"))
         names = [f"{stem}-sae", *(f"{stem}-sae-{n}" for n in range(2, len(taken) + 3))]
         return next(name for name in names if name not in taken)
 
@@ -547,9 +549,9 @@ class TrainMode(Mode):
         trained: list[str] = []
 
         def read() -> None:
-            trained.extend(stage.name for stage in read_plan(path, self.bench.workspace) if stage.task == "train")
+            trained.extend(stage.name for stage in read_plan(path, self.services.workspace) if stage.task == "train")
 
-        if self.bench.guard(read) and self.bench.start("run", {"plan": str(path)}):
+        if self.services.guard(read) and self.services.start("run", {"plan": str(path)}):
             self._wanted = next((name for name in trained if name not in [row.name for row in self.rows]), "")
 
     def words(self) -> dict[str, str]:
@@ -572,54 +574,54 @@ class TrainMode(Mode):
 
     def action_stop(self) -> None:
         if self._control("stop"):
-            self.bench.say("It stops at its next safe point; r goes on from there.", "information")
+            self.services.say("It stops at its next safe point; r goes on from there.", "information")
 
     def _control(self, wish: str) -> bool:
         row = self.selected
         if row is None:
             return False
         if row.state not in LIVE or row.run is None:
-            self.bench.say(f"{row.name} is not being trained: it is {row.state}.")
+            self.services.say(f"{row.name} is not being trained: it is {row.state}.")
             return False
-        run = jobs.Run(self.bench.workspace.runs / row.run)
-        return self.bench.guard(lambda: run.control(wish))
+        run = jobs.Run(self.services.workspace.runs / row.run)
+        return self.services.guard(lambda: run.control(wish))
 
     def action_resume(self) -> None:
         row = self.selected
         if row is None:
             return
         if row.state in ("done", "running", "starting"):
-            self.bench.say(f"{row.name} is {row.state}: there is nothing to resume.")
+            self.services.say(f"{row.name} is {row.state}: there is nothing to resume.")
         elif row.run is not None:
-            run = jobs.Run(self.bench.workspace.runs / row.run)
-            self.bench.guard(lambda: jobs.resume(run))
+            run = jobs.Run(self.services.workspace.runs / row.run)
+            self.services.guard(lambda: jobs.resume(run))
         else:
             self._begin_again(row)
 
     def _begin_again(self, row: Training) -> None:
         """Go on from a checkpoint whose run is gone: by its settings, which must be known in full."""
         if "activations" not in row.settings:
-            self.bench.say(
+            self.services.say(
                 f"What {row.name} was trained on is not known: saetui train STORE --name {row.name} goes on."
             )
         else:
-            self.bench.start("train", row.settings)
+            self.services.start("train", row.settings)
 
     def action_score(self) -> None:
         row = self.selected
         if row is None:
             return
         if row.state != "done":
-            self.bench.say(f"{row.name} is {row.state}: it can be scored when its training is done.")
+            self.services.say(f"{row.name} is {row.state}: it can be scored when its training is done.")
             return
-        values = _known(ScoreSettings, self.bench.workspace.defaults())
+        values = _known(ScoreSettings, self.services.workspace.defaults())
         if self.seen.preview is not None:
             values.setdefault("images", self.seen.preview.source)
         values["sae"] = row.name
 
         def answered(settings: dict[str, Any] | None) -> None:
-            if settings is not None and self.bench.start("score", settings):
-                self.bench.say(f"Scoring {row.name}: 3 shows its latents when it is done.", "information")
+            if settings is not None and self.services.start("score", settings):
+                self.services.say(f"Scoring {row.name}: 3 shows its latents when it is done.", "information")
 
         self.app.push_screen(
             Form(f"Score {row.name}", ScoreSettings, values, ("sae", "images", "embed_with")), answered

@@ -16,11 +16,11 @@ from transformers import (
     LlavaForConditionalGeneration,
 )
 
-from engine.models import shipped
-from engine.models.shipped import (MODELS, assets)
 from engine.demo import world
-from engine.demo.build import (card, models, scores)
+from engine.demo.build import card, models, scores
 from engine.errors import UserError
+from engine.models import shipped
+from engine.models.shipped import MODELS, assets
 
 SCENES = 160
 

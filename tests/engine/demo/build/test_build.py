@@ -4,11 +4,12 @@ import pytest
 import torch
 from transformers import AutoImageProcessor, AutoModel, AutoModelForImageTextToText, AutoProcessor
 
-from engine.models.shipped import MODELS
 from engine.demo import world
-from engine.demo.build import (__main__ as build, card)
+from engine.demo.build import __main__ as build
+from engine.demo.build import card
 from engine.demo.build.training import conversation
 from engine.errors import UserError
+from engine.models.shipped import MODELS
 
 
 @pytest.fixture(scope="module")

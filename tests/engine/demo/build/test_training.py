@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from engine.demo.build import (models, training)
 from engine.demo import world
+from engine.demo.build import models, training
 from engine.demo.build.scores import probe
-from engine.demo.build.training import (FACTS, NOTHING, Speaker, contrastive_loss, pixels, statements, targets)
+from engine.demo.build.training import FACTS, NOTHING, Speaker, contrastive_loss, pixels, statements, targets
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from engine.activations.extract import extract
 from engine.activations.store import Store
-from engine.inventory import inventory
 from engine.errors import Stopped, UserError
 from engine.files import read_json, write_json
 from engine.images import open_images
+from engine.inventory import inventory
 from engine.workspace import Workspace
 from saetui.modes.data import descriptions as described
 from saetui.modes.data.descriptions import StoreEntry, spaced

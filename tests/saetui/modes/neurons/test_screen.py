@@ -180,13 +180,13 @@ def test_labels_that_someone_damages_are_told_once_and_stay(place):
         path.write_text(good[: len(good) // 2])
         before = len(app._notifications)
         for _ in range(3):
-            pane.jobs_changed([])
+            pane.runs_changed([])
             await pilot.pause()
         assert len(app._notifications) == before + 1 and pane.results.labels.text(latent) == "kept"
         await pilot.press("j", "asterisk")
         assert path.read_text() == good[: len(good) // 2], "what cannot be read is not written over"
         path.write_text(good.replace("kept", "mended"))
-        pane.jobs_changed([])
+        pane.runs_changed([])
         assert pane.results.labels.text(latent) == "mended" and pane.results.labels.marked(pane.latent)
 
     scenario(test, place)

@@ -160,7 +160,7 @@ def test_ask_raise_sweep_keep_die_and_restore(place):
             length = pane.setup.max_new_tokens
             await pilot.press(*["greater_than_sign"] * 16)
             await streaming(pane)
-            os.kill(pilot.app._server.pid, signal.SIGKILL)
+            os.kill(pilot.app.models.server.pid, signal.SIGKILL)
             await until(pilot, lambda: "was killed by signal 9" in state(pane))
             assert "r asks again" in state(pane) and pane.query_one("#state").has_class("-wrong")
             await pilot.press("u")  # a single step, as the presses were of one kind
@@ -180,7 +180,7 @@ def test_ask_raise_sweep_keep_die_and_restore(place):
             await until(pilot, lambda: pane.answers.texts["steered"] == said["attached"])
             assert not pane.setup.rack[0].on
             await asyncio.sleep(0.3)
-            assert pilot.app._server is None, "nothing of this asks the model"
+            assert pilot.app.models.server is None, "nothing of this asks the model"
 
     asyncio.run(second(*asyncio.run(first())))
 
@@ -331,7 +331,7 @@ def test_the_rack_and_its_keys(place):
             await until(pilot, lambda: "No latent is called zebra" in screen_text(pilot))
             pane.setup = replace(pane.setup, vlm="demo", mode="ablate")
             await pilot.press("d")
-            assert "nothing to sweep" in screen_text(pilot) and pilot.app._server is None
+            assert "nothing to sweep" in screen_text(pilot) and pilot.app.models.server is None
 
             pane.add_latent(9, "s", place.neurons("s", "val"))
             await until(pilot, lambda: len(pane.setup.rack) == 3)

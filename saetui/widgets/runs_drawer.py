@@ -1,17 +1,14 @@
 """The jobs drawer: every run of the workspace, from anywhere; pause, stop, resume, read the log."""
 
-from dataclasses import dataclass
-
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Vertical
-from textual.message import Message
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from engine.errors import UserError
 from engine.runs import run as jobs
-from engine.runs.watch import Job
+from engine.runs.watch import RunSnapshot
 from engine.workspace import Workspace
 from saetui.bindings import key
 from saetui.formatting import duration, literal, percent
@@ -30,24 +27,14 @@ COLUMNS = (
 _LOG_LINES = 8
 
 
-@dataclass
-class JobsSeen(Message):
-    """The runs as they are now. A newer look replaces one that nobody has read."""
-
-    jobs: list[Job]
-
-    def can_replace(self, message: Message) -> bool:
-        return isinstance(message, JobsSeen)
-
-
-class JobsDrawer(ModalScreen[None]):
+class RunsDrawer(ModalScreen[None]):
     """Over any mode; esc closes it and everything stands where it was."""
 
     DEFAULT_CSS = """
-    JobsDrawer { align: center bottom; }
-    JobsDrawer > Vertical { height: 70%; background: $surface; border-top: heavy $accent; padding: 0 1; }
-    JobsDrawer #log { height: 9; color: $secondary; border-top: solid $border; }
-    JobsDrawer #keys { height: 1; color: $secondary; }
+    RunsDrawer { align: center bottom; }
+    RunsDrawer > Vertical { height: 70%; background: $surface; border-top: heavy $accent; padding: 0 1; }
+    RunsDrawer #log { height: 9; color: $secondary; border-top: solid $border; }
+    RunsDrawer #keys { height: 1; color: $secondary; }
     """
     BINDINGS = [
         key("jobs.close", "escape,q,J", "dismiss", "Close", show=True),
@@ -56,9 +43,9 @@ class JobsDrawer(ModalScreen[None]):
         key("jobs.resume", "r", "resume", "Resume", show=True),
     ]
 
-    def __init__(self, workspace: Workspace, seen: list[Job]):
+    def __init__(self, workspace: Workspace, seen: list[RunSnapshot]):
         super().__init__()
-        self.workspace, self.jobs = workspace, seen
+        self.workspace, self.runs = workspace, seen
 
     def compose(self) -> ComposeResult:
         with Vertical():
@@ -67,20 +54,20 @@ class JobsDrawer(ModalScreen[None]):
             yield Static("p pause   x stop   r resume   esc close", id="keys")
 
     def on_mount(self) -> None:
-        self.query_one(Table).show(len(self.jobs))
+        self.query_one(Table).show(len(self.runs))
         self.query_one(Table).focus()
 
-    def seen(self, found: list[Job]) -> None:
+    def seen(self, found: list[RunSnapshot]) -> None:
         """Called by the app when it has looked again; the cursor stays on its run."""
-        if found == self.jobs or not self.query(Table):
+        if found == self.runs or not self.query(Table):
             return
         table = self.query_one(Table)
-        here = self.jobs[table.cursor].id if self.jobs else None
-        self.jobs = found
+        here = self.runs[table.cursor].id if self.runs else None
+        self.runs = found
         table.show(len(found), next((i for i, job in enumerate(found) if job.id == here), 0))
 
     def _cells(self, row: int) -> tuple[str, ...]:
-        job = self.jobs[row]
+        job = self.runs[row]
         left = duration(job.seconds_left) if job.seconds_left is not None else ""
         return (
             MARKS.get(job.state, "?"),
@@ -93,7 +80,7 @@ class JobsDrawer(ModalScreen[None]):
         )
 
     def on_table_moved(self, event: Table.Moved) -> None:
-        job = self.jobs[event.row]
+        job = self.runs[event.row]
         lines = [job.error] if job.error else []
         try:
             with open(self.workspace.runs / job.id / "log.txt", "rb") as log:
@@ -110,9 +97,9 @@ class JobsDrawer(ModalScreen[None]):
         self._with_run(jobs.resume, needs_live=False)
 
     def _with_run(self, act, needs_live: bool) -> None:
-        if not self.jobs:
+        if not self.runs:
             return
-        job = self.jobs[self.query_one(Table).cursor]
+        job = self.runs[self.query_one(Table).cursor]
         if needs_live and not job.live:
             self.app.notify(f"{job.id} has ended already ({job.state}).", markup=False)
             return
