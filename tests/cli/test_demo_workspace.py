@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 from scipy import sparse
-from shell import saetui, saetui_json
+from shell import in_terminal, only_progress, saetui, saetui_json
 
 from engine.jobs import Run
 
@@ -53,6 +53,16 @@ def test_a_second_run_finds_everything_there(summary, place):
     again = saetui("demo", "--headless", "--pictures", 600, "--steps", 60, cwd=place)
     assert (place / "saetui-demo" / "saes" / "demo" / "sae.safetensors").stat().st_mtime_ns == before
     assert "matched raw neurons" in again.stdout and "saetui steer demo" in again.stdout
+
+
+def test_a_second_run_in_a_terminal_tells_the_same(summary, place):
+    again = ("demo", "--headless", "--pictures", 600, "--steps", 60)
+    told, read = in_terminal(*again, cwd=place), in_terminal(*again, "--json", cwd=place)
+    assert told.code == read.code == 0
+    assert "600 drawn images, 9,600 patch tokens" in told.out and "saetui steer demo --latent" in told.out
+    assert only_progress(told.err) and read.err == ""
+    timeless = {key: value for key, value in summary.items() if key != "seconds"}
+    assert {key: value for key, value in json.loads(read.out).items() if key != "seconds"} == timeless
 
 
 def test_latents_are_listed_searched_and_shown(workspace):
