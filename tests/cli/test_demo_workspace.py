@@ -216,7 +216,8 @@ def test_a_plan_makes_a_grid_and_skips_what_is_there(workspace):
     stages = saetui_json("run", "plan.toml", cwd=workspace)["stages"]
     assert [stage["name"] for stage in stages] == ["topk-x1", "topk-x2", "batchtopk-x1", "batchtopk-x2"]
     written = (workspace / "saes" / "topk-x1" / "sae.safetensors").stat().st_mtime_ns
-    assert saetui_json("run", "plan.toml", cwd=workspace)["stages"] == stages
+    again = [{**stage, "result": {**stage["result"], "made": False}} for stage in stages]
+    assert saetui_json("run", "plan.toml", cwd=workspace)["stages"] == again != stages
     assert (workspace / "saes" / "topk-x1" / "sae.safetensors").stat().st_mtime_ns == written
 
 

@@ -74,6 +74,9 @@ def test_scores_name_sources_that_are_unchanged(old, sae):
 
 
 def test_recipes_and_runs_are_shown(old):
+    recipe = saetui_json("show", "recipes/hat.toml", cwd=old)
+    assert recipe["recipe"]["settings"]["latent"] == ["27=2x"]
+    assert [(source["name"], source["state"]) for source in recipe["chain"]] == [("matryoshka", "unchanged")]
     assert "27=2x" in saetui("show", "recipes/hat.toml", cwd=old).stdout
     assert "a dotted yellow hat on a white background" in saetui("show", "runs/20261126-022549-steer", cwd=old).stdout
     stopped = saetui_json("show", "runs/20261126-022513-train", cwd=old)["status"]
