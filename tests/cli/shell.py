@@ -16,6 +16,7 @@ from pathlib import Path
 
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "COLUMNS", "LINES")}
 ENVIRONMENT |= {"TERM": "xterm-256color", "OMP_NUM_THREADS": "1"}  # several run at once
+ASKED, VT220 = b"\x1b[c", b"\x1b[?62c"  # DA1, the last question of saetui.terminal.probe
 
 
 def saetui(*arguments, cwd=None, code=0, **options):
@@ -64,7 +65,7 @@ def in_terminal(*arguments: str, cwd: Path) -> Done:
 
 
 def heard(process: "subprocess.Popen[bytes]", masters: list[int]) -> Iterator[str]:
-    """All that a process writes to terminals, until it ends."""
+    """All that a process writes to terminals, until it ends; they answer what every terminal answers."""
     said = {master: b"" for master in masters}
     deadline = time.monotonic() + 120
     with selectors.DefaultSelector() as ready:
@@ -73,7 +74,9 @@ def heard(process: "subprocess.Popen[bytes]", masters: list[int]) -> Iterator[st
         while (ended := process.poll()) is None or ready.select(0):
             assert time.monotonic() < deadline, said
             for key, _ in ready.select(0.05 if ended is None else 0):
-                said[key.fd] += os.read(key.fd, 65536)
+                said[key.fd] += (piece := os.read(key.fd, 65536))
+                if ASKED in piece:
+                    os.write(key.fd, VT220)
     for text in said.values():
         yield plain(text.decode())
 
