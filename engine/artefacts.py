@@ -127,7 +127,7 @@ def _neurons(path: Path) -> tuple[Description, list[dict[str, Any]]]:
 
 def _recipe(path: Path) -> tuple[Description, list[dict[str, Any]]]:
     recipe = read_toml(path)
-    return {"recipe": recipe, "sha256": file_sha256(path)}, recipe.get("provenance", {}).get("made_from", [])
+    return {"recipe": recipe, "sha256": file_sha256(path)}, recipe.get("made_from", [])
 
 
 def _run(path: Path) -> tuple[Description, list[dict[str, Any]]]:

@@ -45,6 +45,8 @@ _HISTOGRAM_COLUMNS = 4096
 def score(settings: ScoreSettings, workspace: Workspace, reporter: Reporter | None = None) -> dict[str, Any]:
     """Score ``settings.sae`` on ``settings.images``; writes ``neurons/<sae>--<images>.h5`` and returns its summary.
 
+    With it come ``path`` and ``made`` (false: these very scores were there already).
+
     Tokens: those of the kind that the SAE was trained on. For ``cls``, ``mean`` and pooled (``last``) SAEs the one
     token of an image; for all others its patches, without CLS and registers, pooled by ``settings.pooling`` (``cls``
     takes the CLS token instead). MS, support, frequency of images and top images are about these pooled values.
@@ -73,7 +75,7 @@ def score(settings: ScoreSettings, workspace: Workspace, reporter: Reporter | No
     ]
     if found := _scored_already(path, settings, sources):
         reporter.event("stage", name="nothing to do: it is scored")
-        return {"path": str(path), **found}
+        return {"path": str(path), "made": False, **found}
     reporter.event("stage", name="encoding")
     E = embeddings.read(0, embeddings.rows)
     seen = _encode(settings, sae, encoder, images, embeddings.image, E, reporter)
@@ -142,7 +144,7 @@ def score(settings: ScoreSettings, workspace: Workspace, reporter: Reporter | No
         names.mean if names.words else None,
     )
     reporter.event("stage", name="done")
-    return {"path": str(path), **summary}
+    return {"path": str(path), "made": True, **summary}
 
 
 def _scored_already(path: Path, settings: ScoreSettings, sources: list[dict[str, str]]) -> dict[str, Any] | None:
@@ -151,10 +153,16 @@ def _scored_already(path: Path, settings: ScoreSettings, sources: list[dict[str,
         return None
     try:
         with Neurons.open(path) as found:
-            same = found.provenance["made_from"] == sources and found.summary["settings"] == to_mapping(settings)
+            same = _contents(found.provenance["made_from"]) == _contents(sources)
+            same = same and found.summary["settings"] == to_mapping(settings)
             return found.summary if same and found.has_neighbours else None
     except (UserError, KeyError):  # damaged, or older than these parts: it is made anew
         return None
+
+
+def _contents(sources: list[dict[str, str]]) -> list[tuple[str, str, str]]:
+    """What scores were made from, wherever the workspace lay at the time."""
+    return [(source["kind"], source["name"], source["sha256"]) for source in sources]
 
 
 @dataclass

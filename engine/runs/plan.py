@@ -32,7 +32,8 @@ class Stage:
 
     @property
     def name(self) -> str:
-        return getattr(self.settings, "name", "") or self.settings.sae
+        """What it makes; of a score or an answer, the SAE or the recipe that it is about."""
+        return next(filter(None, (getattr(self.settings, of, "") for of in ("sae", "recipe", "name"))), "")
 
 
 def run_plan(settings: PlanSettings, workspace: Workspace, reporter: Reporter | None = None) -> dict[str, Any]:

@@ -19,7 +19,7 @@ TASKS = {
     "train": Task("engine.sae.train:train", config.TrainSettings),
     "score": Task("engine.neurons.score:score", config.ScoreSettings),
     "steer": Task("engine.steer.compare:steer", config.SteerSettings),
-    "ms": Task("engine.metrics.monosemanticity:ms_files", config.MsSettings),
+    "ms": Task("engine.neurons.matrix_scores:ms_files", config.MsSettings),
     "encode": Task("engine.sae.encode:encode_store", config.EncodeSettings),
     "verify": Task("engine.activations.store:verify", config.VerifySettings),
     "run": Task("engine.runs.plan:run_plan", config.PlanSettings),

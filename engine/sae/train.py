@@ -50,10 +50,11 @@ UNHURRIED = {"device", "eval_every", "checkpoint_every", "embeddings", "activati
 def train(settings: TrainSettings, workspace: Workspace, reporter: Reporter | None = None) -> dict[str, Any]:
     """Train an SAE, or continue or return the one that these settings began or finished.
 
-    Returns ``name``, ``path``, ``arch``, ``d``, ``w``, ``k``, ``steps`` and the held-out measurements ``fve``,
-    ``fve_batch``, ``l0``, ``cosine``, ``dead``, ``dense``, ``theta`` (raw units), ``ms``, ``ms_matched`` and
-    ``ms_beaten`` (null without embeddings), ``rows``. Reports ``metrics`` events with the same keys and ``step`` and
-    ``loss``, and progress with ``loss`` and ``waiting``, the share of the last second or so spent waiting for data.
+    Returns ``made`` (false: it was finished already), ``name``, ``path``, ``arch``, ``d``, ``w``, ``k``, ``steps`` and
+    the held-out measurements ``fve``, ``fve_batch``, ``l0``, ``cosine``, ``dead``, ``dense``, ``theta`` (raw units),
+    ``ms``, ``ms_matched`` and ``ms_beaten`` (null without embeddings), ``rows``. Reports ``metrics`` events with the
+    same keys and ``step`` and ``loss``, and progress with ``loss`` and ``waiting``, the share of the last second or so
+    spent waiting for data.
     Each measurement also replaces the folder's preview.json, the top images of a few latents.
 
     UserError: settings or data that cannot be trained on, other settings under the same name, a loss that is not
@@ -68,7 +69,7 @@ def train(settings: TrainSettings, workspace: Workspace, reporter: Reporter | No
         found = _found(folder, training)
         if found is not None and "result" in found:
             shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-            return {"path": str(folder), **found["result"]}
+            return {"path": str(folder), "made": False, **found["result"]}
         _tidy(folder)
         return training.run(folder, found, reporter)
 
@@ -280,7 +281,7 @@ class Training:
             },
         )
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-        return {"path": str(folder), **result}
+        return {"path": str(folder), "made": True, **result}
 
 
 @torch.no_grad()

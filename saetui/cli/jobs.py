@@ -8,6 +8,7 @@ import typer
 
 from engine.runs import run as jobs
 from engine.workspace import Workspace
+from saetui.cli import demo, stages
 from saetui.cli.options import JsonOption, WorkspaceOption
 from saetui.cli.work import Progress, note, progress_text
 from saetui.formatting import duration, literal
@@ -38,10 +39,10 @@ def main(context: typer.Context, workspace: WorkspaceOption = None, json: JsonOp
 
 
 @app.command()
-def follow(context: typer.Context, id: IdArgument, workspace: WorkspaceOption = None) -> None:
+def follow(context: typer.Context, id: IdArgument, workspace: WorkspaceOption = None, json: JsonOption = False) -> None:
     """Show a run's progress until it ends; Ctrl-C leaves it running."""
     run = _find(context, id, workspace)
-    progress = Progress(quiet=False)
+    progress = Progress(quiet=json)
     try:
         for event in run.follow():
             progress.show(event)
@@ -51,48 +52,62 @@ def follow(context: typer.Context, id: IdArgument, workspace: WorkspaceOption = 
         return
     progress.close()
     status = run.status
-    print(literal(_line(run)))
-    if status["state"] == "done":
-        print(literal(json_module.dumps(status.get("result"), ensure_ascii=False)))
-    else:
+    _say(run, _line(run), json)
+    if status["state"] != "done":
         note(status.get("error") or f"It {status['state']}; continue with: saetui jobs resume {run.id}")
         raise typer.Exit(2 if status.get("mistake") else 1)
+    if not json:
+        _show_result(run)
 
 
 @app.command()
-def stop(context: typer.Context, id: IdArgument, workspace: WorkspaceOption = None) -> None:
+def stop(context: typer.Context, id: IdArgument, workspace: WorkspaceOption = None, json: JsonOption = False) -> None:
     """Stop a run at the next point from which it can continue."""
     run = _find(context, id, workspace)
     if run.status["state"] in jobs.ENDED:
-        print(f"{run.id} has ended already ({run.status['state']}).")
+        _say(run, f"{run.id} has ended already ({run.status['state']}).", json)
         return
     run.control("stop")
     while run.status["state"] not in jobs.ENDED:
         time.sleep(0.1)
-    print(f"{run.id} {run.status['state']}; continue with: saetui jobs resume {run.id}")
+    _say(run, f"{run.id} {run.status['state']}; continue with: saetui jobs resume {run.id}", json)
 
 
 @app.command()
-def pause(context: typer.Context, id: IdArgument, workspace: WorkspaceOption = None) -> None:
+def pause(context: typer.Context, id: IdArgument, workspace: WorkspaceOption = None, json: JsonOption = False) -> None:
     """Let a run wait, its models loaded, until it is resumed."""
     run = _find(context, id, workspace)
     if run.status["state"] in jobs.ENDED:
-        print(f"{run.id} has ended already ({run.status['state']}).")
+        _say(run, f"{run.id} has ended already ({run.status['state']}).", json)
         return
     run.control("pause")
-    print(f"{run.id} pauses at its next step; go on with: saetui jobs resume {run.id}")
+    _say(run, f"{run.id} pauses at its next step; go on with: saetui jobs resume {run.id}", json)
 
 
 @app.command()
-def resume(context: typer.Context, id: IdArgument, workspace: WorkspaceOption = None) -> None:
+def resume(context: typer.Context, id: IdArgument, workspace: WorkspaceOption = None, json: JsonOption = False) -> None:
     """Let a paused run go on, or start one that stopped or died again where it was."""
     run = _find(context, id, workspace)
     jobs.resume(run)
-    print(f"{run.id} is running: saetui jobs follow {run.id}")
+    _say(run, f"{run.id} is running: saetui jobs follow {run.id}", json)
 
 
 def _find(context: typer.Context, id: str, workspace: str | None) -> jobs.Run:
     return jobs.find(Workspace.find(workspace or context.obj), id)
+
+
+def _say(run: jobs.Run, sentence: str, json: bool) -> None:
+    print(json_module.dumps(_record(run), ensure_ascii=False) if json else literal(sentence))
+
+
+def _show_result(run: jobs.Run) -> None:
+    """What the run's own command would have said at its end."""
+    command, result = run.command, run.status["result"]
+    if command["task"] == "demo":
+        demo.show(result, Workspace(run.path.parent.parent))
+    else:
+        _, show = stages.stages()[command["task"]]
+        show(result)
 
 
 def _record(run: jobs.Run) -> dict[str, Any]:

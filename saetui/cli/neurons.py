@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from engine.errors import UserError
+from engine.neurons.labels import Labels
 from engine.workspace import Workspace
 from saetui.cli.options import JsonOption, WorkspaceOption
 from saetui.formatting import fit, literal, number, percent
@@ -39,8 +40,10 @@ def neurons(
     from engine.images.thumbnails import Thumbnails
     from engine.neurons.file import Neurons  # numpy and h5py, which --help must not wait for
 
-    with Neurons.open(results(sae, on, Workspace.find(workspace))) as scored:
-        rows = scored.table(sort=sort, top=top, search=search)
+    place = Workspace.find(workspace)
+    with Neurons.open(results(sae, on, place)) as scored:
+        labels = Labels.open(place.labels(scored.summary["sae"]))
+        rows = scored.table(sort=sort, top=top, search=search, labels=labels.texts, marks=labels.marks)
         if json:
             tops = {row["latent"]: scored.top(row["latent"]) for row in rows}
             latents = [row | {"top_images": tops[row["latent"]]} for row in rows]
@@ -49,7 +52,7 @@ def neurons(
         if not rows:
             print(literal(f"No latent answers to {search!r}: try another word, or leave --search out."))
             return
-        for line in _head(scored, search):
+        for line in _head(scored, labels, search):
             print(literal(line))
         thumbnails = Thumbnails(scored.summary["settings"]["images"])
         for row in rows:
@@ -74,10 +77,11 @@ def results(sae: str, on: str, workspace: Workspace) -> Path:
     return found[0]
 
 
-def _head(scored: "Neurons", search: str) -> list[str]:
+def _head(scored: "Neurons", labels: Labels, search: str) -> list[str]:
     summary = scored.summary
     ms = summary["ms"]
-    found = f"{len(scored.order(search=search))} latents found for {search!r}, " if search else ""
+    fits = scored.order(search=search, labels=labels.texts, marks=labels.marks) if search else []
+    found = f"{len(fits):,} latents found for {search!r}, " if search else ""
     return [
         f"{summary['sae']} on {summary['images']:,} images: {found}{summary['alive']:,} of {scored.w:,} alive",
         f"MS mean {number(ms['sae']['mean'])}, matched raw neurons {number(ms['matched']['mean'])} "

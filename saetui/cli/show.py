@@ -24,9 +24,7 @@ def show(
 ) -> None:
     """Describe any artefact and the chain that it came from, or print a picture."""
     if Path(artefact).suffix.lower() in PICTURES and Path(artefact).is_file():
-        from saetui.cli.pictures import print_picture
-
-        print_picture(Path(artefact))
+        _show_picture(Path(artefact), json)
         return
     from engine.artefacts import describe
 
@@ -37,6 +35,18 @@ def show(
     chain = description.pop("chain")
     for line in [*_facts(description), *_chain(chain, 0)]:
         print(literal(line))
+
+
+def _show_picture(path: Path, json: bool) -> None:
+    if json:
+        from engine.images.opening import read_picture
+
+        width, height = read_picture(path).size
+        print(json_module.dumps({"kind": "picture", "path": str(path.resolve()), "width": width, "height": height}))
+        return
+    from saetui.cli.pictures import print_picture
+
+    print_picture(path)
 
 
 def _facts(description: dict[str, Any], indent: int = 0) -> list[str]:

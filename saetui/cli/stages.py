@@ -13,23 +13,29 @@ from saetui.formatting import duration, literal, size
 
 COMMON = (extra("workspace", WorkspaceOption, None), extra("json", JsonOption, False))
 LONG = (*COMMON, extra("detach", DetachOption, False))
+CAME = {"steer": "answered"}  # of a stage that was done now; else made
 
 
 def register(app: typer.Typer) -> None:
-    for name, settings, show in (
-        ("extract", config.ExtractSettings, show_extract),
-        ("train", config.TrainSettings, show_train),
-        ("score", config.ScoreSettings, show_score),
-        ("run", config.PlanSettings, show_plan),
-    ):
+    for name, (settings, show) in stages().items():
         command(app, name, settings, *LONG)(_long(name, settings, show))
-    command(app, "steer", config.SteerSettings, *LONG)(_long("steer", config.SteerSettings, show_steer))
     command(app, "ms", config.MsSettings, *COMMON)(_short("ms", config.MsSettings, show_ms))
     command(app, "encode", config.EncodeSettings, *COMMON)(_short("encode", config.EncodeSettings, show_encode))
     doc = "Rows, bytes and time of an extraction with these settings, before it is begun."
     estimate = _short("estimate", config.ExtractSettings, show_estimate, doc)
     command(app, "estimate", config.ExtractSettings, *COMMON)(estimate)
     command(app, "verify", config.VerifySettings, *COMMON)(_short("verify", config.VerifySettings, show_verify))
+
+
+def stages() -> dict[str, tuple[type, work.Show]]:
+    """The stages that are kept as runs: settings, and how a result is told."""
+    return {
+        "extract": (config.ExtractSettings, show_extract),
+        "train": (config.TrainSettings, show_train),
+        "score": (config.ScoreSettings, show_score),
+        "run": (config.PlanSettings, show_plan),
+        "steer": (config.SteerSettings, show_steer),
+    }
 
 
 def _long(name: str, settings: type, show: work.Show) -> Any:
@@ -81,16 +87,23 @@ def show_estimate(result: dict[str, Any]) -> None:
 
 def show_train(result: dict[str, Any]) -> None:
     print(literal(result["path"]))
-    print(
+    print(f"{_train_figures(result)} (held-out activations)" + ("" if _made(result) else "; it was trained already"))
+
+
+def _train_figures(result: dict[str, Any]) -> str:
+    return (
         f"FVE {number(result['fve'])}   L0 {number(result['l0'], 1)}   dead {percent(result['dead'])}   "
-        f"dense {percent(result['dense'])} (held-out activations)"
+        f"dense {percent(result['dense'])}"
     )
 
 
 def show_score(result: dict[str, Any]) -> None:
     ms = result["ms"]
     print(literal(result["path"]))
-    print(f"{result['images']:,} images, {result['alive']:,} latents alive, {result['dead']:,} dead")
+    print(
+        f"{result['images']:,} images, {result['alive']:,} latents alive, {result['dead']:,} dead"
+        + ("" if _made(result) else "; it was scored already")
+    )
     print("MS                   mean    best   worst")
     for key, name in (("sae", "SAE latents"), ("raw", "raw neurons"), ("raw_relu", "raw, rectified")):
         print(f"{name:<18} " + "  ".join(f"{number(ms[key][part]):>6}" for part in ("mean", "best", "worst")))
@@ -102,8 +115,33 @@ def show_score(result: dict[str, Any]) -> None:
 
 
 def show_plan(result: dict[str, Any]) -> None:
-    for stage in result["stages"]:
-        print(literal(f"{stage['stage']:>8}  {stage['name']}  {stage['state']}"))
+    stages = result["stages"]
+    width = max(len(stage["name"]) for stage in stages)
+    for stage in stages:
+        came = CAME.get(stage["stage"], "made") if _made(stage["result"]) else "was there already"
+        figures = _figures(stage["stage"], stage["result"])
+        print(literal(f"{stage['stage']:>7}  {stage['name']:<{width}}  {came}: {figures}"))
+    now = sum(_made(stage["result"]) for stage in stages)
+    print(f"{len(stages):,} stages: {now:,} done now, {len(stages) - now:,} there already")
+
+
+def _figures(stage: str, result: dict[str, Any]) -> str:
+    """The result of a stage of a plan in one line."""
+    match stage:
+        case "extract":
+            return f"{result['images']:,} images, {result['rows']:,} rows"
+        case "train":
+            return _train_figures(result)
+        case "score":
+            ms = {key: number(result["ms"][key]["mean"]) for key in ("sae", "matched")}
+            return f"MS {ms['sae']}, matched raw neurons {ms['matched']}, {result['alive']:,} latents alive"
+        case _:
+            return result["steered"]
+
+
+def _made(result: dict[str, Any]) -> bool:
+    """Whether a stage did something. Trainings and scores of 0.1.0, which ``jobs follow`` tells too, do not say."""
+    return bool(result.get("extracted_now", result.get("made", True)))
 
 
 def show_steer(result: dict[str, Any]) -> None:
@@ -122,7 +160,10 @@ def show_ms(result: dict[str, Any]) -> None:
 
 
 def show_encode(result: dict[str, Any]) -> None:
-    print(literal(", ".join(f"{key} {value}" for key, value in result.items())))
+    print(
+        literal(f"{result['out']}: {result['rows']:,} rows of {result['latents']:,} latents")
+        + f", {result['nonzero']:,} nonzero, L0 {number(result['l0'], 1)}"
+    )
 
 
 def show_verify(result: dict[str, Any]) -> None:

@@ -1,17 +1,94 @@
 """The commands as a shell runs them."""
 
+import fcntl
 import json
+import os
+import re
+import selectors
+import struct
 import subprocess
 import sys
+import termios
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ENVIRONMENT = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "COLUMNS", "LINES")}
+ENVIRONMENT |= {"TERM": "xterm-256color", "OMP_NUM_THREADS": "1"}  # several run at once
+ASKED, VT220 = b"\x1b[c", b"\x1b[?62c"  # DA1, the last question of saetui.terminal.probe
 
 
 def saetui(*arguments, cwd=None, code=0, **options):
     """Run ``saetui`` with ``arguments``; the finished process, whose exit code must be ``code``."""
-    command = [sys.executable, "-m", "saetui", *map(str, arguments)]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600, **options)
+    done = subprocess.run(command_of(arguments), cwd=cwd, capture_output=True, text=True, timeout=600, **options)
     assert done.returncode == code, f"{done.args}\n{done.stdout}\n{done.stderr}"
     return done
 
 
 def saetui_json(*arguments, **options):
     return json.loads(saetui(*arguments, "--json", **options).stdout)
+
+
+def command_of(arguments):
+    return [sys.executable, "-m", "saetui", *map(str, arguments)]
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command left."""
+
+    code: int
+    out: str
+    err: str
+
+
+def in_pipe(*arguments: str, cwd: Path) -> Done:
+    """Run ``saetui`` with ``arguments`` where nothing is a terminal."""
+    done = subprocess.run(command_of(arguments), cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def in_terminal(*arguments: str, cwd: Path) -> Done:
+    """Run ``saetui`` with ``arguments`` in a terminal of 80x24; stderr is another terminal."""
+    (out, shell), (err, errors) = screens = [os.openpty(), os.openpty()]
+    for master, slave in screens:
+        os.set_blocking(master, False)
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    # whoever leads a session and opens a terminal has it as /dev/tty
+    command = ["sh", "-c", 'exec "$@" <"$0" >"$0"', os.ttyname(shell), *command_of(arguments)]
+    process = subprocess.Popen(command, cwd=cwd, env=ENVIRONMENT, stderr=errors, start_new_session=True)
+    said = list(heard(process, [out, err]))
+    for end in (out, shell, err, errors):
+        os.close(end)
+    return Done(process.returncode, *said)
+
+
+def heard(process: "subprocess.Popen[bytes]", masters: list[int]) -> Iterator[str]:
+    """All that a process writes to terminals, until it ends; they answer what every terminal answers."""
+    said = {master: b"" for master in masters}
+    deadline = time.monotonic() + 120
+    with selectors.DefaultSelector() as ready:
+        for master in masters:
+            ready.register(master, selectors.EVENT_READ)
+        while (ended := process.poll()) is None or ready.select(0):
+            assert time.monotonic() < deadline, said
+            for key, _ in ready.select(0.05 if ended is None else 0):
+                said[key.fd] += (piece := os.read(key.fd, 65536))
+                if ASKED in piece:
+                    os.write(key.fd, VT220)
+    for text in said.values():
+        yield plain(text.decode())
+
+
+def plain(text: str) -> str:
+    """``text`` without what only steers a terminal."""
+    for sequence in (r"\x1b[P_][^\x1b]*\x1b\\", r"\x1b\[[0-?]*[ -/]*[@-~]", r"\x1b\][^\x07\x1b]*(\x07|\x1b\\)"):
+        text = re.sub(sequence, "", text)
+    return text.replace("\r\n", "\n")
+
+
+def only_progress(err: str) -> bool:
+    """Whether every line is a bar or a line of progress: a count of a total, with a unit."""
+    lines = (line.strip() for line in re.split(r"[\r\n]", err))
+    return all(re.search(r"━|[\d,]+/[\d,]+ \w+", line) for line in lines if line)

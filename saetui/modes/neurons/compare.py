@@ -20,8 +20,8 @@ from saetui.modes.neurons.latent_view import LatentView
 from saetui.widgets.bars import KeyBar
 
 if TYPE_CHECKING:
-    from saetui.services import Services
     from saetui.scores import Scores
+    from saetui.services import Services
 
 
 class Matched(Message):

@@ -23,8 +23,8 @@ from saetui.widgets.picture import Picture
 from saetui.widgets.table import Column, Table
 
 if TYPE_CHECKING:
-    from saetui.services import Services
     from saetui.scores import Scores
+    from saetui.services import Services
 
 Pairs = list[tuple[int, float]]
 COLUMNS = (

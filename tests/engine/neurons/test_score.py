@@ -229,7 +229,8 @@ def test_names_come_from_the_text_tower(scored):
 def test_the_summary_is_json_and_the_origin_is_told(scored, place):
     result, neurons, _ = scored
     assert json.loads(json.dumps(result, allow_nan=False))["ms"] == result["ms"]
-    assert {"path": result["path"], **neurons.summary} == json.loads(json.dumps(result))
+    told = {"path": result["path"], "made": True, **neurons.summary}
+    assert told == json.loads(json.dumps(result))
     made_from = neurons.provenance["made_from"]
     assert [source["kind"] for source in made_from] == ["sae", "model", "embeddings", "images", "vocabulary"]
     assert all(len(source["sha256"]) == 64 for source in made_from)
@@ -281,7 +282,7 @@ def test_again_gives_the_same_bytes_from_the_kept_embeddings(scored, place, monk
 def test_what_is_scored_already_is_not_scored_again(scored, place):
     path = Path(scored[0]["path"])
     before = path.stat().st_mtime_ns
-    assert score(ask(place), Workspace(place / "work")) == scored[0]
+    assert score(ask(place), Workspace(place / "work")) == {**scored[0], "made": False}
     assert path.stat().st_mtime_ns == before
     path.write_bytes(path.read_bytes()[:1000])
     assert score(ask(place), Workspace(place / "work")) == scored[0], "a damaged file is made anew"

@@ -13,7 +13,7 @@ import pytest
 from scipy import sparse
 
 from engine.runs.run import Run
-from tests.support.shell import saetui, saetui_json
+from tests.support.shell import in_terminal, only_progress, saetui, saetui_json
 
 COLOUR = {key: value for key, value in os.environ.items() if key != "NO_COLOR"} | {
     "TERM": "xterm-256color",
@@ -53,6 +53,16 @@ def test_a_second_run_finds_everything_there(summary, place):
     again = saetui("demo", "--headless", "--pictures", 600, "--steps", 60, cwd=place)
     assert (place / "saetui-demo" / "saes" / "demo" / "sae.safetensors").stat().st_mtime_ns == before
     assert "matched raw neurons" in again.stdout and "saetui steer demo" in again.stdout
+
+
+def test_a_second_run_in_a_terminal_tells_the_same(summary, place):
+    again = ("demo", "--headless", "--pictures", 600, "--steps", 60)
+    told, read = in_terminal(*again, cwd=place), in_terminal(*again, "--json", cwd=place)
+    assert told.code == read.code == 0
+    assert "600 drawn images, 9,600 patch tokens" in told.out and "saetui steer demo --latent" in told.out
+    assert only_progress(told.err) and read.err == ""
+    timeless = {key: value for key, value in summary.items() if key != "seconds"}
+    assert {key: value for key, value in json.loads(read.out).items() if key != "seconds"} == timeless
 
 
 def test_latents_are_listed_searched_and_shown(workspace):
@@ -206,7 +216,8 @@ def test_a_plan_makes_a_grid_and_skips_what_is_there(workspace):
     stages = saetui_json("run", "plan.toml", cwd=workspace)["stages"]
     assert [stage["name"] for stage in stages] == ["topk-x1", "topk-x2", "batchtopk-x1", "batchtopk-x2"]
     written = (workspace / "saes" / "topk-x1" / "sae.safetensors").stat().st_mtime_ns
-    assert saetui_json("run", "plan.toml", cwd=workspace)["stages"] == stages
+    again = [{**stage, "result": {**stage["result"], "made": False}} for stage in stages]
+    assert saetui_json("run", "plan.toml", cwd=workspace)["stages"] == again != stages
     assert (workspace / "saes" / "topk-x1" / "sae.safetensors").stat().st_mtime_ns == written
 
 

@@ -1,0 +1,227 @@
+"""Every command as a person and as a machine run it: in a pipe and in a terminal, without ``--json`` and with it.
+
+Each of the four forms has its own copy of ``tests/old_workspace``, in which all cases run, one after the other: what
+a later one needs (a plan's SAE, a run under way) an earlier one has made. A new command without a case fails a test.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from typer.main import get_command
+
+from engine.runs.run import Run
+from saetui.cli.app import app
+from tests.support.shell import Done, in_pipe, in_terminal, only_progress
+
+MADE = Path(__file__).parents[2] / "old_workspace"
+HAT = "a dotted yellow hat on a white background"
+COVERED = {
+    "demo": "test_demo_workspace.py, which has made its workspace",
+    "open": "the workbench, which has no text and no JSON: tests/session drives it in terminals",
+}
+
+PLAN = """
+[[extract]]
+at = "layer:4"
+tokens = "patches"
+limit = 4
+name = "few"
+
+[[train]]
+activations = "patches"
+name = "x{expansion}"
+arch = "topk"
+expansion = [0.0625, 0.125]
+k = 2
+steps = 10
+batch_size = 64
+
+[[score]]
+sae = "x0.125"
+limit = 8
+name = "eight"
+
+[[steer]]
+recipe = "hat"
+"""
+
+
+class Form(NamedTuple):
+    """How a command is run."""
+
+    terminal: bool
+    json: bool
+
+    def __str__(self) -> str:
+        return f"{'terminal' if self.terminal else 'pipe'}{'-json' if self.json else ''}"
+
+
+FORMS = [Form(terminal, as_json) for terminal in (False, True) for as_json in (False, True)]
+
+
+@dataclass(frozen=True)
+class Case:
+    command: str
+    arguments: str
+    """What is typed after it."""
+    says: tuple[str, ...]
+    """What tells a person what was done."""
+    answers: Any
+    """The JSON, or those keys of it that are certain."""
+    before: Callable[[Path], None] = lambda place: None
+    """What must be so before it can run."""
+
+
+def until(state: str) -> Callable[[Path], None]:
+    """Wait until the newest run of a workspace is in ``state``, at work and not at its first step."""
+
+    def wait(place: Path) -> None:
+        run = Run(max((place / "runs").iterdir()))
+        deadline = time.monotonic() + 60
+        while run.status["state"] != state or "progress" not in run.status:
+            assert time.monotonic() < deadline, run.status
+            time.sleep(0.05)
+
+    return wait
+
+
+TRAIN = "patches --arch topk --expansion 0.0625 --k 2 --batch-size 64"
+STORE = "--at layer:4 --tokens patches"
+CASES = [
+    Case("train", f"{TRAIN} --steps 1000000 --name long --detach", ("is running: saetui jobs follow",), {}),
+    Case("jobs pause", "last", ("pauses at its next step", "saetui jobs resume"), {"task": "train"}, until("running")),
+    Case("jobs resume", "last", ("is running: saetui jobs follow",), {"task": "train"}, until("paused")),
+    Case("jobs stop", "last", ("stopped; continue with: saetui jobs resume",), {"state": "stopped"}, until("running")),
+    Case("jobs follow", "20261126-022439", ("done", "saes/detached", "FVE -0.680   L0 2.0"), {"state": "done"}),
+    Case("jobs follow", "20261126-022549", ("done", "untouched", "steered", HAT), {"state": "done"}),
+    Case("jobs", "", ("20261126-022513-train", "stopped", "270/600 steps"), None),
+    Case("extract", f"{STORE} --limit 4 --name few", ("64 rows of 192 at layer:4", "4 images"), {"rows": 64}),
+    Case("estimate", f"{STORE} --name all", ("24 images, 384 rows of 192: ", " free, about 0:"), {"rows": 384}),
+    Case(
+        "train",
+        f"{TRAIN} --steps 10 --name x0.0625",
+        ("saes/x0.0625", "FVE", "L0 2.0", "(held-out activations)"),
+        {"made": True, "w": 12, "steps": 10},
+    ),
+    Case(
+        "score",
+        "jump",
+        ("neurons/jump--images.h5", "24 images, 24 latents alive, 0 dead; it was scored already", "45.8% of latents"),
+        {"made": False, "alive": 24},
+    ),
+    Case(
+        "run",
+        "plan.toml",
+        (
+            "extract  few      was there already: 4 images, 64 rows",
+            "  train  x0.0625  was there already: FVE ",
+            "  train  x0.125   made: FVE ",
+            "  score  x0.125   made: MS ",
+            f"  steer  hat      answered: {HAT}",
+            "5 stages: 3 done now, 2 there already",
+        ),
+        None,
+    ),
+    Case("steer", "--recipe hat", ("untouched", "attached", "steered", HAT), {"steered": HAT}),
+    Case("neurons", "jump --top 3", ("24 of 24 alive", "matched raw neurons .04", "sun · orange"), None),
+    Case("neurons", "jump --top 1 --images", ("sun · orange", "168.07    155.82"), None),
+    Case(
+        "neurons", "matryoshka --search nothing-like-it", ("No latent answers to 'nothing-like-it'",), {"latents": []}
+    ),
+    Case("ms", "A.npy E.npy", ("mean ", "(mean cosine of all pairs)", "3 columns, 1 undefined"), {"undefined": 1}),
+    Case(
+        "encode",
+        "jump patches --out latents.npz",
+        ("latents.npz: 384 rows of 24 latents, 2,553 nonzero, L0 6.6",),
+        {"rows": 384, "latents": 24, "nonzero": 2553},
+    ),
+    Case("verify", "patches", ("every byte of 1 shards is as it was written",), {"problems": []}),
+    Case("show", "saes/jump", ("jumprelu", "made from    activations patches", "unchanged"), {"kind": "sae", "w": 24}),
+    Case("show", "images/025_sky_sun_striped/000009.png", ("▀",), {"kind": "picture", "width": 64, "height": 64}),
+    Case("doctor", "", ("libraries ", "terminal ", "2 embeddings, 7 saes, 3 neurons"), None),
+]
+
+
+@pytest.fixture(scope="session")
+def outcomes(tmp_path_factory) -> dict[Form, list[Done]]:
+    """What every case left in every form; the forms at the same time, for a command keeps one core busy at most."""
+    with ThreadPoolExecutor(len(FORMS)) as pool:
+        places = [tmp_path_factory.mktemp(str(form)) / "study" for form in FORMS]
+        return dict(zip(FORMS, pool.map(run_all, FORMS, places), strict=True))
+
+
+def run_all(form: Form, place: Path) -> list[Done]:
+    shutil.copytree(MADE, place)
+    (place / "plan.toml").write_text(PLAN)
+    rng = np.random.default_rng(0)
+    np.save(place / "A.npy", np.maximum(rng.normal(size=(40, 3)), 0) * [1, 1, 0])
+    np.save(place / "E.npy", rng.normal(size=(40, 5)))
+    return [run_one(case, form, place) for case in CASES]
+
+
+def run_one(case: Case, form: Form, place: Path) -> Done:
+    case.before(place)
+    flags = ["--json"] if form.json else []
+    run = in_terminal if form.terminal else in_pipe
+    return run(*case.command.split(), *case.arguments.split(), *flags, cwd=place)
+
+
+def commands(group: Any, prefix: str = "") -> Iterator[str]:
+    for name, command in group.commands.items():
+        yield f"{prefix}{name}"
+        if hasattr(command, "commands"):
+            yield from commands(command, f"{prefix}{name} ")
+
+
+def test_every_command_has_a_case():
+    assert set(commands(get_command(app))) == {case.command for case in CASES} | set(COVERED)
+
+
+def each(json: bool) -> Any:
+    rows = [
+        pytest.param(form, number, id=f"{case.command}-{number}-{form}".replace(" ", "-"))
+        for number, case in enumerate(CASES)
+        for form in FORMS
+        if form.json == json
+    ]
+    return pytest.mark.parametrize(("form", "number"), rows)
+
+
+@each(json=False)
+def test_a_person_is_told_what_was_done(outcomes, form, number):
+    done = outcomes[form][number]
+    assert done.code == 0, done
+    assert [words for words in CASES[number].says if words not in done.out] == [], done.out
+    assert only_progress(done.err), done.err
+
+
+@each(json=True)
+def test_a_machine_reads_one_value(outcomes, form, number):
+    done, certain = outcomes[form][number], CASES[number].answers
+    assert done.code == 0 and done.err == "", done
+    value = json.loads(done.out)
+    assert value
+    if certain is not None:
+        assert {key: value[key] for key in certain} == certain
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_lists_are_lists_for_machines_too(outcomes, terminal):
+    values = {
+        (case.command, case.arguments): json.loads(done.out)
+        for case, done in zip(CASES, outcomes[Form(terminal, True)], strict=True)
+        if case.answers is None
+    }
+    assert [run["task"] for run in values["jobs", ""]][-1] == "train"
+    stages = values["run", "plan.toml"]["stages"]
+    assert [stage["name"] for stage in stages] == ["few", "x0.0625", "x0.125", "x0.125", "hat"]
+    assert [row["latent"] for row in values["neurons", "jump --top 3"]["latents"]] == [6, 19, 23]
+    assert values["doctor", ""]["workspace"]["saes"] == 7
