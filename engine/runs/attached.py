@@ -11,6 +11,7 @@ from typing import Any
 from engine.errors import UserError
 from engine.runs import run as jobs
 from engine.runs.events import Event
+from engine.runs.tasks import TASKS
 from engine.workspace import Workspace
 
 
@@ -39,7 +40,7 @@ class Attached:
             if self.cancelled:
                 return None
             if end["kind"] == "done":
-                return end["result"]
+                return TASKS[self._task].read(end["result"])
             raise UserError(end.get("error") or f"{self._task} ended early: {_last_line(log)}")
 
     def cancel(self) -> None:

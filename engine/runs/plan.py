@@ -6,7 +6,6 @@ four SAEs, named by ``name``'s fields (``name = "clip-{arch}-x{expansion}"``). `
 """
 
 import dataclasses
-import importlib
 import itertools
 import typing
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from typing import Any
 from engine.config import PlanSettings, from_mapping
 from engine.errors import UserError
 from engine.files import read_toml
+from engine.records import to_json
 from engine.reporter import Reporter
 from engine.runs.tasks import TASKS
 from engine.workspace import Workspace, slug
@@ -46,8 +46,7 @@ def run_plan(settings: PlanSettings, workspace: Workspace, reporter: Reporter | 
     done = []
     for index, stage in enumerate(stages, 1):
         reporter.event("stage", name=f"{index}/{len(stages)} {stage.task} {stage.name}")
-        module, function = TASKS[stage.task].function.split(":")
-        result = getattr(importlib.import_module(module), function)(stage.settings, workspace, reporter)
+        result = to_json(TASKS[stage.task].load()(stage.settings, workspace, reporter))
         done.append({"stage": stage.task, "name": stage.name, "result": result})
         reporter.check()
     return {"stages": done}

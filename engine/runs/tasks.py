@@ -1,9 +1,12 @@
 """What a worker can be asked to do: one function of ``(settings, workspace, reporter)`` each."""
 
+import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from engine import config
+from engine.records import from_json
 
 
 @dataclass(frozen=True)
@@ -11,6 +14,20 @@ class Task:
     function: str
     """Where it is: ``module:function``, imported when it runs (it may need torch)."""
     settings: type[Any]
+    result: str = ""
+    """The record that it returns: ``module:Class``, of a module that costs no torch."""
+
+    def load(self) -> Callable[..., Any]:
+        return _named(self.function)
+
+    def read(self, value: Any) -> Any:
+        """The result in what its JSON says. UserError for what is none, as a newer saetui may have written it."""
+        return from_json(_named(self.result), value, "The result") if self.result else value
+
+
+def _named(place: str) -> Any:
+    module, name = place.split(":")
+    return getattr(importlib.import_module(module), name)
 
 
 TASKS = {

@@ -6,7 +6,6 @@ it to stop, and the end of stdin means that the caller is gone: then the worker 
 """
 
 import contextlib
-import importlib
 import json
 import os
 import signal
@@ -18,6 +17,7 @@ from typing import Any
 
 from engine.config import from_mapping
 from engine.errors import Stopped, UserError, system_mistake
+from engine.records import to_json
 from engine.runs import run as jobs
 from engine.runs.events import StreamReporter
 from engine.runs.tasks import TASKS
@@ -29,9 +29,7 @@ def work(request: dict[str, Any], reporter: StreamReporter) -> int:
     try:
         task = TASKS[request["task"]]
         settings = from_mapping(task.settings, request["settings"], request["task"])
-        module, function = task.function.split(":")
-        run = getattr(importlib.import_module(module), function)
-        result = run(settings, Workspace(Path(request["workspace"])), reporter)
+        result = task.load()(settings, Workspace(Path(request["workspace"])), reporter)
     except Stopped:
         reporter.finish("stopped")
         return 3
@@ -41,7 +39,7 @@ def work(request: dict[str, Any], reporter: StreamReporter) -> int:
             traceback.print_exc()
         reporter.finish("failed", error=message or f"{type(error).__name__}: {error}", mistake=message is not None)
         return 2 if message else 1
-    reporter.finish("done", result=result)
+    reporter.finish("done", result=to_json(result))
     return 0
 
 

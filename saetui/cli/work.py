@@ -18,6 +18,7 @@ import typer
 from engine.config import to_mapping
 from engine.errors import UserError
 from engine.runs import run as jobs
+from engine.runs.tasks import TASKS
 from engine.workspace import Workspace
 from saetui.formatting import duration, literal
 
@@ -44,7 +45,7 @@ def compute(workspace: Workspace, task: str, settings: Any, *, quiet: bool, keep
             end = _watch(process, quiet)
             process.wait()
         if end["kind"] == "done":
-            return end["result"]
+            return TASKS[task].read(end["result"])
         if end["kind"] == "stopped":
             note(f"Stopped; everything so far is kept. Continue with: {shlex.join(['saetui', *sys.argv[1:]])}")
             raise typer.Exit(130)
