@@ -7,7 +7,7 @@ import json
 import os
 import time
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +23,30 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise UserError(f"Cannot read {path}: {error.strerror}.") from error
 
 
-def to_toml(document: Mapping[str, Any]) -> str:
-    """Scalars, lists of scalars, tables of these and lists of such tables, as TOML."""
-    plain = {key: value for key, value in document.items() if not _is_table(value)}
-    parts = [_toml_lines(plain)]
+def to_toml(document: Mapping[str, Any], over: str = "") -> str:
+    """``document`` as TOML, laid over the TOML text ``over``: comments and layout of what stays in it are kept.
+
+    Top-level keys that only ``over`` has stay; entries of its tables that ``document`` lacks go.
+    """
+    import tomlkit  # tens of milliseconds, which reading need not pay
+
+    if not over:
+        return tomlkit.dumps(document)
+    whole = tomlkit.parse(over)
     for key, value in document.items():
-        if isinstance(value, Mapping):
-            parts.append(f"[{_toml_key(key)}]\n{_toml_lines(value)}")
-        elif _is_table(value):
-            parts += [f"[[{_toml_key(key)}]]\n{_toml_lines(table)}" for table in value]
-    return "\n".join(part for part in parts if part)
+        _lay_over(whole, key, value)
+    return tomlkit.dumps(whole)
+
+
+def _lay_over(whole: MutableMapping[str, Any], key: str, value: Any) -> None:
+    earlier = whole.get(key)
+    if isinstance(value, Mapping) and isinstance(earlier, MutableMapping):
+        for gone in [name for name in earlier if name not in value]:
+            del earlier[gone]
+        for name, one in value.items():
+            _lay_over(earlier, name, one)
+    elif earlier != value:
+        whole[key] = value
 
 
 def read_json(path: Path) -> Any:
@@ -130,27 +144,3 @@ def lock(folder: Path, patience: float = 15.0) -> Iterator[None]:
                     ) from None
                 time.sleep(0.05)
         yield
-
-
-def _is_table(value: Any) -> bool:
-    return isinstance(value, Mapping) or (isinstance(value, list) and bool(value) and isinstance(value[0], Mapping))
-
-
-def _toml_lines(table: Mapping[str, Any]) -> str:
-    return "".join(f"{_toml_key(key)} = {_toml_value(value)}\n" for key, value in table.items())
-
-
-def _toml_key(key: str) -> str:
-    bare = key and all(c.isascii() and (c.isalnum() or c in "_-") for c in key)
-    return key if bare else _toml_value(key)
-
-
-def _toml_value(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (int, float)):
-        return repr(value)
-    if isinstance(value, str):
-        # TOML strings escape as JSON's do, and DEL too.
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    return f"[{', '.join(_toml_value(item) for item in value)}]"

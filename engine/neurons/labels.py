@@ -1,6 +1,6 @@
 """What a person wrote about the latents of one SAE: a text each, and a mark. Costs no torch.
 
-``labels/<sae>.toml`` is made to be read and edited by hand; comments in it are not kept:
+``labels/<sae>.toml`` is made to be read and edited by hand; comments in it stay:
 
     format = "saetui-labels"
     version = 1
@@ -11,6 +11,7 @@
 """
 
 import re
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,7 +130,7 @@ class Labels:
         try:
             with lock(self.path.parent, _PATIENCE):
                 self.reload()
-                write_text(self.path, _document(self.texts, self.marks))
+                write_text(self.path, _document(self.texts, self.marks, over=self.path))
                 self._seen = stamp(self.path)
         except OSError as error:
             raise UserError(
@@ -161,15 +162,39 @@ def _read(path: Path) -> tuple[dict[int, str], set[int]]:
     return {latent: text for latent, text in lines.items() if text}, set(marks)
 
 
-def _document(texts: Mapping[int, str], marks: set[int]) -> str:
-    return to_toml(
-        {
-            "format": FORMAT,
-            "version": VERSION,
-            "marked": sorted(marks),
-            "text": {str(latent): texts[latent] for latent in sorted(texts)},
-        }
-    )
+def _document(texts: Mapping[int, str], marks: set[int], over: Path) -> str:
+    """The labels as TOML, laid over what a person may have written around them in the file ``over``."""
+    document = {
+        "format": FORMAT,
+        "version": VERSION,
+        "marked": sorted(marks),
+        "text": {str(latent): texts[latent] for latent in sorted(texts)},
+    }
+    return to_toml(document, _with_lines(over.read_text(encoding="utf-8"), texts) if over.is_file() else "")
+
+
+def _with_lines(written: str, texts: Mapping[int, str]) -> str:
+    """``written`` with a line for each new label above that of the next latent, where there is a place for it.
+
+    TOML libraries add at the end; a file that is read by people is in order.
+    """
+    known = tomllib.loads(written).get("text", {})
+    latents = sorted(map(int, known))
+    for latent in sorted(set(texts) - set(latents)):
+        after = next((other for other in latents if other > latent), None)
+        place = after is not None and re.search(rf"^(?:[ \t]*#.*\n)*{after}[ \t]*=", written, re.MULTILINE)
+        if place:
+            longer = written[: place.start()] + to_toml({str(latent): texts[latent]}) + written[place.start() :]
+            written = longer if _has(longer, {**known, str(latent): texts[latent]}) else written
+            known = tomllib.loads(written)["text"]
+    return written
+
+
+def _has(document: str, texts: Mapping[str, str]) -> bool:
+    try:
+        return bool(tomllib.loads(document)["text"] == texts)
+    except (tomllib.TOMLDecodeError, KeyError):
+        return False
 
 
 def _one_line(text: str) -> str:

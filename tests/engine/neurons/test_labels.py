@@ -200,3 +200,22 @@ def test_a_damaged_file_is_named_and_never_overwritten(path, content, message):
 def test_latents_are_numbered_from_0(path):
     with pytest.raises(UserError, match="no latent -1"):
         Labels.open(path).set(-1, text="a")
+
+
+def test_what_a_person_wrote_around_the_labels_stays(tmp_path):
+    path = tmp_path / "labels" / "s.toml"
+    path.parent.mkdir()
+    path.write_text(
+        '# mine\nformat = "saetui-labels"\nversion = 1\nowner = "me"\n'
+        'marked = [3]  # to look at again\n\n[text]\n# animals\n1 = "cat"  # sure\n2 = "dog"\n# plants\n8 = "oak"\n'
+    )
+    labels = Labels.open(path)
+    labels.set(1, "a cat")
+    labels.set(9, marked=True)
+    labels.set(2, "")
+    labels.set(5, "ant")
+    assert path.read_text() == (
+        '# mine\nformat = "saetui-labels"\nversion = 1\nowner = "me"\n'
+        'marked = [3, 9]  # to look at again\n\n[text]\n# animals\n1 = "a cat"  # sure\n'
+        '5 = "ant"\n# plants\n8 = "oak"\n'
+    )
