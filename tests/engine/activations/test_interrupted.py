@@ -18,8 +18,8 @@ from engine.files import lock
 from engine.workspace import Workspace
 from tests.support.extractions import Recorder, ask, contents, saved_model, write_pictures
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[2]
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,14 @@ def test_killed_at_any_moment(how: str, model: Path, images: Path, tmp_path: Pat
     kills = 0
     for turn in range(10):  # on a busy machine an attempt may get far before it is killed
         often = Workspace(tmp_path / f"often{turn}")
-        killer = [sys.executable, str(HERE / "killer.py"), str(model), str(images), str(often.root), how]
+        killer = [
+            sys.executable,
+            str(ROOT / "tests" / "support" / "killer.py"),
+            str(model),
+            str(images),
+            str(often.root),
+            how,
+        ]
         done = subprocess.run(killer, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
         assert done.returncode == 0, done.stderr
         assert contents(often.root) == contents(once.root)
