@@ -18,7 +18,6 @@ from engine.files import lock
 from engine.workspace import Workspace
 from tests.support.extractions import Recorder, ask, contents, saved_model, write_pictures
 
-
 ROOT = Path(__file__).parents[3]
 
 
