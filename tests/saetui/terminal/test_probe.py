@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import UserError
-from saetui.terminal.probe import QUERIES, Handlers, Rung, Terminal, ask, choose, environment, parse, parse_tmux
+from saetui.terminal.probe import QUERIES, Replies, Rung, Terminal, ask, choose, environment, parse, parse_tmux
 from tests.support import fake_terminal as fake
 
 # As the terminals write them, in the order of the questions.
@@ -27,16 +27,16 @@ GHOSTTY = b"\x1bP>|ghostty 1.0.1\x1b\\\x1b_Gi=31;OK\x1b\\\x1bP1$r0;48:2::1:2:3m\
 TMUX = b"\x1bP>|tmux 3.3a\x1b\\\x1b[?1;2c"
 OLD = b"\x1b[?6c"
 ANSWERS = {
-    "xterm": (XTERM, Handlers("XTerm", "379", cell=(6, 13), complete=True)),
-    "xterm-direct": (XTERM_DIRECT, Handlers("XTerm", "379", truecolor=True, cell=(6, 13), complete=True)),
-    "kitty": (KITTY_26, Handlers("kitty", "0.26.5", True, kitty=True, cell=(9, 18), complete=True)),
-    "foot": (FOOT, Handlers("foot", "1.16.2", True, sixel=True, cell=(10, 20), complete=True)),
-    "ghostty": (GHOSTTY, Handlers("ghostty", "1.0.1", True, kitty=True, cell=(16, 34), complete=True)),
-    "tmux": (TMUX, Handlers("tmux", "3.3a", complete=True)),
-    "old": (OLD, Handlers(complete=True)),
-    "silent": (b"", Handlers()),
-    "typed ahead": (b"jjq\x1b[A\x1b[1;5C", Handlers()),
-    "refusing": (b"\x1bP0$r\x1b\\\x1b_Gi=31;ENOTSUP:no\x1b\\\x1b[6;0;0t\x1b[?4c", Handlers(complete=True)),
+    "xterm": (XTERM, Replies("XTerm", "379", cell=(6, 13), complete=True)),
+    "xterm-direct": (XTERM_DIRECT, Replies("XTerm", "379", truecolor=True, cell=(6, 13), complete=True)),
+    "kitty": (KITTY_26, Replies("kitty", "0.26.5", True, kitty=True, cell=(9, 18), complete=True)),
+    "foot": (FOOT, Replies("foot", "1.16.2", True, sixel=True, cell=(10, 20), complete=True)),
+    "ghostty": (GHOSTTY, Replies("ghostty", "1.0.1", True, kitty=True, cell=(16, 34), complete=True)),
+    "tmux": (TMUX, Replies("tmux", "3.3a", complete=True)),
+    "old": (OLD, Replies(complete=True)),
+    "silent": (b"", Replies()),
+    "typed ahead": (b"jjq\x1b[A\x1b[1;5C", Replies()),
+    "refusing": (b"\x1bP0$r\x1b\\\x1b_Gi=31;ENOTSUP:no\x1b\\\x1b[6;0;0t\x1b[?4c", Replies(complete=True)),
 }
 ASK = """
 import json, sys, termios, select
@@ -67,22 +67,22 @@ def test_replies_are_found_among_keys_and_garbage(noise: bytes, data: bytes) -> 
     [
         (
             "3.4\txterm-kitty\tkitty(0.35.2)\t256,RGB,title\ton\t9\t18",
-            Handlers("tmux", "3.4", truecolor=True, kitty=True, cell=(9, 18), complete=True),
+            Replies("tmux", "3.4", truecolor=True, kitty=True, cell=(9, 18), complete=True),
         ),
         (
             "3.4\txterm-kitty\tkitty(0.26.5)\t256,RGB\ton\t9\t18",
-            Handlers("tmux", "3.4", truecolor=True, cell=(9, 18), complete=True),
+            Replies("tmux", "3.4", truecolor=True, cell=(9, 18), complete=True),
         ),
-        ("3.4\txterm-kitty\tkitty(0.35.2)\tRGB\toff\t\t", Handlers("tmux", "3.4", truecolor=True, complete=True)),
+        ("3.4\txterm-kitty\tkitty(0.35.2)\tRGB\toff\t\t", Replies("tmux", "3.4", truecolor=True, complete=True)),
         (
             "3.4\tfoot\tfoot(1.16.2)\t256,sixel\toff\t0\t0",
-            Handlers("tmux", "3.4", sixel=True, complete=True),
+            Replies("tmux", "3.4", sixel=True, complete=True),
         ),
-        ("3.3a\t\t\t\toff\t\t", Handlers("tmux", "3.3a")),
-        ("", Handlers("tmux")),
+        ("3.3a\t\t\t\toff\t\t", Replies("tmux", "3.3a")),
+        ("", Replies("tmux")),
     ],
 )
-def test_what_tmux_says(line: str, meaning: Handlers) -> None:
+def test_what_tmux_says(line: str, meaning: Replies) -> None:
     assert parse_tmux(line) == meaning
 
 
@@ -203,7 +203,7 @@ def test_a_flag_says_what_the_terminal_has() -> None:
 
 
 def test_a_flag_that_is_no_rung_is_a_mistake() -> None:
-    with pytest.raises(UserError, match=r"braille is no way to draw pictures: choose auto, kitty, .* 16, mono"):
+    with pytest.raises(UserError, match=r"'braille' is not a way to draw pictures: choose auto, kitty, .* 16, mono"):
         choose(FULL, "braille")
 
 
