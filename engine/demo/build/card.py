@@ -1,4 +1,4 @@
-"""The card of the shipped models: every figure in it is taken from scores.json."""
+"""The card of the shipped models. All its figures are from scores.json."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ABOUT = {
 
 
 def card(folder: Path, results: dict) -> str:
-    """Markdown of the card for the models in a folder; ``results`` is the content of its scores.json."""
+    """The card of the models in ``folder`` as Markdown; ``results`` is the content of its scores.json."""
     lines = [
         "# The demo's models",
         "",
