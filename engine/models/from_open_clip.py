@@ -99,7 +99,7 @@ def load_folder(
     device: str | torch.device,
     dtype: torch.dtype | None,
 ) -> OpenClipEncoder:
-    """A directory with ``open_clip_config.json`` and weights (``weights``: which of several files). Raises UserError."""
+    """A directory with ``open_clip_config.json`` and weights (``weights``: which of several). Raises UserError."""
     name = f"local-dir:{folder}"
     found = weights or open_clip.factory._find_checkpoint_in_dir(folder)
     if found is None:

@@ -1,4 +1,4 @@
-"""Terminals for tests: a pty whose other end a thread plays, and a tmux of our own."""
+"""Terminals for tests: a pty with a thread at its other end, and a separate tmux server."""
 
 import fcntl
 import json
@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-TOLD_APART = ("TMUX", "STY", "COLORTERM", "NO_COLOR", "SSH_CONNECTION", "SSH_TTY", "TERM")
+IDENTIFYING = ("TMUX", "STY", "COLORTERM", "NO_COLOR", "SSH_CONNECTION", "SSH_TTY", "TERM")
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """This process's, without what tells terminals apart but with ``variables``."""
-    plain = {key: value for key, value in os.environ.items() if key not in TOLD_APART}
+    """The variables of this process without those that identify a terminal, plus ``variables``."""
+    plain = {key: value for key, value in os.environ.items() if key not in IDENTIFYING}
     return plain | {"PYTHONPATH": str(ROOT)} | variables
 
 
 def on_a_terminal(script: str, replies: Sequence[bytes], **variables: str) -> Any:
-    """Run ``script`` on a terminal that answers DA1 with ``replies``, one piece at a time; its stderr, as JSON."""
+    """Run ``script`` on a terminal that answers DA1 with ``replies``, one by one; returns its stderr, read as JSON."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, b"\x1e\x00\x64\x00\x00\x00\x00\x00")  # 30 rows, 100 columns
     process = subprocess.Popen(
@@ -49,7 +49,7 @@ def _answer(ours: int, replies: Sequence[bytes]) -> None:
     while not heard.endswith(b"\x1b[c"):
         try:
             heard += os.read(ours, 4096)
-        except OSError:  # the script has ended without a question
+        except OSError:  # the script ended without a query
             return
     for piece in replies:
         os.write(ours, piece)
@@ -79,7 +79,7 @@ class Tmux:
         return subprocess.run([*self._base, *arguments], capture_output=True, text=True).stdout
 
     def attach(self, term: str) -> subprocess.Popen[bytes]:
-        """A client on a terminal ``term`` that says nothing."""
+        """A client on a terminal ``term`` that answers no queries."""
         ours, theirs = pty.openpty()
         client = subprocess.Popen(
             [*self._base, "attach"],
@@ -95,7 +95,7 @@ class Tmux:
         return client
 
     def screen(self, until: Callable[[str], bool], seconds: float = 15) -> str:
-        """What the pane shows, colours included, once ``until`` says so."""
+        """The text of the pane with its colours, once ``until`` holds for it."""
         end = time.monotonic() + seconds
         while not until(shown := self("capture-pane", "-ep")):
             assert time.monotonic() < end, shown
