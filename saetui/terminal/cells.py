@@ -20,8 +20,8 @@ from rich.style import Style
 from textual.strip import Strip
 
 from saetui.terminal.heat import LUMA, overlay
+from saetui.terminal.probe import Colours
 
-Colours = Literal["truecolor", "256", "16", "mono"]
 PictureStyle = Literal["quadrant", "half", "glyph"]
 
 RAMP = " ░▒▓█"

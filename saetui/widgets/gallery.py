@@ -101,14 +101,9 @@ class Gallery(Widget):
     class Drawn(Message):
         """Pictures have been drawn; ``keys`` are those of their tiles."""
 
-        gallery: "Gallery"
         keys: list[Any]
         late: bool
         """Drawing takes long: show what is there."""
-
-        @property
-        def control(self) -> "Gallery":
-            return self.gallery
 
     def __init__(self, **options: Any):
         super().__init__(**options)
@@ -274,10 +269,10 @@ class Gallery(Widget):
             fresh.append(tile.key)
             now = time.monotonic()
             if now - reported > _REPORT_EVERY:
-                self.post_message(self.Drawn(self, fresh, now - began > _LATE_AFTER))
+                self.post_message(self.Drawn(fresh, now - began > _LATE_AFTER))
                 fresh, reported = [], now
         if fresh:
-            self.post_message(self.Drawn(self, fresh, False))
+            self.post_message(self.Drawn(fresh, False))
 
     def _strips_of(self, tile: Tile, request: DrawRequest) -> list[Strip] | str:
         try:

@@ -60,20 +60,12 @@ class Table(ScrollView, can_focus=True):
         table: "Table"
         row: int
 
-        @property
-        def control(self) -> "Table":
-            return self.table
-
     @dataclass
     class Chosen(Message):
         """Enter was pressed on a row."""
 
         table: "Table"
         row: int
-
-        @property
-        def control(self) -> "Table":
-            return self.table
 
     def __init__(self, columns: Sequence[Column], cells: Callable[[int], Cells], empty: str = "", **options):
         """``cells(row)``: the texts of a row, one a column. ``empty``: the text of a table without rows."""

@@ -1,4 +1,4 @@
-"""Terminals for tests: a pty with a thread at its other end, and a separate tmux server."""
+"""Terminals for tests: ptys with a thread at the other end."""
 
 import fcntl
 import json
@@ -9,7 +9,7 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,51 +56,21 @@ def _answer(ours: int, replies: Sequence[bytes]) -> None:
         time.sleep(0.02)
 
 
-class Tmux:
-    """A tmux server of its own with one session of 100x30 that runs a Python script."""
-
-    def __init__(self, folder: Path, script: str, config: str = "", **variables: str):
-        self._base = ["tmux", "-S", str(folder / "socket"), "-f", str(folder / "config")]
-        (folder / "config").write_text(config + "\nset -g remain-on-exit on\n")
-        (folder / "script.py").write_text(script)
-        command = f"{sys.executable} {folder / 'script.py'}"
-        size = ["-x", "100", "-y", "30"]
-        subprocess.run(
-            [*self._base, "new-session", "-d", *size, command], env=environment(**variables), check=True, cwd=ROOT
-        )
-
-    def __enter__(self) -> "Tmux":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self("kill-server")
-
-    def __call__(self, *arguments: str) -> str:
-        return subprocess.run([*self._base, *arguments], capture_output=True, text=True).stdout
-
-    def attach(self, term: str) -> subprocess.Popen[bytes]:
-        """A client on a terminal ``term`` that answers no queries."""
-        ours, theirs = pty.openpty()
-        client = subprocess.Popen(
-            [*self._base, "attach"],
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            env=environment(TERM=term),
-            start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-        )
-        os.close(theirs)
-        threading.Thread(target=_drain, args=(ours,), daemon=True).start()
-        return client
-
-    def screen(self, until: Callable[[str], bool], seconds: float = 15) -> str:
-        """The text of the pane with its colours, once ``until`` holds for it."""
-        end = time.monotonic() + seconds
-        while not until(shown := self("capture-pane", "-ep")):
-            assert time.monotonic() < end, shown
-            time.sleep(0.05)
-        return shown
+def attach(socket: str, term: str) -> "subprocess.Popen[bytes]":
+    """A client of the tmux server at ``socket``, on a terminal ``term`` that answers no queries."""
+    ours, theirs = pty.openpty()
+    client = subprocess.Popen(
+        ["tmux", "-L", socket, "attach"],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=environment(TERM=term),
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(theirs)
+    threading.Thread(target=_drain, args=(ours,), daemon=True).start()
+    return client
 
 
 def _drain(ours: int) -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from engine.errors import UserError
 from saetui.terminal.probe import QUERIES, Replies, Rung, Terminal, ask, choose, environment, parse, parse_tmux
 from tests.support import fake_terminal as fake
+from tests.support import tmux
 
 # As the terminals write them, in the order of the questions.
 XTERM = b"\x1bP>|XTerm(379)\x1b\\\x1bP1$r48:5:16m\x1b\\\x1b[6;13;6t\x1b[?64;1;2;6;9;15;16;17;18;21;22;28c"
@@ -136,37 +137,28 @@ def test_without_a_terminal_nothing_is_asked(tmp_path: Path) -> None:
     assert ask(os.devnull) == b""
 
 
-@pytest.mark.parametrize(
-    ("config", "colours"), [("set -as terminal-features ',*:RGB'", "truecolor"), ("", "256")], ids=["RGB", "256"]
-)
-def test_in_tmux(tmp_path: Path, config: str, colours: str) -> None:
-    script = f"""
-import json, time, pathlib
+@pytest.mark.parametrize(("features", "colours"), [(",*:RGB", "truecolor"), ("", "256")], ids=["RGB", "256"])
+def test_in_tmux(tmp_path: Path, features: str, colours: str) -> None:
+    (tmp_path / "script.py").write_text(f"""
+import json, pathlib
 from dataclasses import asdict
 from saetui.terminal.probe import probe
-while not pathlib.Path({str(tmp_path / "attached")!r}).exists():
-    time.sleep(0.02)
-pathlib.Path({str(tmp_path / "told.part")!r}).write_text(json.dumps(asdict(probe())))
-pathlib.Path({str(tmp_path / "told.part")!r}).rename({str(tmp_path / "told")!r})
-time.sleep(60)
-"""
-    with fake.Tmux(tmp_path, script, config) as tmux:
-        client = tmux.attach("xterm-256color")
-        _wait(lambda: tmux("list-clients"))
-        (tmp_path / "attached").touch()
-        _wait((tmp_path / "told").exists)
+pathlib.Path({str(tmp_path / "told")!r}).write_text(json.dumps(asdict(probe())))
+print("done")
+""")
+    with tmux.Terminal(tmp_path) as terminal:
+        terminal.tmux("set", "-as", "terminal-features", features)
+        client = fake.attach(terminal.socket, "xterm-256color")
+        while not terminal.tmux("list-clients"):
+            time.sleep(tmux.POLL)
+        server = terminal.tmux("display-message", "-p", "#{socket_path},#{pid},0").strip()
+        terminal.run(f"TMUX={server} {sys.executable} {tmp_path / 'script.py'}")
+        terminal.until("done")
     client.wait(10)
     told = json.loads((tmp_path / "told").read_text())
     assert (told["name"], told["tmux"], told["colours"]) == ("tmux", True, colours)
     assert told["seconds"] < 2 and not told["kitty"]
     assert ("RGB" in " ".join(told["advice"])) == (colours == "256")
-
-
-def _wait(for_what, seconds: float = 15) -> None:
-    end = time.monotonic() + seconds
-    while not for_what():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 FULL = Terminal(term="xterm-kitty", name="kitty", version="0.35.2", colours="truecolor", kitty=True, tty=True)
