@@ -18,7 +18,7 @@ class Stopped(Exception):
 
 
 def sentence_of(error: UserError | OSError) -> str:
-    """The sentence that tells a user of ``error``."""
+    """The sentence that explains ``error`` to a user."""
     return str(error) if isinstance(error, UserError) else system_mistake(error) or str(error)
 
 

@@ -1,4 +1,4 @@
-"""Output in ASCII alone: a last filter replaces every other character, cell for cell."""
+"""Output in ASCII only: a last filter replaces every other character, cell for cell."""
 
 import unicodedata
 from functools import lru_cache

@@ -114,14 +114,14 @@ def resize(image: UInt8[ndarray, "height width 3"], width: int, height: int) -> 
 
 
 def half_blocks(pixels: UInt8[ndarray, "two_rows columns 3"], colours: Colours = "truecolor") -> list[Strip]:
-    """Two pixels a cell: the upper in the foreground colour, the lower in the background colour."""
+    """Two pixels per cell: the upper in the foreground colour, the lower in the background colour."""
     above, below = _codes(pixels[0::2], colours), _codes(pixels[1::2], colours)
     glyphs = np.where(above == below, " ", "▀")
     return _strips(glyphs, above, below, colours)
 
 
 def quadrants(pixels: UInt8[ndarray, "two_rows two_columns 3"], colours: Colours = "truecolor") -> list[Strip]:
-    """Four pixels a cell, in the two colours and the split with the least squared error."""
+    """Four pixels per cell, in the two colours and the split with the least squared error."""
     rows, columns = pixels.shape[0] // 2, pixels.shape[1] // 2
     cells = pixels.reshape(rows, 2, columns, 2, 3).swapaxes(1, 2).reshape(rows, columns, 4, 3).astype(np.int32)
     inside = np.einsum("sp,rcpk->rcsk", _MEMBERS, cells)
@@ -137,7 +137,7 @@ def quadrants(pixels: UInt8[ndarray, "two_rows two_columns 3"], colours: Colours
 
 
 def glyphs(pixels: UInt8[ndarray, "rows columns 3"], *, ascii: bool = False, light: bool = False) -> list[Strip]:
-    """One pixel a cell: a glyph with more ink the brighter the pixel (the darker, on a ``light`` background)."""
+    """One pixel per cell: a glyph with more ink the brighter the pixel (the darker, on a ``light`` background)."""
     ramp = np.array(list(ASCII_RAMP if ascii else RAMP))
     brightness = pixels @ LUMA / 255
     level = (np.abs(light - brightness) * len(ramp)).astype(int).clip(0, len(ramp) - 1)

@@ -66,7 +66,7 @@ def _by_protocol(picture: Image.Image, terminal: Terminal, columns: int, rows: i
     kind.forced_support = True  # the probe has found out
     drawn = kind(picture)
     drawn.set_size(frame_size=(columns, rows))
-    return format(drawn, f"{columns}.{rows}+W")  # "whole": one transmission, not one a line
+    return format(drawn, f"{columns}.{rows}+W")  # "whole": one transmission, not one per line
 
 
 def _wait_for_key() -> None:

@@ -19,7 +19,7 @@ from textual.widget import Widget
 from saetui.formatting import fit, literal
 
 MOST = 6  # series that have a colour and a mark of their own
-MARKS = "*+xo#%"  # one a series, where colours cannot be used
+MARKS = "*+xo#%"  # one per series, where colours cannot be used
 DOT = "."  # the mark of a dotted series
 _DARK = ("#e0b24c", "#6fb1e0", "#7fc79a", "#e08a6c", "#c39be0", "#d6d8dc")
 _LIGHT = ("#8a5a00", "#1f5f99", "#2f6b3a", "#a8322a", "#6b3f99", "#23262b")
@@ -84,8 +84,8 @@ def plot(
 ) -> tuple[list[str], Int[ndarray, "height width"]]:
     """``series`` in ``width`` x ``height`` cells: the rows, and for each cell the series that colours it (-1: none).
 
-    Where lines share a cell, it shows the dots of all in the colour of the first. ``marks``: one character a series
-    instead of braille.
+    Where lines share a cell, it shows the dots of all in the colour of the first. ``marks``: one character per
+    series instead of braille.
     """
     owner = np.full((height, width), -1)
     codes = np.full((height, width), ord(" "), np.uint32)

@@ -68,7 +68,7 @@ class Table(ScrollView, can_focus=True):
         row: int
 
     def __init__(self, columns: Sequence[Column], cells: Callable[[int], Cells], empty: str = "", **options):
-        """``cells(row)``: the texts of a row, one a column. ``empty``: the text of a table without rows."""
+        """``cells(row)``: the texts of a row, one per column. ``empty``: the text of a table without rows."""
         super().__init__(**options)
         self.columns = list(columns)
         self._cells = cells
