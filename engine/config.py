@@ -1,7 +1,7 @@
-"""One typed vocabulary of settings for the command line, TOML files and the interface.
+"""The settings of each stage, for the command line, TOML files and the interface.
 
-Each stage has one frozen dataclass. A field's metadata carries the sentence that ``--help`` shows, so a setting is
-typed and explained once. ``from_mapping`` checks values that come from outside.
+Each stage has one frozen dataclass. The metadata of a field holds its help text, so that a setting is typed and
+explained once. ``from_mapping`` checks values that come from outside.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ S = TypeVar("S")
 
 
 def setting(help: str, default: Any = MISSING, **extra: Any) -> Any:
-    """A dataclass field with its sentence of explanation. ``extra``: ``flag`` (its name on the command line),
+    """A dataclass field with its help text. ``extra``: ``flag`` (its name on the command line),
     ``positional`` (an argument instead of an option)."""
     return field(default=default, metadata={"help": help, **extra})
 
@@ -39,13 +39,13 @@ class ExtractSettings:
     tokens: str = setting("Which tokens to keep: cls, mean, all, patches or random:K.", "all")
     dtype: Dtype = setting("How activations are stored.", "float16")
     precision: Dtype = setting("Precision of the model's weights and forward pass.", "float32")
-    batch_size: int = setting("Images a forward pass.", 64)
-    shard_rows: int = setting("Rows a shard file holds at most.", 262_144)
+    batch_size: int = setting("Images per forward pass.", 64)
+    shard_rows: int = setting("Maximum rows of a shard file.", 262_144)
     limit: int = setting("Use only the first this many images (0: all).", 0)
     workers: int = setting("Threads that read and decode images.", 4)
     device: str = setting("auto, cpu, cuda, cuda:1, mps.", "auto")
     seed: int = setting("Seed of the token choice random:K.", 0)
-    embeddings: bool = setting("Keep the store under embeddings/ (one row an image, what a judge sees).", False)
+    embeddings: bool = setting("Keep the store under embeddings/ (one row per image, what the judge sees).", False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,13 +66,13 @@ class TrainSettings:
         "sum",
     )
     steps: int = setting("Training steps.", 100_000)
-    batch_size: int = setting("Tokens a step.", 4096)
+    batch_size: int = setting("Tokens per step.", 4096)
     lr: float = setting("Learning rate (0: 2e-4 / sqrt(latents / 2^14)).", 0.0)
     warmup: int = setting("Steps over which the learning rate rises; at most a tenth of all steps.", 1000)
     decay: float = setting("Share of the steps, at the end, over which the learning rate falls to 0.", 0.0)
     l1: float = setting("Weight of the L1 penalty (relu).", 1e-3)
     l0: float = setting("Weight of the L0 penalty (jumprelu).", 1e-3)
-    bandwidth: float = setting("Width of the kernel through which thresholds learn (jumprelu).", 1e-3)
+    bandwidth: float = setting("Width of the kernel that gives thresholds a gradient (jumprelu).", 1e-3)
     aux: float = setting("Weight of the auxiliary loss that revives dead latents (topk family).", 0.03)
     dead_after: int = setting(
         "A latent that has not fired for this many tokens is dead; at most a fortieth of all tokens.", 10_000_000
@@ -95,10 +95,10 @@ class ScoreSettings:
     encoder: str = setting("Encoder the SAE reads (empty: the one it was trained on).", "")
     name: str = setting("Name of the image set in the result's file name (empty: from --images).", "")
     pooling: Pooling = setting("How a latent's tokens become one value per image.", "max")
-    vocabulary: str = setting("File of words to name latents with, one a line (empty: the built-in list).", "")
+    vocabulary: str = setting("File of words to name latents with, one per line (empty: the built-in list).", "")
     min_support: int = setting("Latents that fire on fewer images have no MS.", 2)
     top: int = setting("Top images per latent.", 16)
-    batch_size: int = setting("Images a forward pass.", 64)
+    batch_size: int = setting("Images per forward pass.", 64)
     workers: int = setting("Threads that read and decode images.", 4)
     limit: int = setting("Use only the first this many images (0: all).", 0)
     device: str = setting("auto, cpu, cuda, cuda:1, mps.", "auto")
@@ -123,7 +123,7 @@ class SteerSettings:
         flag="--keep-error/--drop-error",
     )
     tokens: str = setting("Visual tokens to steer: all, or indices like 0,3,5-9.", "all")
-    max_new_tokens: int = setting("Length of an answer at most.", 24)
+    max_new_tokens: int = setting("Maximum length of an answer.", 24)
     recipe: str = setting("Recipe to replay (its settings first, flags over them).", "")
     save_recipe: str = setting("Save these settings as a recipe of this name.", "")
     device: str = setting("auto, cpu, cuda, cuda:1, mps.", "auto")
@@ -146,13 +146,13 @@ class EncodeSettings:
     sae: str = setting("Name or path of the SAE.", positional=True)
     activations: str = setting("Activation store, or a matrix file as for ms.", positional=True)
     out: str = setting("File to write: .npz (scipy CSR, rows x latents).")
-    batch_size: int = setting("Rows a step.", 4096)
+    batch_size: int = setting("Rows per step.", 4096)
     device: str = setting("auto, cpu, cuda, cuda:1, mps.", "auto")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlanSettings:
-    """Run the stages of a plan, skipping what is already there."""
+    """Run the stages of a plan, skipping those whose results exist."""
 
     plan: str = setting("TOML file with [[extract]], [[train]], [[score]] and [[steer]] tables.", positional=True)
 
@@ -166,7 +166,7 @@ class VerifySettings:
 
 @dataclass(frozen=True, kw_only=True)
 class DemoSettings:
-    """The whole loop on the drawn world and the shipped models."""
+    """Run the whole loop on drawn images and the shipped models."""
 
     pictures: int = setting("Drawn images to extract from and train on.", 10_000)
     steps: int = setting("Training steps of the SAE.", 1400)
@@ -179,9 +179,9 @@ class DoctorSettings:
 
 
 def from_mapping(cls: type[S], values: Mapping[str, Any], source: str) -> S:
-    """A settings object from outside values; UserError for an unknown key, a wrong type or a missing one.
+    """A settings object from ``values``. Raises UserError for an unknown key, a wrong type or a missing value.
 
-    ``source`` names where the values come from, for the message.
+    ``source`` says in the message where the values come from.
     """
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     hints = typing.get_type_hints(cls)
@@ -202,7 +202,7 @@ def from_mapping(cls: type[S], values: Mapping[str, Any], source: str) -> S:
 
 
 def from_words(cls: type[S], words: Sequence[str], source: str) -> S:
-    """A settings object from the options of a command, ``--name value`` each; as :func:`from_mapping`."""
+    """A settings object from command-line options, ``--name value`` each; see :func:`from_mapping`."""
     hints, values = typing.get_type_hints(cls), dict[str, Any]()
     rest = iter(words)
     for word in rest:
@@ -218,7 +218,7 @@ def from_words(cls: type[S], words: Sequence[str], source: str) -> S:
 
 
 def _number(text: str, kind: Any) -> Any:
-    """``text`` as the number that a field of type ``kind`` takes; as it is where it takes none or ``text`` is none."""
+    """``text`` as a number if ``kind`` is int or float and it is one, else unchanged."""
     try:
         return kind(text) if kind in (int, float) else text
     except ValueError:
@@ -226,7 +226,7 @@ def _number(text: str, kind: Any) -> Any:
 
 
 def to_mapping(settings: Any) -> dict[str, Any]:
-    """The settings as plain JSON and TOML values."""
+    """The settings as values that JSON and TOML can hold."""
     return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(settings).items()}
 
 

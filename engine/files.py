@@ -24,33 +24,33 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def to_toml(document: Mapping[str, Any], over: str = "") -> str:
-    """``document`` as TOML, laid over the TOML text ``over``: comments and layout of what stays in it are kept.
+    """``document`` as TOML, merged into the TOML text ``over``, whose comments and layout are kept.
 
-    Top-level keys that only ``over`` has stay; entries of its tables that ``document`` lacks go.
+    Top-level keys that only ``over`` has stay; entries of its tables that ``document`` lacks are removed.
     """
-    import tomlkit  # tens of milliseconds, which reading need not pay
+    import tomlkit  # takes tens of milliseconds, and reading does not need it
 
     if not over:
         return tomlkit.dumps(document)
     whole = tomlkit.parse(over)
     for key, value in document.items():
-        _lay_over(whole, key, value)
+        _merge(whole, key, value)
     return tomlkit.dumps(whole)
 
 
-def _lay_over(whole: MutableMapping[str, Any], key: str, value: Any) -> None:
+def _merge(whole: MutableMapping[str, Any], key: str, value: Any) -> None:
     earlier = whole.get(key)
     if isinstance(value, Mapping) and isinstance(earlier, MutableMapping):
-        for gone in [name for name in earlier if name not in value]:
-            del earlier[gone]
+        for removed in [name for name in earlier if name not in value]:
+            del earlier[removed]
         for name, one in value.items():
-            _lay_over(earlier, name, one)
+            _merge(earlier, name, one)
     elif earlier != value:
         whole[key] = value
 
 
 def read_json(path: Path) -> Any:
-    """The JSON in ``path``; a UserError that names it when it is missing or damaged."""
+    """The JSON in ``path``. Raises UserError when it is missing or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -65,7 +65,7 @@ def read_json(path: Path) -> Any:
 def atomic_path(path: Path, durable: bool = True) -> Iterator[Path]:
     """A temporary name beside ``path`` to write to; it becomes ``path`` when the block ends without error.
 
-    ``durable``: also wait until the disk has it, so that a power cut cannot leave an empty file.
+    ``durable``: also sync it to disk, so that a power cut cannot leave an empty file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -81,7 +81,7 @@ def atomic_path(path: Path, durable: bool = True) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str, durable: bool = True) -> None:
-    """Replace ``path`` by ``text`` in one step: a reader sees the old or the new, never a part."""
+    """Replace ``path`` by ``text`` in one step: a reader sees the old text or the new, never a part."""
     with atomic_path(path, durable) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -92,8 +92,8 @@ def write_json(path: Path, value: Any, durable: bool = True) -> None:
 
 
 def utf8(text: str) -> bytes:
-    r"""JSON text as UTF-8. A byte of a file name that is none (Python's lone surrogate) becomes its \u escape, which
-    JSON reads back as it was."""
+    r"""JSON text as UTF-8. A byte of a file name that is not UTF-8 (a lone surrogate in Python) becomes a \u escape,
+    which JSON reads back unchanged."""
     return text.encode("utf-8", "backslashreplace")
 
 
@@ -101,7 +101,7 @@ Stamp = tuple[int, int, int]
 
 
 def stamp(path: Path) -> Stamp | None:
-    """What differs between two versions of a file: time of change, bytes, inode. None without a file."""
+    """What tells versions of a file apart: modification time, size, inode. None without a file."""
     try:
         found = path.stat()
     except OSError:
@@ -120,7 +120,7 @@ def value_sha256(value: Any) -> str:
 
 
 def check_version(found: Any, newest: int, path: Path) -> None:
-    """Refuse a file of a format that this program does not know yet."""
+    """Raise UserError for a file whose format is newer than ``newest``."""
     if not isinstance(found, int):
         raise UserError(f"{path} has no format version: it is damaged or not one of saetui's files.")
     if found > newest:
@@ -129,7 +129,7 @@ def check_version(found: Any, newest: int, path: Path) -> None:
 
 @contextlib.contextmanager
 def lock(folder: Path, patience: float = 15.0) -> Iterator[None]:
-    """Hold ``folder`` for writing. Waits ``patience`` seconds for a writer that is just dying, then gives up."""
+    """Lock ``folder`` for writing. Raises UserError after waiting ``patience`` seconds for another writer to end."""
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "w") as file:
         deadline = time.monotonic() + patience

@@ -1,4 +1,4 @@
-"""The directory a user works in: names, paths, atomic writes, content hashes, provenance, locks."""
+"""The directory a user works in: names, paths, defaults, provenance."""
 
 import contextlib
 import os
@@ -18,26 +18,26 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@=:-]*")
 
 
 def check_name(name: str, what: str) -> str:
-    """``name`` if it can be a file name that a shell and a table show unharmed, else a UserError."""
+    """``name``, if it is a file name that needs no quoting in a shell. Raises UserError otherwise."""
     if not _NAME.fullmatch(name):
         raise UserError(f"{name!r} cannot name {what}: use letters, digits and . _ + @ = : -")
     return name
 
 
 def slug(text: str) -> str:
-    """``text`` as a name: every run of other characters becomes one hyphen."""
+    """``text`` as a name: each sequence of other characters becomes one hyphen."""
     return re.sub(r"[^A-Za-z0-9._+@=]+", "-", text).strip("-.") or "unnamed"
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """A directory with the artefacts of one study. Nothing is created before something is written."""
+    """A directory with the artefacts of one study. It is created when something is written."""
 
     root: Path
 
     @classmethod
     def find(cls, given: str | Path | None = None) -> "Workspace":
-        """``given``, else the nearest directory upwards with a workspace.toml, else the current one."""
+        """``given``, else the nearest directory with a workspace.toml from here upwards, else the current one."""
         if given is not None:
             root = Path(given).expanduser().resolve()
             if root.exists() and not root.is_dir():
@@ -50,11 +50,9 @@ class Workspace:
         return cls(here)
 
     def defaults(self) -> dict[str, Any]:
-        """What workspace.toml says (device, dtype, model, images, seed, ...); empty without the file."""
+        """The settings in workspace.toml (device, dtype, model, images, seed, ...); empty without the file."""
         path = self.root / MARKER
-        if not path.is_file():
-            return {}
-        return read_toml(path)
+        return read_toml(path) if path.is_file() else {}
 
     def activations(self, name: str) -> Path:
         return self.root / "activations" / check_name(name, "activations")
@@ -79,7 +77,7 @@ class Workspace:
         return self.root / "runs"
 
     def existing(self, kind: str, given: str) -> Path:
-        """The artefact that the user means by ``given``: a name in this workspace, or a path to one.
+        """The path of an artefact, ``given`` as a name in this workspace or as a path. Raises UserError without it.
 
         ``kind`` is ``activations``, ``embeddings`` or ``saes``.
         """
@@ -95,10 +93,10 @@ class Workspace:
 
 
 def provenance(made_from: Sequence[dict[str, str]] = (), **more: Any) -> dict[str, Any]:
-    """What every artefact tells of its origin.
+    """The origin of an artefact, as every artefact records it.
 
-    ``made_from`` names its sources: dicts with ``kind``, ``name``, ``path`` and ``sha256``. There is no time in it,
-    so that an interrupted and continued piece of work ends with the same bytes.
+    ``made_from`` lists its sources: dicts with ``kind``, ``name``, ``path`` and ``sha256``. It holds no time, so that
+    work that was interrupted and continued ends with the same bytes.
     """
     versions = {"python": sys.version.split()[0]}
     for package in ("saetui", "torch", "transformers", "open_clip_torch", "numpy", "h5py"):

@@ -193,7 +193,7 @@ class Workbench(App[Reopen | None]):
         self.models.restart()
 
     def collect_garbage(self, replaced: bool) -> None:
-        self.garbage.settle(replaced)
+        self.garbage.freeze(replaced)
 
     def open_path(self, given: str) -> None:
         """Open the workspace in the directory ``given``."""
@@ -236,7 +236,7 @@ class Workbench(App[Reopen | None]):
     # Life
 
     def on_mount(self) -> None:
-        self.garbage.begin()
+        self.garbage.start()
         self.app_resume_signal.subscribe(self, lambda _: self.refresh(layout=True))  # after ctrl+z the screen is empty
         look_up_each(self, "runs", self._watch_runs, self._runs_seen, self.say)
 
@@ -248,7 +248,7 @@ class Workbench(App[Reopen | None]):
             pause.wait(_LOOK)
 
     def _runs_seen(self, runs: list[RunSnapshot]) -> None:
-        self.garbage.look()
+        self.garbage.collect_if_idle()
         before = {run.id: run.state for run in self.runs}
         self.runs = runs
         for run in runs:

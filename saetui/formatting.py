@@ -4,7 +4,7 @@ import unicodedata
 
 
 def literal(text: str) -> str:
-    """``text`` without control, format or escape characters: each becomes U+FFFD, so that none acts on the terminal."""
+    """``text`` with control, format and escape characters as U+FFFD, so that none acts on the terminal."""
     return "".join(c if c == "\n" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co") else "�" for c in text)
 
 
@@ -21,7 +21,7 @@ def duration(seconds: float) -> str:
 
 
 def number(value: float | None) -> str:
-    """A score in two places without the leading nought, ``.61``; a dash where there is none."""
+    """A score with two decimals and no leading zero, ``.61``; a dash for None and NaN."""
     return "–" if value is None or value != value else f"{value:.2f}".replace("0.", ".", 1)
 
 
@@ -30,7 +30,7 @@ def percent(share: float | None, digits: int = 0) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes in decimal units, as disks are sold: ``61.4 MB``."""
+    """Bytes in decimal units: ``61.4 MB``."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 999.5:
             return f"{count:.3g} {unit}"
@@ -39,5 +39,5 @@ def size(count: float) -> str:
 
 
 def rate(value: float, unit: str) -> str:
-    """Units a second: two digits below ten, none after the point above."""
+    """Units per second: two digits below ten, whole numbers above."""
     return f"{value:,.0f} {unit}/s" if value >= 10 else f"{value:.2g} {unit}/s"

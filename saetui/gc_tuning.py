@@ -1,30 +1,31 @@
-"""What Python does of its own accord, done when nobody waits: collecting garbage, and changing threads."""
+"""Garbage collection and thread switches, timed so that no key waits for them."""
 
 import gc
 import sys
 import time
 
-IDLE = 2.0  # seconds without a key after which a pause is not felt
-_DUE = 3  # middling collections since the last full one: a thousand latents, a few megabytes
+IDLE = 2.0  # seconds without a key after which nobody notices a pause
+_FULL_COLLECTION_AFTER = 3  # collections of generation 1 since the last full one: a thousand latents, some megabytes
 
 
 class GcTuning:
-    """Textual's lines refer to themselves, so those that lived for a while go only when all is looked through.
+    """Keeps full garbage collections out of the user's way.
 
-    Of a large file's rows and everything drawn that takes a quarter of a second in which no key is answered. So what
-    is there to stay is taken out of sight, the collector looks less often, and it looks at all when it is quiet.
+    Textual's strips are in reference cycles, so old ones are freed only by a full collection. Over the rows of a large
+    file and all that is drawn, that takes a quarter of a second, during which no key is answered. So long-lived objects
+    are frozen (hidden from the collector), it runs less often, and full collections run while the user is idle.
     """
 
     def __init__(self) -> None:
         self._last_key = time.monotonic()
 
-    def begin(self) -> None:
-        sys.setswitchinterval(0.001)  # keys wait for the thread that draws pictures; five milliseconds are many turns
+    def start(self) -> None:
+        sys.setswitchinterval(0.001)  # a key may wait for several turns of the drawing thread, 5 ms each by default
         gc.freeze()
         gc.set_threshold(20_000, 20, 50)
 
-    def settle(self, replaced: bool) -> None:
-        """Much has come to stay; ``replaced`` says that as much may have gone."""
+    def freeze(self, replaced: bool) -> None:
+        """Freeze objects that were just loaded; ``replaced``: first free those that they replace."""
         if replaced:
             gc.unfreeze()
             gc.collect()
@@ -33,7 +34,7 @@ class GcTuning:
     def key_pressed(self) -> None:
         self._last_key = time.monotonic()
 
-    def look(self) -> None:
-        """Collect all that is due if no key has come for a while. Called now and then."""
-        if time.monotonic() - self._last_key > IDLE and gc.get_count()[2] >= _DUE:
+    def collect_if_idle(self) -> None:
+        """Run a full collection if one is due and no key has come for ``IDLE`` seconds. Call it regularly."""
+        if time.monotonic() - self._last_key > IDLE and gc.get_count()[2] >= _FULL_COLLECTION_AFTER:
             gc.collect()

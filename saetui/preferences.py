@@ -1,4 +1,4 @@
-"""What a person has chosen once for all workspaces: ``saetui/config.toml`` under the XDG config directory.
+"""A user's preferences, for all workspaces: ``saetui/config.toml`` in the XDG config directory.
 
 theme = "graphite"            # or "paper"
 picture = "auto"              # quadrant, half, glyph
@@ -29,9 +29,9 @@ class Preferences:
 
     theme: Theme = setting("graphite (dark) or paper (light).", "graphite")
     picture: PictureStyle = setting("How pictures are drawn in cells.", "auto")
-    colours: ColourChoice = setting("Colours to use instead of those that the terminal says it has.", "auto")
-    ascii: bool = setting("Draw with ASCII characters alone.", False)
-    mouse: bool = setting("Listen to the mouse.", True)
+    colours: ColourChoice = setting("Colours to use instead of those that the terminal reports.", "auto")
+    ascii: bool = setting("Draw with ASCII characters only.", False)
+    mouse: bool = setting("Use the mouse.", True)
     keys: dict[str, str] = field(default_factory=dict)
 
 
@@ -40,14 +40,14 @@ def config_path() -> Path:
 
 
 def state_folder() -> Path:
-    """Where the interface keeps where it was, and what could not be copied to a clipboard."""
+    """The folder for sessions, logs, and copied text that may not have reached a clipboard."""
     return _xdg("XDG_STATE_HOME", ".local/state") / "saetui"
 
 
 def read_preferences(path: Path | None = None, **flags: Any) -> Preferences:
-    """The file's preferences (the defaults without a file) with ``flags`` that are not None laid over them.
+    """The preferences of the file (defaults without one), overridden by ``flags`` that are not None.
 
-    UserError for a key that is no preference, and for keys that are not text.
+    Raises UserError for an unknown preference and for keys that are not text.
     """
     path = path or config_path()
     values = read_toml(path) if path.is_file() else {}

@@ -1,4 +1,4 @@
-"""The scores of one SAE as the interface holds them: the neurons file, what a person wrote, small pictures."""
+"""The scores of one SAE as the workbench holds them: the neurons file, labels and thumbnails."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHOWN = ("maximum", "group", "depth", "top_images", "top_activations", "histogra
 
 @dataclass(eq=False)
 class Scores:
-    """One neurons file, open."""
+    """An open neurons file, with the labels of its SAE and thumbnails of its images."""
 
     path: Path
     neurons: Neurons
@@ -30,15 +30,15 @@ class Scores:
 
     @classmethod
     def open(cls, path: Path, workspace: Workspace) -> Scores:
-        """Open ``path`` and read what a table needs, so that nothing waits for the disk later. Slow: for a thread.
+        """Open ``path`` and read what the table needs, so that nothing reads the disk later. Slow: for a thread.
 
-        UserError: the file or the labels are damaged, or gone.
+        Raises UserError when the file or the labels are missing or damaged.
         """
         seen = stamp(path)
         neurons = Neurons.open(path)
         for name in (*NEEDED, *SHOWN):
             getattr(neurons, name)
-        neurons.order()  # the words' index and the ranking by MS
+        neurons.order()  # caches the index of words and the ranking by MS
         _ = neurons.images, neurons.w and neurons.names_of(0)
         sae = str(neurons.summary["sae"])
         labels = Labels.open(workspace.labels(sae))
@@ -56,11 +56,11 @@ class Scores:
         return int(self.neurons.group.max()) + 1 if self.neurons.w else 0
 
     def name(self, latent: int, words: int = 3) -> str:
-        """What a person calls the latent, else its nearest words."""
+        """The label of the latent, else its nearest words."""
         return self.labels.text(latent) or " · ".join(self.neurons.names_of(latent)[:words])
 
     def listed(self, pairs: list[tuple[int, float]], room: int) -> str:
-        """``1011 pencil (.43)  77 pen (.31)``: as many as fit into ``room`` characters."""
+        """Latents with scores as text, ``1011 pencil (.43)  77 pen (.31)``: as many as fit into ``room`` characters."""
         shown = ""
         for latent, score in pairs:
             entry = f"{latent} {fit(literal(self.name(latent, 1)), 14)} ({score:.2f})".replace("0.", ".").replace(

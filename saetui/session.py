@@ -1,6 +1,6 @@
-"""Where a person was in a workspace, kept when it changes, so that a lost connection loses nothing.
+"""Where a user was in a workspace, saved on every change, so that a lost connection loses nothing.
 
-One JSON file per workspace under the state directory. It is only a convenience: a damaged file is an empty one.
+One JSON file per workspace in the state directory. It is only a convenience: a damaged file counts as empty.
 """
 
 import contextlib
@@ -16,29 +16,29 @@ VERSION = 1
 
 
 class Session:
-    """Per pane, a JSON-able mapping."""
+    """A mapping of JSON values for each mode."""
 
     def __init__(self, root: Path):
         self.path = state_folder() / f"{root.name[:40]}-{value_sha256(str(root))[:12]}.json"
-        self._panes: dict[str, dict[str, Any]] = {}
+        self._modes: dict[str, dict[str, Any]] = {}
         with contextlib.suppress(UserError):
             kept = read_json(self.path)
             if isinstance(kept, dict) and kept.get("version") == VERSION:
-                self._panes = {k: v for k, v in kept.get("panes", {}).items() if isinstance(v, dict)}
+                self._modes = {k: v for k, v in kept.get("panes", {}).items() if isinstance(v, dict)}
 
-    def get(self, pane: str) -> dict[str, Any]:
-        return self._panes.get(pane, {})
+    def get(self, mode: str) -> dict[str, Any]:
+        return self._modes.get(mode, {})
 
-    def set(self, pane: str, **values: Any) -> bool:
-        """Remember ``values`` of a pane beside what is known of it; whether anything is new and should be saved."""
-        changed = {**self.get(pane), **values}
-        if changed == self.get(pane):
+    def set(self, mode: str, /, **values: Any) -> bool:
+        """Update the mapping of ``mode`` with ``values``; returns whether that changed it."""
+        changed = {**self.get(mode), **values}
+        if changed == self.get(mode):
             return False
-        self._panes[pane] = changed
+        self._modes[mode] = changed
         return True
 
     def save(self) -> None:
-        """Write it. A disk that is full or read-only costs the memory of where one was, no more."""
+        """Write the file. Ignores a full or read-only disk: only the session is lost."""
         with contextlib.suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(self.path, {"version": VERSION, "pid": os.getpid(), "panes": self._panes}, durable=False)
+            write_json(self.path, {"version": VERSION, "pid": os.getpid(), "panes": self._modes}, durable=False)

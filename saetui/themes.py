@@ -1,4 +1,4 @@
-"""The two looks: ``graphite`` (dark) and ``paper`` (light). Quiet backgrounds and one accent."""
+"""The two themes, ``graphite`` (dark) and ``paper`` (light): muted backgrounds and one accent colour."""
 
 from textual.theme import Theme
 

@@ -1,1 +1,1 @@
-"""The demo: a drawn world with exact labels, its pipeline, and the recipe of the small models."""
+"""The demo: a drawn world with exact labels, its pipeline, and the recipe of the shipped models."""

@@ -1,8 +1,8 @@
 """The whole loop on the drawn world: images -> activations -> SAE -> scores -> concepts -> steered answers.
 
-The stages are the ordinary ones, on the shipped models. The world's exact labels then say what real data cannot: how
-well the best latent finds a concept, and whether turning it up or down puts the word into the answer or takes it out.
-A latent is chosen on the training images; every rate is measured on the test images.
+The stages are the ordinary ones, on the shipped models. The world's exact labels then show what real data cannot: how
+well the best latent detects a concept, and whether turning it up or down adds its word to the answer or removes it.
+Latents are chosen on the training images; all rates are measured on the test images.
 """
 
 import json
@@ -37,12 +37,12 @@ model = "demo"
 embed_with = "demo:encoder"
 vlm = "demo"
 """
-HOOK = "layer:4"  # what the small LLaVA reads of its six-layer tower
+HOOK = "layer:4"  # of six: the layer that the small LLaVA reads
 SAE_NAME = "demo"
 STRENGTH = 2.0
 """Inserted latents are clamped to this multiple of their own largest activation on the training images."""
 SHADES = (-6, 6)
-"""Blank images: every background in these two shades."""
+"""The blank images are every background in these two shades."""
 SHOWN = 8
 """Test images per kind on which suppression is measured."""
 PROMPT = "Describe this image."
@@ -62,7 +62,7 @@ class Concept:
 
 
 def demo(settings: DemoSettings, workspace: Workspace, reporter: Reporter | None = None) -> dict[str, Any]:
-    """Run everything and return the summary that ``saetui demo --headless --json`` prints."""
+    """Run the whole loop and return the summary that ``saetui demo --headless --json`` prints."""
     reporter = reporter or Reporter()
     start = time.monotonic()
     reporter.event("stage", name="drawing")
@@ -153,7 +153,7 @@ def _lines(folder: Path) -> list[dict[str, Any]]:
 def choose(
     train_values: np.ndarray, train_labels: np.ndarray, test_values: np.ndarray, test_labels: np.ndarray
 ) -> list[Concept]:
-    """For every concept the latent of the highest AUROC on the training images, with its AUROC on the test images.
+    """For each concept, the latent with the highest AUROC on the training images, with its AUROC on the test images.
 
     Values are (image, latent), labels (image, concept) in the order kinds, then colours.
     """
@@ -239,7 +239,7 @@ def _names_any(answer: str) -> bool:
 
 
 def _gone(before: list[str], after: list[str], concept: Concept) -> float | None:
-    """Share of the answers that said the word before and do not say it after; None when none said it before."""
+    """Of the answers that say the word before, the share that do not after; None when none says it before."""
     said = [later for earlier, later in zip(before, after, strict=True) if concept.name in earlier.split()]
     return _mean([concept.name not in later.split() for later in said])
 
@@ -257,7 +257,7 @@ def _said(
     change: dict[str, Intervention],
     reporter: Reporter,
 ) -> dict[str, list[str]]:
-    """Answers per concept about its images, all in common batches. A concept without a ``change`` is untouched."""
+    """Answers per concept about its images, batched together. Without a ``change``, the model is untouched."""
     flat = [image for some in images for image in some]
     each = [change.get(c.name) for c, some in zip(concepts, images, strict=True) for _ in some]
     said: list[str] = []
@@ -272,7 +272,7 @@ def _said(
 
 
 def _single(folder: Path) -> dict[str, list[Image.Image]]:
-    """Per kind and per colour, the first test images that show one object, of that kind or colour."""
+    """For each kind and colour, the first test images that show a single object of it."""
     paths: dict[str, list[Path]] = {name: [] for name in (*KINDS, *COLOURS)}
     for line in _lines(folder):
         if len(line["kinds"]) == 1:
@@ -284,7 +284,7 @@ def _single(folder: Path) -> dict[str, list[Image.Image]]:
 def pooled_latents(
     sae: SAE, store: Store, rows: int = 16_384
 ) -> tuple[Int[np.ndarray, " image"], Float[np.ndarray, "image latent"]]:
-    """Largest activation of every latent over the tokens of every image in ``store``.
+    """The largest activation of each latent over the tokens of each image in ``store``.
 
     Returns the indices into ``store.images`` and a dense float32 matrix: for image sets that fit in memory.
     """

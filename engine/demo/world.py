@@ -1,7 +1,7 @@
 """The drawn world: small pictures of coloured objects, with captions and labels that are exact by construction.
 
-A scene is data (what, where, how large, in which colour); ``draw`` turns it into a 64 x 64 picture. Scenes are
-addressed by (seed, index), so any picture of any set can be made again alone. Needs Pillow and no torch.
+A scene is data (what, where, how large, in which colour); ``draw`` makes a 64 x 64 picture of it. A scene depends only
+on (seed, index), so any picture can be drawn again on its own. Needs Pillow but no torch.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from functools import cache
 from pathlib import Path
 
 from PIL import Image, ImageChops, ImageDraw
+
+from engine.files import atomic_path, write_text
 
 SIDE = 64
 """Width and height of a picture in pixels."""
@@ -57,10 +59,10 @@ TAXONOMY: dict[tuple[str, str], tuple[str, str, str]] = {
 """(kind, fill) -> path of three levels: kind of thing, thing, variety."""
 
 THING = "object"
-"""What a caption calls a thing whose kind it does not say."""
+"""What captions call an object whose kind they leave out."""
 
 SHADE = 10
-"""Backgrounds are lighter or darker by up to this much, so that no two blank pictures need be equal."""
+"""Backgrounds are lighter or darker by up to this much, so that blank pictures differ."""
 
 BLANK_SHARE, TWO_SHARE = 0.08, 0.12
 """Shares of empty pictures and of pictures with two objects; all others show one."""
@@ -68,7 +70,7 @@ BLANK_SHARE, TWO_SHARE = 0.08, 0.12
 
 @dataclass(frozen=True)
 class Thing:
-    """One object: its square box has its top left corner at (x, y) and a side of ``size`` pixels."""
+    """An object in a square box of ``size`` pixels with its top left corner at (x, y)."""
 
     kind: str
     colour: str
@@ -81,23 +83,23 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture as data. Two objects stand left and right of the middle, the left one first."""
+    """A picture as data. Of two objects, the left one comes first."""
 
     objects: tuple[Thing, ...]
     background: str
     shade: int = 0
 
     def caption(self, unsaid: Collection[str] = ()) -> str:
-        """The full sentence; fills are said of a single object only.
+        """The full caption. It names fills only of single objects.
 
-        ``unsaid``: facts (kind, colour, fill) that it leaves out; without its kind a thing is an object.
+        ``unsaid``: facts (kind, colour, fill) to leave out; without its kind a thing is an "object".
         """
         if not self.objects:
             return f"an empty {self.background} background"
         return f"{self.short_caption(unsaid)} on a {self.background} background"
 
     def short_caption(self, unsaid: Collection[str] = ()) -> str:
-        """The objects alone."""
+        """The caption without the background."""
         if not self.objects:
             return "an empty background"
         left_out = {*unsaid, *(["fill"] if len(self.objects) > 1 else [])}
@@ -120,7 +122,7 @@ class Scene:
         }
 
     def taxon(self) -> tuple[str, str, str]:
-        """Taxonomy path of the first object; a blank picture has one of its own."""
+        """The taxonomy path of the first object; blank pictures have paths of their own."""
         if not self.objects:
             return ("nothing", "blank", self.background)
         return TAXONOMY[self.objects[0].kind, self.objects[0].fill]
@@ -137,20 +139,20 @@ def article(word: str) -> str:
 
 
 UNSEEN = 10_000
-"""Worlds with this seed or a larger one were never trained on; the recipe of the shipped models uses seeds below."""
+"""The shipped models were trained on worlds with smaller seeds only."""
 
 # -- scenes from a seed ------------------------------------------------------------------------------------------
 
 
 def scene(seed: int, index: int, blank_share: float = BLANK_SHARE, two_share: float = TWO_SHARE) -> Scene:
-    """The scene with number ``index`` of the world with this seed; depends on nothing else."""
+    """Scene number ``index`` of the world ``seed``."""
     rng = random.Random(f"{seed}/{index}")
     background = rng.choice(tuple(BACKGROUNDS))
     shade = rng.randint(-SHADE, SHADE)
-    draw_lot = rng.random()
-    if draw_lot < blank_share:
+    lot = rng.random()
+    if lot < blank_share:
         return Scene((), background, shade)
-    if draw_lot < blank_share + two_share:
+    if lot < blank_share + two_share:
         left, right = rng.sample(KINDS, 2)
         half = SIDE // 2
         return Scene((_thing(rng, left, 26, 32, 0, half), _thing(rng, right, 26, 32, half, SIDE)), background, shade)
@@ -158,7 +160,7 @@ def scene(seed: int, index: int, blank_share: float = BLANK_SHARE, two_share: fl
 
 
 def _thing(rng: random.Random, kind: str, smallest: int, largest: int, left: int, right: int) -> Thing:
-    """An object of random colour, fill and size whose box lies between the columns left and right."""
+    """An object of random colour, fill, size and position, between the columns ``left`` and ``right``."""
     size = rng.randint(smallest, largest)
     return Thing(
         kind,
@@ -172,7 +174,7 @@ def _thing(rng: random.Random, kind: str, smallest: int, largest: int, left: int
 
 
 def scenes(n: int, seed: int = 0, start: int = 0) -> Iterator[Scene]:
-    """Scenes start .. start + n - 1 of the world with this seed."""
+    """``n`` scenes of the world ``seed``, from number ``start`` on."""
     return (scene(seed, index) for index in range(start, start + n))
 
 
@@ -190,10 +192,10 @@ _EMPTY = re.compile(rf"an empty (?:(?P<background>{'|'.join(BACKGROUNDS)}) )?bac
 
 
 def parse(answer: str) -> dict | None:
-    """Labels that a caption, a short caption or a one-word answer states; None when it is not grammatical.
+    """The labels that a caption, short caption or one-word answer states; None when it is not grammatical.
 
-    One or two things, each with the right article, perhaps a fill, perhaps a colour, and its kind or "object"; then
-    perhaps the background. What the sentence leaves out is missing from the lists, or None (background).
+    Grammatical are one or two things, each with the right article, an optional fill, an optional colour, and its kind
+    or "object"; then optionally the background. Facts left out are missing from the lists, or None (background).
     """
     answer = " ".join(answer.lower().split())
     if match := _EMPTY.fullmatch(answer):
@@ -206,15 +208,14 @@ def parse(answer: str) -> dict | None:
     if ground is None:
         return None
     things = [_PHRASE.fullmatch(phrase) for phrase in ground["objects"].split(" and ")]
-    if len(things) > 2 or not all(thing and _well_begun(thing) for thing in things):
+    if len(things) > 2 or not all(thing and _has_right_article(thing) for thing in things):
         return None
     said = [thing.groupdict() for thing in things if thing]
     kinds, colours, fills = ([one[fact] for one in said if one[fact]] for fact in ("kind", "colour", "fill"))
     return _stated(kinds, colours, fills, ground["background"])
 
 
-def _well_begun(phrase: re.Match[str]) -> bool:
-    """Whether its article fits its first word."""
+def _has_right_article(phrase: re.Match[str]) -> bool:
     return phrase["article"] == article(phrase["fill"] or phrase["colour"] or phrase["kind"])
 
 
@@ -228,13 +229,13 @@ def _stated(
 # -- drawing -----------------------------------------------------------------------------------------------------
 
 FINE = 4
-"""Masks are drawn this many times larger and reduced: smooth edges, once per kind and size."""
+"""Masks are drawn this many times larger and then reduced, for smooth edges."""
 PERIOD = 7
 """Pixels from one stripe, or dot, to the next."""
 TINT = 0.68
-"""Stripes and dots are this far from the colour towards white, so that silhouettes survive on any background."""
+"""Stripes and dots mix this share of white into the colour, so that silhouettes show on any background."""
 INK = 0.3
-"""Inner lines (eyes, doors, hands of a clock) are the colour darkened to this share."""
+"""Inner lines (eyes, doors, hands of a clock) have the colour at this brightness."""
 
 
 def draw(scene: Scene) -> Image.Image:
@@ -260,7 +261,7 @@ def _paint(image: Image.Image, thing: Thing) -> None:
 
 @cache
 def _masks(kind: str, size: int) -> tuple[Image.Image, Image.Image]:
-    """Body and ink of a kind as 8-bit masks of size x size."""
+    """The masks of body and inner lines of a kind, 8 bits, ``size`` x ``size``."""
     pen = Pen(size * FINE)
     DRAWINGS[kind](pen)
     return pen.body.reduce(FINE), ImageChops.multiply(pen.ink, pen.body).reduce(FINE)
@@ -268,7 +269,7 @@ def _masks(kind: str, size: int) -> tuple[Image.Image, Image.Image]:
 
 @cache
 def _pattern(fill: str) -> Image.Image:
-    """Where the tint goes: diagonal stripes or a grid of dots, larger than any object and its phase."""
+    """The mask of the tint: diagonal stripes or a grid of dots, larger than any object and its phase."""
     side = SIDE + PERIOD
     fine = Image.new("L", (side * FINE, side * FINE))
     pen = ImageDraw.Draw(fine)
@@ -290,7 +291,7 @@ def _pattern(fill: str) -> Image.Image:
 class Pen:
     """Draws in unit coordinates (0 .. 1, y downwards) on a mask of the body and a mask of the inner lines.
 
-    ``on`` chooses the mask: "body" adds to the silhouette, "hole" cuts it, "ink" marks the inside.
+    ``on``: "body" adds to the silhouette, "hole" cuts it, "ink" adds inner lines.
     """
 
     def __init__(self, side: int) -> None:
@@ -320,7 +321,7 @@ class Pen:
         self._put("line", flat, on, width=max(1, round(width * self.side)), joint="curve")
 
     def half(self, left: float, top: float, right: float, bottom: float, on: str = "body") -> None:
-        """Upper half of an oval."""
+        """The upper half of an oval."""
         scaled = [value * (self.side - 1) for value in (left, top, right, bottom)]
         self._draw[on].pieslice(scaled, 180, 360, fill=0 if on == "hole" else 255)
 
@@ -554,7 +555,7 @@ DRAWINGS: dict[str, Callable[[Pen], None]] = {
 
 
 def folder_name(scene: Scene) -> str:
-    """Class folder in the style of iNaturalist: number of the class, then its taxonomy path."""
+    """The class folder, named as in iNaturalist: number of the class, then its taxonomy path."""
     taxon = scene.taxon()
     return "_".join([f"{_CLASSES.index(taxon):03d}", *taxon])
 
@@ -563,10 +564,10 @@ _CLASSES = [*TAXONOMY.values(), *(("nothing", "blank", background) for backgroun
 
 
 def write_images(folder: str | Path, n: int, seed: int = 0) -> Path:
-    """Write n pictures as PNG in class folders, and ``labels.jsonl`` with one line a picture; returns the folder.
+    """Write n pictures as PNG in class folders, and ``labels.jsonl`` with a line per picture; returns the folder.
 
-    A line has path (relative to the folder), index, caption, the labels, and the scene from which all of it follows.
-    Files that exist are left alone, so an interrupted call is continued by the same call.
+    A line has path (relative to the folder), index, caption, labels and scene. Files that exist are kept, so that the
+    same call continues an interrupted one.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -574,10 +575,8 @@ def write_images(folder: str | Path, n: int, seed: int = 0) -> Path:
     for index, one in enumerate(scenes(n, seed)):
         path = folder / folder_name(one) / f"{index:06d}.png"
         if not path.exists():
-            path.parent.mkdir(exist_ok=True)
-            partial = path.with_suffix(".partial")
-            draw(one).save(partial, format="PNG", compress_level=1)
-            partial.replace(path)
+            with atomic_path(path, durable=False) as temporary:
+                draw(one).save(temporary, format="PNG", compress_level=1)
         line = {
             "path": path.relative_to(folder).as_posix(),
             "index": index,
@@ -586,7 +585,5 @@ def write_images(folder: str | Path, n: int, seed: int = 0) -> Path:
             "scene": asdict(one),
         }
         lines.append(json.dumps(line))
-    partial = folder / "labels.jsonl.partial"
-    partial.write_text("\n".join(lines) + "\n")
-    partial.replace(folder / "labels.jsonl")
+    write_text(folder / "labels.jsonl", "\n".join(lines) + "\n")
     return folder

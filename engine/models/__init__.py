@@ -1,4 +1,4 @@
-"""Vision encoders and where their activations are taken. Costs no torch until an encoder is loaded."""
+"""Vision encoders and where their activations are taken. Does not import torch until an encoder is loaded."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,14 +19,14 @@ WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
 def load_encoder(
     spec: str, device: "str | torch.device" = "cpu", dtype: "torch.dtype | None" = None
 ) -> "VisionEncoder":
-    """The vision encoder that ``spec`` means, for evaluation, on ``device``, weights in ``dtype`` (None: float32).
+    """The vision encoder that ``spec`` names, in eval mode, on ``device``, with weights in ``dtype`` (None: float32).
 
     ``spec``: ``hf:ORG/NAME`` or ``hf:ORG/NAME@REVISION`` (Hugging Face Hub or its local cache), ``openclip:ARCH/TAG``
     (TAG may be a weights file), a local directory that ``save_pretrained`` or open_clip wrote, an open_clip weights
     file beside its ``open_clip_config.json``, ``demo`` or ``demo:encoder``.
 
-    Weights are read from safetensors, else by torch's restricted loader (``weights_only``); code that comes with a
-    checkpoint is never run. Raises UserError when the model is not at hand, damaged, or of no supported kind.
+    Weights are read from safetensors, else by torch's restricted loader (``weights_only``); code in a
+    checkpoint is never run. Raises UserError when the model is missing, damaged or not supported.
     """
     if spec in ("demo", "demo:encoder"):
         from engine.models.shipped import assets

@@ -1,4 +1,4 @@
-"""The device that work runs on."""
+"""The torch device to work on."""
 
 import torch
 
@@ -6,7 +6,7 @@ from engine.errors import UserError
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """``auto``: the GPU that there is, else the CPU. A UserError for a device this machine does not have."""
+    """The device ``name``; ``auto``: a GPU if there is one, else the CPU. Raises UserError for a missing device."""
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")

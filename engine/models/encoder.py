@@ -20,16 +20,16 @@ GREY = (128, 128, 128)
 
 
 class _Enough(Exception):
-    """Everything asked for has been seen: the rest of the forward pass is not needed."""
+    """All hook points have been recorded: ends the forward pass early."""
 
 
 class VisionEncoder(ABC):
-    """Images in, activations out; the same for every library and family.
+    """A vision encoder: images in, activations out, the same for every library and family.
 
-    A subclass sets the attributes and says how to preprocess, run and embed.
+    A subclass sets the attributes and implements preprocessing, running and embedding.
     """
 
-    spec: str  # what load_encoder was given; local paths absolute
+    spec: str  # as given to load_encoder; local paths absolute
     family: str  # clip, siglip, dinov2, ..., open_clip
     revision: str | None = None  # commit on the Hub
     weights: Sequence[Path] = ()  # the files the weights came from
@@ -38,9 +38,9 @@ class VisionEncoder(ABC):
     n_prefix: int  # CLS and register tokens before the patches
     has_cls: bool
     has_text: bool = False
-    no_last: str = ""  # why there is no ``last``, where there is none
+    no_last: str = ""  # why there is no ``last``; empty if there is one
     patch_size: tuple[int, int] | None = None  # pixels
-    batch_first: bool = True  # False: blocks put out (token, batch, d)
+    batch_first: bool = True  # False: blocks return (token, batch, d)
 
     def __init__(self, model: nn.Module, vision: nn.Module):
         self.model = model.eval().requires_grad_(False)
@@ -81,7 +81,7 @@ class VisionEncoder(ABC):
 
     @cached_property
     def grid(self) -> tuple[int, int] | None:
-        """(rows, columns) of patches; None where images differ in it, or patches are no plain grid."""
+        """(rows, columns) of patches; None where that depends on the image, or patches form no plain grid."""
         pixels = self.preprocess([self._blank()])["pixel_values"]
         if self.patch_size is None or pixels.ndim != 4 or not self.blocks:
             return None
@@ -104,7 +104,7 @@ class VisionEncoder(ABC):
         return self._shapes[hook]
 
     def token_mask(self, inputs: dict[str, Tensor]) -> Bool[Tensor, "batch token"] | None:
-        """Which tokens are image and not padding; None when all are."""
+        """True for tokens of the image, False for padding; None without padding."""
         mask = inputs.get("pixel_attention_mask")
         return None if mask is None or bool(mask.all()) else mask.bool()
 
@@ -130,7 +130,7 @@ class VisionEncoder(ABC):
 
             return take
 
-        # prepend: hooks that the library itself put on a block may replace its output or end up earlier in line
+        # prepend: a hook of the library's own may replace the output, and would run first
         handles = [module.register_forward_hook(taker(hook), prepend=True) for hook, module in modules.items()]
         try:
             last = self._forward(self._to_device(inputs))
@@ -193,14 +193,14 @@ class VisionEncoder(ABC):
 
 
 def first_line(error: Exception) -> str:
-    """What a library's error says first, fit for a place inside a sentence."""
+    """The first line of a library's error, to quote inside a sentence."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")[:160]
 
 
 def find_blocks(vision: nn.Module) -> list[nn.Module]:
-    """The transformer blocks, first to last: the longest list of modules of one class that have parts of their own.
+    """The transformer blocks in order: the longest list of modules of one class that have submodules.
 
-    Empty for convolutional and hierarchical models, whose stages are no residual stream of one width.
+    Empty for convolutional and hierarchical models, whose stages have no residual stream of one width.
     """
     for kind in (nn.ModuleList, nn.Sequential):  # timm keeps its blocks in a Sequential
         stacks = [

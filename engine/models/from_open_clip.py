@@ -20,7 +20,7 @@ from engine.models.encoder import VisionEncoder, first_line
 
 
 class OpenClipEncoder(VisionEncoder):
-    """A model of open_clip; ``name`` is what its tokenizer is found by."""
+    """A model of open_clip; ``name`` identifies its tokenizer."""
 
     family = "open_clip"
     has_text = True
@@ -59,14 +59,14 @@ class OpenClipEncoder(VisionEncoder):
     def _tokenizer(self) -> Any:
         try:
             return open_clip.get_tokenizer(self.name)
-        except Exception as error:  # the kinds of tokenizers fail in as many ways
+        except Exception as error:  # each kind of tokenizer raises errors of its own
             raise UserError(
                 f"The tokenizer of {self.spec} is not on this machine: copy it beside the weights."
             ) from error
 
 
 def load_tagged(spec: str, device: str | torch.device, dtype: torch.dtype | None) -> OpenClipEncoder:
-    """``openclip:ARCH/TAG``, or ``openclip:ARCH/FILE`` for weights at hand. Raises UserError."""
+    """``openclip:ARCH/TAG``, or ``openclip:ARCH/FILE`` for local weights. Raises UserError."""
     arch, _, tag = spec.removeprefix("openclip:").partition("/")
     if open_clip.get_model_config(arch) is None:
         raise UserError(f"open_clip has no architecture {arch!r}: list them with open_clip.list_models().")
@@ -99,7 +99,7 @@ def load_folder(
     device: str | torch.device,
     dtype: torch.dtype | None,
 ) -> OpenClipEncoder:
-    """A directory with ``open_clip_config.json`` and weights (``weights``: this file of several). Raises UserError."""
+    """A directory with ``open_clip_config.json`` and weights (``weights``: which of several). Raises UserError."""
     name = f"local-dir:{folder}"
     found = weights or open_clip.factory._find_checkpoint_in_dir(folder)
     if found is None:
@@ -108,7 +108,7 @@ def load_folder(
         with _quiet():
             model = open_clip.create_model(name, load_weights=False, pretrained_text=False)
             open_clip.load_checkpoint(model, str(found))
-    except Exception as error:  # JSON, pickle, shape and key errors alike
+    except Exception as error:  # JSON, pickle, shape and key errors
         raise UserError(f"Cannot load {found} ({first_line(error)}): save or fetch the checkpoint again.") from error
     encoder = OpenClipEncoder(_placed(model, device, dtype), name, spec)
     encoder.revision = revision
@@ -126,7 +126,7 @@ def _placed(model: nn.Module, device: str | torch.device, dtype: torch.dtype | N
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """open_clip logs each step of loading on the root logger, errors that it then raises included."""
+    """Silences open_clip, which logs each step of loading to the root logger, and errors that it also raises."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:

@@ -85,7 +85,7 @@ class TransformersEncoder(VisionEncoder):
 
     @cached_property
     def _tokenizer(self) -> Any:
-        # Without its files, transformers would make up a tokenizer of the family's kind that knows no words.
+        # Without its files, transformers would create a tokenizer of the family with an empty vocabulary.
         if self.folder is None or not any((self.folder / name).is_file() for name in TOKENIZER_FILES):
             raise UserError(f"{self.spec} has no tokenizer: put tokenizer.json beside its weights.")
         try:
@@ -134,7 +134,7 @@ def _config(folder: Path, spec: str) -> Any:
 
 def _whole(folder: Path, spec: str, config: Any, dtype: torch.dtype) -> tuple[nn.Module, list[Path], list[str]]:
     name = (config.architectures or [""])[0]
-    # Not the task classes (ForImageClassification, ...): of those the base model is what encodes.
+    # Not the task classes (ForImageClassification, ...): their base model is the encoder.
     named = getattr(transformers, name, None) if name.endswith(("Model", "WithProjection")) else None
     try:
         model, report = (named or AutoModel).from_pretrained(
@@ -156,7 +156,7 @@ def _whole(folder: Path, spec: str, config: Any, dtype: torch.dtype) -> tuple[nn
 
 
 def _tower(folder: Path, spec: str, config: Any, dtype: torch.dtype) -> tuple[nn.Module, list[Path]]:
-    """The vision tower alone of a LLaVA-class checkpoint: its language model is neither read nor kept."""
+    """The vision tower of a LLaVA-class checkpoint, without reading its language model."""
     state, weights = {}, []
     for file in sorted(folder.glob("*.safetensors")):
         try:
@@ -223,7 +223,7 @@ def _processor(folder: Path, spec: str) -> Any:
 
 
 def _default_processor(config: Any) -> Any:
-    """What the family's published checkpoints do to images, at this model's own size."""
+    """The image processor of the family's published checkpoints, at the size of this model."""
     family = re.sub("_vision(_model)?$", "", config.model_type)
     if family == "siglip2":
         return transformers.Siglip2ImageProcessor(patch_size=config.patch_size, max_num_patches=config.num_patches)
@@ -245,7 +245,7 @@ def _pair(size: Any) -> tuple[int, int] | None:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without transformers' progress bars and reports: we say what matters ourselves."""
+    """Silences transformers' progress bars and reports; saetui's own messages say what matters."""
     log = transformers.utils.logging
     level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
     log.set_verbosity_error()

@@ -1,4 +1,4 @@
-"""Where in an encoder activations are taken (hook points), and from which tokens. Costs no torch."""
+"""Where in an encoder activations are taken (hook points), and from which tokens. Does not import torch."""
 
 import re
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ Tokens = Literal["cls", "mean", "all", "patches", "random"]
 
 @dataclass(frozen=True)
 class HookPoint:
-    """``layer:N``: the residual stream as block N (0-based) puts it out, before any final norm; ``mlp:N``: what that
-    block's MLP puts out, before layer scale and residual addition; ``last``: the projected or pooled output."""
+    """``layer:N``: the residual stream after block N (0-based), before any final norm; ``mlp:N``: the output of that
+    block's MLP, before layer scale and residual addition; ``last``: the projected or pooled output."""
 
     kind: Kind
     index: int = 0
@@ -38,7 +38,7 @@ class TokenPolicy:
     """Which tokens of an image are kept.
 
     ``all``: every token of the sequence, CLS and registers included; ``patches``: without them; ``cls``: the CLS
-    token; ``mean``: one row, the mean over the patches; ``random``: ``count`` distinct positions of ``all``, drawn anew
+    token; ``mean``: one row, the mean over the patches; ``random``: ``count`` distinct positions of ``all``, different
     for each image.
     """
 
@@ -58,7 +58,7 @@ class TokenPolicy:
         return f"random:{self.count}" if self.kind == "random" else self.kind
 
     def draw(self, tokens: int, seed: int, image: int) -> np.ndarray:
-        """``random`` only: ``count`` sorted distinct positions below ``tokens`` for image number ``image``. The draw
-        depends on nothing else, so neither batching nor an interruption changes it."""
+        """For ``random``: ``count`` sorted distinct positions below ``tokens``. They depend only on ``seed`` and
+        ``image``, the number of the image, so neither batching nor an interruption changes them."""
         chosen = np.random.default_rng([seed, image]).choice(tokens, self.count, replace=False)
         return np.sort(chosen).astype(np.int64)

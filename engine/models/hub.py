@@ -6,9 +6,10 @@ from engine.errors import UserError
 
 
 def hub_folder(spec: str) -> Path:
-    """The local snapshot of ``hf:ORG/NAME`` or ``hf:ORG/NAME@REVISION``, fetched if need be; named by its commit.
+    """The local snapshot of ``hf:ORG/NAME`` or ``hf:ORG/NAME@REVISION``, fetched if it is not cached; its folder
+    is named by its commit.
 
-    Raises UserError when it is neither cached nor to be had.
+    Raises UserError when it is neither cached nor can be fetched.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -19,7 +20,7 @@ def hub_folder(spec: str) -> Path:
         folder = Path(
             snapshot_download(repository, revision=revision or None, allow_patterns=[*settings, "*.safetensors"])
         )
-        if not any(folder.glob("*.safetensors")):  # older repositories have only what torch.save wrote
+        if not any(folder.glob("*.safetensors")):  # older repositories have only files of torch.save
             snapshot_download(repository, revision=revision or None, allow_patterns=["*pytorch_model*.bin"])
     except HFValidationError as error:
         raise UserError(f"{spec} is no repository name: write hf:ORG/NAME.") from error

@@ -1,4 +1,4 @@
-"""The models that ship: where their files are."""
+"""Where the files of the shipped models are."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MODELS = ("clip", "llava", "encoder")
 
 
 def assets() -> Path:
-    """Folder of the shipped models: beside this file in an installed package, else at the top of the checkout."""
+    """The folder of the shipped models: beside this file in an installed package, else at the top of the checkout."""
     here = Path(__file__).resolve().parent
     for folder in (here / "assets", here.parents[1] / "assets"):
         if all((folder / name / "config.json").is_file() for name in MODELS):

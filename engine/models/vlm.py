@@ -1,4 +1,4 @@
-"""Vision-language models: loading them, where they see an image, how they are asked."""
+"""Vision-language models: loading, vision blocks, prompts and inputs."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +32,7 @@ class VLM:
 
     spec: str
     model: Any
-    """Of transformers, one that can generate."""
+    """A model of transformers that can generate."""
     processor: Any
     """Its image processor, tokenizer and chat template in one."""
     blocks: list[nn.Module]
@@ -42,11 +42,11 @@ class VLM:
     n_prefix: int
     """Tokens before the patches: CLS and registers."""
     width: int | None
-    """Of the residual stream of the vision tower; None when it cannot be told without running it."""
+    """Width of the vision tower's residual stream; None when only running it would tell."""
     n_patches: int | None
-    """Patch tokens of an image (of a tile, where a model cuts images up); None when it depends on the image."""
+    """Patch tokens per image (per tile, for models that tile images); None when that depends on the image."""
     chat: bool
-    """Questions are asked in the processor's chat template; otherwise in the form of LLaVA-1.5."""
+    """Whether to use the processor's chat template, instead of the prompt format of LLaVA-1.5."""
     notes: list[str] = field(default_factory=list)
     """What a user should know about how the model is run."""
 
@@ -65,7 +65,7 @@ class VLM:
         return (side, side) if isinstance(side, int) else (side[1], side[0])
 
     def site(self, hook: str | HookPoint) -> nn.Module:
-        """The module whose output is that hook point; UserError when changing it would change no answer."""
+        """The module whose output is that hook point. Raises UserError when a change there would change no answer."""
         if not hook:
             raise UserError('The SAE does not say where it reads: set "hook" (such as "layer:22") in its config.json.')
         hook = HookPoint.parse(str(hook))
@@ -105,7 +105,7 @@ class VLM:
         return _chat(self.processor, prompt) if self.chat else FALLBACK_PROMPT.format(image=mark, prompt=prompt)
 
     def inputs(self, images: list[Image.Image], prompts: list[str]) -> BatchFeature:
-        """What ``generate`` takes, one question an image, padded on the left, on the model's device."""
+        """The inputs of ``generate``: one question per image, padded on the left, on the model's device."""
         asked = {prompt: self.question(prompt) for prompt in set(prompts)}
         texts = [asked[prompt] for prompt in prompts]
         bos = self.processor.tokenizer.bos_token
@@ -129,8 +129,8 @@ class VLM:
 def load_vlm(spec: str, device: str | torch.device = "auto", dtype: str | torch.dtype = "auto") -> VLM:
     """The model ``hf:REPO``, in a local directory (``save_pretrained``), or ``demo``, ready to answer.
 
-    ``dtype`` auto: the checkpoint's own on a GPU, float32 on a CPU. Weights are read from safetensors alone, and no
-    code that comes with a model is run. Raises UserError for anything that is missing or does not fit.
+    ``dtype`` auto: the checkpoint's own on a GPU, float32 on a CPU. Weights are read only from safetensors, and no
+    code in a checkpoint is run. Raises UserError for anything that is missing or does not fit.
     """
     folder = _folder(spec)
     where = pick_device(str(device))
@@ -144,7 +144,7 @@ def load_vlm(spec: str, device: str | torch.device = "auto", dtype: str | torch.
 
 
 def wrap(model: PreTrainedModel, processor: Any, spec: str = "") -> VLM:
-    """A model and processor that are loaded already, as a VLM. UserError when no vision blocks are found."""
+    """A loaded model and processor as a VLM. Raises UserError when no vision blocks are found."""
     spec = spec or type(model).__name__
     tower: Any = model.get_encoder(modality="image")
     blocks = find_blocks(tower) if tower is not model else []
@@ -172,7 +172,7 @@ def wrap(model: PreTrainedModel, processor: Any, spec: str = "") -> VLM:
 
 
 def is_local(spec: str) -> bool:
-    """Whether ``spec`` names a directory, not a model of the hub or the demo's."""
+    """Whether ``spec`` is a directory, not a model of the hub or the demo."""
     return spec != "demo" and not spec.startswith("hf:")
 
 
@@ -202,7 +202,7 @@ def _model(folder: Path, spec: str, dtype: str | torch.dtype) -> Any:
         )
     except UserError:
         raise
-    except Exception as error:  # whatever a damaged or foreign checkpoint makes a library raise
+    except Exception as error:  # damaged and foreign checkpoints make libraries raise many kinds of error
         raise UserError(
             f"Cannot load {spec} as a vision-language model ({first_line(error)}): "
             "give a complete LLaVA-class checkpoint in safetensors."
@@ -221,16 +221,16 @@ def _processor(folder: Path, spec: str) -> Any:
         processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
         if hasattr(processor, "image_processor") and hasattr(processor, "tokenizer"):
             return processor
-    except Exception as error:  # each missing file makes another library raise another error
+    except Exception as error:  # the kind of error depends on which file is missing
         reason = first_line(error)
     raise UserError(f"{_lacking(folder, spec)} ({reason}): save the model's processor beside it.")
 
 
 def _lacking(folder: Path, spec: str) -> str:
-    """Which files of a processor are not there, as the beginning of a sentence."""
+    """The beginning of a sentence that names the missing files of a processor."""
     wanted = ("processor_config.json", "tokenizer.json", "tokenizer_config.json", "preprocessor_config.json")
     has = {name for name in wanted if (folder / name).is_file()}
-    if "processor_config.json" in has:  # which holds the image processor's settings as well
+    if "processor_config.json" in has:  # it also holds the image processor's settings
         has.add("preprocessor_config.json")
     lacks = [name for name in wanted if name not in has]
     return f"{spec} lacks {', '.join(lacks)}" if lacks else f"Cannot load the processor of {spec}"
@@ -246,7 +246,7 @@ def _chat(processor: Any, prompt: str) -> str:
 
 
 def _seen(config: Any, n_blocks: int) -> int:
-    """LLaVA reads ``hidden_states[vision_feature_layer]``, and hidden state i is the output of block i - 1."""
+    """Index of the deepest block that LLaVA reads: hidden state i is the output of block i - 1."""
     chosen = getattr(config, "vision_feature_layer", None)
     if chosen is None:
         return n_blocks - 1
@@ -255,7 +255,7 @@ def _seen(config: Any, n_blocks: int) -> int:
 
 
 def _width(block: nn.Module) -> int | None:
-    """A block's first norm is as wide as the residual stream that it reads."""
+    """Width of the residual stream, which is that of the block's first norm."""
     for module in block.children():
         weight = getattr(module, "weight", None)
         if "norm" in type(module).__name__.lower() and weight is not None and weight.ndim == 1:
@@ -270,10 +270,10 @@ def _patches(config: Any) -> int | None:
 
 
 def _complete(vlm: VLM) -> None:
-    """Fill in what older checkpoints leave out of their processors."""
+    """Fill in settings that processors of older checkpoints lack."""
     processor: Any = vlm.processor
     tokenizer = processor.tokenizer
-    if tokenizer.pad_token is None:  # masked out wherever it stands, so that any token will do
+    if tokenizer.pad_token is None:  # padding is masked, so any token will do
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
     # Without a patch size LLaVA's processor cannot count the image's tokens.
     if not hasattr(processor, "patch_size") or processor.patch_size is not None:

@@ -12,7 +12,7 @@ from saetui.cli import OPEN
 from saetui.cli.options import WorkspaceOption
 from saetui.preferences import Preferences, read_preferences
 
-PAINTINGS = "250"  # a second at most: Textual paints at ticks, and a key that turns the pictures waits for two
+FRAMES_PER_SECOND = "250"  # at most; Textual paints at frames, and changing the pictures takes two of them
 
 
 def register(app: typer.Typer) -> None:
@@ -24,8 +24,8 @@ def open_workbench(
     theme: Annotated[str | None, typer.Option(help="graphite (dark) or paper (light).")] = None,
     picture: Annotated[str | None, typer.Option(help="auto, quadrant, half or glyph.")] = None,
     colours: Annotated[str | None, typer.Option(help="auto, truecolor, 256, 16 or mono.")] = None,
-    ascii: Annotated[bool | None, typer.Option("--ascii", help="Draw with ASCII characters alone.")] = None,
-    mouse: Annotated[bool | None, typer.Option("--mouse/--no-mouse", help="Listen to the mouse.")] = None,
+    ascii: Annotated[bool | None, typer.Option("--ascii", help="Draw with ASCII characters only.")] = None,
+    mouse: Annotated[bool | None, typer.Option("--mouse/--no-mouse", help="Use the mouse.")] = None,
     mode: Annotated[str, typer.Option(help="data, train, neurons, steer or hierarchy.")] = "",
     workspace: WorkspaceOption = None,
 ) -> None:
@@ -35,7 +35,7 @@ def open_workbench(
 
 
 def run(workspace: Workspace, preferences: Preferences | None = None, mode: str = "") -> None:
-    """Show the workbench until it is left; opening another workspace begins anew."""
+    """Show the workbench until the user quits; opening another workspace restarts it."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise UserError("The workbench needs a terminal: run saetui in one, or use a command (saetui --help).")
     from saetui.terminal.probe import choose, environment, probe
@@ -43,15 +43,14 @@ def run(workspace: Workspace, preferences: Preferences | None = None, mode: str 
     chosen = preferences or read_preferences()
     terminal = choose(probe(), chosen.colours)
     if chosen.colours not in ("auto", "mono"):
-        os.environ.pop("NO_COLOR", None)  # asked for by name, colours come before it
-    os.environ.update(environment(terminal))  # before textual, which reads it once
-    os.environ.setdefault("TEXTUAL_FPS", PAINTINGS)
-    os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")  # each of its frames would go over the wire
+        os.environ.pop("NO_COLOR", None)  # an explicit choice of colours overrides it
+    os.environ.update(environment(terminal))  # before textual is imported, which reads them once
+    os.environ.setdefault("TEXTUAL_FPS", FRAMES_PER_SECOND)
+    os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")  # each frame would be sent over SSH
     from saetui.app import Reopen, Workbench
     from saetui.widgets.sharp_picture import graphics
 
     drawn_by = graphics(terminal)
-
     again: Reopen | None = Reopen(workspace, mode)
     while again is not None:
         app = Workbench(again.workspace, chosen, terminal, again.mode, drawn_by)

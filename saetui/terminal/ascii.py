@@ -1,4 +1,4 @@
-"""ASCII alone: whatever else would be painted is replaced at the very end, one cell for one."""
+"""Output in ASCII only: a last filter replaces every other character, cell for cell."""
 
 import unicodedata
 from functools import lru_cache
@@ -22,18 +22,18 @@ STAND_INS = str.maketrans(
 
 @lru_cache(4096)
 def plain(text: str) -> str:
-    """``text`` in ASCII, as many cells wide: accents are taken off, what has no likeness is question marks."""
+    """``text`` in ASCII, as many cells wide: accents are removed, and what has no equivalent becomes question marks."""
     return "".join(map(_plain, text.translate(STAND_INS)))
 
 
 def _plain(character: str) -> str:
     width = cell_len(character)
-    likeness = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
-    return likeness if len(likeness) == width else "?" * width
+    equivalent = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
+    return equivalent if len(equivalent) == width else "?" * width
 
 
 class Ascii(LineFilter):
-    """Over every line of the app."""
+    """Applies ``plain`` to every line of the app."""
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
         return [

@@ -1,7 +1,7 @@
-"""Pixels as terminal cells: half blocks, quadrants or glyphs of a brightness, in the colours that the terminal has.
+"""Pixels as terminal cells: half blocks, quadrants or glyphs by brightness, in the colours that the terminal has.
 
-A cell shows two colours at most and is about twice as high as wide. A half block makes two pixels of it, one above
-the other; a quadrant block makes four of it, in two colours; a glyph makes one, in none.
+A cell shows at most two colours and is about twice as high as wide. A half block shows two pixels, one above the
+other; a quadrant block four, in two colours; a glyph one, without colour.
 """
 
 from collections.abc import Callable
@@ -20,16 +20,16 @@ from rich.style import Style
 from textual.strip import Strip
 
 from saetui.terminal.heat import LUMA, overlay
+from saetui.terminal.probe import Colours
 
-Colours = Literal["truecolor", "256", "16", "mono"]
 PictureStyle = Literal["quadrant", "half", "glyph"]
 
 RAMP = " ░▒▓█"
 ASCII_RAMP = " .:-=+*#%@"
-STYLES = 16_384  # kept: two screens of photographs; a drawn picture needs a few dozen
+STYLES = 16_384  # cached: enough for two screens of photographs; a drawn picture needs a few dozen
 
-# A cell's four pixels in reading order, and the eight ways of giving some of them one colour and the rest another
-# (the other eight are these with the colours exchanged). The plain cell is first: it wins a tie.
+# A cell's four pixels in reading order, and the eight ways to split them between two colours (the other eight are
+# these with the colours exchanged). The plain cell is first, so that it wins a tie.
 SPLITS = {
     " ": (0, 0, 0, 0),
     "▀": (1, 1, 0, 0),
@@ -42,7 +42,7 @@ SPLITS = {
 }
 _GLYPHS = np.array(list(SPLITS))
 _MEMBERS = np.array(list(SPLITS.values()), dtype=np.int32)
-_INSIDE = np.maximum(_MEMBERS.sum(axis=1), 1)  # pixels of the first colour; the plain cell's none have the sum 0
+_INSIDE = np.maximum(_MEMBERS.sum(axis=1), 1)  # pixels of the first colour; 1 for the plain cell, whose sum is 0
 _OUTSIDE = 4 - _MEMBERS.sum(axis=1)
 _CUBE = np.array([0, 95, 135, 175, 215, 255])  # levels of xterm's 6x6x6 cube, colours 16 to 231
 _NEAREST_LEVEL = np.abs(np.arange(256)[:, None] - _CUBE).argmin(axis=1)
@@ -52,7 +52,7 @@ XTERM = np.concatenate(
         np.stack(np.meshgrid(_CUBE, _CUBE, _CUBE, indexing="ij"), axis=-1).reshape(-1, 3),
         (8 + 10 * np.arange(_GREYS))[:, None].repeat(3, axis=1),
     ]
-).astype(np.uint8)  # red, green, blue of colours 16 to 255; the first 16 are the user's to choose
+).astype(np.uint8)  # RGB of colours 16 to 255; the first 16 depend on the user's settings
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Look:
     style: PictureStyle = "half"
     colours: Colours = "truecolor"
     ratio: float = 2.0  # height over width of a cell
-    ascii: bool = False  # glyphs from ASCII alone
+    ascii: bool = False  # ASCII glyphs only
     light: bool = False  # glyphs are dark on light: ink stands for darkness
 
     @property
@@ -74,7 +74,7 @@ class Look:
 
     @property
     def in_glyphs(self) -> bool:
-        """16 colours are too few for blocks, and they are not ours to know."""
+        """Whether pictures are glyphs. With 16 colours too: they are few, and their RGB values are unknown."""
         return self.style == "glyph" or self.colours in ("16", "mono")
 
 
@@ -86,9 +86,9 @@ def draw(
     heat: Float[ndarray, "y x"] | None = None,
     maximum: float = 1.0,
 ) -> list[Strip]:
-    """``image`` in the middle of ``columns`` x ``rows`` cells, as large as its proportions allow.
+    """``image`` centred in ``columns`` x ``rows`` cells, as large as its proportions allow.
 
-    ``heat`` of 0 to ``maximum`` per patch is laid over it. Cells around the picture have no style.
+    ``heat``, from 0 to ``maximum`` per patch, is laid over it. Cells around the picture have no style.
     """
     wide, high = fitted(image.shape[1], image.shape[0], columns, rows, look.ratio)
     down, across = look.pixels
@@ -101,7 +101,7 @@ def draw(
 def fitted(width: int, height: int, columns: int, rows: int, ratio: float = 2.0) -> tuple[int, int]:
     """Columns and rows of the largest picture of ``width`` x ``height`` pixels in ``columns`` x ``rows`` cells.
 
-    ``ratio`` is the height of a cell over its width. At least one cell, and the nearest whole ones: proportions are
+    ``ratio`` is the height of a cell over its width. Both are rounded to whole cells, at least one, so proportions are
     kept to within half a cell.
     """
     scale = min(columns / width, rows * ratio / height)
@@ -109,25 +109,25 @@ def fitted(width: int, height: int, columns: int, rows: int, ratio: float = 2.0)
 
 
 def resize(image: UInt8[ndarray, "height width 3"], width: int, height: int) -> UInt8[ndarray, "{height} {width} 3"]:
-    """``image`` in ``width`` x ``height`` pixels; each of fewer is the mean of what it covers."""
+    """``image`` in ``width`` x ``height`` pixels; when shrunk, each is the mean of the pixels it covers."""
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BOX))
 
 
 def half_blocks(pixels: UInt8[ndarray, "two_rows columns 3"], colours: Colours = "truecolor") -> list[Strip]:
-    """Two pixels a cell: the upper is the colour of the glyph, the lower that of its background."""
+    """Two pixels per cell: the upper in the foreground colour, the lower in the background colour."""
     above, below = _codes(pixels[0::2], colours), _codes(pixels[1::2], colours)
     glyphs = np.where(above == below, " ", "▀")
     return _strips(glyphs, above, below, colours)
 
 
 def quadrants(pixels: UInt8[ndarray, "two_rows two_columns 3"], colours: Colours = "truecolor") -> list[Strip]:
-    """Four pixels a cell, in the two colours and the split that leave the least squared error."""
+    """Four pixels per cell, in the two colours and the split with the least squared error."""
     rows, columns = pixels.shape[0] // 2, pixels.shape[1] // 2
     cells = pixels.reshape(rows, 2, columns, 2, 3).swapaxes(1, 2).reshape(rows, columns, 4, 3).astype(np.int32)
     inside = np.einsum("sp,rcpk->rcsk", _MEMBERS, cells)
     outside = cells.sum(axis=2, keepdims=True) - inside
-    # The squared error about the means is a constant less, for both groups, the squared sum over the count; times 12,
-    # which every count divides, it is exact in integers.
+    # The squared error about the means is a constant minus, for each group, squared sum / count. Times 12, which every
+    # count divides, this is exact in integers.
     explained = (12 // _INSIDE) * (inside**2).sum(axis=3) + (12 // _OUTSIDE) * (outside**2).sum(axis=3)
     split = explained.argmax(axis=2)
     ground = _mean(outside, _OUTSIDE, split)
@@ -137,7 +137,7 @@ def quadrants(pixels: UInt8[ndarray, "two_rows two_columns 3"], colours: Colours
 
 
 def glyphs(pixels: UInt8[ndarray, "rows columns 3"], *, ascii: bool = False, light: bool = False) -> list[Strip]:
-    """One pixel a cell: a glyph with as much ink as the pixel is bright (dark, on a ``light`` background)."""
+    """One pixel per cell: a glyph with more ink the brighter the pixel (the darker, on a ``light`` background)."""
     ramp = np.array(list(ASCII_RAMP if ascii else RAMP))
     brightness = pixels @ LUMA / 255
     level = (np.abs(light - brightness) * len(ramp)).astype(int).clip(0, len(ramp) - 1)
@@ -147,7 +147,7 @@ def glyphs(pixels: UInt8[ndarray, "rows columns 3"], *, ascii: bool = False, lig
 def nearest_xterm(pixels: UInt8[ndarray, "*shape 3"]) -> Integer[ndarray, "*shape"]:
     """The number, 16 to 255, of the xterm colour at the least squared distance in RGB.
 
-    The nearest colour of the cube is the nearest level of each channel, the nearest grey that of their mean.
+    In the cube that is the nearest level of each channel, among the greys the nearest to the channels' mean.
     """
     level = _NEAREST_LEVEL[pixels]
     cube = 16 + level @ np.array([36, 6, 1])
@@ -177,7 +177,7 @@ def _mean(
 
 
 def _codes(pixels: UInt8[ndarray, "rows columns 3"], colours: Colours) -> Integer[ndarray, "rows columns"]:
-    """One number a colour: 0xRRGGBB, or xterm's."""
+    """Colours as numbers: 0xRRGGBB, or xterm's."""
     if colours == "truecolor":
         return pixels @ np.array([1 << 16, 1 << 8, 1])
     return nearest_xterm(pixels)
@@ -186,7 +186,7 @@ def _codes(pixels: UInt8[ndarray, "rows columns 3"], colours: Colours) -> Intege
 def _strips(
     glyphs: ndarray, ink: Integer[ndarray, "rows columns"], ground: Integer[ndarray, "rows columns"], colours: Colours
 ) -> list[Strip]:
-    """Cells as strips; neighbours of the same two colours are one segment."""
+    """Cells as strips; neighbours with the same two colours share a segment."""
     styled = _truecolor if colours == "truecolor" else _xterm
     rows, columns = glyphs.shape
     keys = (ink << 24) + ground
@@ -211,18 +211,18 @@ def _xterm(key: int) -> Style:
 
 
 def _style(ink: int, ground: int, colour: Callable[[int], Color]) -> Style:
-    """A plain cell has no ink to be sent."""
+    """Without a foreground for a plain cell, which saves bytes."""
     return Style.from_color(colour(ink) if ink != ground else None, colour(ground))
 
 
 def _rgb(code: int) -> Color:
-    """What ``Color.from_rgb`` makes, in half the time: it is what a new photograph costs most."""
+    """As ``Color.from_rgb`` in half the time, which is most of the time that a new photograph takes."""
     return Color(f"#{code:06x}", ColorType.TRUECOLOR, None, ColorTriplet(code >> 16, code >> 8 & 255, code & 255))
 
 
 @lru_cache(256)
 def numbered(code: int) -> Color:
-    """An xterm colour that states its red, green and blue: Textual would make a truecolor of one that does not."""
+    """An xterm colour with its RGB values: Textual would turn one without them into truecolor."""
     red, green, blue = XTERM[code - 16].tolist()
     return Color(f"color({code})", ColorType.EIGHT_BIT, code, ColorTriplet(red, green, blue))
 

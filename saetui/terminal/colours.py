@@ -1,4 +1,4 @@
-"""What every line of the screen passes through where the terminal has fewer colours than we draw with."""
+"""Line filters for terminals with fewer colours than the workbench uses."""
 
 from functools import lru_cache
 
@@ -8,11 +8,11 @@ from rich.style import Style
 from textual.color import Color as Shade
 from textual.filter import LineFilter
 
-_STANDS_OUT = 60  # distance in RGB from the theme's background, beyond that of its panels, that means a selection
+_HIGHLIGHT = 60  # distance in RGB from the theme's background: that of panels is less, that of selections more
 
 
 class WithoutColour(LineFilter):
-    """Bold, reverse and underline alone. What a theme lifts off its background by colour is shown in reverse."""
+    """Bold, reverse and underline only. Text that a theme highlights by its background is shown in reverse."""
 
     def __init__(self, ground: str):
         """``ground``: the theme's background."""
@@ -24,7 +24,7 @@ class WithoutColour(LineFilter):
 
 
 class Xterm(LineFilter):
-    """Every colour as the nearest of xterm's 240 that no user can have changed."""
+    """Every colour as the nearest of xterm's 240 fixed colours."""
 
     def apply(self, segments: list[Segment], background: Shade) -> list[Segment]:
         return [Segment(text, style and _in_xterm(style), control) for text, style, control in segments]
@@ -34,7 +34,7 @@ class Xterm(LineFilter):
 def _without_colour(style: Style, ground: Shade) -> Style:
     reverse = bool(style.reverse)
     if style.bgcolor is not None and style.bgcolor.triplet is not None:
-        reverse |= _distance(Shade(*style.bgcolor.triplet), ground) > _STANDS_OUT
+        reverse |= _distance(Shade(*style.bgcolor.triplet), ground) > _HIGHLIGHT
     return Style(bold=style.bold or None, underline=style.underline or None, reverse=reverse or None)
 
 

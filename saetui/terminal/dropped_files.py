@@ -1,4 +1,4 @@
-"""Files dropped on a terminal: they arrive as pasted text, each terminal with its own idea of quoting."""
+"""Files dropped on a terminal: they arrive as pasted text, which each terminal quotes in its own way."""
 
 import shlex
 from pathlib import Path
@@ -6,9 +6,9 @@ from urllib.parse import unquote, urlsplit
 
 
 def dropped_path(text: str) -> Path | None:
-    """The file or directory that ``text`` means: a ``file://`` address, quoted or escaped for a shell, or as it is.
+    """The existing path that ``text`` names: a ``file://`` URL, quoted or escaped for a shell, or plain.
 
-    Of several the first. None when there is nothing of that name: then it was not a file that was dropped.
+    The first of several; None when no such file or directory exists, so that no file was dropped.
     """
     text = text.strip()
     if not text:
@@ -24,7 +24,7 @@ def dropped_path(text: str) -> Path | None:
 def _shell_word(text: str) -> str:
     try:
         words = shlex.split(text)
-    except ValueError:  # a quote that does not end: it is part of the name
+    except ValueError:  # an unclosed quote: part of the name
         return text
     return words[0] if words else text
 
@@ -32,5 +32,5 @@ def _shell_word(text: str) -> str:
 def _exists(path: Path) -> bool:
     try:
         return path.expanduser().exists()
-    except (OSError, ValueError, RuntimeError):  # a pasted page is no path, and ~nobody has no home
+    except (OSError, ValueError, RuntimeError):  # too long for a path, or the home of an unknown user
         return False

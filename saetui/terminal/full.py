@@ -1,4 +1,4 @@
-"""One picture on the whole terminal, by the best protocol that it has, while the app is suspended."""
+"""One picture on the whole terminal, in the best way it supports, while the app is suspended."""
 
 import os
 import shutil
@@ -17,15 +17,15 @@ from saetui.formatting import fit, literal
 from saetui.terminal.cells import Look, draw
 from saetui.terminal.probe import Terminal
 
-INLINE_IMAGES = ("iTerm2", "WezTerm", "Konsole")  # these speak iTerm2's protocol, and say these names
+INLINE_IMAGES = ("iTerm2", "WezTerm", "Konsole")  # names of terminals that speak iTerm2's protocol
 HINT = "any key returns"
-_ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l\x1b[2J\x1b[H", "\x1b[?25h\x1b[?1049l"  # another screen, without a cursor
+_ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l\x1b[2J\x1b[H", "\x1b[?25h\x1b[?1049l"  # alternate screen, cursor hidden
 
 
 def show_full(image: Image.Image | Path, terminal: Terminal, caption: str = "", *, ascii: bool = False) -> None:
     """Draw ``image`` as large as the terminal allows, ``caption`` below it, and wait for a key.
 
-    For use inside ``with app.suspend():``. The screen is left as it was. Raises UserError for a file that cannot be
+    For use inside ``with app.suspend():``. Restores the screen. Raises UserError for a file that cannot be
     read, before anything is drawn.
     """
     picture = image if isinstance(image, Image.Image) else read_picture(image)
@@ -38,12 +38,12 @@ def show_full(image: Image.Image | Path, terminal: Terminal, caption: str = "", 
         sys.stdout.flush()
         _wait_for_key()
     finally:
-        sys.stdout.write(("\x1b_Ga=d\x1b\\" if terminal.kitty else "") + _LEAVE)  # kitty keeps images until told
+        sys.stdout.write(("\x1b_Ga=d\x1b\\" if terminal.kitty else "") + _LEAVE)  # kitty keeps images
         sys.stdout.flush()
 
 
 def rendered(picture: Image.Image, terminal: Terminal, columns: int, rows: int, *, ascii: bool = False) -> str:
-    """What to write for ``picture`` in ``columns`` x ``rows`` cells: kitty's or iTerm2's protocol, else cells."""
+    """The text that draws ``picture`` in ``columns`` x ``rows`` cells: kitty's or iTerm2's protocol, else cells."""
     if terminal.rung != "mono" and not terminal.tmux and (terminal.kitty or terminal.name in INLINE_IMAGES):
         return _by_protocol(picture, terminal, columns, rows)
     look = Look("quadrant", terminal.picture_colours, terminal.cell_ratio, ascii)
@@ -60,13 +60,13 @@ def _by_protocol(picture: Image.Image, terminal: Terminal, columns: int, rows: i
         import term_image
         from term_image.image import ITerm2Image, KittyImage
 
-    term_image.disable_queries()  # their answers, when late, would be key presses in the app
+    term_image.disable_queries()  # a late answer would reach the app as key presses
     term_image.set_cell_ratio(1 / terminal.cell_ratio)
     kind = KittyImage if terminal.kitty else ITerm2Image
-    kind.forced_support = True  # it has been asked already
+    kind.forced_support = True  # the probe has found out
     drawn = kind(picture)
     drawn.set_size(frame_size=(columns, rows))
-    return format(drawn, f"{columns}.{rows}+W")  # whole: one transmission, not one a line
+    return format(drawn, f"{columns}.{rows}+W")  # "whole": one transmission, not one per line
 
 
 def _wait_for_key() -> None:
@@ -75,7 +75,7 @@ def _wait_for_key() -> None:
     keyboard = sys.stdin.fileno()
     settings = termios.tcgetattr(keyboard)
     try:
-        tty.setraw(keyboard)  # ctrl+c is a key like others here: the app lives on
+        tty.setraw(keyboard)  # so that ctrl+c is any key, and does not end the app
         os.read(keyboard, 64)
     finally:
         termios.tcflush(keyboard, termios.TCIFLUSH)

@@ -1,4 +1,4 @@
-"""Heat over pictures: where in the image a latent is active. Safe for colour-blind eyes; its legend is in numbers."""
+"""Heat maps over pictures: where in the image a latent is active. Safe for colour-blind readers."""
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -7,8 +7,8 @@ from rich.color import Color
 from rich.style import Style
 from rich.text import Text
 
-# Cividis, by Nuñez, Anderton and Renslow (2018), https://doi.org/10.1371/journal.pone.0199239, as in matplotlib: 256
-# colours of even steps in perceived brightness that look the same with red-green blindness.
+# Cividis (Nuñez, Anderton and Renslow 2018, https://doi.org/10.1371/journal.pone.0199239), as in matplotlib: 256
+# colours with even steps of perceived brightness, which look the same with red-green blindness.
 CIVIDIS = np.frombuffer(
     bytes.fromhex(
         "00224e00234f00245100255300255400265600275800285900285b00295d002a5f002a61002b62002c64002c66002d68002e6a002e6c"
@@ -32,15 +32,15 @@ CIVIDIS = np.frombuffer(
 GREYS = np.arange(256, dtype=np.uint8)[:, None].repeat(3, axis=1)
 LEGEND = ".:-=+*#%@"  # the scale without colours
 LUMA = np.array([0.2126, 0.7152, 0.0722])  # brightness of red, green and blue, ITU-R BT.709
-PICTURE = 0.4  # share of the grey picture in the blend; the rest is heat
+PICTURE = 0.4  # weight of the grey picture in the blend; the rest is heat
 
 
 def overlay(
     pixels: UInt8[ndarray, "height width 3"], heat: Float[ndarray, "y x"], maximum: float, *, colours: bool = True
 ) -> UInt8[ndarray, "height width 3"]:
-    """``pixels`` in grey, tinted by the heat of the patch that each lies in: cividis from 0 to ``maximum``.
+    """``pixels`` in grey, tinted by the heat of their patch: cividis from 0 to ``maximum``.
 
-    Without ``colours``, for terminals that have few, heat is brightness.
+    Without ``colours``, for terminals with few of them, heat is brightness.
     """
     scale = CIVIDIS if colours else GREYS
     tint = scale[np.round(255 * _share(heat, maximum, pixels)).astype(int)]
@@ -62,7 +62,7 @@ def legend(maximum: float, width: int, *, colours: bool = True) -> Text:
 
 
 def _share(heat: Float[ndarray, "y x"], maximum: float, pixels: UInt8[ndarray, "height width 3"]) -> ndarray:
-    """Heat as a share of ``maximum`` at every pixel, that of the patch in which the pixel's middle lies."""
+    """Heat as a share of ``maximum`` at every pixel: that of the patch that contains the pixel's centre."""
     height, width = pixels.shape[:2]
     y = (2 * np.arange(height) + 1) * heat.shape[0] // (2 * height)
     x = (2 * np.arange(width) + 1) * heat.shape[1] // (2 * width)

@@ -1,7 +1,7 @@
-"""Keys one after the other: the next is given when all that the last one did is done.
+"""Keys one at a time: the next is delivered once the effects of the last have been handled.
 
-Textual gives a key to whatever has the focus when it arrives. Over a slow link, or while the machine is busy, several
-arrive at once, and then ``/pencil`` would move in the table of latents instead of going into the filter.
+Textual delivers a key to the widget in focus when the key arrives. Over a slow link, or on a busy machine, several keys
+arrive at once, and then ``/pencil`` would move the cursor of the table instead of going into the filter.
 """
 
 import asyncio
@@ -15,13 +15,13 @@ from textual import events
 from textual.app import App
 from textual.message_pump import MessagePump
 
-ROUNDS = 3  # a key is handled; what it sent is handled, and moves the focus; a dialog that it opened has its own
-LOOK = 0.01  # seconds between looks at whether a widget that is waited for has been removed
-PATIENCE = 0.5  # seconds after which whoever is still busy is no longer waited for
+ROUNDS = 3  # the key; the messages it caused, which may move the focus; the messages of a dialog they opened
+POLL = 0.01  # seconds between checks whether a widget that is waited for has been removed
+TIMEOUT = 0.5  # seconds after which a busy widget is no longer waited for
 
 
 class KeyQueue:
-    """Between the keyboard and ``deliver``, which hands a key to ``app``."""
+    """Holds keys back between the keyboard and ``deliver``, which passes one on to ``app``."""
 
     def __init__(self, app: App[Any], deliver: Callable[[events.Key], Awaitable[None]]):
         self._app, self._deliver = app, deliver
@@ -29,34 +29,32 @@ class KeyQueue:
         self._task: asyncio.Task[None] | None = None
 
     async def take(self, key: events.Key) -> None:
-        """Deliver ``key``: now, or when those before it have been handled. Never waits for that."""
+        """Deliver ``key`` now, or queue it behind keys that are still being handled. Does not wait for those."""
         if self._task is not None and not self._task.done():
             self._waiting.append(key)
             return
         await self._deliver(key)
-        self._task = asyncio.create_task(self._go_on())
+        self._task = asyncio.create_task(self._deliver_queued())
 
-    async def _go_on(self) -> None:
-        await self._settled()
+    async def _deliver_queued(self) -> None:
+        await self._wait_until_handled()
         while self._waiting:
             await self._deliver(self._waiting.popleft())
-            await self._settled()
+            await self._wait_until_handled()
 
-    async def _settled(self) -> None:
-        """Wait until all that wait for a message have come round to the end of those they have now, from within out."""
-        app = self._app
+    async def _wait_until_handled(self) -> None:
+        """Wait until the focused widget and its ancestors have handled their pending messages."""
         for _ in range(ROUNDS):
-            inmost = app.focused or app.screen
-            for pump in inmost.ancestors_with_self:
-                await _come_round(pump)
+            for pump in (self._app.focused or self._app.screen).ancestors_with_self:
+                await _handle_pending(pump)
 
 
-async def _come_round(pump: MessagePump) -> None:
-    """Wait until ``pump`` has handled the messages that it has now, or will handle none any more."""
+async def _handle_pending(pump: MessagePump) -> None:
+    """Wait until ``pump`` has handled the messages now in its queue, or has been removed."""
     handled = asyncio.Event()
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     if not pump.call_later(handled.set):
         return
     while not handled.is_set() and pump.is_running and pump.is_attached and time.monotonic() < deadline:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(handled.wait(), LOOK)
+            await asyncio.wait_for(handled.wait(), POLL)

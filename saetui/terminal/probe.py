@@ -1,6 +1,6 @@
-"""What the terminal is and can draw: asked once, before the app starts, because late replies would be key presses.
+"""What the terminal is and can draw. Asked once, before the app starts: late replies would look like key presses.
 
-Imports nothing heavy: ``saetui doctor`` and the start of the app wait for it.
+Imports nothing slow, as ``saetui doctor`` and the start of the app wait for it.
 """
 
 import contextlib
@@ -21,12 +21,12 @@ from engine.errors import UserError
 Colours = Literal["truecolor", "256", "16", "mono"]
 Rung = Literal["kitty", "sixel", "truecolor", "256", "mono"]
 
-LIMIT = 2.0  # seconds to wait; over a slow link all answers come in one round trip
-PLACEHOLDERS = (0, 28)  # kitty's first version that draws images as text, which scrolls and clips
+LIMIT = 2.0  # seconds to wait for all answers, which take one round trip
+PLACEHOLDERS = (0, 28)  # kitty's first version with Unicode placeholders: images that scroll and clip as text does
 SMALLEST = (80, 24)
 
 # XTVERSION; kitty's graphics query; a 24-bit background, and whether it was understood (DECRQSS); the size of a cell;
-# whatever was printed by terminals that understood nothing is wiped; DA1 last, which every terminal answers.
+# a wipe of what terminals that know none of these have printed; DA1 last, which every terminal answers.
 QUERIES = (
     b"\x1b[>0q\x1b_Gi=31,s=1,v=1,a=q,t=d,f=24;AAAA\x1b\\\x1b[48:2:1:2:3m\x1bP$qm\x1b\\\x1b[m\x1b[16t\r\x1b[K\x1b[c"
 )
@@ -37,9 +37,9 @@ _CELL = re.compile(rb"\x1b\[6;(\d{1,4});(\d{1,4})t")
 _ATTRIBUTES = re.compile(rb"\x1b\[\?([\d;]*)c")
 _SIXEL = "4"  # among the attributes of DA1
 
-# These pass questions on to where they print as text, or know none of them.
+# Values of TERM whose terminals print queries as text, or answer none.
 _NEVER_ASKED = ("", "dumb", "linux", "vt100", "vt220")
-# By TERM alone; SSH passes it on, and leaves COLORTERM behind.
+# Terminals known to have 24-bit colour by TERM: SSH forwards it, but not COLORTERM.
 _TRUECOLOR_TERMS = ("xterm-kitty", "xterm-ghostty", "foot", "alacritty", "xterm-direct", "wezterm", "contour")
 _TMUX_FORMAT = "\t".join(
     f"#{{{name}}}"
@@ -53,8 +53,8 @@ _TMUX_FORMAT = "\t".join(
         "client_cell_height",
     )
 )
-_COLOUR_SYSTEMS = {"truecolor": "truecolor", "256": "256", "16": "standard", "mono": "standard"}  # Textual's words
-_FORCED: dict[str, dict[str, Any]] = {  # what a person knows better than the probe
+_COLOUR_SYSTEMS = {"truecolor": "truecolor", "256": "256", "16": "standard", "mono": "standard"}  # Textual's names
+_FORCED: dict[str, dict[str, Any]] = {  # overrides, by users who know better than the probe
     "kitty": {"rung": "kitty", "colours": "truecolor", "kitty": True},
     "sixel": {"rung": "sixel", "colours": "truecolor", "sixel": True},
     "truecolor": {"rung": "truecolor", "colours": "truecolor"},
@@ -65,7 +65,7 @@ _FORCED: dict[str, dict[str, Any]] = {  # what a person knows better than the pr
 
 
 @dataclass(frozen=True)
-class Handlers:
+class Replies:
     """What a terminal said about itself."""
 
     name: str = ""
@@ -85,9 +85,9 @@ class Terminal:
     name: str = ""
     version: str = ""
     colours: Colours = "mono"
-    """How many it has; ``picture_colours`` says how many pictures use."""
+    """The colours it has; ``picture_colours`` are those that pictures use."""
     kitty: bool = False
-    """Whether it draws images by kitty's protocol."""
+    """Whether it knows kitty's graphics protocol."""
     sixel: bool = False
     cell: tuple[int, int] | None = None
     """Width and height of a cell in pixels."""
@@ -99,9 +99,9 @@ class Terminal:
     rung: Rung = "mono"
     """The best way to draw pictures here: kitty's placeholders, sixel, cells in many or few colours, glyphs."""
     seconds: float = 0.0
-    """That asking took."""
+    """How long the probe took."""
     advice: list[str] = field(default_factory=list)
-    """Sentences: what would make pictures better, most important first."""
+    """Sentences on how to get better pictures, the most important first."""
 
     @property
     def picture_colours(self) -> Colours:
@@ -117,12 +117,12 @@ class Terminal:
 def probe(environ: Mapping[str, str] | None = None, device: str = "/dev/tty", limit: float = LIMIT) -> Terminal:
     """Ask the terminal, or tmux in its place, and choose the rung.
 
-    Takes one round trip to the terminal, ``limit`` seconds at most. Never call it when an app has started.
+    Takes one round trip to the terminal, ``limit`` seconds at most. Never call it while an app runs.
     """
     env = os.environ if environ is None else environ
     began = time.monotonic()
     is_tty = sys.stdin.isatty() and sys.stdout.isatty()
-    replies = Handlers()
+    replies = Replies()
     if env.get("TMUX"):
         replies = parse_tmux(_ask_tmux())
     elif is_tty and env.get("TERM", "") not in _NEVER_ASKED and not env.get("STY"):  # STY: GNU screen
@@ -147,7 +147,7 @@ def probe(environ: Mapping[str, str] | None = None, device: str = "/dev/tty", li
 
 
 def choose(terminal: Terminal, override: str = "auto", environ: Mapping[str, str] | None = None) -> Terminal:
-    """``terminal`` with its rung and advice: ``override`` from a flag or the configuration, else the best it can.
+    """``terminal`` with its rung and advice: by ``override`` (a flag or preference), else the best it supports.
 
     An override is a rung, or a number of colours. Raises UserError for anything else.
     """
@@ -156,24 +156,24 @@ def choose(terminal: Terminal, override: str = "auto", environ: Mapping[str, str
         chosen = replace(terminal, rung=_best(terminal, env))
         return replace(chosen, advice=_advice(chosen, env))
     if override not in _FORCED:
-        raise UserError(f"{override} is no way to draw pictures: choose auto, {', '.join(_FORCED)}.")
+        raise UserError(f"{override!r} is not a way to draw pictures: choose auto, {', '.join(_FORCED)}.")
     return replace(terminal, advice=[], **_FORCED[override])
 
 
 def environment(terminal: Terminal) -> dict[str, str]:
-    """Variables that Textual reads as it is imported, to be set before: it knows too few terminals by itself."""
+    """Variables to set before Textual is imported: it recognises too few terminals by itself."""
     variables = {"TEXTUAL_COLOR_SYSTEM": _COLOUR_SYSTEMS[terminal.colours]}
     if terminal.rung == "mono" and terminal.colours != "16":
         variables["NO_COLOR"] = "1"
     return variables
 
 
-def parse(data: bytes) -> Handlers:
-    """The replies to QUERIES in ``data``, in any order and between anything else, keys typed meanwhile for one."""
+def parse(data: bytes) -> Replies:
+    """The replies to QUERIES in ``data``, in any order and mixed with anything else, such as typed keys."""
     name, version = _name(_first(_VERSION, data))
     cell = _CELL.search(data)
     attributes = _first(_ATTRIBUTES, data).split(";")
-    return Handlers(
+    return Replies(
         name=name,
         version=version,
         truecolor=bool(_TRUECOLOR.search(data)),
@@ -184,15 +184,15 @@ def parse(data: bytes) -> Handlers:
     )
 
 
-def parse_tmux(line: str) -> Handlers:
-    """What tmux says of the terminal around it, in the words of its own format; empty without a client."""
+def parse_tmux(line: str) -> Replies:
+    """What tmux says of the terminal around it: a line of ``_TMUX_FORMAT``, with empty fields without a client."""
     fields = [part.strip() for part in line.split("\t")]
     if len(fields) != len(_TMUX_FORMAT.split("\t")):
-        return Handlers(name="tmux")
+        return Replies(name="tmux")
     version, term, outer, features, passthrough, width, height = fields
     known = features.split(",")
     graphics = passthrough in ("on", "all") and term in ("xterm-kitty", "xterm-ghostty")
-    return Handlers(
+    return Replies(
         name="tmux",
         version=version,
         truecolor="RGB" in known,
@@ -206,15 +206,15 @@ def parse_tmux(line: str) -> Handlers:
 def ask(device: str = "/dev/tty", limit: float = LIMIT) -> bytes:
     """Write QUERIES to the terminal ``device`` and read until DA1 is answered or ``limit`` seconds have passed.
 
-    The terminal's settings are restored, and input that has not been read is thrown away. Nothing is asked, and
-    nothing answered, where there is no terminal or this process is in its background.
+    Restores the terminal's settings and drops unread input. Returns nothing where there is no terminal, or this process
+    is in its background.
     """
     try:
         terminal = os.open(device, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
     except OSError:
         return b""
     try:
-        if os.tcgetpgrp(terminal) != os.getpgrp():  # it would be stopped for touching the settings
+        if os.tcgetpgrp(terminal) != os.getpgrp():  # in the background, changing the settings would stop it
             return b""
         return _converse(terminal, limit)
     except (OSError, termios.error):
@@ -226,7 +226,7 @@ def ask(device: str = "/dev/tty", limit: float = LIMIT) -> bytes:
 def _converse(terminal: int, limit: float) -> bytes:
     settings = termios.tcgetattr(terminal)
     try:
-        tty.setcbreak(terminal, termios.TCSANOW)  # neither echo nor waiting for a line; ctrl+c still works
+        tty.setcbreak(terminal, termios.TCSANOW)  # no echo, no line buffering; ctrl+c still works
         os.write(terminal, QUERIES)
         return _read(terminal, limit)
     finally:
@@ -251,21 +251,20 @@ def _ask_tmux() -> str:
 
     command = ["tmux", "display-message", "-p", _TMUX_FORMAT]
     try:
-        return subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=LIMIT).stdout.rstrip(
-            "\n"
-        )
+        reply = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=LIMIT).stdout
     except (OSError, subprocess.TimeoutExpired):
         return ""
+    return reply.rstrip("\n")
 
 
-def _colours(replies: Handlers, env: Mapping[str, str]) -> Colours:
+def _colours(replies: Replies, env: Mapping[str, str]) -> Colours:
     term = env.get("TERM", "")
     if term in ("", "dumb") or env.get("NO_COLOR"):
         return "mono"
     if replies.truecolor:
         return "truecolor"
     if env.get("TMUX") and replies.complete:
-        return "256"  # tmux reduces what is more, and knows better than a variable from another terminal
+        return "256"  # tmux reduces more to this, and COLORTERM may be from another terminal
     if env.get("COLORTERM", "").strip().lower() in ("truecolor", "24bit") or term.startswith(_TRUECOLOR_TERMS):
         return "truecolor"
     if "256color" in term:
@@ -279,7 +278,7 @@ def _best(terminal: Terminal, env: Mapping[str, str]) -> Rung:
     if terminal.colours == "256":
         return "256"
     if terminal.kitty and not terminal.tmux and _has_placeholders(terminal.name, terminal.version):
-        return "kitty"  # nothing here wraps images for tmux to pass on
+        return "kitty"  # not in tmux: images are not wrapped to pass through it
     return "sixel" if terminal.sixel else "truecolor"
 
 

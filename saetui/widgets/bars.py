@@ -1,4 +1,4 @@
-"""The line at the top (where am I, what is running) and the one at the bottom (what do keys do here and now)."""
+"""The bar at the top (workspace, modes, live run) and the one at the bottom (active keys)."""
 
 from rich.text import Text
 from textual.reactive import reactive
@@ -12,7 +12,7 @@ TITLES = {"data": "Data", "train": "Train", "neurons": "Neurons", "steer": "Stee
 
 
 class TopBar(Widget):
-    """Workspace, modes, the live run, the terminal. What does not fit is left out from the right."""
+    """Workspace, modes, the live run, the terminal. What does not fit is dropped, rightmost first."""
 
     DEFAULT_CSS = """
     TopBar { height: 1; dock: top; background: $panel; color: $foreground; }
@@ -34,9 +34,8 @@ class TopBar(Widget):
             bar.append(f" · {fit(literal(self.place), 24)}", style=quiet)
         bar.append("  " if width < 90 else "    ")
         for number, (mode, title) in enumerate(TITLES.items(), 1):
-            here = mode == self.mode
             bar.append(f" {number} ", style=quiet)
-            bar.append(title.upper() if here else title, style=accent if here else "")
+            bar.append(title.upper() if mode == self.mode else title, style=accent if mode == self.mode else "")
         room = width - bar.cell_len - 3
         right = [part for part in (self.run, self.terminal if roomy else "") if part]
         while right and sum(map(len, right)) + 3 * (len(right) - 1) > room:
@@ -51,7 +50,7 @@ class TopBar(Widget):
 
 
 class KeyBar(Widget):
-    """The bindings that are active now and meant to be shown, as many as fit, and always the way to help."""
+    """The active bindings that are marked ``show``, as many as fit, then always ``? help``."""
 
     DEFAULT_CSS = """
     KeyBar { height: 1; dock: bottom; background: $panel; color: $foreground; }

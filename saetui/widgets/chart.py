@@ -1,4 +1,4 @@
-"""A line chart in braille: series over steps, drawn from arrays; only cells that changed are painted again."""
+"""A line chart in braille: series over steps, drawn from arrays; only cells that changed are repainted."""
 
 import itertools
 import math
@@ -18,17 +18,17 @@ from textual.widget import Widget
 
 from saetui.formatting import fit, literal
 
-MOST = 6  # series that colours and marks can tell apart
-MARKS = "*+xo#%"  # what tells series apart where colour cannot
+MOST = 6  # series that have a colour and a mark of their own
+MARKS = "*+xo#%"  # one per series, where colours cannot be used
 DOT = "."  # the mark of a dotted series
 _DARK = ("#e0b24c", "#6fb1e0", "#7fc79a", "#e08a6c", "#c39be0", "#d6d8dc")
 _LIGHT = ("#8a5a00", "#1f5f99", "#2f6b3a", "#a8322a", "#6b3f99", "#23262b")
-_BITS = np.array(
-    [[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]], np.uint8
-)  # of a cell's 4x2 dots, Unicode 3.0
+# The bit of each of a braille cell's 4x2 dots (Unicode 3.0).
+_BITS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]], np.uint8)
 _HUGE = 1e100  # values beyond it are gaps: their differences would overflow
-_EVERY = 3  # dot columns from one dot of a dotted series to the next
-_PLAIN, _TITLE, _QUIET, _FIRST = 0, 1, 2, 3  # styles of the canvas; series i has _FIRST + i
+_TINY = 1e-300  # below it, powers of ten and their steps run out of digits
+_DOT_SPACING = 3  # dot columns from one dot of a dotted series to the next
+_PLAIN, _TITLE, _QUIET, _FIRST_SERIES = 0, 1, 2, 3  # styles of the canvas; series i has _FIRST_SERIES + i
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,12 +39,12 @@ class Series:
     x: Float[ndarray, " n"]
     y: Float[ndarray, " n"]
     look: int = 0
-    """Which of the ``MOST`` colours and marks; a control shares that of what it controls."""
+    """Index of its colour and mark, below ``MOST``; a control has that of the series it controls."""
     dotted: bool = False
 
     @property
     def last(self) -> float | None:
-        """The newest measurement."""
+        """The newest finite value; None without one."""
         measured = np.flatnonzero(np.isfinite(self.y))
         return float(self.y[measured[-1]]) if len(measured) else None
 
@@ -61,7 +61,7 @@ class Frame:
 
 
 def frame(series: Sequence[Series], x: tuple[float, float] | None = None, log: bool = False) -> Frame | None:
-    """Round limits around what lies in ``x`` (all of it by default); None when nothing was measured there."""
+    """Round limits around the values within ``x`` (default: the whole range); None when there are none."""
     if x is None:
         ends = [end for s in series if len(s.x) for end in (float(s.x[0]), float(s.x[-1]))]
         if not ends:
@@ -84,8 +84,8 @@ def plot(
 ) -> tuple[list[str], Int[ndarray, "height width"]]:
     """``series`` in ``width`` x ``height`` cells: the rows, and for each cell the series that colours it (-1: none).
 
-    Where lines share a cell their dots are joined, and the first series colours it. ``marks``: one character a series
-    instead of braille.
+    Where lines share a cell, it shows the dots of all in the colour of the first. ``marks``: one character per
+    series instead of braille.
     """
     owner = np.full((height, width), -1)
     codes = np.full((height, width), ord(" "), np.uint32)
@@ -107,30 +107,30 @@ def plot(
 
 
 def dots(one: Series, view: Frame, columns: int, rows: int) -> Bool[ndarray, "rows columns"]:
-    """The dots of one line: each measurement's own, and straight lines between those without a gap between them.
+    """The dots of one line: its measurements, and straight lines between neighbours without a gap.
 
-    Points that share a dot column are drawn as the one run of dots from the lowest to the highest of them, and only
-    the first and the last of them are joined to their neighbours: the same dots as drawing every segment (the argument
-    of M4, Jugel et al., VLDB 2014), at the cost of a few segments a column.
+    Points that share a dot column are drawn as one vertical segment from the lowest to the highest, and only the first
+    and the last of them are joined to their neighbours. That gives the same dots as drawing every segment (M4, Jugel
+    et al., VLDB 2014) for a few segments a column.
     """
     grid = np.zeros((rows, columns), bool)
     x, y = _within(one, view)
-    here = np.isfinite(y)
-    if not here.any():
+    finite = np.isfinite(y)
+    if not finite.any():
         return grid
-    runs = np.cumsum(~here)[here]  # measurements with the same number have no gap between them
-    column = _nearest((x[here] - view.left) / (view.right - view.left) * (columns - 1), columns)
-    row = _nearest((view.top - y[here]) / (view.top - view.bottom) * (rows - 1), rows)
-    new = np.flatnonzero((np.diff(column, prepend=-1) != 0) | (np.diff(runs, prepend=-1) != 0))
-    last = np.append(new[1:], len(column)) - 1
-    low, high = np.minimum.reduceat(row, new), np.maximum.reduceat(row, new)
-    _draw(grid, column[new], low, np.zeros_like(low), high - low)
-    joined = runs[last[:-1]] == runs[new[1:]]
-    a, b = last[:-1][joined], new[1:][joined]
+    stretch = np.cumsum(~finite)[finite]  # measurements with the same number have no gap between them
+    column = _nearest((x[finite] - view.left) / (view.right - view.left) * (columns - 1), columns)
+    row = _nearest((view.top - y[finite]) / (view.top - view.bottom) * (rows - 1), rows)
+    first = np.flatnonzero((np.diff(column, prepend=-1) != 0) | (np.diff(stretch, prepend=-1) != 0))
+    last = np.append(first[1:], len(column)) - 1
+    low, high = np.minimum.reduceat(row, first), np.maximum.reduceat(row, first)
+    _draw(grid, column[first], low, np.zeros_like(low), high - low)
+    joined = stretch[last[:-1]] == stretch[first[1:]]
+    a, b = last[:-1][joined], first[1:][joined]
     _draw(grid, column[a], row[a], column[b] - column[a], row[b] - row[a])
     if one.dotted:
         thinned = grid.copy()
-        thinned[:, np.arange(columns) % _EVERY != 0] = False
+        thinned[:, np.arange(columns) % _DOT_SPACING != 0] = False
         return thinned if thinned.any() else grid
     return grid
 
@@ -153,7 +153,7 @@ def _draw(
 
 
 def _within(one: Series, view: Frame) -> tuple[Float[ndarray, " m"], Float[ndarray, " m"]]:
-    """What lies between the frame's left and right, cut off there; logarithms where it has them."""
+    """The points between the frame's left and right, with interpolated ends; ``y`` as logarithms where ``view.log``."""
     x, y = np.asarray(one.x, float), np.asarray(one.y, float)
     with np.errstate(all="ignore"):
         y = np.where(np.abs(y) < _HUGE, y, np.nan)
@@ -174,11 +174,8 @@ def _nearest(place: Float[ndarray, " n"], count: int) -> Int[ndarray, " n"]:
     return np.clip(np.floor(place + 0.5), 0, count - 1).astype(int)
 
 
-_TINY = 1e-300  # below it, powers of ten and their steps run out of digits
-
-
 def _rounded(low: float, high: float) -> tuple[float, float]:
-    """Limits on round numbers, so that they stay where they are while values come in; apart even when all are one."""
+    """Limits on round numbers, so that the axis stays still while values arrive; apart even when all are equal."""
     if high - low <= max(1e-9 * max(abs(low), abs(high)), _TINY):
         room = max(abs(low), abs(high)) * 0.1
         room = room if room > _TINY else 1.0
@@ -194,7 +191,7 @@ def _step(least: float) -> float:
 
 
 def ticks(low: float, high: float, most: int) -> list[tuple[float, str]]:
-    """At most ``most`` round numbers from ``low`` to ``high``, as they are written."""
+    """At most ``most`` round numbers from ``low`` to ``high``, each with its text."""
     if not high > low or most < 1:
         return []
     step = _step((high - low) / max(most, 2))
@@ -204,7 +201,7 @@ def ticks(low: float, high: float, most: int) -> list[tuple[float, str]]:
 
 
 def log_ticks(low: float, high: float, most: int) -> list[tuple[float, str]]:
-    """The same for a logarithmic scale: ``low``, ``high`` and the places are decimal logarithms."""
+    """As ``ticks`` for a logarithmic scale: ``low``, ``high`` and the positions are decimal logarithms."""
     powers = range(math.floor(low), math.ceil(high) + 1)
     for factors, every in (((1, 2, 5), 1), ((1,), 1), ((1,), 2), ((1,), 5), ((1,), 20), ((1,), 50)):
         found = [p + math.log10(f) for p in powers if p % every == 0 for f in factors]
@@ -216,7 +213,7 @@ def log_ticks(low: float, high: float, most: int) -> list[tuple[float, str]]:
 
 
 def tick_text(value: float, step: float) -> str:
-    """``value`` as an axis says it, to the precision of ``step``: 0.25, 40k, 1.5M, 1e-7."""
+    """``value`` as an axis label, to the precision of ``step``: 0.25, 40k, 1.5M, 1e-7."""
     if abs(value) < step * 1e-6:
         return "0"
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
@@ -232,21 +229,16 @@ def _places(step: float) -> int:
 
 
 def distinct(names: Sequence[str]) -> list[str]:
-    """``names`` without the beginning that all of them share, up to a separator."""
+    """``names`` without their common beginning, up to a separator."""
     if len(names) < 2:
         return list(names)
-    shared = _beginning(min(names), max(names))
-    cut = max((shared.rfind(c) + 1 for c in "-_./"), default=0)
+    shared = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
+    cut = max((place + 1 for place, (letter, *_) in enumerate(shared) if letter in "-_./"), default=0)
     return [name[cut:] or name for name in names]
 
 
-def _beginning(a: str, b: str) -> str:
-    length = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-    return a[:length]
-
-
 class Chart(Widget):
-    """A title, a legend with the newest values, the lines, and a few round numbers on either axis.
+    """A title, a legend with the newest values, the lines, and a few round numbers on each axis.
 
     Braille, or plain characters where the app is ``ascii`` or ``colours`` cannot tell several series apart.
     """
@@ -265,7 +257,7 @@ class Chart(Widget):
         empty: str = "no measurements yet",
         **options,
     ):
-        """``say``: how the newest value is written. ``empty``: what is said where nothing was ever measured."""
+        """``say``: formats the newest value. ``empty``: the text shown before the first measurement."""
         super().__init__(**options)
         self.title, self._say, self._empty = title, say, empty
         self._series: list[Series] = []
@@ -275,35 +267,35 @@ class Chart(Widget):
         self._styles = np.zeros((0, 0), np.uint8)
 
     def show(self, series: Sequence[Series], x: tuple[float, float] | None = None, log: bool = False) -> None:
-        """Draw ``series`` over ``x`` (default: all of it). What looks as before is not painted again."""
+        """Draw ``series`` over ``x`` (default: the whole range)."""
         self._series, self._x, self._log = list(series), x, log
-        self._again()
+        self._redraw()
 
     def render_line(self, y: int) -> Strip:
         if y >= len(self._codes):
             return Strip.blank(self.size.width, self.rich_style)
-        looks, line, kinds = self._looks(), _text(self._codes[y]), self._styles[y]
+        palette, line, kinds = self._palette(), _text(self._codes[y]), self._styles[y]
         cuts = [0, *(np.flatnonzero(np.diff(kinds)) + 1).tolist(), len(line)]
-        parts = [Segment(line[a:b], looks[kinds[a]]) for a, b in itertools.pairwise(cuts) if b > a]
+        parts = [Segment(line[a:b], palette[kinds[a]]) for a, b in itertools.pairwise(cuts) if b > a]
         return Strip(parts, len(line))
 
     def on_resize(self, event: events.Resize) -> None:
-        self._again()
+        self._redraw()
 
     @property
-    def _marks(self) -> bool:
+    def _uses_marks(self) -> bool:
         looks = {one.look for one in self._series}
         mono = getattr(self.app, "colours", "truecolor") == "mono"
         preferences = getattr(self.app, "preferences", None)
         return getattr(self.app, "ascii", getattr(preferences, "ascii", False)) or (mono and len(looks) > 1)
 
-    def _looks(self) -> list[Style]:
+    def _palette(self) -> list[Style]:
         colours = _DARK if self.app.current_theme.dark else _LIGHT
         title, quiet = (self.get_component_rich_style(f"chart--{name}") for name in ("title", "quiet"))
         return [self.rich_style, title, quiet, *(self.rich_style + Style(color=colour) for colour in colours)]
 
-    def _again(self) -> None:
-        """Draw anew and have painted, in every row, the cells from the first to the last that differ."""
+    def _redraw(self) -> None:
+        """Draw the canvas, then repaint in each row the cells from the first to the last that differ."""
         before = self._codes, self._styles
         self._draw()
         if before[0].shape != self._codes.shape:
@@ -338,14 +330,14 @@ class Chart(Widget):
         for value, text in heights:
             row = round((view.top - value) / (view.top - view.bottom) * (room - 1))
             self._write(top + row, 0, text.rjust(gutter - 1), _QUIET)
-        self._steps(view, height - 1, gutter)
-        lines, owner = plot(self._series, view, width - gutter, room, self._marks)
-        looks = np.array([_PLAIN, *(_FIRST + one.look % MOST for one in self._series)], np.uint8)
+        self._x_axis(view, height - 1, gutter)
+        lines, owner = plot(self._series, view, width - gutter, room, self._uses_marks)
+        looks = np.array([_PLAIN, *(_FIRST_SERIES + one.look % MOST for one in self._series)], np.uint8)
         for row, line in enumerate(lines):
             self._codes[top + row, gutter:] = _codes(line)
         self._styles[top : top + room, gutter:] = looks[owner + 1]
 
-    def _steps(self, view: Frame, row: int, gutter: int) -> None:
+    def _x_axis(self, view: Frame, row: int, gutter: int) -> None:
         room = self.size.width - gutter
         free = 0
         for value, text in ticks(view.left, view.right, max(1, room // 9)):
@@ -356,22 +348,22 @@ class Chart(Widget):
                 free = start + len(text) + 1
 
     def _legend(self, width: int, most: int) -> int:
-        """Title and newest values from the first row on, in at most ``most`` rows; how many were used."""
+        """Write title and newest values into at most ``most`` rows from the top; returns how many it took."""
         title = self.title + (" (log)" if self._log else "")
         self._write(0, 0, fit(title, width), _TITLE)
         row, column = 0, len(title) + 2
         alone = len(self._series) == 1
         for one, name in zip(self._series, distinct([one.name for one in self._series]), strict=True):
             value = "–" if one.last is None else self._say(one.last)
-            mark = (DOT if one.dotted else MARKS[one.look % MOST]) + " " if self._marks else ""
+            mark = (DOT if one.dotted else MARKS[one.look % MOST]) + " " if self._uses_marks else ""
             words = value if alone else f"{mark}{fit(name, max(width // 3, 8))} {value}"
             if column + len(words) > width and row + 1 < most and column > 0:
                 row, column = row + 1, 0
             if column + len(words) > width:
-                words = value  # better the number alone than nothing
+                words = value  # the number alone, where the name does not fit
             if column + len(words) > width:
                 break
-            self._write(row, column, words, _FIRST + one.look % MOST)
+            self._write(row, column, words, _FIRST_SERIES + one.look % MOST)
             column += len(words) + 2
         return row + 1
 

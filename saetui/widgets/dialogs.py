@@ -1,4 +1,4 @@
-"""Small screens over a pane: help, the command line, a question in one line."""
+"""Small screens over a mode: help, a one-line question, a choice from a list; and the command palette."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from saetui.widgets.table import Column, Table
 
 @dataclass(frozen=True)
 class Action:
-    """Something that a key does here and now."""
+    """An action that keys trigger on the active screen."""
 
     id: str
     keys: tuple[str, ...]
@@ -31,12 +31,12 @@ class Action:
 
     @property
     def group(self) -> str:
-        """Where it belongs: the part of its id before the dot."""
+        """The part of its id before the dot."""
         return self.id.partition(".")[0]
 
 
 def actions(screen: Screen[object]) -> list[Action]:
-    """Every action with an id that is active on ``screen``: what help, palette and the command line are made from."""
+    """The active actions of ``screen`` that have an id: the source of help, palette and command line."""
     found: dict[str, tuple[list[str], Binding, DOMNode]] = {}
     for active in screen.active_bindings.values():
         if active.binding.id and active.enabled:
@@ -46,7 +46,7 @@ def actions(screen: Screen[object]) -> list[Action]:
 
 
 class Help(ModalScreen[None]):
-    """The keys of where one is, made from the bindings themselves."""
+    """The keys that work on the active screen, listed from its bindings."""
 
     DEFAULT_CSS = """
     Help { align: center middle; }
@@ -73,11 +73,8 @@ class Help(ModalScreen[None]):
         accent = self.app.current_theme.accent or ""
         text = Text()
         group = ""
-        for action in sorted(
-            self._shown, key=lambda a: (_ORDER.get(a.id.partition(".")[0], 0), a.id.partition(".")[0])
-        ):
-            here = action.id.partition(".")[0]
-            if here != group:
+        for action in sorted(self._shown, key=lambda a: (_ORDER.get(a.group, 0), a.group)):
+            if action.group != group:
                 group = action.group
                 text.append(f"\n{group}\n", style="bold")
             text.append(f"  {' '.join(action.keys):<18}", style=accent)
@@ -94,7 +91,7 @@ _ORDER = {"table": 1, "pane": 2, "app": 3}
 
 
 class Ask(ModalScreen[str | None]):
-    """One line of text at the bottom; esc keeps things as they are (None)."""
+    """A question answered with a line of text at the bottom of the screen; esc cancels (None)."""
 
     DEFAULT_CSS = """
     Ask { align: left bottom; background: $background 0%; }
@@ -105,7 +102,7 @@ class Ask(ModalScreen[str | None]):
     BINDINGS = [key("ask.close", "escape", "dismiss", "Cancel")]
 
     def __init__(self, question: str, value: str = "", known: Mapping[str, str] | None = None):
-        """``known``: words that can be typed first, with what is said of each while it is typed."""
+        """``known``: first words to complete, each with the hint shown while it is typed."""
         super().__init__()
         self._question, self._value, self._known = question, value, dict(known or {})
 
@@ -123,8 +120,8 @@ class Ask(ModalScreen[str | None]):
 
     def _hint(self, typed: str) -> None:
         word = typed.partition(" ")[0]
-        fitting = [name for name in self._known if name.startswith(word)] if word else []
-        hint = self._known.get(word) or "  ".join(fitting[:12]) or self._question
+        matching = [name for name in self._known if name.startswith(word)] if word else []
+        hint = self._known.get(word) or "  ".join(matching[:12]) or self._question
         self.query_one(Static).update(Text(literal(hint), no_wrap=True))
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
@@ -132,7 +129,7 @@ class Ask(ModalScreen[str | None]):
 
 
 class Pick(ModalScreen[str | None]):
-    """One of several things."""
+    """A list to pick one option from; esc cancels (None)."""
 
     DEFAULT_CSS = """
     Pick { align: center middle; }
@@ -141,10 +138,10 @@ class Pick(ModalScreen[str | None]):
     """
     BINDINGS = [key("pick.close", "escape,q", "dismiss", "Cancel", show=True)]
 
-    def __init__(self, question: str, options: Mapping[str, str], present: str = ""):
-        """``options``: what is returned -> how it is shown."""
+    def __init__(self, question: str, options: Mapping[str, str], current: str = ""):
+        """``options``: value to return -> text to show. The cursor starts on the value ``current``."""
         super().__init__()
-        self._question, self._options, self._present = question, list(options.items()), present
+        self._question, self._options, self._current = question, list(options.items()), current
 
     def compose(self) -> ComposeResult:
         with Vertical() as box:
@@ -153,8 +150,8 @@ class Pick(ModalScreen[str | None]):
             yield Table((Column("", 0, "left"),), lambda row: (self._options[row][1],))
 
     def on_mount(self) -> None:
-        present = next((i for i, (value, _) in enumerate(self._options) if value == self._present), 0)
-        self.query_one(Table).show(len(self._options), present)
+        row = next((i for i, (value, _) in enumerate(self._options) if value == self._current), 0)
+        self.query_one(Table).show(len(self._options), row)
         self.query_one(Table).focus()
 
     def on_table_chosen(self, event: Table.Chosen) -> None:
@@ -163,7 +160,7 @@ class Pick(ModalScreen[str | None]):
 
 
 class ActionsProvider(Provider):
-    """The command palette over the same actions as help and the command line."""
+    """The command palette, over the same actions as help and the command line."""
 
     async def discover(self) -> Hits:
         for action in actions(self.screen):

@@ -1,4 +1,4 @@
-"""A form made from a settings class: the same fields, sentences and checks as the command line has."""
+"""A form made from a settings class, with the same fields, help texts and checks as the command line."""
 
 import dataclasses
 import typing
@@ -21,11 +21,11 @@ from engine.errors import UserError
 from saetui.bindings import key
 from saetui.formatting import literal
 
-_AROUND = 12  # lines of a form beside its fields
+_LINES_AROUND_FIELDS = 12
 
 
 class Choice(Widget, can_focus=True):
-    """One of a few words: left, right and space turn it."""
+    """A field with a few options: left, right and space step through them."""
 
     DEFAULT_CSS = """
     Choice { height: 1; width: 1fr; }
@@ -44,7 +44,7 @@ class Choice(Widget, can_focus=True):
         return Text(f"‹ {self.value} ›" if self.has_focus else self.value, no_wrap=True)
 
     class Changed(Message):
-        """Another word was turned to."""
+        """Another option was chosen."""
 
     def action_turn(self, by: int) -> None:
         self.value = self.options[(self.options.index(self.value) + by) % len(self.options)]
@@ -53,7 +53,7 @@ class Choice(Widget, can_focus=True):
 
 
 class FieldError(UserError):
-    """What was typed into ``field`` makes no sense."""
+    """The text typed into ``field`` is not valid."""
 
     def __init__(self, field: str, sentence: str):
         super().__init__(sentence)
@@ -61,7 +61,7 @@ class FieldError(UserError):
 
 
 class Form(ModalScreen[dict[str, Any] | None]):
-    """Fields for the settings of ``kind``. Dismissed with values that ``kind`` takes, or None."""
+    """A field for each setting of the dataclass ``kind``. Dismissed with checked values, or None on cancel."""
 
     DEFAULT_CSS = """
     Form { align: center middle; }
@@ -94,10 +94,7 @@ class Form(ModalScreen[dict[str, Any] | None]):
         known: Mapping[str, Sequence[str]] | None = None,
         can_estimate: bool = False,
     ):
-        """``first``: fields that come first. ``known``: texts that are offered while a field is typed.
-
-        ``can_estimate``: f2 asks for it (``estimate(values)``).
-        """
+        """``first``: fields to put first. ``known``: completions of fields. ``can_estimate``: f2 calls ``estimate``."""
         super().__init__()
         self.heading, self.kind, self.given, self.known = title, kind, dict(values), dict(known or {})
         self.can_estimate = can_estimate
@@ -118,7 +115,7 @@ class Form(ModalScreen[dict[str, Any] | None]):
             yield Static("enter start   esc cancel" + ("   f2 estimate" if self.can_estimate else ""), id="keys")
 
     def _editor(self, field: Any) -> Widget:
-        value = self.given.get(field.name, "" if _needed(field) else _default(field))
+        value = self.given.get(field.name, "" if _required(field) else _default(field))
         kind = self.hints[field.name]
         if kind is bool:
             return Choice(["no", "yes"], "yes" if value else "no", id=f"f-{field.name}")
@@ -131,7 +128,7 @@ class Form(ModalScreen[dict[str, Any] | None]):
         )
 
     def on_mount(self) -> None:
-        self.query_one("Form > Vertical").styles.max_height = len(self.fields) + _AROUND
+        self.query_one("Form > Vertical").styles.max_height = len(self.fields) + _LINES_AROUND_FIELDS
         self.query("Input, Choice").first().focus()
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
@@ -150,10 +147,10 @@ class Form(ModalScreen[dict[str, Any] | None]):
         self.edited()
 
     def edited(self) -> None:
-        """A field says something else now. Overridden by forms that look at what is typed."""
+        """Called when a field has changed. For subclasses to override."""
 
     def values(self) -> dict[str, Any]:
-        """What the fields say, checked. UserError for the first that makes no sense."""
+        """The checked values of all fields. Raises UserError for the first that is not valid."""
         typed = {}
         for field in self.fields:
             editor = self.query_one(f"#f-{field.name}")
@@ -179,7 +176,7 @@ class Form(ModalScreen[dict[str, Any] | None]):
             self.estimate(values)
 
     def _checked(self) -> dict[str, Any] | None:
-        """The values; None when one makes no sense, which is said, and its field has the focus."""
+        """The values; None when one is not valid: then the form shows why and focuses its field."""
         try:
             return self.values()
         except FieldError as error:
@@ -190,7 +187,7 @@ class Form(ModalScreen[dict[str, Any] | None]):
         return None
 
     def estimate(self, values: dict[str, Any]) -> None:
-        """Overridden by forms that can."""
+        """Called with checked values on f2. For subclasses with ``can_estimate``."""
 
 
 def _shown(value: Any) -> str:
@@ -200,10 +197,10 @@ def _shown(value: Any) -> str:
 
 
 def _parsed(text: str, kind: Any, field: Any) -> Any:
-    """The value that ``text`` means for a field of type ``kind``; its default for an empty text."""
+    """``text`` as a value of type ``kind``; the default of the field for an empty text."""
     if kind is bool:
         return text == "yes"
-    if not text and _needed(field):
+    if not text and _required(field):
         raise FieldError(field.name, f"{_label(field)} is missing: fill it in.")
     if not text:
         return _default(field)
@@ -219,7 +216,7 @@ def _parsed(text: str, kind: Any, field: Any) -> Any:
     return text
 
 
-def _needed(field: Any) -> bool:
+def _required(field: Any) -> bool:
     return field.default is MISSING and field.default_factory is MISSING
 
 

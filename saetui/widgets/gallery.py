@@ -1,4 +1,4 @@
-"""The top images of a latent in one widget: as many and as large as the room allows, with their numbers below."""
+"""The top images of a latent in a grid: as many and as large as fit, each with its caption."""
 
 import threading
 import time
@@ -21,16 +21,20 @@ from textual.widget import Widget
 from engine.errors import UserError
 from engine.images import BrokenImage
 from saetui.formatting import fit, literal
-from saetui.terminal.cells import Look
-from saetui.widgets.picture import Picture
+from saetui.terminal.cells import Look, draw
+from saetui.widgets.picture import look_of
 
 GAP = 2  # columns between pictures
-_KEPT = 160  # drawn pictures kept: ten latents of sixteen
+_MAX_CACHED = 160  # drawn pictures: ten latents of sixteen
+_REPORT_EVERY = 0.02  # seconds between messages while pictures are drawn
+_IDLE_BEFORE_AHEAD = 0.06  # seconds without a new request before pictures are drawn ahead
+_LATE_AFTER = 0.15  # seconds after which a part of the pictures is shown without the rest
+_LEGIBLE_ROWS = 6  # cells below which a picture says little
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One picture: ``load`` gives its pixels, ``heat`` its map (or None), in a thread; ``key`` names the contents."""
+    """One picture. ``load`` returns its pixels, ``heat`` its map or None, in a thread; ``key`` identifies both."""
 
     key: Any
     caption: str
@@ -41,7 +45,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Grid:
-    """Where tiles stand: ``columns`` x ``rows``, each ``width`` x ``height`` cells with a line of text below."""
+    """The layout: ``columns`` x ``rows`` tiles of ``width`` x ``height`` cells, with a line of text below each."""
 
     columns: int
     rows: int
@@ -50,7 +54,7 @@ class Grid:
 
     @classmethod
     def best(cls, room: Size, tiles: int, ratio: float = 2.0) -> "Grid":
-        """The grid of at most ``tiles`` places whose square pictures are largest; fewer places where they are tiny."""
+        """The grid that makes up to ``tiles`` square pictures largest, and fewer of them where they would be tiny."""
         found = cls(0, 0, 0, 0)
         for wanted in (tiles, 12, 8, 6, 4, 2, 1):
             if wanted > tiles:
@@ -62,14 +66,14 @@ class Grid:
                 width = min(width, int(height * ratio))
                 if height > found.height:
                     found = cls(columns, rows, width, height)
-            if found.height >= _LEGIBLE:
+            if found.height >= _LEGIBLE_ROWS:
                 break
         return found if found.height > 0 and found.width > 0 else cls(0, 0, 0, 0)
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What the thread shall draw, and all that it needs of the app: by then the gallery may have left it."""
+class DrawRequest:
+    """What the thread is to draw, with all it needs of the app: the gallery may be unmounted by then."""
 
     tiles: list[Tile]
     ahead: list[Tile]
@@ -80,14 +84,8 @@ class Wish:
     console: Console
 
 
-_FLUSH = 0.02  # seconds between messages while pictures are drawn
-_CALM = 0.06  # seconds without a wish after which pictures are drawn that may be wished for next
-_LATE = 0.15  # seconds after which those that are there are shown without the others
-_LEGIBLE = 6  # rows of cells below which a picture says little
-
-
 class Gallery(Widget):
-    """Pictures are read and drawn in a thread; what was drawn is kept, and the latest wish is served first."""
+    """A grid of pictures, read and drawn in a thread and cached. A new request replaces the one being drawn."""
 
     DEFAULT_CSS = """
     Gallery { height: 1fr; color: $foreground; }
@@ -101,48 +99,42 @@ class Gallery(Widget):
 
     @dataclass
     class Drawn(Message):
-        """Pictures have been drawn (their keys)."""
+        """Pictures have been drawn; ``keys`` are those of their tiles."""
 
-        gallery: "Gallery"
         keys: list[Any]
         late: bool
-        """It has taken so long that a part should be shown."""
-
-        @property
-        def control(self) -> "Gallery":
-            return self.gallery
+        """Drawing takes long: show what is there."""
 
     def __init__(self, **options: Any):
         super().__init__(**options)
         self.tiles: list[Tile] = []
         self._next: list[Tile] | None = None
-        """Tiles that take the place of ``tiles`` once they are drawn, so that the screen is painted once."""
+        """Tiles that replace ``tiles`` once they are drawn, so that the screen is painted once."""
         self._ahead: list[Tile] = []
         self.grid = Grid(0, 0, 0, 0)
         self._strips: OrderedDict[Any, list[Strip] | str] = OrderedDict()
         self._wake = threading.Condition()
-        self._wish: Wish | None = None
-        self._closed = False
+        self._request: DrawRequest | None = None
+        self._unmounted = False
 
     @property
     def look(self) -> Look:
-        app: Any = self.app
-        return Look(app.picture_style, app.colours, app.cell_ratio, app.ascii, not app.current_theme.dark)
+        return look_of(self.app)
 
     def show(self, tiles: Sequence[Tile], ahead: Sequence[Tile] = ()) -> None:
-        """Show ``tiles`` as soon as they are drawn; ``ahead`` are drawn after them, for the next wish."""
+        """Show ``tiles`` once they are drawn, then draw ``ahead``, the tiles that are likely to be shown next."""
         self._next, self._ahead = list(tiles), list(ahead)
         if not tiles or self._drawn(self._next):
-            self._turn()
-        self._ask()
+            self._show_next()
+        self._post_request()
 
     def _drawn(self, tiles: list[Tile]) -> bool:
-        """Whether every picture of ``tiles`` that would be in sight has been drawn."""
+        """Whether every picture of ``tiles`` that fits has been drawn."""
         grid = Grid.best(self.size, len(tiles), self.look.ratio)
         return all(self._key(tile, grid) in self._strips for tile in tiles[: grid.columns * grid.rows])
 
-    def _turn(self) -> None:
-        """Paint the next tiles instead of the present ones."""
+    def _show_next(self) -> None:
+        """Replace the tiles on the screen by the next ones."""
         if self._next is not None:
             self.tiles, self._next = self._next, None
             self.set_reactive(Gallery.chosen, 0)
@@ -150,18 +142,18 @@ class Gallery(Widget):
             self.refresh()
 
     def on_mount(self) -> None:
-        threading.Thread(target=self._draw, daemon=True, name="gallery").start()
+        threading.Thread(target=self._draw_requests, daemon=True, name="gallery").start()
 
     def on_unmount(self) -> None:
         with self._wake:
-            self._closed = True
+            self._unmounted = True
             self._wake.notify()
 
     def on_resize(self, event: events.Resize) -> None:
-        self._arrange()
+        self._redraw()
 
     def watch_show_heat(self) -> None:
-        self._arrange()
+        self._redraw()
 
     def watch_chosen(self, before: int, now: int) -> None:
         for place in (before, now):
@@ -205,18 +197,18 @@ class Gallery(Widget):
     def _key(self, tile: Tile, grid: Grid) -> Any:
         return tile.key, grid, self.show_heat, self.app.theme
 
-    def _arrange(self) -> None:
-        """The size or the look has changed: everything is drawn anew."""
+    def _redraw(self) -> None:
+        """Redraw everything: the size or the look has changed."""
         self._next = self.tiles if self._next is None else self._next
-        self._turn()
-        self._ask()
+        self._show_next()
+        self._post_request()
 
-    def _ask(self) -> None:
+    def _post_request(self) -> None:
         tiles = self.tiles if self._next is None else self._next
         grid = Grid.best(self.size, len(tiles), self.look.ratio)
         visible = grid.columns * grid.rows
         with self._wake:
-            self._wish = Wish(
+            self._request = DrawRequest(
                 tiles[:visible], self._ahead, grid, self.look, self.show_heat, self.app.theme, self.app.console
             )
             self._wake.notify()
@@ -231,64 +223,64 @@ class Gallery(Widget):
         self.refresh(Region(x, top, grid.width + GAP, y + grid.height + 1 - top))
 
     def on_gallery_drawn(self, event: Drawn) -> None:
-        """In the app's thread: paint those that are in sight."""
+        """Paint the tiles that have been drawn. Runs in the app's thread."""
         event.stop()
         if self._next is not None:
             if event.late or self._drawn(self._next):
-                self._turn()
+                self._show_next()
             return
         fresh = set(event.keys)
         for place, tile in enumerate(self.tiles):
             if tile.key in fresh:
                 self._refresh_tile(place)
 
-    # In the thread
+    # The methods below run in the drawing thread.
 
-    def _draw(self) -> None:
+    def _draw_requests(self) -> None:
         while True:
             with self._wake:
-                while self._wish is None and not self._closed:
+                while self._request is None and not self._unmounted:
                     self._wake.wait()
-                if self._closed or self._wish is None:
+                if self._unmounted or self._request is None:
                     return
-                wish, self._wish = self._wish, None
-            self._serve(wish)
+                request, self._request = self._request, None
+            self._serve(request)
 
-    def _serve(self, wish: Wish) -> None:
-        self._draw_all(wish.tiles, wish)
-        with self._wake:  # the app's thread paints now, and this one would hold it up
-            disturbed = self._wake.wait_for(lambda: self._wish is not None or self._closed, _CALM)
-        if not disturbed:
-            self._draw_all(wish.ahead, wish)
+    def _serve(self, request: DrawRequest) -> None:
+        self._draw_all(request.tiles, request)
+        with self._wake:  # the app's thread is painting now: do not compete with it
+            interrupted = self._wake.wait_for(lambda: self._request is not None or self._unmounted, _IDLE_BEFORE_AHEAD)
+        if not interrupted:
+            self._draw_all(request.ahead, request)
 
-    def _draw_all(self, tiles: list[Tile], wish: Wish) -> None:
+    def _draw_all(self, tiles: list[Tile], request: DrawRequest) -> None:
         fresh: list[Any] = []
-        begun = since = time.monotonic()
+        began = reported = time.monotonic()
         for tile in tiles:
-            if self._wish is not None or self._closed or not wish.grid.rows:
+            if self._request is not None or self._unmounted or not request.grid.rows:
                 break
-            key = (tile.key, wish.grid, wish.heat, wish.theme)
+            key = (tile.key, request.grid, request.heat, request.theme)
             if key in self._strips:
                 self._strips.move_to_end(key)
                 continue
-            self._strips[key] = self._strips_of(tile, wish)
-            while len(self._strips) > _KEPT:
+            self._strips[key] = self._strips_of(tile, request)
+            while len(self._strips) > _MAX_CACHED:
                 self._strips.popitem(last=False)
             fresh.append(tile.key)
             now = time.monotonic()
-            if now - since > _FLUSH:
-                self.post_message(self.Drawn(self, fresh, now - begun > _LATE))
-                fresh, since = [], now
+            if now - reported > _REPORT_EVERY:
+                self.post_message(self.Drawn(fresh, now - began > _LATE_AFTER))
+                fresh, reported = [], now
         if fresh:
-            self.post_message(self.Drawn(self, fresh, False))
+            self.post_message(self.Drawn(fresh, False))
 
-    def _strips_of(self, tile: Tile, wish: Wish) -> list[Strip] | str:
+    def _strips_of(self, tile: Tile, request: DrawRequest) -> list[Strip] | str:
         try:
-            pixels, patches = tile.load(), tile.heat() if wish.heat else None
+            pixels, patches = tile.load(), tile.heat() if request.heat else None
         except (UserError, BrokenImage, OSError) as error:
             return str(error)
-        size = Size(wish.grid.width, wish.grid.height)
-        strips = Picture.strips_for(pixels, size, wish.look, patches, tile.heat_maximum)
+        grid = request.grid
+        strips = draw(pixels, grid.width, grid.height, request.look, patches, tile.heat_maximum)
         for strip in strips:
-            strip.render(wish.console)  # each style keeps its codes, so that the app's thread need not make them
+            strip.render(request.console)  # caches the codes of each style, which spares the app's thread that work
         return strips

@@ -1,11 +1,13 @@
-"""One picture: cells that are made once for its size and kept until it changes."""
+"""One picture in cells, which are drawn once for its size and kept until it changes."""
 
 import textwrap
 from collections.abc import Hashable
+from typing import Any
 
 from jaxtyping import Float, UInt8
 from numpy import ndarray
 from rich.segment import Segment
+from textual.app import App
 from textual.geometry import Size
 from textual.reactive import reactive
 from textual.strip import Strip
@@ -15,19 +17,26 @@ from saetui.formatting import fit, literal
 from saetui.terminal.cells import Look, draw
 
 
-class Picture(Widget):
-    """A picture as large as the widget, perhaps with a heat map over it.
+def look_of(app: App[Any]) -> Look:
+    """How ``app`` draws pictures, by its attributes; an app without them gets half blocks in 24-bit colour."""
+    return Look(
+        style=getattr(app, "picture_style", "half"),
+        colours=getattr(app, "colours", "truecolor"),
+        ratio=getattr(app, "cell_ratio", 2.0),
+        ascii=getattr(app, "ascii", False),
+        light=not app.current_theme.dark,
+    )
 
-    How it is drawn is read from the app's attributes ``picture_style``, ``colours``, ``cell_ratio`` and ``ascii``
-    where it has them. A selection is the parent's to show.
-    """
+
+class Picture(Widget):
+    """A picture as large as the widget, optionally with a heat map over it. The parent shows whether it is selected."""
 
     DEFAULT_CSS = """
     Picture { width: 24; height: 12; }
     """
 
     show_heat: reactive[bool] = reactive(True)
-    """Whether the heat map is laid over the picture, where there is one."""
+    """Whether to show the heat map, where there is one."""
 
     def __init__(self, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
@@ -41,20 +50,12 @@ class Picture(Widget):
 
     @property
     def key(self) -> Hashable:
-        """What was shown last, as its caller named it; None when it is empty."""
+        """The ``key`` of the picture shown; None when there is none."""
         return self._key
 
     @property
     def look(self) -> Look:
-        """How the app's terminal draws pictures."""
-        app = self.app
-        return Look(
-            style=getattr(app, "picture_style", "half"),
-            colours=getattr(app, "colours", "truecolor"),
-            ratio=getattr(app, "cell_ratio", 2.0),
-            ascii=getattr(app, "ascii", False),
-            light=not app.current_theme.dark,
-        )
+        return look_of(self.app)
 
     def show(
         self,
@@ -63,35 +64,19 @@ class Picture(Widget):
         heat_maximum: float = 1.0,
         key: Hashable = None,
     ) -> None:
-        """Show ``pixels`` with ``heat`` (0 to ``heat_maximum`` per patch). The ``key`` that is shown stays as it is."""
+        """Show ``pixels`` with ``heat`` (0 to ``heat_maximum`` per patch). Does nothing if ``key`` is shown already."""
         if pixels is None:
             self.clear()
         elif key is None or key != self._key:
-            self._become(key, pixels=pixels, heat=heat, maximum=heat_maximum)
-
-    def take(self, strips: list[Strip], key: Hashable) -> None:
-        """Show ``strips`` that ``strips_for`` made elsewhere. A resize clips or pads them until others come."""
-        if key is None or key != self._key:
-            self._become(key, strips=strips)
+            self._replace(key, pixels=pixels, heat=heat, maximum=heat_maximum)
 
     def clear(self) -> None:
         """Show nothing."""
-        self._become(None)
+        self._replace(None)
 
     def failed(self, sentence: str) -> None:
-        """Show why there is no picture."""
-        self._become(None, sentence=sentence)
-
-    @staticmethod
-    def strips_for(
-        pixels: UInt8[ndarray, "height width 3"],
-        size: Size,
-        look: Look,
-        heat: Float[ndarray, "y x"] | None = None,
-        heat_maximum: float = 1.0,
-    ) -> list[Strip]:
-        """The picture in ``size`` cells. Touches no widget: for a thread."""
-        return draw(pixels, size.width, size.height, look, heat, heat_maximum) if size else []
+        """Show ``sentence``, which says why there is no picture."""
+        self._replace(None, sentence=sentence)
 
     def render_line(self, y: int) -> Strip:
         blank = self.visual_style.rich_style
@@ -106,7 +91,7 @@ class Picture(Widget):
     def watch_show_heat(self) -> None:
         self.refresh()
 
-    def _become(
+    def _replace(
         self,
         key: Hashable,
         *,
@@ -114,28 +99,27 @@ class Picture(Widget):
         heat: Float[ndarray, "y x"] | None = None,
         maximum: float = 1.0,
         sentence: str = "",
-        strips: list[Strip] | None = None,
     ) -> None:
         self._key, self._pixels, self._heat, self._maximum = key, pixels, heat, maximum
-        self._sentence, self._strips, self._drawn = sentence, strips or [], None
+        self._sentence, self._strips, self._drawn = sentence, [], None
         self.refresh()
 
     def _current(self) -> list[Strip]:
-        """The strips, made again when the size, the look or the heat has changed."""
+        """The strips, drawn again when the size, the look or the heat has changed."""
         wanted = (self.size, self.look, self.show_heat)
         if self._drawn != wanted and self._pixels is not None:
             heat = self._heat if self.show_heat else None
-            self._strips = self.strips_for(self._pixels, self.size, self.look, heat, self._maximum)
+            self._strips = draw(self._pixels, *self.size, self.look, heat, self._maximum)
         elif self._drawn != wanted and self._sentence:
-            self._strips = _sentence(self._sentence, self.size)
+            self._strips = _text_strips(self._sentence, self.size)
         self._drawn = wanted
         return self._strips
 
 
-def _sentence(text: str, size: Size) -> list[Strip]:
-    """``text`` wrapped in the middle of ``size`` cells, cut where there is no room."""
+def _text_strips(text: str, size: Size) -> list[Strip]:
+    """``text`` wrapped and centred in ``size`` cells, cut where it does not fit."""
     lines = textwrap.wrap(literal(text), max(size.width, 1))[: size.height]
-    over = (size.height - len(lines)) // 2
-    return [Strip.blank(size.width)] * over + [
+    above = (size.height - len(lines)) // 2
+    return [Strip.blank(size.width)] * above + [
         Strip([Segment(fit(line, size.width).center(size.width))], size.width) for line in lines
     ]

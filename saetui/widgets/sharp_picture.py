@@ -1,7 +1,7 @@
-"""One picture as it is, by kitty's or sixel graphics: an optional extra, ``pip install 'saetui[graphics]'``.
+"""One picture at full resolution, by kitty or sixel graphics: an optional extra, ``pip install 'saetui[graphics]'``.
 
-Cells draw every picture that scrolls or stands in a grid; where the terminal can do better and textual-image is
-installed, the one picture of Steer is drawn by it.
+Only the picture of Steer is drawn so, where the terminal can and textual-image is installed. Pictures that scroll or
+stand in a grid are always drawn in cells.
 """
 
 from collections.abc import Hashable
@@ -18,9 +18,9 @@ from saetui.terminal.probe import Terminal
 
 
 def graphics(terminal: Terminal) -> type[Widget] | None:
-    """The widget that draws pictures in this terminal; None where cells are all there is, or without the extra.
+    """The widget that draws pictures in this terminal; None where it has only cells, or without the extra.
 
-    To be called before the app starts: textual-image asks the terminal for the size of its cells when it is imported.
+    Call it before the app starts: textual-image asks the terminal for the size of its cells when it is imported.
     """
     if terminal.rung not in ("kitty", "sixel"):
         return None
@@ -32,7 +32,7 @@ def graphics(terminal: Terminal) -> type[Widget] | None:
 
 
 class SharpPicture(Container):
-    """Takes what ``Picture`` takes, and hands it to a widget that ``graphics`` found."""
+    """As ``Picture``, drawn by a widget that ``graphics`` found."""
 
     DEFAULT_CSS = """
     SharpPicture > .drawn { width: auto; height: auto; max-width: 100%; max-height: 100%; }
@@ -51,7 +51,7 @@ class SharpPicture(Container):
         yield Static(markup=False)
 
     def show(self, pixels: Any, key: Hashable = None) -> None:
-        """Show ``pixels`` (height, width, 3). The ``key`` that is shown stays as it is: nothing is sent again."""
+        """Show ``pixels`` (height, width, 3). Sends nothing if ``key`` is shown already."""
         if key is not None and key == self._key:
             return
         self._key = key

@@ -1,4 +1,4 @@
-"""A table that draws only the rows in sight: 65,536 latents cost as much as forty."""
+"""A table that draws only its visible rows: 65,536 latents cost as much as forty."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ Cells = Sequence[str]
 
 @dataclass(frozen=True)
 class Column:
-    """``width`` 0: takes what the others leave (one column at most). ``align``: numbers stand right."""
+    """``width`` 0: takes the room that the others leave (one column at most). ``align``: ``left`` or ``right``."""
 
     title: str
     width: int = 0
@@ -29,7 +29,7 @@ class Column:
 
 
 class Table(ScrollView, can_focus=True):
-    """Rows under a header; a cursor moves over them. What a row says is asked for when it comes into sight."""
+    """Rows under a header, with a cursor. The cells of a row are fetched when it is drawn."""
 
     DEFAULT_CSS = """
     Table { height: 1fr; background: $background; color: $foreground; overflow-x: hidden; scrollbar-size-vertical: 1; }
@@ -55,14 +55,10 @@ class Table(ScrollView, can_focus=True):
 
     @dataclass
     class Moved(Message):
-        """The cursor stands on another row, or the rows under it changed."""
+        """The cursor moved to another row, or the rows changed under it."""
 
         table: "Table"
         row: int
-
-        @property
-        def control(self) -> "Table":
-            return self.table
 
     @dataclass
     class Chosen(Message):
@@ -71,12 +67,8 @@ class Table(ScrollView, can_focus=True):
         table: "Table"
         row: int
 
-        @property
-        def control(self) -> "Table":
-            return self.table
-
     def __init__(self, columns: Sequence[Column], cells: Callable[[int], Cells], empty: str = "", **options):
-        """``cells(row)``: the texts of a row, one a column. ``empty``: what an empty table teaches."""
+        """``cells(row)``: the texts of a row, one per column. ``empty``: the text of a table without rows."""
         super().__init__(**options)
         self.columns = list(columns)
         self._cells = cells
@@ -84,12 +76,12 @@ class Table(ScrollView, can_focus=True):
         self.rows = 0
 
     def show(self, rows: int, cursor: int = 0) -> None:
-        """There are ``rows`` rows now; all are asked for anew, and the cursor goes to ``cursor``."""
+        """Redraw with ``rows`` rows, and move the cursor to ``cursor``."""
         self.rows = rows
         self.virtual_size = Size(self.size.width, rows + 1)
         row = max(min(cursor, rows - 1), 0)
         self.set_reactive(Table.cursor, row)
-        self._into_sight()
+        self._scroll_to_cursor()
         self.refresh()
         if rows:
             self.post_message(self.Moved(self, row))
@@ -105,13 +97,12 @@ class Table(ScrollView, can_focus=True):
         if self.rows == 0 or before == now:
             return
         for row in (before, now):
-            self._refresh_row(row)
-        self._into_sight()
+            self.refresh_row(row)
+        self._scroll_to_cursor()
         self.post_message(self.Moved(self, now))
 
     def refresh_row(self, row: int) -> None:
-        """Ask for that row again."""
-        self._refresh_row(row)
+        self.refresh(Region(0, row + 1 - self.scroll_offset.y, self.size.width, 1))
 
     def render_line(self, y: int) -> Strip:
         width = self.scrollable_content_region.width
@@ -134,22 +125,19 @@ class Table(ScrollView, can_focus=True):
         return Strip([Segment(" " + " ".join(parts), style)]).adjust_cell_length(width, Style(bgcolor=style.bgcolor))
 
     @property
-    def _visible(self) -> int:
+    def _visible_rows(self) -> int:
         return max(self.scrollable_content_region.height - 1, 1)
 
-    def _refresh_row(self, row: int) -> None:
-        self.refresh(Region(0, row + 1 - self.scroll_offset.y, self.size.width, 1))
-
-    def _into_sight(self) -> None:
+    def _scroll_to_cursor(self) -> None:
         top = self.scroll_offset.y
         if self.cursor < top:
             self.scroll_to(y=self.cursor, animate=False)
-        elif self.cursor >= top + self._visible:
-            self.scroll_to(y=self.cursor - self._visible + 1, animate=False)
+        elif self.cursor >= top + self._visible_rows:
+            self.scroll_to(y=self.cursor - self._visible_rows + 1, animate=False)
 
     def on_resize(self, event: events.Resize) -> None:
         self.virtual_size = Size(self.size.width, self.rows + 1)
-        self._into_sight()
+        self._scroll_to_cursor()
 
     def action_cursor(self, rows: int) -> None:
         self.cursor += rows
@@ -158,7 +146,7 @@ class Table(ScrollView, can_focus=True):
         self.cursor = self.rows - 1 if last else 0
 
     def action_page(self, pages: float) -> None:
-        self.cursor += int(pages * self._visible)
+        self.cursor += int(pages * self._visible_rows)
 
     def action_choose(self) -> None:
         if self.rows:
@@ -170,7 +158,7 @@ class Table(ScrollView, can_focus=True):
 
 
 def _cell(text: str, room: int, align: str) -> str:
-    """``text`` in exactly ``room`` terminal cells: some characters take two."""
+    """``text`` in exactly ``room`` terminal cells; some characters take two."""
     length = cell_len(text)
     if length > room:
         return set_cell_size(text, room - 1) + "…" if room > 1 else set_cell_size(text, room)

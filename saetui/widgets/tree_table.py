@@ -1,4 +1,4 @@
-"""A tree as a table: one row a node in sight, its numbers in columns, children indented under it."""
+"""A tree as a table: a row for each visible node, its numbers in columns, children indented under it."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -9,25 +9,21 @@ from saetui.widgets.table import Column, Table
 Place = tuple[str, ...]
 
 
-def _none() -> list[int]:
-    return []
-
-
 @dataclass(eq=False)
 class Branch:
-    """A node: what its row says (its name first), the nodes under it, and the latents that it stands for."""
+    """A node: the cells of its row (its name first), its children, and its latents."""
 
     place: Place
-    """Names from the root down: what it is remembered by."""
+    """Names from the root down, by which it is remembered."""
     cells: Sequence[str]
     children: list["Branch"] = field(default_factory=list)
-    latents: Callable[[], list[int]] = _none
+    latents: Callable[[], list[int]] = list
     count: int = 0
-    """How many latents."""
+    """Number of latents."""
 
 
 class TreeTable(Table):
-    """Rows appear as nodes are opened: ten thousand species cost what is in sight. l opens, h closes or goes up."""
+    """A table of the open part of a tree, so that ten thousand species cost little. l opens, h closes or goes up."""
 
     BINDINGS = [
         key("outline.open", "l,right,space", "open", "Open"),
@@ -43,26 +39,26 @@ class TreeTable(Table):
 
     @property
     def branch(self) -> Branch | None:
-        """The one under the cursor."""
+        """The node under the cursor."""
         return self._shown[self.cursor][0] if self._shown else None
 
     def grow(self, roots: Sequence[Branch]) -> None:
-        """Show other trees; what was open stays so where it is still there."""
+        """Show the trees of ``roots``. Nodes that were open stay open."""
         here = self.branch
         self._roots = list(roots)
         self._opened |= {root.place for root in roots if len(roots) == 1}
-        self._list(here.place if here else ())
+        self._rebuild(here.place if here else ())
 
     def reveal(self, place: Place) -> None:
-        """Open what is above ``place`` and go to it."""
+        """Open the nodes above ``place`` and move the cursor to it."""
         self._opened |= {place[:length] for length in range(len(place))}
-        self._list(place)
+        self._rebuild(place)
 
     def hide(self, empty: bool) -> None:
-        """Leave out the nodes without latents, or show them."""
+        """Hide or show the nodes without latents."""
         self.hide_empty = empty
         here = self.branch
-        self._list(here.place if here else ())
+        self._rebuild(here.place if here else ())
 
     def action_open(self) -> None:
         here = self.branch
@@ -72,7 +68,7 @@ class TreeTable(Table):
             self.cursor += 1
         else:
             self._opened.add(here.place)
-            self._list(here.place)
+            self._rebuild(here.place)
 
     def action_close(self) -> None:
         here = self.branch
@@ -80,19 +76,19 @@ class TreeTable(Table):
             return
         if here.place in self._opened and self._children(here):
             self._opened.discard(here.place)
-            self._list(here.place)
+            self._rebuild(here.place)
         else:
-            self.cursor = self._above(self.cursor)
+            self.cursor = self._parent_row(self.cursor)
 
-    def _above(self, row: int) -> int:
+    def _parent_row(self, row: int) -> int:
         depth = self._shown[row][1]
         return next((above for above in range(row - 1, -1, -1) if self._shown[above][1] < depth), row)
 
     def _children(self, branch: Branch) -> list[Branch]:
         return [one for one in branch.children if one.count] if self.hide_empty else branch.children
 
-    def _list(self, here: Place) -> None:
-        """Ask for all rows anew, the cursor on the node ``here`` or, where that is gone, on the nearest above it."""
+    def _rebuild(self, here: Place) -> None:
+        """Rebuild the rows, with the cursor on ``here`` or, where that is gone, on its nearest ancestor."""
         self._shown = list(self._walk(self._roots, 0))
         rows = {branch.place: row for row, (branch, _) in enumerate(self._shown)}
         above = (here[:length] for length in range(len(here), -1, -1))

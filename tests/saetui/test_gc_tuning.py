@@ -1,15 +1,15 @@
-"""Garbage that refers to itself is collected when nobody waits for a key."""
+"""Reference cycles are collected while no key is pressed."""
 
 import gc
 import weakref
 
 import pytest
 
-from saetui import gc_tuning as calm
+from saetui import gc_tuning
 from saetui.gc_tuning import GcTuning
 
 
-class Knot:
+class Cycle:
     """Refers to itself."""
 
     def __init__(self) -> None:
@@ -24,46 +24,46 @@ def collector():
     gc.set_threshold(*threshold)
 
 
-def old_knot() -> weakref.ref[Knot]:
-    """A knot that was alive when the young were looked through, and again, and is not now."""
-    knot = Knot()
+def old_cycle() -> weakref.ref[Cycle]:
+    """A cycle that survived collections of both young generations and is unreachable now."""
+    cycle = Cycle()
     gc.collect(0)
     gc.collect(1)
-    return weakref.ref(knot)
+    return weakref.ref(cycle)
 
 
-def grow_due() -> None:
-    for _ in range(calm._DUE):
+def make_due() -> None:
+    for _ in range(gc_tuning._FULL_COLLECTION_AFTER):
         gc.collect(1)
 
 
-def test_old_garbage_goes_when_no_key_has_come_for_a_while(collector, monkeypatch):
+def test_old_garbage_is_collected_when_no_key_has_come_for_a_while(collector, monkeypatch):
     gc.collect()
-    knot = old_knot()
-    grow_due()
+    cycle = old_cycle()
+    make_due()
     collector.key_pressed()
-    collector.look()
-    assert knot() is not None, "someone is typing"
-    monkeypatch.setattr(calm, "IDLE", 0.0)
-    collector.look()
-    assert knot() is None
+    collector.collect_if_idle()
+    assert cycle() is not None, "a key has just come"
+    monkeypatch.setattr(gc_tuning, "IDLE", 0.0)
+    collector.collect_if_idle()
+    assert cycle() is None
 
 
 def test_nothing_is_done_that_is_not_due(collector, monkeypatch):
-    monkeypatch.setattr(calm, "IDLE", 0.0)
+    monkeypatch.setattr(gc_tuning, "IDLE", 0.0)
     gc.collect()
-    knot = old_knot()
-    collector.look()
-    assert knot() is not None
+    cycle = old_cycle()
+    collector.collect_if_idle()
+    assert cycle() is not None
 
 
-def test_what_was_replaced_goes_though_it_was_put_out_of_sight(collector):
-    collector.begin()
-    knot = Knot()
-    seen = weakref.ref(knot)
-    collector.settle(replaced=False)
-    del knot
+def test_what_was_replaced_is_collected_though_it_was_frozen(collector):
+    collector.start()
+    cycle = Cycle()
+    seen = weakref.ref(cycle)
+    collector.freeze(replaced=False)
+    del cycle
     gc.collect()
-    assert seen() is not None, "out of the collector's sight"
-    collector.settle(replaced=True)
+    assert seen() is not None, "frozen"
+    collector.freeze(replaced=True)
     assert seen() is None

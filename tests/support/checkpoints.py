@@ -37,7 +37,7 @@ AIM = {**VISION, "qkv_bias": True, "mlp_bias": True}
 
 
 def build(family: str) -> nn.Module:
-    """A small model of ``family`` with weights large enough that every block matters."""
+    """A small model of ``family`` whose weights make every block matter."""
     torch.manual_seed(len(family))
     t = transformers
     model: nn.Module = {
@@ -63,7 +63,7 @@ def build(family: str) -> nn.Module:
         "vit": lambda: t.ViTModel(t.ViTConfig(**VISION)),
         "deit": lambda: t.DeiTModel(t.DeiTConfig(**VISION)),
     }[family]()
-    return _lively(model)
+    return _perturbed(model)
 
 
 def llava() -> nn.Module:
@@ -74,11 +74,11 @@ def llava() -> nn.Module:
         vision_config=transformers.CLIPVisionConfig(**VISION), text_config=text, image_token_index=39
     )
     torch.manual_seed(5)
-    return _lively(transformers.LlavaForConditionalGeneration(config))
+    return _perturbed(transformers.LlavaForConditionalGeneration(config))
 
 
-def _lively(model: nn.Module) -> nn.Module:
-    """Biases and norms away from 0 and 1, so that a hook before or after a norm cannot pass for the other."""
+def _perturbed(model: nn.Module) -> nn.Module:
+    """Moves biases and norms away from 0 and 1, so that hooks before and after a norm differ."""
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim == 1:
@@ -123,7 +123,7 @@ OPEN_CLIP = {
 def open_clip_model() -> nn.Module:
     torch.manual_seed(3)
     config = {key: dict(value) if isinstance(value, dict) else value for key, value in OPEN_CLIP.items()}
-    return _lively(open_clip.CLIP(**config))
+    return _perturbed(open_clip.CLIP(**config))
 
 
 def save_open_clip(model: nn.Module, folder: Path, suffix: str = ".safetensors") -> Path:
@@ -138,7 +138,7 @@ def save_open_clip(model: nn.Module, folder: Path, suffix: str = ".safetensors")
 
 
 def vision_names(layers: int) -> list[tuple[str, tuple[str, ...]]]:
-    """(name in open_clip's vision tower, names in transformers' CLIP vision model, whose tensors are stacked there)."""
+    """(name in open_clip's vision tower, names in transformers' of the tensors that it stacks)."""
     pairs: list[tuple[str, tuple[str, ...]]] = [
         ("class_embedding", ("embeddings.class_embedding",)),
         ("positional_embedding", ("embeddings.position_embedding.weight",)),

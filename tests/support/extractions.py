@@ -1,4 +1,4 @@
-"""A small model, a folder of pictures with one broken file, and settings that cut them into several shards."""
+"""A small model, a folder of pictures with a broken file, and extraction settings that make several shards."""
 
 import io
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.support.checkpoints import build, save
 
 
 def write_pictures(root: Path, count: int, broken: tuple[int, ...] = (5,), sizes: bool = True) -> Path:
-    """``count`` pictures in two classes, of several sizes; those at ``broken`` are no images."""
+    """``count`` pictures in two classes, of several sizes; the files at ``broken`` are not images."""
     random = np.random.default_rng(0)
     for i in range(count):
         path = root / ("ape", "bee")[i % 2] / f"{i:04d}.png"
@@ -31,7 +31,7 @@ def saved_model(folder: Path, family: str = "clip") -> Path:
 
 
 def ask(model: Path, images: Path, **more: Any) -> ExtractSettings:
-    """4 images a batch; 17 rows an image; 2 batches a shard."""
+    """Settings for 4 images per batch, 17 rows per image and 2 batches per shard."""
     values = {"name": "A", "at": ("layer:1",), "batch_size": 4, "shard_rows": 150, "device": "cpu"}
     return ExtractSettings(model=str(model), images=str(images), **{**values, **more})
 
@@ -41,7 +41,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 class Recorder(Reporter):
-    """Keeps what is said; asks to stop after ``stop_after`` checks."""
+    """Records events and progress; asks to stop after ``stop_after`` checks."""
 
     def __init__(self, stop_after: int = 10**9):
         self.events: list[tuple[str, str]] = []

@@ -1,7 +1,7 @@
-"""Run as a program: extract, killed over and over, until one attempt survives. Imports once, forks each attempt.
+"""A program that extracts and is killed, again and again, until an attempt finishes. It imports once and forks.
 
-Arguments: model, images, workspace, "replace" or "moment". ``replace`` dies right before or right after a renaming of a
-file; ``moment`` is killed from outside at a random moment after each further shard.
+Arguments: model, images, workspace, "replace" or "moment". ``replace`` kills right before or after a file is renamed;
+``moment`` kills at a random moment after each new shard.
 """
 
 import os
@@ -21,7 +21,7 @@ from tests.support.extractions import ask
 
 
 def attempt(settings, workspace, die_at: float) -> None:
-    """In the child: die before (.0) or after (.5) renaming number ``int(die_at)``."""
+    """Runs in the child; dies before (.0) or after (.5) renaming file number ``int(die_at)``."""
     renamed, real = 0, os.replace
 
     def replace(a, b):
@@ -38,9 +38,9 @@ def attempt(settings, workspace, die_at: float) -> None:
 
 
 def main() -> None:
-    torch.set_num_threads(1)  # no threads in the parent: forking is safe
+    torch.set_num_threads(1)  # without threads in the parent, forking is safe
     model, images, root, how = sys.argv[1:]
-    encoder = load_encoder(model)  # so that the children need not import what that imports
+    encoder = load_encoder(model)  # imports for all children
     encoder.preprocess([Image.new("RGB", (40, 40))])
     settings, workspace = ask(Path(model), Path(images), at=("layer:1", "last")), Workspace(Path(root))
     chance = random.Random(0)
@@ -59,7 +59,7 @@ def main() -> None:
                 time.sleep(0.001)
         try:
             _, status = os.waitpid(child, 0)
-        except ChildProcessError:  # the poll above has seen it end
+        except ChildProcessError:  # the loop above has reaped it
             status = 0
         if status == 0:
             print(number)

@@ -1,4 +1,4 @@
-"""An SSH server on loopback, reached over a link that is as slow as one likes."""
+"""An SSH server on loopback, reached over a link with a chosen delay."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ from tests.support.tmux import CHECKOUT, environment_of
 
 
 class Server:
-    """sshd on a port of its own, with keys of its own, in ``folder``."""
+    """An sshd with its own port and keys, in ``folder``."""
 
     def __init__(self, folder: Path, sshd: str):
         self.folder = folder
@@ -35,7 +35,7 @@ class Server:
         }
         (folder / "config").write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
         if os.geteuid() == 0:
-            os.makedirs("/run/sshd", exist_ok=True)  # where a server of root's wants to stand
+            os.makedirs("/run/sshd", exist_ok=True)  # a server of root needs this directory
         with open(folder / "log", "wb") as log:
             self._process = subprocess.Popen([sshd, "-D", "-e", "-f", folder / "config"], stderr=log)
         _wait_for_port(self.port, folder / "log")
@@ -45,18 +45,18 @@ class Server:
         self._process.wait()
 
     def command(self, port: int, command: str, *options: str, **environment: str) -> str:
-        """The shell's command that runs ``command`` over there, with ``environment`` and no other."""
+        """The shell command that runs ``command`` on the server, with only ``environment``."""
         client = ["ssh", "-F", "/dev/null", "-tt", *options, "-p", str(port), "-i", str(self.folder / "key")]
         for option in ("IdentitiesOnly=yes", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null"):
             client += ["-o", option]
         variables = environment_of(self.folder) | {"PYTHONPATH": CHECKOUT} | environment
-        del variables["TERM"], variables["PS1"]  # ssh brings the first
+        del variables["TERM"], variables["PS1"]  # ssh sets TERM itself
         there = shlex.join(["env", *(f"{name}={value}" for name, value in variables.items())])
         return shlex.join([*client, "-o", "LogLevel=ERROR", f"{getpass.getuser()}@127.0.0.1", f"{there} {command}"])
 
 
 class Link:
-    """Passes on to ``port`` what comes to its own, each way ``delay`` seconds later, in order and at any rate."""
+    """Forwards connections to ``port``, each way with a delay of ``delay`` seconds and unlimited bandwidth."""
 
     def __init__(self, port: int, delay: float):
         self.delay = delay
@@ -100,7 +100,7 @@ class Link:
         await delivery
 
     def close(self) -> None:
-        """Cut the link, whoever uses it."""
+        """Cut the link and all its connections."""
 
         async def cut() -> None:
             self._server.close()

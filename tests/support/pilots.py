@@ -1,4 +1,4 @@
-"""Driving the workbench: press keys, wait for what should be seen, read what is seen."""
+"""Driving the workbench in tests: waiting for the screen, and reading it."""
 
 import asyncio
 import time
@@ -11,7 +11,7 @@ from saetui.widgets.table import Table
 
 
 async def until(pilot: Pilot[Any], holds: Callable[[], Any], patience: float = 15.0) -> None:
-    """Wait until ``holds``; an AssertionError with what is on the screen when it never does."""
+    """Wait until ``holds()``; raises AssertionError with the text of the screen after ``patience`` seconds."""
     deadline = time.monotonic() + patience
     while not holds():
         assert time.monotonic() < deadline, screen_text(pilot)
@@ -20,7 +20,7 @@ async def until(pilot: Pilot[Any], holds: Callable[[], Any], patience: float = 1
 
 
 def screen_text(pilot: Pilot[Any]) -> str:
-    """What a person reads on the screen."""
+    """The text on the screen."""
     return "\n".join(
         "".join(segment.text for segment in strip) for strip in pilot.app.screen._compositor.render_strips()
     )

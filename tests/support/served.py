@@ -1,4 +1,4 @@
-"""A workspace with small models that fit each other, and a model server whose events are kept."""
+"""A workspace with small models that fit each other, and a model server whose events are recorded."""
 
 import json
 import threading
@@ -21,7 +21,7 @@ PATIENCE = 60  # seconds, on a busy machine
 
 
 class Served:
-    """A model server, and everything that it said."""
+    """A model server and all its events."""
 
     def __init__(self, workspace: Workspace):
         self.events: list[dict] = []
@@ -36,7 +36,7 @@ class Served:
             self._changed.notify_all()
 
     def until(self, found):
-        """Wait until ``found()`` is true; what it returned."""
+        """Wait until ``found()`` is true; returns its value."""
         with self._changed:
             assert self._changed.wait_for(found, PATIENCE), self.events[-5:]
             return found()

@@ -1,4 +1,4 @@
-"""The commands as a shell runs them."""
+"""Runs saetui's commands as a shell does."""
 
 import fcntl
 import json
@@ -20,7 +20,7 @@ ASKED, VT220 = b"\x1b[c", b"\x1b[?62c"  # DA1, the last question of saetui.termi
 
 
 def saetui(*arguments, cwd=None, code=0, **options):
-    """Run ``saetui`` with ``arguments``; the finished process, whose exit code must be ``code``."""
+    """Run ``saetui`` with ``arguments``; returns the finished process, whose exit code must be ``code``."""
     done = subprocess.run(command_of(arguments), cwd=cwd, capture_output=True, text=True, timeout=600, **options)
     assert done.returncode == code, f"{done.args}\n{done.stdout}\n{done.stderr}"
     return done
@@ -36,7 +36,7 @@ def command_of(arguments):
 
 @dataclass(frozen=True)
 class Done:
-    """What a command left."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -44,7 +44,7 @@ class Done:
 
 
 def in_pipe(*arguments: str, cwd: Path) -> Done:
-    """Run ``saetui`` with ``arguments`` where nothing is a terminal."""
+    """Run ``saetui`` with ``arguments`` without a terminal."""
     done = subprocess.run(command_of(arguments), cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
     return Done(done.returncode, done.stdout, done.stderr)
 
@@ -55,7 +55,7 @@ def in_terminal(*arguments: str, cwd: Path) -> Done:
     for master, slave in screens:
         os.set_blocking(master, False)
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    # whoever leads a session and opens a terminal has it as /dev/tty
+    # a session leader that opens a terminal gets it as /dev/tty
     command = ["sh", "-c", 'exec "$@" <"$0" >"$0"', os.ttyname(shell), *command_of(arguments)]
     process = subprocess.Popen(command, cwd=cwd, env=ENVIRONMENT, stderr=errors, start_new_session=True)
     said = list(heard(process, [out, err]))
@@ -65,7 +65,7 @@ def in_terminal(*arguments: str, cwd: Path) -> Done:
 
 
 def heard(process: "subprocess.Popen[bytes]", masters: list[int]) -> Iterator[str]:
-    """All that a process writes to terminals, until it ends; they answer what every terminal answers."""
+    """What a process writes to each of ``masters`` until it ends. They answer DA1, as every terminal does."""
     said = {master: b"" for master in masters}
     deadline = time.monotonic() + 120
     with selectors.DefaultSelector() as ready:
@@ -82,13 +82,13 @@ def heard(process: "subprocess.Popen[bytes]", masters: list[int]) -> Iterator[st
 
 
 def plain(text: str) -> str:
-    """``text`` without what only steers a terminal."""
+    """``text`` without escape sequences."""
     for sequence in (r"\x1b[P_][^\x1b]*\x1b\\", r"\x1b\[[0-?]*[ -/]*[@-~]", r"\x1b\][^\x07\x1b]*(\x07|\x1b\\)"):
         text = re.sub(sequence, "", text)
     return text.replace("\r\n", "\n")
 
 
 def only_progress(err: str) -> bool:
-    """Whether every line is a bar or a line of progress: a count of a total, with a unit."""
+    """Whether every line is a progress bar or a progress line (a count of a total, with a unit)."""
     lines = (line.strip() for line in re.split(r"[\r\n]", err))
     return all(re.search(r"━|[\d,]+/[\d,]+ \w+", line) for line in lines if line)

@@ -1,6 +1,6 @@
 """Screens as text files: ``snapshots/NAME.txt`` holds the characters, the styles, and which cell has which.
 
-``pytest tests/saetui/test_snapshots.py --update-snapshots`` writes them anew; what has changed is then for the diff.
+``pytest tests/saetui/test_snapshots.py --update-snapshots`` rewrites them; git diff then shows what changed.
 """
 
 import difflib
@@ -12,7 +12,7 @@ from rich.segment import Segment
 from rich.style import Style
 
 FOLDER = Path(__file__).parents[1] / "saetui" / "snapshots"
-# Letters for styles, in the order in which they appear: ASCII's, then those of other alphabets, all one cell wide.
+# Letters for styles in the order of appearance: ASCII, then other alphabets, all one cell wide.
 _LETTERS = [
     *"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789",
     *(chr(c) for first, last in ((0xC0, 0x24F), (0x391, 0x3FF), (0x400, 0x52F)) for c in range(first, last + 1)),
@@ -23,12 +23,12 @@ ATTRIBUTES = ("bold", "dim", "italic", "underline", "reverse", "strike", "blink"
 
 
 def cells(lines: Iterable[Iterable[Segment]]) -> list[list[tuple[str, str]]]:
-    """Per line, each character with its style in words."""
+    """For each line, its characters, each with its style in words."""
     return [[(character, words(style)) for text, style, _ in line for character in text] for line in lines]
 
 
 def words(style: Style | None) -> str:
-    """``bold #e0b24c on #16181c``; empty where there is no style."""
+    """A style in words, ``bold #e0b24c on #16181c``; empty without a style."""
     if style is None:
         return ""
     parts = [name for name in ATTRIBUTES if getattr(style, name)]
@@ -44,7 +44,7 @@ def _colour(colour: Color) -> str:
 
 
 def snapshot(screen: list[list[tuple[str, str]]]) -> str:
-    """The characters, a line each; the palette; then a letter a cell, cut where the rest of a line is plain."""
+    """The lines of characters; the palette; then lines with a letter per cell, without trailing plain cells."""
     styles = dict.fromkeys(style for line in screen for _, style in line if style)
     letters = dict(zip(styles, LETTERS[: len(styles)], strict=True)) | {"": PLAIN}
     return "\n".join(
@@ -60,7 +60,7 @@ def snapshot(screen: list[list[tuple[str, str]]]) -> str:
 
 
 class Snapshots:
-    """Compares screens with their files; ``differences`` of all of them are told together."""
+    """Compares screens with their files and collects the ``differences`` of all."""
 
     def __init__(self, update: bool):
         self.update = update

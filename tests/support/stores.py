@@ -1,4 +1,4 @@
-"""Activation stores with chosen contents, written as extraction writes them."""
+"""Activation stores with given contents, written as by extraction."""
 
 import hashlib
 from pathlib import Path
@@ -13,7 +13,7 @@ from engine.files import write_json
 def write_store(
     path: Path, x: np.ndarray, tokens: int = 1, dtype: str = "float32", shard_images: int = 10**9, **manifest: object
 ) -> Store:
-    """A store of ``x`` (images * tokens, d); ``shard_images`` images a shard."""
+    """A store of ``x`` (images * tokens, d), with ``shard_images`` images per shard."""
     path.mkdir(parents=True)
     images = len(x) // tokens
     image, token = np.repeat(np.arange(images), tokens), np.tile(np.arange(tokens), images)

@@ -1,4 +1,4 @@
-"""One workspace with something in every mode, the same bytes on every machine; named from where it lies."""
+"""A workspace with something in every mode and relative paths, the same bytes on every machine."""
 
 import json
 import os
@@ -25,9 +25,9 @@ from tests.support.stores import write_store
 from tests.support.synthetic import IMAGES, NAME, write_synthetic
 
 W, SHOWN = 64, 48
-WIDE, NARROW = "wide", "narrow"  # trainings: one is done, one was paused
+WIDE, NARROW = "wide", "narrow"  # trainings: one done, one stopped
 BEGAN = 1_735_725_600.0  # 1 January 2025, 10:00 UTC
-PIECE = "[b]pencil[/b] \x1b[31m"  # words that would act if they were not shown literally
+PIECE = "[b]pencil[/b] \x1b[31m"  # text that must be shown literally
 ANSWERS = {
     "untouched": "a solid green fish on a black background",
     "attached": "a solid green fish on a black background",
@@ -42,7 +42,7 @@ RESULTS: dict[type, Any] = {Answer: ANSWERS, Sweep: [], Look: FOUND, Text: [[5, 
 
 
 class Answered(Workbench):
-    """What is asked of a model is answered at once, and with the same: what models say differs between machines."""
+    """A workbench whose model always answers the same at once: real answers differ between machines."""
 
     def ask_model(self, request: Any, handler: Callable[[dict[str, Any]], None], supersede: bool = True) -> int:
         self.call_later(handler, {"id": 1, "kind": "done", "result": RESULTS[type(request)]})
@@ -50,7 +50,7 @@ class Answered(Workbench):
 
 
 def write_study(parent: Path) -> Workspace:
-    """``parent``/study; call it from within ``parent``, so that no path in it is an absolute one."""
+    """Write ``parent``/study. The current directory must be ``parent``, so that all paths are relative."""
     place = Workspace(write_synthetic(Path("study"), w=W, images=SHOWN, top=8))
     source = str(place.root / "images" / IMAGES)
     write_text(place.root / MARKER, f'images = "{source}"\nvlm = "demo"\nembed_with = "demo:encoder"\n')
@@ -68,7 +68,7 @@ def write_study(parent: Path) -> Workspace:
 
 
 def _store(place: Workspace, name: str, source: str, images: int) -> None:
-    """A store of the first ``images`` of ``source``; one that is still being written if there are more."""
+    """A store of the first ``images`` images of ``source``; incomplete if there are more."""
     rows = np.arange(images * 4 * 8, dtype=np.float32).reshape(-1, 8) / 64
     store = write_store(place.activations(name), rows, tokens=4, source={"spec": source, "images": SHOWN})
     pictures = [entry.path for entry in open_images(source).entries[:images]]
@@ -145,7 +145,7 @@ def _finish(place: Workspace, settings: TrainSettings) -> None:
 
 
 def remember_answers(place: Workspace) -> Setup:
-    """What a person steered with last, as the interface's own state keeps it: no model is asked for it."""
+    """Write a steering setup with answers and a sweep to the session, which Steer shows without asking a model."""
     neurons = str(place.neurons(NAME, IMAGES))
     rack = (Slot(5, 20.0, True, 10.0, "any pencil"), Slot(9, -4.0, False, 8.0, "pencil · crayon"))
     image = f"{place.root / 'images' / IMAGES}::{open_images(place.root / 'images' / IMAGES).entries[0].path}"

@@ -1,6 +1,6 @@
-"""A whole workspace with plausible scores of any number of latents, made in seconds: for tests of the workbench.
+"""A workspace with plausible scores of any number of latents, made in seconds, for tests of the workbench.
 
-Only integers and exact arithmetic decide what is drawn, so that a seed gives the same contents on any machine.
+Contents follow from integers and exact arithmetic, so that a seed gives the same ones on any machine.
 """
 
 import json
@@ -20,12 +20,12 @@ from engine.workspace import MARKER
 
 NAME, IMAGES = "synthetic", "drawn"
 GRID, NAMES, NEAR, BINS, D_TEXT = 4, 5, 8, 24, 128
-_WITH_WEIGHTS = 4096  # latents at most of an SAE that has weights
-_D = 192  # as wide as the demo's encoder, which it says that it reads
+_WITH_WEIGHTS = 4096  # the most latents for which the SAE has weights
+_D = 192  # width of the demo's encoder, which the SAE names as its model
 
 
 def write_synthetic(folder: Path, w: int = 65_536, images: int = 2_000, top: int = 16, seed: int = 0) -> Path:
-    """The workspace ``folder`` with drawn images, an SAE ``synthetic`` (with weights if it is small) and its scores."""
+    """Write the workspace ``folder``: drawn images, an SAE ``synthetic`` (with weights if it is small), its scores."""
     rng = np.random.default_rng([seed, w, images, top])
     write_text(folder / MARKER, "# Drawn for a test.\n")
     pictures = write_images(folder / "images" / IMAGES, images, seed)
@@ -47,7 +47,7 @@ def write_synthetic(folder: Path, w: int = 65_536, images: int = 2_000, top: int
 
 
 def _taxonomy(label: str | None) -> tuple[str, ...]:
-    """Kind of thing, thing, variety: what the folders of the drawn world are named after."""
+    """Group, kind and fill, from the folder's name."""
     return tuple((label or "").split("_")[1:])
 
 
@@ -66,14 +66,14 @@ def _write_sae(folder: Path, w: int, groups: tuple[int, ...], rng: np.random.Gen
 
 
 def _top_images(w: int, top: int, paths: list[tuple[str, ...]], rng: np.random.Generator) -> np.ndarray:
-    """Each latent shows images of one taxon; some are dead, some show a few or any images."""
+    """Top images of each latent, all of one taxon (perhaps the root); some latents have few, some none."""
     taxa = [(), *sorted({path[:depth] for path in paths for depth in range(1, len(path) + 1)})]
     first = np.array([next(n for n, path in enumerate(paths) if path[: len(taxon)] == taxon) for taxon in taxa])
-    size = np.array([sum(path[: len(taxon)] == taxon for path in paths) for taxon in taxa])  # they lie side by side
+    size = np.array([sum(path[: len(taxon)] == taxon for path in paths) for taxon in taxa])  # they are consecutive
     taxon = rng.integers(len(taxa), size=w)
     number = np.minimum(size[taxon], np.where(rng.random(w) < 0.02, 0, np.where(rng.random(w) < 0.05, 3, top)))
     step = 1 + (rng.random(w) * (size[taxon] // np.maximum(number, 1))).astype(np.int64)
-    step = np.minimum(step, np.maximum(size[taxon] // np.maximum(number, 1), 1))  # none is shown twice
+    step = np.minimum(step, np.maximum(size[taxon] // np.maximum(number, 1), 1))  # no image twice
     place = (rng.integers(size[taxon])[:, None] + step[:, None] * np.arange(top)) % size[taxon][:, None]
     return np.where(np.arange(top) < number[:, None], first[taxon][:, None] + place, -1)
 
@@ -126,7 +126,7 @@ def _latents(
 
 
 def _of_words(names: np.ndarray, scores: np.ndarray, words: int) -> tuple[np.ndarray, np.ndarray]:
-    """The latents that have each word among their names with the largest cosines; -1 and NaN where there are fewer."""
+    """For each word, the latents named by it with the largest cosines, padded with -1 and NaN."""
     latent, place = np.nonzero(names >= 0)
     word, score = names[latent, place], scores[latent, place]
     order = np.lexsort((latent, -score, word))
@@ -141,7 +141,7 @@ def _of_words(names: np.ndarray, scores: np.ndarray, words: int) -> tuple[np.nda
 def _summary(
     latents: dict[str, np.ndarray], paths: list[tuple[str, ...]], groups: tuple[int, ...], images: str
 ) -> dict[str, Any]:
-    """What ``score`` says of such latents; rounded, as sums may differ in their last digits between machines."""
+    """The summary that ``score`` would write, rounded, as the last digits of sums differ between machines."""
     ms, fires = latents["ms"], latents["support"] > 0
     scored = ms[~np.isnan(ms)]
     spread = {"mean": scored.mean(), "best": scored.max(), "worst": scored.min()}

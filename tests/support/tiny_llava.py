@@ -1,4 +1,4 @@
-"""Tiny LLaVAs of the real classes, saved and loaded like full-size ones, and random SAEs that fit them."""
+"""Tiny LLaVAs of the real classes, saved like full-size ones, and random SAEs that fit them."""
 
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def word_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
-    """Every byte is a token: characters beyond ASCII take several."""
+    """A tokenizer with a token per byte: characters beyond ASCII take several."""
     special = ["<unk>", "<s>", "</s>", "<pad>", "<image>"]
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     core = Tokenizer(models.BPE({piece: i for i, piece in enumerate([*special, *alphabet])}, []))
@@ -56,7 +56,7 @@ def _wrapped(core: Tokenizer) -> PreTrainedTokenizerFast:
 
 
 def save_llava(folder: Path, *, tokenizer=None, template: str | None = TEMPLATE, seed: int = 0, **config) -> Path:
-    """A LLaVA with random weights, large enough for images and latents to change what it says."""
+    """A LLaVA with random weights that are large enough for images and latents to change its answers."""
     tokenizer = tokenizer or word_tokenizer()
     torch.manual_seed(seed)
     model = LlavaForConditionalGeneration(

@@ -1,4 +1,4 @@
-"""A real terminal without a window: tmux on a socket of its own, with a shell in it."""
+"""A real terminal without a window: a tmux server with its own socket, and a shell in it."""
 
 import contextlib
 import itertools
@@ -13,14 +13,14 @@ from pathlib import Path
 
 CHECKOUT = str(Path(__file__).parents[2])
 SAETUI = f"{shlex.quote(sys.executable)} -m saetui"
-POLL = 0.01  # seconds between two looks at the screen
+POLL = 0.01  # seconds between reads of the screen
 FLAGS = ("mouse_any_flag", "cursor_flag", "alternate_on", "keypad_flag")
-AT_REST = dict(zip(FLAGS, "0100", strict=True))  # as a shell has it
+AT_REST = dict(zip(FLAGS, "0100", strict=True))  # as in a shell
 _number = itertools.count()
 
 
 class Terminal:
-    """A terminal of ``columns`` x ``rows`` with a shell that waits for commands; ``environment`` is all that it has."""
+    """A terminal of ``columns`` x ``rows`` with a shell at its prompt; ``environment`` adds to ``environment_of``."""
 
     def __init__(self, folder: Path, columns: int = 120, rows: int = 40, **environment: str):
         self.socket = f"saetui-test-{os.getpid()}-{next(_number)}"
@@ -53,7 +53,7 @@ class Terminal:
         self.tmux("send-keys", *keys)
 
     def run(self, command: str) -> None:
-        """Give ``command`` to the shell."""
+        """Run ``command`` in the shell."""
         self.type(command)
         self.press("Enter")
 
@@ -62,27 +62,27 @@ class Terminal:
 
     @property
     def screen(self) -> str:
-        """What a person reads."""
+        """The text on the screen."""
         return self.tmux("capture-pane", "-p")
 
     @property
     def painted(self) -> str:
-        """What is read, with its colours."""
+        """The text on the screen with its colours."""
         return self.tmux("capture-pane", "-ep")
 
     @property
     def modes(self) -> dict[str, str]:
-        """What programs have switched on: mouse reports, the cursor, the alternate screen, the keypad."""
+        """The terminal's modes: mouse reports, cursor, alternate screen, keypad."""
         values = self.tmux("display-message", "-p", " ".join(f"#{{{flag}}}" for flag in FLAGS)).split()
         return dict(zip(FLAGS, values, strict=True))
 
     @property
     def written(self) -> bytes:
-        """Every byte that programs have written so far."""
+        """All bytes that programs have written."""
         return self.output.read_bytes()
 
     def until(self, holds: str | Callable[[str], object], patience: float = 20.0) -> float:
-        """Wait until the screen says, or ``holds``; the seconds that it took."""
+        """Wait until the screen contains the text ``holds``, or ``holds(screen)``; returns the seconds that it took."""
         begun = time.perf_counter()
         while True:
             screen = self.screen
@@ -92,7 +92,7 @@ class Terminal:
             time.sleep(POLL)
 
     def settle(self, quiet: float = 0.3, part: Callable[[str], str] = str) -> str:
-        """Wait until ``part`` of what is painted has not changed for ``quiet`` seconds; that part."""
+        """Wait until ``part`` of the painted screen has not changed for ``quiet`` seconds; returns that part."""
         painted, since = part(self.painted), time.perf_counter()
         while time.perf_counter() - since < quiet:
             time.sleep(POLL)
@@ -102,7 +102,7 @@ class Terminal:
 
 
 def environment_of(folder: Path) -> dict[str, str]:
-    """The variables that the workbench needs, so that it keeps its state and settings in ``folder``."""
+    """The variables of a workbench that keeps its state and settings in ``folder``."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "OMP_NUM_THREADS") if name in os.environ}
     return kept | {
         "PYTHONPATH": CHECKOUT,
@@ -120,10 +120,10 @@ def _pairs(environment: Mapping[str, str]) -> list[str]:
 
 
 def processes(command: str, place: Path, program: str = "python") -> list[int]:
-    """The processes of ``program`` in whose command lines ``command`` and ``place`` are, the oldest first."""
+    """Processes of ``program`` whose command line contains ``command`` and ``place``, by process id."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it has just ended
+        with contextlib.suppress(OSError):  # it has ended
             line = (process / "cmdline").read_bytes().decode(errors="replace").replace("\0", " ")
             if command in line and str(place) in line and program in os.path.basename(os.readlink(process / "exe")):
                 found.append(int(process.name))
@@ -131,13 +131,13 @@ def processes(command: str, place: Path, program: str = "python") -> list[int]:
 
 
 def interface(place: Path) -> int:
-    """The process of the one workbench that is open on the workspace ``place``."""
+    """The process id of the only workbench on the workspace ``place``."""
     (pid,) = processes("-m saetui", place)
     return pid
 
 
 def alive(pid: int) -> bool:
-    """Whether ``pid`` runs; one that has ended and not been waited for does not."""
+    """Whether ``pid`` runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:

@@ -1,5 +1,5 @@
-"""How the types of the engine are checked while tests run."""
+"""The check of types at run time during tests."""
 
 from beartype import BeartypeConf, beartype
 
-check = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int serves where a float is asked for
+check = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is accepted as a float

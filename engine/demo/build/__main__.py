@@ -1,10 +1,10 @@
 """Train the demo's models, measure them and write complete checkpoints and their card.
 
     python -m engine.demo.build                    everything, into assets/
-    python -m engine.demo.build --only encoder     one model; the others stay (llava needs the clip that is there)
-    python -m engine.demo.build --smoke --out DIR  a few steps of everything: does it run?
+    python -m engine.demo.build --only encoder     one model; the others stay (llava uses the clip that is there)
+    python -m engine.demo.build --smoke --out DIR  a few steps of everything, to see that it runs
 
-Every model replaces its folder as a whole and only when it is ready; scores and card follow.
+Each model replaces its folder as a whole, once it is ready; then scores and card are written.
 """
 
 from __future__ import annotations
@@ -34,11 +34,12 @@ from engine.demo.build.models import (
 )
 from engine.demo.build.training import Recipe, Report
 from engine.errors import UserError
+from engine.files import write_text
 from engine.models.shipped import MODELS
 
 SMOKE_SHARE, SMOKE_IMAGES = 0.001, 12
 HELD_OUT_IMAGES = 1000
-"""Held-out scenes behind every score."""
+"""Held-out scenes that each score is measured on."""
 
 
 def build_clip(out: Path, recipe: Recipe, report: Report) -> None:
@@ -49,9 +50,9 @@ def build_clip(out: Path, recipe: Recipe, report: Report) -> None:
 
 
 def build_llava(out: Path, recipe: Recipe, report: Report) -> None:
-    """The vision tower is the clip as it was shipped, rounding to float16 included."""
+    """Its vision tower is the clip as shipped, with weights rounded to float16."""
     if not (out / "clip" / "config.json").is_file():
-        raise UserError(f"There is no clip in {out} whose vision tower llava could use: build it first.")
+        raise UserError(f"There is no clip in {out}, whose vision tower llava needs: build it first.")
     torch.manual_seed(recipe.llava_seed)
     clip = AutoModel.from_pretrained(out / "clip", dtype=torch.float32)
     llava = new_llava()
@@ -80,7 +81,7 @@ def build(
     images: int = HELD_OUT_IMAGES,
     report: Report = print,
 ) -> dict:
-    """Build the named models in ``out`` and return all scores there; needs about half an hour on two cores."""
+    """Build the named models in ``out`` and return the scores of all models there; about half an hour on two cores."""
     recipe = recipe or Recipe()
     out.mkdir(parents=True, exist_ok=True)
     path = out / "scores.json"
@@ -102,16 +103,10 @@ def build(
                 "transformers": transformers.__version__,
             },
         }
-        write(path, json.dumps(results, indent=1) + "\n")
-        write(out / "README.md", card(out, results))
+        write_text(path, json.dumps(results, indent=1) + "\n")
+        write_text(out / "README.md", card(out, results))
         report(f"{name}: {json.dumps(results[name]['scores'])}")
     return results
-
-
-def write(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
-    partial.replace(path)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

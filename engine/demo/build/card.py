@@ -1,4 +1,4 @@
-"""The card of the shipped models: every figure in it is taken from scores.json."""
+"""The card of the shipped models. All its figures are from scores.json."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ TITLES = {"clip": "CLIP", "llava": "LLaVA", "encoder": "Encoder E"}
 ABOUT = {
     "clip": (
         "`CLIPModel`: vision 192 wide, 6 layers, patches of 16 pixels (16 tokens and CLS); text 128 wide, 2 layers. "
-        "First phase: linear heads on the patch tokens of the last layer but one learn the kinds of the objects "
-        "alone. Second phase, together: the same heads for kind, colour, fill and background; contrastive losses "
-        "against full captions and against single words; captions through a language model that is thrown away "
+        "First phase: linear heads on the patch tokens of the last layer but one learn only the kinds of the "
+        "objects. Second phase, together: the same heads for kind, colour, fill and background; contrastive losses "
+        "against full captions and against single words; captions through a language model that is discarded "
         "afterwards. Muon for hidden matrices, AdamW for the rest."
     ),
     "llava": (
@@ -34,19 +34,19 @@ ABOUT = {
 
 
 def card(folder: Path, results: dict) -> str:
-    """Markdown of the card for the models in a folder; ``results`` is the content of its scores.json."""
+    """The card of the models in ``folder`` as Markdown; ``results`` is the content of its scores.json."""
     lines = [
         "# The demo's models",
         "",
         "Three small models of the ordinary classes of `transformers`, trained on drawn pictures by",
-        "`python -m engine.demo.build`, stored in float16. They run the whole of saetui without a download and",
-        "against known truth; they know nothing but the drawn world. No data from outside was used.",
+        "`python -m engine.demo.build`, stored in float16. With them, all of saetui runs without a download and",
+        "against exact labels. They know only the drawn world; no outside data was used.",
         "",
         f"**Data.** Pictures of 64 x 64 pixels drawn from a seed by `engine.demo.world`: {len(KINDS)} kinds in",
         f"{len(GROUPS)} groups ({', '.join(KINDS)}),",
         f"{len(COLOURS)} colours ({', '.join(COLOURS)}),",
         f"{len(FILLS)} fills ({', '.join(FILLS)}), {len(BACKGROUNDS)} backgrounds ({', '.join(BACKGROUNDS)});",
-        "no, one or two objects. Training draws every picture anew. All scores are on worlds of other seeds,",
+        "no, one or two objects. Training draws new pictures at every step. All scores are on worlds of other seeds,",
         "measured by the build through `from_pretrained` and written to `scores.json`, from which this page is made.",
         "Training times are those of a busy machine.",
         "",

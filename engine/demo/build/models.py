@@ -1,7 +1,7 @@
 """Configurations, tokenizers and processors of the demo's models, in the ordinary classes of transformers.
 
-Everything here is small but nothing is special: what ``save`` writes is loaded by ``from_pretrained`` and
-``AutoProcessor.from_pretrained`` alone.
+The models are small but not special: ``from_pretrained`` and ``AutoProcessor.from_pretrained`` load what ``save``
+writes.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ PROMPTS = {
         "Answer in one word: what is this?",
     ),
 }
-"""Kind of answer -> questions that are answered so: a full caption, the objects alone, or one word."""
+"""Kind of answer (a full caption, the objects only, or one word) -> the questions that ask for it."""
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -76,7 +76,7 @@ CHAT_TEMPLATE = (
 
 
 def words() -> list[str]:
-    """Every word and mark of captions and prompts, special tokens first."""
+    """The vocabulary of captions and prompts, special tokens first."""
     split = pre_tokenizers.Whitespace()
     text = " ".join(
         [
@@ -95,7 +95,7 @@ def words() -> list[str]:
 
 
 def tokenizer(end: bool, padding_side: str) -> PreTrainedTokenizerFast:
-    """One token a word, lower case; always opens with <s>, and closes with </s> when ``end``."""
+    """One token per word, in lower case; texts start with <s>, and end with </s> if ``end``."""
     vocabulary = {word: index for index, word in enumerate(words())}
     inner = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
     inner.normalizer = normalizers.Lowercase()
@@ -180,7 +180,7 @@ def new_llava() -> LlavaForConditionalGeneration:
 
 
 def new_encoder() -> Dinov2Model:
-    """The independent encoder: another architecture, other weights, another world seed, no text."""
+    """The independent encoder: its architecture, weights and world seed differ from the CLIP's, and it saw no text."""
     config = Dinov2Config(
         hidden_size=WIDTH,
         num_hidden_layers=4,
@@ -227,7 +227,7 @@ def encoder_processor() -> BitImageProcessor:
 
 
 def save(model: PreTrainedModel, processor: ProcessorMixin | BitImageProcessor, folder: Path) -> None:
-    """Write a complete checkpoint, weights in float16; the folder appears, or is replaced, as a whole."""
+    """Write a complete checkpoint with weights in float16. The folder appears, or is replaced, as a whole."""
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     copy.deepcopy(model).to(torch.float16).save_pretrained(partial)

@@ -1,4 +1,4 @@
-"""What the shipped models reach on held-out scenes, measured through ``from_pretrained`` as any user would."""
+"""Scores of the shipped models on held-out scenes, loaded by ``from_pretrained`` as a user would."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from engine.demo.build.training import FACTS, conversation
 from engine.demo.world import Scene, draw, parse, scenes
 
 PROBE_SEED, HELD_OUT_SEED = 1001, 1002
-"""Worlds that no training draws from."""
+"""Seeds of worlds that no training draws from."""
 
 ASKED = {
     "describe": "Describe this image.",
     "short": "What is shown in this image?",
     "word": "What is shown in this image? Use exactly one word!",
 }
-"""The questions that the scores are measured with."""
+"""The question for each kind of answer that is scored."""
 
 
 def only(number: int, amount: int, seed: int) -> list[Scene]:
-    """The first scenes of a world that show this number of objects."""
+    """The first ``amount`` scenes of a world that show ``number`` objects."""
     found: list[Scene] = []
     start = 0
     while len(found) < amount:
@@ -46,7 +46,7 @@ def probe(
     test: Float[Tensor, "m d"],
     test_classes: Int[Tensor, " m"],
 ) -> float:
-    """Accuracy of a linear read-out: logistic regression on standardised features, weight decay 1e-3."""
+    """Accuracy of a linear probe: logistic regression on standardised features, weight decay 1e-3."""
     mean, spread = train.mean(0), train.std(0) + 1e-6
     inputs = (train - mean) / spread
     weight = torch.zeros(train.shape[1], int(train_classes.max()) + 1, requires_grad=True)
@@ -72,10 +72,10 @@ def _classes(scenes: Sequence[Scene], fact: str) -> Int[Tensor, " n"]:
 
 
 def probes(
-    train: Float[Tensor, "n d"], learnt: Sequence[Scene], test: Float[Tensor, "m d"], asked: Sequence[Scene]
+    train: Float[Tensor, "n d"], train_scenes: Sequence[Scene], test: Float[Tensor, "m d"], test_scenes: Sequence[Scene]
 ) -> dict[str, float]:
-    """A linear probe a fact, on scenes of one object."""
-    return {fact: probe(train, _classes(learnt, fact), test, _classes(asked, fact)) for fact in FACTS}
+    """The accuracy of a linear probe for each fact, on scenes of one object."""
+    return {fact: probe(train, _classes(train_scenes, fact), test, _classes(test_scenes, fact)) for fact in FACTS}
 
 
 def _chunks(scenes: Sequence[Scene], size: int = 128) -> list[Sequence[Scene]]:
@@ -84,7 +84,7 @@ def _chunks(scenes: Sequence[Scene], size: int = 128) -> list[Sequence[Scene]]:
 
 @torch.no_grad()
 def clip_scores(folder: Path, amount: int) -> dict:
-    """Linear probes of what LLaVA reads (layer -2, patch tokens), and retrieval among different captions."""
+    """Linear probes of what LLaVA reads (patch tokens of layer -2), and retrieval among distinct captions."""
     model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
     processor = AutoProcessor.from_pretrained(folder)
 
@@ -95,17 +95,17 @@ def clip_scores(folder: Path, amount: int) -> dict:
             rows.append(model.vision_model(**inputs, output_hidden_states=True).hidden_states[-2][:, 1:])
         return torch.cat(rows)
 
-    learnt, asked = only(1, 4 * amount, PROBE_SEED), only(1, amount, HELD_OUT_SEED)
-    train, test = tokens(learnt), tokens(asked)
+    train_scenes, test_scenes = only(1, 4 * amount, PROBE_SEED), only(1, amount, HELD_OUT_SEED)
+    train, test = tokens(train_scenes), tokens(test_scenes)
     generator = torch.Generator().manual_seed(0)
 
     def one_token(all_tokens: Float[Tensor, "n patches d"]) -> Float[Tensor, "n d"]:
         chosen = torch.randint(all_tokens.shape[1], (len(all_tokens),), generator=generator)
         return all_tokens[torch.arange(len(all_tokens)), chosen]
 
-    different = list({one.caption(): one for one in scenes(amount, HELD_OUT_SEED)}.values())
+    distinct = list({one.caption(): one for one in scenes(amount, HELD_OUT_SEED)}.values())
     images, texts = [], []
-    for chunk in _chunks(different):
+    for chunk in _chunks(distinct):
         inputs = processor(
             text=[one.caption() for one in chunk],
             images=[draw(one) for one in chunk],
@@ -117,10 +117,10 @@ def clip_scores(folder: Path, amount: int) -> dict:
         texts.append(out.text_embeds)
     nearest = (torch.cat(images) @ torch.cat(texts).T).argmax(1)
     return {
-        "probe_mean_token": probes(train.mean(1), learnt, test.mean(1), asked),
-        "probe_one_token": probes(one_token(train), learnt, one_token(test), asked),
-        "retrieval_at_1": float((nearest == torch.arange(len(different))).float().mean()),
-        "retrieval_among": len(different),
+        "probe_mean_token": probes(train.mean(1), train_scenes, test.mean(1), test_scenes),
+        "probe_one_token": probes(one_token(train), train_scenes, one_token(test), test_scenes),
+        "retrieval_at_1": float((nearest == torch.arange(len(distinct))).float().mean()),
+        "retrieval_among": len(distinct),
     }
 
 
@@ -138,8 +138,8 @@ def encoder_scores(folder: Path, amount: int) -> dict:
             ]
         )
 
-    learnt, asked = only(1, 4 * amount, PROBE_SEED), only(1, amount, HELD_OUT_SEED)
-    return {"probe_pooled": probes(pooled(learnt), learnt, pooled(asked), asked)}
+    train_scenes, test_scenes = only(1, 4 * amount, PROBE_SEED), only(1, amount, HELD_OUT_SEED)
+    return {"probe_pooled": probes(pooled(train_scenes), train_scenes, pooled(test_scenes), test_scenes)}
 
 
 @torch.no_grad()
@@ -156,26 +156,26 @@ def answers(model, processor, scenes: Sequence[Scene], prompt: str) -> list[str]
 
 
 def llava_scores(folder: Path, amount: int) -> dict:
-    """Shares of captions that state each fact rightly, of one object, two objects and none."""
+    """Shares of answers that are right, fact by fact, about one object, two objects and none."""
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
     processor = AutoProcessor.from_pretrained(folder)
     one, two, none = (only(number, amount, HELD_OUT_SEED) for number in (1, 2, 0))
-    told_one, told_two, told_none = (answers(model, processor, shown, ASKED["describe"]) for shown in (one, two, none))
+    said_one, said_two, said_none = (answers(model, processor, shown, ASKED["describe"]) for shown in (one, two, none))
     short = answers(model, processor, one, ASKED["short"])
     word = answers(model, processor, one, ASKED["word"])
     return {
-        "one_object": _told(one, told_one, ("kinds", "colours", "fills", "background")),
-        "two_objects": _told(two, told_two, ("kinds", "colours", "background")),
-        "blank_named_blank": _share((parse(said) or {}).get("blank", False) for said in told_none),
-        "blank_exact": _share(said == shown.caption() for said, shown in zip(told_none, none, strict=True)),
+        "one_object": _fact_scores(one, said_one, ("kinds", "colours", "fills", "background")),
+        "two_objects": _fact_scores(two, said_two, ("kinds", "colours", "background")),
+        "blank_named_blank": _share((parse(said) or {}).get("blank", False) for said in said_none),
+        "blank_exact": _share(said == shown.caption() for said, shown in zip(said_none, none, strict=True)),
         "short_exact": _share(said == shown.short_caption() for said, shown in zip(short, one, strict=True)),
         "word_exact": _share(said == shown.word() for said, shown in zip(word, one, strict=True)),
-        "grammatical": _share(parse(said) is not None for said in told_one + told_two + told_none),
+        "grammatical": _share(parse(said) is not None for said in said_one + said_two + said_none),
     }
 
 
-def _told(shown: Sequence[Scene], said: Sequence[str], facts: Sequence[str]) -> dict[str, float]:
-    """Share of answers that state each fact rightly (of two objects: both, in order), and that are exact."""
+def _fact_scores(shown: Sequence[Scene], said: Sequence[str], facts: Sequence[str]) -> dict[str, float]:
+    """Shares of answers that state each fact rightly (of two objects: both, in order), and of exact answers."""
     stated = [parse(answer) or {} for answer in said]
     pairs = list(zip(shown, stated, strict=True))
     result = {fact: _share(one.labels()[fact] == labels.get(fact) for one, labels in pairs) for fact in facts}
@@ -192,7 +192,7 @@ MEASURES = {"clip": clip_scores, "llava": llava_scores, "encoder": encoder_score
 
 
 def measure(name: str, folder: Path, amount: int) -> dict:
-    """Scores of one model, rounded to four places; ``amount`` held-out scenes a figure."""
+    """Scores of one model, rounded to four places, each on ``amount`` held-out scenes."""
     return _rounded(MEASURES[name](folder, amount))
 
 

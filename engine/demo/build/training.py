@@ -1,8 +1,8 @@
-"""How the demo's models learn: batches of drawn scenes, four losses, two optimisers.
+"""Training of the demo's models: batches of drawn scenes, losses, optimisers.
 
-What decides the outcome is the first phase: while linear heads on the patch tokens learn the kinds alone, kind
-becomes a direction of the residual stream. With all losses from the start, colour and background win and kind stays
-near chance.
+The first phase decides the outcome: while linear heads on the patch tokens learn only the kinds, kind becomes a
+direction of the residual stream. With all losses from the start, colour and background win and kind stays near
+chance.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FACTS: dict[str, tuple[str, ...]] = {
     "fill": (*FILLS, NOTHING),
     "background": tuple(BACKGROUNDS),
 }
-"""What can be said of a picture -> the words to choose from."""
+"""Fact about a picture -> the words for it."""
 
 _INDEX = {fact: {word: i for i, word in enumerate(words)} for fact, words in FACTS.items()}
 
@@ -39,13 +39,13 @@ _INDEX = {fact: {word: i for i, word in enumerate(words)} for fact, words in FAC
 
 
 def pixels(scenes: Sequence[Scene]) -> Float[Tensor, "batch 3 side side"]:
-    """The pictures as the image processors give them: channels first, -1 .. 1."""
+    """The pictures as the image processors return them: channels first, from -1 to 1."""
     array = np.stack([np.asarray(draw(one)) for one in scenes])
     return torch.from_numpy(array).permute(0, 3, 1, 2).float().div(127.5).sub(1).contiguous()
 
 
 def targets(scenes: Sequence[Scene], fact: str) -> Float[Tensor, "batch patches words"]:
-    """What each patch token should say: the object of its own half where there are two."""
+    """One-hot targets of the patch tokens: of two objects, that of the token's own half of the picture."""
     index = _INDEX[fact]
     wanted = torch.zeros(len(scenes), 2, dtype=torch.long)
     for row, one in enumerate(scenes):
@@ -60,9 +60,9 @@ def targets(scenes: Sequence[Scene], fact: str) -> Float[Tensor, "batch patches 
 
 
 def training_scenes(seed: int, batch: int) -> Iterator[list[Scene]]:
-    """Endless batches; more pairs than the world has, and every third batch all in one colour.
+    """Endless batches, with more pairs than the world has and every third batch in a single colour.
 
-    One colour for all makes kind, fill and background the only way to tell a batch apart.
+    In a single colour, only kind, fill and background tell the pictures of a batch apart.
     """
     start = 0
     while True:
@@ -83,7 +83,7 @@ def training_scenes(seed: int, batch: int) -> Iterator[list[Scene]]:
 
 
 class Heads(nn.ModuleDict):
-    """One linear read-out a fact, applied to every token and to their mean."""
+    """A linear read-out for each fact, applied to every token and to their mean."""
 
     def __init__(self, width: int) -> None:
         super().__init__({fact: nn.Linear(width, len(words)) for fact, words in FACTS.items()})
@@ -101,7 +101,7 @@ class Heads(nn.ModuleDict):
 
 
 def patch_tokens(model: Any, images: Float[Tensor, "batch 3 side side"]) -> Float[Tensor, "batch all width"]:
-    """Residual stream after the last layer but one: what LLaVA reads, CLS first."""
+    """The residual stream after the last layer but one, CLS first: what LLaVA reads."""
     hidden = model.pre_layrnorm(model.embeddings(images))
     for layer in model.encoder.layers[:-1]:
         hidden = layer(hidden, None)
@@ -138,22 +138,22 @@ def contrastive_loss(
 ) -> Float[Tensor, ""]:
     """Symmetric cross entropy between images and the distinct statements about them.
 
-    A statement is true of several images and an image has up to two: the wanted probability is shared evenly.
+    A statement may be true of several images, and an image has up to two: targets share the probability evenly.
     """
     said = [statements(one, what) for one in scenes]
     texts = list(dict.fromkeys(text for texts in said for text in texts))
     number = {text: i for i, text in enumerate(texts)}
     true = torch.zeros(len(scenes), len(texts))
-    for row, mine in enumerate(said):
-        true[row, [number[text] for text in mine]] = 1
+    for row, own in enumerate(said):
+        true[row, [number[text] for text in own]] = 1
     logits = clip.logit_scale.exp().clamp(max=50) * images @ text_embedding(clip, tokenizer, texts).T
     by_image = F.cross_entropy(logits, true / true.sum(1, keepdim=True))
     by_text = F.cross_entropy(logits.T, (true / true.sum(0)).T)
     return (by_image + by_text) / 2
 
 
-class Speaker:
-    """The captioning loss of a LLaVA over given patch tokens (its vision tower is not run)."""
+class Captioner:
+    """The captioning loss of a LLaVA on given patch tokens, without its vision tower."""
 
     def __init__(self, llava: LlavaForConditionalGeneration, seed: int) -> None:
         self.llava = llava
@@ -161,7 +161,7 @@ class Speaker:
         self.rng = random.Random(seed)
 
     def prompt_ids(self, prompt: str) -> Int[Tensor, " length"]:
-        """Token ids of a question with its image, exactly as the processor's chat template writes them."""
+        """Token ids of a question and its image, exactly as by the processor's chat template."""
         text = self.processor.apply_chat_template(conversation(prompt), add_generation_prompt=True)
         text = text.replace("<image>", "<image>" * PATCHES)
         return self.processor.tokenizer(text, return_tensors="pt").input_ids[0]
@@ -181,9 +181,9 @@ class Speaker:
         scenes: Sequence[Scene],
         unsaid: Sequence[Collection[str]] | None = None,
     ) -> Float[Tensor, ""]:
-        """Cross entropy of the right answer to one question, drawn for the whole batch.
+        """Cross entropy of the right answers to one random question, the same for the batch.
 
-        ``unsaid``: the facts that each scene's answer leaves out.
+        ``unsaid``: for each scene, the facts that its answer leaves out.
         """
         kind = self.rng.choices(list(PROMPTS), weights=(5, 3, 2))[0]
         prompt = self.prompt_ids(self.rng.choice(PROMPTS[kind]))
@@ -201,31 +201,30 @@ class Speaker:
 
 
 def conversation(prompt: str) -> list[dict]:
-    """One question about one image, in the form that chat templates take."""
+    """One question about one image, as chat templates expect it."""
     return [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt}]}]
 
 
 def blurred(tokens: Float[Tensor, "batch patches width"], strength: float) -> Float[Tensor, "batch patches width"]:
-    """Tokens with Gaussian noise of a random share, up to ``strength``, of their own spread.
+    """Tokens with Gaussian noise, of a random share (up to ``strength``) of their standard deviation.
 
-    A language model that has met noise takes the reconstruction of an SAE for the picture itself.
+    A language model trained on noisy tokens reads the reconstruction of an SAE as it reads the picture itself.
     """
     spread = tokens.detach().flatten(0, 1).std(0)
     share = strength * torch.rand(len(tokens), 1, 1)
     return tokens + share * spread * torch.randn_like(tokens)
 
 
-class Doubt:
-    """Patch tokens from which facts were taken out, and captions that do not say them.
+class FactDropout:
+    """Removes facts from patch tokens, for training with captions that leave them out.
 
-    A language model that has only met whole pictures says a colour even where none can be seen. Steering makes such
-    tokens: a blank picture with the kind of a thing in it and nothing else, or a thing without its kind. So half of
-    the pictures lose some facts, each along the axes on which the mean tokens of its words differ, and all tokens are
-    weakened or strengthened around the mean.
+    A language model that has only seen whole pictures names a colour even where there is none. Steering makes such
+    tokens: a blank picture with nothing but a kind in it, or an object without its kind. So half of the pictures lose
+    some facts, each along the axes on which the mean tokens of its words differ, and half are scaled around the mean.
     """
 
     shares: ClassVar = {"fill": 0.5, "colour": 0.5, "kind": 0.3}
-    rest = 0.15  # at most this share of a fact that is taken out stays
+    rest = 0.15  # at most this share of a removed fact remains
     strengths = (0.7, 2.0)
 
     def __init__(self, vision: Any, seed: int, amount: int = 4000) -> None:
@@ -239,14 +238,14 @@ class Doubt:
 
     @staticmethod
     def _axes(means: Float[Tensor, "n width"], words: list[str]) -> Float[Tensor, "axes width"]:
-        """An orthonormal basis of the space that the mean tokens of the words span around their common mean."""
+        """An orthonormal basis of the space that the words' mean tokens span around their common mean."""
         each = torch.stack([means[[w == word for w in words]].mean(0) for word in sorted(set(words))])
         return torch.linalg.svd(each - each.mean(0), full_matrices=False).Vh[: len(each) - 1]
 
     def __call__(
         self, tokens: Float[Tensor, "batch patches width"]
     ) -> tuple[Float[Tensor, "batch patches width"], list[set[str]]]:
-        """The tokens to show, and the facts that each picture lost."""
+        """The changed tokens, and the facts that each picture lost."""
         shown, unsaid = tokens - self.mean, []
         for i in range(len(shown)):
             lost = (
@@ -267,9 +266,9 @@ class Doubt:
 
 
 class Optimiser:
-    """Muon for the hidden matrices, AdamW for all else; linear warm-up, level, linear decay to zero.
+    """Muon for the hidden matrices, AdamW for the rest; linear warm-up, constant rate, linear decay to zero.
 
-    Muon: Jordan et al. 2024, with the update scaled as in arXiv 2502.16982. It reached .8 of the kinds after a third
+    Muon: Jordan et al. 2024, with the update scaled as in arXiv 2502.16982. It got .8 of the kinds right after a third
     of the images that AdamW needed.
     """
 
@@ -317,8 +316,8 @@ def run(
     report: Report,
     every: float = 15.0,
 ) -> None:
-    """Train for a number of steps and report mean losses, rate and time left."""
-    began = told = time.monotonic()
+    """Train for ``steps`` steps; report mean losses, rate and time left every ``every`` seconds."""
+    began = reported = time.monotonic()
     sums: dict[str, list[float]] = {}
     seen = 0
     for step in range(1, steps + 1):
@@ -329,12 +328,12 @@ def run(
         for key, value in parts.items():
             sums.setdefault(key, []).append(value.item())
         now = time.monotonic()
-        if now - told > every or step == steps:
+        if now - reported > every or step == steps:
             left = (now - began) / step * (steps - step)
             figures = "  ".join(f"{key} {np.mean(values):.3f}" for key, values in sums.items())
             rate = seen / (now - began)
             report(f"{name}  step {step}/{steps}  {rate:.0f} images/s  {left:.0f} s left  {figures}")
-            told, sums = now, {}
+            reported, sums = now, {}
 
 
 # -- the three models --------------------------------------------------------------------------------------------
@@ -342,7 +341,7 @@ def run(
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """Steps, batch and rates of every phase; ``scaled`` shortens all phases alike."""
+    """Steps, batch size, rates and seeds of every phase; ``scaled`` shortens all phases alike."""
 
     kind_steps: int = 500
     joint_steps: int = 3000
@@ -366,11 +365,11 @@ class Recipe:
 
 
 def train_clip(clip: CLIPModel, llava: LlavaForConditionalGeneration, recipe: Recipe, report: Report) -> None:
-    """Kinds first, then everything: read-outs, contrastive, and captions through a LLaVA's language model."""
+    """Kinds first, then everything: read-outs, contrastive losses, and captions through a LLaVA's language model."""
     torch.manual_seed(recipe.clip_seed)
     rng = random.Random(recipe.clip_seed)
     batches = training_scenes(recipe.clip_seed, recipe.batch)
-    heads, speaker = Heads(WIDTH), Speaker(llava, recipe.clip_seed)
+    heads, captioner = Heads(WIDTH), Captioner(llava, recipe.clip_seed)
     tokenizer = clip_processor().tokenizer
     vision = clip.vision_model
 
@@ -386,13 +385,13 @@ def train_clip(clip: CLIPModel, llava: LlavaForConditionalGeneration, recipe: Re
             "heads": 0.5 * heads.loss(tokens, scenes, list(FACTS)),
             "full": 0.3 * contrastive_loss(clip, tokenizer, images, scenes, "full"),
             "part": 0.3 * contrastive_loss(clip, tokenizer, images, scenes, part),
-            "caption": speaker.loss(blurred(tokens[:half], recipe.blur_joint), scenes[:half]),
+            "caption": captioner.loss(blurred(tokens[:half], recipe.blur_joint), scenes[:half]),
         }
 
     parts = [vision, heads]
-    # A level rate: the decay belongs to the end of the second phase.
-    level = Optimiser(parts, 10 * recipe.kind_steps, recipe.rate)
-    run("clip: kinds", batches, recipe.kind_steps, level, kinds, report)
+    # So many steps that the rate stays constant: it decays at the end of the second phase.
+    constant = Optimiser(parts, 10 * recipe.kind_steps, recipe.rate)
+    run("clip: kinds", batches, recipe.kind_steps, constant, kinds, report)
     parts = [clip, heads, llava.model.multi_modal_projector, llava.model.language_model, llava.lm_head]
     run(
         "clip: all",
@@ -405,17 +404,17 @@ def train_clip(clip: CLIPModel, llava: LlavaForConditionalGeneration, recipe: Re
 
 
 def train_llava(clip: CLIPModel, llava: LlavaForConditionalGeneration, recipe: Recipe, report: Report) -> None:
-    """Projector and language model alone, over the frozen vision tower of the CLIP."""
+    """Only projector and language model, over the frozen vision tower of the CLIP."""
     torch.manual_seed(recipe.llava_seed)
     vision = clip.vision_model
     llava.model.vision_tower.load_state_dict(vision.state_dict())
-    speaker, doubt = Speaker(llava, recipe.llava_seed), Doubt(vision, recipe.llava_seed)
+    captioner, dropout = Captioner(llava, recipe.llava_seed), FactDropout(vision, recipe.llava_seed)
 
     def captions(scenes: list[Scene]) -> dict[str, Tensor]:
         with torch.no_grad():
             tokens = patch_tokens(vision, pixels(scenes))[:, 1:]
-        shown, unsaid = doubt(blurred(tokens, recipe.blur_speak))
-        return {"caption": speaker.loss(shown, scenes, unsaid)}
+        shown, unsaid = dropout(blurred(tokens, recipe.blur_speak))
+        return {"caption": captioner.loss(shown, scenes, unsaid)}
 
     parts = [llava.model.multi_modal_projector, llava.model.language_model, llava.lm_head]
     batches = training_scenes(recipe.llava_seed, recipe.batch)
@@ -424,7 +423,7 @@ def train_llava(clip: CLIPModel, llava: LlavaForConditionalGeneration, recipe: R
 
 
 def train_encoder(encoder: Dinov2Model, recipe: Recipe, report: Report) -> None:
-    """The independent encoder learns the drawn labels from its pooled output: a stand-in for perception."""
+    """The drawn labels from the pooled output: a stand-in for what a large encoder perceives."""
     torch.manual_seed(recipe.encoder_seed)
     batches = training_scenes(recipe.encoder_seed, recipe.batch)
     heads = Heads(WIDTH)

@@ -1,6 +1,7 @@
 """A picture on the whole terminal: what is written for each protocol, and the view itself in a real tmux."""
 
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,26 +9,26 @@ import pytest
 from PIL import Image
 
 from engine.errors import UserError
+from saetui.terminal import probe
 from saetui.terminal.full import rendered, show_full
-from saetui.terminal.probe import Terminal
-from tests.support import fake_terminal as fake
+from tests.support.tmux import Terminal
 
 RED = Image.new("RGB", (40, 40), (250, 10, 10))
-TRUECOLOR = Terminal(colours="truecolor", rung="truecolor")
+TRUECOLOR = probe.Terminal(colours="truecolor", rung="truecolor")
 
 
 def test_kitty_gets_one_image() -> None:
-    written = rendered(RED, Terminal(name="kitty", colours="truecolor", rung="kitty", kitty=True), 20, 10)
+    written = rendered(RED, probe.Terminal(name="kitty", colours="truecolor", rung="kitty", kitty=True), 20, 10)
     assert written.count("\x1b_Ga=T,f=24") == 1 and "▀" not in written
 
 
 def test_iterm_gets_its_own() -> None:
-    written = rendered(RED, Terminal(name="iTerm2", colours="truecolor", rung="truecolor"), 20, 10)
+    written = rendered(RED, probe.Terminal(name="iTerm2", colours="truecolor", rung="truecolor"), 20, 10)
     assert written.count("\x1b]1337;File=") == 1
 
 
-@pytest.mark.parametrize("terminal", [TRUECOLOR, Terminal(name="kitty", kitty=True, tmux=True, rung="truecolor")])
-def test_others_get_cells(terminal: Terminal) -> None:
+@pytest.mark.parametrize("terminal", [TRUECOLOR, probe.Terminal(name="kitty", kitty=True, tmux=True, rung="truecolor")])
+def test_others_get_cells(terminal: probe.Terminal) -> None:
     lines = rendered(RED, terminal, 20, 10).split("\n")
     assert len(lines) == 10
     assert all("48;2;250;10;10m" in line and re.sub(r"\x1b\[[\d;]*m", "", line) == " " * 20 for line in lines)
@@ -35,8 +36,8 @@ def test_others_get_cells(terminal: Terminal) -> None:
 
 def test_few_colours_are_respected() -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8))
-    assert ";2;" not in rendered(noise, Terminal(colours="256", rung="256"), 20, 10)
-    glyphs = rendered(noise, Terminal(colours="16", rung="mono", kitty=True), 20, 10, ascii=True)
+    assert ";2;" not in rendered(noise, probe.Terminal(colours="256", rung="256"), 20, 10)
+    glyphs = rendered(noise, probe.Terminal(colours="16", rung="mono", kitty=True), 20, 10, ascii=True)
     assert glyphs.isascii() and "\x1b" not in glyphs
 
 
@@ -61,14 +62,16 @@ terminal = Terminal(colours="256", rung="256", tmux=True)
 show_full(Path({str(tmp_path / "red.png")!r}), terminal, caption="[red]9.81[/] \\x1b[2Jred.png")
 print("after", termios.tcgetattr(0) == settings)
 """
-    with fake.Tmux(tmp_path, script, TERM="xterm-256color") as tmux:
-        shown = tmux.screen(lambda text: "any key returns" in text)
+    with Terminal(tmp_path) as terminal:
+        run_script(terminal, tmp_path, script)
+        terminal.until("any key returns")
+        shown = terminal.painted
         lines = shown.rstrip("\n").split("\n")
         assert "[red]9.81[/] \ufffd[2Jred.png  any key returns" in lines[-1]
         assert "48;5;196m" in lines[0] and "before" not in shown
-        tmux("send-keys", "C-c")
-        shown = tmux.screen(lambda text: "after" in text)
-        assert "before" in shown and "after True" in shown and "any key" not in shown
+        terminal.press("C-c")
+        terminal.until("after True")
+        assert "before" in terminal.screen and "any key" not in terminal.screen
 
 
 def test_from_an_app_and_back(tmp_path: Path) -> None:
@@ -94,11 +97,18 @@ class Wall(App):
 
 Wall().run()
 """
-    with fake.Tmux(tmp_path, script, TERM="xterm-256color") as tmux:
-        tmux.screen(lambda text: "the app" in text)
-        tmux("send-keys", "v")
-        assert "the app" not in tmux.screen(lambda text: "any key returns" in text)
-        tmux("send-keys", "Up")  # a key of three bytes: none is left over for the app
-        tmux.screen(lambda text: "the app heard" in text)
-        tmux("send-keys", "w")
-        tmux.screen(lambda text: "the app heard vw." in text)
+    with Terminal(tmp_path) as terminal:
+        run_script(terminal, tmp_path, script)
+        terminal.until("the app")
+        terminal.press("v")
+        terminal.until("any key returns")
+        assert "the app" not in terminal.screen
+        terminal.press("Up")  # a key of three bytes: none is left over for the app
+        terminal.until("the app heard")
+        terminal.press("w")
+        terminal.until("the app heard vw.")
+
+
+def run_script(terminal: Terminal, folder: Path, script: str) -> None:
+    (folder / "script.py").write_text(script)
+    terminal.run(f"{sys.executable} {folder / 'script.py'}")

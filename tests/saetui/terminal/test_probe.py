@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import UserError
-from saetui.terminal.probe import QUERIES, Handlers, Rung, Terminal, ask, choose, environment, parse, parse_tmux
+from saetui.terminal.probe import QUERIES, Replies, Rung, Terminal, ask, choose, environment, parse, parse_tmux
 from tests.support import fake_terminal as fake
+from tests.support import tmux
 
 # As the terminals write them, in the order of the questions.
 XTERM = b"\x1bP>|XTerm(379)\x1b\\\x1bP1$r48:5:16m\x1b\\\x1b[6;13;6t\x1b[?64;1;2;6;9;15;16;17;18;21;22;28c"
@@ -27,16 +28,16 @@ GHOSTTY = b"\x1bP>|ghostty 1.0.1\x1b\\\x1b_Gi=31;OK\x1b\\\x1bP1$r0;48:2::1:2:3m\
 TMUX = b"\x1bP>|tmux 3.3a\x1b\\\x1b[?1;2c"
 OLD = b"\x1b[?6c"
 ANSWERS = {
-    "xterm": (XTERM, Handlers("XTerm", "379", cell=(6, 13), complete=True)),
-    "xterm-direct": (XTERM_DIRECT, Handlers("XTerm", "379", truecolor=True, cell=(6, 13), complete=True)),
-    "kitty": (KITTY_26, Handlers("kitty", "0.26.5", True, kitty=True, cell=(9, 18), complete=True)),
-    "foot": (FOOT, Handlers("foot", "1.16.2", True, sixel=True, cell=(10, 20), complete=True)),
-    "ghostty": (GHOSTTY, Handlers("ghostty", "1.0.1", True, kitty=True, cell=(16, 34), complete=True)),
-    "tmux": (TMUX, Handlers("tmux", "3.3a", complete=True)),
-    "old": (OLD, Handlers(complete=True)),
-    "silent": (b"", Handlers()),
-    "typed ahead": (b"jjq\x1b[A\x1b[1;5C", Handlers()),
-    "refusing": (b"\x1bP0$r\x1b\\\x1b_Gi=31;ENOTSUP:no\x1b\\\x1b[6;0;0t\x1b[?4c", Handlers(complete=True)),
+    "xterm": (XTERM, Replies("XTerm", "379", cell=(6, 13), complete=True)),
+    "xterm-direct": (XTERM_DIRECT, Replies("XTerm", "379", truecolor=True, cell=(6, 13), complete=True)),
+    "kitty": (KITTY_26, Replies("kitty", "0.26.5", True, kitty=True, cell=(9, 18), complete=True)),
+    "foot": (FOOT, Replies("foot", "1.16.2", True, sixel=True, cell=(10, 20), complete=True)),
+    "ghostty": (GHOSTTY, Replies("ghostty", "1.0.1", True, kitty=True, cell=(16, 34), complete=True)),
+    "tmux": (TMUX, Replies("tmux", "3.3a", complete=True)),
+    "old": (OLD, Replies(complete=True)),
+    "silent": (b"", Replies()),
+    "typed ahead": (b"jjq\x1b[A\x1b[1;5C", Replies()),
+    "refusing": (b"\x1bP0$r\x1b\\\x1b_Gi=31;ENOTSUP:no\x1b\\\x1b[6;0;0t\x1b[?4c", Replies(complete=True)),
 }
 ASK = """
 import json, sys, termios, select
@@ -67,22 +68,22 @@ def test_replies_are_found_among_keys_and_garbage(noise: bytes, data: bytes) -> 
     [
         (
             "3.4\txterm-kitty\tkitty(0.35.2)\t256,RGB,title\ton\t9\t18",
-            Handlers("tmux", "3.4", truecolor=True, kitty=True, cell=(9, 18), complete=True),
+            Replies("tmux", "3.4", truecolor=True, kitty=True, cell=(9, 18), complete=True),
         ),
         (
             "3.4\txterm-kitty\tkitty(0.26.5)\t256,RGB\ton\t9\t18",
-            Handlers("tmux", "3.4", truecolor=True, cell=(9, 18), complete=True),
+            Replies("tmux", "3.4", truecolor=True, cell=(9, 18), complete=True),
         ),
-        ("3.4\txterm-kitty\tkitty(0.35.2)\tRGB\toff\t\t", Handlers("tmux", "3.4", truecolor=True, complete=True)),
+        ("3.4\txterm-kitty\tkitty(0.35.2)\tRGB\toff\t\t", Replies("tmux", "3.4", truecolor=True, complete=True)),
         (
             "3.4\tfoot\tfoot(1.16.2)\t256,sixel\toff\t0\t0",
-            Handlers("tmux", "3.4", sixel=True, complete=True),
+            Replies("tmux", "3.4", sixel=True, complete=True),
         ),
-        ("3.3a\t\t\t\toff\t\t", Handlers("tmux", "3.3a")),
-        ("", Handlers("tmux")),
+        ("3.3a\t\t\t\toff\t\t", Replies("tmux", "3.3a")),
+        ("", Replies("tmux")),
     ],
 )
-def test_what_tmux_says(line: str, meaning: Handlers) -> None:
+def test_what_tmux_says(line: str, meaning: Replies) -> None:
     assert parse_tmux(line) == meaning
 
 
@@ -136,37 +137,28 @@ def test_without_a_terminal_nothing_is_asked(tmp_path: Path) -> None:
     assert ask(os.devnull) == b""
 
 
-@pytest.mark.parametrize(
-    ("config", "colours"), [("set -as terminal-features ',*:RGB'", "truecolor"), ("", "256")], ids=["RGB", "256"]
-)
-def test_in_tmux(tmp_path: Path, config: str, colours: str) -> None:
-    script = f"""
-import json, time, pathlib
+@pytest.mark.parametrize(("features", "colours"), [(",*:RGB", "truecolor"), ("", "256")], ids=["RGB", "256"])
+def test_in_tmux(tmp_path: Path, features: str, colours: str) -> None:
+    (tmp_path / "script.py").write_text(f"""
+import json, pathlib
 from dataclasses import asdict
 from saetui.terminal.probe import probe
-while not pathlib.Path({str(tmp_path / "attached")!r}).exists():
-    time.sleep(0.02)
-pathlib.Path({str(tmp_path / "told.part")!r}).write_text(json.dumps(asdict(probe())))
-pathlib.Path({str(tmp_path / "told.part")!r}).rename({str(tmp_path / "told")!r})
-time.sleep(60)
-"""
-    with fake.Tmux(tmp_path, script, config) as tmux:
-        client = tmux.attach("xterm-256color")
-        _wait(lambda: tmux("list-clients"))
-        (tmp_path / "attached").touch()
-        _wait((tmp_path / "told").exists)
+pathlib.Path({str(tmp_path / "told")!r}).write_text(json.dumps(asdict(probe())))
+print("done")
+""")
+    with tmux.Terminal(tmp_path) as terminal:
+        terminal.tmux("set", "-as", "terminal-features", features)
+        client = fake.attach(terminal.socket, "xterm-256color")
+        while not terminal.tmux("list-clients"):
+            time.sleep(tmux.POLL)
+        server = terminal.tmux("display-message", "-p", "#{socket_path},#{pid},0").strip()
+        terminal.run(f"TMUX={server} {sys.executable} {tmp_path / 'script.py'}")
+        terminal.until("done")
     client.wait(10)
     told = json.loads((tmp_path / "told").read_text())
     assert (told["name"], told["tmux"], told["colours"]) == ("tmux", True, colours)
     assert told["seconds"] < 2 and not told["kitty"]
     assert ("RGB" in " ".join(told["advice"])) == (colours == "256")
-
-
-def _wait(for_what, seconds: float = 15) -> None:
-    end = time.monotonic() + seconds
-    while not for_what():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 FULL = Terminal(term="xterm-kitty", name="kitty", version="0.35.2", colours="truecolor", kitty=True, tty=True)
@@ -203,7 +195,7 @@ def test_a_flag_says_what_the_terminal_has() -> None:
 
 
 def test_a_flag_that_is_no_rung_is_a_mistake() -> None:
-    with pytest.raises(UserError, match=r"braille is no way to draw pictures: choose auto, kitty, .* 16, mono"):
+    with pytest.raises(UserError, match=r"'braille' is not a way to draw pictures: choose auto, kitty, .* 16, mono"):
         choose(FULL, "braille")
 
 

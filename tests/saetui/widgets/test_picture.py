@@ -1,9 +1,8 @@
-"""The picture widget in a running app: what it shows, and when it draws anew."""
+"""The picture widget in a running app: what it shows, and when it draws again."""
 
 import numpy as np
 import pytest
 from textual.app import App, ComposeResult
-from textual.geometry import Size
 
 from saetui.terminal.cells import Look, draw
 from saetui.widgets import picture as module
@@ -98,22 +97,6 @@ async def test_heat_is_shown_and_hidden(drawings: list[tuple]) -> None:
         assert [picture.render_line(y) for y in range(8)] == hot
 
 
-async def test_strips_made_elsewhere_are_taken(drawings: list[tuple]) -> None:
-    app = Wall()
-    async with app.run_test() as pilot:
-        picture = app.query_one(Picture)
-        strips = Picture.strips_for(PHOTO, picture.size, picture.look, HEAT, 1.0)
-        drawings.clear()
-        picture.take(strips, key="a")
-        await pilot.pause()
-        assert shown(picture) == [strip.text for strip in strips]
-        assert picture.key == "a" and drawings == []
-        picture.styles.height = 10
-        picture.styles.width = 24
-        await pilot.pause()
-        assert len(shown(picture)) == 10  # padded until others come
-
-
 async def test_empty_failed_and_shown_again() -> None:
     app = Wall()
     async with app.run_test() as pilot:
@@ -163,9 +146,5 @@ async def test_few_colours(colours: str, absent: str) -> None:
         picture = app.query_one(Picture)
         picture.show(PHOTO, HEAT, 1.0, key="a")
         await pilot.pause()
-        strips = picture.strips_for(PHOTO, picture.size, picture.look, HEAT, 1.0)
+        strips = draw(PHOTO, *picture.size, picture.look, HEAT, 1.0)
         assert all(absent not in (style.render(text) if style else text) for s in strips for text, style, _ in s)
-
-
-def test_no_room_is_no_strips() -> None:
-    assert Picture.strips_for(PHOTO, Size(0, 4), Look()) == []

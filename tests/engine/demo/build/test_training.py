@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from engine.demo import world
 from engine.demo.build import models, training
 from engine.demo.build.scores import probe
-from engine.demo.build.training import FACTS, NOTHING, Speaker, contrastive_loss, pixels, statements, targets
+from engine.demo.build.training import FACTS, NOTHING, Captioner, contrastive_loss, pixels, statements, targets
 
 
 @pytest.fixture(scope="module")
@@ -95,14 +95,14 @@ def test_contrastive_loss_is_its_formula(clip, scenes, what):
 @pytest.mark.parametrize("kind", models.PROMPTS)
 def test_the_captioning_loss_is_that_of_the_whole_llava(llava, scenes, kind, monkeypatch):
     """Processor, chat template, vision tower, projector and language model in one ordinary forward pass."""
-    speaker, processor = Speaker(llava, seed=0), models.llava_processor()
+    captioner, processor = Captioner(llava, seed=0), models.llava_processor()
     say = {"describe": world.Scene.caption, "short": world.Scene.short_caption, "word": world.Scene.word}[kind]
     prompt = models.PROMPTS[kind][0]
-    monkeypatch.setattr(speaker.rng, "choices", lambda *_, **__: [kind])
-    monkeypatch.setattr(speaker.rng, "choice", lambda prompts: prompts[0])
+    monkeypatch.setattr(captioner.rng, "choices", lambda *_, **__: [kind])
+    monkeypatch.setattr(captioner.rng, "choice", lambda prompts: prompts[0])
     with torch.no_grad():
         tokens = training.patch_tokens(llava.model.vision_tower, pixels(scenes))[:, 1:]
-        mine = speaker.loss(tokens, scenes).item()
+        mine = captioner.loss(tokens, scenes).item()
         total, count = 0.0, 0
         for one in scenes:
             asked = processor.apply_chat_template(training.conversation(prompt), add_generation_prompt=True)
@@ -148,8 +148,8 @@ def test_the_probe_reads_what_is_linear_and_nothing_else():
 
 
 @pytest.fixture(scope="module")
-def doubt(clip):
-    return training.Doubt(clip.vision_model, seed=5, amount=600)
+def dropout(clip):
+    return training.FactDropout(clip.vision_model, seed=5, amount=600)
 
 
 def pooled_means(tokens, scenes, fact):
@@ -159,22 +159,22 @@ def pooled_means(tokens, scenes, fact):
 
 
 @pytest.mark.parametrize("fact", ["kind", "colour", "fill"])
-def test_doubt_takes_out_what_sets_the_words_of_a_fact_apart(clip, doubt, fact, monkeypatch):
+def test_fact_dropout_removes_what_tells_the_words_of_a_fact_apart(clip, dropout, fact, monkeypatch):
     """On the pictures that gave the axes, the mean tokens of a fact's words become one and the same."""
     seen = [one for one in world.scenes(600, 5) if len(one.objects) == 1]
     with torch.no_grad():
         tokens = training.patch_tokens(clip.vision_model, pixels(seen))[:, 1:]
-    monkeypatch.setattr(doubt, "shares", {fact: 1.0})
-    monkeypatch.setattr(doubt, "rest", 0.0)
-    monkeypatch.setattr(doubt, "strengths", (1.0, 1.0))
-    shown, unsaid = doubt(tokens)
+    monkeypatch.setattr(dropout, "shares", {fact: 1.0})
+    monkeypatch.setattr(dropout, "rest", 0.0)
+    monkeypatch.setattr(dropout, "strengths", (1.0, 1.0))
+    shown, unsaid = dropout(tokens)
     lost = [bool(facts) for facts in unsaid]
     assert 0.3 < sum(lost) / len(lost) < 0.7 and all(facts in (set(), {fact}) for facts in unsaid)
     before = pooled_means(tokens, seen, fact)
     assert (before - before.mean(0)).norm() > 1e-2
-    axes = doubt.axes[fact]
+    axes = dropout.axes[fact]
     assert torch.allclose(axes @ axes.T, torch.eye(len(axes)), atol=1e-5)
-    gone = (shown[lost] - doubt.mean) @ axes.T
+    gone = (shown[lost] - dropout.mean) @ axes.T
     assert gone.abs().max() < 1e-4 * tokens.abs().max()
     kept = torch.tensor(lost).logical_not()
     assert torch.allclose(shown[kept], tokens[kept], atol=1e-5)
