@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "engine.errors": ("Stopped", "UserError"),
     "engine.workspace": ("Workspace",),
-    "engine.runs.events": ("Reporter",),
+    "engine.reporter": ("Reporter",),
     "engine.config": (
         "EncodeSettings",
         "ExtractSettings",

@@ -11,6 +11,7 @@ from engine.errors import UserError
 from engine.files import file_sha256, read_json, read_toml
 from engine.images.opening import placed
 from engine.neurons.latents import _scored
+from engine.records import to_json
 from engine.workspace import Workspace
 
 Description = dict[str, Any]
@@ -134,7 +135,7 @@ def _run(path: Path) -> tuple[Description, list[dict[str, Any]]]:
     from engine.runs.run import Run
 
     run = Run(path)
-    return {"command": run.command, "status": run.status}, []
+    return {"command": to_json(run.command), "status": to_json(run.status)}, []
 
 
 _READERS: dict[str, Callable[[Path], tuple[Description, list[dict[str, Any]]]]] = {

@@ -1,19 +1,31 @@
 """Typed records to JSON values and back: the one border between what a file or a pipe holds and what code handles.
 
 A record is a frozen dataclass of plain values, records, tuples and mappings of these. A closed union of records is
-told apart by the field ``kind`` on the wire: see :func:`union`.
+told apart by the field ``kind`` on the wire: see :func:`union`. :func:`seldom` and :func:`beside` are fields that lie
+otherwise on the wire than in the record.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from engine.errors import UserError
 
 T = TypeVar("T")
+
+
+def seldom(default: Any = None) -> Any:
+    """A field that is left out of the JSON while it has its default."""
+    return field(default=default, metadata={"json": "seldom"})
+
+
+def beside() -> Any:
+    """A field that maps names to numbers (or None), which lie beside the other fields in the JSON, not within one."""
+    return field(default_factory=dict, metadata={"json": "beside"})
 
 
 @functools.cache
@@ -26,7 +38,54 @@ def _converter() -> Any:
     for kind in (str, int, bool):  # no value is repaired by guessing
         converter.register_structure_hook(kind, _strict(kind))
     converter.register_structure_hook(float, _number)
+    converter.register_unstructure_hook_factory(lambda kind: bool(_marked(kind)), lambda kind: _writer(kind, converter))
+    converter.register_structure_hook_factory(lambda kind: "beside" in _marked(kind).values(), _reader(converter))
     return converter
+
+
+def _marked(kind: Any) -> dict[str, str]:
+    """The fields of ``kind`` that lie otherwise in the JSON, and how."""
+    known = fields(kind) if isinstance(kind, type) and is_dataclass(kind) else ()
+    return {one.name: one.metadata["json"] for one in known if "json" in one.metadata}
+
+
+def _writer(kind: type[Any], converter: Any) -> Callable[[Any], dict[str, Any]]:
+    from cattrs.gen import make_dict_unstructure_fn, override
+
+    marked = _marked(kind)
+    seldoms: Any = {name: override(omit_if_default=True) for name, how in marked.items() if how == "seldom"}
+    plain = make_dict_unstructure_fn(kind, converter, **seldoms)
+    besides = [name for name, how in marked.items() if how == "beside"]
+
+    def write(record: Any) -> dict[str, Any]:
+        values = plain(record)
+        for name in besides:
+            values |= values.pop(name)
+        return values
+
+    return write
+
+
+def _reader(converter: Any) -> Callable[[type[Any]], Callable[[Any, Any], Any]]:
+    from cattrs.gen import make_dict_structure_fn
+
+    def reader(kind: type[Any]) -> Callable[[Any, Any], Any]:
+        plain = make_dict_structure_fn(kind, converter)
+        (name,) = (name for name, how in _marked(kind).items() if how == "beside")
+        others = {one.name for one in fields(kind)} - {name}
+
+        def read(value: Any, _: Any) -> Any:
+            own = {key: found for key, found in value.items() if key in others}
+            free = {key: found for key, found in value.items() if key not in others and _measured(found)}
+            return plain(own | {name: free}, kind)
+
+        return read
+
+    return reader
+
+
+def _measured(value: Any) -> bool:
+    return value is None or type(value) in (int, float)
 
 
 def _strict(kind: type[Any]) -> Callable[[Any, Any], Any]:

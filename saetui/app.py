@@ -22,7 +22,7 @@ from textual.widget import Widget
 from engine.errors import UserError, sentence_of
 from engine.files import write_text
 from engine.images.decoding import BrokenImage
-from engine.runs import run as jobs
+from engine.runs.run import Run
 from engine.runs.watch import RunSnapshot, RunWatch
 from engine.workspace import MARKER, Workspace
 from saetui.background import Wanted, look_up_each
@@ -172,13 +172,13 @@ class Workbench(App[Reopen | None]):
         except (SuspendNotSupported, UserError, BrokenImage, OSError) as error:
             self.say(f"The picture cannot be shown: {error}")
 
-    def start(self, task: str, settings: dict[str, Any]) -> jobs.Run | None:
+    def start(self, task: str, settings: dict[str, Any]) -> Run | None:
         """Start ``task`` as a run that outlives the workbench, just as ``saetui TASK --detach`` does."""
-        started: list[jobs.Run] = []
+        started: list[Run] = []
 
         def begin() -> None:
-            run = jobs.create(self.workspace, task, settings, [task])
-            jobs.detach(run)
+            run = Run.create(self.workspace, task, settings, [task])
+            run.detach()
             started.append(run)
 
         return started[0] if self.guard(begin) else None

@@ -15,7 +15,7 @@ from engine.images import Images, open_images
 from engine.models import load_encoder
 from engine.models.device import pick_device
 from engine.models.encoder import VisionEncoder
-from engine.reporter import Reporter
+from engine.reporter import Reporter, StageBegan
 from engine.workspace import Workspace
 
 SECONDS = 5.0  # that the timing may take, about
@@ -35,13 +35,13 @@ def estimate(settings: ExtractSettings, workspace: Workspace, reporter: Reporter
     """
     reporter = reporter or Reporter()
     check(settings)
-    reporter.event("stage", name="opening images and encoder")
+    reporter.event(StageBegan("opening images and encoder"))
     images = open_images(settings.images, settings.limit)
     encoder = load_encoder(settings.model, pick_device(settings.device), TORCH[settings.precision])
     targets, shard_images = plan(settings, workspace, images, encoder)
     for target in targets:
         take_over(target)
-    reporter.event("stage", name="timing")
+    reporter.event(StageBegan("timing"))
     pace, broken = _pace(settings, images, encoder, targets, reporter)
     left = [_left(target, len(images), shard_images) for target in targets]
     free = shutil.disk_usage(_existing(targets[0].folder)).free

@@ -30,7 +30,7 @@ from engine.images import Images, open_images
 from engine.models import HookPoint, TokenPolicy, load_encoder
 from engine.models.device import pick_device
 from engine.models.encoder import VisionEncoder
-from engine.reporter import Reporter
+from engine.reporter import Reporter, StageBegan, Warned
 from engine.workspace import Workspace
 
 SHARD_IMAGES = 8192  # at most, so that an interruption costs little where an image is a single row
@@ -60,12 +60,12 @@ def extract(settings: ExtractSettings, workspace: Workspace, reporter: Reporter 
     """
     reporter = reporter or Reporter()
     check(settings)
-    reporter.event("stage", name="opening images and encoder")
+    reporter.event(StageBegan("opening images and encoder"))
     images = open_images(settings.images, settings.limit)
     device = pick_device(settings.device)
     encoder = load_encoder(settings.model, device, TORCH[settings.precision])
     for message in encoder.warnings:
-        reporter.event("warning", message=message)
+        reporter.event(Warned(message))
     targets, shard_images = plan(settings, workspace, images, encoder)
     try:
         with contextlib.ExitStack() as held:
@@ -172,9 +172,9 @@ def _run(
     stops = [min(b + settings.batch_size, len(images)) for b in starts]
     total = sum(stop - start for start, stop in spans)
     if not total:
-        reporter.event("stage", name="nothing to do: the store is complete")
+        reporter.event(StageBegan("nothing to do: the store is complete"))
         return 0
-    reporter.event("stage", name="extracting")
+    reporter.event(StageBegan("extracting"))
     _warn_of_room(targets, total, settings, reporter)
     done = broken = 0
     rows = sum(shard["rows"] for target in targets for shard in target.shards.values())
@@ -191,7 +191,7 @@ def _run(
             reporter.progress(len(images) - total + done, len(images), "images", rows=rows, broken=broken)
             reporter.check()
     if broken > NAMED:
-        reporter.event("warning", message=f"Skipped {broken} broken images in all; the manifest names each.")
+        reporter.event(Warned(f"Skipped {broken} broken images in all; the manifest names each."))
     return total
 
 
@@ -199,7 +199,7 @@ def _warn_of_room(targets: list[Target], images: int, settings: ExtractSettings,
     wanted = sum(size_of(target, images, settings) for target in targets)
     message = no_room(wanted, shutil.disk_usage(targets[0].folder).free)
     if message:
-        reporter.event("warning", message=message)
+        reporter.event(Warned(message))
 
 
 def size_of(target: Target, images: int, settings: ExtractSettings) -> int:
@@ -219,7 +219,7 @@ def _warn_of_broken(batch: Batch, before: int, reporter: Reporter) -> int:
         if "broken" in record:
             before += 1
             if before <= NAMED:
-                reporter.event("warning", message=f"Skipped {record['path']}: {record['broken']}.")
+                reporter.event(Warned(f"Skipped {record['path']}: {record['broken']}."))
     return before
 
 

@@ -25,7 +25,7 @@ from engine.files import write_text
 from engine.metrics.detection import auroc
 from engine.models.vlm import VLM, load_vlm
 from engine.neurons.score import score
-from engine.reporter import Reporter
+from engine.reporter import Reporter, StageBegan
 from engine.sae.model import SAE
 from engine.sae.train import train
 from engine.steer.generate import answers
@@ -65,7 +65,7 @@ def demo(settings: DemoSettings, workspace: Workspace, reporter: Reporter | None
     """Run the whole loop and return the summary that ``saetui demo --headless --json`` prints."""
     reporter = reporter or Reporter()
     start = time.monotonic()
-    reporter.event("stage", name="drawing")
+    reporter.event(StageBegan("drawing"))
     if not (workspace.root / MARKER).exists():
         write_text(workspace.root / MARKER, DEFAULTS)
     train_images = write_images(workspace.root / "images" / "train", settings.pictures, UNSEEN + 2 * settings.seed)
@@ -88,7 +88,7 @@ def demo(settings: DemoSettings, workspace: Workspace, reporter: Reporter | None
     )
     scored = score(ask_scores, workspace, reporter)
 
-    reporter.event("stage", name="finding concepts")
+    reporter.event(StageBegan("finding concepts"))
     sae = SAE.load(workspace.sae(SAE_NAME))
     train_values, train_labels = _labelled(sae, stores["train"], train_images)
     test_values, test_labels = _labelled(sae, stores["test"], test_images)
@@ -190,7 +190,7 @@ def steering_rates(
     blanks = [blank(background, shade) for background in BACKGROUNDS for shade in SHADES]
     objects = [c for c in concepts if c.kind == "object"]
 
-    reporter.event("stage", name="inserting")
+    reporter.event(StageBegan("inserting"))
     insert = {c.name: Intervention(latents=((c.latent, STRENGTH * c.maximum),)) for c in concepts}
     inserted = _said(vlm, sae, concepts, [blanks] * len(concepts), insert, reporter)
     rng = np.random.default_rng(seed)
@@ -199,7 +199,7 @@ def steering_rates(
     by_chance = _said(vlm, sae, objects, [blanks] * len(objects), random, reporter)
     attached = answers(vlm, blanks, PROMPT, ANSWER_TOKENS, sae=sae, interventions=Intervention())
 
-    reporter.event("stage", name="suppressing")
+    reporter.event(StageBegan("suppressing"))
     shown = _single(test_images)
     pictures = [shown[c.name] for c in concepts]
     untouched = _said(vlm, sae, concepts, pictures, {}, reporter)

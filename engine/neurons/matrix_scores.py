@@ -5,7 +5,7 @@ from typing import Any
 
 from engine.config import MsSettings
 from engine.metrics.monosemanticity import monosemanticity, number, numbers
-from engine.reporter import Reporter
+from engine.reporter import Reporter, StageBegan
 from engine.workspace import Workspace
 
 
@@ -14,10 +14,10 @@ def ms_files(settings: MsSettings, workspace: Workspace, reporter: Reporter | No
     from engine.activations.matrix_files import read_matrix
 
     reporter = reporter or Reporter()
-    reporter.event("stage", name="read")
+    reporter.event(StageBegan("read"))
     A = read_matrix(_source(settings.activations, workspace, "activations"))
     E = read_matrix(_source(settings.embeddings, workspace, "embeddings"))
-    reporter.event("stage", name="score")
+    reporter.event(StageBegan("score"))
     result = monosemanticity(A, E, settings.min_support, interval=False)
     return {
         "ms": numbers(result.ms),

@@ -30,7 +30,7 @@ from engine.neurons.file import Neurons, write_neurons
 from engine.neurons.names import Names, embed_text, name_latents, read_vocabulary
 from engine.neurons.pooling import chosen_tokens, pool, scored_tokens
 from engine.neurons.top_images import TopImages
-from engine.reporter import Reporter
+from engine.reporter import Reporter, StageBegan, Warned
 from engine.sae.config import WEIGHTS
 from engine.sae.model import SAE
 from engine.workspace import Workspace, provenance, slug
@@ -64,7 +64,7 @@ def score(settings: ScoreSettings, workspace: Workspace, reporter: Reporter | No
     path = workspace.neurons(folder.name, settings.name or slug(Path(settings.images).stem))
     encoder = _encoder(settings, sae, device, reporter)
 
-    reporter.event("stage", name="embedding")
+    reporter.event(StageBegan("embedding"))
     embeddings = _embeddings(settings, workspace, images, reporter)
     sources = [
         _source("sae", folder.name, str(folder), file_sha256(folder / WEIGHTS)),
@@ -74,13 +74,13 @@ def score(settings: ScoreSettings, workspace: Workspace, reporter: Reporter | No
         _source("vocabulary", settings.vocabulary or "built-in", settings.vocabulary, value_sha256(words)),
     ]
     if found := _scored_already(path, settings, sources):
-        reporter.event("stage", name="nothing to do: it is scored")
+        reporter.event(StageBegan("nothing to do: it is scored"))
         return {"path": str(path), "made": False, **found}
-    reporter.event("stage", name="encoding")
+    reporter.event(StageBegan("encoding"))
     E = embeddings.read(0, embeddings.rows)
     seen = _encode(settings, sae, encoder, images, embeddings.image, E, reporter)
 
-    reporter.event("stage", name="scoring")
+    reporter.event(StageBegan("scoring"))
     result = seen.pooled.result(settings.min_support)
     reporter.progress(1, 4, "scores")
     raw = monosemanticity(seen.up, E, settings.min_support, interval=False)
@@ -143,7 +143,7 @@ def score(settings: ScoreSettings, workspace: Workspace, reporter: Reporter | No
         provenance(sources),
         names.mean if names.words else None,
     )
-    reporter.event("stage", name="done")
+    reporter.event(StageBegan("done"))
     return {"path": str(path), "made": True, **summary}
 
 
@@ -194,7 +194,7 @@ def _encoder(settings: ScoreSettings, sae: SAE, device: torch.device, reporter: 
         raise UserError(f"The SAE {settings.sae} does not say which encoder it reads: name one with --encoder.")
     encoder = load_encoder(spec, device)
     for message in encoder.warnings:
-        reporter.event("warning", message=message)
+        reporter.event(Warned(message))
     hook = HookPoint.parse(sae.config.hook)
     encoder.check(hook)
     width = encoder.width(hook)
@@ -204,9 +204,9 @@ def _encoder(settings: ScoreSettings, sae: SAE, device: torch.device, reporter: 
             "give the encoder it was trained on to --encoder."
         )
     if sae.config.model_sha256 and encoder.sha256 != sae.config.model_sha256:
-        reporter.event("warning", message=f"{spec} has other weights than the encoder that the SAE was trained on.")
+        reporter.event(Warned(f"{spec} has other weights than the encoder that the SAE was trained on."))
     if settings.embed_with == spec:
-        reporter.event("warning", message=f"{spec} judges its own latents: an independent encoder is meant.")
+        reporter.event(Warned(f"{spec} judges its own latents: an independent encoder is meant."))
     return encoder
 
 
@@ -375,7 +375,7 @@ def _names(encoder: VisionEncoder, seen: _Seen, top_images: np.ndarray, words: l
             return name_latents(top_images, seen.joint, words, lambda texts: embed_text(encoder, texts))
         except UserError as error:  # a tower without its tokenizer: everything else stands
             message = f"Latents get no names: {error}"
-    reporter.event("warning", message=message)
+    reporter.event(Warned(message))
     return Names.none(len(top_images))
 
 

@@ -1,47 +1,78 @@
-"""A question put to a worker that dies with the workbench: an estimate, a check. It leaves nothing behind."""
+"""A task in a worker that dies with this process: what a command does, or a question of the workbench."""
 
-import contextlib
 import json
+import os
+import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any, assert_never
 
 from engine.errors import UserError
-from engine.runs import run as jobs
-from engine.runs.events import Event
+from engine.records import to_json
+from engine.reporter import Done, End, Event, Failed, StoppedEarly, event_from_json
+from engine.runs.run import Command, Run, environment, last_lines, python_module
 from engine.runs.tasks import TASKS
 from engine.workspace import Workspace
 
 
+def _unheard(event: Event) -> None:
+    pass
+
+
 class Attached:
-    """One task in a process of its own. ``result`` blocks and is for a thread; ``cancel`` is for any."""
+    """``end`` and ``result`` block; ``stop`` and ``cancel`` are for any other thread, or a signal handler.
 
-    def __init__(self, workspace: Workspace, task: str, settings: dict[str, Any]):
-        self._ask = jobs.request(workspace, task, settings)
-        self._task = task
-        self._lock = threading.Lock()
+    ``run``: where the work is recorded; without it, it leaves nothing behind.
+    """
+
+    def __init__(self, workspace: Workspace, task: str, settings: Mapping[str, Any], run: Run | None = None):
+        self._command = Command(task=task, settings=settings, workspace=workspace.root)
+        self._run = run
+        self._lock = threading.RLock()
         self._process: subprocess.Popen[bytes] | None = None
+        self._stopping = False
         self.cancelled = False
+        self.printed: list[str] = []
+        """The last lines that the worker printed, once it has ended."""
 
-    def result(self, heard: Callable[[Event], None] = lambda event: None) -> Any:
-        """What the task returns; None when it was cancelled. ``heard`` gets every event before the last.
+    def result(self, heard: Callable[[Event], None] = _unheard) -> Any:
+        """What the task returns; None when it was cancelled. UserError in which it says why it failed."""
+        end = self.end(heard)
+        if self.cancelled:
+            return None
+        match end:
+            case Done(result):
+                return TASKS[self._command.task].read(result)
+            case StoppedEarly():
+                raise UserError(f"{self._command.task} was stopped.")
+            case Failed(error):
+                raise UserError(error)
+        assert_never(end)
 
-        Raises UserError: a mistake that the user can mend, or the last thing that the worker printed before it died.
-        """
-        with tempfile.TemporaryFile() as log:
-            with self._lock:
-                if self.cancelled:
-                    return None
-                process = self._process = jobs.attach(self._ask, log)
-            end = self._listen(process, heard)
-            process.wait()
-            if self.cancelled:
-                return None
-            if end["kind"] == "done":
-                return TASKS[self._task].read(end["result"])
-            raise UserError(end.get("error") or f"{self._task} ended early: {_last_line(log)}")
+    def end(self, heard: Callable[[Event], None] = _unheard) -> End:
+        """How the work ended. ``heard`` gets every event before that."""
+        with self._log() as log:
+            process = self._start(log)
+            if process is None:
+                return StoppedEarly()
+            assert process.stdin and process.stdout
+            with process.stdin, process.stdout:
+                end = _listen(process.stdout, heard)
+                code = process.wait()  # with its stdin open: else it would die before it has written its last event
+            self.printed = last_lines(Path(log.name))
+        if end is None and self.cancelled:
+            return StoppedEarly()
+        return end or _unexplained(code, self.printed)
+
+    def stop(self) -> None:
+        """Ask the worker to stop at the next point from which it can go on."""
+        self._stopping = True
+        if self._process is not None:
+            _write(self._process, "stop")
 
     def cancel(self) -> None:
         """End the worker at once, or keep it from being started."""
@@ -50,19 +81,54 @@ class Attached:
             if self._process is not None:
                 self._process.kill()
 
-    def _listen(self, process: "subprocess.Popen[bytes]", heard: Callable[[Event], None]) -> Event:
-        """Hear events until the one that ends the work; that one."""
-        assert process.stdout and process.stdin
-        with process.stdout, contextlib.suppress(ValueError):  # a line torn by a kill is the last
-            for line in process.stdout:
-                event = json.loads(line)
-                if event["kind"] in ("done", "stopped", "failed"):
-                    return event
-                heard(event)
-        return {"kind": "failed"}
+    def _log(self) -> Any:
+        return open(self._run.path / "log.txt", "ab") if self._run else tempfile.NamedTemporaryFile()
+
+    def _start(self, log: IO[bytes]) -> subprocess.Popen[bytes] | None:
+        with self._lock:
+            if self.cancelled:
+                return None
+            process = self._process = subprocess.Popen(
+                python_module("engine.runs.worker", "-"),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=environment(),
+                start_new_session=True,  # so that Ctrl-C asks it to stop, and is no signal in the middle of work
+            )
+        _write(process, json.dumps(to_json(self._command) | {"run": str(self._run.path) if self._run else None}))
+        if self._stopping:
+            self.stop()
+        return process
 
 
-def _last_line(log: Any) -> str:
-    log.seek(max(log.seek(0, 2) - 4096, 0))
-    lines = log.read().decode(errors="replace").split("\n")
-    return next((line.strip() for line in reversed(lines) if line.strip()), "it was killed, perhaps for memory.")
+def _listen(lines: IO[bytes], heard: Callable[[Event], None]) -> End | None:
+    """Hear events until the one that ends the work; None where the worker dies without it."""
+    for line in lines:
+        try:
+            event = event_from_json(json.loads(line))
+        except ValueError:  # torn by a kill
+            continue
+        if isinstance(event, End):
+            return event
+        if event is not None:
+            heard(event)
+    return None
+
+
+def _write(process: subprocess.Popen[bytes], line: str) -> None:
+    assert process.stdin
+    with suppress(OSError, ValueError):  # it has ended: whoever reads from it tells
+        os.write(process.stdin.fileno(), f"{line}\n".encode())
+
+
+def _unexplained(code: int, printed: list[str]) -> Failed:
+    """The end of a worker that did not say why it ended."""
+    if code == -signal.SIGKILL:
+        return Failed(
+            "The worker was killed, perhaps for memory: lower --batch-size and run the same command again, "
+            "it continues.",
+            mistake=True,
+        )
+    said = next((f": {line.strip()}" for line in reversed(printed) if line.strip()), "")
+    return Failed(f"the worker ended with code {code}{said}")

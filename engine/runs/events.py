@@ -1,42 +1,85 @@
-"""The event log of a run, and how long work reports and hears that it should stop."""
+"""The files in which a run tells how it is going, and the reporter that writes them and hears that it should stop."""
 
 import contextlib
 import json
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal, assert_never
 
 from engine.errors import Stopped
 from engine.files import utf8, write_json
-from engine.reporter import Reporter
-from engine.runs.memory import memory
+from engine.records import seldom, to_json
+from engine.reporter import (
+    Done,
+    End,
+    Event,
+    Failed,
+    Progress,
+    Reporter,
+    StageBegan,
+    StoppedEarly,
+    event_from_json,
+    event_to_json,
+)
+from engine.runs.memory import Memory, memory
 
-Event = dict[str, Any]
+State = Literal["starting", "running", "paused", "done", "stopped", "failed", "died"]
+Control = Literal["stop", "pause", ""]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """status.json: how a run is going, or how it ended."""
+
+    state: State
+    pid: int | None = seldom()
+    started: float | None = seldom()
+    """Seconds since the epoch, as ``ended``."""
+    stage: str | None = seldom()
+    progress: Progress | None = seldom()
+    """The last that was told, in whichever stage."""
+    memory: Memory | None = seldom()
+    ended: float | None = seldom()
+    result: Any = seldom()
+    """Of a run that is done, as JSON values."""
+    error: str | None = seldom()
+    mistake: bool | None = seldom()
+    """See engine.reporter.Failed, as for ``error``."""
+
+
+@dataclass(frozen=True)
+class Logged:
+    """One line of events.jsonl."""
+
+    seq: int
+    time: float
+    """Seconds since the epoch."""
+    event: Event
 
 
 class EventLog:
-    """Append-only JSON lines, each with ``seq``, ``time`` (seconds since the epoch) and ``kind``."""
+    """Append-only JSON lines: an event each, with its ``seq`` and ``time``."""
 
     def __init__(self, path: Path):
-        events, _ = read_events(path)
-        self._seq = events[-1]["seq"] if events else 0
-        torn = path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
+        written = path.read_bytes() if path.exists() else b""
+        self._seq = max((line["seq"] for line in _lines(written)), default=0)
         self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - lives as long as the run
-        if torn:
+        if written and not written.endswith(b"\n"):  # torn by a kill
             self._file.write(b"\n")
 
-    def append(self, kind: str, **fields: Any) -> None:
+    def append(self, event: Event) -> None:
         self._seq += 1
-        event = {"seq": self._seq, "time": round(time.time(), 3), "kind": kind, **fields}
-        self._file.write(utf8(json.dumps(event, ensure_ascii=False, default=float)) + b"\n")
+        line = {"seq": self._seq, "time": round(time.time(), 3), **event_to_json(event)}
+        self._file.write(utf8(json.dumps(line, ensure_ascii=False, default=float)) + b"\n")
 
     def close(self) -> None:
         self._file.close()
 
 
-def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:
+def read_events(path: Path, offset: int = 0) -> tuple[list[Logged], int]:
     """Events from byte ``offset`` on, and the offset to go on from. A torn last line is left for the next call."""
     try:
         with open(path, "rb") as file:
@@ -48,15 +91,22 @@ def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:
     return list(parse_events(data[:end])), offset + end
 
 
-def parse_events(data: bytes) -> Iterator[Event]:
-    """The events in whole lines of a log; what is no event is passed over."""
-    for line in data.splitlines():
+def parse_events(data: bytes) -> Iterator[Logged]:
+    """The events in whole lines of a log; what is no event, or of a kind that is not known, is passed over."""
+    for line in _lines(data):
+        event = event_from_json(line)
+        if event is not None:
+            yield Logged(line["seq"], line["time"], event)
+
+
+def _lines(data: bytes) -> Iterator[dict[str, Any]]:
+    for text in data.splitlines():
         try:
-            event = json.loads(line)
+            line = json.loads(text)
         except ValueError:  # a line torn by a kill, closed by the run that went on after it
             continue
-        if isinstance(event, dict) and "seq" in event:
-            yield event
+        if isinstance(line, dict) and isinstance(line.get("seq"), int) and isinstance(line.get("time"), (int, float)):
+            yield line
 
 
 class StreamReporter(Reporter):
@@ -72,55 +122,57 @@ class StreamReporter(Reporter):
     def __init__(self, run: Path | None, stream: BinaryIO | None = None):
         self.run, self.stream = run, stream
         self.log = EventLog(run / "events.jsonl") if run else None
-        self.status: dict[str, Any] = {"state": "running", "pid": os.getpid(), "started": time.time()}
+        self.status = Status(state="running", pid=os.getpid(), started=time.time())
         self.stop_requested = False
         self._shown = self._weighed = 0.0
         self._write_status()
 
-    def progress(self, done: int, total: int, unit: str, **metrics: Any) -> None:
+    def progress(self, done: int, total: int, unit: str, **measured: float | None) -> None:
         now = time.monotonic()
         if now - self._shown < self.every and done < total:
             return
         self._shown = now
-        record = {"done": done, "total": total, "unit": unit, **metrics}
-        self._emit("progress", record)
-        self.status["progress"] = record
-        if now - self._weighed >= self.memory_every:
-            self._weighed = now
-            self.status["memory"] = memory()
-        self._write_status()
+        super().progress(done, total, unit, **measured)
 
-    def event(self, kind: str, **fields: Any) -> None:
-        self._emit(kind, fields)
-        if kind == "stage":
-            self.status["stage"] = fields.get("name")
-            self._write_status()
+    def event(self, event: Event) -> None:
+        self._emit(event)
+        match event:
+            case StageBegan(name):
+                self._update(stage=name)
+            case Progress():
+                self._update(progress=event, memory=self._memory())
 
     def check(self) -> None:
         while True:
-            wish = self._control()
-            if self.stop_requested or wish == "stop":
+            control = self._control()
+            if self.stop_requested or control == "stop":
                 raise Stopped
-            if wish != "pause":
+            if control != "pause":
                 break
-            self._state("paused")
+            self._enter("paused")
             time.sleep(0.2)
-        self._state("running")
+        self._enter("running")
 
-    def finish(self, state: str, **fields: Any) -> None:
-        """Close the run as ``done``, ``stopped`` or ``failed``, with ``result`` or ``error``."""
-        self.status.update(state=state, ended=time.time(), **fields)
+    def finish(self, end: End) -> None:
+        """Close the run."""
         with contextlib.suppress(OSError):  # the disk may be what is full: the stream still gets its answer
-            self._write_status()
-        self._emit(state, fields)
+            self._update(ended=time.time(), **_ended(end))
+        self._emit(end)
 
-    def _emit(self, kind: str, fields: dict[str, Any]) -> None:
+    def _emit(self, event: Event) -> None:
         if self.stream:
             with contextlib.suppress(BrokenPipeError):
-                self.stream.write(json.dumps({"kind": kind, **fields}, default=float).encode() + b"\n")
+                self.stream.write(json.dumps(event_to_json(event), default=float).encode() + b"\n")
                 self.stream.flush()
         if self.log:
-            self.log.append(kind, **fields)
+            self.log.append(event)
+
+    def _memory(self) -> Memory | None:
+        now = time.monotonic()
+        if now - self._weighed < self.memory_every:
+            return self.status.memory
+        self._weighed = now
+        return memory()
 
     def _control(self) -> str:
         if not self.run:
@@ -130,11 +182,27 @@ class StreamReporter(Reporter):
         except FileNotFoundError:
             return ""
 
-    def _state(self, state: str) -> None:
-        if self.status["state"] != state:
-            self.status["state"] = state
-            self._write_status()
+    def _enter(self, state: State) -> None:
+        if self.status.state != state:
+            self._update(state=state)
+
+    def _update(self, **changes: Any) -> None:
+        self.status = replace(self.status, **changes)
+        self._write_status()
 
     def _write_status(self) -> None:
         if self.run:
-            write_json(self.run / "status.json", json.loads(json.dumps(self.status, default=float)), durable=False)
+            status = json.loads(json.dumps(to_json(self.status), default=float))
+            write_json(self.run / "status.json", status, durable=False)
+
+
+def _ended(end: End) -> dict[str, Any]:
+    """What status.json says of an end."""
+    match end:
+        case Done(result):
+            return {"state": "done", "result": result}
+        case StoppedEarly():
+            return {"state": "stopped"}
+        case Failed(error, mistake):
+            return {"state": "failed", "error": error, "mistake": mistake}
+    assert_never(end)

@@ -3,18 +3,34 @@
 import os
 import resource
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from engine.records import seldom
 
 _STATM = Path("/proc/self/statm")
 
 
-def memory() -> dict[str, Any]:
-    """``rss``: bytes this process holds (without /proc, as on macOS: the most it ever held).
+@dataclass(frozen=True)
+class GpuMemory:
+    device: str
+    """Its name."""
+    used: int
+    """Bytes, those of other processes included."""
+    total: int
 
-    ``gpu``, only once CUDA is in use: ``device`` (its name), ``used`` and ``total`` bytes, other processes included.
-    """
-    return {"rss": _rss(), **_gpu()}
+
+@dataclass(frozen=True)
+class Memory:
+    rss: int
+    """Bytes this process holds (without /proc, as on macOS: the most it ever held)."""
+    gpu: GpuMemory | None = seldom()
+    """Only once CUDA is in use."""
+
+
+def memory() -> Memory:
+    """What this process uses now."""
+    return Memory(_rss(), _gpu())
 
 
 def _rss() -> int:
@@ -25,12 +41,12 @@ def _rss() -> int:
         return most if sys.platform == "darwin" else most * 1024  # bytes there, kibibytes elsewhere
 
 
-def _gpu() -> dict[str, Any]:
+def _gpu() -> GpuMemory | None:
     cuda = getattr(sys.modules.get("torch"), "cuda", None)
     if cuda is None or not cuda.is_initialized():
-        return {}
+        return None
     try:
         free, total = cuda.mem_get_info()
-        return {"gpu": {"device": cuda.get_device_name(), "used": total - free, "total": total}}
+        return GpuMemory(cuda.get_device_name(), total - free, total)
     except RuntimeError:  # the work itself will say what is wrong with the device
-        return {}
+        return None

@@ -17,7 +17,7 @@ from engine.config import PlanSettings, from_mapping
 from engine.errors import UserError
 from engine.files import read_toml
 from engine.records import to_json
-from engine.reporter import Reporter
+from engine.reporter import Reporter, StageBegan
 from engine.runs.tasks import TASKS
 from engine.workspace import Workspace, slug
 
@@ -45,7 +45,7 @@ def run_plan(settings: PlanSettings, workspace: Workspace, reporter: Reporter | 
     stages = read_plan(Path(settings.plan).expanduser(), workspace)
     done = []
     for index, stage in enumerate(stages, 1):
-        reporter.event("stage", name=f"{index}/{len(stages)} {stage.task} {stage.name}")
+        reporter.event(StageBegan(f"{index}/{len(stages)} {stage.task} {stage.name}"))
         result = to_json(TASKS[stage.task].load()(stage.settings, workspace, reporter))
         done.append({"stage": stage.task, "name": stage.name, "result": result})
         reporter.check()

@@ -6,52 +6,88 @@ the directory while it lives: so a run whose worker was killed is never shown as
 """
 
 import fcntl
-import json
 import os
 import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
 import engine
 from engine.errors import UserError
 from engine.files import read_json, write_json, write_text
-from engine.runs.events import Event, read_events
+from engine.records import from_json, to_json
+from engine.runs.events import Control, Logged, Status, parse_events, read_events
 from engine.workspace import Workspace
 
 STARTING = 60.0  # seconds that a worker may take to import what it needs before it counts as dead
 ENDED = ("done", "stopped", "failed", "died")
+TAIL = 65_536  # bytes of a log that its end is read from
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """What a worker is asked to do: command.json, or the first line that an attached worker reads."""
+
+    version: int = 1
+    task: str
+    """A key of engine.runs.tasks.TASKS."""
+    settings: Mapping[str, Any]
+    """As in a TOML file: see engine.config."""
+    workspace: Path
+    cwd: Path = Path()
+    argv: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Run:
     path: Path
 
+    @classmethod
+    def create(cls, workspace: Workspace, task: str, settings: Mapping[str, Any], argv: Sequence[str]) -> "Run":
+        """A new run directory; nothing is started yet."""
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        for attempt in range(1000):
+            path = workspace.runs / (f"{stamp}-{task}" + (f"-{attempt}" if attempt else ""))
+            try:
+                path.mkdir(parents=True)
+                break
+            except FileExistsError:
+                continue
+        run = cls(path)
+        command = Command(
+            task=task, settings=settings, workspace=workspace.root, cwd=Path(os.getcwd()), argv=tuple(argv)
+        )
+        write_json(path / "command.json", to_json(command))
+        run._write_starting()
+        return run
+
     @property
     def id(self) -> str:
         return self.path.name
 
     @property
-    def command(self) -> dict[str, Any]:
-        return read_json(self.path / "command.json")
+    def command(self) -> Command:
+        path = self.path / "command.json"
+        command: Command = from_json(Command, read_json(path), str(path))
+        return command
 
     @property
-    def status(self) -> dict[str, Any]:
-        """status.json with the ``state`` that is true now: starting, running, paused, done, stopped, failed, died."""
+    def status(self) -> Status:
+        """status.json with the ``state`` that is true now: a run whose worker is gone has died."""
         try:
-            status = read_json(self.path / "status.json")
+            status = self._read_status()
         except UserError:
-            status = {"state": "died"}
-        if status["state"] not in ENDED and not self.alive:
-            young = status["state"] == "starting" and time.time() - status.get("started", 0) < STARTING
-            if not young:
-                again = read_json(self.path / "status.json")  # it may have ended between the two looks
-                status = again if again["state"] in ENDED else {**again, "state": "died"}
-        return status
+            return Status(state="died")
+        if status.state in ENDED or self.alive:
+            return status
+        if status.state == "starting" and time.time() - (status.started or 0) < STARTING:
+            return status
+        again = self._read_status()  # it may have ended between the two looks
+        return again if again.state in ENDED else replace(again, state="died")
 
     @property
     def alive(self) -> bool:
@@ -65,87 +101,78 @@ class Run:
             return False
         return False
 
-    def control(self, wish: str) -> None:
-        """``stop``, ``pause``, or the empty string to go on."""
-        write_text(self.path / "control", wish)
+    def hold(self) -> IO[str]:
+        """Take the worker's lock of this run for as long as the returned file lives."""
+        file = open(self.path / "worker.lock", "w")  # noqa: SIM115 - held until the worker ends
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"Run {self.id} is going on already: follow it with saetui jobs follow {self.id}."
+            ) from None
+        return file
 
-    def events(self, offset: int = 0) -> tuple[list[Event], int]:
+    def detach(self) -> None:
+        """Start the run's worker so that it outlives this process and its terminal."""
+        with open(self.path / "log.txt", "ab") as log:
+            subprocess.Popen(
+                python_module("engine.runs.worker", str(self.path)),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.command.cwd,
+                env=environment(),
+                start_new_session=True,
+            )
+
+    def control(self, what: Control) -> None:
+        """Ask the worker to ``stop`` or to ``pause``; with the empty string, to go on."""
+        write_text(self.path / "control", what)
+
+    def resume(self) -> None:
+        """Let a paused run go on, or start one that ended early again; its stages continue where they stopped."""
+        state = self.status.state
+        if state == "done":
+            raise UserError(f"Run {self.id} is done: there is nothing to resume.")
+        if state == "paused":
+            self.control("")
+            return
+        if state not in ENDED:
+            raise UserError(f"Run {self.id} is {state}: follow it with saetui jobs follow {self.id}.")
+        self.control("")
+        self._write_starting()
+        self.detach()
+
+    def events(self, offset: int = 0) -> tuple[list[Logged], int]:
+        """See engine.runs.events.read_events."""
         return read_events(self.path / "events.jsonl", offset)
 
-    def follow(self, poll: float = 0.1) -> Iterator[Event]:
+    def last_events(self) -> list[Logged]:
+        """Those at the end of the log, however long it is."""
+        return list(parse_events(tail(self.path / "events.jsonl")))
+
+    def follow(self, poll: float = 0.1) -> Iterator[Logged]:
         """Every event from the first on, until the run has ended."""
         offset = 0
         while True:
-            ended = self.status["state"] in ENDED
+            ended = self.status.state in ENDED
             events, offset = self.events(offset)
             yield from events
             if ended:
                 return
             time.sleep(poll)
 
+    def printed(self) -> list[str]:
+        """The last lines that libraries have printed."""
+        return last_lines(self.path / "log.txt")
 
-def create(workspace: Workspace, task: str, settings: dict[str, Any], argv: Sequence[str]) -> Run:
-    """A new run directory; nothing is started yet."""
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    for attempt in range(1000):
-        path = workspace.runs / (f"{stamp}-{task}" + (f"-{attempt}" if attempt else ""))
-        try:
-            path.mkdir(parents=True)
-            break
-        except FileExistsError:
-            continue
-    write_json(path / "command.json", request(workspace, task, settings) | {"cwd": os.getcwd(), "argv": list(argv)})
-    write_json(path / "status.json", {"state": "starting", "started": time.time()})
-    return Run(path)
+    def _read_status(self) -> Status:
+        path = self.path / "status.json"
+        status: Status = from_json(Status, read_json(path), str(path))
+        return status
 
-
-def request(workspace: Workspace, task: str, settings: dict[str, Any]) -> dict[str, Any]:
-    return {"version": 1, "task": task, "settings": settings, "workspace": str(workspace.root)}
-
-
-def detach(run: Run) -> None:
-    """Start the run's worker so that it outlives this process and its terminal."""
-    with open(run.path / "log.txt", "ab") as log:
-        subprocess.Popen(
-            python_module("engine.runs.worker", str(run.path)),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd=run.command["cwd"],
-            env=environment(),
-            start_new_session=True,
-        )
-
-
-def attach(ask: dict[str, Any], log: IO[bytes] | int) -> "subprocess.Popen[bytes]":
-    """Start a worker that dies with us: events are JSON lines on its stdout, ``stop`` on its stdin stops it."""
-    process = subprocess.Popen(
-        python_module("engine.runs.worker", "-"),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=log,
-        env=environment(),
-        start_new_session=True,  # so that Ctrl-C reaches it as a wish to stop, not as a signal in the middle of work
-    )
-    assert process.stdin
-    process.stdin.write(json.dumps(ask).encode() + b"\n")
-    process.stdin.flush()
-    return process
-
-
-def resume(run: Run) -> None:
-    """Start a run that ended early again; its stages continue where they stopped."""
-    state = run.status["state"]
-    if state == "done":
-        raise UserError(f"Run {run.id} is done: there is nothing to resume.")
-    if state == "paused":
-        run.control("")
-        return
-    if state not in ENDED:
-        raise UserError(f"Run {run.id} is {state}: follow it with saetui jobs follow {run.id}.")
-    run.control("")
-    write_json(run.path / "status.json", {"state": "starting", "started": time.time()})
-    detach(run)
+    def _write_starting(self) -> None:
+        write_json(self.path / "status.json", to_json(Status(state="starting", started=time.time())))
 
 
 def runs(workspace: Workspace) -> list[Run]:
@@ -168,14 +195,21 @@ def find(workspace: Workspace, given: str) -> Run:
     raise UserError(f"No run {given!r} in {workspace.root}: saetui jobs lists those that there are.")
 
 
-def hold(run: Path) -> IO[str]:
-    """Take the worker's lock of a run for as long as the returned file lives."""
-    file = open(run / "worker.lock", "w")  # noqa: SIM115 - held until the worker ends
+def tail(path: Path) -> bytes:
+    """The whole lines at the end of a log; nothing where there is no log."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UserError(f"Run {run.name} is going on already: follow it with saetui jobs follow {run.name}.") from None
-    return file
+        with open(path, "rb") as file:
+            begin = max(file.seek(0, 2) - TAIL, 0)
+            file.seek(begin)
+            data = file.read()
+    except OSError:
+        return b""
+    return data[data.find(b"\n") + 1 :] if begin else data
+
+
+def last_lines(path: Path) -> list[str]:
+    """The lines at the end of a log, as text."""
+    return tail(path).decode(errors="replace").splitlines()
 
 
 def python_module(module: str, argument: str) -> list[str]:

@@ -9,16 +9,19 @@ import contextlib
 import os
 import re
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from engine.config import TrainSettings, from_mapping, to_mapping
 from engine.errors import UserError
 from engine.files import check_version, read_json, stamp
-from engine.runs.events import parse_events
-from engine.runs.run import ENDED, Run, runs
+from engine.reporter import Measured, StageBegan
+from engine.reporter import Progress as Step
+from engine.runs.events import Logged, Status, parse_events
+from engine.runs.memory import Memory
+from engine.runs.run import ENDED, Command, Run, runs
 from engine.sae.config import TRAINING, TRAINING_VERSION, WEIGHTS
 from engine.sae.state import checkpoint_path, read_state
 from engine.workspace import Workspace
@@ -64,8 +67,8 @@ class Training:
     """Id of the newest run that trained it."""
     error: str | None = None
     """One sentence about what went wrong."""
-    memory: dict[str, Any] | None = None
-    """See engine.runs.memory.memory; None unless it runs."""
+    memory: Memory | None = None
+    """None unless it runs."""
 
 
 class Series(Generic[V]):
@@ -110,17 +113,16 @@ class Progress:
         """The training starts, or goes on after an interruption: its pace is a new one."""
         self._recent.clear()
 
-    def add(self, event: Mapping[str, Any]) -> None:
-        """A ``progress`` or ``metrics`` event."""
-        if event["kind"] == "metrics":
-            measured = {key: value for key, value in event.items() if key not in ("seq", "time", "kind")}
-            self.history.add(int(event["step"]), measured)
-            return
-        self.step, self.steps = int(event["done"]), int(event["total"])
-        self.waiting = event.get("waiting")
-        if isinstance(event.get("loss"), float):
-            self.loss.add(self.step, event["loss"])
-        self._recent.append((float(event["time"]), self.step))
+    def measure(self, measured: Measured) -> None:
+        self.history.add(measured.step, {"step": measured.step, **measured.values})
+
+    def advance(self, steps: Step, time: float) -> None:
+        self.step, self.steps = steps.done, steps.total
+        self.waiting = steps.measured.get("waiting")
+        loss = steps.measured.get("loss")
+        if isinstance(loss, float):
+            self.loss.add(self.step, loss)
+        self._recent.append((time, self.step))
         while self._recent[-1][0] - self._recent[0][0] > RECENT and len(self._recent) > 2:
             self._recent.popleft()
         if self.rate is not None:
@@ -145,11 +147,10 @@ class TrainingLog:
         self._restart()
 
     @classmethod
-    def of(cls, run: Path, command: Mapping[str, Any]) -> "TrainingLog":
+    def of(cls, run: Path, command: Command) -> "TrainingLog":
         """The log of the run in the directory ``run``, which does what ``command`` says."""
-        task = command["task"]
-        name = {"train": command["settings"].get("name"), "demo": DEMO_NAME}.get(task)
-        return cls(run / "events.jsonl", name, whole=task == "train")
+        name = {"train": command.settings.get("name"), "demo": DEMO_NAME}.get(command.task)
+        return cls(run / "events.jsonl", name, whole=command.task == "train")
 
     def _restart(self) -> None:
         self._offset, self._inode = 0, 0
@@ -180,17 +181,18 @@ class TrainingLog:
         if not end and len(data) == most:  # no line is that long: what this is, is of no use
             end = len(data)
         self._offset += end
-        for event in parse_events(data[:end]):
-            with contextlib.suppress(*_UNREADABLE):
-                self._take(event)
+        for logged in parse_events(data[:end]):
+            self._take(logged)
         return end > 0 and self._offset < found.st_size
 
-    def _take(self, event: dict[str, Any]) -> None:
-        kind = event["kind"]
-        if kind == "stage":
-            self._stage(str(event["name"]))
-        elif self.current is not None and (kind == "metrics" or (kind == "progress" and event["unit"] == "steps")):
-            self.trainings.setdefault(self.current, Progress()).add(event)
+    def _take(self, logged: Logged) -> None:
+        match logged.event:
+            case StageBegan(name):
+                self._stage(name)
+            case Measured() as measured if self.current is not None:
+                self.trainings.setdefault(self.current, Progress()).measure(measured)
+            case Step(unit="steps") as steps if self.current is not None:
+                self.trainings.setdefault(self.current, Progress()).advance(steps, logged.time)
 
     def _stage(self, name: str) -> None:
         announced = _STAGE.fullmatch(name)
@@ -209,8 +211,8 @@ class _Part:
     """A run that trained an SAE, alone or among others."""
 
     run: Run
-    status: dict[str, Any]
-    command: dict[str, Any]
+    status: Status
+    command: Command
     log: TrainingLog
 
 
@@ -219,7 +221,7 @@ class Trainings:
 
     def __init__(self, workspace: Workspace):
         self.workspace = workspace
-        self._commands: dict[str, tuple[dict[str, Any], TrainingLog]] = {}
+        self._commands: dict[str, tuple[Command, TrainingLog]] = {}
         self._read: dict[Path, tuple[Any, Any]] = {}
         self._rows: dict[str, tuple[Any, Training | None]] = {}
 
@@ -231,7 +233,7 @@ class Trainings:
         for run in _found(lambda: runs(self.workspace), []):
             try:
                 command, log = self._command(run)
-                if command["task"] not in TASKS:
+                if command.task not in TASKS:
                     continue
                 part = _Part(run, self._status(run), command, log)
             except _UNREADABLE as error:
@@ -248,19 +250,19 @@ class Trainings:
                 rows.append(row)
         return rows, more
 
-    def _command(self, run: Run) -> tuple[dict[str, Any], TrainingLog]:
+    def _command(self, run: Run) -> tuple[Command, TrainingLog]:
         if run.id not in self._commands:
             command = run.command
             self._commands[run.id] = command, TrainingLog.of(run.path, command)
         return self._commands[run.id]
 
-    def _status(self, run: Run) -> dict[str, Any]:
+    def _status(self, run: Run) -> Status:
         path = run.path / "status.json"
         known = self._read.get(path)
         if known is not None and known[0] == stamp(path):
-            return known[1]
+            return cast(Status, known[1])
         seen, status = stamp(path), run.status
-        if status["state"] in ENDED and status["state"] != "died":  # who died may be started again unseen
+        if status.state in ENDED and status.state != "died":  # who died may be started again unseen
             self._read[path] = seen, status
         return status
 
@@ -279,7 +281,7 @@ class Trainings:
         """The row of the SAE ``name``, kept while nothing moves; None where there is nothing to show."""
         folder = self.workspace.root / "saes" / name
         files = (folder / TRAINING, checkpoint_path(folder), folder / WEIGHTS)
-        key = (*map(stamp, files), *((p.run.id, p.log.offset, p.log.current, p.status["state"]) for p in parts))
+        key = (*map(stamp, files), *((p.run.id, p.log.offset, p.log.current, p.status.state) for p in parts))
         known = self._rows.get(name)
         if known is not None and known[0] == key and not (known[1] and known[1].state in LIVE):
             return known[1]
@@ -294,7 +296,7 @@ class Trainings:
         finished = self._once(folder / TRAINING, lambda: _finished(folder))
         checkpoint = self._once(checkpoint_path(folder), lambda: read_state(folder))
         part = parts[-1] if parts else None
-        last = part.status["state"] if part is not None and part.log.current == name else None
+        last = part.status.state if part is not None and part.log.current == name else None
         if last in LIVE:
             state, error = str(last), None
         elif isinstance(finished, Exception):
@@ -346,18 +348,18 @@ class Trainings:
             settings=settings,
             run=part.run.id if part else None,
             error=error,
-            memory=part.status.get("memory") if live and part else None,
+            memory=part.status.memory if live and part else None,
         )
 
     def _settings(self, name: str, part: _Part | None) -> dict[str, Any]:
         """What the run was asked: by its command, or by the plan that it follows, as that is now."""
-        if part is None or part.command["task"] == "demo":
+        if part is None or part.command.task == "demo":
             return {}
-        if part.command["task"] == "train":
-            return dict(part.command["settings"])
+        if part.command.task == "train":
+            return dict(part.command.settings)
         from engine.runs.plan import read_plan
 
-        path = Path(part.command.get("cwd", "")) / Path(part.command["settings"]["plan"]).expanduser()
+        path = part.command.cwd / Path(part.command.settings["plan"]).expanduser()
         stages = self._once(path, lambda: read_plan(path, self.workspace))
         asked = [s.settings for s in stages if s.task == "train"] if isinstance(stages, list) else []
         return next((to_mapping(settings) for settings in asked if settings.name == name), {})
@@ -384,7 +386,7 @@ def clone(training: Training, workspace: Workspace) -> dict[str, Any]:
     taken = {path.name for path in _found(lambda: list((workspace.root / "saes").iterdir()), [])}
     for run in _found(lambda: runs(workspace), []):
         with contextlib.suppress(*_UNREADABLE):
-            taken.add(str(run.command["settings"].get("name")))
+            taken.add(str(run.command.settings.get("name")))
     stem, number = training.name, 2
     copy = re.fullmatch(r"(.+)-(\d+)", training.name)
     if copy and copy[1] in taken:
@@ -410,9 +412,9 @@ def _identity(name: str, checkpoint: dict[str, Any]) -> dict[str, Any]:
 
 
 def _why(part: _Part) -> str | None:
-    if part.status["state"] == "failed":
-        return str(part.status.get("error") or f"It failed: see {part.run.path / 'log.txt'}.")
-    if part.status["state"] == "died":
+    if part.status.state == "failed":
+        return str(part.status.error or f"It failed: see {part.run.path / 'log.txt'}.")
+    if part.status.state == "died":
         return f"Its worker was ended from outside, by hand or for want of memory: saetui jobs resume {part.run.id}."
     return None
 

@@ -5,7 +5,8 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 
 from engine.errors import UserError
-from engine.runs import run as jobs
+from engine.runs.events import State, Status
+from engine.runs.run import ENDED, Command, runs
 from engine.workspace import Workspace
 
 _WINDOW = 10.0  # seconds over which a rate is taken
@@ -19,7 +20,7 @@ class RunSnapshot:
     task: str
     name: str
     """What it makes: the name of the store or SAE."""
-    state: str
+    state: State
     stage: str = ""
     done: int = 0
     total: int = 0
@@ -36,7 +37,7 @@ class RunSnapshot:
 
     @property
     def live(self) -> bool:
-        return self.state not in jobs.ENDED
+        return self.state not in ENDED
 
     @property
     def share(self) -> float | None:
@@ -58,47 +59,47 @@ class RunWatch:
     def look(self) -> list[RunSnapshot]:
         """Every run of the workspace, the newest first. A run that is being written or removed is left out."""
         found = []
-        for run in reversed(jobs.runs(self.workspace)):
+        for run in reversed(runs(self.workspace)):
             if run.id in self._ended and not run.alive:
                 found.append(self._ended[run.id])
                 continue
             try:
-                job = self._job(run)
-            except (UserError, OSError, KeyError, TypeError, AttributeError):
+                seen = _snapshot(run.id, run.command, run.status)
+            except (UserError, OSError):
                 continue
             self._ended.pop(run.id, None)
-            if not job.live:
-                self._ended[run.id] = job
-            found.append(job)
+            if seen.live:
+                seen = replace(seen, rate=self._rate(seen))
+            else:
+                self._ended[run.id] = seen
+            found.append(seen)
         return found
 
-    def _job(self, run: jobs.Run) -> RunSnapshot:
-        status, command = run.status, run.command
-        settings = command.get("settings", {})
-        progress = status.get("progress") or {}
-        job = RunSnapshot(
-            id=run.id,
-            task=str(command.get("task", "")),
-            name=str(settings.get("name") or settings.get("sae") or settings.get("plan") or ""),
-            state=status["state"],
-            stage=str(status.get("stage") or ""),
-            done=int(progress.get("done", 0)),
-            total=int(progress.get("total", 0)),
-            unit=str(progress.get("unit", "")),
-            error=str(status.get("error") or ""),
-            started=float(status.get("started", 0.0)),
-            ended=status.get("ended"),
-        )
-        return replace(job, rate=self._rate(job)) if job.live else job
-
-    def _rate(self, job: RunSnapshot) -> float | None:
-        seen = self._seen.setdefault(job.id, deque())
+    def _rate(self, run: RunSnapshot) -> float | None:
+        seen = self._seen.setdefault(run.id, deque())
         now = time.monotonic()
-        if seen and (seen[-1][1] != job.stage or seen[-1][2] > job.done):
+        if seen and (seen[-1][1] != run.stage or seen[-1][2] > run.done):
             seen.clear()
-        if not seen or seen[-1][2] != job.done:
-            seen.append((now, job.stage, job.done))
+        if not seen or seen[-1][2] != run.done:
+            seen.append((now, run.stage, run.done))
         while len(seen) > 2 and now - seen[0][0] > _WINDOW:
             seen.popleft()
         elapsed, moved = seen[-1][0] - seen[0][0], seen[-1][2] - seen[0][2]
         return moved / elapsed if elapsed > 0.2 and moved > 0 else None
+
+
+def _snapshot(id: str, command: Command, status: Status) -> RunSnapshot:
+    settings, progress = command.settings, status.progress
+    return RunSnapshot(
+        id=id,
+        task=command.task,
+        name=str(settings.get("name") or settings.get("sae") or settings.get("plan") or ""),
+        state=status.state,
+        stage=status.stage or "",
+        done=progress.done if progress else 0,
+        total=progress.total if progress else 0,
+        unit=progress.unit if progress else "",
+        error=status.error or "",
+        started=status.started or 0.0,
+        ended=status.ended,
+    )

@@ -1,8 +1,9 @@
 """The process that computes: ``python -m engine.runs.worker RUN`` (detached) or ``-`` (attached).
 
-Whoever starts it never imports torch. Detached, the request is RUN/command.json and the run's directory gets every
-event. Attached, the request is the first line on stdin, events are JSON lines on stdout, a later line ``stop`` asks
-it to stop, and the end of stdin means that the caller is gone: then the worker dies at once, as if killed itself.
+Whoever starts it never imports torch. Detached, RUN/command.json says what to do and the run's directory gets every
+event. Attached, the first line on stdin says it (with ``run``, the directory of the run if it is kept as one), events
+are JSON lines on stdout, a later line ``stop`` asks it to stop, and the end of stdin means that the caller is gone:
+then the worker dies at once, as if killed itself.
 """
 
 import contextlib
@@ -17,34 +18,35 @@ from typing import Any
 
 from engine.config import from_mapping
 from engine.errors import Stopped, UserError, system_mistake
-from engine.records import to_json
-from engine.runs import run as jobs
+from engine.records import from_json, to_json
+from engine.reporter import Done, Failed, StoppedEarly
 from engine.runs.events import StreamReporter
+from engine.runs.run import Command, Run
 from engine.runs.tasks import TASKS
 from engine.workspace import Workspace
 
 
-def work(request: dict[str, Any], reporter: StreamReporter) -> int:
-    """Do what ``request`` says (``task``, ``settings``, ``workspace``) and report how it ended; the exit code."""
+def work(command: Command, reporter: StreamReporter) -> int:
+    """Do what ``command`` says and report how it ended; the exit code."""
     try:
-        task = TASKS[request["task"]]
-        settings = from_mapping(task.settings, request["settings"], request["task"])
-        result = task.load()(settings, Workspace(Path(request["workspace"])), reporter)
+        task = TASKS[command.task]
+        settings = from_mapping(task.settings, command.settings, command.task)
+        result = task.load()(settings, Workspace(command.workspace), reporter)
     except Stopped:
-        reporter.finish("stopped")
+        reporter.finish(StoppedEarly())
         return 3
     except BaseException as error:
         message = mistake(error)
         if message is None:
             traceback.print_exc()
-        reporter.finish("failed", error=message or f"{type(error).__name__}: {error}", mistake=message is not None)
+        reporter.finish(Failed(message or f"{type(error).__name__}: {error}", mistake=message is not None))
         return 2 if message else 1
-    reporter.finish("done", result=to_json(result))
+    reporter.finish(Done(to_json(result)))
     return 0
 
 
 def mistake(error: BaseException) -> str | None:
-    """The sentence for an end that the user can mend; None for a defect of ours."""
+    """The sentence for an end that the user can mend; None for a bug in saetui."""
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, OSError) and (sentence := system_mistake(error)):
@@ -73,12 +75,12 @@ def give_way(nice: int) -> None:
 def _attached() -> int:
     events = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print must not mix with the events
-    request = json.loads(sys.stdin.readline())
-    run = Path(request["run"]) if request.get("run") else None
-    held = jobs.hold(run) if run else None
-    reporter = StreamReporter(run, events)
+    asked = json.loads(sys.stdin.readline())
+    command, run = from_json(Command, asked, "The request"), asked.get("run")
+    held = Run(Path(run)).hold() if run else None
+    reporter = StreamReporter(Path(run) if run else None, events)
     threading.Thread(target=_listen, args=(reporter,), daemon=True).start()
-    code = work(request, reporter)
+    code = work(command, reporter)
     del held
     return code
 
@@ -90,18 +92,17 @@ def _listen(reporter: StreamReporter) -> None:
     os._exit(137)
 
 
-def _detached(run: Path) -> int:
+def _detached(run: Run) -> int:
     give_way(10)  # where cores are few, whoever looks at the work comes before the work
-    held = jobs.hold(run)
-    request = json.loads((run / "command.json").read_text())
-    reporter = StreamReporter(run)
+    held = run.hold()
+    command, reporter = run.command, StreamReporter(run.path)
 
     def stop(*_: Any) -> None:
         reporter.stop_requested = True
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    code = work(request, reporter)
+    code = work(command, reporter)
     del held
     return code
 
@@ -109,7 +110,7 @@ def _detached(run: Path) -> int:
 def main() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    code = _attached() if sys.argv[1] == "-" else _detached(Path(sys.argv[1]))
+    code = _attached() if sys.argv[1] == "-" else _detached(Run(Path(sys.argv[1])))
     sys.stdout.flush()
     os._exit(code)  # torch's own teardown takes a second and has nothing left to save
 

@@ -18,7 +18,7 @@ from engine.config import EncodeSettings
 from engine.errors import UserError
 from engine.files import atomic_path
 from engine.models.device import pick_device
-from engine.reporter import Reporter
+from engine.reporter import Reporter, StageBegan
 from engine.sae.model import SAE
 from engine.workspace import Workspace
 
@@ -48,7 +48,7 @@ def encode_store(settings: EncodeSettings, workspace: Workspace, reporter: Repor
             "give activations of the model and hook point that it was trained on."
         )
     step = max(1, min(settings.batch_size, MOST_VALUES // sae.config.w))
-    reporter.event("stage", name="encode")
+    reporter.event(StageBegan("encode"))
     with _Parts(out) as parts:
         for start in range(0, source.rows, step):
             stop = min(source.rows, start + step)

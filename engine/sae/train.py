@@ -21,7 +21,7 @@ from engine.config import TrainSettings, to_mapping
 from engine.errors import Stopped, UserError
 from engine.files import check_version, lock, read_json, write_json
 from engine.models.device import pick_device
-from engine.reporter import Reporter
+from engine.reporter import Measured, Reporter, StageBegan, Warned
 from engine.sae.architectures import JumpReLU, TrainingSAE, architecture
 from engine.sae.checkpoint import restore, save_checkpoint
 from engine.sae.config import (
@@ -127,11 +127,11 @@ class Training:
 
     def run(self, folder: Path, state: dict[str, Any] | None, reporter: Reporter) -> dict[str, Any]:
         """Train from ``state`` (None: from the start) to the end and write the SAE into ``folder``."""
-        reporter.event("stage", name="train")
+        reporter.event(StageBegan("train"))
         self.model = TrainingSAE(self.architecture, self.store.d, self.w, self.settings.seed).to(self.device)
         self.optimiser = torch.optim.Adam(self.model.parameters(), betas=(0.9, 0.999), fused=True)
         if len(self.loader.held_out) == 0:
-            reporter.event("warning", message="No image is held out: measurements are made on training rows.")
+            reporter.event(Warned("No image is held out: measurements are made on training rows."))
         if state:
             self._continue(folder, state, reporter)
         else:
@@ -163,9 +163,10 @@ class Training:
         self.step, self.scale, self.history = state["step"], state["scale"], state["history"]
         if self.device.type == "cpu" and state["threads"] != torch.get_num_threads():
             reporter.event(
-                "warning",
-                message=f"This training began with {state['threads']} threads and goes on with "
-                f"{torch.get_num_threads()}: its weights may differ in the last bits.",
+                Warned(
+                    f"This training began with {state['threads']} threads and goes on with "
+                    f"{torch.get_num_threads()}: its weights may differ in the last bits.",
+                )
             )
 
     def _loop(self, folder: Path, reporter: Reporter) -> None:
@@ -216,12 +217,13 @@ class Training:
         self.forming.begin()
         measured = self.held_out.measure(sae, self.forming.see)
         theta = _theta(sae, self.architecture)
-        self.history.append({"step": self.step, "loss": loss, **measured, "theta": theta})
-        reporter.event("metrics", **self.history[-1])
+        values = {"loss": loss, **measured, "theta": theta}
+        self.history.append({"step": self.step, **values})
+        reporter.event(Measured(self.step, values))
         try:
             write_preview(folder, self.forming.preview(sae, self.step))
         except OSError as error:  # the preview is there to be looked at: nothing else hangs on it
-            reporter.event("warning", message=f"The preview of step {self.step} is not written: {error.strerror}.")
+            reporter.event(Warned(f"The preview of step {self.step} is not written: {error.strerror}."))
 
     def _save(self, folder: Path) -> None:
         if not all(bool(torch.isfinite(p).all()) for p in self.model.parameters()):

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from engine.errors import Stopped
-from engine.reporter import Reporter
+from engine.reporter import Event, Reporter, event_to_json
 from engine.runs.worker import give_way, mistake
 from engine.server.protocol import CANCEL
 from engine.workspace import Workspace
@@ -129,11 +129,8 @@ class _Reply(Reporter):
     def __init__(self, server: Server, request: dict[str, Any]):
         self._server, self._request = server, request
 
-    def progress(self, done: int, total: int, unit: str, **metrics: Any) -> None:
-        self.event("progress", done=done, total=total, unit=unit, **metrics)
-
-    def event(self, kind: str, **fields: Any) -> None:
-        self._server.emit(self._request, kind, **fields)
+    def event(self, event: Event) -> None:
+        self._server.emit(self._request, **event_to_json(event))
 
     def check(self) -> None:
         self._server.check()
@@ -147,7 +144,7 @@ class _Reply(Reporter):
         def tick() -> None:
             while True:
                 seconds = round(time.monotonic() - started, 1)
-                self.event("progress", stage=f"loading {what}", seconds=seconds, bytes=size)
+                self._server.emit(self._request, "progress", stage=f"loading {what}", seconds=seconds, bytes=size)
                 if over.wait(TICK):
                     return
 

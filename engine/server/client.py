@@ -12,10 +12,11 @@ from typing import Any
 
 from engine.config import to_mapping
 from engine.errors import UserError
-from engine.runs.events import Event
 from engine.runs.run import environment, python_module
 from engine.server.protocol import CANCEL, Answer, Look, Request, Status, Sweep, Text, name_of
 from engine.workspace import Workspace
+
+Event = dict[str, Any]
 
 __all__ = ["Answer", "Look", "ModelServer", "Request", "Status", "Sweep", "Text"]
 

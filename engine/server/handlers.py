@@ -23,7 +23,7 @@ from engine.neurons.file import Neurons
 from engine.neurons.image_latents import look
 from engine.neurons.names import embed_text
 from engine.neurons.text_search import TextSpace
-from engine.reporter import Reporter
+from engine.reporter import Intervened, Reporter, Swept, Token, Warned
 from engine.server.protocol import REQUESTS, Answer, Look, Status, Sweep, Text
 from engine.steer.compare import ANSWERS, Steering, prepare
 from engine.steer.model_cache import ModelCache, Recent
@@ -65,7 +65,7 @@ class Handlers:
 
     def answer(self, request: Answer, reporter: Reporter) -> dict[str, str]:
         steering = prepare(request.settings(), self.workspace, self.loaded, reporter)
-        reporter.event("intervention", **asdict(steering.intervention))
+        reporter.event(Intervened(**asdict(steering.intervention)))
         reporter.check()
         return {name: self._answer(steering, name, reporter) for name in ANSWERS}
 
@@ -80,7 +80,7 @@ class Handlers:
 
         text = self._said.get(_identity(steering, name), generate)
         if not generated:
-            reporter.event("token", answer=name, text=text, cached=True)
+            reporter.event(Token(name, text, cached=True))
         return text
 
     def sweep(self, request: Sweep, reporter: Reporter) -> list[dict[str, Any]]:
@@ -89,7 +89,7 @@ class Handlers:
         points = []
         for point in sweep(steering, request.over, request.values, reporter.check):
             points.append(asdict(point) | {"concept": says(point.answer)})
-            reporter.event("point", **points[-1])
+            reporter.event(Swept(**points[-1]))
             reporter.check()
         return points
 
@@ -102,7 +102,7 @@ class Handlers:
                 _check_same(neurons, request.sae, steering.sha256)
                 space, encoder = self._text_space(neurons, request.device, reporter)
         except UserError as error:
-            reporter.event("warning", message=f"There is no concept score: {error}")
+            reporter.event(Warned(f"There is no concept score: {error}"))
             return lambda text: None
         if not space.directions[request.over].any():
             return lambda text: None

@@ -14,7 +14,7 @@ from engine.errors import UserError
 from engine.images.opening import is_plain, open_image
 from engine.models.device import pick_device
 from engine.models.vlm import VLM, is_local
-from engine.reporter import Reporter
+from engine.reporter import Intervened, Reporter, StageBegan, Token, Warned
 from engine.sae.model import SAE
 from engine.steer.generate import answer, check_length
 from engine.steer.interventions import Intervention, LatentValue, attached, check, parse_latents, parse_tokens, resolve
@@ -44,10 +44,10 @@ class Steering:
 
     def answer(self, name: str, reporter: Reporter) -> str:
         """The greedy answer ``name``, reported as it is generated in events ``token`` (answer, text)."""
-        reporter.event("stage", name=name)
+        reporter.event(StageBegan(name))
 
         def on_text(text: str) -> None:
-            reporter.event("token", answer=name, text=text)
+            reporter.event(Token(name, text))
             reporter.check()
 
         one = self.through(name)
@@ -68,7 +68,7 @@ def steer(settings: SteerSettings, workspace: Workspace, reporter: Reporter | No
     steering = prepare(settings, workspace, ModelCache(), reporter)
     if recipe:
         _warn_if_changed(load_recipe(workspace, recipe), steering.sha256, reporter)
-    reporter.event("intervention", **dataclasses.asdict(steering.intervention))
+    reporter.event(Intervened(**dataclasses.asdict(steering.intervention)))
     if settings.save_recipe:
         folder = workspace.existing("saes", settings.sae)
         path = folder.relative_to(workspace.root) if folder.is_relative_to(workspace.root) else folder
@@ -88,7 +88,7 @@ def prepare(settings: SteerSettings, workspace: Workspace, models: ModelCache, r
     picture = open_image(settings.image)
     folder = workspace.existing("saes", settings.sae)
 
-    reporter.event("stage", name="load")
+    reporter.event(StageBegan("load"))
     device = pick_device(settings.device)
     _, sae, sha256 = models.sae(folder, device, reporter)
     intervention = Intervention(
@@ -99,7 +99,7 @@ def prepare(settings: SteerSettings, workspace: Workspace, models: ModelCache, r
     )
     vlm = models.vlm(settings.vlm, device, settings.dtype, reporter)
     for note in vlm.notes:
-        reporter.event("warning", message=note)
+        reporter.event(Warned(note))
     check(vlm, sae, intervention)
     image = picture if isinstance(picture, Image.Image) else Image.new("RGB", vlm.image_size, picture)
     return Steering(vlm, sae, sha256, image, settings.prompt, settings.max_new_tokens, intervention)
@@ -141,7 +141,7 @@ def _warn_if_changed(recipe: dict[str, Any], sha256: str, reporter: Reporter) ->
     for source in recipe.get("made_from", []):
         if source.get("kind") == "sae" and source.get("sha256") != sha256:
             message = f"The SAE {source.get('name')} is not the one that the recipe was saved with: answers may differ."
-            reporter.event("warning", message=message)
+            reporter.event(Warned(message))
 
 
 def _anywhere(settings: SteerSettings, folder: Path, workspace: Workspace) -> SteerSettings:

@@ -12,7 +12,7 @@ from engine.files import file_sha256
 from engine.models import load_encoder
 from engine.models.encoder import VisionEncoder
 from engine.models.vlm import VLM, is_local, load_vlm
-from engine.reporter import Reporter
+from engine.reporter import Reporter, Warned
 from engine.sae.config import CONFIG, WEIGHTS
 from engine.sae.model import SAE
 
@@ -77,7 +77,7 @@ class ModelCache:
             with reporter.loading(f"the encoder {spec}", _bytes(spec)):
                 encoder = load_encoder(spec, device)
             for message in encoder.warnings:
-                reporter.event("warning", message=message)
+                reporter.event(Warned(message))
             return encoder
 
         return self.encoders.get((spec, str(device), _stamp(spec)), load)

@@ -6,11 +6,13 @@ from typing import Annotated, Any
 
 import typer
 
-from engine.runs import run as jobs
+from engine.records import to_json
+from engine.runs.run import ENDED, Run, find, runs
+from engine.runs.tasks import TASKS
 from engine.workspace import Workspace
 from saetui.cli import demo, stages
 from saetui.cli.options import JsonOption, WorkspaceOption
-from saetui.cli.work import Progress, note, progress_text
+from saetui.cli.work import ProgressDisplay, note, progress_text
 from saetui.formatting import duration, literal
 
 app = typer.Typer(
@@ -28,7 +30,7 @@ def main(context: typer.Context, workspace: WorkspaceOption = None, json: JsonOp
     context.obj = workspace
     if context.invoked_subcommand is not None:
         return
-    found = jobs.runs(Workspace.find(workspace))
+    found = runs(Workspace.find(workspace))
     if json:
         print(json_module.dumps([_record(run) for run in found], ensure_ascii=False))
         return
@@ -42,10 +44,10 @@ def main(context: typer.Context, workspace: WorkspaceOption = None, json: JsonOp
 def follow(context: typer.Context, id: IdArgument, workspace: WorkspaceOption = None, json: JsonOption = False) -> None:
     """Show a run's progress until it ends; Ctrl-C leaves it running."""
     run = _find(context, id, workspace)
-    progress = Progress(quiet=json)
+    progress = ProgressDisplay(quiet=json)
     try:
-        for event in run.follow():
-            progress.show(event)
+        for logged in run.follow():
+            progress.show(logged.event)
     except KeyboardInterrupt:
         progress.close()
         note(f"{run.id} goes on; stop it with: saetui jobs stop {run.id}")
@@ -53,9 +55,9 @@ def follow(context: typer.Context, id: IdArgument, workspace: WorkspaceOption = 
     progress.close()
     status = run.status
     _say(run, _line(run), json)
-    if status["state"] != "done":
-        note(status.get("error") or f"It {status['state']}; continue with: saetui jobs resume {run.id}")
-        raise typer.Exit(2 if status.get("mistake") else 1)
+    if status.state != "done":
+        note(status.error or f"It {status.state}; continue with: saetui jobs resume {run.id}")
+        raise typer.Exit(2 if status.mistake else 1)
     if not json:
         _show_result(run)
 
@@ -64,21 +66,21 @@ def follow(context: typer.Context, id: IdArgument, workspace: WorkspaceOption = 
 def stop(context: typer.Context, id: IdArgument, workspace: WorkspaceOption = None, json: JsonOption = False) -> None:
     """Stop a run at the next point from which it can continue."""
     run = _find(context, id, workspace)
-    if run.status["state"] in jobs.ENDED:
-        _say(run, f"{run.id} has ended already ({run.status['state']}).", json)
+    if run.status.state in ENDED:
+        _say(run, f"{run.id} has ended already ({run.status.state}).", json)
         return
     run.control("stop")
-    while run.status["state"] not in jobs.ENDED:
+    while run.status.state not in ENDED:
         time.sleep(0.1)
-    _say(run, f"{run.id} {run.status['state']}; continue with: saetui jobs resume {run.id}", json)
+    _say(run, f"{run.id} {run.status.state}; continue with: saetui jobs resume {run.id}", json)
 
 
 @app.command()
 def pause(context: typer.Context, id: IdArgument, workspace: WorkspaceOption = None, json: JsonOption = False) -> None:
     """Let a run wait, its models loaded, until it is resumed."""
     run = _find(context, id, workspace)
-    if run.status["state"] in jobs.ENDED:
-        _say(run, f"{run.id} has ended already ({run.status['state']}).", json)
+    if run.status.state in ENDED:
+        _say(run, f"{run.id} has ended already ({run.status.state}).", json)
         return
     run.control("pause")
     _say(run, f"{run.id} pauses at its next step; go on with: saetui jobs resume {run.id}", json)
@@ -88,39 +90,40 @@ def pause(context: typer.Context, id: IdArgument, workspace: WorkspaceOption = N
 def resume(context: typer.Context, id: IdArgument, workspace: WorkspaceOption = None, json: JsonOption = False) -> None:
     """Let a paused run go on, or start one that stopped or died again where it was."""
     run = _find(context, id, workspace)
-    jobs.resume(run)
+    run.resume()
     _say(run, f"{run.id} is running: saetui jobs follow {run.id}", json)
 
 
-def _find(context: typer.Context, id: str, workspace: str | None) -> jobs.Run:
-    return jobs.find(Workspace.find(workspace or context.obj), id)
+def _find(context: typer.Context, id: str, workspace: str | None) -> Run:
+    return find(Workspace.find(workspace or context.obj), id)
 
 
-def _say(run: jobs.Run, sentence: str, json: bool) -> None:
+def _say(run: Run, sentence: str, json: bool) -> None:
     print(json_module.dumps(_record(run), ensure_ascii=False) if json else literal(sentence))
 
 
-def _show_result(run: jobs.Run) -> None:
+def _show_result(run: Run) -> None:
     """What the run's own command would have said at its end."""
-    command, result = run.command, run.status["result"]
-    if command["task"] == "demo":
+    task = run.command.task
+    result = TASKS[task].read(run.status.result)
+    if task == "demo":
         demo.show(result, Workspace(run.path.parent.parent))
     else:
-        _, show = stages.stages()[command["task"]]
+        _, show = stages.stages()[task]
         show(result)
 
 
-def _record(run: jobs.Run) -> dict[str, Any]:
-    return {"id": run.id, "path": str(run.path), **run.command, **run.status}
+def _record(run: Run) -> dict[str, Any]:
+    return {"id": run.id, "path": str(run.path), **to_json(run.command), **to_json(run.status)}
 
 
-def _line(run: jobs.Run) -> str:
+def _line(run: Run) -> str:
     status = run.status
-    parts = [f"{run.id:<28}", f"{status['state']:<8}"]
-    if "progress" in status and status["state"] not in ("done",):
-        parts.append(f"{status.get('stage', '')}: {progress_text(status['progress'], None)}")
-    if "ended" in status:
-        parts.append(f"took {duration(status['ended'] - status['started'])}")
-    if status.get("error"):
-        parts.append(status["error"])
+    parts = [f"{run.id:<28}", f"{status.state:<8}"]
+    if status.progress and status.state != "done":
+        parts.append(f"{status.stage or ''}: {progress_text(status.progress, None)}")
+    if status.ended and status.started:
+        parts.append(f"took {duration(status.ended - status.started)}")
+    if status.error:
+        parts.append(status.error)
     return "  ".join(parts)

@@ -10,7 +10,7 @@ from textual.widgets import Static
 
 from engine.config import DemoSettings, to_mapping
 from engine.files import write_text
-from engine.runs import run as jobs
+from engine.runs.run import Run
 from engine.workspace import MARKER, Workspace
 from saetui.bindings import key
 from saetui.modes.mode import Mode
@@ -53,8 +53,8 @@ class StartMode(Mode):
     def action_demo(self) -> None:
         place = Workspace(Path.cwd() / "saetui-demo")
         if not (place.root / "neurons").is_dir():
-            run = jobs.create(place, "demo", to_mapping(DemoSettings()), ["demo"])
-            jobs.detach(run)
+            run = Run.create(place, "demo", to_mapping(DemoSettings()), ["demo"])
+            run.detach()
         self.services.open_workspace(place, "neurons" if (place.root / "neurons").is_dir() else "train")
 
     def action_images(self) -> None:

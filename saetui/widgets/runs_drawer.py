@@ -1,5 +1,7 @@
 """The jobs drawer: every run of the workspace, from anywhere; pause, stop, resume, read the log."""
 
+from collections.abc import Callable
+
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Vertical
@@ -7,14 +9,23 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from engine.errors import UserError
-from engine.runs import run as jobs
+from engine.runs.events import Control
+from engine.runs.run import Run
 from engine.runs.watch import RunSnapshot
 from engine.workspace import Workspace
 from saetui.bindings import key
 from saetui.formatting import duration, literal, percent
 from saetui.widgets.table import Column, Table
 
-MARKS = {"running": "●", "starting": "○", "paused": "Ⅱ", "done": "✓", "stopped": "■", "failed": "✗", "died": "✗"}
+MARKS = {
+    "running": "●",
+    "starting": "○",
+    "paused": "Ⅱ",
+    "done": "✓",
+    "stopped": "■",
+    "failed": "✗",
+    "died": "✗",
+}
 COLUMNS = (
     Column("", 1, "left"),
     Column("run", 28, "left"),
@@ -64,46 +75,40 @@ class RunsDrawer(ModalScreen[None]):
         table = self.query_one(Table)
         here = self.runs[table.cursor].id if self.runs else None
         self.runs = found
-        table.show(len(found), next((i for i, job in enumerate(found) if job.id == here), 0))
+        table.show(len(found), next((i for i, run in enumerate(found) if run.id == here), 0))
 
     def _cells(self, row: int) -> tuple[str, ...]:
-        job = self.runs[row]
-        left = duration(job.seconds_left) if job.seconds_left is not None else ""
+        run = self.runs[row]
+        left = duration(run.seconds_left) if run.seconds_left is not None else ""
         return (
-            MARKS.get(job.state, "?"),
-            job.id,
-            job.name,
-            job.state,
-            percent(job.share) if job.share is not None and job.live else "",
+            MARKS[run.state],
+            run.id,
+            run.name,
+            run.state,
+            percent(run.share) if run.share is not None and run.live else "",
             left,
-            job.error or (job.stage if job.live else ""),
+            run.error or (run.stage if run.live else ""),
         )
 
     def on_table_moved(self, event: Table.Moved) -> None:
-        job = self.runs[event.row]
-        lines = [job.error] if job.error else []
-        try:
-            with open(self.workspace.runs / job.id / "log.txt", "rb") as log:
-                log.seek(max(log.seek(0, 2) - 8192, 0))
-                lines += log.read().decode(errors="replace").splitlines()[-_LOG_LINES:]
-        except OSError:
-            pass  # nothing printed, or removed meanwhile
+        run = self.runs[event.row]
+        lines = [*filter(None, [run.error]), *Run(self.workspace.runs / run.id).printed()]
         self.query_one("#log", Static).update(Text(literal("\n".join(lines[-_LOG_LINES:]) or "(nothing in its log)")))
 
-    def action_control(self, wish: str) -> None:
-        self._with_run(lambda run: run.control(wish), needs_live=True)
+    def action_control(self, what: Control) -> None:
+        self._with_run(lambda run: run.control(what), needs_live=True)
 
     def action_resume(self) -> None:
-        self._with_run(jobs.resume, needs_live=False)
+        self._with_run(Run.resume, needs_live=False)
 
-    def _with_run(self, act, needs_live: bool) -> None:
+    def _with_run(self, act: Callable[[Run], None], needs_live: bool) -> None:
         if not self.runs:
             return
-        job = self.runs[self.query_one(Table).cursor]
-        if needs_live and not job.live:
-            self.app.notify(f"{job.id} has ended already ({job.state}).", markup=False)
+        run = self.runs[self.query_one(Table).cursor]
+        if needs_live and not run.live:
+            self.app.notify(f"{run.id} has ended already ({run.state}).", markup=False)
             return
         try:
-            act(jobs.Run(self.workspace.runs / job.id))
+            act(Run(self.workspace.runs / run.id))
         except (UserError, OSError) as error:
             self.app.notify(literal(str(error)), severity="warning", markup=False)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from engine.activations.shards import ShardWriter, read_records
 from engine.errors import UserError
 from engine.files import atomic_path, check_version, lock, read_json, to_toml, utf8, write_json
+from engine.reporter import Warned
 from engine.runs.events import EventLog, read_events
 from engine.workspace import Workspace, check_name, slug
 
@@ -90,9 +91,9 @@ def test_a_file_name_that_is_not_utf8_is_kept(tmp_path):
     write_json(tmp_path / "m.json", {"path": name, "other": "café"})
     assert read_json(tmp_path / "m.json") == {"path": name, "other": "café"}
     log = EventLog(tmp_path / "events.jsonl")
-    log.append("warning", message=name)
+    log.append(Warned(name))
     log.close()
-    assert read_events(tmp_path / "events.jsonl")[0][0]["message"] == name
+    assert read_events(tmp_path / "events.jsonl")[0][0].event.message == name
     shard = ShardWriter(tmp_path / "s.h5", 1, "float32")
     shard.append(np.ones((1, 1), np.float32), np.zeros(1), np.zeros(1))
     shard.commit([{"path": name}])

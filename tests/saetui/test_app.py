@@ -10,7 +10,7 @@ import pytest
 from textual.widgets import Input, Static
 
 from engine.errors import UserError
-from engine.runs import run as jobs
+from engine.runs.run import ENDED, Run, runs
 from engine.workspace import MARKER, Workspace
 from saetui.app import Reopen, Workbench, first_mode
 from saetui.modes.mode import Mode
@@ -211,14 +211,14 @@ def test_a_state_that_cannot_be_written_is_no_reason_to_end(place, tmp_path):
 
 
 def make_run(place, task="train", name="x8", state="running", **status):
-    run = jobs.create(Workspace(place), task, {"name": name}, [task])
+    run = Run.create(Workspace(place), task, {"name": name}, [task])
     (run.path / "status.json").write_text(json.dumps({"state": state, "started": time.time(), **status}))
     return run
 
 
 def test_the_top_bar_shows_a_live_job_and_the_drawer_stops_it(place):
     run = make_run(place, progress={"done": 43, "total": 100, "unit": "steps"}, stage="train")
-    held = jobs.hold(run.path)
+    held = run.hold()
 
     async def test(app, pilot):
         await pilot.press("1")
@@ -257,8 +257,8 @@ def test_the_drawer_starts_a_stopped_run_again(place):
         await pilot.press("1", "J")
         await until(pilot, lambda: app.screen.query_one(Table).rows == 1)
         await pilot.press("r")
-        await until(pilot, lambda: run.status["state"] != "stopped")
-        await until(pilot, lambda: run.status["state"] in jobs.ENDED, 60)
+        await until(pilot, lambda: run.status.state != "stopped")
+        await until(pilot, lambda: run.status.state in ENDED, 60)
 
     scenario(test, place)
 
@@ -330,13 +330,13 @@ def test_the_first_screen_starts_the_demo(tmp_path, monkeypatch):
 
     app = scenario(test, tmp_path / "new")
     assert app.return_value == Reopen(Workspace(tmp_path / "saetui-demo"), "train")
-    (run,) = jobs.runs(Workspace(tmp_path / "saetui-demo"))
-    assert run.command["task"] == "demo"
+    (run,) = runs(Workspace(tmp_path / "saetui-demo"))
+    assert run.command.task == "demo"
     run.control("stop")
     deadline = time.monotonic() + 60
-    while run.status["state"] not in jobs.ENDED and time.monotonic() < deadline:
+    while run.status.state not in ENDED and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert run.status["state"] == "stopped"
+    assert run.status.state == "stopped"
 
 
 def test_it_opens_where_there_is_something_to_see(tmp_path):
@@ -349,7 +349,7 @@ def test_it_opens_where_there_is_something_to_see(tmp_path):
     assert first_mode(place, "nonsense") == "neurons"
 
 
-def test_a_defect_of_ours_is_a_sentence_and_a_file(place, tmp_path):
+def test_a_bug_in_saetui_is_a_sentence_and_a_file(place, tmp_path):
     async def test(app, pilot):
         app.call_later(lambda: 1 / 0)
         await pilot.pause(0.2)

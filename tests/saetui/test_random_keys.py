@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from textual.widgets import Input
 
-from engine.runs import run as jobs
+from engine.runs.run import Run
 from engine.workspace import Workspace
 from saetui.app import Workbench
 from tests.saetui.test_bindings import EVERY
@@ -75,7 +75,7 @@ async def press_at_random(app: Workbench, chance: random.Random, presses: int, s
 
 def play(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, presses: int, spoils: bool) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(jobs, "detach", lambda run: None)  # or dozens of trainings would begin
+    monkeypatch.setattr(Run, "detach", lambda run: None)  # or dozens of trainings would begin
     place = Workspace(Path(shutil.copytree(made, "study")))
     remember_answers(place)
     chance = random.Random(seed)

@@ -8,7 +8,8 @@ from itertools import pairwise
 
 import pytest
 
-from engine.runs import run as jobs
+from engine.reporter import Done, Progress
+from engine.runs.run import runs
 from engine.workspace import Workspace
 from tests.session.conftest import which
 from tests.support.link import Link, Server
@@ -125,11 +126,11 @@ def test_a_lost_connection_loses_nothing(terminal, server, link, study):
     terminal.until("New training")
     terminal.press(*["Tab"] * 3, "1", "Tab", "Tab", *str(STEPS), "Tab", *"256", "Enter")
     terminal.until(lambda screen: f"{STEPS / 1000:g}k" in screen and "●" in screen, 60)
-    (run,) = [run for run in jobs.runs(Workspace(study)) if run.command["task"] == "train"]
+    (run,) = [run for run in runs(Workspace(study)) if run.command.task == "train"]
     terminal.press("3")
     terminal.until(HEAD)
     before = terminal.settle(1.0, below_the_bar)
-    trainer, step = run.status["pid"], steps(run)[-1]
+    trainer, step = run.status.pid, steps(run)[-1]
     ours = [*processes("-m saetui", study), *processes("engine.server", study)]
     assert len(ours) == 2, "the workbench and its model server"
 
@@ -140,7 +141,7 @@ def test_a_lost_connection_loses_nothing(terminal, server, link, study):
         assert time.monotonic() - killed < 5, [pid for pid in ours if alive(pid)]
         time.sleep(0.05)
     print(f"the old session was gone {time.monotonic() - killed:.1f} s after the kill, at step {step}")
-    assert alive(trainer) and run.status["state"] == "running"
+    assert alive(trainer) and run.status.state == "running"
 
     terminal.run("reset")
     connect(terminal, server, link, study)
@@ -152,10 +153,10 @@ def test_a_lost_connection_loses_nothing(terminal, server, link, study):
     terminal.press("2")
     terminal.until(lambda screen: f"{STEPS / 1000:g}k" in screen)
     ended = list(run.follow())[-1]
-    assert ended["kind"] == "done" and run.status["pid"] == trainer
+    assert isinstance(ended.event, Done) and run.status.pid == trainer
     seen = steps(run)
     assert seen == sorted(seen) and seen[0] < step < seen[-1] == STEPS
-    times = [event["time"] for event in run.events()[0]]
+    times = [logged.time for logged in run.events()[0]]
     pauses = [after - before for before, after in pairwise(times)]
     assert max(pauses[10:-10]) < 3, "it never waited for anybody"
 
@@ -166,4 +167,5 @@ def below_the_bar(painted):
 
 
 def steps(run):
-    return [event["done"] for event in run.events()[0] if event["kind"] == "progress" and event["unit"] == "steps"]
+    events = [logged.event for logged in run.events()[0]]
+    return [event.done for event in events if isinstance(event, Progress) and event.unit == "steps"]

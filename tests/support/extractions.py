@@ -9,7 +9,7 @@ from PIL import Image
 
 from engine.config import ExtractSettings
 from engine.errors import Stopped
-from engine.reporter import Reporter
+from engine.reporter import Event, Reporter, StageBegan, Warned, kind_of
 from tests.support.checkpoints import build, save
 
 
@@ -48,8 +48,10 @@ class Recorder(Reporter):
         self.steps: list[tuple[int, int, dict[str, Any]]] = []
         self.left = stop_after
 
-    def event(self, kind: str, **fields: Any) -> None:
-        self.events.append((kind, str(fields.get("message") or fields.get("name"))))
+    def event(self, event: Event) -> None:
+        match event:
+            case StageBegan(words) | Warned(words):
+                self.events.append((kind_of(event), words))
 
     def progress(self, done: int, total: int, unit: str, **metrics: Any) -> None:
         assert unit == "images"

@@ -1,6 +1,6 @@
 """Mode Data: what there is to extract from and with, what has been extracted, and extracting more."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -19,8 +19,9 @@ from engine.config import ExtractSettings, to_mapping
 from engine.errors import UserError
 from engine.files import write_text
 from engine.inventory import inventory
-from engine.runs import run as jobs
+from engine.reporter import Event, Progress
 from engine.runs.attached import Attached
+from engine.runs.run import Run
 from engine.runs.watch import RunSnapshot
 from engine.workspace import MARKER, slug
 from saetui.bindings import key
@@ -138,7 +139,7 @@ class DataMode(Mode):
         self.defaults: dict[str, Any] = {}
         self.selected: Selected | None = None
         self._live: dict[str, RunSnapshot] = {}
-        self._states: dict[str, str] = {}
+        self._states: Mapping[str, str] = {}
         self._told: dict[Selected, Description] = {}
         self._checks: dict[str, str] = {}
         self._check: tuple[str, Attached] | None = None
@@ -486,7 +487,7 @@ class DataMode(Mode):
                 (j for j in self.services.runs if j.task == "extract" and _makes(j.name, name) and not j.live), None
             )
             if job is not None and job.state != "done":
-                jobs.resume(jobs.Run(self.services.workspace.runs / job.id))
+                Run(self.services.workspace.runs / job.id).resume()
             else:
                 self.services.start("extract", to_mapping(entry.settings()))
 
@@ -506,9 +507,9 @@ class DataMode(Mode):
 
     @work(thread=True, group="verify")
     def _verify(self, name: str, asked: Attached) -> None:
-        def heard(event: dict[str, Any]) -> None:
-            if event["kind"] == "progress" and event["total"]:
-                self.post_message(Checked(name, event["done"] / event["total"]))
+        def heard(event: Event) -> None:
+            if isinstance(event, Progress) and event.total:
+                self.post_message(Checked(name, event.done / event.total))
 
         try:
             told = asked.result(heard)

@@ -17,7 +17,8 @@ from textual.widgets import Static
 from textual.worker import Worker, get_current_worker
 
 from engine.config import ScoreSettings, TrainSettings
-from engine.runs import run as jobs
+from engine.runs.events import Control
+from engine.runs.run import Run
 from engine.workspace import slug
 from saetui.bindings import key
 from saetui.formatting import duration, fit, literal, number, percent
@@ -576,15 +577,15 @@ class TrainMode(Mode):
         if self._control("stop"):
             self.services.say("It stops at its next safe point; r goes on from there.", "information")
 
-    def _control(self, wish: str) -> bool:
+    def _control(self, what: Control) -> bool:
         row = self.selected
         if row is None:
             return False
         if row.state not in LIVE or row.run is None:
             self.services.say(f"{row.name} is not being trained: it is {row.state}.")
             return False
-        run = jobs.Run(self.services.workspace.runs / row.run)
-        return self.services.guard(lambda: run.control(wish))
+        run = Run(self.services.workspace.runs / row.run)
+        return self.services.guard(lambda: run.control(what))
 
     def action_resume(self) -> None:
         row = self.selected
@@ -593,8 +594,8 @@ class TrainMode(Mode):
         if row.state in ("done", "running", "starting"):
             self.services.say(f"{row.name} is {row.state}: there is nothing to resume.")
         elif row.run is not None:
-            run = jobs.Run(self.services.workspace.runs / row.run)
-            self.services.guard(lambda: jobs.resume(run))
+            run = Run(self.services.workspace.runs / row.run)
+            self.services.guard(run.resume)
         else:
             self._begin_again(row)
 
@@ -637,11 +638,10 @@ def _now(row: Training | None, scored: bool) -> Text:
         pace.append(f"{_short(row.tokens_per_s)} tokens/s")
     if row.waiting is not None:
         pace.append(f"waiting for data {percent(row.waiting, 1)}")
-    memory = row.memory or {}
-    if gpu := memory.get("gpu"):
-        pace.append(f"GPU {gpu['used'] / 2**30:.0f}/{gpu['total'] / 2**30:.0f} GiB")
-    if "rss" in memory:
-        pace.append(f"memory {memory['rss'] / 2**30:.1f} GiB")
+    if row.memory is not None:
+        if gpu := row.memory.gpu:
+            pace.append(f"GPU {gpu.used / 2**30:.0f}/{gpu.total / 2**30:.0f} GiB")
+        pace.append(f"memory {row.memory.rss / 2**30:.1f} GiB")
     asked = row.settings
     made = [str(asked[name]) for name in ("arch",) if name in asked]
     for name, words in (("expansion", "x{:g}"), ("k", "k {}"), ("batch_size", "{} tokens a step"), ("seed", "seed {}")):

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import UserError
 from engine.files import stamp
+from engine.reporter import Failed, Measured, Progress, StageBegan, Warned, kind_of
+from engine.runs.events import Logged
+from engine.runs.run import Run
 from engine.workspace import Workspace
 from saetui.formatting import number, percent
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from saetui.modes.train.charts import Line
 
 MEASURED = ("fve", "l0", "dead", "ms", "ms_matched")
-_TAIL = 65_536  # bytes of a log that its end is read from
 _LINES = 400
 
 
@@ -63,7 +63,7 @@ class TrainWatch:
             rows, self.more = self._trainings.refresh()
             lines = {row.name: self._lines_of(row) for row in rows}
             run = next((row.run for row in rows if row.name == self.selected), None)
-            log = tail(self.workspace.runs / run) if run and self.with_log else ()
+            log = tail(Run(self.workspace.runs / run)) if run and self.with_log else ()
             now = (rows, scored(self.workspace), self._preview_of(self.selected), log)
             if now == self._seen and not always:
                 return None
@@ -118,37 +118,21 @@ def scored(workspace: Workspace) -> frozenset[str]:
     return frozenset(name.rpartition("--")[0] for name in found)
 
 
-def tail(run: Path) -> tuple[str, ...]:
-    """The end of what a run has reported and of what its libraries have printed, in words."""
-    reported = [line for text in _end(run / "events.jsonl") if (line := _reported(text))]
-    return (*reported[-_LINES:], *_end(run / "log.txt")[-_LINES:])
+def tail(run: Run) -> tuple[str, ...]:
+    """The end of what a run has reported (its progress is on the charts) and of what its libraries have printed."""
+    reported = [in_words(logged) for logged in run.last_events() if not isinstance(logged.event, Progress)]
+    return (*reported[-_LINES:], *run.printed()[-_LINES:])
 
 
-def _end(path: Path) -> list[str]:
-    try:
-        with open(path, "rb") as file:
-            begin = max(file.seek(0, 2) - _TAIL, 0)
-            file.seek(begin)
-            lines = file.read().decode(errors="replace").splitlines()
-    except OSError:
-        return []
-    return lines[1:] if begin else lines
-
-
-def _reported(text: str) -> str:
-    """An event as a line; progress is on the charts already, and what is no event is passed over."""
-    try:
-        event = json.loads(text)
-        when, kind = time.strftime("%H:%M:%S", time.localtime(float(event["time"]))), str(event["kind"])
-    except (ValueError, KeyError, TypeError, OverflowError):
-        return ""
-    if kind == "progress":
-        return ""
-    if kind == "metrics":
-        said = [f"step {event.get('step')}", f"FVE {number(_value(event.get('fve')))}"]
-        said += [f"L0 {_value(event.get('l0')):.1f}", f"dead {percent(_value(event.get('dead')), 1)}"]
-        return f"{when}  measured  {'  '.join(said)}"
-    return f"{when}  {kind}  {event.get('name') or event.get('message') or event.get('error') or ''}".rstrip()
+def in_words(logged: Logged) -> str:
+    when, kind = time.strftime("%H:%M:%S", time.localtime(logged.time)), kind_of(logged.event)
+    match logged.event:
+        case Measured(step, values):
+            fve, l0, dead = (_value(values.get(name)) for name in ("fve", "l0", "dead"))
+            return f"{when}  measured  step {step}  FVE {number(fve)}  L0 {l0:.1f}  dead {percent(dead, 1)}"
+        case StageBegan(words) | Warned(words) | Failed(words):
+            return f"{when}  {kind}  {words}"
+    return f"{when}  {kind}"
 
 
 def _value(found: Any) -> float:

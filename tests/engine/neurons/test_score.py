@@ -21,7 +21,7 @@ from engine.neurons.file import Neurons
 from engine.neurons.matrix_scores import ms_files
 from engine.neurons.names import rank_text
 from engine.neurons.score import BINS, score
-from engine.reporter import Reporter
+from engine.reporter import Reporter, event_to_json
 from engine.sae.config import SAEConfig
 from engine.sae.model import SAE
 from engine.workspace import Workspace
@@ -37,8 +37,9 @@ class Listener(Reporter):
     def __init__(self):
         self.events = []
 
-    def event(self, kind, **fields):
-        self.events.append((kind, fields))
+    def event(self, event):
+        fields = event_to_json(event)
+        self.events.append((fields.pop("kind"), fields))
 
     def warnings(self):
         return [fields["message"] for kind, fields in self.events if kind == "warning"]

@@ -3,12 +3,12 @@
 import json
 import threading
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from engine.errors import UserError
+from engine.reporter import Event, Progress
 from engine.runs.attached import Attached
 from engine.workspace import Workspace
 from tests.support.stores import write_store
@@ -17,10 +17,11 @@ from tests.support.stores import write_store
 def test_a_result_with_its_events(tmp_path: Path) -> None:
     place = Workspace(tmp_path / "w")
     store = write_store(place.activations("A"), np.ones((20, 3)), shard_images=10)
-    heard: list[dict[str, Any]] = []
+    heard: list[Event] = []
     told = Attached(place, "verify", {"store": "A"}).result(heard.append)
     assert told["problems"] == [] and told["path"] == str(store.path)
-    assert heard[-1]["kind"] == "progress" and heard[-1]["done"] == heard[-1]["total"] == told["bytes"]
+    last = heard[-1]
+    assert isinstance(last, Progress) and last.done == last.total == told["bytes"]
     assert not place.runs.exists()
 
 

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from engine.errors import Stopped
+from engine.reporter import Done, Progress, StageBegan, kind_of
 from engine.runs import memory
 from engine.runs.events import EventLog, StreamReporter, read_events
 
@@ -14,15 +15,15 @@ from engine.runs.events import EventLog, StreamReporter, read_events
 def test_sequence_goes_on_after_a_torn_line(tmp_path):
     path = tmp_path / "events.jsonl"
     log = EventLog(path)
-    log.append("progress", done=1)
-    log.append("progress", done=2)
+    log.append(Progress(1, 3, "steps"))
+    log.append(Progress(2, 3, "steps"))
     log.close()
     path.write_bytes(path.read_bytes()[:-9])  # as a kill in the middle of a write leaves it
-    assert [e["seq"] for e in read_events(path)[0]] == [1]
+    assert [e.seq for e in read_events(path)[0]] == [1]
     again = EventLog(path)
-    again.append("progress", done=3)
+    again.append(Progress(3, 3, "steps"))
     events, offset = read_events(path)
-    assert [(e["seq"], e["done"]) for e in events] == [(1, 1), (2, 3)]
+    assert [(e.seq, e.event.done) for e in events] == [(1, 1), (2, 3)]
     assert offset == path.stat().st_size
 
 
@@ -30,13 +31,13 @@ def test_reading_goes_on_from_an_offset(tmp_path):
     path = tmp_path / "events.jsonl"
     log = EventLog(path)
     assert read_events(path) == ([], 0)
-    log.append("stage", name="é")
+    log.append(StageBegan("é"))
     first, offset = read_events(path)
-    log.append("stage", name="b")
+    log.append(StageBegan("b"))
     with open(path, "ab") as file:
         file.write(b'{"seq": 3, "torn')
     second, end = read_events(path, offset)
-    assert [e["name"] for e in first + second] == ["é", "b"]
+    assert [e.event.name for e in first + second] == ["é", "b"]
     assert read_events(path, end) == ([], end)
 
 
@@ -50,13 +51,13 @@ def test_control_stops_and_pauses(tmp_path):
 
 def test_status_follows_progress(tmp_path):
     reporter = StreamReporter(tmp_path)
-    reporter.event("stage", name="training")
+    reporter.event(StageBegan("training"))
     reporter.progress(5, 5, "steps", fve=0.5)
-    reporter.finish("done", result={"x": 1})
+    reporter.finish(Done({"x": 1}))
     status = json.loads((tmp_path / "status.json").read_text())
     assert status["state"] == "done" and status["stage"] == "training" and status["result"] == {"x": 1}
     assert status["progress"] == {"done": 5, "total": 5, "unit": "steps", "fve": 0.5}
-    assert [e["kind"] for e in read_events(tmp_path / "events.jsonl")[0]] == ["stage", "progress", "done"]
+    assert [kind_of(e.event) for e in read_events(tmp_path / "events.jsonl")[0]] == ["stage", "progress", "done"]
 
 
 def test_status_tells_the_memory_now_and_then(tmp_path):
@@ -78,11 +79,11 @@ def test_memory_without_proc_and_without_torch(tmp_path):
     script = (
         "import sys; from pathlib import Path; from engine.runs import memory; now = memory.memory(); "
         "memory._STATM = Path(sys.argv[1]); most = memory.memory(); "
-        "print(0.9 * now['rss'] <= most['rss'] < 500 * now['rss'], 'gpu' in now, 'torch' in sys.modules)"
+        "print(0.9 * now.rss <= most.rss < 500 * now.rss, now.gpu, 'torch' in sys.modules)"
     )
     command = [sys.executable, "-c", script, str(tmp_path / "none")]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() == [
-        "True", "False", "False",
+        "True", "None", "False",
     ]  # fmt: skip
 
 
@@ -94,12 +95,12 @@ def test_the_accelerator_counts_once_it_is_in_use(monkeypatch):
         get_device_name=lambda: "a card",
     )
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
-    assert set(memory.memory()) == {"rss"}
+    assert memory.memory().gpu is None
     cuda.is_initialized = lambda: True
-    assert memory.memory()["gpu"] == {"device": "a card", "used": 38 << 30, "total": 139 << 30}
+    assert memory.memory().gpu == memory.GpuMemory("a card", 38 << 30, 139 << 30)
 
     def broken():
         raise RuntimeError("device lost")
 
     cuda.mem_get_info = broken
-    assert set(memory.memory()) == {"rss"}
+    assert memory.memory().gpu is None

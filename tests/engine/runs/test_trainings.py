@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 from engine.config import TrainSettings, to_mapping
 from engine.errors import Stopped, UserError
 from engine.files import write_json
-from engine.runs import run as jobs
+from engine.reporter import event_from_json
 from engine.runs import trainings as runs
 from engine.runs.events import EventLog, StreamReporter
+from engine.runs.memory import Memory
+from engine.runs.run import Run
 from engine.runs.trainings import Progress, Series, Training, TrainingLog, Trainings, clone, trainings
 from engine.runs.worker import work
 from engine.sae.state import checkpoint_path
@@ -32,16 +34,16 @@ def store(workspace: Workspace):
     return write_store(workspace.activations("a"), activations()[0], tokens=4)
 
 
-def begin(workspace: Workspace, task: str = "train", **settings) -> jobs.Run:
+def begin(workspace: Workspace, task: str = "train", **settings) -> Run:
     """A run that is created and not yet started."""
-    run = jobs.create(workspace, task, settings or to_mapping(chosen()), [])
-    path = run.path.with_name(f"{len(jobs.runs(workspace)):03d}")  # in the order of their beginning
-    return jobs.Run(run.path.rename(path))
+    run = Run.create(workspace, task, settings or to_mapping(chosen()), [])
+    path = run.path.with_name(f"{len(list(workspace.runs.iterdir())):03d}")  # in the order of their beginning
+    return Run(run.path.rename(path))
 
 
-def perform(run: jobs.Run, stop_after: int = 0) -> int:
+def perform(run: Run, stop_after: int = 0) -> int:
     """Do what a worker does for it, here; ``stop_after``: it is asked to stop at this check."""
-    held = jobs.hold(run.path)
+    held = run.hold()
     reporter = StreamReporter(run.path)
     reporter.every = 0.0
     check, checks = reporter.check, 0
@@ -106,11 +108,11 @@ def test_a_mistake_is_told_in_its_sentence(workspace, store):
     assert (row.state, row.steps) == ("failed", 30) and row.error.startswith("--k 99 is more than the 32 latents")
 
 
-def live(run: jobs.Run, state: str, **status) -> None:
+def live(run: Run, state: str, **status) -> None:
     write_json(run.path / "status.json", {"state": state, "started": time.time(), "pid": 1, **status})
 
 
-def log_of(run: jobs.Run, events: list[dict]) -> None:
+def log_of(run: Run, events: list[dict]) -> None:
     with open(run.path / "events.jsonl", "a") as file:
         for seq, event in enumerate(events, 1):
             file.write(json.dumps({"seq": seq, "time": 1000.0, **event}) + "\n")
@@ -126,10 +128,10 @@ def steps(first: int, last: int, per_second: float = 10, total: int = 1000, **mo
 def test_a_running_training_tells_its_pace(workspace):
     run = begin(workspace, **to_mapping(chosen(steps=1000, batch_size=64)))
     log_of(run, [{"kind": "stage", "name": "train"}, *steps(1, 100, per_second=5), *steps(101, 400, waiting=0.25)])
-    held = jobs.hold(run.path)
+    held = run.hold()
     live(run, "running", memory={"rss": 5})
     row = only(workspace)
-    assert (row.state, row.step, row.steps, row.waiting, row.memory) == ("running", 400, 1000, 0.25, {"rss": 5})
+    assert (row.state, row.step, row.steps, row.waiting, row.memory) == ("running", 400, 1000, 0.25, Memory(5))
     assert row.rate == pytest.approx(10, rel=0.02)  # of the last ten seconds
     assert row.tokens_per_s == pytest.approx(640, rel=0.02) and row.eta == pytest.approx(60, rel=0.02)
     live(run, "paused")
@@ -144,11 +146,11 @@ def test_a_running_training_tells_its_pace(workspace):
 def test_the_pace_after_an_interruption_is_a_new_one(workspace):
     progress = Progress()
     for event in steps(1, 50):
-        progress.add(event)
+        progress.advance(event_from_json(event), event["time"])
     progress.begin()
     assert progress.rate is None
     for event in steps(41, 60, per_second=0.5):
-        progress.add(event)
+        progress.advance(event_from_json(event), event["time"])
     assert progress.rate == pytest.approx(0.5)
     assert [step for step, _ in progress.loss.points()] == list(range(1, 61))
 
@@ -178,7 +180,7 @@ def test_the_training_of_the_demo(workspace):
     stages = ["drawing", "extracting", "train"]
     log_of(run, [{"kind": "stage", "name": name} for name in stages[:2]])
     log_of(run, [{"kind": "progress", "done": 3, "total": 9, "unit": "images"}])
-    held = jobs.hold(run.path)
+    held = run.hold()
     live(run, "running")
     table = Trainings(workspace)
     assert table.refresh() == ([], False)
@@ -274,7 +276,7 @@ LOG = [
 def written(path: Path, events: list[dict]) -> bytes:
     log = EventLog(path)
     for event in events:
-        log.append(**event)
+        log.append(event_from_json(event))
     log.close()
     return path.read_bytes()
 
@@ -299,10 +301,10 @@ def test_a_log_read_as_it_grows_says_the_same(tmp_path_factory, cuts, most):
 
 def test_a_log_that_shrinks_or_is_replaced_is_read_anew(tmp_path):
     path = tmp_path / "events.jsonl"
-    written(path, LOG)
+    data = written(path, LOG)
     log = TrainingLog(path)
     log.read()
-    path.write_bytes(path.read_bytes()[:700])  # cut in a line
+    path.write_bytes(data[: data.index(b'"done": 6')])  # cut in a line
     log.read()
     assert list(log.trainings) == ["one"] and log.trainings["one"].step == 6 - 1
     path.unlink()
@@ -372,7 +374,7 @@ def test_a_clone_has_a_free_name(workspace, name, there, free):
         workspace.sae(folder).mkdir(parents=True)
     made = clone(Training(name=name, state="done", settings=to_mapping(chosen(name=name))), workspace)
     assert made == to_mapping(chosen(name=free)) and TrainSettings(**made)
-    jobs.create(workspace, "train", made, [])
+    Run.create(workspace, "train", made, [])
     assert clone(Training(name=name, state="done", settings=made), workspace)["name"] not in (free, *there)
 
 

@@ -16,7 +16,7 @@ import torch
 
 from engine.config import TrainSettings
 from engine.errors import Stopped, UserError
-from engine.reporter import Reporter
+from engine.reporter import Reporter, event_to_json
 from engine.sae import SAE
 from engine.sae.schedule import Schedule, Waiting
 from engine.sae.state import checkpoint_path, read_state
@@ -61,8 +61,9 @@ class Recorder(Reporter):
         self.events: list[tuple[str, dict]] = []
         self.checks, self.stop_at = 0, stop_at
 
-    def event(self, kind, **fields):
-        self.events.append((kind, fields))
+    def event(self, event):
+        fields = event_to_json(event)
+        self.events.append((fields.pop("kind"), fields))
 
     def check(self):
         self.checks += 1

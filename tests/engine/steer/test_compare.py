@@ -10,7 +10,7 @@ from engine.config import SteerSettings
 from engine.errors import Stopped, UserError
 from engine.files import file_sha256
 from engine.neurons.file import ARRAYS, write_neurons
-from engine.reporter import Reporter
+from engine.reporter import Reporter, event_to_json
 from engine.steer import steer
 from engine.steer.generate import answer
 from engine.steer.interventions import Intervention, attached
@@ -21,8 +21,9 @@ class Listener(Reporter):
     def __init__(self, stop_at=0):
         self.events, self.checks, self.stop_at = [], 0, stop_at
 
-    def event(self, kind, **fields):
-        self.events.append((kind, fields))
+    def event(self, event):
+        fields = event_to_json(event)
+        self.events.append((fields.pop("kind"), fields))
 
     def check(self):
         self.checks += 1

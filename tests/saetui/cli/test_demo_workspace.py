@@ -132,9 +132,14 @@ def test_stores_are_plain_hdf5(workspace):
         assert shard["activations"].shape == (150 * 16, 192) and shard["activations"].dtype == np.float16
 
 
+def reached(run):
+    """The last step that a run told of."""
+    return run.status.progress.done if run.status.progress else 0
+
+
 def wait_for(run, state, seconds=120):
     deadline = time.monotonic() + seconds
-    while run.status["state"] != state:
+    while run.status.state != state:
         assert time.monotonic() < deadline, run.status
         time.sleep(0.1)
 
@@ -144,20 +149,20 @@ def test_a_detached_run_is_followed_stopped_killed_and_resumed(workspace):
     once = saetui_json(*train, "--name", "once", cwd=workspace)
     started = saetui_json(*train, "--name", "detached", "--checkpoint-every", 100, "--detach", cwd=workspace)
     run = Run(workspace / "runs" / started["run"])
-    while not run.status.get("progress", {}).get("done", 0) > 150:
-        assert run.status["state"] in ("starting", "running"), run.status
+    while not reached(run) > 150:
+        assert run.status.state in ("starting", "running"), run.status
         time.sleep(0.05)
     assert run.id in saetui("jobs", cwd=workspace).stdout
     saetui("jobs", "stop", run.id, cwd=workspace)
-    assert run.status["state"] == "stopped"
-    reached = run.status["progress"]["done"]
-    assert reached < STEPS
+    assert run.status.state == "stopped"
+    stopped_at = reached(run)
+    assert stopped_at < STEPS
 
     saetui("jobs", "resume", run.id, cwd=workspace)
     wait_for(run, "running")
-    while not run.status.get("progress", {}).get("done", 0) > reached:
+    while not reached(run) > stopped_at:
         time.sleep(0.05)
-    os.kill(run.status["pid"], signal.SIGKILL)
+    os.kill(run.status.pid, signal.SIGKILL)
     wait_for(run, "died")
 
     saetui("jobs", "resume", "last", cwd=workspace)
@@ -165,7 +170,7 @@ def test_a_detached_run_is_followed_stopped_killed_and_resumed(workspace):
     assert "done" in followed.stdout
     weights = [(workspace / "saes" / name / "sae.safetensors").read_bytes() for name in ("once", "detached")]
     assert weights[0] == weights[1], "stopped and killed, it ends with the same bytes"
-    assert run.status["result"]["fve"] == once["fve"]
+    assert run.status.result["fve"] == once["fve"]
 
 
 def begin(*arguments, cwd):
@@ -177,7 +182,7 @@ def begin(*arguments, cwd):
         assert process.poll() is None
         time.sleep(0.05)
     run = Run(cwd / "runs" / made.pop())
-    while not run.status.get("progress", {}).get("done", 0) > 150:
+    while not reached(run) > 150:
         assert process.poll() is None
         time.sleep(0.05)
     return process, run
@@ -189,7 +194,7 @@ def test_ctrl_c_and_a_kill_leave_a_training_that_goes_on(workspace):
     process, run = begin(*train, cwd=workspace)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 130 and run.status["state"] == "stopped"
+    assert process.returncode == 130 and run.status.state == "stopped"
     assert "Continue with: saetui train demo-train" in said
 
     process, run = begin(*train, cwd=workspace)

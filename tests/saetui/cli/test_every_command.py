@@ -86,7 +86,7 @@ def until(state: str) -> Callable[[Path], None]:
     def wait(place: Path) -> None:
         run = Run(max((place / "runs").iterdir()))
         deadline = time.monotonic() + 60
-        while run.status["state"] != state or "progress" not in run.status:
+        while run.status.state != state or run.status.progress is None:
             assert time.monotonic() < deadline, run.status
             time.sleep(0.05)
 

@@ -16,7 +16,7 @@ from engine.activations.extract import extract
 from engine.activations.store import Store
 from engine.errors import Stopped
 from engine.files import write_json, write_text
-from engine.runs import run as jobs
+from engine.runs.run import Run
 from engine.workspace import MARKER, Workspace
 from saetui.app import Workbench
 from saetui.modes.data.extract_form import ExtractForm
@@ -201,9 +201,9 @@ def test_an_unfinished_store_goes_on(place: Workspace) -> None:
 
 
 def test_progress_of_a_store_that_is_being_written(place: Workspace) -> None:
-    run = jobs.create(place, "extract", {"name": "new"}, ["extract"])
+    run = Run.create(place, "extract", {"name": "new"}, ["extract"])
     write_json(run.path / "status.json", {"state": "running", "started": time.time(), "progress": progress(30)})
-    held = jobs.hold(run.path)
+    held = run.hold()
 
     async def scenario(pilot: Pilot[Any], pane: DataMode) -> None:
         await until(pilot, lambda: any("new" in row and "● 30%" in row for row in rows(table(pane, "stores"))))

@@ -15,7 +15,7 @@ from textual.widgets import Input, Static
 
 from engine.config import to_mapping
 from engine.files import write_text
-from engine.runs import run as jobs
+from engine.runs.run import Run, runs
 from engine.sae.preview import FormingLatent, Preview, TopImage, write_preview
 from engine.workspace import MARKER, Workspace
 from saetui.app import Workbench
@@ -250,7 +250,7 @@ def test_a_training_from_the_form_is_watched_paused_stopped_and_resumed(place):
             await pilot.press("r")
             await until(pilot, lambda: pane.selected.state == "running", 30)
         finally:
-            for run in jobs.runs(place):
+            for run in runs(place):
                 run.control("stop")
         await until(pilot, lambda: pane.selected.state == "stopped")
 
@@ -273,13 +273,13 @@ def test_a_plan_is_checked_before_it_starts(place, tmp_path):
     write_text(plan, '[[train]]\nactivations = "a"\nname = "planned"\nsteps = 20\ndevice = "cpu"\n')
 
     async def scenario(pilot, pane):
-        before = len(jobs.runs(place))
+        before = len(runs(place))
         await pilot.press("P")
         assert isinstance(pilot.app.screen, Ask)
         pilot.app.screen.query_one(Input).value = str(tmp_path / "missing.toml")
         await pilot.press("enter")
         await until(pilot, lambda: any("There is no plan" in note.message for note in pilot.app._notifications))
-        assert len(jobs.runs(place)) == before
+        assert len(runs(place)) == before
         await pilot.press("colon", *f"plan {plan}", "enter")
         await until(pilot, lambda: pane.selected and pane.selected.name == "planned", 30)
         await until(pilot, lambda: pane.selected.state == "done", 30)
@@ -415,7 +415,7 @@ def test_another_trainings_preview_is_another_though_all_its_numbers_are_the_sam
 
 
 def test_a_long_log_is_read_piece_by_piece(place):
-    run = next(run for run in jobs.runs(place) if run.command["settings"]["name"] == "half")
+    run = next(run for run in runs(place) if run.command.settings["name"] == "half")
     begun = '{"seq": 1, "time": 0, "kind": "stage", "name": "train"}'
     event = '{"seq": %d, "time": 0, "kind": "progress", "done": %d, "total": 99999, "unit": "steps", "loss": 0.5}'
     write_text(run.path / "events.jsonl", "\n".join([begun, *(event % (n, n) for n in range(1, 60_000)), ""]))
@@ -443,16 +443,16 @@ def test_the_end_of_a_log_is_in_words(tmp_path):
         '{"seq": 1, "time": 0, "kind": "stage", "name": "train"}',
         '{"seq": 2, "time": 0, "kind": "progress", "done": 1, "total": 2, "unit": "steps"}',
         '{"seq": 3, "time": 0, "kind": "metrics", "step": 5, "fve": 0.5, "l0": 8, "dead": null}',
-        '{"seq": 4, "time": 0, "kind": "failed", "error": "it is full"}',
+        '{"seq": 4, "time": 0, "kind": "failed", "error": "it is full", "mistake": true}',
         '{"seq": 5, "time": 0, "ki',
     ]
     (tmp_path / "events.jsonl").write_text("\n".join(lines))
     (tmp_path / "log.txt").write_bytes(b"printed \xff\n")
-    found = tail(tmp_path)
+    found = tail(Run(tmp_path))
     assert [line[10:] for line in found[:-1]] == [
         "stage  train",
         "measured  step 5  FVE .50  L0 8.0  dead –",
         "failed  it is full",
     ]
     assert found[-1] == "printed �"
-    assert tail(tmp_path / "gone") == ()
+    assert tail(Run(tmp_path / "gone")) == ()
