@@ -12,53 +12,19 @@ A setting given beside a recipe overrides the recipe's when it differs from the 
 import dataclasses
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from engine.config import SteerSettings, from_mapping, to_mapping
 from engine.errors import UserError
-from engine.files import check_version, file_sha256, read_toml, to_toml, write_text
-from engine.records import from_json, to_json
-from engine.sae.config import WEIGHTS
+from engine.files import check_version, read_toml, to_toml, write_text
 from engine.workspace import Workspace, provenance
 
 FORMAT, VERSION = "saetui-recipe", 1
 _NOT_KEPT = ("recipe", "save_recipe")
 
 
-@dataclass(frozen=True)
-class Source:
-    """What a recipe was made from."""
-
-    kind: str
-    name: str
-    path: str
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Settings of a steered answer, kept."""
-
-    path: Path
-    given: dict[str, Any]
-    """The settings that differ from the defaults, as TOML values that nobody has checked."""
-    made_from: tuple[Source, ...]
-
-    def over(self, settings: SteerSettings) -> SteerSettings:
-        """``settings`` laid over those of the recipe. UserError when the recipe's are not valid."""
-        return from_mapping(SteerSettings, {**self.given, **_given(settings)}, f"Recipe {self.path.stem}")
-
-    def warning(self, sha256: str) -> str:
-        """What to say when the SAE with this content hash is not the one that the recipe was saved with; else empty."""
-        other = next((one for one in self.made_from if one.kind == "sae" and one.sha256 != sha256), None)
-        if other is None:
-            return ""
-        return f"The SAE {other.name} is not the one that the recipe was saved with: answers may differ."
-
-
-def save_recipe(workspace: Workspace, settings: SteerSettings, made_from: Sequence[Source] = ()) -> Path:
+def save_recipe(workspace: Workspace, settings: SteerSettings, made_from: Sequence[dict[str, str]] = ()) -> Path:
     """Keep ``settings`` under the name ``settings.save_recipe``; a recipe with other settings is not overwritten."""
     path = workspace.recipe(settings.save_recipe)
     kept = {key: value for key, value in _given(settings).items() if key not in _NOT_KEPT}
@@ -66,21 +32,14 @@ def save_recipe(workspace: Workspace, settings: SteerSettings, made_from: Sequen
         raise UserError(
             f"There is a recipe {settings.save_recipe} with other settings: take another name, or remove {path}."
         )
-    origin = provenance([to_json(source) for source in made_from])
+    origin = provenance(made_from)
     document = {"format": FORMAT, "version": VERSION, "settings": kept, **origin}
     write_text(path, to_toml(document))
     return path
 
 
-def keep_recipe(workspace: Workspace, settings: SteerSettings) -> Path:
-    """As :func:`save_recipe`, with the content hash of the SAE that ``settings`` name."""
-    folder = workspace.existing("saes", settings.sae)
-    path = folder.relative_to(workspace.root) if folder.is_relative_to(workspace.root) else folder
-    return save_recipe(workspace, settings, [Source("sae", folder.name, str(path), file_sha256(folder / WEIGHTS))])
-
-
-def load_recipe(workspace: Workspace, given: str) -> Recipe:
-    """The recipe named ``given``, or at that path; UserError when there is none."""
+def load_recipe(workspace: Workspace, given: str) -> dict[str, Any]:
+    """The whole document of the recipe named ``given``, or at that path; UserError when there is none."""
     path = _find(workspace, given)
     document = read_toml(path)
     if document.get("format") != FORMAT:
@@ -88,20 +47,15 @@ def load_recipe(workspace: Workspace, given: str) -> Recipe:
     check_version(document.get("version"), VERSION, path)
     if not isinstance(document.get("settings"), dict):
         raise UserError(f"{path} has no table [settings]: it is damaged, save the recipe again.")
-    made_from = from_json(tuple[Source, ...], document.get("made_from", []), f"{path}: made_from")
-    return Recipe(path, document["settings"], made_from)
-
-
-def open_recipe(workspace: Workspace, given: str) -> tuple[SteerSettings, str]:
-    """The settings of a recipe, and a warning (or nothing) when its SAE is no longer the one that it was saved with."""
-    recipe = load_recipe(workspace, given)
-    settings = recipe.over(SteerSettings())
-    return settings, recipe.warning(file_sha256(workspace.existing("saes", settings.sae) / WEIGHTS))
+    return document
 
 
 def with_recipe(workspace: Workspace, settings: SteerSettings) -> SteerSettings:
     """``settings`` laid over those of the recipe that they name (see above); as they are when they name none."""
-    return load_recipe(workspace, settings.recipe).over(settings) if settings.recipe else settings
+    if not settings.recipe:
+        return settings
+    kept = load_recipe(workspace, settings.recipe)["settings"]
+    return from_mapping(SteerSettings, {**kept, **_given(settings)}, f"Recipe {settings.recipe}")
 
 
 def _given(settings: SteerSettings) -> dict[str, Any]:
