@@ -30,7 +30,7 @@ ASKED = {
 """The question for each kind of answer that is scored."""
 
 
-def only(number: int, amount: int, seed: int) -> list[Scene]:
+def scenes_showing(number: int, amount: int, seed: int) -> list[Scene]:
     """The first ``amount`` scenes of a world that show ``number`` objects."""
     found: list[Scene] = []
     start = 0
@@ -95,7 +95,7 @@ def clip_scores(folder: Path, amount: int) -> dict:
             rows.append(model.vision_model(**inputs, output_hidden_states=True).hidden_states[-2][:, 1:])
         return torch.cat(rows)
 
-    train_scenes, test_scenes = only(1, 4 * amount, PROBE_SEED), only(1, amount, HELD_OUT_SEED)
+    train_scenes, test_scenes = scenes_showing(1, 4 * amount, PROBE_SEED), scenes_showing(1, amount, HELD_OUT_SEED)
     train, test = tokens(train_scenes), tokens(test_scenes)
     generator = torch.Generator().manual_seed(0)
 
@@ -138,7 +138,7 @@ def encoder_scores(folder: Path, amount: int) -> dict:
             ]
         )
 
-    train_scenes, test_scenes = only(1, 4 * amount, PROBE_SEED), only(1, amount, HELD_OUT_SEED)
+    train_scenes, test_scenes = scenes_showing(1, 4 * amount, PROBE_SEED), scenes_showing(1, amount, HELD_OUT_SEED)
     return {"probe_pooled": probes(pooled(train_scenes), train_scenes, pooled(test_scenes), test_scenes)}
 
 
@@ -159,7 +159,7 @@ def llava_scores(folder: Path, amount: int) -> dict:
     """Shares of answers that are right, fact by fact, about one object, two objects and none."""
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
     processor = AutoProcessor.from_pretrained(folder)
-    one, two, none = (only(number, amount, HELD_OUT_SEED) for number in (1, 2, 0))
+    one, two, none = (scenes_showing(number, amount, HELD_OUT_SEED) for number in (1, 2, 0))
     said_one, said_two, said_none = (answers(model, processor, shown, ASKED["describe"]) for shown in (one, two, none))
     short = answers(model, processor, one, ASKED["short"])
     word = answers(model, processor, one, ASKED["word"])
