@@ -7,9 +7,10 @@ Latents are chosen on the training images; all rates are measured on the test im
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from PIL import Image
 from engine.activations.extract import extract
 from engine.activations.store import Store
 from engine.config import DemoSettings, ExtractSettings, ScoreSettings, TrainSettings
+from engine.demo.results import ConceptFound, DemoDone, ExtractedImages, HeldOutFigures, SteeringRates
 from engine.demo.world import BACKGROUNDS, COLOURS, FILLS, KINDS, UNSEEN, blank, parse, write_images
 from engine.errors import UserError
 from engine.files import write_text
@@ -52,8 +54,7 @@ ANSWER_TOKENS = 16
 @dataclass(frozen=True)
 class Concept:
     name: str
-    kind: str
-    """``object`` or ``colour``."""
+    kind: Literal["object", "colour"]
     latent: int
     maximum: float
     """The latent's largest activation on the training images."""
@@ -61,7 +62,7 @@ class Concept:
     """On the test images."""
 
 
-def demo(settings: DemoSettings, workspace: Workspace, reporter: Reporter | None = None) -> dict[str, Any]:
+def demo(settings: DemoSettings, workspace: Workspace, reporter: Reporter | None = None) -> DemoDone:
     """Run the whole loop and return the summary that ``saetui demo --headless --json`` prints."""
     reporter = reporter or Reporter()
     start = time.monotonic()
@@ -95,27 +96,17 @@ def demo(settings: DemoSettings, workspace: Workspace, reporter: Reporter | None
     concepts = choose(train_values, train_labels, test_values, test_labels)
     alive = np.flatnonzero((train_values > 0).any(0))
 
-    rates = steering_rates(
+    found, rates = steering_rates(
         load_vlm("demo"), sae, concepts, train_values.max(0), alive, test_images, settings.seed, reporter
     )
-    return {
-        "seconds": round(time.monotonic() - start, 1),
-        "extract": {"images": counts["images"], "rows": counts["rows"]},
-        "sae": {key: trained[key] for key in ("fve", "l0", "dead")},
-        "ms": scored["ms"],
-        "concepts": [
-            {
-                "name": c.name,
-                "kind": c.kind,
-                "latent": c.latent,
-                "auroc": round(c.auroc, 4),
-                "inserted": rates["inserted"][c.name],
-                "suppressed": rates["suppressed"][c.name],
-            }
-            for c in concepts
-        ],
-        "steering": rates["summary"],
-    }
+    return DemoDone(
+        seconds=round(time.monotonic() - start, 1),
+        extract=ExtractedImages(counts["images"], counts["rows"]),
+        sae=HeldOutFigures(trained["fve"], trained["l0"], trained["dead"]),
+        ms=scored["ms"],
+        concepts=found,
+        steering=rates,
+    )
 
 
 def _sae_settings(settings: DemoSettings) -> TrainSettings:
@@ -157,7 +148,8 @@ def choose(
 
     Values are (image, latent), labels (image, concept) in the order kinds, then colours.
     """
-    names = [(kind, "object") for kind in KINDS] + [(colour, "colour") for colour in COLOURS]
+    objects: list[tuple[str, Literal["object", "colour"]]] = [(kind, "object") for kind in KINDS]
+    names = [*objects, *((colour, "colour") for colour in COLOURS)]
     for labels in (train_labels, test_labels):
         for (name, _), shown in zip(names, labels.sum(0), strict=True):
             if shown in (0, len(labels)):
@@ -179,13 +171,10 @@ def steering_rates(
     test_images: Path,
     seed: int,
     reporter: Reporter,
-) -> dict[str, Any]:
+) -> tuple[tuple[ConceptFound, ...], SteeringRates]:
     """Rates of insertion on blank images and of suppression on images of a kind, with their controls.
 
-    ``inserted``: share of blank images whose whole answer is grammatical and names the concept. ``suppressed``: of the
-    test images in which the untouched model names the concept, the share in which it does not at 0.
-    ``random_control``: random live latents, at the same multiple of their own maximum, naming the target.
-    ``attached_control``: the SAE attached and unclamped, naming the target on blank images.
+    ``maxima``: each latent's largest activation on the training images; ``alive``: the latents that fire on them.
     """
     blanks = [blank(background, shade) for background in BACKGROUNDS for shade in SHADES]
     objects = [c for c in concepts if c.kind == "object"]
@@ -210,21 +199,21 @@ def steering_rates(
     inserted_rate = {c.name: _mean([names(said, c) for said in inserted[c.name]]) for c in concepts}
     suppressed_rate = {c.name: _gone(untouched[c.name], removed[c.name], c) for c in concepts}
     colours = [c for c in concepts if c.kind == "colour"]
-    return {
-        "inserted": inserted_rate,
-        "suppressed": suppressed_rate,
-        "summary": {
-            "strength": STRENGTH,
-            "inserted": _mean([inserted_rate[c.name] for c in objects]),
-            "suppressed": _mean([suppressed_rate[c.name] for c in objects]),
-            "random_control": _mean([names(said, c) for c in objects for said in by_chance[c.name]]),
-            "attached_control": _mean([names(said, c) for c in objects for said in attached]),
-            "random_any_kind": _mean([_names_any(said) for c in objects for said in by_chance[c.name]]),
-            "attached_suppressed": _mean([_gone(untouched[c.name], reconstructed[c.name], c) for c in objects]),
-            "colours_inserted": _mean([inserted_rate[c.name] for c in colours]),
-            "colours_suppressed": _mean([suppressed_rate[c.name] for c in colours]),
-        },
-    }
+    found = tuple(
+        ConceptFound(c.name, c.kind, c.latent, round(c.auroc, 4), inserted_rate[c.name], suppressed_rate[c.name])
+        for c in concepts
+    )
+    return found, SteeringRates(
+        strength=STRENGTH,
+        inserted=_mean([inserted_rate[c.name] for c in objects]),
+        suppressed=_mean([suppressed_rate[c.name] for c in objects]),
+        random_control=_mean([names(said, c) for c in objects for said in by_chance[c.name]]),
+        attached_control=_mean([names(said, c) for c in objects for said in attached]),
+        random_any_kind=_mean([_names_any(said) for c in objects for said in by_chance[c.name]]),
+        attached_suppressed=_mean([_gone(untouched[c.name], reconstructed[c.name], c) for c in objects]),
+        colours_inserted=_mean([inserted_rate[c.name] for c in colours]),
+        colours_suppressed=_mean([suppressed_rate[c.name] for c in colours]),
+    )
 
 
 def names(answer: str, concept: Concept) -> bool:
@@ -244,7 +233,7 @@ def _gone(before: list[str], after: list[str], concept: Concept) -> float | None
     return _mean([concept.name not in later.split() for later in said])
 
 
-def _mean(values: list[Any]) -> float | None:
+def _mean(values: Sequence[float | None]) -> float | None:
     known = [float(v) for v in values if v is not None]
     return round(sum(known) / len(known), 4) if known else None
 

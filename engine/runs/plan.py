@@ -8,7 +8,7 @@ four SAEs, named by ``name``'s fields (``name = "clip-{arch}-x{expansion}"``). `
 import dataclasses
 import itertools
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,10 +36,25 @@ class Stage:
         return next(filter(None, (getattr(self.settings, of, "") for of in ("sae", "recipe", "name"))), "")
 
 
-def run_plan(settings: PlanSettings, workspace: Workspace, reporter: Reporter | None = None) -> dict[str, Any]:
+@dataclass(frozen=True)
+class StageDone:
+    stage: str
+    """Its task."""
+    name: str
+    """See :attr:`Stage.name`."""
+    result: Mapping[str, Any]
+    """As JSON values: engine.runs.tasks.Task.read makes them the task's record."""
+
+
+@dataclass(frozen=True)
+class PlanDone:
+    stages: tuple[StageDone, ...]
+
+
+def run_plan(settings: PlanSettings, workspace: Workspace, reporter: Reporter | None = None) -> PlanDone:
     """Run every stage in order; a stage whose artefact is there already returns at once.
 
-    Returns ``stages``: a list of {stage, name, result}. The whole plan is checked before anything starts.
+    The whole plan is checked before anything starts.
     """
     reporter = reporter or Reporter()
     stages = read_plan(Path(settings.plan).expanduser(), workspace)
@@ -47,9 +62,9 @@ def run_plan(settings: PlanSettings, workspace: Workspace, reporter: Reporter | 
     for index, stage in enumerate(stages, 1):
         reporter.event(StageBegan(f"{index}/{len(stages)} {stage.task} {stage.name}"))
         result = to_json(TASKS[stage.task].load()(stage.settings, workspace, reporter))
-        done.append({"stage": stage.task, "name": stage.name, "result": result})
+        done.append(StageDone(stage.task, stage.name, result))
         reporter.check()
-    return {"stages": done}
+    return PlanDone(tuple(done))
 
 
 def read_plan(path: Path, workspace: Workspace) -> list[Stage]:

@@ -39,7 +39,7 @@ TASKS = {
     "ms": Task("engine.neurons.matrix_scores:ms_files", config.MsSettings),
     "encode": Task("engine.sae.encode:encode_store", config.EncodeSettings),
     "verify": Task("engine.activations.store:verify", config.VerifySettings),
-    "run": Task("engine.runs.plan:run_plan", config.PlanSettings),
-    "demo": Task("engine.demo.pipeline:demo", config.DemoSettings),
-    "doctor": Task("engine.doctor:doctor", config.DoctorSettings),
+    "run": Task("engine.runs.plan:run_plan", config.PlanSettings, "engine.runs.plan:PlanDone"),
+    "demo": Task("engine.demo.pipeline:demo", config.DemoSettings, "engine.demo.results:DemoDone"),
+    "doctor": Task("engine.doctor:doctor", config.DoctorSettings, "engine.doctor:Report"),
 }

@@ -7,10 +7,12 @@ from typing import Annotated, Any
 import typer
 
 from engine.config import DemoSettings
+from engine.demo.results import DemoDone
 from engine.workspace import Workspace
 from saetui.cli import work
 from saetui.cli.options import DetachOption, JsonOption, WorkspaceOption, command, complete, extra
-from saetui.formatting import literal
+from saetui.cli.stages import number
+from saetui.formatting import literal, percent
 
 FOLDER = "saetui-demo"
 HeadlessOption = Annotated[bool, typer.Option("--headless", help="Print a summary and end; open nothing.")]
@@ -40,37 +42,37 @@ def demo(given: dict[str, Any], workspace: str | None, json: bool, detach: bool,
             workbench.run(place, mode="neurons")
 
 
-def show(result: dict[str, Any], place: Workspace) -> None:
+def show(result: DemoDone, place: Workspace) -> None:
     for line in summary(result, place):
         print(literal(line))
 
 
-def summary(result: dict[str, Any], place: Workspace) -> list[str]:
+def summary(result: DemoDone, place: Workspace) -> list[str]:
     """The demo's result in a screenful of text, every score with its control."""
-    sae, ms, steering = result["sae"], result["ms"], result["steering"]
-    found = [c for c in result["concepts"] if (c["auroc"] or 0) >= 0.9]
+    sae, ms, steering = result.sae, result.ms, result.steering
+    found = [c for c in result.concepts if c.auroc >= 0.9]
     lines = [
-        f"{result['extract']['images']:,} drawn images, {result['extract']['rows']:,} patch tokens, "
-        f"{result['seconds']:.0f} s in all",
-        f"SAE        FVE {sae['fve']:.3f}   L0 {sae['l0']:.1f}   dead {sae['dead']:.1%}",
+        f"{result.extract.images:,} drawn images, {result.extract.rows:,} patch tokens, {result.seconds:.0f} s in all",
+        f"SAE        FVE {number(sae.fve)}   L0 {number(sae.l0, 1)}   dead {percent(sae.dead, 1)}",
         f"MS         mean {ms['sae']['mean']:.3f}, matched raw neurons {ms['matched']['mean']:.3f} "
         f"(beaten by {ms['matched']['share_beaten']:.0%}), baseline {ms['baseline']:.3f}",
-        f"concepts   {len(found)} of {len(result['concepts'])} found by one latent with AUROC >= .9",
-        f"inserted   {steering['inserted']:.0%} of kinds named on blank images at {steering['strength']:g}x "
-        f"(random {steering['random_control']:.0%}, SAE only {steering['attached_control']:.0%})",
-        f"suppressed {steering['suppressed']:.0%} of kinds gone at 0 (SAE only {steering['attached_suppressed']:.0%})",
+        f"concepts   {len(found)} of {len(result.concepts)} found by one latent with AUROC >= .9",
+        f"inserted   {percent(steering.inserted)} of kinds named on blank images at {steering.strength:g}x "
+        f"(random {percent(steering.random_control)}, SAE only {percent(steering.attached_control)})",
+        f"suppressed {percent(steering.suppressed)} of kinds gone at 0 (SAE only "
+        f"{percent(steering.attached_suppressed)})",
         "",
     ]
-    for concept in sorted(result["concepts"], key=lambda c: -c["auroc"])[:8]:
-        lines.append(f"  {concept['latent']:>4}  {concept['name']:<10} AUROC {concept['auroc']:.3f}")
-    best = max(found or result["concepts"], key=lambda c: (c["kind"] == "object", c["inserted"] or 0, c["auroc"]))
+    for concept in sorted(result.concepts, key=lambda c: -c.auroc)[:8]:
+        lines.append(f"  {concept.latent:>4}  {concept.name:<10} AUROC {concept.auroc:.3f}")
+    best = max(found or result.concepts, key=lambda c: (c.kind == "object", c.inserted or 0, c.auroc))
     here = "" if place.root == Path.cwd() else f" --workspace {_short(place.root)}"
     return [
         *lines,
         "",
         "Next:",
-        f"  saetui neurons demo --search {best['name']}{here}",
-        f"  saetui steer demo --latent {best['latent']}={steering['strength']:g}x{here}",
+        f"  saetui neurons demo --search {best.name}{here}",
+        f"  saetui steer demo --latent {best.latent}={steering.strength:g}x{here}",
     ]
 
 

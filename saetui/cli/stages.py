@@ -1,11 +1,13 @@
 """The stages: extract, train, score, steer, run, and the small tools ms, encode, estimate and verify."""
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import typer
 
 from engine import config
+from engine.runs.plan import PlanDone
 from engine.workspace import Workspace
 from saetui.cli import work
 from saetui.cli.options import DetachOption, JsonOption, WorkspaceOption, command, complete, extra
@@ -114,18 +116,18 @@ def show_score(result: dict[str, Any]) -> None:
     print(f"baseline           {number(ms['baseline']):>6}   mean cosine of all pairs of images")
 
 
-def show_plan(result: dict[str, Any]) -> None:
-    stages = result["stages"]
-    width = max(len(stage["name"]) for stage in stages)
+def show_plan(result: PlanDone) -> None:
+    stages = result.stages
+    width = max(len(stage.name) for stage in stages)
     for stage in stages:
-        came = CAME.get(stage["stage"], "made") if _made(stage["result"]) else "was there already"
-        figures = _figures(stage["stage"], stage["result"])
-        print(literal(f"{stage['stage']:>7}  {stage['name']:<{width}}  {came}: {figures}"))
-    now = sum(_made(stage["result"]) for stage in stages)
+        came = CAME.get(stage.stage, "made") if _made(stage.result) else "was there already"
+        figures = _figures(stage.stage, stage.result)
+        print(literal(f"{stage.stage:>7}  {stage.name:<{width}}  {came}: {figures}"))
+    now = sum(_made(stage.result) for stage in stages)
     print(f"{len(stages):,} stages: {now:,} done now, {len(stages) - now:,} there already")
 
 
-def _figures(stage: str, result: dict[str, Any]) -> str:
+def _figures(stage: str, result: Any) -> str:
     """The result of a stage of a plan in one line."""
     match stage:
         case "extract":
@@ -139,7 +141,7 @@ def _figures(stage: str, result: dict[str, Any]) -> str:
             return result["steered"]
 
 
-def _made(result: dict[str, Any]) -> bool:
+def _made(result: Mapping[str, Any]) -> bool:
     """Whether a stage did something. Trainings and scores of 0.1.0, which ``jobs follow`` tells too, do not say."""
     return bool(result.get("extracted_now", result.get("made", True)))
 

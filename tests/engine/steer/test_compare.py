@@ -123,7 +123,7 @@ def test_multiples_of_the_maximum(workspace, settings, vlm, sae):
     listener = Listener()
     result = steer(settings(latent=("5=2x", "6=1")), workspace, listener)
     assert result == expected(vlm, sae, Intervention(latents=((5, 30.0), (6, 1.0))))
-    assert listener.of("intervention")[0]["latents"] == ((5, 30.0), (6, 1.0))
+    assert listener.of("intervention")[0]["latents"] == [(5, 30.0), (6, 1.0)]
     with pytest.raises(UserError, match="Latent 6 fired on none of the images"):
         steer(settings(latent=("6=2x",)), workspace)
     with pytest.raises(UserError, match=f"no latent {LATENTS}"):

@@ -1,7 +1,7 @@
 """What doctor says of the terminal, beside the machine and the workspace."""
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,7 +27,7 @@ KITTY = Terminal(
 
 
 def test_a_terminal_in_words() -> None:
-    assert _terminal(asdict(KITTY)) == [
+    assert _terminal(KITTY) == [
         "terminal   kitty 0.35.2, xterm-kitty, ssh, 160x50, cells of 9x18 pixels",
         "           24-bit colour, kitty graphics; asked in 4 ms",
         "pictures   cells in 24-bit colour; by kitty's protocol in full size",
@@ -36,9 +36,9 @@ def test_a_terminal_in_words() -> None:
 
 def test_tmux_is_named_once_and_no_terminal_is_said() -> None:
     tmux = replace(KITTY, name="tmux", version="3.4", tmux=True, ssh=False, cell=None, kitty=False, sixel=True)
-    assert _terminal(asdict(tmux))[0] == "terminal   tmux 3.4, xterm-kitty, 160x50"
-    assert "sixel graphics" in _terminal(asdict(tmux))[1]
-    nothing = _terminal(asdict(Terminal()))
+    assert _terminal(tmux)[0] == "terminal   tmux 3.4, xterm-kitty, 160x50"
+    assert "sixel graphics" in _terminal(tmux)[1]
+    nothing = _terminal(Terminal())
     assert nothing[0] == "terminal   unknown, 80x24"
     assert "not asked" in nothing[1]
 
@@ -46,7 +46,7 @@ def test_tmux_is_named_once_and_no_terminal_is_said() -> None:
 @pytest.mark.parametrize("rung", RUNGS)
 @pytest.mark.parametrize("colours", COLOURS)
 def test_every_rung_has_words(rung: str, colours: str) -> None:
-    lines = _terminal(asdict(KITTY) | {"rung": rung, "colours": colours})
+    lines = _terminal(replace(KITTY, rung=rung, colours=colours))
     assert COLOURS[colours] in lines[1] and lines[2].endswith(RUNGS[rung])
     assert all(len(line) <= 80 for line in lines)
 
