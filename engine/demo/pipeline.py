@@ -100,7 +100,7 @@ def demo(settings: DemoSettings, workspace: Workspace, reporter: Reporter | None
     )
     return {
         "seconds": round(time.monotonic() - start, 1),
-        "extract": {"images": counts["images"], "rows": counts["rows"]},
+        "extract": {"images": counts.images, "rows": counts.rows},
         "sae": {key: trained[key] for key in ("fve", "l0", "dead")},
         "ms": scored["ms"],
         "concepts": [
@@ -140,7 +140,7 @@ def _labelled(sae: SAE, store: Store, folder: Path) -> tuple[np.ndarray, np.ndar
     """Pooled latents and concept labels of the same images: (image, latent) float32, (image, concept) bool."""
     indices, values = pooled_latents(sae, store)
     facts = {line["path"]: line for line in _lines(folder)}
-    shown = [facts[store.images[i]["path"]] for i in indices]
+    shown = [facts[store.images[i].path] for i in indices]
     kinds = [[kind in one["kinds"] for kind in KINDS] for one in shown]
     colours = [[colour in one["colours"] for colour in COLOURS] for one in shown]
     return values, np.hstack([np.array(kinds), np.array(colours)])

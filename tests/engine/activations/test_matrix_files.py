@@ -138,7 +138,7 @@ def test_torch_is_not_imported(tmp_path, matrix):
     code = """
 import sys
 from engine.config import MsSettings
-from engine.metrics.monosemanticity import ms_files
+from engine.neurons.matrix_scores import ms_files
 from engine.workspace import Workspace
 ms_files(MsSettings(activations=sys.argv[1], embeddings=sys.argv[2]), Workspace.find(sys.argv[3]))
 assert not {"torch", "transformers", "open_clip"} & set(sys.modules)
