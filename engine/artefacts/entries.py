@@ -1,170 +1,308 @@
-"""Any artefact of a workspace, described: what it is, what it came from, whether that is still what it was.
+"""The artefacts of a workspace, one reader each: for listings, and for ``saetui show``. Costs no torch."""
 
-Costs no torch: the interface reads through it.
-"""
-
-from collections.abc import Callable
+import fcntl
+import os
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
+from engine.activations.manifest import FILE as MANIFEST
+from engine.activations.manifest import Manifest, manifest_head
+from engine.activations.store import Store
 from engine.errors import UserError
-from engine.files import file_sha256, read_json, read_toml
-from engine.images.opening import placed
-from engine.neurons.latents import _scored
-from engine.workspace import Workspace
+from engine.files import Stamp, file_sha256, read_json, read_toml, stamp
+from engine.neurons.file import Neurons
+from engine.records import from_json, to_json
+from engine.runs.run import Run
+from engine.sae.config import CHECKPOINTS, CONFIG, TRAINING, WEIGHTS, SAEConfig, read_config
+from engine.sae.state import read_state
+from engine.workspace import image_set_of
 
-Description = dict[str, Any]
-
-
-def describe(given: str, workspace: Workspace) -> Description:
-    """The artefact at the path, or of the name, ``given``: ``kind``, ``name``, ``path``, facts about it and ``chain``.
-
-    ``chain`` is the tree of sources by content hash: each has ``state`` unchanged, changed or missing, and its own
-    sources under ``chain``.
-    """
-    path = find(given, workspace)
-    kind = kind_of(path)
-    facts, made_from = _READERS[kind](path)
-    return {
-        "kind": kind,
-        "name": path.stem if path.is_file() else path.name,
-        "path": str(path),
-        **facts,
-        "chain": [_source(one, workspace) for one in made_from],
-    }
+State = Literal["complete", "writing", "unfinished"]
+_UNREADABLE = (UserError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError)
 
 
-def find(given: str, workspace: Workspace) -> Path:
-    """The artefact that ``given`` names: a path, or a name in the workspace that only one artefact has."""
-    path = Path(given).expanduser()
-    if path.exists():
-        return path.resolve()
-    places = [
-        *(workspace.root / kind / given for kind in ("activations", "embeddings", "saes", "runs")),
-        workspace.root / "neurons" / given,
-        workspace.root / "neurons" / f"{given}.h5",
-        workspace.root / "recipes" / f"{given}.toml",
-    ]
-    found = [place for place in places if place.exists()]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        shown = ", ".join(str(p.relative_to(workspace.root)) for p in found)
-        raise UserError(f"{given!r} names several things: give one of the paths {shown}.")
-    raise UserError(f"There is no artefact {given!r} in {workspace.root}: give a path, or a name as listed by ls.")
+@dataclass(frozen=True)
+class Origin:
+    """Something that an artefact was made from."""
+
+    kind: str
+    name: str
+    path: str
+    sha256: str
+    state: str = ""
+    """As it is now: unchanged, changed, missing, outside (of what a workspace holds), or unreadable (and why)."""
+    chain: "tuple[Origin, ...]" = ()
+    """What it was made from itself."""
 
 
-def kind_of(path: Path) -> str:
-    """``activations``, ``sae``, ``neurons``, ``recipe`` or ``run``."""
-    if (path / "manifest.json").is_file():
-        return "activations"
-    if (path / "config.json").is_file() or (path / "training.json").is_file():
-        return "sae"
-    if (path / "command.json").is_file():
-        return "run"
-    if path.suffix == ".h5":
-        return "neurons"
-    if path.suffix == ".toml" and path.parent.name == "recipes":
-        return "recipe"
-    raise UserError(f"{path} is no artefact of saetui: show takes stores, SAEs, neurons files, recipes and runs.")
+@dataclass(frozen=True, kw_only=True)
+class Entry(ABC):
+    """What is known of any artefact."""
+
+    KIND: ClassVar[str]
+    path: Path
+    when: float | None = None
+    """Of its last change, in seconds since the epoch."""
+    error: str = ""
+    """Why it cannot be read, and the way out. Then nothing below is known."""
+    made_from: tuple[Origin, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.path.stem if self.path.is_file() else self.path.name
+
+    @classmethod
+    @abstractmethod
+    def read(cls, path: Path) -> Self | None:
+        """The artefact at ``path``; None when nothing of it is there yet. Raises UserError, or whatever damage does."""
+
+    @abstractmethod
+    def to_json(self) -> dict[str, Any]:
+        """What ``saetui show`` says of it. UserError where it is not finished."""
 
 
-def identity(path: Path) -> str:
-    """The content hash by which other artefacts name this one."""
-    kind = kind_of(path)
-    if kind == "activations":
-        from engine.activations.store import Store
+@dataclass(frozen=True, kw_only=True)
+class StoreEntry(Entry):
+    """A store of activations or embeddings."""
 
-        return Store.open(path).sha256
-    return file_sha256(path / "sae.safetensors" if kind == "sae" else path)
+    KIND = "activations"
+    state: State = "writing"
+    manifest: Manifest | None = None
+    """Its head; None until a shard is finished."""
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        locked = _locked(path)
+        if not (path / MANIFEST).is_file():
+            if not locked:
+                raise UserError(f"{path} is no activation store (it has no {MANIFEST}): remove it.")
+            return cls(path=path)
+        manifest = manifest_head(path)
+        _check_shards(path, manifest)
+        state: State = "complete" if manifest.complete else "writing" if locked else "unfinished"
+        return cls(path=path, made_from=_origins(manifest.provenance), state=state, manifest=manifest)
+
+    @property
+    def folder(self) -> str:
+        """Of the workspace, that it is in: activations or embeddings."""
+        return self.path.parent.name
+
+    @property
+    def rows(self) -> int:
+        return self.manifest.rows if self.manifest else 0
+
+    @property
+    def bytes(self) -> int:
+        return sum(shard.bytes for shard in self.manifest.shards) if self.manifest else 0
+
+    @property
+    def images(self) -> int:
+        """That are done."""
+        return sum(one.next_image - one.first_image for one in self.manifest.shards) if self.manifest else 0
+
+    @property
+    def of_images(self) -> int | None:
+        """Images of the source when the extraction began."""
+        return self.manifest.source.images if self.manifest else None
+
+    @property
+    def source(self) -> str:
+        return self.manifest.source.spec if self.manifest else ""
+
+    @property
+    def model(self) -> str:
+        return self.manifest.model.spec if self.manifest else ""
+
+    @property
+    def hook(self) -> str:
+        return self.manifest.hook if self.manifest else ""
+
+    @property
+    def tokens(self) -> str:
+        return self.manifest.tokens if self.manifest else ""
+
+    def to_json(self) -> dict[str, Any]:
+        store = Store.open(self.path)
+        manifest = store.manifest
+        broken = [image.to_json() for image in store.images if image.broken is not None]
+        return {
+            "model": to_json(manifest.model),
+            "hook": manifest.hook,
+            "tokens": manifest.tokens,
+            "dtype": manifest.dtype,
+            "complete": manifest.complete,
+            "command": manifest.command,
+            "rows": store.rows,
+            "d": store.d,
+            "images": len(store.images),
+            "broken": broken,
+            "bytes": self.bytes,
+            "sha256": store.sha256,
+        }
 
 
-def _source(source: dict[str, Any], workspace: Workspace) -> dict[str, Any]:
-    """A source as it is now. A workspace that was moved is found by the name within it."""
-    path = Path(source.get("path") or "")
-    folders = {"activations": "activations", "embeddings": "embeddings", "sae": "saes", "saes": "saes"}
-    here = workspace.root / folders.get(source.get("kind", ""), "") / source.get("name", "")
-    place = next((p for p in (path, here) if source.get("name") and p.exists()), None)
-    if place is None or source.get("kind") not in folders:
-        return {**source, "state": "missing" if source.get("kind") in folders else "outside", "chain": []}
+@dataclass(frozen=True, kw_only=True)
+class SAEEntry(Entry):
+    """An SAE, or a training of which only a checkpoint is there."""
+
+    KIND = "sae"
+    state: State = "complete"
+    arch: str = ""
+    k: int | None = None
+    step: int | None = None
+    config: SAEConfig | None = None
+    """None until it is complete, as are settings and result."""
+    settings: dict[str, Any] | None = None
+    """Of its training, as JSON; None for one that was imported."""
+    result: dict[str, Any] | None = None
+    """Of its training, as JSON."""
+
+    @classmethod
+    def read(cls, path: Path) -> Self | None:
+        if not (path / CONFIG).is_file():
+            return cls._unfinished(path)
+        config = read_config(path)
+        training = read_json(path / TRAINING) if (path / TRAINING).is_file() else {}
+        result = training.get("result")
+        return cls(
+            path=path,
+            made_from=_origins(config.provenance),
+            arch=config.arch,
+            k=config.k,
+            step=result.get("steps") if result else None,
+            config=config,
+            settings=training.get("settings"),
+            result=result,
+        )
+
+    @classmethod
+    def _unfinished(cls, path: Path) -> Self | None:
+        checkpoint = read_state(path) if (path / CHECKPOINTS).is_dir() else None
+        if checkpoint is None:
+            if (path / WEIGHTS).is_file():
+                raise UserError(f"{path} has weights and no {CONFIG}: import it again.")
+            return None
+        identity = checkpoint.get("identity", {})
+        arch, k = identity.get("arch", ""), identity.get("k")
+        return cls(path=path, state="unfinished", arch=arch, k=k, step=checkpoint["step"])
+
+    def to_json(self) -> dict[str, Any]:
+        config = self.config or read_config(self.path)
+        names = ("arch", "d", "w", "k", "groups", "scale", "model", "hook", "tokens")
+        facts = {name: getattr(config, name) for name in names}
+        return facts | {"training": self.settings, "result": self.result, "sha256": file_sha256(self.path / WEIGHTS)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeuronsEntry(Entry):
+    """A neurons file: an SAE scored on a set of images."""
+
+    KIND = "neurons"
+    sae: str = ""
+    images: str = ""
+    """Name of the set."""
+    summary: dict[str, Any] = field(default_factory=dict)
+    """As JSON."""
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        summary, made_from = _scores(path, stamp(path))
+        return cls(path=path, made_from=made_from, sae=summary["sae"], images=image_set_of(path), summary=summary)
+
+    @property
+    def source(self) -> str:
+        """Spec of the images."""
+        return self.summary.get("settings", {}).get("images") or ""
+
+    def to_json(self) -> dict[str, Any]:
+        return {"summary": self.summary, "sha256": file_sha256(self.path)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeEntry(Entry):
+    """The settings of a steered answer."""
+
+    KIND = "recipe"
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        recipe = read_toml(path)
+        return cls(path=path, made_from=_origins(recipe), settings=dict(recipe["settings"]))
+
+    def to_json(self) -> dict[str, Any]:
+        return {"recipe": read_toml(self.path), "sha256": file_sha256(self.path)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunEntry(Entry):
+    """A run: what was asked, and how it went."""
+
+    KIND = "run"
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        return cls(path=path)
+
+    def to_json(self) -> dict[str, Any]:
+        run = Run(self.path)
+        return {"command": run.command, "status": run.status}
+
+
+E = TypeVar("E", bound=Entry)
+
+
+def read_entry(kind: type[E], path: Path) -> E | None:
+    """The artefact at ``path``, with an ``error`` where it is damaged; None when nothing of it is there yet."""
     try:
-        state = "unchanged" if identity(place) == source["sha256"] else "changed"
-        _, made_from = _READERS[kind_of(place)](place)
-    except (UserError, OSError) as error:
-        return {**source, "state": f"unreadable ({error})", "chain": []}
-    return {**source, "state": state, "chain": [_source(one, workspace) for one in made_from]}
+        found = kind.read(path)
+    except _UNREADABLE as error:
+        sentence = f"{path} is damaged ({type(error).__name__}: {error}): remove it and make it again."
+        found = kind(path=path, error=str(error) if isinstance(error, UserError) else sentence)
+    return found and replace(found, when=_when(path))
 
 
-def _store(path: Path) -> tuple[Description, list[dict[str, Any]]]:
-    from engine.activations.store import Store
-
-    store = Store.open(path)
-    manifest = store.manifest
-    facts = {key: manifest.get(key) for key in ("model", "hook", "tokens", "dtype", "complete", "command")}
-    broken = [image for image in manifest["images"] if image.get("broken")]
-    size = sum(shard.stat().st_size for shard in path.glob("*.h5"))
-    facts |= {"rows": store.rows, "d": store.d, "images": len(manifest["images"]), "broken": broken, "bytes": size}
-    return facts | {"sha256": store.sha256}, manifest["provenance"]["made_from"]
+def _origins(provenance: dict[str, Any]) -> tuple[Origin, ...]:
+    return tuple(from_json(Origin, one, "made_from") for one in provenance.get("made_from", []))
 
 
-def _sae(path: Path) -> tuple[Description, list[dict[str, Any]]]:
-    from engine.sae.config import read_config
-
-    config = read_config(path)
-    names = ("arch", "d", "w", "k", "groups", "scale", "model", "hook", "tokens")
-    facts: Description = {name: getattr(config, name) for name in names}
-    training = read_json(path / "training.json") if (path / "training.json").is_file() else {}
-    facts |= {"training": training.get("settings"), "result": training.get("result")}
-    return facts | {"sha256": identity(path)}, config.provenance.get("made_from", [])
-
-
-def _neurons(path: Path) -> tuple[Description, list[dict[str, Any]]]:
-    from engine.neurons.file import Neurons
-
-    neurons = Neurons.open(path)
-    return {"summary": neurons.summary, "sha256": file_sha256(path)}, neurons.provenance.get("made_from", [])
+def _check_shards(folder: Path, manifest: Manifest) -> None:
+    with os.scandir(folder) as files:
+        sizes = {file.name: file.stat().st_size for file in files}
+    for shard in manifest.shards:
+        size = sizes.get(shard.file)
+        if size != shard.bytes:
+            what = "is missing" if size is None else f"has {size:,} bytes instead of {shard.bytes:,}"
+            raise UserError(
+                f"{folder / shard.file} {what}: remove what is left of it and run the command that made the store "
+                "again, which makes it anew."
+            )
 
 
-def _recipe(path: Path) -> tuple[Description, list[dict[str, Any]]]:
-    recipe = read_toml(path)
-    return {"recipe": recipe, "sha256": file_sha256(path)}, recipe.get("made_from", [])
+@lru_cache(maxsize=1024)
+def _scores(path: Path, stamp: Stamp | None) -> tuple[dict[str, Any], tuple[Origin, ...]]:
+    """Summary and sources of a neurons file, kept for as long as it stays as it is."""
+    with Neurons.open(path) as neurons:
+        return neurons.summary, _origins(neurons.provenance)
 
 
-def _run(path: Path) -> tuple[Description, list[dict[str, Any]]]:
-    from engine.runs.run import Run
-
-    run = Run(path)
-    return {"command": run.command, "status": run.status}, []
-
-
-_READERS: dict[str, Callable[[Path], tuple[Description, list[dict[str, Any]]]]] = {
-    "activations": _store,
-    "sae": _sae,
-    "neurons": _neurons,
-    "recipe": _recipe,
-    "run": _run,
-}
+def _locked(folder: Path) -> bool:
+    """Whether some process is writing the artefact (see engine.files.lock)."""
+    try:
+        with open(folder / ".lock") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
-def sources(workspace: Workspace, neurons: str) -> list[str]:
-    """Image sources of the workspace: what was scored, its default, and its own folders; each once."""
-    from engine.neurons.file import Neurons
-
-    found = []
-    if neurons:
-        with Neurons.open(neurons) as opened:
-            found.append(_scored(opened))
-    if default := workspace.defaults().get("images"):
-        found.append(placed(str(default), workspace.root))
-    folder = workspace.root / "images"
-    if folder.is_dir():
-        found += [str(child) for child in sorted(folder.iterdir()) if child.is_dir()]
-    return list(dict.fromkeys(found))
-
-
-def first_source(workspace: Workspace, neurons: str) -> str:
-    """The first of ``sources``; UserError when there is none."""
-    found = sources(workspace, neurons)
-    if not found:
-        raise UserError("This workspace has no images of its own: o opens a file, :source FOLDER steps through one.")
-    return found[0]
+def _when(path: Path) -> float | None:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return None
