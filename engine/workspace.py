@@ -105,19 +105,51 @@ def provenance(made_from: Sequence[dict[str, str]] = (), **more: Any) -> dict[st
     return {"made_from": list(made_from), "versions": versions, **more}
 
 
+def folders(place: Path) -> list[Path]:
+    """The folders in ``place``, by name, but for hidden ones; none where it cannot be read."""
+    try:
+        return sorted(path for path in place.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except OSError:
+        return []
+
+
+def neurons_files(workspace: Workspace, sae: str | None = None) -> list[Path]:
+    """The neurons files of the workspace, or those of ``sae``, the newest first."""
+    found = []
+    for path in (workspace.root / "neurons").glob("[!.]*.h5"):
+        with contextlib.suppress(OSError):  # it was removed meanwhile
+            if sae is None or sae_of(path) == sae:
+                found.append((path.stat().st_mtime, path))
+    return [path for _, path in sorted(found, reverse=True)]
+
+
+def sae_of(neurons: Path) -> str:
+    """Name of the SAE that a neurons file is about."""
+    return neurons.stem.rpartition("--")[0]
+
+
+def image_set_of(neurons: Path) -> str:
+    """Name of the set of images that a neurons file is about."""
+    return neurons.stem.rpartition("--")[2]
+
+
+def recipe_files(workspace: Workspace) -> list[Path]:
+    """The recipes of the workspace, by name."""
+    return sorted((workspace.root / "recipes").glob("[!.]*.toml"))
+
+
 def neurons_of(workspace: Workspace, sae: str) -> str:
     """Path of the newest scores of ``sae``, empty when it has none."""
-    found = sorted((workspace.root / "neurons").glob(f"{sae}--*.h5"), key=lambda p: p.stat().st_mtime)
-    return str(found[-1]) if found else ""
+    return next(map(str, neurons_files(workspace, sae)), "")
 
 
 def saes(workspace: Workspace) -> list[str]:
     """Names of the SAEs of the workspace, those that have scores first."""
-    folder = workspace.root / "saes"
-    names = sorted(p.name for p in folder.iterdir() if (p / "config.json").is_file()) if folder.is_dir() else []
-    return sorted(names, key=lambda name: not neurons_of(workspace, name))
+    scored = {sae_of(path) for path in neurons_files(workspace)}
+    names = [path.name for path in folders(workspace.root / "saes") if (path / "config.json").is_file()]
+    return sorted(names, key=lambda name: name not in scored)
 
 
 def recipes(workspace: Workspace) -> list[str]:
     """Names of the recipes of the workspace."""
-    return sorted(path.stem for path in (workspace.root / "recipes").glob("*.toml"))
+    return [path.stem for path in recipe_files(workspace)]

@@ -24,7 +24,7 @@ from engine.files import write_text
 from engine.images.decoding import BrokenImage
 from engine.runs.run import Run
 from engine.runs.watch import RunSnapshot, RunWatch
-from engine.workspace import MARKER, Workspace
+from engine.workspace import MARKER, Workspace, neurons_files
 from saetui.background import Wanted, look_up_each
 from saetui.bindings import key
 from saetui.formatting import literal
@@ -39,7 +39,6 @@ from saetui.modes.start import StartMode
 from saetui.modes.steer.screen import SteerMode
 from saetui.modes.train.screen import TrainMode
 from saetui.preferences import Preferences, state_folder
-from saetui.scores import scored
 from saetui.session import Session
 from saetui.terminal.ascii import Ascii
 from saetui.terminal.colours import WithoutColour, Xterm
@@ -306,7 +305,7 @@ class Workbench(App[Reopen | None]):
     def _remembered_scores(self) -> Path | None:
         """The neurons file that was open last, if it is still there, else the newest."""
         last = self.workspace.root / "neurons" / str(self.session.get("neurons").get("file", ""))
-        return last if last.is_file() else next(iter(scored(self.workspace)), None)
+        return last if last.is_file() else next(iter(neurons_files(self.workspace)), None)
 
     def _colours(self) -> str:
         if self.preferences.colours != "auto":

@@ -72,15 +72,5 @@ class Scores:
         return shown or "–"
 
 
-def scored(workspace: Workspace) -> list[Path]:
-    """Every neurons file of the workspace, the newest first."""
-    folder = workspace.root / "neurons"
-    try:
-        found = [(path.stat().st_mtime, path) for path in folder.glob("*.h5")]
-    except OSError:
-        return []
-    return [path for _, path in sorted(found, reverse=True)]
-
-
 def error_of(error: UserError | OSError | KeyError | ValueError, path: Path) -> str:
     return str(error) if isinstance(error, UserError) else f"{path.name} cannot be read ({error}): score again."

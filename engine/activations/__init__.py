@@ -1,5 +1,1 @@
-"""Activations on disk: extraction and the store. Reading costs no torch."""
-
-from engine.activations.store import Store
-
-__all__ = ["Store"]
+"""Activations on disk: the store and its files, extraction, the loader of training. Reading costs no torch."""

@@ -3,13 +3,14 @@
 import shutil
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from engine.activations.extract import TORCH, check, check_storable, forward, no_room, plan, size_of
-from engine.activations.manifest import Target, take_over
+from engine.activations.extract import check, no_room, plan, size_of
+from engine.activations.forward import TORCH, check_storable, forward
 from engine.activations.reading import CHUNK, prepared
+from engine.activations.results import Estimated, StoreEstimate
+from engine.activations.target import Target, take_over
 from engine.config import ExtractSettings
 from engine.images import Images, open_images
 from engine.models import load_encoder
@@ -22,14 +23,8 @@ SECONDS = 5.0  # that the timing may take, about
 BATCHES = 3  # timed at most
 
 
-def estimate(settings: ExtractSettings, workspace: Workspace, reporter: Reporter | None = None) -> dict[str, Any]:
+def estimate(settings: ExtractSettings, workspace: Workspace, reporter: Reporter | None = None) -> Estimated:
     """What ``extract`` with the same settings will make, and how long that will take.
-
-    Returns ``images`` listed and ``images_left`` to run (fewer when an extraction was interrupted), ``rows`` and
-    ``bytes`` of all stores (activations, and the image and token number of each row; at most, where images are broken
-    or differ in their number of patches), ``free`` bytes on the disk, ``seconds`` for the images left,
-    ``images_per_s``, ``d`` (of the widest store), ``hooks`` (a list of {hook, name, d, rows, bytes}),
-    ``model_parameters`` and ``warnings``. ``seconds`` and ``images_per_s`` are None when no sampled image can be read.
 
     Raises the UserErrors of ``extract`` for what can be known beforehand.
     """
@@ -46,29 +41,29 @@ def estimate(settings: ExtractSettings, workspace: Workspace, reporter: Reporter
     left = [_left(target, len(images), shard_images) for target in targets]
     free = shutil.disk_usage(_existing(targets[0].folder)).free
     room = no_room(sum(size_of(t, n, settings) for t, n in zip(targets, left, strict=True)), free)
-    hooks = [
-        {
-            "hook": str(target.hook),
-            "name": target.folder.name,
-            "d": target.d,
-            "rows": len(images) * target.rows_an_image,
-            "bytes": size_of(target, len(images), settings),
-        }
+    hooks = tuple(
+        StoreEstimate(
+            str(target.hook),
+            target.folder.name,
+            target.d,
+            len(images) * target.rows_an_image,
+            size_of(target, len(images), settings),
+        )
         for target in targets
-    ]
-    return {
-        "images": len(images),
-        "images_left": max(left),
-        "rows": sum(hook["rows"] for hook in hooks),
-        "bytes": sum(hook["bytes"] for hook in hooks),
-        "free": free,
-        "seconds": max(left) * pace if pace is not None else None,
-        "images_per_s": 1 / pace if pace else None,
-        "d": max(target.d for target in targets),
-        "hooks": hooks,
-        "model_parameters": sum(p.numel() for p in encoder.model.parameters()),
-        "warnings": [*encoder.warnings, *broken, *([room] if room else [])],
-    }
+    )
+    return Estimated(
+        images=len(images),
+        images_left=max(left),
+        rows=sum(hook.rows for hook in hooks),
+        bytes=sum(hook.bytes for hook in hooks),
+        free=free,
+        seconds=max(left) * pace if pace is not None else None,
+        images_per_s=1 / pace if pace else None,
+        d=max(target.d for target in targets),
+        hooks=hooks,
+        model_parameters=sum(p.numel() for p in encoder.model.parameters()),
+        warnings=(*encoder.warnings, *broken, *([room] if room else [])),
+    )
 
 
 def _pace(
@@ -111,7 +106,7 @@ def _timed(
     for target in targets:
         if rows:
             check_storable(rows[str(target.hook)], target, batch, settings)
-    broken = [f"{record['path']}: {record['broken']}" for record in batch.records if "broken" in record]
+    broken = [f"{record.path}: {record.broken}" for record in batch.records if record.broken is not None]
     return read - began, time.perf_counter() - read, broken
 
 

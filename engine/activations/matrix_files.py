@@ -24,7 +24,7 @@ def read_matrix(path: Path) -> Matrix:
     activation store's folder. bfloat16 becomes float32. UserError, which names the file, for anything else.
     """
     if path.is_dir():
-        from engine.activations import Store
+        from engine.activations.store import Store
 
         store = Store.open(path)
         return store.read(0, store.rows)

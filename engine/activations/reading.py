@@ -4,12 +4,12 @@ import hashlib
 from collections import deque
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from engine.activations.shards import ImageRecord
 from engine.errors import UserError
 from engine.images import BrokenImage, Images, decode
 from engine.models.encoder import VisionEncoder
@@ -23,7 +23,7 @@ class Batch:
     """Images from ``start`` on, one of ``records`` each; the readable ones (``indices``) as the model's ``inputs``."""
 
     start: int
-    records: list[dict[str, Any]]
+    records: list[ImageRecord]
     indices: list[int]
     inputs: dict[str, Tensor]
 
@@ -63,24 +63,18 @@ def _prepare(images: Images, encoder: VisionEncoder, start: int, stop: int) -> B
     records, indices, pictures = [], [], []
     for index in range(start, stop):
         entry = images.entries[index]
-        record: dict[str, Any] = {
-            "path": entry.path,
-            "size": entry.size,
-            "label": entry.label,
-            "taxonomy": list(entry.taxonomy),
-            "sha256": None,
-        }
+        record = ImageRecord(entry.path, entry.size, entry.label, entry.taxonomy)
         try:
             data = images.read_bytes(index)
-            record["sha256"] = hashlib.sha256(data).hexdigest()
+            record = replace(record, sha256=hashlib.sha256(data).hexdigest())
             pictures.append(decode(data, entry.path))
             indices.append(index)
         except BrokenImage as broken:
-            record["broken"] = broken.reason
+            record = replace(record, broken=broken.reason)
         records.append(record)
     inputs = encoder.preprocess(pictures) if pictures else {}
     shapes = inputs.get("spatial_shapes")
     if shapes is not None:  # the grid of patches differs from image to image
         for index, shape in zip(indices, shapes.tolist(), strict=True):
-            records[index - start]["grid"] = shape
+            records[index - start] = replace(records[index - start], grid=tuple(shape))
     return Batch(start, records, indices, inputs)

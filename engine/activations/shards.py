@@ -15,6 +15,8 @@ Rows are in order of image, then token. Nothing in the file tells a time: the sa
 import json
 import os
 import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,70 @@ from engine.files import file_sha256, utf8
 VERSION = 1
 BLOCK_ROWS = 4096
 STORED: dict[str, np.dtype[Any]] = {"float16": np.dtype("<f2"), "float32": np.dtype("<f4"), "bfloat16": np.dtype("<u2")}
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """One image of a store. There may be millions: hence no general conversion from and to JSON."""
+
+    path: str
+    """As its source lists it."""
+    size: int = 0
+    """Bytes."""
+    label: str | None = None
+    """Its class."""
+    taxonomy: tuple[str, ...] = ()
+    """From the root downwards; empty without one."""
+    sha256: str | None = None
+    """Of its content; None where that could not be read."""
+    broken: str | None = None
+    """Why it cannot be used; then it has no rows."""
+    grid: tuple[int, int] | None = None
+    """Rows and columns of its patches, where they differ from image to image."""
+
+    @classmethod
+    def of(cls, value: Mapping[str, Any]) -> "ImageRecord":
+        """From JSON. KeyError, TypeError or AttributeError for what is no such record."""
+        grid, get = value.get("grid"), value.get
+        return cls(
+            value["path"],
+            get("size", 0),
+            get("label"),
+            tuple(get("taxonomy") or ()),
+            get("sha256"),
+            get("broken"),
+            tuple(grid) if grid else None,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        value: dict[str, Any] = {
+            "path": self.path,
+            "size": self.size,
+            "label": self.label,
+            "taxonomy": list(self.taxonomy),
+            "sha256": self.sha256,
+        }
+        if self.broken is not None:
+            value["broken"] = self.broken
+        if self.grid is not None:
+            value["grid"] = list(self.grid)
+        return value
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One finished shard, as the manifest lists it."""
+
+    file: str
+    """Its name in the folder of the store."""
+    rows: int
+    bytes: int
+    sha256: str
+    first_image: int = 0
+    """It covers the images from this one, in the list of images, ..."""
+    next_image: int = 0
+    """... to the one before this."""
+    first_row: int = 0
 
 
 class ShardWriter:
@@ -58,11 +124,11 @@ class ShardWriter:
         self._images.append(image.astype("<i4"))
         self._tokens.append(token.astype("<i4"))
 
-    def commit(self, records: list[dict[str, Any]]) -> dict[str, Any]:
-        """Finish the file with the ``records`` of its images; what the manifest says of it."""
+    def commit(self, records: Sequence[ImageRecord], first_image: int = 0) -> Shard:
+        """Finish the file with the ``records`` of its images, of which the first is ``first_image`` of the list."""
         if self.rows % BLOCK_ROWS:
             self._checksums.append(self._crc)
-        source = json.dumps(records, ensure_ascii=False, separators=(",", ":"))
+        source = json.dumps([one.to_json() for one in records], ensure_ascii=False, separators=(",", ":"))
         columns = {
             "image": np.concatenate([np.empty(0, "<i4"), *self._images]),
             "token": np.concatenate([np.empty(0, "<i4"), *self._tokens]),
@@ -79,7 +145,7 @@ class ShardWriter:
         self._file.close()
         sha256 = file_sha256(self._temporary)
         os.replace(self._temporary, self.path)
-        return {"file": self.path.name, "rows": self.rows, "bytes": size, "sha256": sha256}
+        return Shard(self.path.name, self.rows, size, sha256, first_image, first_image + len(records))
 
     def discard(self) -> None:
         """Remove what has been written. After ``commit``: nothing to do."""
@@ -98,12 +164,12 @@ class ShardWriter:
                 self._crc = 0
 
 
-def read_records(path: Path) -> list[dict[str, Any]]:
+def read_records(path: Path) -> list[ImageRecord]:
     """The records of a shard's images. UserError for a damaged file."""
     with open_shard(path) as file:
         try:
-            return json.loads(bytes(file["source"][:]))
-        except (KeyError, ValueError, OSError) as error:
+            return [ImageRecord.of(value) for value in json.loads(bytes(file["source"][:]))]
+        except (KeyError, ValueError, TypeError, AttributeError, OSError) as error:
             raise damaged(path, "its list of images cannot be read") from error
 
 

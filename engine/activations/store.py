@@ -4,59 +4,52 @@ import itertools
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 from zlib import crc32
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from engine.activations.shards import STORED, damaged, open_shard
+from engine.activations.manifest import FILE, Manifest, read_manifest
+from engine.activations.results import Verified
+from engine.activations.shards import STORED, ImageRecord, Shard, damaged, open_shard
 from engine.config import VerifySettings
 from engine.errors import UserError
-from engine.files import check_version, file_sha256, read_json, value_sha256
+from engine.files import file_sha256, read_json, value_sha256
 from engine.reporter import Reporter
 from engine.workspace import Workspace
 
-FORMAT = "saetui-activations"
-VERSION = 1
 KINDS = ("activations", "embeddings")  # the folders of a workspace that hold stores
 
 
 class Store:
     """A complete store: rows ordered by image, then token. Values are read as float32, whatever they are stored as."""
 
-    def __init__(self, path: Path, manifest: dict[str, Any]):
+    def __init__(self, path: Path, manifest: Manifest, images: list[ImageRecord]):
         self.path = path
         self.manifest = manifest
-        self.rows: int = manifest["rows"]
-        self.d: int = manifest["d"]
-        self.dtype: str = manifest["dtype"]
-        self.images: list[dict[str, Any]] = manifest["images"]
-        self.shards: list[dict[str, Any]] = manifest["shards"]
-        self._first_rows = np.array([shard["first_row"] for shard in self.shards], np.int64)
+        self.images = images
+        self.shards: tuple[Shard, ...] = manifest.shards
+        self.rows = manifest.rows
+        self.d = manifest.d
+        self.dtype = manifest.dtype
+        self._first_rows = np.array([shard.first_row for shard in self.shards], np.int64)
         self._maps: dict[int, np.ndarray] = {}
 
     @classmethod
     def open(cls, path: str | Path) -> "Store":
         """The store in the directory ``path``. UserError when there is none, or it is unfinished or too new."""
         path = Path(path)
-        if not (path / "manifest.json").is_file():
-            raise UserError(f"{path} is no activation store (it has no manifest.json): make one with saetui extract.")
-        manifest = read_json(path / "manifest.json")
-        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-            raise UserError(f"{path} is no activation store: its manifest.json is of another format.")
-        check_version(manifest.get("version"), VERSION, path / "manifest.json")
-        if not manifest.get("complete"):
-            raise UserError(f"{path} is not finished: continue it with {manifest.get('command', 'the same command')}")
-        try:
-            return cls(path, manifest)
-        except (KeyError, TypeError) as error:
-            raise UserError(f"{path / 'manifest.json'} is damaged (no {error}): make the store again.") from error
+        if not (path / FILE).is_file():
+            raise UserError(f"{path} is no activation store (it has no {FILE}): make one with saetui extract.")
+        manifest, images = read_manifest(path)
+        if not manifest.complete:
+            raise UserError(f"{path} is not finished: continue it with {manifest.command or 'the same command'}")
+        return cls(path, manifest, images)
 
     @cached_property
     def sha256(self) -> str:
         """Identity: hash over the manifest, which holds the hash of every shard."""
-        return value_sha256(self.manifest)
+        return value_sha256(read_json(self.path / FILE))
 
     @cached_property
     def image(self) -> Int[np.ndarray, " rows"]:
@@ -75,7 +68,7 @@ class Store:
         out = np.empty((stop - start, self.d), np.float32)
         for number in self._touching(start, stop):
             first = int(self._first_rows[number])
-            lower, upper = max(start, first), min(stop, first + self.shards[number]["rows"])
+            lower, upper = max(start, first), min(stop, first + self.shards[number].rows)
             _as_float32(self._map(number)[lower - first : upper - first], out[lower - start : upper - start])
         return out
 
@@ -99,19 +92,19 @@ class Store:
     def verify(self, reporter: Reporter | None = None) -> list[str]:
         """What is wrong with the files, one sentence each; empty when every byte is as it was written."""
         reporter = reporter or Reporter()
-        problems, done, total = [], 0, sum(shard["bytes"] for shard in self.shards)
+        problems, done, total = [], 0, sum(shard.bytes for shard in self.shards)
         for shard in self.shards:
             reporter.check()
             problems += self._verify(shard)
-            done += shard["bytes"]
+            done += shard.bytes
             reporter.progress(done, total, "bytes", problems=len(problems))
         return problems
 
-    def _verify(self, shard: dict[str, Any]) -> list[str]:
-        path = self.path / shard["file"]
+    def _verify(self, shard: Shard) -> list[str]:
+        path = self.path / shard.file
         if not path.is_file():
             return [f"{path} is missing."]
-        if file_sha256(path) == shard["sha256"]:
+        if file_sha256(path) == shard.sha256:
             return []
         try:
             with open_shard(path) as file:
@@ -123,14 +116,12 @@ class Store:
             return [f"{path} is truncated or unreadable."]
         if not bad:
             return [f"{path} differs from what was written, outside its activations."]
-        spans = ", ".join(f"{b}-{min(b + size, shard['rows']) - 1}" for b in bad[:4]) + (
-            ", ..." if len(bad) > 4 else ""
-        )
+        spans = ", ".join(f"{b}-{min(b + size, shard.rows) - 1}" for b in bad[:4]) + (", ..." if len(bad) > 4 else "")
         return [f"{path} has wrong values in rows {spans}."]
 
     @cached_property
     def _rows_of_shards(self) -> np.ndarray:
-        return np.array([shard["rows"] for shard in self.shards], np.int64)
+        return np.array([shard.rows for shard in self.shards], np.int64)
 
     def _touching(self, start: int, stop: int) -> range:
         first = int(np.searchsorted(self._first_rows, start, side="right")) - 1
@@ -142,8 +133,8 @@ class Store:
             self._maps[number] = self._open_map(self.shards[number])
         return self._maps[number]
 
-    def _open_map(self, shard: dict[str, Any]) -> np.ndarray:
-        path, shape, stored = self.path / shard["file"], (shard["rows"], self.d), STORED[self.dtype]
+    def _open_map(self, shard: Shard) -> np.ndarray:
+        path, shape, stored = self.path / shard.file, (shard.rows, self.d), STORED[self.dtype]
         try:
             with open_shard(path) as file:
                 values = file["activations"]
@@ -159,7 +150,7 @@ class Store:
     def _column(self, name: str) -> np.ndarray:
         columns = [np.empty(0, np.int32)]
         for shard in self.shards:
-            path = self.path / shard["file"]
+            path = self.path / shard.file
             try:
                 with open_shard(path) as file:
                     columns.append(file[name][:])
@@ -171,13 +162,13 @@ class Store:
         return joined
 
 
-def verify(settings: VerifySettings, workspace: Workspace, reporter: Reporter | None = None) -> dict[str, Any]:
-    """Compare every byte of a store with what was written: ``path``, ``shards``, ``bytes`` and ``problems``."""
+def verify(settings: VerifySettings, workspace: Workspace, reporter: Reporter | None = None) -> Verified:
+    """Compare every byte of a store with what was written."""
     kind = next((k for k in KINDS if (workspace.root / k / settings.store).is_dir()), KINDS[0])
     store = Store.open(workspace.existing(kind, settings.store))
     problems = store.verify(reporter)
-    size = sum(shard["bytes"] for shard in store.shards)
-    return {"path": str(store.path), "shards": len(store.shards), "bytes": size, "problems": problems}
+    size = sum(shard.bytes for shard in store.shards)
+    return Verified(str(store.path), len(store.shards), size, tuple(problems))
 
 
 def _as_float32(stored: np.ndarray, out: np.ndarray) -> None:

@@ -101,7 +101,7 @@ def demo(settings: DemoSettings, workspace: Workspace, reporter: Reporter | None
     )
     return DemoDone(
         seconds=round(time.monotonic() - start, 1),
-        extract=ExtractedImages(counts["images"], counts["rows"]),
+        extract=ExtractedImages(counts.images, counts.rows),
         sae=HeldOutFigures(trained["fve"], trained["l0"], trained["dead"]),
         ms=scored["ms"],
         concepts=found,
@@ -131,7 +131,7 @@ def _labelled(sae: SAE, store: Store, folder: Path) -> tuple[np.ndarray, np.ndar
     """Pooled latents and concept labels of the same images: (image, latent) float32, (image, concept) bool."""
     indices, values = pooled_latents(sae, store)
     facts = {line["path"]: line for line in _lines(folder)}
-    shown = [facts[store.images[i]["path"]] for i in indices]
+    shown = [facts[store.images[i].path] for i in indices]
     kinds = [[kind in one["kinds"] for kind in KINDS] for one in shown]
     colours = [[colour in one["colours"] for colour in COLOURS] for one in shown]
     return values, np.hstack([np.array(kinds), np.array(colours)])

@@ -9,9 +9,9 @@ from numpy import ndarray
 from PIL import Image, ImageColor
 
 from engine.errors import UserError
-from engine.images import thumbnail
-from engine.images.decoding import BrokenImage, decode
-from engine.images.sources import Images, open_images
+from engine.images.by_path import ByPath
+from engine.images.decoding import BrokenImage, decode, thumbnail
+from engine.images.sources import open_images
 
 IN = "::"  # between an image source and the path of one of its images
 
@@ -29,16 +29,9 @@ def open_image(spec: str) -> Image.Image | tuple[int, ...]:
         except ValueError as error:
             raise UserError(f"There is no colour {colour!r}: write blank:red or blank:#ff8000.") from error
     path = Path(spec).expanduser()
-    try:
-        if IN in spec and not path.exists():
-            return _in_source(*spec.split(IN, 1))
-        return decode(path.read_bytes())
-    except OSError as error:
-        raise UserError(
-            f"Cannot read the image {spec} ({error.strerror}): give a file, blank, or blank:COLOUR."
-        ) from error
-    except BrokenImage as error:
-        raise UserError(f"{spec} is not an image that can be read ({error.reason}): give another file.") from error
+    if IN in spec and not path.exists():
+        return _in_source(*spec.split(IN, 1))
+    return read_picture(path)
 
 
 def is_plain(spec: str) -> bool:
@@ -47,23 +40,19 @@ def is_plain(spec: str) -> bool:
 
 
 def _in_source(source: str, path: str) -> Image.Image:
-    file = Path(source).expanduser() / path
-    if file.is_file():  # a directory tree need not be listed
-        return decode(file.read_bytes())
-    images, places = _listing(source)
-    if path not in places:
-        _listing.cache_clear()  # it may have grown since it was listed
-        images, places = _listing(source)
-    if path not in places:
+    try:
+        found = _source(source).load(path)
+        if found is None:
+            _source.cache_clear()  # it may have grown since it was listed
+            found = _source(source).load(path)
+    except BrokenImage as error:
+        raise _broken(f"{source}{IN}{path}", error) from error
+    if found is None:
         raise UserError(f"There is no image {path} in {source}: give one that it lists.")
-    return images.load(places[path])
+    return found
 
 
-@functools.lru_cache(maxsize=4)
-def _listing(source: str) -> tuple[Images, dict[str, int]]:
-    """The images of ``source``, and where in the list each path is."""
-    images = open_images(source)
-    return images, {entry.path: place for place, entry in enumerate(images.entries)}
+_source = functools.lru_cache(maxsize=4)(ByPath)
 
 
 SIDE = 256  # pixels of a picture that is shown: more than there are cells for
@@ -98,6 +87,10 @@ def read_picture(path: Path) -> Image.Image:
     try:
         return decode(path.read_bytes())
     except OSError as error:
-        raise UserError(f"Cannot read {path} ({error.strerror}): give another file.") from error
+        raise UserError(f"Cannot read the image {path} ({error.strerror}): give another file.") from error
     except BrokenImage as error:
-        raise UserError(f"{path} is not an image that can be read ({error.reason}): give another file.") from error
+        raise _broken(str(path), error) from error
+
+
+def _broken(spec: str, error: BrokenImage) -> UserError:
+    return UserError(f"{spec} is not an image that can be read ({error.reason}): give another file.")

@@ -1,11 +1,14 @@
-"""Where images come from: a directory tree, a text or CSV list, or tar shards."""
+"""Where images come from: a directory tree, a text or CSV list, or tar shards.
+
+A further kind of source is a ``Source`` more in ``SOURCES``.
+"""
 
 import csv
 import glob
 import os
 import re
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -33,12 +36,31 @@ class ImageEntry:
     offset: int = 0  # and from which byte on, in a shard
 
 
+def read_range(entry: ImageEntry) -> bytes:
+    """``size`` bytes of its file, from ``offset`` on; fewer where it has become shorter. Raises OSError."""
+    with open(entry.file, "rb", buffering=0) as file:
+        return os.pread(file.fileno(), entry.size, entry.offset)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One way in which images are kept."""
+
+    takes: Callable[[Path], bool]
+    """Whether a path may be such a source."""
+    entries: Callable[[Path], list[ImageEntry]]
+    """Its images, in a fixed order; none where it is something else after all. UserError when it is damaged."""
+    read: Callable[[ImageEntry], bytes] = read_range
+    """An image as stored. Raises OSError. For several threads."""
+
+
 class Images:
     """An ordered list of images. Safe to read from several threads."""
 
-    def __init__(self, spec: str, entries: list[ImageEntry]):
+    def __init__(self, spec: str, entries: list[ImageEntry], read: Callable[[ImageEntry], bytes] = read_range):
         self.spec = spec
         self.entries = entries
+        self._read = read
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -52,8 +74,7 @@ class Images:
         """The file as stored. Raises BrokenImage when it cannot be read."""
         entry = self.entries[index]
         try:
-            with open(entry.file, "rb", buffering=0) as file:
-                data = os.pread(file.fileno(), entry.size, entry.offset)
+            data = self._read(entry)
         except OSError as error:
             raise BrokenImage(entry.path, error.strerror or str(error)) from error
         if len(data) < entry.size:
@@ -80,19 +101,13 @@ def open_images(spec: str | Path, limit: int = 0) -> Images:
     """
     text = str(spec)
     path = Path(text).expanduser()
-    if path.is_dir():
-        shards = sorted(p for p in path.iterdir() if p.suffix == ".tar" and p.is_file())
-        entries = _tree(path) or _tars(shards)
-    elif path.is_file():
-        entries = _tars([path]) if ".tar" in path.suffixes or path.suffix == ".tgz" else _listed(path)
-    else:
-        found = sorted(Path(name) for name in glob.glob(os.path.expanduser(text)))
-        if not found:
-            raise UserError(f"No images at {text}: there is no such directory, list or .tar file; check the path.")
-        entries = _globbed(found)
-    if not entries:
-        raise UserError(f"No images in {text}: give a directory, list or .tar with {_short(SUFFIXES)} files.")
-    return Images(text, entries[:limit] if limit > 0 else entries)
+    able = [source for source in SOURCES if source.takes(path)]
+    if not able:
+        raise UserError(f"No images at {text}: there is no such directory, list or .tar file; check the path.")
+    for source in able:
+        if entries := source.entries(path):
+            return Images(text, entries[:limit] if limit > 0 else entries, source.read)
+    raise UserError(f"No images in {text}: give a directory, list or .tar with {_short(SUFFIXES)} files.")
 
 
 def taxonomy_of(folders: tuple[str, ...]) -> tuple[str, ...]:
@@ -131,7 +146,13 @@ def _children(folder: str) -> list[os.DirEntry[str]]:
         raise UserError(f"Cannot read the directory {folder}: {error.strerror}.") from error
 
 
-def _globbed(found: list[Path]) -> list[ImageEntry]:
+def _matching(pattern: Path) -> list[Path]:
+    """What a pattern with ``*``, ``?`` or ``[`` finds; nothing for a path that exists."""
+    return [] if pattern.exists() else sorted(map(Path, glob.glob(str(pattern))))
+
+
+def _globbed(pattern: Path) -> list[ImageEntry]:
+    found = _matching(pattern)
     if all(p.suffix == ".tar" for p in found):
         return _tars(found)
     files = [p for p in found if p.suffix.lower() in SUFFIXES and p.is_file()]
@@ -168,6 +189,14 @@ def _text_rows(folder: Path, text: str) -> Iterator[tuple[str, str | None]]:
         if not tab and "," in line and not (folder / line).exists():
             name, _, label = line.rpartition(",")
         yield name.strip(), label.strip() or None
+
+
+def _is_shard(path: Path) -> bool:
+    return path.is_file() and (".tar" in path.suffixes or path.suffix == ".tgz")
+
+
+def _shards_in(folder: Path) -> list[ImageEntry]:
+    return _tars(sorted(p for p in folder.iterdir() if p.suffix == ".tar" and p.is_file()))
 
 
 def _tars(paths: Iterable[Path]) -> list[ImageEntry]:
@@ -226,3 +255,13 @@ def _size(path: str | Path) -> int:
 
 def _short(names: Iterable[str]) -> str:
     return " ".join([*sorted(names)[:4], "..."])
+
+
+SOURCES = (
+    Source(Path.is_dir, _tree),
+    Source(Path.is_dir, _shards_in),
+    Source(_is_shard, _tar),
+    Source(Path.is_file, _listed),
+    Source(lambda path: bool(_matching(path)), _globbed),
+)
+"""Asked in this order: the first that takes a path and finds images there."""

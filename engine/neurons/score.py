@@ -89,7 +89,7 @@ def score(settings: ScoreSettings, workspace: Workspace, reporter: Reporter | No
     matched = matched_ms(seen.up, seen.down, E, result.support, settings.min_support, settings.seed)
     reporter.progress(3, 4, "scores")
     latents = _latents(sae, seen, result, matched)
-    records = [embeddings.images[i] for i in embeddings.image.tolist()]
+    records = [embeddings.images[i].to_json() for i in embeddings.image.tolist()]
     paths = [tuple(record["taxonomy"]) for record in records]
     latents["depth"], latents["depth_mode"] = depths(latents["top_images"], paths)
     alike = uniqueness(latents["top_images"], len(records))

@@ -77,11 +77,11 @@ class Forming:
                 if value > 0
             )
             latents.append(FormingLatent(latent, float(fired[place[latent]] / self._images), images))
-        source = store.manifest.get("source", {}).get("spec", "")
+        source = store.manifest.source.spec
         return Preview(step, store.path.name, source, self.grid, tuple(latents))
 
     def _path(self, number: int) -> str:
-        return self.held_out.loader.store.images[int(self.held_out.rows.images[number])]["path"]
+        return self.held_out.loader.store.images[int(self.held_out.rows.images[number])].path
 
     @torch.no_grad()
     def _maps(self, sae: SAE, numbers: NDArray[np.int64]) -> dict[int, NDArray[np.float32]]:
@@ -102,7 +102,7 @@ class Forming:
 def _grid(held_out: HeldOut) -> tuple[int, int] | None:
     """Rows and columns of patches, where every image has all its patches in the store."""
     manifest = held_out.loader.store.manifest
-    if not manifest.get("grid") or manifest.get("tokens") not in ("all", "patches"):
+    if manifest.grid is None or manifest.tokens not in ("all", "patches"):
         return None
-    rows, columns = manifest["grid"]
-    return (int(rows), int(columns)) if held_out.rows.count.min() >= rows * columns else None
+    rows, columns = manifest.grid
+    return manifest.grid if held_out.rows.count.min() >= rows * columns else None

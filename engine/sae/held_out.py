@@ -13,6 +13,7 @@ from scipy import sparse
 from torch import Tensor
 
 from engine.activations.loader import Loader, Permutation, Rows
+from engine.activations.shards import ImageRecord
 from engine.activations.store import Store
 from engine.errors import UserError
 from engine.sae.fidelity import measure
@@ -116,9 +117,9 @@ def max_per_image(a: Float[Tensor, "rows w"], image: NDArray[np.int64]) -> Float
     return a.new_zeros(int(number[-1]) + 1, a.shape[1]).scatter_reduce_(0, index, a, "amax")
 
 
-def _identity(image: dict[str, Any]) -> str:
+def _identity(image: ImageRecord) -> str:
     """What makes two entries the same image: its content, or its path where the content was not hashed."""
-    return image.get("sha256") or image["path"]
+    return image.sha256 or image.path
 
 
 def _json(value: float) -> float | None:

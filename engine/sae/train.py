@@ -109,7 +109,6 @@ class Training:
     @property
     def config(self) -> SAEConfig:
         manifest = self.store.manifest
-        model = manifest.get("model", {})
         settings = self.settings
         return SAEConfig(
             arch=settings.arch,
@@ -118,10 +117,10 @@ class Training:
             k=settings.k if settings.arch in TOPK_FAMILY else 0,
             groups=getattr(self.architecture, "groups", ()),
             scale=self.scale,
-            model=model.get("spec", ""),
-            model_sha256=model.get("sha256"),
-            hook=str(manifest.get("hook", "")),
-            tokens=str(manifest.get("tokens", "")),
+            model=manifest.model.spec,
+            model_sha256=manifest.model.sha256,
+            hook=manifest.hook,
+            tokens=manifest.tokens,
             provenance=self.origin,
         )
 

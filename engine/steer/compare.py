@@ -20,7 +20,7 @@ from engine.steer.generate import answer, check_length
 from engine.steer.interventions import Intervention, LatentValue, attached, check, parse_latents, parse_tokens, resolve
 from engine.steer.model_cache import ModelCache
 from engine.steer.recipes import load_recipe, save_recipe, with_recipe
-from engine.workspace import Workspace
+from engine.workspace import Workspace, neurons_files
 
 ANSWERS = ("untouched", "attached", "steered")
 
@@ -121,7 +121,7 @@ def _maxima(wanted: Sequence[LatentValue], sae: str, sha256: str, workspace: Wor
 
     way_out = f"run saetui score {sae}, or give an absolute number"
     scores = []
-    for path in sorted((workspace.root / "neurons").glob(f"{sae}--*.h5")):
+    for path in neurons_files(workspace, sae):
         with Neurons.open(path) as neurons:
             if sha256 in [s["sha256"] for s in neurons.provenance["made_from"] if s["kind"] == "sae"]:
                 scores.append(neurons.maximum)

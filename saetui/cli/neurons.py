@@ -9,7 +9,7 @@ import typer
 
 from engine.errors import UserError
 from engine.neurons.labels import Labels
-from engine.workspace import Workspace
+from engine.workspace import Workspace, image_set_of, neurons_files
 from saetui.cli.options import JsonOption, WorkspaceOption
 from saetui.formatting import fit, literal, number, percent
 
@@ -68,11 +68,11 @@ def results(sae: str, on: str, workspace: Workspace) -> Path:
     name = Path(sae).name
     if on:
         return workspace.neurons(name, on)
-    found = sorted((workspace.root / "neurons").glob(f"{name}--*.h5"))
+    found = sorted(neurons_files(workspace, name))
     if not found:
         raise UserError(f"{name} has no scores in {workspace.root}: run saetui score {name} --images DIR first.")
     if len(found) > 1:
-        sets = ", ".join(path.stem.removeprefix(f"{name}--") for path in found)
+        sets = ", ".join(image_set_of(path) for path in found)
         raise UserError(f"{name} was scored on several image sets ({sets}): choose one with --on.")
     return found[0]
 

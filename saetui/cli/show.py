@@ -1,8 +1,9 @@
 """saetui show: any artefact in words, with the chain of what it came from; or a picture."""
 
 import json as json_module
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,6 +11,10 @@ from engine.workspace import Workspace
 from saetui.cli.options import JsonOption, WorkspaceOption
 from saetui.formatting import literal
 
+if TYPE_CHECKING:
+    from engine.artefacts import Origin
+
+MOST = 12  # of a list that are printed
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
 
 
@@ -30,10 +35,11 @@ def show(
 
     description = describe(artefact, Workspace.find(workspace))
     if json:
-        print(json_module.dumps(description, ensure_ascii=False, default=str))
+        print(json_module.dumps(description.to_json(), ensure_ascii=False, default=str))  # a recipe may hold a date
         return
-    chain = description.pop("chain")
-    for line in [*_facts(description), *_chain(chain, 0)]:
+    facts = description.to_json()
+    del facts["chain"]
+    for line in [*_facts(facts), *_chain(description.chain)]:
         print(literal(line))
 
 
@@ -49,34 +55,46 @@ def _show_picture(path: Path, json: bool) -> None:
     print_picture(path)
 
 
-def _facts(description: dict[str, Any], indent: int = 0) -> list[str]:
+def _facts(facts: dict[str, Any], indent: int = 0) -> list[str]:
     lines = []
-    for key, value in description.items():
-        if isinstance(value, dict) and value:
-            lines += [f"{' ' * indent}{key}", *_facts(value, indent + 2)]
-        elif value not in (None, "", [], (), {}):
-            shown = (
-                f"{len(value):,} (--json lists them)" if isinstance(value, (list, tuple)) and len(value) > 12 else value
-            )
-            lines.append(f"{' ' * indent}{key:<12} {_plain(shown)}")
+    for key, value in facts.items():
+        if isinstance(value, dict):
+            inside = _facts(value, indent + 2)
+            lines += [f"{' ' * indent}{key}", *inside] if inside else []
+        elif value not in (None, "", [], ()):
+            lines += [f"{' ' * indent}{key if i == 0 else '':<12} {words}" for i, words in enumerate(_words(value))]
     return lines
 
 
+def _words(value: Any) -> list[str]:
+    """``value`` in lines: records one below the other, all else in one."""
+    if not isinstance(value, (list, tuple)):
+        return [_plain(value)]
+    if len(value) > MOST:
+        return [f"{len(value):,} (--json lists them)"]
+    lines = [_plain(one) for one in value]
+    return lines if isinstance(value[0], dict) else [", ".join(lines)]
+
+
 def _plain(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, (list, tuple)) and len(value) > 12:
-        return f"{len(value):,} (--json lists them)"
-    if isinstance(value, (list, tuple)):
-        return ", ".join(_plain(v) for v in value)
-    return str(value)
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case int():
+            return f"{value:,}"
+        case float():
+            return f"{value:.6g}" if abs(value) < 1e6 else f"{value:,.0f}"
+        case dict():
+            return "  ".join(f"{key} {_plain(one)}" for key, one in value.items() if one is not None)
+        case list() | tuple():
+            return " ".join(map(_plain, value))
+        case _:
+            return str(value)
 
 
-def _chain(sources: list[dict[str, Any]], depth: int) -> list[str]:
+def _chain(chain: "Sequence[Origin]", depth: int = 0) -> list[str]:
     lines = []
-    for source in sources:
-        words = f"{source.get('kind')} {source.get('name')}  sha256 {str(source.get('sha256'))[:12]}  {source['state']}"
-        lines += [f"{'made from' if depth == 0 else '':<12} {'  ' * depth}{words}", *_chain(source["chain"], depth + 1)]
+    for origin in chain:
+        words = f"{origin.kind} {origin.name}  sha256 {origin.sha256[:12]}  {origin.state}"
+        lines += [f"{'made from' if depth == 0 else '':<12} {'  ' * depth}{words}", *_chain(origin.chain, depth + 1)]
     return lines

@@ -7,6 +7,7 @@ from typing import Any
 import typer
 
 from engine import config
+from engine.activations.results import Estimated, Extracted, Verified
 from engine.runs.plan import PlanDone
 from engine.workspace import Workspace
 from saetui.cli import work
@@ -70,20 +71,19 @@ def percent(share: float | None) -> str:
     return "–" if share is None else f"{share:.1%}"
 
 
-def show_extract(result: dict[str, Any]) -> None:
-    for store in result["stores"]:
-        print(literal(f"{store['path']}: {store['rows']:,} rows of {store['d']:,} at {store['hook']}"))
-    skipped = f", {len(result['broken']):,} broken ones skipped" if result["broken"] else ""
-    print(f"{result['images']:,} images{skipped}" + ("" if result["extracted_now"] else "; it was complete already"))
+def show_extract(result: Extracted) -> None:
+    for store in result.stores:
+        print(literal(f"{store.path}: {store.rows:,} rows of {store.d:,} at {store.hook}"))
+    skipped = f", {len(result.broken):,} broken ones skipped" if result.broken else ""
+    print(f"{result.images:,} images{skipped}" + ("" if result.extracted_now else "; it was complete already"))
 
 
-def show_estimate(result: dict[str, Any]) -> None:
-    seconds = result["seconds"]
+def show_estimate(result: Estimated) -> None:
     print(
-        f"{result['images']:,} images, {result['rows']:,} rows of {result['d']:,}: {size(result['bytes'])} "
-        f"of {size(result['free'])} free" + (f", about {duration(seconds)}" if seconds is not None else "")
+        f"{result.images:,} images, {result.rows:,} rows of {result.d:,}: {size(result.bytes)} of {size(result.free)} "
+        "free" + (f", about {duration(result.seconds)}" if result.seconds is not None else "")
     )
-    for sentence in result["warnings"]:
+    for sentence in result.warnings:
         print(literal(sentence))
 
 
@@ -168,9 +168,9 @@ def show_encode(result: dict[str, Any]) -> None:
     )
 
 
-def show_verify(result: dict[str, Any]) -> None:
-    for problem in result["problems"]:
+def show_verify(result: Verified) -> None:
+    for problem in result.problems:
         print(literal(problem))
-    if result["problems"]:
+    if result.problems:
         raise typer.Exit(1)
-    print(literal(f"{result['path']}: every byte of {result['shards']:,} shards is as it was written"))
+    print(literal(f"{result.path}: every byte of {result.shards:,} shards is as it was written"))

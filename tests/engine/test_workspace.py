@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.activations.shards import ShardWriter, read_records
+from engine.activations.shards import ImageRecord, ShardWriter, read_records
 from engine.errors import UserError
 from engine.files import atomic_path, check_version, lock, read_json, to_toml, utf8, write_json
 from engine.reporter import Warned
@@ -96,8 +96,8 @@ def test_a_file_name_that_is_not_utf8_is_kept(tmp_path):
     assert read_events(tmp_path / "events.jsonl")[0][0].event.message == name
     shard = ShardWriter(tmp_path / "s.h5", 1, "float32")
     shard.append(np.ones((1, 1), np.float32), np.zeros(1), np.zeros(1))
-    shard.commit([{"path": name}])
-    assert read_records(tmp_path / "s.h5") == [{"path": name}]
+    shard.commit([ImageRecord(name)])
+    assert read_records(tmp_path / "s.h5") == [ImageRecord(name)]
 
 
 def _hold(folder, seconds):

@@ -1,12 +1,14 @@
 """Activation stores with given contents, written as by extraction."""
 
 import hashlib
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 
-from engine.activations.shards import STORED, ShardWriter
-from engine.activations.store import FORMAT, VERSION, Store
+from engine.activations.manifest import FORMAT, VERSION
+from engine.activations.shards import STORED, ImageRecord, ShardWriter
+from engine.activations.store import Store
 from engine.files import write_json
 
 
@@ -17,14 +19,14 @@ def write_store(
     path.mkdir(parents=True)
     images = len(x) // tokens
     image, token = np.repeat(np.arange(images), tokens), np.tile(np.arange(tokens), images)
-    records = [{"path": f"{i}.png", "size": 1, "sha256": hashlib.sha256(b"%d" % i).hexdigest()} for i in range(images)]
+    records = [ImageRecord(f"{i}.png", 1, sha256=hashlib.sha256(b"%d" % i).hexdigest()) for i in range(images)]
     shards = []
     for first in range(0, images, shard_images):
         rows = slice(first * tokens, min(images, first + shard_images) * tokens)
         writer = ShardWriter(path / f"shard-{len(shards):05d}.h5", x.shape[1], dtype)
         writer.append(x[rows].astype(STORED[dtype]), image[rows], token[rows])
-        place = {"first_row": rows.start, "first_image": first, "next_image": min(images, first + shard_images)}
-        shards.append(writer.commit(records[first : first + shard_images]) | place)
+        shard = writer.commit(records[first : first + shard_images], first)
+        shards.append(asdict(replace(shard, first_row=rows.start)))
     write_json(
         path / "manifest.json",
         {
@@ -39,7 +41,7 @@ def write_store(
             "complete": True,
             "shards": shards,
             **manifest,
-            "images": records,
+            "images": [record.to_json() for record in records],
         },
     )
     return Store.open(path)

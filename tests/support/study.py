@@ -11,7 +11,7 @@ import numpy as np
 
 from engine.config import ScoreSettings, TrainSettings, to_mapping
 from engine.demo.world import write_images
-from engine.files import write_json, write_text
+from engine.files import read_json, write_json, write_text
 from engine.images import open_images
 from engine.neurons.labels import Labels
 from engine.sae.preview import FormingLatent, Preview, TopImage, write_preview
@@ -71,9 +71,10 @@ def _store(place: Workspace, name: str, source: str, images: int) -> None:
     """A store of the first ``images`` images of ``source``; incomplete if there are more."""
     rows = np.arange(images * 4 * 8, dtype=np.float32).reshape(-1, 8) / 64
     store = write_store(place.activations(name), rows, tokens=4, source={"spec": source, "images": SHOWN})
+    manifest = read_json(store.path / "manifest.json")
     pictures = [entry.path for entry in open_images(source).entries[:images]]
-    named = [record | {"path": path} for record, path in zip(store.manifest["images"], pictures, strict=True)]
-    write_json(store.path / "manifest.json", store.manifest | {"images": named, "complete": images == SHOWN})
+    named = [record | {"path": path} for record, path in zip(manifest["images"], pictures, strict=True)]
+    write_json(store.path / "manifest.json", manifest | {"images": named, "complete": images == SHOWN})
 
 
 def _trainings(place: Workspace, source: str) -> None:

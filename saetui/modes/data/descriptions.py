@@ -1,17 +1,16 @@
 """What mode Data says of an image source, an encoder or a store. Reads files: for a thread."""
 
-import shlex
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engine.activations.manifest import manifest_head
-from engine.activations.shards import read_records
-from engine.config import ExtractSettings, from_words
-from engine.errors import UserError
-from engine.images import ImageEntry, open_images
+from engine.activations.manifest import Manifest
+from engine.activations.shards import ImageRecord, read_records
+from engine.artefacts.entries import StoreEntry
+from engine.images import open_images
+from saetui.background import Wanted
 from saetui.formatting import size
 
 SAMPLES = 96  # images of which the strip shows a few at a time
@@ -20,68 +19,6 @@ HOOKS = {
     "layer": "the residual stream that block {} puts out, counted from 0",
     "mlp": "what the MLP of block {} puts out, counted from 0",
 }
-
-Record = dict[str, Any]
-Going = Callable[[], bool]
-"""Whether the answer is still wanted."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class StoreEntry:
-    """An activation store as ``engine.inventory`` lists it; one of which nothing is finished has only its name."""
-
-    kind: str
-    """The folder of the workspace that it is in: activations or embeddings."""
-    path: Path
-    state: str = "writing"
-    """complete, writing or unfinished."""
-    problem: str = ""
-    """Why it cannot be read; then nothing below is known."""
-    rows: int = 0
-    bytes: int = 0
-    images: int = 0
-    """Images of the source when the extraction began."""
-    images_done: int = 0
-    model: str = ""
-    source: str = ""
-    hook: str = ""
-    tokens: str = ""
-
-    @classmethod
-    def of(cls, kind: str, listed: dict[str, Any]) -> "StoreEntry":
-        if "error" in listed:
-            return cls(kind=kind, path=Path(listed["path"]), state="", problem=listed["error"])
-        return cls(
-            kind=kind,
-            path=Path(listed["path"]),
-            state=listed["state"],
-            rows=listed["rows"],
-            bytes=listed["bytes"],
-            images=listed["of_images"] or 0,
-            images_done=listed["images"],
-            model=listed.get("model") or "",
-            source=listed.get("source") or "",
-            hook=listed.get("hook") or "",
-            tokens=listed.get("tokens") or "",
-        )
-
-    @property
-    def name(self) -> str:
-        return self.path.name
-
-    @property
-    def complete(self) -> bool:
-        return self.state == "complete"
-
-    def settings(self) -> ExtractSettings:
-        """Those of the command that made it. UserError when its manifest does not tell it."""
-        try:
-            words = shlex.split(str(manifest_head(self.path).get("command") or ""))
-        except ValueError:  # a quote that is not closed
-            words = []
-        if words[:2] != ["saetui", "extract"]:
-            raise UserError(f"{self.path} does not say what command made it: start its extraction anew.")
-        return from_words(ExtractSettings, words[2:], str(self.path))
 
 
 @dataclass(frozen=True)
@@ -105,13 +42,13 @@ class _Seen:
     broken: list[str] = field(default_factory=list)
     samples: list[tuple[str, str]] = field(default_factory=list)
 
-    def add(self, records: Sequence[Record], samples: int) -> None:
+    def add(self, records: Sequence[ImageRecord], samples: int) -> None:
         self.images += len(records)
-        self.classes.update(record["label"] for record in records if record.get("label"))
-        self.with_taxonomy += sum(1 for record in records if record.get("taxonomy"))
-        self.broken += [f"{record['path']}: {record['broken']}" for record in records if "broken" in record]
-        readable = [record for record in records if "broken" not in record]
-        self.samples += [(r["path"], r.get("label") or "") for r in spaced(readable, samples)]
+        self.classes.update(record.label for record in records if record.label)
+        self.with_taxonomy += sum(1 for record in records if record.taxonomy)
+        self.broken += [f"{record.path}: {record.broken}" for record in records if record.broken is not None]
+        readable = [record for record in records if record.broken is None]
+        self.samples += [(one.path, one.label or "") for one in spaced(readable, samples)]
 
     def words(self) -> list[tuple[str, str]]:
         """Facts on classes, taxonomy and broken images."""
@@ -125,64 +62,58 @@ class _Seen:
         ]
 
 
-UNREADABLE = (UserError, OSError, KeyError, TypeError, ValueError, AttributeError)
-"""What reading a store of which files are damaged or removed may raise."""
-
-
-def store(entry: StoreEntry, going: Going = lambda: True) -> Description:
+def store(entry: StoreEntry, wanted: Wanted = lambda: True) -> Description:
     """A store in words. UserError when a shard cannot be read: the way out is in it."""
-    if entry.problem:
-        return Description(entry.name, [("problem", entry.problem)])
-    head = manifest_head(entry.path)
-    seen = _records(entry, head, going)
-    shards = len(head["shards"])
-    state = "ready" if entry.complete else f"unfinished: {entry.images_done:,} of {entry.images:,} images"
-    model = head["model"]
-    weights = f"weights {model['sha256'][:12]}" if model.get("sha256") else f"revision {model.get('revision')}"
+    head = entry.manifest
+    if entry.error:
+        return Description(entry.name, [("problem", entry.error)])
+    if head is None:
+        return Description(entry.name, [("state", "its first shard is being written")])
+    seen = _records(entry, head, wanted)
+    shards, model = len(head.shards), head.model
+    state = "ready" if head.complete else f"unfinished: {entry.images:,} of {entry.of_images or 0:,} images"
+    weights = f"weights {model.sha256[:12]}" if model.sha256 else f"revision {model.revision}"
     facts = [
         ("state", state),
-        ("model", f"{entry.model} · {model.get('family', '')} · {weights}"),
-        ("hook", _hook(str(head.get("hook", "")))),
+        ("model", f"{model.spec} · {model.family} · {weights}"),
+        ("hook", _hook(head.hook)),
         ("tokens", _tokens(head)),
-        ("rows", f"{entry.rows:,} of {head['d']:,} {head['dtype']}"),
+        ("rows", f"{head.rows:,} of {head.d:,} {head.dtype}"),
         ("size", f"{size(entry.bytes)} in {shards:,} {'shard' if shards == 1 else 'shards'}"),
-        ("images", f"{entry.images:,} of {entry.source}"),
+        ("images", f"{entry.of_images or 0:,} of {entry.source}"),
         *seen.words()[-1:],
-        (
-            "computed",
-            f"on {head.get('device', '?')} in {head.get('precision', '?')}, {head.get('batch_size', '?')} a batch",
-        ),
-        ("command", str(head.get("command", ""))),
+        ("computed", f"on {head.device or '?'} in {head.precision or '?'}, {head.batch_size or '?'} a batch"),
+        ("command", head.command),
     ]
     return Description(entry.name, facts, entry.source, seen.samples)
 
 
-def source(spec: str, stores: Iterable[StoreEntry], going: Going = lambda: True) -> Description:
+def source(spec: str, stores: Iterable[StoreEntry], wanted: Wanted = lambda: True) -> Description:
     """An image source in words, from the largest store that was made of it, else from listing it."""
     made = [one for one in stores if one.source == spec]
     used = ("stores", ", ".join(one.name for one in made) or "none yet: e extracts activations")
-    largest = max((one for one in made if one.complete), key=lambda one: one.images, default=None)
-    if largest is not None:
-        seen = _records(largest, manifest_head(largest.path), going)
+    complete = [(one, one.manifest) for one in made if one.manifest and one.manifest.complete]
+    if complete:
+        largest, head = max(complete, key=lambda one: one[0].images)
+        seen = _records(largest, head, wanted)
         facts = [("images", f"{seen.images:,}, as extracted to {largest.name}"), *seen.words(), used]
         return Description(_short(spec), [("from", spec), *facts], spec, seen.samples)
     images = open_images(spec)
     seen = _Seen()
-    seen.add([_record(one) for one in images.entries], SAMPLES)
+    seen.add([ImageRecord(one.path, one.size, one.label, one.taxonomy) for one in images.entries], SAMPLES)
     total = size(sum(one.size for one in images.entries))
     facts = [("images", f"{len(images):,}, {total}"), *seen.words()[:-1], used]
     return Description(_short(spec), [("from", spec), *facts], spec, seen.samples)
 
 
-def encoder(spec: str, stores: Iterable[StoreEntry], defaults: dict[str, Any]) -> Description:
+def encoder(spec: str, stores: Iterable[StoreEntry], defaults: Mapping[str, Any]) -> Description:
     """An encoder in words: what workspace.toml uses it for, and what was extracted with it."""
     made = [one for one in stores if one.model == spec]
     roles = {"model": "the encoder that is read", "embed_with": "judges which images are alike"}
     facts = [("default", words) for key, words in roles.items() if defaults.get(key) == spec]
-    for head in [manifest_head(one.path) for one in made][:1]:
-        facts += [("family", str(head["model"].get("family", ""))), ("weights", str(head["model"].get("sha256")))]
-        crop = (head.get("preprocessing") or {}).get("crop_size") or (head.get("preprocessing") or {}).get("size")
-        facts += [("sees", _pixels(crop) + _grid(head))]
+    for head in [one.manifest for one in made if one.manifest][:1]:
+        facts += [("family", head.model.family), ("weights", str(head.model.sha256))]
+        facts += [("sees", _pixels(head.preprocessing) + _grid(head))]
     hooks = sorted({one.hook for one in made})
     facts += [("hooks", ", ".join(hooks))] if hooks else []
     facts += [("stores", ", ".join(one.name for one in made) or "none yet: e extracts with it")]
@@ -197,19 +128,15 @@ def spaced(items: Sequence[Any], count: int) -> list[Any]:
     return [items[int(i * step)] for i in range(min(count, len(items)))]
 
 
-def _records(entry: StoreEntry, head: dict[str, Any], going: Going) -> _Seen:
+def _records(entry: StoreEntry, head: Manifest, wanted: Wanted) -> _Seen:
     """From shard to shard: parsing the whole manifest at once would stop the interface for as long as it takes."""
-    seen, total = _Seen(), max(entry.images_done, 1)
-    for shard in head["shards"]:
-        if not going():
+    seen, total = _Seen(), max(entry.images, 1)
+    for shard in head.shards:
+        if not wanted():
             break
-        share = (shard["next_image"] - shard["first_image"]) / total
-        seen.add(read_records(entry.path / shard["file"]), round(SAMPLES * share) or 1)
+        share = (shard.next_image - shard.first_image) / total
+        seen.add(read_records(entry.path / shard.file), round(SAMPLES * share) or 1)
     return seen
-
-
-def _record(entry: ImageEntry) -> Record:
-    return {"path": entry.path, "label": entry.label, "taxonomy": entry.taxonomy}
 
 
 def _hook(hook: str) -> str:
@@ -217,22 +144,22 @@ def _hook(hook: str) -> str:
     return f"{hook} · {HOOKS[kind].format(index)}" if kind in HOOKS else f"{hook} · the pooled or projected output"
 
 
-def _tokens(head: dict[str, Any]) -> str:
-    seed = f", seed {head.get('seed')}" if str(head.get("tokens")).startswith("random") else ""
-    if head.get("hook") == "last":
+def _tokens(head: Manifest) -> str:
+    if head.hook == "last":
         return "one row an image"
-    return f"{head.get('tokens')}{seed}{_grid(head)}"
+    seed = f", seed {head.seed}" if head.tokens.startswith("random") else ""
+    return f"{head.tokens}{seed}{_grid(head)}"
 
 
-def _grid(head: dict[str, Any]) -> str:
-    grid = head.get("grid")
-    return f" · {grid[0]} × {grid[1]} patches" if grid else ""
+def _grid(head: Manifest) -> str:
+    return f" · {head.grid[0]} × {head.grid[1]} patches" if head.grid else ""
 
 
-def _pixels(size_of: Any) -> str:
-    if not isinstance(size_of, dict):
-        return "pictures"
-    values = [value for value in size_of.values() if isinstance(value, int)]
+def _pixels(preprocessing: Any) -> str:
+    """What an encoder sees, by how its images are prepared: families differ in what they call the size."""
+    known = preprocessing if isinstance(preprocessing, dict) else {}
+    sides = known.get("crop_size") or known.get("size")
+    values = [value for value in sides.values() if isinstance(value, int)] if isinstance(sides, dict) else []
     return f"{values[0]} × {values[-1]} pixels" if values else "pictures"
 
 

@@ -1,18 +1,21 @@
 """The form that starts an extraction: it says what that will take before it begins."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from textual import work
-from textual.message import Message
 from textual.timer import Timer
 
+from engine.activations.results import Estimated
 from engine.config import ExtractSettings
 from engine.errors import UserError
 from engine.runs.attached import Attached
-from engine.workspace import Workspace
+from engine.workspace import Workspace, slug
+from saetui.background import look_up
 from saetui.formatting import duration, rate, size
+from saetui.modes.data.listing import Listing, Selected
 from saetui.widgets.form import Form
 
 QUIET = 0.8  # seconds without a key after which what is typed is estimated
@@ -21,14 +24,6 @@ FIRST = ("model", "images", "name", "at", "tokens", "dtype", "limit", "embedding
 
 class ExtractForm(Form):
     """Dismissed with the settings of ``extract``, or None. Estimates by itself when typing rests, and on f2."""
-
-    @dataclass
-    class Told(Message):
-        """What a worker said of the settings ``asked``; a newer question makes it void."""
-
-        asked: Attached
-        sentence: str
-        error: bool = False
 
     def __init__(self, workspace: Workspace, values: Mapping[str, Any], known: Mapping[str, Sequence[str]]):
         super().__init__("Extract activations", ExtractSettings, values, FIRST, known, can_estimate=True)
@@ -55,20 +50,11 @@ class ExtractForm(Form):
         self._estimated = values
         self._asked = Attached(self.workspace, "estimate", values)
         self.say("Estimating …")
-        self._ask(self._asked)
+        look_up(self, "estimate", self._asked.result, self._told, partial(self.say, error=True))
 
-    @work(thread=True, group="estimate")
-    def _ask(self, asked: Attached) -> None:
-        try:
-            told = asked.result()
-            if told is not None:
-                self.post_message(self.Told(asked, in_words(told), error=told["bytes"] > told["free"]))
-        except UserError as error:
-            self.post_message(self.Told(asked, str(error), error=True))
-
-    def on_extract_form_told(self, message: Told) -> None:
-        if message.asked is self._asked:
-            self.say(message.sentence, message.error)
+    def _told(self, estimated: Estimated | None) -> None:
+        if estimated is not None:
+            self.say(in_words(estimated), estimated.bytes > estimated.free)
 
     def _forget(self) -> None:
         if self._asked is not None:
@@ -79,14 +65,45 @@ class ExtractForm(Form):
         self._forget()
 
 
-def in_words(told: dict[str, Any]) -> str:
-    """An estimate (``engine.activations.estimate``) as the form says it."""
-    d = f" of {told['d']:,}" if len(told["hooks"]) == 1 else f" in {len(told['hooks'])} stores"
-    lines = [
-        f"{told['rows']:,} rows{d} from {told['images']:,} images: {size(told['bytes'])}, {size(told['free'])} free"
-    ]
-    if told["seconds"] is not None:
-        left = f" for the {told['images_left']:,} images left" if told["images_left"] < told["images"] else ""
-        pace = f", {rate(told['images_per_s'], 'images')}" if told["images_per_s"] else ""
-        lines.append(f"about {duration(told['seconds'])}{left}{pace}")
-    return "\n".join(lines + list(told["warnings"]))
+def first_values(listing: Listing, selected: Selected | None) -> dict[str, Any]:
+    """What the form starts from: workspace.toml, and over it what is selected."""
+    found, entry = listing.found, listing.store(selected)
+    names = {one.name for one in fields(ExtractSettings)}
+    values = {name: value for name, value in found.defaults.items() if name in names}
+    values.setdefault("images", next(iter(found.sources), ""))
+    values.setdefault("model", next(iter(found.encoders), ""))
+    if entry is not None and entry.model:
+        values |= {"model": entry.model, "images": entry.source, "at": [entry.hook], "tokens": entry.tokens}
+    elif selected is not None and selected.kind != "store":
+        values |= {{"source": "images", "encoder": "model"}[selected.kind]: selected.name}
+    return values | {"name": _new_name(str(values["images"]), {one.name for one in listing.stores})}
+
+
+def known_values(listing: Listing) -> dict[str, Sequence[str]]:
+    """What the form offers for its fields."""
+    return {
+        "model": listing.found.encoders,
+        "images": listing.found.sources,
+        "at": ["last", *sorted({one.hook for one in listing.found.stores if one.hook})],
+        "tokens": ["all", "patches", "cls", "mean", "random:4"],
+    }
+
+
+def _new_name(spec: str, taken: set[str]) -> str:
+    """A name for a store of ``spec`` that none of those ``taken``."""
+    base = slug(Path(spec).stem) if spec else ""
+    numbered = (f"{base}-{n}" for n in range(2, len(taken) + 3))
+    return base if base not in taken else next(name for name in numbered if name not in taken)
+
+
+def in_words(estimated: Estimated) -> str:
+    """An estimate as the form says it."""
+    d = f" of {estimated.d:,}" if len(estimated.hooks) == 1 else f" in {len(estimated.hooks)} stores"
+    room = f"{size(estimated.bytes)}, {size(estimated.free)} free"
+    lines = [f"{estimated.rows:,} rows{d} from {estimated.images:,} images: {room}"]
+    if estimated.seconds is not None:
+        fewer = estimated.images_left < estimated.images
+        left = f" for the {estimated.images_left:,} images left" if fewer else ""
+        pace = f", {rate(estimated.images_per_s, 'images')}" if estimated.images_per_s else ""
+        lines.append(f"about {duration(estimated.seconds)}{left}{pace}")
+    return "\n".join([*lines, *estimated.warnings])

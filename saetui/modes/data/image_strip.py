@@ -1,21 +1,18 @@
 """A row of an image source's pictures, as many as fit, each over its class."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
-from jaxtyping import UInt8
-from numpy import ndarray
 from rich.text import Text
-from textual import events, work
+from textual import events
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
-from textual.message import Message
 from textual.widgets import Static
-from textual.worker import get_current_worker
 
-from engine.errors import UserError
+from engine.errors import UserError, sentence_of
 from engine.images.thumbnails import Thumbnails
+from saetui.background import Wanted, look_up_each
 from saetui.formatting import fit, literal
 from saetui.widgets.picture import Picture
 
@@ -31,15 +28,6 @@ class PictureStrip(Horizontal):
     PictureStrip Picture {{ width: {WIDTH}; height: {HEIGHT}; }}
     PictureStrip Static {{ height: 1; color: $secondary; }}
     """
-
-    @dataclass
-    class Loaded(Message):
-        """A picture was read, or why it cannot be."""
-
-        picture: Picture
-        key: tuple[str, str]
-        pixels: UInt8[ndarray, "height width 3"] | None
-        sentence: str = ""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -85,22 +73,19 @@ class PictureStrip(Horizontal):
         if self._thumbnails is not None:
             self._load(self._thumbnails, [path for path, _ in shown])
 
-    @work(thread=True, exclusive=True, group="strip")
     def _load(self, thumbnails: Thumbnails, paths: list[str]) -> None:
-        worker, pictures = get_current_worker(), list(self.query(Picture))
-        for picture, path in zip(pictures, paths, strict=False):
-            if worker.is_cancelled:
-                return
-            key = (thumbnails.source, path)
-            if picture.key == key:
-                continue
-            try:
-                self.post_message(self.Loaded(picture, key, thumbnails.load(path)))
-            except (UserError, OSError) as error:
-                self.post_message(self.Loaded(picture, key, None, str(error)))
+        shown = [
+            (picture, (thumbnails.source, path)) for picture, path in zip(self.query(Picture), paths, strict=False)
+        ]
+        missing = [(picture, key) for picture, key in shown if picture.key != key]
 
-    def on_picture_strip_loaded(self, message: Loaded) -> None:
-        if message.pixels is None:
-            message.picture.failed(message.sentence)
-        else:
-            message.picture.show(message.pixels, key=message.key)
+        def find(wanted: Wanted) -> Iterator[Callable[[], None]]:
+            for picture, key in missing:
+                if not wanted():
+                    return
+                try:
+                    yield partial(picture.show, thumbnails.load(key[1]), key=key)
+                except (UserError, OSError) as error:
+                    yield partial(picture.failed, sentence_of(error))
+
+        look_up_each(self, "strip", find, lambda draw: draw(), lambda sentence: None)

@@ -91,9 +91,9 @@ class HierarchyMode(Mode):
 
     def _check_file(self) -> None:
         """Read the scores that mode Neurons has open if they are other ones now, or were written anew."""
-        from saetui.scores import scored
+        from engine.workspace import neurons_files
 
-        path = self.services.scores_path or next(iter(scored(self.services.workspace)), None)
+        path = self.services.scores_path or next(iter(neurons_files(self.services.workspace)), None)
         seen = stamp(path) if path else None
         if path is None or (seen is None and path != self._path):
             self._path = self._stamp = self.outlined = None

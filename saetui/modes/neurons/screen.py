@@ -167,13 +167,13 @@ class NeuronsMode(Mode):
 
     def _check_files(self) -> None:
         """Open the scores if they are new, written anew, or asked for; say once when they cannot be read."""
-        from saetui.scores import scored
+        from engine.workspace import neurons_files
 
         if self._opening or not self.is_mounted:
             return
         path = self.services.scores_path
         if path is None:
-            path = self.services.scores_path = next(iter(scored(self.services.workspace)), None)
+            path = self.services.scores_path = next(iter(neurons_files(self.services.workspace)), None)
         if path is None:
             self._teach()
             return
@@ -533,12 +533,12 @@ class NeuronsMode(Mode):
         self.post_message(SteerLatent(latent, scores.sae, scores.path, scores.name(latent, 2), maximum))
 
     def action_compare(self) -> None:
+        from engine.workspace import neurons_files
         from saetui.modes.neurons.compare import CompareScreen
-        from saetui.scores import scored
 
         if self.results is None:
             return
-        others = {str(p): p.stem for p in scored(self.services.workspace) if p != self.results.path}
+        others = {str(p): p.stem for p in neurons_files(self.services.workspace) if p != self.results.path}
         if not others:
             self.services.say("There are no other scores to compare with: score another SAE first (2, then s).")
             return
@@ -551,9 +551,9 @@ class NeuronsMode(Mode):
         self.app.push_screen(Pick("Compare with", others), chosen)
 
     def action_scores(self) -> None:
-        from saetui.scores import scored
+        from engine.workspace import neurons_files
 
-        found = {str(path): path.stem for path in scored(self.services.workspace)}
+        found = {str(path): path.stem for path in neurons_files(self.services.workspace)}
 
         def chosen(path: str | None) -> None:
             if path:

@@ -13,7 +13,7 @@ from engine.files import stamp
 from engine.reporter import Failed, Measured, Progress, StageBegan, Warned, kind_of
 from engine.runs.events import Logged
 from engine.runs.run import Run
-from engine.workspace import Workspace
+from engine.workspace import Workspace, neurons_files, sae_of
 from saetui.formatting import number, percent
 
 if TYPE_CHECKING:
@@ -64,7 +64,8 @@ class TrainWatch:
             lines = {row.name: self._lines_of(row) for row in rows}
             run = next((row.run for row in rows if row.name == self.selected), None)
             log = tail(Run(self.workspace.runs / run)) if run and self.with_log else ()
-            now = (rows, scored(self.workspace), self._preview_of(self.selected), log)
+            scored = frozenset(map(sae_of, neurons_files(self.workspace)))
+            now = (rows, scored, self._preview_of(self.selected), log)
             if now == self._seen and not always:
                 return None
             self._seen = now
@@ -107,15 +108,6 @@ def lines_of(row: Training) -> dict[str, Line]:
             x, y = np.array(points, float).T
             lines[name] = x, y
     return lines
-
-
-def scored(workspace: Workspace) -> frozenset[str]:
-    """Names of the SAEs that have a neurons file."""
-    try:
-        found = [path.name for path in (workspace.root / "neurons").iterdir() if path.suffix == ".h5"]
-    except OSError:
-        return frozenset()
-    return frozenset(name.rpartition("--")[0] for name in found)
 
 
 def tail(run: Run) -> tuple[str, ...]:

@@ -51,21 +51,21 @@ def test_rows_and_bytes_are_those_of_the_extraction(
     told = estimate(settings, workspace)
     assert not workspace.root.exists()
     result = extract(settings, workspace)
-    assert told["images"] == told["images_left"] == result["images"] == (settings.limit or 30)
-    assert [hook["name"] for hook in told["hooks"]] == [store["name"] for store in result["stores"]]
-    for hook, store in zip(told["hooks"], result["stores"], strict=True):
-        assert (hook["hook"], hook["d"]) == (store["hook"], store["d"])
-        assert (hook["rows"], hook["bytes"]) == made(Path(store["path"]))
-    assert told["rows"] == result["rows"] and told["bytes"] == sum(hook["bytes"] for hook in told["hooks"])
-    assert told["d"] == max(hook["d"] for hook in told["hooks"])
+    assert told.images == told.images_left == result.images == (settings.limit or 30)
+    assert [hook.name for hook in told.hooks] == [store.name for store in result.stores]
+    for hook, store in zip(told.hooks, result.stores, strict=True):
+        assert (hook.hook, hook.d) == (store.hook, store.d)
+        assert (hook.rows, hook.bytes) == made(Path(store.path))
+    assert told.rows == result.rows and told.bytes == sum(hook.bytes for hook in told.hooks)
+    assert told.d == max(hook.d for hook in told.hooks)
 
 
 def test_time_room_and_model(model: Path, images: Path, workspace: Workspace) -> None:
     told = estimate(ask(model, images), workspace)
-    assert told["seconds"] == pytest.approx(30 / told["images_per_s"]) and told["seconds"] > 0
+    assert told.seconds == pytest.approx(30 / told.images_per_s) and told.seconds > 0
     encoder: Any = load_encoder(str(model))
-    assert told["free"] > 0 and told["warnings"] == encoder.warnings
-    assert told["model_parameters"] == sum(p.numel() for p in encoder.model.parameters()) > 1000
+    assert told.free > 0 and told.warnings == tuple(encoder.warnings)
+    assert told.model_parameters == sum(p.numel() for p in encoder.model.parameters()) > 1000
 
 
 def test_an_interrupted_extraction_is_estimated_from_where_it_stopped(
@@ -76,20 +76,20 @@ def test_an_interrupted_extraction_is_estimated_from_where_it_stopped(
         extract(settings, workspace, Recorder(3))  # two shards of 8 images
     before = contents(workspace.root)
     told = estimate(settings, workspace)
-    assert (told["images"], told["images_left"]) == (30, 14)
-    assert told["seconds"] == pytest.approx(14 / told["images_per_s"])
+    assert (told.images, told.images_left) == (30, 14)
+    assert told.seconds == pytest.approx(14 / told.images_per_s)
     assert contents(workspace.root) == before
     extract(settings, workspace)
-    assert estimate(settings, workspace)["images_left"] == estimate(settings, workspace)["seconds"] == 0
+    assert estimate(settings, workspace).images_left == estimate(settings, workspace).seconds == 0
 
 
 def test_broken_images_are_told(model: Path, workspace: Workspace, tmp_path: Path) -> None:
     some = write_pictures(tmp_path / "some", 12, broken=(0, 1))
     told = estimate(ask(model, some), workspace)
-    assert "2 of 12 images tried cannot be read (ape/0000.png: not an image" in told["warnings"][-1]
+    assert "2 of 12 images tried cannot be read (ape/0000.png: not an image" in told.warnings[-1]
     none = write_pictures(tmp_path / "none", 3, broken=(0, 1, 2))
     told = estimate(ask(model, none), workspace)
-    assert told["seconds"] is None and told["images_per_s"] is None and "3 of 3" in told["warnings"][-1]
+    assert told.seconds is None and told.images_per_s is None and "3 of 3" in told.warnings[-1]
 
 
 @pytest.mark.parametrize(

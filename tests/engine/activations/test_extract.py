@@ -11,9 +11,12 @@ import transformers
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from engine.activations import Store
-from engine.activations.extract import SHARD_IMAGES, extract, select
+from engine.activations.extract import SHARD_IMAGES, extract
+from engine.activations.forward import select
+from engine.activations.manifest import Model
+from engine.activations.store import Store
 from engine.errors import UserError
+from engine.files import read_json
 from engine.images import open_images
 from engine.models import HookPoint, TokenPolicy, load_encoder
 from engine.workspace import Workspace
@@ -61,11 +64,11 @@ def test_rows_read_with_plain_h5py_are_the_models_hidden_states(
     np.testing.assert_allclose(np.concatenate(rows), states.reshape(-1, 32), rtol=2e-3, atol=2e-3)
     everything = [p.relative_to(images).as_posix() for p in sorted(images.rglob("*.png"))]
     listed = Store.open(workspace.activations("A")).images
-    assert [i["path"] for i in listed] == everything
+    assert [i.path for i in listed] == everything
     readable = [everything.index(p.relative_to(images).as_posix()) for p in paths]
     assert np.array_equal(np.concatenate(index), np.repeat(readable, 17))
     assert np.array_equal(np.concatenate(token), np.tile(np.arange(17), 29))
-    assert len(files) == 4 and result["rows"] == 29 * 17 and result["images"] == 29
+    assert len(files) == 4 and result.rows == 29 * 17 and result.images == 29
     assert said.steps[-1][:2] == (30, 30) and said.steps[-1][2] == {"rows": 29 * 17, "broken": 1}
 
 
@@ -73,10 +76,10 @@ def test_a_broken_image_is_skipped_counted_and_named(model: Path, images: Path, 
     said = Recorder()
     result = extract(ask(model, images), workspace, said)
     name = "bee/0005.png"
-    assert list(result["broken"]) == [name]
+    assert list(result.broken) == [name]
     assert any(kind == "warning" and name in text for kind, text in said.events)
-    (record,) = [i for i in Store.open(workspace.activations("A")).images if "broken" in i]
-    assert record["path"] == name and "format" in record["broken"] and record["label"] == "bee"
+    (record,) = [i for i in Store.open(workspace.activations("A")).images if i.broken is not None]
+    assert record.path == name and "format" in str(record.broken) and record.label == "bee"
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
@@ -110,12 +113,12 @@ def test_policies(tokens: str, model: Path, images: Path, workspace: Workspace) 
 def test_several_hook_points_are_several_stores(model: Path, images: Path, workspace: Workspace) -> None:
     hooks = ("layer:2", "mlp:0", "last")
     result = extract(ask(model, images, at=hooks, dtype="float32"), workspace)
-    assert [s["name"] for s in result["stores"]] == ["A-layer2", "A-mlp0", "A-last"]
-    for hook, one in zip(hooks, result["stores"], strict=True):
-        store = Store.open(Path(one["path"]))
+    assert [s.name for s in result.stores] == ["A-layer2", "A-mlp0", "A-last"]
+    for hook, one in zip(hooks, result.stores, strict=True):
+        store = Store.open(Path(one.path))
         wanted = np.concatenate(list(expected(model, images, hook).values()))
         np.testing.assert_allclose(store.read(0, store.rows), wanted, atol=1e-5)
-        assert store.manifest["hook"] == hook and one["rows"] == store.rows and one["d"] == store.d
+        assert store.manifest.hook == one.hook == hook and one.rows == store.rows and one.d == store.d
         assert store.verify() == []
     assert set(store.token) == {-1} and len(store.shards) == 4
 
@@ -129,16 +132,15 @@ def test_other_families(family: str, images: Path, workspace: Workspace, tmp_pat
     hook = HookPoint("layer", 0)
     rows = []
     for i in range(len(source)):
-        if "broken" not in store.images[i]:
+        if store.images[i].broken is None:
             inputs = encoder.preprocess([source.load(i)])
             mask = encoder.token_mask(inputs)
             hidden = encoder.activations(inputs, [hook])[hook][0]
             rows.append((hidden if mask is None else hidden[mask[0]]).numpy()[encoder.n_prefix :])
     np.testing.assert_allclose(store.read(0, store.rows), np.concatenate(rows), atol=1e-5)
-    assert store.manifest["grid"] == (None if family == "siglip2" else [4, 4])
+    assert store.manifest.grid == (None if family == "siglip2" else (4, 4))
     if family == "siglip2":  # grids differ from image to image
-        good = [i for i in store.images if "broken" not in i]
-        assert result["rows"] == sum(i["grid"][0] * i["grid"][1] for i in good)
+        assert result.rows == sum(i.grid[0] * i.grid[1] for i in store.images if i.grid is not None)
 
 
 def test_padding_is_never_selected() -> None:
@@ -167,27 +169,28 @@ def test_threads_change_nothing(model: Path, images: Path, tmp_path: Path) -> No
 def test_the_manifest_tells_everything(model: Path, images: Path, workspace: Workspace) -> None:
     extract(ask(model, images, tokens="random:2", seed=9, limit=10), workspace)
     manifest = Store.open(workspace.activations("A")).manifest
+    written = read_json(workspace.activations("A") / "manifest.json")
     encoder = load_encoder(str(model))
-    assert manifest["model"] == {"spec": str(model), "family": "clip", "revision": None, "sha256": encoder.sha256}
-    assert (manifest["tokens"], manifest["seed"], manifest["n_prefix"], manifest["grid"]) == ("random:2", 9, 1, [4, 4])
-    assert manifest["preprocessing"] == encoder.preprocessing
-    assert len(manifest["images"]) == 10 and set(manifest["images"][0]) == {
+    assert manifest.model == Model(str(model), "clip", None, encoder.sha256)
+    assert (manifest.tokens, manifest.seed, manifest.n_prefix, manifest.grid) == ("random:2", 9, 1, (4, 4))
+    assert manifest.preprocessing == encoder.preprocessing
+    assert len(written["images"]) == 10 and set(written["images"][0]) == {
         "path",
         "size",
         "label",
         "taxonomy",
         "sha256",
     }
-    shards = manifest["shards"]
-    assert [s["first_row"] for s in shards] == np.cumsum([0] + [s["rows"] for s in shards])[:-1].tolist()
-    assert shards[0]["first_image"] == 0 and shards[-1]["next_image"] == 10
-    assert manifest["command"].startswith("saetui extract --model ") and "--tokens random:2" in manifest["command"]
-    assert [s["kind"] for s in manifest["provenance"]["made_from"]] == ["model", "images"]
+    shards = manifest.shards
+    assert [s.first_row for s in shards] == np.cumsum([0] + [s.rows for s in shards])[:-1].tolist()
+    assert shards[0].first_image == 0 and shards[-1].next_image == 10
+    assert manifest.command.startswith("saetui extract --model ") and "--tokens random:2" in manifest.command
+    assert [s["kind"] for s in manifest.provenance["made_from"]] == ["model", "images"]
 
 
 def test_shards_are_bounded_by_images_too(model: Path, images: Path, workspace: Workspace) -> None:
     extract(ask(model, images, tokens="cls", shard_rows=10**9), workspace)
-    assert Store.open(workspace.activations("A")).manifest["shard_images"] == SHARD_IMAGES
+    assert Store.open(workspace.activations("A")).manifest.shard_images == SHARD_IMAGES
 
 
 def test_embeddings_are_one_row_an_image(model: Path, images: Path, workspace: Workspace) -> None:
@@ -278,6 +281,6 @@ def test_a_shard_of_broken_images_only(model: Path, workspace: Workspace, tmp_pa
     folder = write_pictures(tmp_path / "i", 30, broken=tuple(range(0, 20, 2)))
     result = extract(ask(model, folder), workspace)
     store = Store.open(workspace.activations("A"))
-    assert store.shards[0]["rows"] == 0 and result["images"] == 20 and store.verify() == []
+    assert store.shards[0].rows == 0 and result.images == 20 and store.verify() == []
     assert store.take([0, store.rows - 1]).shape == (2, 32) and store.image.min() == 10
-    assert extract(ask(model, folder), workspace)["extracted_now"] == 0
+    assert extract(ask(model, folder), workspace).extracted_now == 0

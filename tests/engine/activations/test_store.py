@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.activations import Store
-from engine.activations.shards import BLOCK_ROWS, STORED, ShardWriter
-from engine.activations.store import verify
+from engine.activations.results import Verified
+from engine.activations.shards import BLOCK_ROWS, STORED, ImageRecord, ShardWriter
+from engine.activations.store import Store, verify
 from engine.config import VerifySettings
 from engine.errors import UserError
 from engine.files import write_json
@@ -49,7 +50,7 @@ def make_store(folder: Path, sizes: list[int], d: int, dtype: str, seed: int = 0
             piece = values[start : start + 7]
             image = np.arange(first + start, first + start + len(piece))
             writer.append(piece, image, image % 5)
-        shards.append({**writer.commit([{"path": f"{number}.png"}]), "first_row": first})
+        shards.append(asdict(replace(writer.commit([ImageRecord(f"{number}.png")]), first_row=first)))
         parts.append(values)
         first += rows
     manifest = {"format": "saetui-activations", "version": 1, "complete": True, "rows": first, "d": d, "dtype": dtype}
@@ -93,7 +94,7 @@ def test_bfloat16_has_every_value(tmp_path: Path) -> None:
     writer = ShardWriter(tmp_path / "shard-00000.h5", 256, "bfloat16")
     bits = np.arange(65536, dtype=np.uint16).reshape(256, 256)
     writer.append(bits, np.zeros(256, int), np.zeros(256, int))
-    shard = {**writer.commit([]), "first_row": 0}
+    shard = asdict(writer.commit([]))
     manifest = {"format": "saetui-activations", "version": 1, "complete": True, "rows": 256, "d": 256}
     write_json(tmp_path / "manifest.json", {**manifest, "dtype": "bfloat16", "shards": [shard], "images": []})
     store = Store.open(tmp_path)
@@ -128,7 +129,7 @@ def test_the_layout_is_the_documented_one(tmp_path: Path) -> None:
         assert data.attrs["dtype"] == "float16" and file.attrs["version"] == 1
         assert np.array_equal(data[:], values)
         assert file["checksums"].shape == (2,) and file["checksums"].attrs["block_rows"] == BLOCK_ROWS
-        assert json.loads(bytes(file["source"][:])) == [{"path": "0.png"}]
+        assert json.loads(bytes(file["source"][:])) == [ImageRecord("0.png").to_json()]
 
 
 # Damage
@@ -162,7 +163,7 @@ def test_verify_as_a_task_tells_its_progress(tmp_path: Path) -> None:
     recorder = Bytes()
     result = verify(VerifySettings(store="A"), place, recorder)
     sizes = [path.stat().st_size for path in sorted(place.embeddings("A").glob("*.h5"))]
-    assert result == {"path": str(place.embeddings("A")), "shards": 2, "bytes": sum(sizes), "problems": []}
+    assert result == Verified(str(place.embeddings("A")), 2, sum(sizes), ())
     assert recorder.steps == [(sizes[0], sum(sizes), "bytes"), (sum(sizes), sum(sizes), "bytes")]
     with pytest.raises(UserError, match="No activations named 'B'"):
         verify(VerifySettings(store="B"), place)
@@ -202,7 +203,7 @@ def test_a_shard_of_another_shape_is_named(tmp_path: Path) -> None:
     ("change", "words"),
     [
         ({"version": 2}, "upgrade"),
-        ({"format": "something"}, "another format"),
+        ({"format": "something"}, "something else than activations"),
         ({"complete": False, "command": "saetui extract --name A"}, "continue it with saetui extract --name A"),
         ({"shards": None}, "damaged"),
         ({"version": None}, "no format version"),
@@ -234,7 +235,7 @@ def test_identity_follows_the_content(tmp_path: Path) -> None:
 def test_reading_costs_no_torch(tmp_path: Path) -> None:
     make_store(tmp_path, [5], 2, "bfloat16")
     code = (
-        "import sys; from engine.activations import Store; s = Store.open(sys.argv[1]); s.take([1, 0]); s.image; "
+        "import sys; from engine.activations.store import Store; s = Store.open(sys.argv[1]); s.take([1, 0]); s.image; "
         "s.verify(); print({'torch', 'transformers'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)

@@ -58,6 +58,7 @@ def test_what_is_no_image_is_one_sentence(tree):
         (str(tree), "Cannot read the image"),
         (f"{tree}::none.png", "There is no image none.png"),
         (f"{tree}::broken.png", "not an image that can be read"),
+        (f"{tree / 'deep'}::../a.png", "There is no image ../a.png"),
         (f"{tree}/none::a.png", "No images at"),
         (f"{tree / 'a.png'}::x", "not a readable list"),
     ):

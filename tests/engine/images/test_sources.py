@@ -5,14 +5,15 @@ import os
 import subprocess
 import sys
 import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from engine.errors import UserError
-from engine.images import BrokenImage, open_images
-from engine.images.sources import taxonomy_of
+from engine.images import BrokenImage, open_image, open_images, sources
+from engine.images.sources import ImageEntry, Source, taxonomy_of
 
 
 def picture(value: int) -> bytes:
@@ -130,6 +131,27 @@ def test_damaged_and_compressed_tars_are_named(tmp_path: Path) -> None:
     for name in ("cut.tar", "junk.tar", "small.tar.gz"):
         with pytest.raises(UserError, match=name):
             open_images(tmp_path / name)
+
+
+def test_a_further_kind_of_source_is_one_entry_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A zip archive, of which the members are compressed: they cannot be read in place."""
+
+    def entries(path: Path) -> list[ImageEntry]:
+        with zipfile.ZipFile(path) as archive:
+            return [ImageEntry(one.filename, one.file_size, file=str(path)) for one in archive.infolist()]
+
+    def read(entry: ImageEntry) -> bytes:
+        with zipfile.ZipFile(entry.file) as archive:
+            return archive.read(entry.path)
+
+    with zipfile.ZipFile(tmp_path / "i.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for value in (4, 3):
+            archive.writestr(f"{value}.png", picture(value))
+    zips = Source(lambda path: path.suffix == ".zip", entries, read)
+    monkeypatch.setattr(sources, "SOURCES", (zips, *sources.SOURCES))
+    images = open_images(tmp_path / "i.zip")
+    assert [images.load(i).getpixel((0, 0))[0] for i in range(2)] == [4, 3]
+    assert open_image(f"{tmp_path / 'i.zip'}::3.png").getpixel((0, 0)) == (3, 0, 0)
 
 
 def test_nothing_there(tmp_path: Path) -> None:

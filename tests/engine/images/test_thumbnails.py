@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import engine.images.thumbnails as module
+import engine.images.by_path as module
 from engine.errors import UserError
 from engine.images.opening import read_picture
 from engine.images.thumbnails import Thumbnails

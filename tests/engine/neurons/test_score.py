@@ -10,7 +10,7 @@ import torch
 import transformers
 from PIL import Image
 
-from engine.activations import Store
+from engine.activations.store import Store
 from engine.config import MsSettings, ScoreSettings
 from engine.errors import Stopped, UserError
 from engine.images import open_images

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from engine.activations.loader import Loader
 from engine.activations.store import Store
 from engine.errors import Stopped, UserError
-from engine.files import write_json
+from engine.files import read_json, write_json
 from engine.sae import SAE
 from engine.sae.forming import Forming
 from engine.sae.held_out import HeldOut
@@ -27,9 +27,10 @@ from tests.support.stores import write_store
 def stored(workspace: Workspace, tokens: int, policy: str = "all", grid: list[int] | None = None) -> Store:
     """400 images in /pictures, ``tokens`` of each."""
     path = workspace.activations("a")
-    store = write_store(path, activations(images=400, tokens=tokens)[0], tokens)
+    write_store(path, activations(images=400, tokens=tokens)[0], tokens)
     source = {"spec": "/pictures", "images": 400}
-    write_json(path / "manifest.json", store.manifest | {"tokens": policy, "grid": grid, "source": source})
+    manifest = read_json(path / "manifest.json")
+    write_json(path / "manifest.json", manifest | {"tokens": policy, "grid": grid, "source": source})
     return Store.open(path)
 
 

@@ -9,13 +9,16 @@ from hypothesis import strategies as st
 
 from engine.activations.extract import extract
 from engine.activations.store import Store
+from engine.activations.target import settings_of
+from engine.artefacts import inventory
+from engine.artefacts.entries import StoreEntry
+from engine.config import ExtractSettings
 from engine.errors import Stopped, UserError
 from engine.files import read_json, write_json
 from engine.images import open_images
-from engine.inventory import inventory
 from engine.workspace import Workspace
-from saetui.modes.data import descriptions as described
-from saetui.modes.data.descriptions import StoreEntry, spaced
+from saetui.modes.data import descriptions
+from saetui.modes.data.descriptions import spaced
 from tests.support.extractions import Recorder, ask, saved_model, write_pictures
 
 
@@ -31,41 +34,46 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 
 def entries(place: Workspace) -> list[StoreEntry]:
-    return [StoreEntry.of("activations", one) for one in inventory(place)["stores"]]
+    return list(inventory(place).stores)
+
+
+def settings(entry: StoreEntry) -> ExtractSettings:
+    assert entry.manifest is not None
+    return settings_of(entry.manifest.command, entry.path)
 
 
 def test_the_settings_of_a_store_are_those_that_made_it(place: Workspace) -> None:
     folder = place.root.parent
     whole, half = entries(place)
-    assert whole.settings() == ask(folder / "clip", folder / "pictures", name="A")
-    assert half.settings() == ask(folder / "clip", folder / "pictures", name="B", tokens="random:2", shard_rows=16)
+    assert settings(whole) == ask(folder / "clip", folder / "pictures", name="A")
+    assert settings(half) == ask(folder / "clip", folder / "pictures", name="B", tokens="random:2", shard_rows=16)
 
 
-@pytest.mark.parametrize("command", ["", "saetui train A", "saetui extract 'unclosed", 7])
-def test_a_store_that_does_not_say_its_command(command: object, place: Workspace, tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["", "saetui train A", "saetui extract 'unclosed"])
+def test_a_store_that_does_not_say_its_command(command: str, place: Workspace, tmp_path: Path) -> None:
     manifest = read_json(place.activations("A") / "manifest.json")
-    write_json(tmp_path / "manifest.json", manifest | {"command": command})
+    write_json(tmp_path / "manifest.json", manifest | {"command": command, "shards": []})
     with pytest.raises(UserError, match="start its extraction anew"):
-        StoreEntry(kind="activations", path=tmp_path).settings()
+        settings(StoreEntry.read(tmp_path))
 
 
 def test_a_store_in_words(place: Workspace) -> None:
     whole, half = entries(place)
-    store, words = Store.open(whole.path), described.store(whole)
+    store, words = Store.open(whole.path), descriptions.store(whole)
     facts = dict(words.facts)
     assert facts["state"] == "ready" and facts["rows"] == f"{store.rows:,} of {store.d:,} float16"
-    (broken,) = [image for image in store.images if "broken" in image]
-    assert facts["broken"] == f"1\n{broken['path']}: {broken['broken']}"
-    assert facts["command"] == store.manifest["command"]
-    readable = [(image["path"], image["label"]) for image in store.images if "broken" not in image]
+    (broken,) = [image for image in store.images if image.broken is not None]
+    assert facts["broken"] == f"1\n{broken.path}: {broken.broken}"
+    assert facts["command"] == store.manifest.command
+    readable = [(image.path, image.label) for image in store.images if image.broken is None]
     assert words.samples == readable and words.source == whole.source
-    facts = dict(described.store(half).facts)
+    facts = dict(descriptions.store(half).facts)
     assert facts["state"] == "unfinished: 8 of 14 images" and facts["tokens"].startswith("random:2, seed 0")
 
 
 def test_a_source_says_the_same_listed_and_extracted(place: Workspace) -> None:
     spec = str(place.root.parent / "pictures")
-    extracted, listed = described.source(spec, entries(place)), described.source(spec, [])
+    extracted, listed = descriptions.source(spec, entries(place)), descriptions.source(spec, [])
     assert dict(extracted.facts)["classes"] == dict(listed.facts)["classes"] == "2"
     assert dict(listed.facts)["images"].startswith("14, ") and dict(extracted.facts)["images"].startswith("14, as")
     assert listed.samples == [(one.path, one.label) for one in open_images(spec).entries]
@@ -74,13 +82,13 @@ def test_a_source_says_the_same_listed_and_extracted(place: Workspace) -> None:
 
 def test_an_encoder_in_words(place: Workspace) -> None:
     spec = str(place.root.parent / "clip")
-    facts = dict(described.encoder(spec, entries(place), {"embed_with": spec}).facts)
+    facts = dict(descriptions.encoder(spec, entries(place), {"embed_with": spec}).facts)
     assert facts["default"] == "judges which images are alike" and facts["stores"] == "A, B"
     assert (facts["hooks"], facts["family"]) == ("layer:1", "clip")
 
 
 def test_a_description_that_nobody_waits_for_stops(place: Workspace) -> None:
-    assert described.store(entries(place)[0], going=lambda: False).samples == []
+    assert descriptions.store(entries(place)[0], wanted=lambda: False).samples == []
 
 
 @given(items=st.lists(st.integers()), count=st.integers(0, 30))

@@ -150,7 +150,7 @@ def test_an_extraction_is_estimated_started_and_followed(place: Workspace) -> No
         await until(pilot, lambda: any("pictures" in row and "ready" in row for row in rows(table(pane, "stores"))), 60)
 
     drive(place, scenario)
-    assert Store.open(place.activations("pictures")).manifest["tokens"] == "cls"
+    assert Store.open(place.activations("pictures")).manifest.tokens == "cls"
 
 
 def test_a_form_that_closes_ends_its_estimate(place: Workspace) -> None:

@@ -1,9 +1,11 @@
 """The listing of a workspace against the artefacts read whole, and against everything that can be wrong with them."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +16,16 @@ from hypothesis import strategies as st
 from engine.activations import manifest as module
 from engine.activations.extract import extract
 from engine.activations.store import Store
+from engine.artefacts import Inventory, describe, inventory
+from engine.artefacts.entries import Entry
+from engine.artefacts.listing import SourceEntry
 from engine.config import SteerSettings
-from engine.errors import Stopped
+from engine.errors import Stopped, UserError
 from engine.files import lock, write_json, write_text
-from engine.inventory import inventory
 from engine.neurons.file import ARRAYS, write_neurons
 from engine.sae.train import train
 from engine.steer.recipes import save_recipe
-from engine.workspace import Workspace
+from engine.workspace import Workspace, neurons_files, sae_of
 from tests.engine.sae import test_train
 from tests.support.extractions import Recorder, ask, saved_model, write_pictures
 from tests.support.stores import write_store
@@ -59,56 +63,95 @@ def test_stores_as_extraction_makes_them(workspace, tmp_path):
         extract(ask(model, images, name="C"), workspace, Recorder(3))
     extract(ask(model, images, at=("last",), embeddings=True, name="E"), workspace)
     found = inventory(workspace)
-    whole, part = found["stores"]
+    whole, part = found.stores
     store = Store.open(workspace.activations("A"))
-    assert (whole["name"], whole["state"], whole["broken"]) == ("A", "complete", 1)
-    assert (whole["images"], whole["of_images"]) == (30, 30) == (len(store.images),) * 2
-    assert (whole["rows"], whole["d"], whole["tokens"], whole["hook"]) == (store.rows, store.d, "all", "layer:1")
-    assert (whole["dtype"], whole["model"], whole["source"]) == ("float16", str(model), str(images))
-    assert whole["bytes"] == sum(p.stat().st_size for p in store.path.glob("*.h5")) and whole["shards"] == 4
-    assert (part["name"], part["state"], part["images"], part["of_images"]) == ("C", "unfinished", 16, 30)
-    assert part["broken"] is None and part["shards"] == 2 and "error" not in part
-    assert [entry["name"] for entry in found["embeddings"]] == ["E"]
-    (source,) = found["sources"]
-    assert source == {"spec": str(images), "images": 30, "exists": True, "used_by": ["A", "C", "E"]}
+    assert (whole.name, whole.state, whole.error) == ("A", "complete", "") and whole.manifest == store.manifest
+    assert (whole.images, whole.of_images) == (30, 30) == (len(store.images),) * 2 and store.manifest.broken == 1
+    assert (whole.rows, whole.tokens, whole.hook) == (store.rows, "all", "layer:1")
+    assert (whole.model, whole.source) == (str(model), str(images))
+    assert whole.bytes == sum(p.stat().st_size for p in store.path.glob("*.h5")) and len(store.shards) == 4
+    assert (part.name, part.state, part.images, part.of_images) == ("C", "unfinished", 16, 30)
+    assert part.manifest is not None and part.manifest.broken is None and len(part.manifest.shards) == 2
+    assert not part.error
+    assert [(entry.name, entry.folder) for entry in found.embeddings] == [("E", "embeddings")]
+    assert found.sources == (SourceEntry(str(images), 30, True, ("A", "C", "E")),)
     with lock(workspace.activations("C")), lock(workspace.activations("D")):
-        assert [(e["name"], e["state"]) for e in inventory(workspace)["stores"]] == [
+        assert [(e.name, e.state) for e in inventory(workspace).stores] == [
             ("A", "complete"), ("C", "writing"), ("D", "writing"),
         ]  # fmt: skip
 
 
+def entries(found: Inventory) -> list[Entry]:
+    return [*found.stores, *found.embeddings, *found.saes, *found.neurons, *found.recipes]
+
+
 def test_one_of_everything(full):
     found = inventory(full)
-    half, sae = found["saes"]
-    result = json.loads((full.sae("s") / "training.json").read_text())["result"]
-    assert (sae["state"], sae["arch"], sae["d"], sae["w"], sae["k"]) == ("complete", "matryoshka-batchtopk", 16, 32, 3)
-    assert (sae["activations"], sae["hook"], sae["step"], sae["result"]) == ("a", "layer:3", 30, result)
-    assert sae["bytes"] == (full.sae("s") / "sae.safetensors").stat().st_size
-    assert (half["name"], half["state"], half["step"], half["k"]) == ("half", "unfinished", 12, 3)
-    (scores,) = found["neurons"]
-    assert (scores["name"], scores["sae"], scores["images"]) == ("s--test", "s", "test")
-    assert (scores["of_images"], scores["ms"], scores["alive"]) == (3, 0.4, 2)
-    (recipe,) = found["recipes"]
-    assert recipe["name"] == "red" and recipe["settings"]["vlm"] == "demo"
-    assert [(e["shards"], e["images"], e["rows"]) for e in found["embeddings"]] == [(3, 5, 5)]
-    assert all(Path(e["path"]).exists() and e["when"] > 1e9 for kind in found if kind != "sources" for e in found[kind])
+    half, sae = found.saes
+    training = json.loads((full.sae("s") / "training.json").read_text())
+    assert (sae.state, sae.arch, sae.config.d, sae.config.w, sae.k) == ("complete", "matryoshka-batchtopk", 16, 32, 3)
+    assert (sae.config.hook, sae.step, sae.result, sae.settings) == (
+        "layer:3", 30, training["result"], training["settings"],
+    )  # fmt: skip
+    assert [(origin.kind, origin.name) for origin in sae.made_from] == [("activations", "a")]
+    assert (half.name, half.state, half.step, half.k, half.config) == ("half", "unfinished", 12, 3, None)
+    (scores,) = found.neurons
+    assert (scores.name, scores.sae, scores.images) == ("s--test", "s", "test")
+    assert (scores.summary["images"], scores.summary["alive"], scores.source) == (3, 2, "/tests")
+    (recipe,) = found.recipes
+    assert recipe.name == "red" and recipe.settings["vlm"] == "demo"
+    assert [(len(e.manifest.shards), e.images, e.rows) for e in found.embeddings] == [(3, 5, 5)]
+    assert all(entry.path.exists() and entry.when > 1e9 for entry in entries(found))
+
+
+def test_the_chain_of_an_sae_follows_what_it_was_made_from(full):
+    (store,) = describe("s", full).chain
+    assert (store.kind, store.name, store.state) == ("activations", "a", "unchanged")
+    manifest = full.activations("a") / "manifest.json"
+    write_json(manifest, json.loads(manifest.read_text()) | {"seed": 1})
+    assert describe("s", full).chain[0].state == "changed"
+    (full.activations("a") / "shard-00000.h5").unlink()
+    assert "shard-00000.h5 is missing" in describe("s", full).chain[0].state
+    shutil.rmtree(full.activations("a"))
+    assert describe("s", full).chain[0].state == "missing"
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("saes/half", "is no artefact of saetui"),
+        ("none", "no artefact 'none'"),
+        ("x.txt", "is no artefact of saetui"),
+    ],
+)
+def test_what_cannot_be_described_is_said(full, name, says):
+    write_text(full.root / "x.txt", "")
+    with pytest.raises(UserError, match=says):
+        describe(name if name == "none" else str(full.root / name), full)
+
+
+def test_neurons_files_of_an_sae_are_its_own(workspace):
+    for sae, images in (("s", "test"), ("s--x", "test"), ("s", "train")):
+        os.utime(neurons_file(workspace, sae, images), (1, len(images)))
+    assert [path.stem for path in neurons_files(workspace, "s")] == ["s--train", "s--test"]
+    assert {sae_of(path) for path in neurons_files(workspace)} == {"s", "s--x"}
+    assert neurons_files(Workspace(workspace.root / "none")) == []
 
 
 def test_sources_of_images_are_gathered(full):
     write_text(full.root / "workspace.toml", 'images = "/asked/*.tar"')
     (full.root / "images" / "train").mkdir(parents=True)
     (full.root / "images" / ".hidden").mkdir()
-    assert [(s["spec"], s["exists"], s["used_by"]) for s in inventory(full)["sources"]] == sorted([
-        ("/asked/*.tar", False, []), ("/pictures", False, ["a"]), ("/tests", False, ["s--test"]),
-        (str(full.root / "images" / "train"), True, []),
+    assert [(s.spec, s.exists, s.used_by) for s in inventory(full).sources] == sorted([
+        ("/asked/*.tar", False, ()), ("/pictures", False, ("a",)), ("/tests", False, ("s--test",)),
+        (str(full.root / "images" / "train"), True, ()),
     ])  # fmt: skip
     write_text(full.root / "workspace.toml", "images = [")
-    assert len(inventory(full)["sources"]) == 3
+    assert len(inventory(full).sources) == 3
 
 
 def test_a_workspace_without_anything(tmp_path):
-    found = inventory(Workspace(tmp_path / "none"))
-    assert found == {kind: [] for kind in ("stores", "embeddings", "saes", "neurons", "recipes", "sources")}
+    assert inventory(Workspace(tmp_path / "none")) == Inventory()
 
 
 @pytest.mark.parametrize(
@@ -127,9 +170,13 @@ def test_damage_is_an_entry_with_a_sentence(full, file, kind, says):
     path = full.root / file
     path.write_bytes(path.read_bytes()[:10])
     found = inventory(full)
-    (damaged,) = [entry for entry in found[kind] if "error" in entry]
-    assert says in damaged["error"] and damaged["path"]
-    assert sum("error" in entry for entries in found.values() for entry in entries) == 1
+    (damaged,) = [entry for entry in getattr(found, kind) if entry.error]
+    assert says in damaged.error and file in (str(damaged.path.relative_to(full.root)), *_inside(damaged, full))
+    assert sum(bool(entry.error) for entry in entries(found)) == 1
+
+
+def _inside(entry: Entry, workspace: Workspace) -> list[str]:
+    return [str(path.relative_to(workspace.root)) for path in entry.path.rglob("*")]
 
 
 def test_missing_parts_are_named(full):
@@ -137,9 +184,9 @@ def test_missing_parts_are_named(full):
     (full.sae("s") / "config.json").unlink()
     (full.embeddings("e") / "manifest.json").unlink()
     found = inventory(full)
-    assert "shard-00000.h5 is missing" in found["stores"][0]["error"]
-    assert "has weights and no config.json" in found["saes"][1]["error"]
-    assert "no manifest.json" in found["embeddings"][0]["error"]
+    assert "shard-00000.h5 is missing" in found.stores[0].error
+    assert "has weights and no config.json" in found.saes[1].error
+    assert "no manifest.json" in found.embeddings[0].error
 
 
 FILES = ("activations/a/manifest.json", "saes/s/config.json", "saes/s/training.json", "neurons/s--n.h5",
@@ -158,7 +205,7 @@ def test_no_content_of_any_file_raises(tmp_path_factory, junk):
         path = workspace.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    assert all(entry["error"] for entry in inventory(workspace)["stores"])
+    assert all(entry.error for entry in inventory(workspace).stores)
     shutil.rmtree(workspace.root)
 
 
@@ -173,26 +220,26 @@ def test_the_list_of_images_is_not_read(workspace, monkeypatch):
     monkeypatch.setattr(module, "open", lambda *a: read.append(real(*a)) or read[-1], raising=False)
     monkeypatch.setattr(module, "_PIECE", 100)
     monkeypatch.setattr(module, "read_json", None)
-    (first,) = inventory(workspace)["stores"]
-    assert (first["images"], first["rows"], first["broken"]) == (70_000, 70_000, 2)
+    (first,) = inventory(workspace).stores
+    assert (first.images, first.rows, first.manifest.broken) == (70_000, 70_000, 2)
     manifests = [file.name for file in read if str(file.name) == str(path)]
-    assert inventory(workspace)["stores"] == [first]
+    assert inventory(workspace).stores == (first,)
     assert [file.name for file in read if str(file.name) == str(path)] == manifests == [str(path)]
 
 
 def test_a_manifest_laid_out_by_another_program_is_read_whole(full):
     path = full.activations("a") / "manifest.json"
-    (before,) = inventory(full)["stores"]
+    (before,) = inventory(full).stores
     manifest = json.loads(path.read_text())
     manifest["images"][3]["broken"] = "no image"
     path.write_text(json.dumps({"images": manifest.pop("images"), **manifest}))
-    (after,) = inventory(full)["stores"]
-    assert after == before | {"broken": 1, "when": after["when"]}
+    (after,) = inventory(full).stores
+    assert after == replace(before, manifest=replace(before.manifest, broken=1), when=after.when)
     write_json(path, {"images": [], **manifest})  # our layout, in another order
-    assert inventory(full)["stores"][0]["rows"] == 1200
+    assert inventory(full).stores[0].rows == 1200
 
 
 def test_the_listing_costs_no_torch():
-    script = "import sys, engine.inventory; print('torch' in sys.modules)"
+    script = "import sys, engine.artefacts; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

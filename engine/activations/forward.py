@@ -1,0 +1,125 @@
+"""The forward pass of one batch: the rows that the token policy keeps, on their way to the host."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.activations.reading import Batch
+from engine.activations.target import Target
+from engine.config import ExtractSettings
+from engine.errors import UserError
+from engine.models import HookPoint, TokenPolicy
+from engine.models.encoder import VisionEncoder
+
+TORCH = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+LARGEST = {"float16": 65504.0, "bfloat16": 3.3895e38, "float32": 3.4028234e38}
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One batch's rows for one target, on their way to the disk."""
+
+    values: Tensor  # (rows, d) in the stored type, on the host once ``ready``
+    extremes: Tensor  # (2): smallest and largest value before the cast
+    image: np.ndarray
+    token: np.ndarray
+    ready: Any  # CUDA event, or None
+
+
+def forward(encoder: VisionEncoder, batch: Batch, settings: ExtractSettings, needed: list[Target]) -> dict[str, Rows]:
+    """Rows of the batch by hook point, on their way to the host; empty when no image of it can be read."""
+    if not batch.inputs:
+        return {}
+    inputs = batch.inputs
+    if encoder.device.type == "cuda":
+        inputs = {name: value.pin_memory() for name, value in inputs.items()}
+    activations = encoder.activations(inputs, [target.hook for target in needed])
+    mask = encoder.token_mask(batch.inputs)
+    policy = TokenPolicy.parse(settings.tokens)
+    rows = {}
+    for target in needed:
+        hidden = activations[target.hook]
+        if target.hook.kind == "last":
+            chosen, image, token = hidden[:, 0], np.array(batch.indices), np.full(len(hidden), -1)
+        else:
+            chosen, image, token = select(hidden, policy, encoder.n_prefix, settings.seed, batch.indices, mask)
+        rows[str(target.hook)] = _to_host(chosen, TORCH[settings.dtype], image, token)
+    return rows
+
+
+def select(
+    hidden: Tensor, policy: TokenPolicy, n_prefix: int, seed: int, indices: list[int], mask: Tensor | None = None
+) -> tuple[Tensor, np.ndarray, np.ndarray]:
+    """The rows that ``policy`` keeps of ``hidden`` (batch, token, d), with the image and token index of each.
+
+    ``indices``: image index of each batch element. ``mask`` (batch, token): False for padding, which is never kept.
+    """
+    batch, tokens, d = hidden.shape
+    if policy.kind == "mean":
+        return (
+            _mean(hidden[:, n_prefix:], None if mask is None else mask[:, n_prefix:]),
+            np.array(indices),
+            np.full(batch, -1),
+        )
+    keep = np.zeros((batch, tokens), bool)
+    if policy.kind == "random":
+        lengths = np.full(batch, tokens) if mask is None else mask.sum(1).numpy()
+        for row, (index, length) in enumerate(zip(indices, lengths, strict=True)):
+            if length < policy.count:
+                raise UserError(f"Image {index} has {length} tokens, fewer than --tokens {policy}: lower the number.")
+            keep[row, policy.draw(int(length), seed, index)] = True
+    else:
+        keep[:, {"cls": slice(0, 1), "patches": slice(n_prefix, None), "all": slice(None)}[policy.kind]] = True
+        if mask is not None:
+            keep &= mask.numpy()
+    element, token = np.nonzero(keep)
+    flat = hidden.reshape(-1, d)
+    if len(token) < batch * tokens:
+        flat = flat[torch.from_numpy(np.flatnonzero(keep)).to(hidden.device)]
+    return flat, np.asarray(indices)[element], token
+
+
+def _mean(patches: Tensor, mask: Tensor | None) -> Tensor:
+    if mask is None:
+        return patches.float().mean(1)
+    weight = mask.to(patches.device).float().unsqueeze(-1)
+    return (patches.float() * weight).sum(1) / weight.sum(1)
+
+
+def _to_host(values: Tensor, dtype: torch.dtype, image: np.ndarray, token: np.ndarray) -> Rows:
+    """Cast on the device and start the copy; the writer waits for it."""
+    extremes = torch.stack(torch.aminmax(values)).float()
+    stored = values.to(dtype)
+    if values.device.type != "cuda":
+        return Rows(stored.cpu(), extremes.cpu(), image, token, None)
+    host, host_extremes = (torch.empty(t.shape, dtype=t.dtype, pin_memory=True) for t in (stored, extremes))
+    host.copy_(stored, non_blocking=True)
+    host_extremes.copy_(extremes, non_blocking=True)
+    ready = torch.cuda.Event()
+    ready.record()
+    return Rows(host, host_extremes, image, token, ready)
+
+
+def check_storable(rows: Rows, target: Target, batch: Batch, settings: ExtractSettings) -> None:
+    """Wait until ``rows`` are on the host; UserError that names an image with values that the type cannot hold."""
+    if rows.ready is not None:
+        rows.ready.synchronize()
+    low, high = rows.extremes.tolist()
+    if not max(-low, high) <= LARGEST[settings.dtype]:
+        bad = np.flatnonzero(~np.isfinite(rows.values.float().numpy()).all(1))
+        if len(bad):
+            path = batch.records[int(rows.image[bad[0]]) - batch.start].path
+            raise _unstorable(path, target.hook, max(-low, high), settings)
+
+
+def _unstorable(path: str, hook: HookPoint, peak: float, settings: ExtractSettings) -> UserError:
+    if np.isfinite(peak):
+        return UserError(
+            f"The activations of {path} at {hook} reach {peak:.6g}, more than {settings.dtype} holds: "
+            "use --dtype bfloat16 or float32."
+        )
+    way_out = "check the model's weights" if settings.precision == "float32" else "use --precision float32"
+    return UserError(f"The activations of {path} at {hook} are not finite: {way_out}, or leave the image out.")

@@ -1,0 +1,77 @@
+"""What extraction, its estimate and the check of a store return."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class StoreMade:
+    """One store of an extraction: there is one for each hook point."""
+
+    name: str
+    path: str
+    hook: str
+    rows: int
+    d: int
+    shards: int
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What ``extract`` returns."""
+
+    name: str
+    images: int
+    """That could be read."""
+    broken: dict[str, str]
+    """Why each of the others could not, by its path."""
+    rows: int
+    """Of all stores."""
+    extracted_now: int
+    """Images; 0 when all was there already."""
+    stores: tuple[StoreMade, ...]
+
+
+@dataclass(frozen=True)
+class StoreEstimate:
+    """One store of an extraction to come."""
+
+    hook: str
+    name: str
+    d: int
+    rows: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Estimated:
+    """What ``estimate`` returns. Rows and bytes are the most: broken images have none, small ones may have fewer."""
+
+    images: int
+    """Listed in the source."""
+    images_left: int
+    """To run; fewer when an extraction was interrupted."""
+    rows: int
+    """Of all stores."""
+    bytes: int
+    """Of the activations, and of the image and token number of each row."""
+    free: int
+    """Bytes on the disk."""
+    seconds: float | None
+    """For the images left; None when no sampled image can be read."""
+    images_per_s: float | None
+    d: int
+    """Of the widest store."""
+    hooks: tuple[StoreEstimate, ...]
+    model_parameters: int
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What ``verify`` returns."""
+
+    path: str
+    shards: int
+    bytes: int
+    problems: tuple[str, ...]
+    """What is wrong, one sentence each; none when every byte is as it was written."""

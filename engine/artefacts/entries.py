@@ -1,0 +1,308 @@
+"""The artefacts of a workspace, one reader each: for listings, and for ``saetui show``. Costs no torch."""
+
+import fcntl
+import os
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self, TypeVar
+
+from engine.activations.manifest import FILE as MANIFEST
+from engine.activations.manifest import Manifest, manifest_head
+from engine.activations.store import Store
+from engine.errors import UserError
+from engine.files import Stamp, file_sha256, read_json, read_toml, stamp
+from engine.neurons.file import Neurons
+from engine.records import from_json, to_json
+from engine.runs.run import Run
+from engine.sae.config import CHECKPOINTS, CONFIG, TRAINING, WEIGHTS, SAEConfig, read_config
+from engine.sae.state import read_state
+from engine.workspace import image_set_of
+
+State = Literal["complete", "writing", "unfinished"]
+_UNREADABLE = (UserError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Something that an artefact was made from."""
+
+    kind: str
+    name: str
+    path: str
+    sha256: str
+    state: str = ""
+    """As it is now: unchanged, changed, missing, outside (of what a workspace holds), or unreadable (and why)."""
+    chain: "tuple[Origin, ...]" = ()
+    """What it was made from itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry(ABC):
+    """What is known of any artefact."""
+
+    KIND: ClassVar[str]
+    path: Path
+    when: float | None = None
+    """Of its last change, in seconds since the epoch."""
+    error: str = ""
+    """Why it cannot be read, and the way out. Then nothing below is known."""
+    made_from: tuple[Origin, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.path.stem if self.path.is_file() else self.path.name
+
+    @classmethod
+    @abstractmethod
+    def read(cls, path: Path) -> Self | None:
+        """The artefact at ``path``; None when nothing of it is there yet. Raises UserError, or whatever damage does."""
+
+    @abstractmethod
+    def to_json(self) -> dict[str, Any]:
+        """What ``saetui show`` says of it. UserError where it is not finished."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreEntry(Entry):
+    """A store of activations or embeddings."""
+
+    KIND = "activations"
+    state: State = "writing"
+    manifest: Manifest | None = None
+    """Its head; None until a shard is finished."""
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        locked = _locked(path)
+        if not (path / MANIFEST).is_file():
+            if not locked:
+                raise UserError(f"{path} is no activation store (it has no {MANIFEST}): remove it.")
+            return cls(path=path)
+        manifest = manifest_head(path)
+        _check_shards(path, manifest)
+        state: State = "complete" if manifest.complete else "writing" if locked else "unfinished"
+        return cls(path=path, made_from=_origins(manifest.provenance), state=state, manifest=manifest)
+
+    @property
+    def folder(self) -> str:
+        """Of the workspace, that it is in: activations or embeddings."""
+        return self.path.parent.name
+
+    @property
+    def rows(self) -> int:
+        return self.manifest.rows if self.manifest else 0
+
+    @property
+    def bytes(self) -> int:
+        return sum(shard.bytes for shard in self.manifest.shards) if self.manifest else 0
+
+    @property
+    def images(self) -> int:
+        """That are done."""
+        return sum(one.next_image - one.first_image for one in self.manifest.shards) if self.manifest else 0
+
+    @property
+    def of_images(self) -> int | None:
+        """Images of the source when the extraction began."""
+        return self.manifest.source.images if self.manifest else None
+
+    @property
+    def source(self) -> str:
+        return self.manifest.source.spec if self.manifest else ""
+
+    @property
+    def model(self) -> str:
+        return self.manifest.model.spec if self.manifest else ""
+
+    @property
+    def hook(self) -> str:
+        return self.manifest.hook if self.manifest else ""
+
+    @property
+    def tokens(self) -> str:
+        return self.manifest.tokens if self.manifest else ""
+
+    def to_json(self) -> dict[str, Any]:
+        store = Store.open(self.path)
+        manifest = store.manifest
+        broken = [image.to_json() for image in store.images if image.broken is not None]
+        return {
+            "model": to_json(manifest.model),
+            "hook": manifest.hook,
+            "tokens": manifest.tokens,
+            "dtype": manifest.dtype,
+            "complete": manifest.complete,
+            "command": manifest.command,
+            "rows": store.rows,
+            "d": store.d,
+            "images": len(store.images),
+            "broken": broken,
+            "bytes": self.bytes,
+            "sha256": store.sha256,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class SAEEntry(Entry):
+    """An SAE, or a training of which only a checkpoint is there."""
+
+    KIND = "sae"
+    state: State = "complete"
+    arch: str = ""
+    k: int | None = None
+    step: int | None = None
+    config: SAEConfig | None = None
+    """None until it is complete, as are settings and result."""
+    settings: dict[str, Any] | None = None
+    """Of its training, as JSON; None for one that was imported."""
+    result: dict[str, Any] | None = None
+    """Of its training, as JSON."""
+
+    @classmethod
+    def read(cls, path: Path) -> Self | None:
+        if not (path / CONFIG).is_file():
+            return cls._unfinished(path)
+        config = read_config(path)
+        training = read_json(path / TRAINING) if (path / TRAINING).is_file() else {}
+        result = training.get("result")
+        return cls(
+            path=path,
+            made_from=_origins(config.provenance),
+            arch=config.arch,
+            k=config.k,
+            step=result.get("steps") if result else None,
+            config=config,
+            settings=training.get("settings"),
+            result=result,
+        )
+
+    @classmethod
+    def _unfinished(cls, path: Path) -> Self | None:
+        checkpoint = read_state(path) if (path / CHECKPOINTS).is_dir() else None
+        if checkpoint is None:
+            if (path / WEIGHTS).is_file():
+                raise UserError(f"{path} has weights and no {CONFIG}: import it again.")
+            return None
+        identity = checkpoint.get("identity", {})
+        arch, k = identity.get("arch", ""), identity.get("k")
+        return cls(path=path, state="unfinished", arch=arch, k=k, step=checkpoint["step"])
+
+    def to_json(self) -> dict[str, Any]:
+        config = self.config or read_config(self.path)
+        names = ("arch", "d", "w", "k", "groups", "scale", "model", "hook", "tokens")
+        facts = {name: getattr(config, name) for name in names}
+        return facts | {"training": self.settings, "result": self.result, "sha256": file_sha256(self.path / WEIGHTS)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeuronsEntry(Entry):
+    """A neurons file: an SAE scored on a set of images."""
+
+    KIND = "neurons"
+    sae: str = ""
+    images: str = ""
+    """Name of the set."""
+    summary: dict[str, Any] = field(default_factory=dict)
+    """As JSON."""
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        summary, made_from = _scores(path, stamp(path))
+        return cls(path=path, made_from=made_from, sae=summary["sae"], images=image_set_of(path), summary=summary)
+
+    @property
+    def source(self) -> str:
+        """Spec of the images."""
+        return self.summary.get("settings", {}).get("images") or ""
+
+    def to_json(self) -> dict[str, Any]:
+        return {"summary": self.summary, "sha256": file_sha256(self.path)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeEntry(Entry):
+    """The settings of a steered answer."""
+
+    KIND = "recipe"
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        recipe = read_toml(path)
+        return cls(path=path, made_from=_origins(recipe), settings=dict(recipe["settings"]))
+
+    def to_json(self) -> dict[str, Any]:
+        return {"recipe": read_toml(self.path), "sha256": file_sha256(self.path)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunEntry(Entry):
+    """A run: what was asked, and how it went."""
+
+    KIND = "run"
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        return cls(path=path)
+
+    def to_json(self) -> dict[str, Any]:
+        run = Run(self.path)
+        return {"command": to_json(run.command), "status": to_json(run.status)}
+
+
+E = TypeVar("E", bound=Entry)
+
+
+def read_entry(kind: type[E], path: Path) -> E | None:
+    """The artefact at ``path``, with an ``error`` where it is damaged; None when nothing of it is there yet."""
+    try:
+        found = kind.read(path)
+    except _UNREADABLE as error:
+        sentence = f"{path} is damaged ({type(error).__name__}: {error}): remove it and make it again."
+        found = kind(path=path, error=str(error) if isinstance(error, UserError) else sentence)
+    return found and replace(found, when=_when(path))
+
+
+def _origins(provenance: dict[str, Any]) -> tuple[Origin, ...]:
+    return tuple(from_json(Origin, one, "made_from") for one in provenance.get("made_from", []))
+
+
+def _check_shards(folder: Path, manifest: Manifest) -> None:
+    with os.scandir(folder) as files:
+        sizes = {file.name: file.stat().st_size for file in files}
+    for shard in manifest.shards:
+        size = sizes.get(shard.file)
+        if size != shard.bytes:
+            what = "is missing" if size is None else f"has {size:,} bytes instead of {shard.bytes:,}"
+            raise UserError(
+                f"{folder / shard.file} {what}: remove what is left of it and run the command that made the store "
+                "again, which makes it anew."
+            )
+
+
+@lru_cache(maxsize=1024)
+def _scores(path: Path, stamp: Stamp | None) -> tuple[dict[str, Any], tuple[Origin, ...]]:
+    """Summary and sources of a neurons file, kept for as long as it stays as it is."""
+    with Neurons.open(path) as neurons:
+        return neurons.summary, _origins(neurons.provenance)
+
+
+def _locked(folder: Path) -> bool:
+    """Whether some process is writing the artefact (see engine.files.lock)."""
+    try:
+        with open(folder / ".lock") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _when(path: Path) -> float | None:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return None
