@@ -1,4 +1,4 @@
-"""The directory a user works in: names, paths, defaults, provenance."""
+"""The directory a user works in: names, paths, listings of files, provenance."""
 
 import contextlib
 import os

@@ -7,7 +7,7 @@ Nothing here keeps a state: batch ``s`` is a function of the store, the seed and
 import queue
 import threading
 from collections.abc import Generator, Iterator
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from engine.activations.store import Store
 from engine.errors import UserError
 
 READ_AHEAD = 3  # batches that wait: enough to hide the reading, small beside the model
@@ -110,8 +111,8 @@ class Loader:
     epochs' borders, so a store smaller than a batch works too.
     """
 
-    def __init__(self, store: Any, batch_size: int, seed: int, holdout: float):
-        """``store``: an ``engine.activations.store.Store``; ``holdout``: share of its images that is never trained on.
+    def __init__(self, store: Store, batch_size: int, seed: int, holdout: float):
+        """``holdout``: share of the images of the store that is never trained on.
 
         UserError when the share leaves no image on one side.
         """
@@ -196,7 +197,7 @@ class Loader:
             reader.join()
 
 
-def check_finite(values: NDArray[np.float32], rows: NDArray[np.int64], where: Any) -> None:
+def check_finite(values: NDArray[np.float32], rows: NDArray[np.int64], where: Path) -> None:
     """UserError naming ``where`` and the first of ``rows`` whose values have a NaN or an infinity."""
     with np.errstate(all="ignore"):
         if np.isfinite(values.sum()):  # one pass without a temporary; only a bad value or an overflow gets past it

@@ -83,6 +83,14 @@ def test_recipes_and_runs_are_shown(old):
     assert stopped["state"] == "stopped" and stopped["progress"]["done"] == 270
 
 
+@pytest.mark.parametrize("name", ["patches", "saes/matryoshka", "neurons/matryoshka--images.h5", "recipes/hat.toml"])
+def test_what_is_nested_is_shown_in_words(old, name):
+    said = saetui("show", name, cwd=old).stdout
+    assert "{" not in said and "None" not in said and "made from" in said
+    if name.startswith("neurons"):
+        assert "groups       latents 3  left_out 3  ms 0.389313\n                 latents 6 " in said
+
+
 def test_runs_are_listed_and_followed(old):
     runs = saetui_json("jobs", cwd=old)
     tasks = " ".join(run["task"] for run in runs)
