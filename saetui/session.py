@@ -10,13 +10,16 @@ from typing import Any
 
 from engine.errors import UserError
 from engine.files import read_json, value_sha256, write_json
+from engine.workspace import MARKER, Workspace
 from saetui.preferences import state_folder
+from saetui.widgets.bars import TITLES
 
 VERSION = 1
+KINDS = ("activations", "embeddings", "saes", "neurons", "runs")
 
 
 class Session:
-    """Per pane, a JSON-able mapping."""
+    """By mode, JSON values."""
 
     def __init__(self, root: Path):
         self.path = state_folder() / f"{root.name[:40]}-{value_sha256(str(root))[:12]}.json"
@@ -42,3 +45,17 @@ class Session:
         with contextlib.suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             write_json(self.path, {"version": VERSION, "pid": os.getpid(), "panes": self._panes}, durable=False)
+
+
+def is_workspace(place: Workspace) -> bool:
+    return (place.root / MARKER).is_file() or any((place.root / kind).is_dir() for kind in KINDS)
+
+
+def first_mode(place: Workspace, remembered: str) -> str:
+    """Where one was, else the farthest stage that there is something to see of."""
+    if remembered in TITLES:
+        return remembered
+    for mode, kind in (("neurons", "neurons"), ("train", "saes")):
+        if (place.root / kind).is_dir() and any((place.root / kind).iterdir()):
+            return mode
+    return "data"

@@ -12,7 +12,7 @@ from saetui.cli import OPEN
 from saetui.cli.options import WorkspaceOption
 from saetui.preferences import Preferences, read_preferences
 
-PAINTINGS = "250"  # a second at most: Textual paints at ticks, and a key that turns the pictures waits for two
+FRAMES = "250"  # a second at most: Textual draws at ticks, and a key that turns the pictures waits for two
 
 
 def register(app: typer.Typer) -> None:
@@ -45,7 +45,7 @@ def run(workspace: Workspace, preferences: Preferences | None = None, mode: str 
     if chosen.colours not in ("auto", "mono"):
         os.environ.pop("NO_COLOR", None)  # asked for by name, colours come before it
     os.environ.update(environment(terminal))  # before textual, which reads it once
-    os.environ.setdefault("TEXTUAL_FPS", PAINTINGS)
+    os.environ.setdefault("TEXTUAL_FPS", FRAMES)
     os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")  # each of its frames would go over the wire
     from saetui.app import Reopen, Workbench
     from saetui.widgets.sharp_picture import graphics
