@@ -27,6 +27,7 @@ from engine.runs.watch import RunSnapshot, RunWatch
 from engine.workspace import MARKER, Workspace, neurons_files
 from saetui.background import Wanted, look_up_each
 from saetui.bindings import key
+from saetui.command_line import CommandLine
 from saetui.formatting import literal
 from saetui.gc_tuning import GcTuning
 from saetui.messages import ForMode, ShowLatents, SteerLatent
@@ -39,20 +40,19 @@ from saetui.modes.start import StartMode
 from saetui.modes.steer.screen import SteerMode
 from saetui.modes.train.screen import TrainMode
 from saetui.preferences import Preferences, state_folder
-from saetui.session import Session
+from saetui.session import Session, first_mode, is_workspace
 from saetui.terminal.ascii import Ascii
 from saetui.terminal.colours import WithoutColour, Xterm
 from saetui.terminal.key_queue import KeyQueue
 from saetui.themes import THEMES
 from saetui.widgets.bars import TITLES, TopBar, summary
-from saetui.widgets.dialogs import ActionsProvider, Ask, Help, actions
+from saetui.widgets.dialogs import ActionsProvider, Help, actions
 from saetui.widgets.runs_drawer import RunsDrawer
 
 if TYPE_CHECKING:
     from engine.server.protocol import Request
     from saetui.terminal.probe import Terminal
 
-KINDS = ("activations", "embeddings", "saes", "neurons", "runs")
 _LOOK = 0.5  # seconds between looks at the runs
 _SAVE = 0.25  # seconds of quiet after which the state is written
 
@@ -280,13 +280,13 @@ class Workbench(App[Reopen | None]):
         self.models.close()
 
     def _fatal_error(self) -> None:
-        """A defect of ours ends the workbench with a sentence; Textual would print its traceback over the terminal."""
+        """A bug in saetui ends the workbench with a sentence; Textual would print its traceback over the terminal."""
         path, error = state_folder() / "defect.txt", sys.exc_info()[1]
         with contextlib.suppress(OSError):
             write_text(path, "".join(traceback.format_exception(error)), durable=False)
         self._exit_renderables.append(
             Text(
-                f"saetui: a defect of ours ended the workbench ({literal(f'{type(error).__name__}: {error}')}); the "
+                f"saetui: a bug in saetui ended the workbench ({literal(f'{type(error).__name__}: {error}')}); the "
                 f"traceback is in {path}. Runs go on, and saetui opens where you were."
             )
         )
@@ -339,38 +339,8 @@ class Workbench(App[Reopen | None]):
         self.theme = "paper" if self.theme == "graphite" else "graphite"
 
     def action_command(self) -> None:
-        active = {action.id: action for action in actions(self.screen)}
-        words = {"open": "open DIRECTORY: another workspace"}
-        mode = self.screen
-        if isinstance(mode, Mode):
-            words |= mode.words()
-
-        async def run(line: str | None) -> None:
-            if not line:
-                return
-            word, _, rest = line.partition(" ")
-            if word in active:
-                await self.run_action(active[word].action, active[word].node)
-            elif word == "open" and rest:
-                self.open_path(rest)
-            elif not (isinstance(mode, Mode) and mode.obey(word, rest.strip())):
-                self.say(f"There is no command {word!r} here: type : and tab through what there is, or press ?.")
-
-        self.push_screen(Ask(":", known={a.id: a.description for a in active.values()} | words), run)
+        line = CommandLine(self.screen, self)
+        self.push_screen(line.ask(), line.obey)
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[Any]:
         return ()
-
-
-def is_workspace(place: Workspace) -> bool:
-    return (place.root / MARKER).is_file() or any((place.root / kind).is_dir() for kind in KINDS)
-
-
-def first_mode(place: Workspace, remembered: str) -> str:
-    """Where one was, else the farthest stage that there is something to see of."""
-    if remembered in TITLES:
-        return remembered
-    for mode, kind in (("neurons", "neurons"), ("train", "saes")):
-        if (place.root / kind).is_dir() and any((place.root / kind).iterdir()):
-            return mode
-    return "data"

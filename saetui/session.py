@@ -10,9 +10,12 @@ from typing import Any
 
 from engine.errors import UserError
 from engine.files import read_json, value_sha256, write_json
+from engine.workspace import MARKER, Workspace
 from saetui.preferences import state_folder
+from saetui.widgets.bars import TITLES
 
 VERSION = 1
+KINDS = ("activations", "embeddings", "saes", "neurons", "runs")
 
 
 class Session:
@@ -42,3 +45,17 @@ class Session:
         with contextlib.suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             write_json(self.path, {"version": VERSION, "pid": os.getpid(), "panes": self._modes}, durable=False)
+
+
+def is_workspace(place: Workspace) -> bool:
+    return (place.root / MARKER).is_file() or any((place.root / kind).is_dir() for kind in KINDS)
+
+
+def first_mode(place: Workspace, remembered: str) -> str:
+    """Where one was, else the farthest stage that there is something to see of."""
+    if remembered in TITLES:
+        return remembered
+    for mode, kind in (("neurons", "neurons"), ("train", "saes")):
+        if (place.root / kind).is_dir() and any((place.root / kind).iterdir()):
+            return mode
+    return "data"

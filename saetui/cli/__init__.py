@@ -12,7 +12,7 @@ OPEN = "open"  # the hidden command that is the workbench
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line; exit codes: 0 done, 1 a defect of ours, 2 a user's mistake, 130 stopped by Ctrl-C."""
+    """Run the command line; exit codes: 0 done, 1 a bug in saetui, 2 a user's mistake, 130 stopped by Ctrl-C."""
     sys.exit(_run(list(sys.argv[1:] if argv is None else argv)))
 
 

@@ -1,0 +1,244 @@
+"""Records as JSON and back: what is written is what is read, and nothing that is wrong is repaired by guessing."""
+
+import importlib
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.errors import UserError
+from engine.records import beside, from_json, seldom, to_json, union
+from engine.reporter import (
+    KINDS,
+    Done,
+    Event,
+    Failed,
+    Intervened,
+    Measured,
+    Progress,
+    StageBegan,
+    StoppedEarly,
+    Swept,
+    Token,
+    Warned,
+    event_from_json,
+    event_to_json,
+)
+from engine.runs.events import Status
+from engine.runs.memory import GpuMemory, Memory
+from engine.runs.run import Command
+from engine.runs.tasks import TASKS
+
+TEXT = st.text(max_size=8)
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+FIGURES = st.dictionaries(st.sampled_from(("loss", "fve", "waiting")), st.none() | NUMBERS | st.integers(0, 9))
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | NUMBERS | TEXT,
+    lambda part: st.lists(part, max_size=3) | st.dictionaries(TEXT, part, max_size=3),
+    max_leaves=6,
+)
+
+
+@dataclass(frozen=True)
+class Point:
+    x: float
+    y: float | None = None
+
+
+@dataclass(frozen=True)
+class Shape:
+    name: str
+    sides: int
+    closed: bool
+    corners: tuple[Point, ...]
+    box: tuple[int, int]
+    home: Path
+    by_name: Mapping[str, Point]
+    parent: "Shape | None" = None
+
+
+@dataclass(frozen=True)
+class Circle:
+    radius: float
+
+
+@dataclass(frozen=True)
+class Square:
+    side: float
+
+
+Outline = Circle | Square
+union({"round": Circle, "straight": Square}, Outline)
+
+
+@dataclass(frozen=True)
+class Sparse:
+    name: str
+    note: str | None = seldom()
+    loud: bool = seldom(False)
+    measured: Mapping[str, float | None] = beside()
+
+
+POINTS = st.builds(Point, NUMBERS, st.none() | NUMBERS)
+SHAPES = st.deferred(
+    lambda: st.builds(
+        Shape,
+        TEXT,
+        st.integers(),
+        st.booleans(),
+        st.lists(POINTS, max_size=3).map(tuple),
+        st.tuples(st.integers(), st.integers()),
+        st.sampled_from((Path("a"), Path("/b/c.d"))),
+        st.dictionaries(TEXT, POINTS, max_size=2),
+        st.none() | SHAPES,
+    )
+)
+EVENTS = st.one_of(
+    st.builds(StageBegan, TEXT),
+    st.builds(Progress, st.integers(0), st.integers(0), TEXT, FIGURES),
+    st.builds(Measured, st.integers(0), FIGURES),
+    st.builds(Warned, TEXT),
+    st.builds(Token, TEXT, TEXT, st.booleans()),
+    st.builds(
+        Intervened,
+        st.lists(st.tuples(st.integers(0), NUMBERS), max_size=3).map(tuple),
+        TEXT,
+        st.booleans(),
+        st.none() | st.lists(st.integers(0), max_size=3).map(tuple),
+    ),
+    st.builds(Swept, TEXT, st.none() | NUMBERS, TEXT, NUMBERS, st.none() | NUMBERS),
+    st.builds(Done, JSON),
+    st.just(StoppedEarly()),
+    st.builds(Failed, TEXT, st.booleans()),
+)
+
+
+def through_json(value: Any) -> Any:
+    return json.loads(json.dumps(value))
+
+
+@given(SHAPES)
+def test_a_record_survives_json(shape: Shape) -> None:
+    assert from_json(Shape, through_json(to_json(shape)), "it") == shape
+
+
+@given(st.builds(Circle, NUMBERS) | st.builds(Square, NUMBERS))
+def test_a_union_is_told_apart_by_its_kind(outline: Outline) -> None:
+    written = through_json(to_json(outline, Outline))
+    assert written["kind"] == ("round" if isinstance(outline, Circle) else "straight")
+    assert from_json(Outline, written, "it") == outline
+
+
+def test_a_kind_that_is_not_known_is_damage() -> None:
+    for value in ({"kind": "oval", "radius": 1.0}, {"radius": 1.0}):
+        with pytest.raises(UserError, match="The outline is damaged"):
+            from_json(Outline, value, "The outline")
+
+
+@given(st.builds(Sparse, TEXT, st.none() | TEXT, st.booleans(), FIGURES))
+def test_seldom_and_beside_lie_otherwise(sparse: Sparse) -> None:
+    written = through_json(to_json(sparse))
+    assert from_json(Sparse, written, "it") == sparse
+    expected = {"name", *sparse.measured}
+    expected |= {name for name, there in (("note", sparse.note is not None), ("loud", sparse.loud)) if there}
+    assert set(written) == expected
+
+
+def test_beside_takes_numbers_and_passes_over_the_rest() -> None:
+    found = from_json(Sparse, {"name": "a", "loss": 1, "phase": "two", "flag": True, "more": {}}, "it")
+    assert found == Sparse("a", measured={"loss": 1})
+
+
+WHOLE = to_json(Shape("a", 3, True, (Point(1.0),), (1, 2), Path("p"), {"q": Point(2.0)}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "place"),
+    [
+        ({"sides": "3"}, "sides"),
+        ({"sides": True}, "sides"),
+        ({"sides": 3.0}, "sides"),
+        ({"closed": 1}, "closed"),
+        ({"name": None}, "name"),
+        ({"name": 7}, "name"),
+        ({"corners": [{"x": "1"}]}, r"corners\[0\]\.x"),
+        ({"corners": [{"x": True}]}, r"corners\[0\]\.x"),
+        ({"corners": [{}]}, r"corners\[0\]"),
+        ({"corners": 5}, "corners"),
+        ({"box": [1]}, "box"),
+        ({"by_name": {"q": {"x": None}}}, "by_name"),
+        ({"parent": {"name": "b"}}, "parent"),
+    ],
+)
+def test_what_is_wrong_is_refused_and_its_place_is_named(damage: dict[str, Any], place: str) -> None:
+    with pytest.raises(UserError, match=rf"shape\.json is damaged .*it\.?{place}"):
+        from_json(Shape, WHOLE | damage, "shape.json")
+
+
+@given(JSON)
+def test_no_value_is_more_than_a_mistake(value: Any) -> None:
+    for kind in (Shape, Sparse, Outline, Status, Command):
+        try:
+            from_json(kind, value, "it")
+        except UserError as error:
+            assert str(error).startswith("it is damaged")
+
+
+@given(SHAPES, st.dictionaries(st.text("xyz", min_size=5), JSON, max_size=3))
+def test_what_a_newer_writer_adds_is_passed_over(shape: Shape, more: dict[str, Any]) -> None:
+    assert from_json(Shape, through_json(to_json(shape)) | more, "it") == shape
+
+
+def test_a_whole_number_is_a_number() -> None:
+    found = from_json(Point, {"x": 1}, "it")
+    assert found == Point(1.0) and type(found.x) is float
+
+
+@given(EVENTS)
+def test_an_event_survives_json(event: Event) -> None:
+    written = through_json(event_to_json(event))
+    assert KINDS[written["kind"]] is type(event)
+    assert event_from_json(written) == event
+    assert event_from_json(written | {"seq": 3, "time": 1.5}) == event
+
+
+@pytest.mark.parametrize("value", [None, 3, [], {}, {"kind": 3}, {"kind": "dance"}, {"kind": "stage"}])
+def test_what_is_no_event_is_none(value: Any) -> None:
+    assert event_from_json(value) is None
+
+
+def test_a_state_leaves_out_what_is_not_known() -> None:
+    status = Status(state="running", progress=Progress(1, 2, "steps", {"loss": None}), memory=Memory(5))
+    written = to_json(status)
+    assert written == {
+        "state": "running",
+        "progress": {"done": 1, "total": 2, "unit": "steps", "loss": None},
+        "memory": {"rss": 5},
+    }
+    assert from_json(Status, written, "it") == status
+    card = Memory(5, GpuMemory("a card", 1, 2))
+    assert from_json(Memory, to_json(card), "it") == card
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_is_where_it_is_said_to_be(name: str) -> None:
+    task = TASKS[name]
+    assert callable(task.load()) and is_dataclass(task.settings)
+    if task.result:
+        module, record = task.result.split(":")
+        found = getattr(importlib.import_module(module), record)
+        assert is_dataclass(found) and fields(found)
+
+
+def test_results_cost_no_torch() -> None:
+    modules = sorted({task.result.split(":")[0] for task in TASKS.values() if task.result})
+    script = f"import importlib, sys; [importlib.import_module(m) for m in {modules}]; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
