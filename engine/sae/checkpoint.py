@@ -11,9 +11,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from engine.sae.architectures import TrainingSAE
 from engine.sae.model import write_tensors
 from engine.sae.state import VERSION, checkpoint_path, damaged
+from engine.sae.training_sae import TrainingSAE
 
 
 def save_checkpoint(folder: Path, model: TrainingSAE, optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:

@@ -22,11 +22,10 @@ from engine.errors import Stopped, UserError
 from engine.files import check_version, lock, read_json, write_json
 from engine.models.device import pick_device
 from engine.reporter import Reporter
-from engine.sae.architectures import JumpReLU, TrainingSAE, architecture
+from engine.sae.architectures import architecture
 from engine.sae.checkpoint import restore, save_checkpoint
 from engine.sae.config import (
     CHECKPOINTS,
-    TOPK_FAMILY,
     TRAINING,
     TRAINING_VERSION,
     WEIGHTS,
@@ -39,6 +38,7 @@ from engine.sae.model import SAE
 from engine.sae.preview import read_preview, write_preview
 from engine.sae.schedule import Schedule, Waiting
 from engine.sae.state import checkpoint_path, read_state
+from engine.sae.training_sae import TrainingSAE
 from engine.workspace import Workspace, provenance
 
 FORMAT = "saetui-training"
@@ -82,8 +82,6 @@ class Training:
         self.settings, self.store = settings, store
         self.device = pick_device(settings.device)
         self.w = latents(store.d, settings.expansion)
-        if settings.arch in TOPK_FAMILY and settings.k > self.w:
-            raise UserError(f"--k {settings.k} is more than the {self.w} latents: lower it, or raise --expansion.")
         self.architecture = architecture(settings, self.w)
         self.schedule = Schedule.of(settings, self.w)
         self.loader = Loader(store, settings.batch_size, settings.seed, settings.holdout)
@@ -110,13 +108,10 @@ class Training:
     def config(self) -> SAEConfig:
         manifest = self.store.manifest
         model = manifest.get("model", {})
-        settings = self.settings
-        return SAEConfig(
-            arch=settings.arch,
+        config = SAEConfig(
+            arch=self.settings.arch,
             d=self.store.d,
             w=self.w,
-            k=settings.k if settings.arch in TOPK_FAMILY else 0,
-            groups=getattr(self.architecture, "groups", ()),
             scale=self.scale,
             model=model.get("spec", ""),
             model_sha256=model.get("sha256"),
@@ -124,6 +119,10 @@ class Training:
             tokens=str(manifest.get("tokens", "")),
             provenance=self.origin,
         )
+        return self.architecture.described(config)
+
+    def exported(self) -> SAE:
+        return SAE.of(self.config, self.model.weights(self.scale))
 
     def run(self, folder: Path, state: dict[str, Any] | None, reporter: Reporter) -> dict[str, Any]:
         """Train from ``state`` (None: from the start) to the end and write the SAE into ``folder``."""
@@ -173,12 +172,11 @@ class Training:
         # A GPU is asked for values only now and then: every question makes it wait for the host.
         on_cpu = self.device.type == "cpu"
         ask_every = 1 if on_cpu else 25
-        revive = settings.arch in TOPK_FAMILY and settings.aux > 0
         batches = self.loader.batches(self.step, schedule.steps, self.device)
         waiting = Waiting()
         with contextlib.closing(batches):
             for x in waiting.over(batches):
-                if revive and self.step % (1 if on_cpu else 16) == 0:
+                if self.architecture.revives and self.step % (1 if on_cpu else 16) == 0:
                     self.model.dead = find_dead(self.model, schedule.dead_after)
                 loss = self._update(x)
                 self.step += 1
@@ -200,7 +198,7 @@ class Training:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             loss = model.loss(x / self.scale)
         if self.device.type == "cpu" and not torch.isfinite(loss.total):
-            return loss.total
+            return loss.total.detach()
         loss.total.backward()
         model.project_gradient()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -212,10 +210,11 @@ class Training:
         return loss.total.detach()
 
     def _measure(self, loss: float, folder: Path, reporter: Reporter) -> None:
-        sae = self.model.export(self.config)
+        sae = self.exported()
         self.forming.begin()
         measured = self.held_out.measure(sae, self.forming.see)
-        theta = _theta(sae, self.architecture)
+        threshold = self.model.threshold(self.scale)
+        theta = None if threshold is None else float(threshold.mean())
         self.history.append({"step": self.step, "loss": loss, **measured, "theta": theta})
         reporter.event("metrics", **self.history[-1])
         try:
@@ -246,7 +245,7 @@ class Training:
         )
 
     def _finish(self, folder: Path) -> dict[str, Any]:
-        sae = self.model.export(self.config)
+        sae = self.exported()
         last = {key: value for key, value in self.history[-1].items() if key not in ("step", "loss")}
         result = {
             "name": folder.name,
@@ -307,13 +306,6 @@ def geometric_median(x: Float[Tensor, "n d"], tolerance: float = 1e-6, iteration
         if done:
             break
     return median
-
-
-def _theta(sae: SAE, architecture: Any) -> float | None:
-    """The threshold in raw units; for jumprelu the mean over latents."""
-    if not sae.config.has_threshold:
-        return None
-    return float(sae.threshold.mean() if isinstance(architecture, JumpReLU) else sae.threshold[0])
 
 
 def _check(settings: TrainSettings) -> None:

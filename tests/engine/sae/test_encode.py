@@ -7,9 +7,9 @@ from scipy import sparse
 from engine.config import EncodeSettings
 from engine.errors import Stopped, UserError
 from engine.reporter import Reporter
-from engine.sae import SAE
 from engine.sae.config import SAEConfig
 from engine.sae.encode import encode_store
+from engine.sae.model import SAE
 from engine.workspace import Workspace
 from tests.support.stores import write_store
 

@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from engine.errors import UserError
-from engine.sae import SAE
 from engine.sae.config import SAEConfig, learning_rate, read_config
 from engine.sae.fidelity import measure
+from engine.sae.model import SAE
 
 D, W = 6, 20
 

@@ -14,9 +14,9 @@ from engine.activations.loader import Loader
 from engine.activations.store import Store
 from engine.errors import Stopped, UserError
 from engine.files import write_json
-from engine.sae import SAE
 from engine.sae.forming import Forming
 from engine.sae.held_out import HeldOut
+from engine.sae.model import SAE
 from engine.sae.preview import FormingLatent, Preview, TopImage, keep, read_preview, write_preview
 from engine.sae.train import train
 from engine.workspace import Workspace

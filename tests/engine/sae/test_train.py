@@ -8,16 +8,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import scipy.optimize
 import torch
 
-from engine.config import TrainSettings
+from engine.config import ArchitectureName, TrainSettings
 from engine.errors import Stopped, UserError
 from engine.reporter import Reporter
-from engine.sae import SAE
+from engine.sae.model import SAE
 from engine.sae.schedule import Schedule, Waiting
 from engine.sae.state import checkpoint_path, read_state
 from engine.sae.train import geometric_median, train
@@ -73,7 +74,7 @@ class Recorder(Reporter):
         return [fields for found, fields in self.events if found == kind]
 
 
-@pytest.mark.parametrize("arch", ["relu", "topk", "batchtopk", "matryoshka-batchtopk", "jumprelu"])
+@pytest.mark.parametrize("arch", get_args(ArchitectureName))
 def test_every_architecture_trains(workspace, store, arch):
     reporter = Recorder()
     result = train(chosen(arch=arch, l1=0.01, l0=0.01), workspace, reporter)
@@ -104,7 +105,7 @@ def test_a_short_run_ends_with_a_threshold_that_keeps_k(workspace, store):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arch", ["topk", "batchtopk", "matryoshka-batchtopk", "relu", "jumprelu"])
+@pytest.mark.parametrize("arch", get_args(ArchitectureName))
 def test_a_known_dictionary_is_recovered(workspace, arch):
     x, directions = activations(images=4000, d=32, features=48, active=3)
     write_store(workspace.activations("a"), x, tokens=4)
