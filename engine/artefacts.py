@@ -11,6 +11,7 @@ from engine.errors import UserError
 from engine.files import file_sha256, read_json, read_toml
 from engine.images.opening import placed
 from engine.neurons.latents import _scored
+from engine.records import to_json
 from engine.workspace import Workspace
 
 Description = dict[str, Any]
@@ -115,7 +116,7 @@ def _sae(path: Path) -> tuple[Description, list[dict[str, Any]]]:
     facts: Description = {name: getattr(config, name) for name in names}
     training = read_json(path / "training.json") if (path / "training.json").is_file() else {}
     facts |= {"training": training.get("settings"), "result": training.get("result")}
-    return facts | {"sha256": identity(path)}, config.provenance.get("made_from", [])
+    return facts | {"sha256": identity(path)}, to_json(config.provenance)["made_from"]
 
 
 def _neurons(path: Path) -> tuple[Description, list[dict[str, Any]]]:

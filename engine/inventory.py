@@ -20,7 +20,7 @@ from engine.errors import UserError
 from engine.files import Stamp, check_version, read_json, read_toml, stamp
 from engine.neurons.file import Neurons
 from engine.sae.config import CHECKPOINTS, CONFIG, TRAINING, WEIGHTS, read_config
-from engine.sae.state import read_state
+from engine.sae.state import Checkpointed, read_state
 from engine.workspace import Workspace
 
 Entry = dict[str, Any]
@@ -125,23 +125,22 @@ def _sae(folder: Path) -> Entry | None:
             if (folder / WEIGHTS).is_file():
                 raise UserError(f"{folder} has weights and no {CONFIG}: import it again.")
             return None
-        step, identity = checkpoint["step"], checkpoint.get("identity", {})
+        step, identity = checkpoint.step, checkpoint.identity
         return {"state": "unfinished", "arch": identity.get("arch"), "k": identity.get("k"), "step": step}
     config = read_config(folder)
     facts = {name: getattr(config, name) for name in ("arch", "d", "w", "k", "model", "hook", "tokens")}
     training = read_json(folder / TRAINING) if (folder / TRAINING).is_file() else {}
-    sources = config.provenance.get("made_from", [])
     result = training.get("result")
     return facts | {
         "state": "complete",
-        "activations": next((one["name"] for one in sources if one.get("kind") == "activations"), None),
+        "activations": next((one.name for one in config.provenance.made_from if one.kind == "activations"), None),
         "result": result,
         "step": result.get("steps") if result else None,
         "bytes": (folder / WEIGHTS).stat().st_size,
     }
 
 
-def _checkpoint(folder: Path) -> Entry | None:
+def _checkpoint(folder: Path) -> Checkpointed | None:
     return read_state(folder) if (folder / CHECKPOINTS).is_dir() else None
 
 

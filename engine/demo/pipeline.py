@@ -101,7 +101,7 @@ def demo(settings: DemoSettings, workspace: Workspace, reporter: Reporter | None
     return {
         "seconds": round(time.monotonic() - start, 1),
         "extract": {"images": counts["images"], "rows": counts["rows"]},
-        "sae": {key: trained[key] for key in ("fve", "l0", "dead")},
+        "sae": {"fve": trained.fve, "l0": trained.l0, "dead": trained.dead},
         "ms": scored["ms"],
         "concepts": [
             {

@@ -4,25 +4,22 @@ An SAE is a folder: ``sae.safetensors`` (weights in raw-activation units), ``con
 (settings, history and result of its training) and, while it trains, ``checkpoints/``.
 """
 
-import dataclasses
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
 
 from engine.config import ArchitectureName
 from engine.errors import UserError
 from engine.files import check_version, read_json, write_json
+from engine.records import from_json, to_json
+from engine.workspace import Provenance
 
 FORMAT = "saetui-sae"
 VERSION = 1
-TRAINING_VERSION = 1
 WEIGHTS = "sae.safetensors"
 CONFIG = "config.json"
 TRAINING = "training.json"
 CHECKPOINTS = "checkpoints"
-
-ARCHITECTURES: tuple[str, ...] = get_args(ArchitectureName)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +44,7 @@ class SAEConfig:
     """Hook point of these activations, e.g. ``layer:22``."""
     tokens: str = ""
     """Token policy of the activations that it was trained on."""
-    provenance: dict[str, Any] = field(default_factory=dict)
+    provenance: Provenance = Provenance()
 
     def shapes(self, threshold: bool) -> dict[str, tuple[int, ...]]:
         """Name and shape of every tensor in sae.safetensors; ``threshold``: whether the architecture has one."""
@@ -72,19 +69,14 @@ def read_config(folder: str | Path) -> SAEConfig:
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise UserError(f"{path} is not the config of a saetui SAE: check the path, or import it (saetui import).")
     check_version(values.get("version"), VERSION, path)
-    try:
-        known: dict[str, Any] = {f.name: values[f.name] for f in dataclasses.fields(SAEConfig) if f.name in values}
-        config = SAEConfig(**known | {"groups": tuple(known.get("groups", ()))})
-        valid = config.arch in ARCHITECTURES and min(config.d, config.w) > 0 and math.isfinite(config.scale)
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({error}): remove the SAE and train it again.") from error
-    if not valid:
-        raise UserError(f"{path} is damaged (arch, d, w or scale makes no sense): remove the SAE and train it again.")
+    config: SAEConfig = from_json(SAEConfig, values, str(path))
+    if min(config.d, config.w) < 1 or not math.isfinite(config.scale):
+        raise UserError(f"{path} is damaged (d, w or scale makes no sense): remove the SAE and train it again.")
     return config
 
 
 def write_config(folder: Path, config: SAEConfig) -> None:
-    write_json(folder / CONFIG, {"format": FORMAT, "version": VERSION, **dataclasses.asdict(config)})
+    write_json(folder / CONFIG, {"format": FORMAT, "version": VERSION, **to_json(config)})
 
 
 def latents(d: int, expansion: float) -> int:

@@ -94,13 +94,13 @@ def lines_of(row: Training) -> dict[str, Line]:
     """The measurements of ``row`` as arrays over its steps; what was never measured is left out."""
     import numpy as np
 
-    steps = np.array([one["step"] for one in row.history], float)
+    steps = np.array([one.step for one in row.history], float)
     lines = {}
     for name in MEASURED:
-        values = np.array([_value(one.get(name)) for one in row.history], float)
+        values = np.array([_value(getattr(one, name)) for one in row.history], float)
         if np.isfinite(values).any():
             lines[name] = steps, values
-    batch = row.settings.get("batch_size")
+    batch = row.settings.batch_size if row.settings else 0
     paces = [(step, pace * batch) for step, pace in row.pace] if batch else []
     for name, points in (("loss", row.loss), ("rate", paces)):
         if points:

@@ -118,7 +118,7 @@ def test_a_preview_that_cannot_be_written_ends_nothing(workspace):
     path = workspace.sae("s") / "preview.json"
     path.mkdir(parents=True)  # a file cannot replace a directory
     reporter = Recorder()
-    assert train(chosen(), workspace, reporter)["steps"] == 30
+    assert train(chosen(), workspace, reporter).steps == 30
     assert [w["message"].partition(" is not")[0] for w in reporter.of("warning")] == [
         "The preview of step 10", "The preview of step 20", "The preview of step 30",
     ]  # fmt: skip
