@@ -18,46 +18,19 @@ from engine.files import write_json
 from engine.records import to_json
 from engine.runs import run as jobs
 from engine.runs import trainings as runs
-from engine.runs.events import EventLog, StreamReporter
+from engine.runs.events import EventLog
 from engine.runs.trainings import LoggedTraining, ThinnedSeries, Training, TrainingLog, Trainings, clone, trainings
-from engine.runs.worker import work
 from engine.sae.results import MeasuredStep
 from engine.sae.state import checkpoint_path
 from engine.sae.train import train
 from engine.workspace import Workspace
-from tests.engine.sae.test_train import Recorder, activations, chosen
 from tests.support.stores import write_store
+from tests.support.trainings import Recorder, activations, begin, chosen, perform
 
 
 @pytest.fixture
 def store(workspace: Workspace):
     return write_store(workspace.activations("a"), activations()[0], tokens=4)
-
-
-def begin(workspace: Workspace, task: str = "train", **settings) -> jobs.Run:
-    """A run that is created and not yet started."""
-    run = jobs.create(workspace, task, settings or to_mapping(chosen()), [])
-    path = run.path.with_name(f"{len(jobs.runs(workspace)):03d}")  # in the order of their beginning
-    return jobs.Run(run.path.rename(path))
-
-
-def perform(run: jobs.Run, stop_after: int = 0) -> int:
-    """Do what a worker does for it, here; ``stop_after``: it is asked to stop at this check."""
-    held = jobs.hold(run.path)
-    reporter = StreamReporter(run.path)
-    reporter.every = 0.0
-    check, checks = reporter.check, 0
-
-    def counting():
-        nonlocal checks
-        checks += 1
-        reporter.stop_requested = checks == stop_after
-        check()
-
-    reporter.check = counting
-    code = work(run.command, reporter)
-    held.close()
-    return code
 
 
 def only(workspace: Workspace) -> Training:

@@ -20,8 +20,8 @@ from engine.sae.model import SAE
 from engine.sae.preview import FormingLatent, Preview, TopImage, keep, read_preview, write_preview
 from engine.sae.train import train
 from engine.workspace import Workspace
-from tests.engine.sae.test_train import Recorder, activations, chosen
 from tests.support.stores import write_store
+from tests.support.trainings import Recorder, activations, chosen
 
 
 def stored(workspace: Workspace, tokens: int, policy: str = "all", grid: list[int] | None = None) -> Store:

@@ -18,27 +18,16 @@ import torch
 
 from engine.config import ArchitectureName, TrainSettings
 from engine.errors import Stopped, UserError
-from engine.reporter import Reporter
 from engine.sae.model import SAE
 from engine.sae.schedule import Schedule, Waiting
 from engine.sae.state import checkpoint_path, read_state
 from engine.sae.train import geometric_median, train
 from engine.workspace import Workspace
 from tests.support.stores import write_store
+from tests.support.trainings import Recorder, activations, chosen
 
 FORKS = multiprocessing.get_context("forkserver")  # imports torch once for all processes that a test kills
 FORKS.set_forkserver_preload(["engine.sae.train"])
-
-
-def activations(images=300, tokens=4, d=16, features=24, active=3, seed=0, noise=0.02):
-    """Sparse sums of known directions around a mean, and these directions."""
-    random = np.random.default_rng(seed)
-    directions = random.normal(size=(features, d))
-    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    rows = images * tokens
-    codes = (random.random((rows, features)) < active / features) * random.uniform(0.6, 1.4, (rows, features))
-    x = codes @ directions + noise * random.normal(size=(rows, d)) + 0.5 * random.normal(size=d)
-    return (4 * x).astype(np.float32), directions
 
 
 @pytest.fixture
@@ -46,33 +35,8 @@ def store(workspace: Workspace):
     return write_store(workspace.activations("a"), activations()[0], tokens=4)
 
 
-def chosen(**changes):
-    usual = {
-        "activations": "a", "name": "s", "expansion": 2.0, "k": 3, "steps": 30, "batch_size": 64, "lr": 3e-3,
-        "eval_every": 10, "checkpoint_every": 7, "device": "cpu", "holdout": 0.1,
-    }  # fmt: skip
-    return TrainSettings(**usual | changes)
-
-
 def weights(workspace: Workspace, name="s") -> bytes:
     return (workspace.sae(name) / "sae.safetensors").read_bytes()
-
-
-class Recorder(Reporter):
-    def __init__(self, stop_at: int = 0):
-        self.events: list[tuple[str, dict]] = []
-        self.checks, self.stop_at = 0, stop_at
-
-    def event(self, kind, **fields):
-        self.events.append((kind, fields))
-
-    def check(self):
-        self.checks += 1
-        if self.checks == self.stop_at:
-            raise Stopped
-
-    def of(self, kind):
-        return [fields for found, fields in self.events if found == kind]
 
 
 @pytest.mark.parametrize("arch", get_args(ArchitectureName))

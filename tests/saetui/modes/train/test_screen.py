@@ -24,10 +24,9 @@ from saetui.modes.train.watch import TrainWatch, lines_of, tail
 from saetui.widgets.chart import Chart
 from saetui.widgets.dialogs import Ask, Pick
 from saetui.widgets.form import Form
-from tests.engine.runs.test_trainings import begin, perform
-from tests.engine.sae.test_train import activations, chosen
 from tests.support.pilots import rows, screen_text, until
 from tests.support.stores import write_store
+from tests.support.trainings import activations, begin, chosen, perform
 
 WIDE, MIDDLE, NARROW = (160, 50), (120, 34), (80, 24)
 
