@@ -104,7 +104,7 @@ class _Source:
         return piece
 
 
-class _Parts(contextlib.AbstractContextManager):
+class _Parts(contextlib.AbstractContextManager["_Parts"]):
     """Values and latents collected in two temporary files, which become one .npz at the end."""
 
     def __init__(self, out: Path):

@@ -63,7 +63,7 @@ class Finished:
     result: FinalMeasurement
 
 
-def identity(settings: TrainSettings, activations: str) -> dict[str, Any]:
+def identity(settings: TrainSettings, activations: str) -> Identity:
     """What tells a training from others; ``activations``: content hash of the store."""
     known = {key: value for key, value in to_json(settings).items() if key not in UNIDENTIFIED}
     return known | {"activations": activations}

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 from textual.containers import Vertical
 from textual.widget import Widget
-from textual.widgets import Static
 
 from saetui.formatting import fit
+from saetui.modes.train.words import Words
 from saetui.widgets.gallery import Gallery, Tile
 
 if TYPE_CHECKING:
@@ -23,17 +23,20 @@ TILES = 12  # pictures at most
 class FormingLatents(Vertical):
     """A line and a gallery: ``each`` images of as many latents as there is room for, from the first one on."""
 
+    DEFAULT_CSS = """
+    FormingLatents Static { height: 1; color: $secondary; }
+    FormingLatents .gallery--chosen { color: $secondary; text-style: none; }
+    """
     each = 2
 
     def __init__(self, **options: Any):
         super().__init__(**options)
         self._first = 0
         self._shown: list[tuple[Any, str]] = []
-        self._said = Text()
         self._thumbnails: Thumbnails | None = None
 
     def compose(self) -> Iterable[Widget]:
-        yield Static(markup=False)
+        yield Words()
         yield Gallery()
 
     @property
@@ -61,10 +64,7 @@ class FormingLatents(Vertical):
             self.gallery.show(tiles)
         if preview:
             words = f"{len(latents)} latents forming, step {preview.step:,}: the held-out images that fire each most"
-            text = Text(fit(words, max(self.screen.size.width - 2, 8)), no_wrap=True)
-            if text != self._said:
-                self._said = text
-                self.query_one(Static).update(text)
+            self.query_one(Words).say(Text(fit(words, max(self.screen.size.width - 2, 8)), no_wrap=True))
 
     def _tile(self, preview: Preview, training: str, latent: FormingLatent, image: TopImage) -> Tile:
         from engine.images.thumbnails import Thumbnails

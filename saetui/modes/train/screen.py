@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
-from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
-from textual.widgets import Static
 from textual.worker import Worker
 
 from engine.config import ScoreSettings, TrainSettings
 from engine.records import to_json
-from saetui.background import Wanted, look_up_each
+from saetui.background import look_up_each
 from saetui.bindings import key
 from saetui.formatting import literal
 from saetui.modes.mode import Mode
@@ -24,7 +22,9 @@ from saetui.modes.train.forming_latents import FormingLatents
 from saetui.modes.train.training_list import SORTS, TrainingList
 from saetui.modes.train.training_runs import TrainingRuns
 from saetui.modes.train.training_table import TrainingTable, details, in_a_line
+from saetui.modes.train.training_view import TrainingView
 from saetui.modes.train.watch import Seen, TrainWatch
+from saetui.modes.train.words import Words
 from saetui.widgets.chart import MOST
 from saetui.widgets.dialogs import Ask, Pick
 from saetui.widgets.form import Form
@@ -34,8 +34,6 @@ from saetui.widgets.table import Table
 if TYPE_CHECKING:
     from engine.runs.trainings import Training
 
-LOOK = 0.5  # seconds between looks at the files
-BREATH = 0.02  # the same while a long log is being read for the first time
 FIRST = ("activations", "name", "arch", "expansion", "k", "steps", "batch_size", "lr", "embeddings")
 
 
@@ -61,9 +59,9 @@ class TrainMode(Mode):
         key("train.more_latents", "F", "more_latents", "Next latents forming"),
         key("train.heat", "m", "heat", "Heat maps"),
         key("train.log", "e", "turn('log')", "Its log", show=True),
-        key("train.zoom_in", "plus,equals_sign", "zoom_in", "Fewer steps"),
-        key("train.zoom_out", "minus", "zoom_out", "More steps"),
-        key("train.zoom_reset", "0", "zoom_reset", "All steps"),
+        key("train.zoom_in", "plus,equals_sign", "steps(0.5)", "Fewer steps"),
+        key("train.zoom_out", "minus", "steps(2.0)", "More steps"),
+        key("train.zoom_reset", "0", "all_steps", "All steps"),
         key("train.earlier", "h,left", "pan(-0.25)", "Earlier steps"),
         key("train.later", "l,right", "pan(0.25)", "Later steps"),
         key("train.copy", "y", "copy", "Copy its measurements"),
@@ -72,12 +70,7 @@ class TrainMode(Mode):
     DEFAULT_CSS = """
     TrainMode #list { width: 46%; border-right: solid $border-blurred; }
     TrainMode #now { height: auto; max-height: 6; color: $secondary; padding: 0 1; }
-    TrainMode #title { height: 1; padding: 0 1; display: none; text-style: bold; }
-    TrainMode .gallery--chosen { color: $secondary; text-style: none; }
-    TrainMode #log { width: 1fr; display: none; padding: 0 1; }
-    TrainMode #log Static { height: auto; }
     TrainMode #forming { height: 25%; min-height: 9; padding: 0 1; display: none; }
-    TrainMode #forming Static { height: 1; color: $secondary; }
     TrainMode.-previewed.-high #forming { display: block; }
     TrainMode.-log #log { display: block; }
     TrainMode.-log Charts { display: none; }
@@ -98,19 +91,13 @@ class TrainMode(Mode):
         self.trainings = TrainingList()
         self._watcher: TrainWatch | None = None
         self._looking: Worker[None] | None = None
-        self._said: dict[str, Text] = {}  # what the parts in words say
-        self._pause = threading.Event()
 
     def parts(self) -> Iterable[Widget]:
         with Horizontal(id="body"):
             with Vertical(id="list", classes="left"):
                 yield TrainingTable(self.trainings)
-                yield Static(id="now", markup=False)
-            with Vertical(id="right", classes="right"):
-                yield Static(id="title", markup=False)
-                yield Charts()
-                with VerticalScroll(id="log"):
-                    yield Static(markup=False)
+                yield Words(id="now")
+            yield TrainingView(id="right", classes="right")
         yield FormingLatents(id="forming")
 
     # Life
@@ -128,6 +115,10 @@ class TrainMode(Mode):
     @property
     def table(self) -> TrainingTable:
         return self.query_one(TrainingTable)
+
+    @property
+    def view(self) -> TrainingView:
+        return self.query_one(TrainingView)
 
     @property
     def charts(self) -> Charts:
@@ -156,28 +147,16 @@ class TrainMode(Mode):
         return self.trainings.selected
 
     def arrive(self) -> None:
-        self._looking = look_up_each(self, "trainings", self._looks, self._see, self.services.say)
+        self._looking = look_up_each(self, "trainings", self.watcher.looks, self._see, self.services.say)
 
     def on_screen_suspend(self) -> None:
         """Another mode or a dialog is shown: nobody needs to know."""
         if self._looking is not None:
             self._looking.cancel()
 
-    def _looks(self, wanted: Wanted) -> Iterable[Seen]:
-        always = True
-        while wanted():
-            seen = self.watcher.look(always)
-            if seen is not None:
-                yield seen
-            always = False
-            self._pause.wait(LOOK if not self.watcher.more else BREATH)
-            self._pause.clear()
-
     def _look_now(self) -> None:
-        """What is selected or awaited has changed: its preview and its log are not to wait for the next look."""
-        row = self.selected
-        self.watcher.selected, self.watcher.with_log = row.name if row else "", self.has_class("-log")
-        self._pause.set()
+        """What is selected has changed: its preview and its log are not to wait for the next look."""
+        self.watcher.select(self.selected.name if self.selected else "", self.has_class("-log"))
 
     def _see(self, seen: Seen) -> None:
         self.trainings.see(seen)
@@ -212,24 +191,14 @@ class TrainMode(Mode):
 
     def _draw(self) -> None:
         row, seen = self.selected, self.trainings.seen
-        self.charts.show(self.trainings.curves())
-        self._say("#title", in_a_line(row, self.trainings.overlaid) if row else "", no_wrap=True)
-        self._say("#now", details(row, row.name in seen.scored) if row else "")
+        self.view.show(in_a_line(row, self.trainings.overlaid) if row else "", self.trainings.curves())
+        self.query_one("#now", Words).say(Text(literal(details(row, row.name in seen.scored)) if row else ""))
         preview = seen.preview if row and self.watcher.selected == row.name else None
         self.set_class(bool(preview and preview.latents), "-previewed")
         self.forming.each = 3 if self.has_class("-latents") else 2
         self.forming.show(preview, row.name if row else "")
-        if self.has_class("-log") and self._say("#log Static", "\n".join(seen.log) or "Nothing in its log."):
-            self.query_one("#log", VerticalScroll).scroll_end(animate=False)
-
-    def _say(self, where: str, words: str, no_wrap: bool | None = None) -> bool:
-        """Write ``words`` into the part ``where``; False where they stand there already."""
-        text = Text(literal(words), no_wrap=no_wrap)
-        if self._said.get(where) == text:
-            return False
-        self._said[where] = text
-        self.query_one(where, Static).update(text)
-        return True
+        if self.has_class("-log"):
+            self.view.show_log(seen.log)
 
     # What is in sight
 
@@ -287,13 +256,10 @@ class TrainMode(Mode):
         self.charts.toggle_log()
         self.remember(log=self.charts.logarithmic)
 
-    def action_zoom_in(self) -> None:
-        self.charts.zoom(0.5)
+    def action_steps(self, by: float) -> None:
+        self.charts.zoom(by)
 
-    def action_zoom_out(self) -> None:
-        self.charts.zoom(2.0)
-
-    def action_zoom_reset(self) -> None:
+    def action_all_steps(self) -> None:
         self.charts.reset()
 
     def action_pan(self, by: float) -> None:
