@@ -18,6 +18,7 @@ import torch
 
 from engine.config import ArchitectureName, TrainSettings
 from engine.errors import Stopped, UserError
+from engine.sae.architectures import REGISTRY
 from engine.sae.model import SAE
 from engine.sae.schedule import Schedule, Waiting
 from engine.sae.state import checkpoint_path, read_state
@@ -59,7 +60,7 @@ def test_every_architecture_trains(workspace, store, arch):
     assert config.groups == ((2, 6, 14, 32) if arch == "matryoshka-batchtopk" else ())
     assert config.provenance.made_from[0].sha256 == store.sha256
     assert config.scale == pytest.approx(np.sqrt((store.read(0, store.rows) ** 2).sum(1).mean()), rel=0.05)
-    assert (result.theta is None) == (arch in ("relu", "topk"))
+    assert (result.theta is None) == (not REGISTRY[arch].has_threshold)
     if "batchtopk" in arch:
         assert (sae.threshold == result.theta).all() and result.theta > 0
     assert not (workspace.sae("s") / "checkpoints").exists()
