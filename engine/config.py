@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar
 from engine.errors import UserError
 
 Dtype = Literal["float16", "bfloat16", "float32"]
-Architecture = Literal["relu", "topk", "batchtopk", "matryoshka-batchtopk", "jumprelu"]
+ArchitectureName = Literal["relu", "topk", "batchtopk", "matryoshka-batchtopk", "jumprelu"]
 InterventionMode = Literal["clamp", "add", "scale", "ablate"]
 Pooling = Literal["max", "mean", "cls"]
 
@@ -54,7 +54,7 @@ class TrainSettings:
 
     activations: str = setting("Name or path of the activation store.", positional=True)
     name: str = setting("Name of the SAE in the workspace.")
-    arch: Architecture = setting("Sparsifier and loss.", "matryoshka-batchtopk")
+    arch: ArchitectureName = setting("Sparsifier and loss.", "matryoshka-batchtopk")
     expansion: float = setting("Expansion factor: latents per dimension of the activations.", 8.0)
     k: int = setting("Active latents per token (topk family).", 20)
     groups: tuple[float, ...] = setting(

@@ -4,8 +4,8 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -92,17 +92,42 @@ class Workspace:
         raise UserError(f"No {kind} named {given!r} in {self.root}: {has}; give one of these or a path.")
 
 
+@dataclass(frozen=True)
+class Source:
+    """One artefact that another was made from."""
+
+    kind: str
+    name: str
+    path: str
+    """As it is in the workspace, so that a moved workspace still makes sense."""
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What an artefact tells of its origin. There is no time in it, see :func:`provenance`."""
+
+    made_from: tuple[Source, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Of the packages that matter."""
+
+
 def provenance(made_from: Sequence[dict[str, str]] = (), **more: Any) -> dict[str, Any]:
     """The origin of an artefact, as every artefact records it.
 
     ``made_from`` lists its sources: dicts with ``kind``, ``name``, ``path`` and ``sha256``. It holds no time, so that
     work that was interrupted and continued ends with the same bytes.
     """
-    versions = {"python": sys.version.split()[0]}
+    return {"made_from": list(made_from), "versions": versions(), **more}
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that results may depend on."""
+    found = {"python": sys.version.split()[0]}
     for package in ("saetui", "torch", "transformers", "open_clip_torch", "numpy", "h5py"):
         with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[package] = metadata.version(package)
-    return {"made_from": list(made_from), "versions": versions, **more}
+            found[package] = metadata.version(package)
+    return found
 
 
 def folders(place: Path) -> list[Path]:

@@ -11,7 +11,17 @@ os.environ.setdefault("PYTHONPATH", str(Path(__file__).parent.parent))  # worker
 
 # Where arrays cross public borders, their shapes and types are checked at every call of every test.
 CHECKED = ("activations", "demo", "images", "metrics", "models", "neurons", "steer")
-CHECKED_SAE = ("architectures", "checkpoint", "encode", "fidelity", "held_out", "model", "train")
+CHECKED_SAE = (
+    "architectures",
+    "checkpoint",
+    "encode",
+    "fidelity",
+    "held_out",
+    "model",
+    "sparse_codes",
+    "train",
+    "training_sae",
+)
 CHECKED_SAETUI = ("terminal", "widgets.picture")
 install_import_hook(
     [

@@ -169,7 +169,7 @@ class SAEEntry(Entry):
         result = training.get("result")
         return cls(
             path=path,
-            made_from=_origins(config.provenance),
+            made_from=_origins(to_json(config.provenance)),
             arch=config.arch,
             k=config.k,
             step=result.get("steps") if result else None,
@@ -185,9 +185,8 @@ class SAEEntry(Entry):
             if (path / WEIGHTS).is_file():
                 raise UserError(f"{path} has weights and no {CONFIG}: import it again.")
             return None
-        identity = checkpoint.get("identity", {})
-        arch, k = identity.get("arch", ""), identity.get("k")
-        return cls(path=path, state="unfinished", arch=arch, k=k, step=checkpoint["step"])
+        asked = checkpoint.identity
+        return cls(path=path, state="unfinished", arch=asked.get("arch", ""), k=asked.get("k"), step=checkpoint.step)
 
     def to_json(self) -> dict[str, Any]:
         config = self.config or read_config(self.path)

@@ -34,11 +34,11 @@ MADE = "engine.activations.results"
 TASKS = {
     "extract": Task("engine.activations.extract:extract", config.ExtractSettings, f"{MADE}:Extracted"),
     "estimate": Task("engine.activations.estimate:estimate", config.ExtractSettings, f"{MADE}:Estimated"),
-    "train": Task("engine.sae.train:train", config.TrainSettings),
+    "train": Task("engine.sae.train:train", config.TrainSettings, "engine.sae.results:Trained"),
     "score": Task("engine.neurons.score:score", config.ScoreSettings),
     "steer": Task("engine.steer.compare:steer", config.SteerSettings),
     "ms": Task("engine.neurons.matrix_scores:ms_files", config.MsSettings),
-    "encode": Task("engine.sae.encode:encode_store", config.EncodeSettings),
+    "encode": Task("engine.sae.encode:encode_store", config.EncodeSettings, "engine.sae.results:Encoded"),
     "verify": Task("engine.activations.store:verify", config.VerifySettings, f"{MADE}:Verified"),
     "run": Task("engine.runs.plan:run_plan", config.PlanSettings, "engine.runs.plan:PlanDone"),
     "demo": Task("engine.demo.pipeline:demo", config.DemoSettings, "engine.demo.results:DemoDone"),

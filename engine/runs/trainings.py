@@ -10,20 +10,22 @@ import os
 import re
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
-from engine.config import TrainSettings, from_mapping, to_mapping
+from engine.config import TrainSettings
 from engine.errors import UserError
-from engine.files import check_version, read_json, stamp
+from engine.files import stamp
+from engine.records import from_json
 from engine.reporter import Measured, StageBegan
 from engine.reporter import Progress as Step
 from engine.runs.events import Logged, Status, parse_events
 from engine.runs.memory import Memory
 from engine.runs.run import ENDED, Command, Run, runs
-from engine.sae.config import TRAINING, TRAINING_VERSION, WEIGHTS
-from engine.sae.state import checkpoint_path, read_state
+from engine.sae.config import TRAINING, WEIGHTS
+from engine.sae.results import MeasuredStep
+from engine.sae.state import Checkpointed, Finished, checkpoint_path, read_state, read_training, settings_of
 from engine.workspace import Workspace
 
 POINTS = 4000  # of a series that are kept at most
@@ -50,8 +52,8 @@ class Training:
     """0 where not known yet."""
     loss: list[tuple[int, float]] = field(default_factory=list)
     """(step, loss) in order, thinned to ``POINTS`` at most."""
-    history: list[dict[str, Any]] = field(default_factory=list)
-    """Measurements on held-out rows in order, thinned likewise: step, loss, fve, l0, dead, dense, ms, ..."""
+    history: list[MeasuredStep] = field(default_factory=list)
+    """In order, thinned likewise."""
     pace: list[tuple[int, float]] = field(default_factory=list)
     """(step, steps a second around it) in order, thinned likewise; empty where no run is known."""
     rate: float | None = None
@@ -61,8 +63,8 @@ class Training:
     """Share of the time spent waiting for data; None unless it runs."""
     eta: float | None = None
     """Seconds left at this rate."""
-    settings: dict[str, Any] = field(default_factory=dict)
-    """As of engine.config.TrainSettings; without ``activations`` where only a checkpoint tells them."""
+    settings: TrainSettings | None = None
+    """None where they are not known; with empty ``activations`` where only a checkpoint tells them."""
     run: str | None = None
     """Id of the newest run that trained it."""
     error: str | None = None
@@ -70,8 +72,13 @@ class Training:
     memory: Memory | None = None
     """None unless it runs."""
 
+    @property
+    def live(self) -> bool:
+        """Whether a run works on it, or will when it goes on."""
+        return self.state in LIVE
 
-class Series(Generic[V]):
+
+class ThinnedSeries(Generic[V]):
     """Values by step, thinned to every 2nd, 4th, ... as they become many; the last one is always there."""
 
     def __init__(self, most: int = POINTS):
@@ -98,13 +105,13 @@ class Series(Generic[V]):
         return self._kept + last
 
 
-class Progress:
+class LoggedTraining:
     """What the log of a run says of one training."""
 
     def __init__(self) -> None:
-        self.loss: Series[float] = Series()
-        self.history: Series[dict[str, Any]] = Series()
-        self.pace: Series[float] = Series()
+        self.loss: ThinnedSeries[float] = ThinnedSeries()
+        self.history: ThinnedSeries[MeasuredStep] = ThinnedSeries()
+        self.pace: ThinnedSeries[float] = ThinnedSeries()
         self.step = self.steps = 0
         self.waiting: float | None = None
         self._recent: deque[tuple[float, int]] = deque()
@@ -114,7 +121,8 @@ class Progress:
         self._recent.clear()
 
     def measure(self, measured: Measured) -> None:
-        self.history.add(measured.step, {"step": measured.step, **measured.values})
+        values = {"step": measured.step, **measured.values}
+        self.history.add(measured.step, from_json(MeasuredStep, values, "A measurement"))
 
     def advance(self, steps: Step, time: float) -> None:
         self.step, self.steps = steps.done, steps.total
@@ -154,7 +162,7 @@ class TrainingLog:
 
     def _restart(self) -> None:
         self._offset, self._inode = 0, 0
-        self.trainings: dict[str, Progress] = {}
+        self.trainings: dict[str, LoggedTraining] = {}
         self.current = self._name if self._whole else None
         """The training under way where the log ends; None between trainings."""
         self._next = self._name
@@ -182,7 +190,8 @@ class TrainingLog:
             end = len(data)
         self._offset += end
         for logged in parse_events(data[:end]):
-            self._take(logged)
+            with contextlib.suppress(UserError):
+                self._take(logged)
         return end > 0 and self._offset < found.st_size
 
     def _take(self, logged: Logged) -> None:
@@ -190,9 +199,9 @@ class TrainingLog:
             case StageBegan(name):
                 self._stage(name)
             case Measured() as measured if self.current is not None:
-                self.trainings.setdefault(self.current, Progress()).measure(measured)
+                self.trainings.setdefault(self.current, LoggedTraining()).measure(measured)
             case Step(unit="steps") as steps if self.current is not None:
-                self.trainings.setdefault(self.current, Progress()).advance(steps, logged.time)
+                self.trainings.setdefault(self.current, LoggedTraining()).advance(steps, logged.time)
 
     def _stage(self, name: str) -> None:
         announced = _STAGE.fullmatch(name)
@@ -201,7 +210,7 @@ class TrainingLog:
             self.current = self._next
         elif name == "train" and self._next:
             self.current = self._next
-            self.trainings.setdefault(self.current, Progress()).begin()
+            self.trainings.setdefault(self.current, LoggedTraining()).begin()
         else:
             self.current = None
 
@@ -283,7 +292,7 @@ class Trainings:
         files = (folder / TRAINING, checkpoint_path(folder), folder / WEIGHTS)
         key = (*map(stamp, files), *((p.run.id, p.log.offset, p.log.current, p.status.state) for p in parts))
         known = self._rows.get(name)
-        if known is not None and known[0] == key and not (known[1] and known[1].state in LIVE):
+        if known is not None and known[0] == key and not (known[1] and known[1].live):
             return known[1]
         try:
             row = self._joined(name, folder, parts)
@@ -293,7 +302,7 @@ class Trainings:
         return row
 
     def _joined(self, name: str, folder: Path, parts: list[_Part]) -> Training | None:
-        finished = self._once(folder / TRAINING, lambda: _finished(folder))
+        finished = self._once(folder / TRAINING, lambda: read_training(folder))
         checkpoint = self._once(checkpoint_path(folder), lambda: read_state(folder))
         part = parts[-1] if parts else None
         last = part.status.state if part is not None and part.log.current == name else None
@@ -311,8 +320,9 @@ class Trainings:
             state, error = "unfinished", None
         else:
             return None
-        told = [found if isinstance(found, dict) else {} for found in (finished, checkpoint)]
-        return self._filled(name, state, error, parts, *told)
+        told = finished if isinstance(finished, Finished) else None
+        kept = checkpoint if isinstance(checkpoint, Checkpointed) else None
+        return self._filled(name, state, error, parts, told, kept)
 
     def _filled(
         self,
@@ -320,17 +330,20 @@ class Trainings:
         state: str,
         error: str | None,
         parts: list[_Part],
-        finished: dict[str, Any],
-        checkpoint: dict[str, Any],
+        finished: Finished | None,
+        checkpoint: Checkpointed | None,
     ) -> Training:
         logged = [part.log.trainings[name] for part in parts if name in part.log.trainings]
-        part, progress = parts[-1] if parts else None, logged[-1] if logged else Progress()
-        settings = finished.get("settings") or self._settings(name, part) or _identity(name, checkpoint)
-        kept = _by_step(finished.get("history") or checkpoint.get("history") or [])
-        history = [kept] if finished else [kept, *(one.history.points() for one in logged)]
+        part, progress = parts[-1] if parts else None, logged[-1] if logged else LoggedTraining()
+        kept = finished or checkpoint
+        known = [(one.step, one) for one in kept.history] if kept else []
+        history = [known] if finished else [known, *(one.history.points() for one in logged)]
         measured = [value for _, value in _merged(history)]
-        step = int(finished.get("result", {}).get("steps", 0)) or progress.step or int(checkpoint.get("step", 0))
-        steps = int(settings.get("steps") or progress.steps)
+        settings = finished.settings if finished else self._settings(name, part)
+        if settings is None and checkpoint:
+            settings = settings_of(name, checkpoint.identity)
+        step = finished.result.steps if finished else progress.step or (checkpoint.step if checkpoint else 0)
+        steps = settings.steps if settings else progress.steps
         live = state in LIVE and part is not None
         rate = progress.rate if state == "running" and part and name in part.log.trainings else None
         return Training(
@@ -338,11 +351,11 @@ class Trainings:
             state=state,
             step=step,
             steps=steps,
-            loss=_merged([one.loss.points() for one in logged]) or [(m["step"], m["loss"]) for m in measured],
+            loss=_merged([one.loss.points() for one in logged]) or [(one.step, one.loss) for one in measured],
             history=measured,
             pace=_merged([one.pace.points() for one in logged]),
             rate=rate,
-            tokens_per_s=rate * settings["batch_size"] if rate and settings.get("batch_size") else None,
+            tokens_per_s=rate * settings.batch_size if rate and settings else None,
             waiting=progress.waiting if state == "running" else None,
             eta=(steps - step) / rate if rate else None,
             settings=settings,
@@ -351,18 +364,19 @@ class Trainings:
             memory=part.status.memory if live and part else None,
         )
 
-    def _settings(self, name: str, part: _Part | None) -> dict[str, Any]:
+    def _settings(self, name: str, part: _Part | None) -> TrainSettings | None:
         """What the run was asked: by its command, or by the plan that it follows, as that is now."""
         if part is None or part.command.task == "demo":
-            return {}
+            return None
         if part.command.task == "train":
-            return dict(part.command.settings)
+            settings: TrainSettings = from_json(TrainSettings, part.command.settings, str(part.run.path))
+            return settings
         from engine.runs.plan import read_plan
 
         path = part.command.cwd / Path(part.command.settings["plan"]).expanduser()
         stages = self._once(path, lambda: read_plan(path, self.workspace))
         asked = [s.settings for s in stages if s.task == "train"] if isinstance(stages, list) else []
-        return next((to_mapping(settings) for settings in asked if settings.name == name), {})
+        return next((settings for settings in asked if settings.name == name), None)
 
 
 def trainings(workspace: Workspace) -> list[Training]:
@@ -374,15 +388,16 @@ def trainings(workspace: Workspace) -> list[Training]:
     return rows
 
 
-def clone(training: Training, workspace: Workspace) -> dict[str, Any]:
+def clone(training: Training, workspace: Workspace) -> TrainSettings:
     """Settings for the same training under a free name: x8 -> x8-2 -> x8-3.
 
     UserError where the settings are not known.
     """
-    try:
-        settings = to_mapping(from_mapping(TrainSettings, training.settings, f"The training {training.name}"))
-    except UserError as error:
-        raise UserError(f"{training.name} cannot be started again under another name: {error}") from error
+    settings = training.settings
+    if settings is None or not settings.activations:
+        raise UserError(
+            f"{training.name} cannot be started again under another name: what it was trained on is not known."
+        )
     taken = {path.name for path in _found(lambda: list((workspace.root / "saes").iterdir()), [])}
     for run in _found(lambda: runs(workspace), []):
         with contextlib.suppress(*_UNREADABLE):
@@ -393,22 +408,7 @@ def clone(training: Training, workspace: Workspace) -> dict[str, Any]:
         stem, number = copy[1], int(copy[2]) + 1
     while f"{stem}-{number}" in taken:
         number += 1
-    return settings | {"name": f"{stem}-{number}"}
-
-
-def _finished(folder: Path) -> dict[str, Any] | None:
-    path = folder / TRAINING
-    if not path.is_file():
-        return None
-    found = read_json(path)
-    check_version(found.get("version"), TRAINING_VERSION, path)
-    return {"settings": dict(found["settings"]), "history": list(found["history"]), "result": dict(found["result"])}
-
-
-def _identity(name: str, checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """The settings that a checkpoint knows: all that change the weights, the activations by their hash alone."""
-    known = {key: value for key, value in checkpoint.get("identity", {}).items() if key != "activations"}
-    return {**known, "name": name} if known else {}
+    return replace(settings, name=f"{stem}-{number}")
 
 
 def _why(part: _Part) -> str | None:
@@ -417,10 +417,6 @@ def _why(part: _Part) -> str | None:
     if part.status.state == "died":
         return f"Its worker was ended from outside, by hand or for want of memory: saetui jobs resume {part.run.id}."
     return None
-
-
-def _by_step(history: list[dict[str, Any]]) -> list[tuple[int, dict[str, Any]]]:
-    return [(int(measured["step"]), measured) for measured in history]
 
 
 def _merged(parts: list[list[tuple[int, V]]]) -> list[tuple[int, V]]:

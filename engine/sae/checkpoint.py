@@ -5,26 +5,26 @@ There is no random state in it: initialisation is a function of the seed, and ba
 
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from engine.sae.architectures import TrainingSAE
+from engine.records import to_json
 from engine.sae.model import write_tensors
-from engine.sae.state import VERSION, checkpoint_path, damaged
+from engine.sae.state import Checkpointed, checkpoint_path, damaged
+from engine.sae.training_sae import TrainingSAE
 
 
-def save_checkpoint(folder: Path, model: TrainingSAE, optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Replace the checkpoint in ``folder``. ``state``: JSON-able, at least ``step``, the number of steps done."""
+def save_checkpoint(folder: Path, model: TrainingSAE, optimiser: torch.optim.Optimizer, state: Checkpointed) -> None:
+    """Replace the checkpoint in ``folder``."""
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     if model.dead is not None:
         tensors["dead"] = model.dead
     names = [name for name, _ in model.named_parameters()]
     for index, moments in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{names[index]}.{key}": value for key, value in moments.items()}
-    write_tensors(checkpoint_path(folder), tensors, json.dumps({"version": VERSION, **state}))
+    write_tensors(checkpoint_path(folder), tensors, json.dumps(to_json(state)))
 
 
 def restore(folder: Path, model: TrainingSAE, optimiser: torch.optim.Optimizer) -> None:

@@ -4,35 +4,29 @@ An SAE is a folder: ``sae.safetensors`` (weights in raw-activation units), ``con
 (settings, history and result of its training) and, while it trains, ``checkpoints/``.
 """
 
-import dataclasses
-import itertools
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
 
-from engine.config import Architecture
+from engine.config import ArchitectureName
 from engine.errors import UserError
 from engine.files import check_version, read_json, write_json
+from engine.records import from_json, to_json
+from engine.workspace import Provenance
 
 FORMAT = "saetui-sae"
 VERSION = 1
-TRAINING_VERSION = 1
 WEIGHTS = "sae.safetensors"
 CONFIG = "config.json"
 TRAINING = "training.json"
 CHECKPOINTS = "checkpoints"
-
-ARCHITECTURES: tuple[str, ...] = get_args(Architecture)
-TOPK_FAMILY = ("topk", "batchtopk", "matryoshka-batchtopk")
-WITH_THRESHOLD = ("batchtopk", "matryoshka-batchtopk", "jumprelu")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SAEConfig:
     """Sizes, kind and origin of an SAE. ``groups`` are cumulative numbers of latents, the last one is ``w``."""
 
-    arch: Architecture
+    arch: ArchitectureName
     d: int
     """Width of the activations."""
     w: int
@@ -50,21 +44,17 @@ class SAEConfig:
     """Hook point of these activations, e.g. ``layer:22``."""
     tokens: str = ""
     """Token policy of the activations that it was trained on."""
-    provenance: dict[str, Any] = field(default_factory=dict)
+    provenance: Provenance = Provenance()
 
-    @property
-    def has_threshold(self) -> bool:
-        return self.arch in WITH_THRESHOLD
-
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Name and shape of every tensor in sae.safetensors."""
+    def shapes(self, threshold: bool) -> dict[str, tuple[int, ...]]:
+        """Name and shape of every tensor in sae.safetensors; ``threshold``: whether the architecture has one."""
         shapes: dict[str, tuple[int, ...]] = {
             "W_enc": (self.d, self.w),
             "b_enc": (self.w,),
             "W_dec": (self.w, self.d),
             "b_dec": (self.d,),
         }
-        return shapes | ({"threshold": (self.w,)} if self.has_threshold else {})
+        return shapes | ({"threshold": (self.w,)} if threshold else {})
 
 
 def read_config(folder: str | Path) -> SAEConfig:
@@ -79,19 +69,14 @@ def read_config(folder: str | Path) -> SAEConfig:
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise UserError(f"{path} is not the config of a saetui SAE: check the path, or import it (saetui import).")
     check_version(values.get("version"), VERSION, path)
-    try:
-        known: dict[str, Any] = {f.name: values[f.name] for f in dataclasses.fields(SAEConfig) if f.name in values}
-        config = SAEConfig(**known | {"groups": tuple(known.get("groups", ()))})
-        valid = config.arch in ARCHITECTURES and min(config.d, config.w) > 0 and math.isfinite(config.scale)
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({error}): remove the SAE and train it again.") from error
-    if not valid:
-        raise UserError(f"{path} is damaged (arch, d, w or scale makes no sense): remove the SAE and train it again.")
+    config: SAEConfig = from_json(SAEConfig, values, str(path))
+    if min(config.d, config.w) < 1 or not math.isfinite(config.scale):
+        raise UserError(f"{path} is damaged (d, w or scale makes no sense): remove the SAE and train it again.")
     return config
 
 
 def write_config(folder: Path, config: SAEConfig) -> None:
-    write_json(folder / CONFIG, {"format": FORMAT, "version": VERSION, **dataclasses.asdict(config)})
+    write_json(folder / CONFIG, {"format": FORMAT, "version": VERSION, **to_json(config)})
 
 
 def latents(d: int, expansion: float) -> int:
@@ -102,23 +87,6 @@ def latents(d: int, expansion: float) -> int:
     return w
 
 
-def prefixes(groups: tuple[float, ...], w: int) -> tuple[int, ...]:
-    """Matryoshka prefixes as cumulative numbers of latents.
-
-    ``groups`` are cumulative shares of the dictionary (the last one is 1) or cumulative counts (the last one is w).
-    """
-    counts = tuple(round(g * w) for g in groups) if groups and groups[-1] == 1 else tuple(round(g) for g in groups)
-    if not counts or counts[-1] != w:
-        raise UserError(f"The matryoshka groups {_list(groups)} must end at 1 (shares) or at {w} (all latents).")
-    if counts[0] < 1 or any(a >= b for a, b in itertools.pairwise(counts)):
-        raise UserError(f"The matryoshka groups {_list(groups)} of {w} latents must grow: give larger steps.")
-    return counts
-
-
 def learning_rate(w: int) -> float:
     """2e-4 / sqrt(w / 2^14): the scaling of Gao et al., arXiv 2406.04093, as used for the SAEs of arXiv 2504.02821."""
     return 2e-4 / math.sqrt(w / 2**14)
-
-
-def _list(values: tuple[float, ...]) -> str:
-    return ", ".join(f"{v:g}" for v in values)

@@ -20,16 +20,16 @@ from engine.files import atomic_path
 from engine.models.device import pick_device
 from engine.reporter import Reporter, StageBegan
 from engine.sae.model import SAE
+from engine.sae.results import Encoded
 from engine.workspace import Workspace
 
 MOST_VALUES = 1 << 26  # latents that are dense in memory at a time: 256 MB
 
 
-def encode_store(settings: EncodeSettings, workspace: Workspace, reporter: Reporter | None = None) -> dict[str, Any]:
+def encode_store(settings: EncodeSettings, workspace: Workspace, reporter: Reporter | None = None) -> Encoded:
     """Write the latents of a store or a matrix file as scipy CSR (rows x latents, float32) to an .npz file.
 
-    Rows are in the order of the source; memory does not grow with them. Returns ``out``, ``rows``, ``latents``,
-    ``nonzero`` and ``l0`` (active latents a row). ``scipy.sparse.load_npz`` reads the result.
+    Rows are in the order of the source; memory does not grow with them. ``scipy.sparse.load_npz`` reads the file.
 
     UserError: a source of another width, with values that are not finite, or a file name that is not .npz.
     """
@@ -56,13 +56,13 @@ def encode_store(settings: EncodeSettings, workspace: Workspace, reporter: Repor
             reporter.progress(stop, source.rows, "rows")
             reporter.check()
         parts.write((source.rows, sae.config.w))
-    return {
-        "out": str(out),
-        "rows": source.rows,
-        "latents": sae.config.w,
-        "nonzero": parts.nonzero,
-        "l0": parts.nonzero / source.rows if source.rows else None,
-    }
+    return Encoded(
+        out=str(out),
+        rows=source.rows,
+        latents=sae.config.w,
+        nonzero=parts.nonzero,
+        l0=parts.nonzero / source.rows if source.rows else None,
+    )
 
 
 @torch.no_grad()
@@ -104,7 +104,7 @@ class _Source:
         return piece
 
 
-class _Parts(contextlib.AbstractContextManager):
+class _Parts(contextlib.AbstractContextManager["_Parts"]):
     """Values and latents collected in two temporary files, which become one .npz at the end."""
 
     def __init__(self, out: Path):

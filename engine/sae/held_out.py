@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from engine.activations.store import Store
 from engine.errors import UserError
 from engine.sae.fidelity import measure
 from engine.sae.model import SAE
+from engine.sae.results import HeldOutMeasurement
 from engine.workspace import Workspace
 
 MOST_ROWS = 131_072  # rows measured at most: whole images, drawn from the held-out ones by the seed
@@ -52,13 +52,11 @@ class HeldOut:
             )
         return cls(loader, rows, judge.take(np.array(found)[judged]), judged)
 
-    def measure(self, sae: SAE, watch: Callable[[Tensor], None] | None = None) -> dict[str, Any]:
-        """Fidelity of ``sae`` and how alike the images of its latents are, as JSON values.
+    def measure(self, sae: SAE, watch: Callable[[Tensor], None] | None = None) -> HeldOutMeasurement:
+        """Fidelity of ``sae`` and, where there are embeddings, how alike the images of its latents are.
 
-        ``ms``: mean MS of the latents (max over an image's tokens). ``ms_matched`` and ``ms_beaten``: the mean MS of
-        density-matched raw neurons, and the share of latents that beat theirs (metrics.matched_neurons). All None
-        without embeddings. Matched neurons cost a sort of all images each: of many images, only those of some latents,
-        always the same ones, are scored (``_MATCHED`` values in all, but ``_FEWEST`` latents at least).
+        Matched neurons cost a sort of all images each: of many images, only those of some latents, always the same
+        ones, are scored (``_MATCHED`` values in all, but ``_FEWEST`` latents at least).
 
         ``watch`` sees the latents of the next images of ``rows``, (images, w), batch by batch.
         """
@@ -75,12 +73,24 @@ class HeldOut:
 
         batches = (torch.from_numpy(self.loader.take(self.rows[piece])).to(sae.W_enc.device) for piece in pieces)
         found = measure(sae, batches, see if watch is not None or self.embeddings is not None else None)
-        names = ("rows", "fve", "fve_batch", "l0", "cosine", "dead", "dense")
-        return {name: _json(getattr(found, name)) for name in names} | self._ms(pooled)
+        ms, matched, beaten = self._ms(pooled)
+        return HeldOutMeasurement(
+            rows=found.rows,
+            fve=_defined(found.fve),
+            fve_batch=_defined(found.fve_batch),
+            l0=_defined(found.l0),
+            cosine=_defined(found.cosine),
+            dead=_defined(found.dead),
+            dense=_defined(found.dense),
+            ms=ms,
+            ms_matched=matched,
+            ms_beaten=beaten,
+        )
 
-    def _ms(self, pooled: list[sparse.csr_array]) -> dict[str, Any]:
+    def _ms(self, pooled: list[sparse.csr_array]) -> tuple[float | None, float | None, float | None]:
+        """Mean MS, that of matched neurons, and the share of latents that beat theirs."""
         if self.embeddings is None:
-            return {"ms": None, "ms_matched": None, "ms_beaten": None}
+            return None, None, None
         from engine.metrics.matched_neurons import against, matched_ms
         from engine.metrics.monosemanticity import monosemanticity
 
@@ -89,7 +99,7 @@ class HeldOut:
         w = codes.shape[1]
         some = np.sort(Permutation(w, 0)(np.arange(min(w, max(_FEWEST, _MATCHED // len(self.judged))))))
         matched = against(result.ms[some], matched_ms(*self._raw, self.embeddings, result.support[some]))
-        return {"ms": _json(result.mean), "ms_matched": matched["mean"], "ms_beaten": matched["share_beaten"]}
+        return _defined(result.mean), matched["mean"], matched["share_beaten"]
 
     @cached_property
     def _raw(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -122,5 +132,5 @@ def _identity(image: ImageRecord) -> str:
     return image.sha256 or image.path
 
 
-def _json(value: float) -> float | None:
+def _defined(value: float) -> float | None:
     return value if np.isfinite(value) else None

@@ -3,7 +3,6 @@
 import errno
 import re
 from pathlib import Path
-from typing import assert_never
 
 import torch
 from jaxtyping import Float
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from engine.errors import UserError
 from engine.files import atomic_path
+from engine.sae.architectures import REGISTRY
 from engine.sae.config import WEIGHTS, SAEConfig, read_config, write_config
 
 
@@ -21,8 +21,8 @@ class SAE(nn.Module):
 
     ``z = relu((x - b_dec) @ W_enc + b_enc)``, sparsified to ``a`` as ``config.arch`` says,
     ``x_hat = a @ W_dec + b_dec`` (formulas: arXiv 2504.02821). Parameters: ``W_enc (d, w)``, ``b_enc (w)``,
-    ``W_dec (w, d)``, ``b_dec (d)`` and, for batchtopk, matryoshka-batchtopk and jumprelu, ``threshold (w)``. They are
-    frozen; training has its own class.
+    ``W_dec (w, d)``, ``b_dec (d)`` and, where the architecture has one, ``threshold (w)`` (else None). They are frozen;
+    training has its own class.
 
     At inference a batchtopk SAE keeps what exceeds its one threshold (stored w times), so that the latents of a
     token do not depend on the tokens beside it.
@@ -32,13 +32,21 @@ class SAE(nn.Module):
     b_enc: nn.Parameter
     W_dec: nn.Parameter
     b_dec: nn.Parameter
-    threshold: nn.Parameter
+    threshold: nn.Parameter | None
 
     def __init__(self, config: SAEConfig):
         super().__init__()
         self.config = config
-        for name, shape in config.shapes().items():
+        self.register_parameter("threshold", None)
+        for name, shape in shapes(config).items():
             self.register_parameter(name, nn.Parameter(torch.zeros(shape), requires_grad=False))
+
+    @classmethod
+    def of(cls, config: SAEConfig, weights: dict[str, Tensor]) -> "SAE":
+        """An SAE with these tensors, in float32, on their device."""
+        sae = cls(config).to(weights["W_enc"].device)
+        sae.load_state_dict(weights)
+        return sae
 
     def preactivations(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch w"]:
         """``relu((x - b_dec) @ W_enc + b_enc)``: latents before they are made sparse."""
@@ -53,14 +61,7 @@ class SAE(nn.Module):
     def encode(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch w"]:
         """Latents of raw activations; UserError when their width is not the SAE's."""
         z = self.preactivations(x)
-        arch = self.config.arch
-        if arch == "relu":
-            return z
-        if arch == "topk":
-            return keep_largest(z, self.config.k)
-        if arch == "batchtopk" or arch == "matryoshka-batchtopk" or arch == "jumprelu":
-            return z * (z > self.threshold)
-        assert_never(arch)
+        return REGISTRY[self.config.arch].active(z, self.config, self.threshold)
 
     def decode(self, a: Float[Tensor, "*batch w"]) -> Float[Tensor, "*batch d"]:
         """Reconstruction of raw activations from latents."""
@@ -84,21 +85,18 @@ class SAE(nn.Module):
         if not path.is_file():
             raise UserError(f"{folder} has no {WEIGHTS}: train the SAE again, or copy the whole folder.")
         tensors = read_tensors(path)
-        for name, shape in config.shapes().items():
+        for name, shape in shapes(config).items():
             found = tuple(tensors[name].shape) if name in tensors else "missing"
             if found != shape:
                 raise UserError(
                     f"{path} does not fit its config: {name} is {found}, expected {shape}; copy the whole folder again."
                 )
-        sae = cls(config)
-        sae.load_state_dict({name: tensors[name].float() for name in config.shapes()})
-        return sae.to(device)
+        return cls.of(config, {name: tensors[name] for name in shapes(config)}).to(device)
 
 
-def keep_largest(z: Float[Tensor, "*batch w"], k: int) -> Float[Tensor, "*batch w"]:
-    """Every token's ``k`` largest latents, the others 0."""
-    top = z.topk(min(k, z.shape[-1]), dim=-1, sorted=False)
-    return torch.zeros_like(z).scatter(-1, top.indices, top.values)
+def shapes(config: SAEConfig) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor in sae.safetensors."""
+    return config.shapes(REGISTRY[config.arch].has_threshold)
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], note: str | None = None) -> None:

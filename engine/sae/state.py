@@ -1,16 +1,78 @@
-"""Where an interrupted training stands, as its checkpoint says. Costs no torch."""
+"""How far a training is, as its checkpoint or its training.json says. Costs no torch."""
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from engine.config import TrainSettings
 from engine.errors import UserError
-from engine.files import check_version
-from engine.sae.config import CHECKPOINTS
+from engine.files import check_version, read_json, write_json
+from engine.records import from_json, to_json
+from engine.sae.config import CHECKPOINTS, TRAINING
+from engine.sae.results import FinalMeasurement, MeasuredStep
 
-VERSION = 1
+CHECKPOINT_VERSION = 1
+FORMAT = "saetui-training"
+TRAINING_VERSION = 1
+UNIDENTIFIED = ("device", "eval_every", "checkpoint_every", "embeddings", "activations", "name")
+"""Settings that do not change the weights: a training may continue under others. The store is compared by content."""
+
+Identity = Mapping[str, Any]
+"""The settings that the weights depend on, as JSON values; ``activations`` is the content hash of the store."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpointed:
+    """What a checkpoint says of itself beside its tensors."""
+
+    version: int = CHECKPOINT_VERSION
+    identity: Identity
+    step: int
+    """Steps done."""
+    scale: float
+    history: tuple[MeasuredStep, ...]
+    threads: int
+    """Threads of torch on a CPU: with another number the last bits differ."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """How many are trained on and how many are held out."""
+
+    train: int
+    held_out: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """training.json: a training that came to its end."""
+
+    format: str = FORMAT
+    version: int = TRAINING_VERSION
+    identity: Identity
+    settings: TrainSettings
+    schedule: Mapping[str, float]
+    """What followed from the settings: see engine.sae.schedule.Schedule."""
+    rows: Split
+    images: Split
+    history: tuple[MeasuredStep, ...]
+    result: FinalMeasurement
+
+
+def identity(settings: TrainSettings, activations: str) -> Identity:
+    """What tells a training from others; ``activations``: content hash of the store."""
+    known = {key: value for key, value in to_json(settings).items() if key not in UNIDENTIFIED}
+    return known | {"activations": activations}
+
+
+def settings_of(name: str, identity: Identity) -> TrainSettings:
+    """The settings that an identity knows; ``activations`` is empty, a hash tells no name."""
+    settings: TrainSettings = from_json(TrainSettings, {**identity, "name": name, "activations": ""}, name)
+    return settings
 
 
 def checkpoint_path(folder: Path) -> Path:
@@ -18,19 +80,46 @@ def checkpoint_path(folder: Path) -> Path:
     return folder / CHECKPOINTS / "newest.safetensors"
 
 
-def read_state(folder: Path) -> dict[str, Any] | None:
-    """The ``state`` of the checkpoint in ``folder``; None if there is no checkpoint, UserError if it is damaged."""
+def read_state(folder: Path) -> Checkpointed | None:
+    """What the checkpoint in ``folder`` says; None if there is no checkpoint, UserError if it is damaged."""
     path = checkpoint_path(folder)
     if not path.is_file():
         return None
     try:
         with safe_open(path, framework="np") as file:
-            state = json.loads(file.metadata()["note"])
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            value = json.loads(file.metadata()["note"])
+        found_version = value.get("version")
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise damaged(path, error) from error
-    check_version(state.get("version"), VERSION, path)
+    check_version(found_version, CHECKPOINT_VERSION, path)
+    state: Checkpointed = from_json(Checkpointed, value, f"The checkpoint {path}")
     return state
 
 
 def damaged(path: Path, error: Exception) -> UserError:
     return UserError(f"The checkpoint {path} is damaged ({error}): remove it to train from the start.")
+
+
+def read_training(folder: Path) -> Finished | None:
+    """training.json in ``folder``; None if there is none, UserError if it is damaged or of a newer version."""
+    path = folder / TRAINING
+    if not path.is_file():
+        return None
+    value = read_json(path)
+    check_version(value.get("version") if isinstance(value, dict) else None, TRAINING_VERSION, path)
+    finished: Finished = from_json(Finished, value, str(path))
+    return finished
+
+
+def write_training(folder: Path, finished: Finished) -> None:
+    write_json(folder / TRAINING, to_json(finished))
+
+
+def differences(before: Identity, now: Identity) -> list[str]:
+    """The settings in which two identities differ, in words."""
+    known = identity(settings_of("", before), before["activations"])  # with today's defaults for settings it lacks
+    return [_difference(key, known[key], now[key]) for key in now if known[key] != now[key]]
+
+
+def _difference(key: str, before: Any, now: Any) -> str:
+    return "other activations" if key == "activations" else f"{key} {before} instead of {now}"

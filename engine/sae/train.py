@@ -9,7 +9,6 @@ import dataclasses
 import math
 import shutil
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -17,44 +16,43 @@ from torch import Tensor
 
 from engine.activations.loader import Loader
 from engine.activations.store import Store
-from engine.config import TrainSettings, to_mapping
+from engine.config import TrainSettings
 from engine.errors import Stopped, UserError
-from engine.files import check_version, lock, read_json, write_json
+from engine.files import lock
 from engine.models.device import pick_device
+from engine.records import to_json
 from engine.reporter import Measured, Reporter, StageBegan, Warned
-from engine.sae.architectures import JumpReLU, TrainingSAE, architecture
+from engine.sae.architectures import architecture
 from engine.sae.checkpoint import restore, save_checkpoint
-from engine.sae.config import (
-    CHECKPOINTS,
-    TOPK_FAMILY,
-    TRAINING,
-    TRAINING_VERSION,
-    WEIGHTS,
-    SAEConfig,
-    latents,
-)
+from engine.sae.config import CHECKPOINTS, WEIGHTS, SAEConfig, latents
 from engine.sae.forming import Forming
 from engine.sae.held_out import HeldOut
 from engine.sae.model import SAE
 from engine.sae.preview import read_preview, write_preview
+from engine.sae.results import FinalMeasurement, MeasuredStep, Trained
 from engine.sae.schedule import Schedule, Waiting
-from engine.sae.state import checkpoint_path, read_state
-from engine.workspace import Workspace, provenance
+from engine.sae.state import (
+    Checkpointed,
+    Finished,
+    Split,
+    checkpoint_path,
+    differences,
+    identity,
+    read_state,
+    read_training,
+    write_training,
+)
+from engine.sae.training_sae import TrainingSAE
+from engine.workspace import Provenance, Source, Workspace, versions
 
-FORMAT = "saetui-training"
 SAMPLE = 16_384  # rows that the scale and the start of b_dec come from
-UNHURRIED = {"device", "eval_every", "checkpoint_every", "embeddings", "activations", "name"}
-"""Settings that do not change the weights: a training may continue under others. The store is compared by content."""
 
 
-def train(settings: TrainSettings, workspace: Workspace, reporter: Reporter | None = None) -> dict[str, Any]:
+def train(settings: TrainSettings, workspace: Workspace, reporter: Reporter | None = None) -> Trained:
     """Train an SAE, or continue or return the one that these settings began or finished.
 
-    Returns ``made`` (false: it was finished already), ``name``, ``path``, ``arch``, ``d``, ``w``, ``k``, ``steps`` and
-    the held-out measurements ``fve``, ``fve_batch``, ``l0``, ``cosine``, ``dead``, ``dense``, ``theta`` (raw units),
-    ``ms``, ``ms_matched`` and ``ms_beaten`` (null without embeddings), ``rows``. Reports ``metrics`` events with the
-    same keys and ``step`` and ``loss``, and progress with ``loss`` and ``waiting``, the share of the last second or so
-    spent waiting for data.
+    Reports each measurement as a ``metrics`` event (engine.sae.results.MeasuredStep), and progress with ``loss`` and
+    ``waiting``, the share of the last second or so spent waiting for data.
     Each measurement also replaces the folder's preview.json, the top images of a few latents.
 
     UserError: settings or data that cannot be trained on, other settings under the same name, a loss that is not
@@ -64,17 +62,17 @@ def train(settings: TrainSettings, workspace: Workspace, reporter: Reporter | No
     folder = workspace.sae(settings.name)
     path = workspace.existing("activations", settings.activations)
     store = Store.open(path)
-    training = Training(settings, workspace, store)
+    training = TrainingLoop(settings, workspace, store)
     with lock(folder):
         found = _found(folder, training)
-        if found is not None and "result" in found:
+        if isinstance(found, Finished):
             shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-            return {"path": str(folder), "made": False, **found["result"]}
+            return _trained(folder, found.result, made=False)
         _tidy(folder)
         return training.run(folder, found, reporter)
 
 
-class Training:
+class TrainingLoop:
     """One training: what it is made of, and the loop."""
 
     def __init__(self, settings: TrainSettings, workspace: Workspace, store: Store):
@@ -82,8 +80,6 @@ class Training:
         self.settings, self.store = settings, store
         self.device = pick_device(settings.device)
         self.w = latents(store.d, settings.expansion)
-        if settings.arch in TOPK_FAMILY and settings.k > self.w:
-            raise UserError(f"--k {settings.k} is more than the {self.w} latents: lower it, or raise --expansion.")
         self.architecture = architecture(settings, self.w)
         self.schedule = Schedule.of(settings, self.w)
         self.loader = Loader(store, settings.batch_size, settings.seed, settings.holdout)
@@ -91,31 +87,18 @@ class Training:
         self.forming = Forming(self.held_out, self.w, settings.seed)
         self.step = 0
         self.scale = 1.0
-        self.history: list[dict[str, Any]] = []
-        self.identity = {key: value for key, value in to_mapping(settings).items() if key not in UNHURRIED} | {
-            "activations": store.sha256
-        }
-        self.origin = provenance(
-            [
-                {
-                    "kind": "activations",
-                    "name": store.path.name,
-                    "path": _shown(store.path, workspace),
-                    "sha256": store.sha256,
-                }
-            ]
-        )
+        self.history: list[MeasuredStep] = []
+        self.identity = identity(settings, store.sha256)
+        source = Source("activations", store.path.name, _shown(store.path, workspace), store.sha256)
+        self.origin = Provenance((source,), versions())
 
     @property
     def config(self) -> SAEConfig:
         manifest = self.store.manifest
-        settings = self.settings
-        return SAEConfig(
-            arch=settings.arch,
+        config = SAEConfig(
+            arch=self.settings.arch,
             d=self.store.d,
             w=self.w,
-            k=settings.k if settings.arch in TOPK_FAMILY else 0,
-            groups=getattr(self.architecture, "groups", ()),
             scale=self.scale,
             model=manifest.model.spec,
             model_sha256=manifest.model.sha256,
@@ -123,8 +106,12 @@ class Training:
             tokens=manifest.tokens,
             provenance=self.origin,
         )
+        return self.architecture.described(config)
 
-    def run(self, folder: Path, state: dict[str, Any] | None, reporter: Reporter) -> dict[str, Any]:
+    def exported(self) -> SAE:
+        return SAE.of(self.config, self.model.weights(self.scale))
+
+    def run(self, folder: Path, state: Checkpointed | None, reporter: Reporter) -> Trained:
         """Train from ``state`` (None: from the start) to the end and write the SAE into ``folder``."""
         reporter.event(StageBegan("train"))
         self.model = TrainingSAE(self.architecture, self.store.d, self.w, self.settings.seed).to(self.device)
@@ -154,16 +141,16 @@ class Training:
         with torch.no_grad():
             self.model.b_dec.copy_(geometric_median(sample / self.scale))
 
-    def _continue(self, folder: Path, state: dict[str, Any], reporter: Reporter) -> None:
+    def _continue(self, folder: Path, state: Checkpointed, reporter: Reporter) -> None:
         restore(folder, self.model, self.optimiser)
         with contextlib.suppress(UserError):  # a damaged preview: the latents shown are chosen anew
             earlier = read_preview(folder)
             self.forming.show([one.latent for one in earlier.latents] if earlier else [])
-        self.step, self.scale, self.history = state["step"], state["scale"], state["history"]
-        if self.device.type == "cpu" and state["threads"] != torch.get_num_threads():
+        self.step, self.scale, self.history = state.step, state.scale, list(state.history)
+        if self.device.type == "cpu" and state.threads != torch.get_num_threads():
             reporter.event(
                 Warned(
-                    f"This training began with {state['threads']} threads and goes on with "
+                    f"This training began with {state.threads} threads and goes on with "
                     f"{torch.get_num_threads()}: its weights may differ in the last bits.",
                 )
             )
@@ -173,12 +160,11 @@ class Training:
         # A GPU is asked for values only now and then: every question makes it wait for the host.
         on_cpu = self.device.type == "cpu"
         ask_every = 1 if on_cpu else 25
-        revive = settings.arch in TOPK_FAMILY and settings.aux > 0
         batches = self.loader.batches(self.step, schedule.steps, self.device)
         waiting = Waiting()
         with contextlib.closing(batches):
             for x in waiting.over(batches):
-                if revive and self.step % (1 if on_cpu else 16) == 0:
+                if self.architecture.revives and self.step % (1 if on_cpu else 16) == 0:
                     self.model.dead = find_dead(self.model, schedule.dead_after)
                 loss = self._update(x)
                 self.step += 1
@@ -200,7 +186,7 @@ class Training:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             loss = model.loss(x / self.scale)
         if self.device.type == "cpu" and not torch.isfinite(loss.total):
-            return loss.total
+            return loss.total.detach()
         loss.total.backward()
         model.project_gradient()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -212,12 +198,13 @@ class Training:
         return loss.total.detach()
 
     def _measure(self, loss: float, folder: Path, reporter: Reporter) -> None:
-        sae = self.model.export(self.config)
+        sae = self.exported()
         self.forming.begin()
         measured = self.held_out.measure(sae, self.forming.see)
-        theta = _theta(sae, self.architecture)
-        values = {"loss": loss, **measured, "theta": theta}
-        self.history.append({"step": self.step, **values})
+        threshold = self.model.threshold(self.scale)
+        theta = None if threshold is None else float(threshold.mean())
+        values = {"loss": loss, **to_json(measured), "theta": theta}
+        self.history.append(MeasuredStep(step=self.step, **values))
         reporter.event(Measured(self.step, values))
         try:
             write_preview(folder, self.forming.preview(sae, self.step))
@@ -227,62 +214,59 @@ class Training:
     def _save(self, folder: Path) -> None:
         if not all(bool(torch.isfinite(p).all()) for p in self.model.parameters()):
             raise self._diverged(folder)
-        state = {
-            "identity": self.identity,
-            "step": self.step,
-            "scale": self.scale,
-            "history": self.history,
-            "threads": torch.get_num_threads(),
-        }
+        state = Checkpointed(
+            identity=self.identity,
+            step=self.step,
+            scale=self.scale,
+            history=tuple(self.history),
+            threads=torch.get_num_threads(),
+        )
         save_checkpoint(folder, self.model, self.optimiser, state)
 
     def _diverged(self, folder: Path) -> UserError:
         if self.device.type == "cpu" and all(bool(torch.isfinite(p).all()) for p in self.model.parameters()):
             self.step -= 1  # this step was not taken
             self._save(folder)
-        state = read_state(folder) or {"step": 0}
+        state = read_state(folder)
+        kept = state.step if state else 0
         return UserError(
             f"The loss of SAE {folder.name} is not a finite number any more near step {self.step}: train again under "
-            f"another --name with a lower --lr; {checkpoint_path(folder)} keeps the weights of step {state['step']}."
+            f"another --name with a lower --lr; {checkpoint_path(folder)} keeps the weights of step {kept}."
         )
 
-    def _finish(self, folder: Path) -> dict[str, Any]:
-        sae = self.model.export(self.config)
-        last = {key: value for key, value in self.history[-1].items() if key not in ("step", "loss")}
-        result = {
-            "name": folder.name,
-            "arch": self.settings.arch,
-            "d": self.store.d,
-            "w": self.w,
-            "k": sae.config.k,
-            "steps": self.step,
+    def _finish(self, folder: Path) -> Trained:
+        sae = self.exported()
+        last = dataclasses.asdict(self.history[-1])
+        del last["step"], last["loss"]
+        result = FinalMeasurement(
+            name=folder.name,
+            arch=self.settings.arch,
+            d=self.store.d,
+            w=self.w,
+            k=sae.config.k,
+            steps=self.step,
             **last,
-        }
-        sae.save(folder)
-        schedule = self.schedule
-        write_json(
-            folder / TRAINING,
-            {
-                "format": FORMAT,
-                "version": TRAINING_VERSION,
-                "identity": self.identity,
-                "settings": to_mapping(self.settings),
-                "schedule": {
-                    "lr": schedule.lr,
-                    "warmup": schedule.warmup,
-                    "decay": schedule.decay,
-                    "dead_after": schedule.dead_after,
-                    "theta_from": schedule.theta_from,
-                    "theta_smoothing": schedule.theta_smoothing,
-                },
-                "rows": {"train": len(self.loader.train), "held_out": len(self.loader.held_out)},
-                "images": {"train": len(self.loader.train.images), "held_out": len(self.loader.held_out.images)},
-                "history": self.history,
-                "result": result,
-            },
         )
+        schedule = dataclasses.asdict(self.schedule)
+        del schedule["steps"]
+        train, held_out = self.loader.train, self.loader.held_out
+        finished = Finished(
+            identity=self.identity,
+            settings=self.settings,
+            schedule=schedule,
+            rows=Split(len(train), len(held_out)),
+            images=Split(len(train.images), len(held_out.images)),
+            history=tuple(self.history),
+            result=result,
+        )
+        sae.save(folder)
+        write_training(folder, finished)
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-        return {"path": str(folder), "made": True, **result}
+        return _trained(folder, result, made=True)
+
+
+def _trained(folder: Path, result: FinalMeasurement, made: bool) -> Trained:
+    return Trained(path=str(folder), made=made, **dataclasses.asdict(result))
 
 
 @torch.no_grad()
@@ -310,13 +294,6 @@ def geometric_median(x: Float[Tensor, "n d"], tolerance: float = 1e-6, iteration
     return median
 
 
-def _theta(sae: SAE, architecture: Any) -> float | None:
-    """The threshold in raw units; for jumprelu the mean over latents."""
-    if not sae.config.has_threshold:
-        return None
-    return float(sae.threshold.mean() if isinstance(architecture, JumpReLU) else sae.threshold[0])
-
-
 def _check(settings: TrainSettings) -> None:
     for name in ("steps", "batch_size", "k", "eval_every", "checkpoint_every", "dead_after"):
         if getattr(settings, name) < 1:
@@ -330,30 +307,17 @@ def _check(settings: TrainSettings) -> None:
         raise UserError(f"--bandwidth is {settings.bandwidth:g}: give more than 0.")
 
 
-def _found(folder: Path, training: Training) -> dict[str, Any] | None:
-    """What an earlier run left: training.json of a finished SAE, the state of a checkpoint, or None."""
-    path = folder / TRAINING
-    if path.is_file():
-        found = read_json(path)
-        check_version(found.get("version"), TRAINING_VERSION, path)
-    else:
-        found = read_state(folder)
+def _found(folder: Path, training: TrainingLoop) -> Finished | Checkpointed | None:
+    """What an earlier run left: a finished SAE, a checkpoint, or nothing."""
+    found = read_training(folder) or read_state(folder)
     if found is None:
         if (folder / WEIGHTS).is_file():
             raise UserError(f"{folder} holds an SAE that was not trained here: choose another --name.")
         return None
-    # A setting that an older version did not know had what is now its default.
-    defaults = {field.name: field.default for field in dataclasses.fields(TrainSettings)}
-    before, now = defaults | found["identity"], training.identity
-    differing = [key for key in now if before[key] != now[key]]
-    if differing:
-        said = ", ".join(_difference(key, before[key], now[key]) for key in differing[:3])
+    if differing := differences(found.identity, training.identity):
+        said = ", ".join(differing[:3])
         raise UserError(f"The SAE {folder.name} was trained with {said}: choose another --name, or remove {folder}.")
     return found
-
-
-def _difference(key: str, before: Any, now: Any) -> str:
-    return "other activations" if key == "activations" else f"{key} {before} instead of {now}"
 
 
 def _tidy(folder: Path) -> None:

@@ -9,6 +9,8 @@ import typer
 from engine import config
 from engine.activations.results import Estimated, Extracted, Verified
 from engine.runs.plan import PlanDone
+from engine.runs.tasks import TASKS
+from engine.sae.results import Encoded, Trained
 from engine.workspace import Workspace
 from saetui.cli import work
 from saetui.cli.options import DetachOption, JsonOption, WorkspaceOption, command, complete, extra
@@ -87,15 +89,15 @@ def show_estimate(result: Estimated) -> None:
         print(literal(sentence))
 
 
-def show_train(result: dict[str, Any]) -> None:
-    print(literal(result["path"]))
-    print(f"{_train_figures(result)} (held-out activations)" + ("" if _made(result) else "; it was trained already"))
+def show_train(result: Trained) -> None:
+    print(literal(result.path))
+    print(f"{_train_figures(result)} (held-out activations)" + ("" if result.made else "; it was trained already"))
 
 
-def _train_figures(result: dict[str, Any]) -> str:
+def _train_figures(result: Trained) -> str:
     return (
-        f"FVE {number(result['fve'])}   L0 {number(result['l0'], 1)}   dead {percent(result['dead'])}   "
-        f"dense {percent(result['dense'])}"
+        f"FVE {number(result.fve)}   L0 {number(result.l0, 1)}   dead {percent(result.dead)}   "
+        f"dense {percent(result.dense)}"
     )
 
 
@@ -133,7 +135,7 @@ def _figures(stage: str, result: Any) -> str:
         case "extract":
             return f"{result['images']:,} images, {result['rows']:,} rows"
         case "train":
-            return _train_figures(result)
+            return _train_figures(TASKS[stage].read(result))
         case "score":
             ms = {key: number(result["ms"][key]["mean"]) for key in ("sae", "matched")}
             return f"MS {ms['sae']}, matched raw neurons {ms['matched']}, {result['alive']:,} latents alive"
@@ -161,10 +163,10 @@ def show_ms(result: dict[str, Any]) -> None:
     )
 
 
-def show_encode(result: dict[str, Any]) -> None:
+def show_encode(result: Encoded) -> None:
     print(
-        literal(f"{result['out']}: {result['rows']:,} rows of {result['latents']:,} latents")
-        + f", {result['nonzero']:,} nonzero, L0 {number(result['l0'], 1)}"
+        literal(f"{result.out}: {result.rows:,} rows of {result.latents:,} latents")
+        + f", {result.nonzero:,} nonzero, L0 {number(result.l0, 1)}"
     )
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from engine.models.vlm import VLM, load_vlm
-from engine.sae import SAE
+from engine.sae.model import SAE
 from tests.support.tiny_llava import random_sae, save_llava
 
 

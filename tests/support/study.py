@@ -14,7 +14,10 @@ from engine.demo.world import write_images
 from engine.files import read_json, write_json, write_text
 from engine.images import open_images
 from engine.neurons.labels import Labels
+from engine.records import from_json
 from engine.sae.preview import FormingLatent, Preview, TopImage, write_preview
+from engine.sae.results import FinalMeasurement, MeasuredStep
+from engine.sae.state import Finished, Split, identity, write_training
 from engine.server.protocol import Answer, Look, Sweep, Text
 from engine.workspace import MARKER, Workspace
 from saetui.app import Workbench
@@ -132,16 +135,30 @@ def _run(place: Workspace, id: str, task: str, settings: dict, state: str, steps
 
 
 def _finish(place: Workspace, settings: TrainSettings) -> None:
-    history = _history(settings.steps)
-    write_json(
-        place.sae(settings.name) / "training.json",
-        {
-            "format": "saetui-training",
-            "version": 1,
-            "settings": to_mapping(settings),
-            "history": history,
-            "result": history[-1] | {"steps": settings.steps},
-        },
+    history = tuple(from_json(MeasuredStep, one, "A measurement") for one in _history(settings.steps))
+    result = FinalMeasurement(
+        name=settings.name,
+        arch=settings.arch,
+        d=16,
+        w=128,
+        steps=settings.steps,
+        fve=history[-1].fve,
+        l0=history[-1].l0,
+        dead=history[-1].dead,
+        ms=history[-1].ms,
+        ms_matched=history[-1].ms_matched,
+    )
+    write_training(
+        place.sae(settings.name),
+        Finished(
+            identity=identity(settings, "0" * 64),
+            settings=settings,
+            schedule={},
+            rows=Split(900, 100),
+            images=Split(9, 1),
+            history=history,
+            result=result,
+        ),
     )
 
 

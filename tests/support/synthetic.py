@@ -60,7 +60,9 @@ def _write_sae(folder: Path, w: int, groups: tuple[int, ...], rng: np.random.Gen
         return "0" * 64
     from safetensors.numpy import save_file
 
-    weights = {name: (rng.random(shape) - 0.5).astype(np.float32) for name, shape in config.shapes().items()}
+    weights = {
+        name: (rng.random(shape) - 0.5).astype(np.float32) for name, shape in config.shapes(threshold=True).items()
+    }
     save_file(weights, folder / WEIGHTS)
     return file_sha256(folder / WEIGHTS)
 

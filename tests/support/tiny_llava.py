@@ -15,8 +15,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from engine.sae import SAE
 from engine.sae.config import SAEConfig
+from engine.sae.model import SAE
 
 WIDTH, LATENTS, LAYERS = 32, 64, 4
 TEMPLATE = (
@@ -102,7 +102,7 @@ def random_sae(
     sae.W_enc.copy_(rows.T)
     sae.b_enc.copy_(0.1 * torch.randn(w, generator=generator))
     sae.b_dec.copy_(0.1 * torch.randn(d, generator=generator))
-    if sae.config.has_threshold:
+    if sae.threshold is not None:
         sae.threshold.fill_(0.4)
     return sae
 

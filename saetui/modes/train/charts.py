@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -17,7 +18,7 @@ Line = tuple[Float[ndarray, " n"], Float[ndarray, " n"]]
 
 
 @dataclass(frozen=True)
-class Measurement:
+class Quantity:
     """What one chart shows."""
 
     name: str
@@ -30,13 +31,13 @@ class Measurement:
     empty: str = "no measurements yet"
 
 
-MEASUREMENTS = (
-    Measurement("loss", "loss", "{:.3g}".format),
-    Measurement("fve", "FVE", number),
-    Measurement("dead", "dead %", "{:.1f}".format, times=100),
-    Measurement("ms", "MS, raw dotted", number, "ms_matched", empty="measured where embeddings are given"),
-    Measurement("l0", "L0", "{:.1f}".format),
-    Measurement("rate", "tokens/s", lambda rate: tick_text(rate, rate / 50) if rate > 0 else "0"),
+QUANTITIES = (
+    Quantity("loss", "loss", "{:.3g}".format),
+    Quantity("fve", "FVE", number),
+    Quantity("dead", "dead %", "{:.1f}".format, times=100),
+    Quantity("ms", "MS, raw dotted", number, "ms_matched", empty="measured where embeddings are given"),
+    Quantity("l0", "L0", "{:.1f}".format),
+    Quantity("rate", "tokens/s", lambda rate: tick_text(rate, rate / 50) if rate > 0 else "0"),
 )
 _WIDTH, _HEIGHT = 28, 8  # cells below which a chart says little
 _WIDE = 150  # columns from which on three stand side by side
@@ -69,7 +70,7 @@ class Charts(Widget, can_focus=True):
     Charts:focus { background-tint: $accent 4%; }
     """
 
-    def __init__(self, **options) -> None:
+    def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.curves: list[Curves] = []
         self.span: tuple[float, float] | None = None
@@ -79,7 +80,7 @@ class Charts(Widget, can_focus=True):
         """The measurement that has all the room; empty: each has its share."""
 
     def compose(self) -> Iterable[Widget]:
-        for one in MEASUREMENTS:
+        for one in QUANTITIES:
             yield Chart(one.title, one.say, one.empty, id=one.name)
 
     def on_resize(self, event: events.Resize) -> None:
@@ -91,11 +92,11 @@ class Charts(Widget, can_focus=True):
 
     def enlarge(self, name: str) -> None:
         """Give all the room to the measurement ``name``; to none of them when it is empty."""
-        self.alone = name if any(name == one.name for one in MEASUREMENTS) else ""
+        self.alone = name if any(name == one.name for one in QUANTITIES) else ""
         self._arrange()
 
     def enlarge_next(self) -> None:
-        names = ["", *(one.name for one in MEASUREMENTS)]
+        names = ["", *(one.name for one in QUANTITIES)]
         self.enlarge(names[(names.index(self.alone) + 1) % len(names)])
 
     def toggle_log(self) -> None:
@@ -139,16 +140,16 @@ class Charts(Widget, can_focus=True):
     def _arrange(self) -> None:
         """As many charts as can be read, in rows and columns."""
         columns = 1 if self.alone or self.size.width < 2 * _WIDTH else 2 if self.size.width < _WIDE else 3
-        most = -(-len(MEASUREMENTS) // columns)
+        most = -(-len(QUANTITIES) // columns)
         rows = 1 if self.alone else max(1, min(most, self.size.height // _HEIGHT))
         self.styles.grid_size_columns, self.styles.grid_size_rows = columns, rows
-        shown = [self.alone] if self.alone else [one.name for one in MEASUREMENTS[: columns * rows]]
+        shown = [self.alone] if self.alone else [one.name for one in QUANTITIES[: columns * rows]]
         for chart in self.query(Chart):
             chart.display = chart.id in shown
         self._again()
 
     def _again(self) -> None:
-        for one in MEASUREMENTS:
+        for one in QUANTITIES:
             chart = self.query_one(f"#{one.name}", Chart)
             if not chart.display:
                 continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from engine.sae.preview import Preview
     from saetui.modes.train.charts import Line
 
+LOOK = 0.5  # seconds between looks at the files
+BREATH = 0.02  # the same while a long log is being read for the first time
 MEASURED = ("fve", "l0", "dead", "ms", "ms_matched")
 _LINES = 400
 
@@ -40,7 +42,7 @@ class Seen:
 
 
 class TrainWatch:
-    """Reads what has changed since the last look. ``selected`` and ``with_log`` are set by whoever shows it."""
+    """Reads what has changed since the last look; a preview and a log only of the selected training."""
 
     def __init__(self, workspace: Workspace):
         self.workspace = workspace
@@ -53,6 +55,23 @@ class TrainWatch:
         self._preview: tuple[Any, Preview | None] = (None, None)
         self._seen: tuple[Any, ...] | None = None
         self._one_at_a_time = threading.Lock()
+        self._wake = threading.Event()
+
+    def select(self, name: str, with_log: bool) -> None:
+        """Whose preview is read, and whether its log is: at once rather than at the next look."""
+        self.selected, self.with_log = name, with_log
+        self._wake.set()
+
+    def looks(self, wanted: Callable[[], bool]) -> Iterator[Seen]:
+        """What is there now, then what has changed, as long as it is ``wanted``. For a thread."""
+        always = True
+        while wanted():
+            seen = self.look(always)
+            if seen is not None:
+                yield seen
+            always = False
+            self._wake.wait(BREATH if self.more else LOOK)
+            self._wake.clear()
 
     def look(self, always: bool = False) -> Seen | None:
         """Everything as it is now; None when it is as it was (unless ``always``). Slow: for a thread. Never raises."""
@@ -95,13 +114,13 @@ def lines_of(row: Training) -> dict[str, Line]:
     """The measurements of ``row`` as arrays over its steps; what was never measured is left out."""
     import numpy as np
 
-    steps = np.array([one["step"] for one in row.history], float)
+    steps = np.array([one.step for one in row.history], float)
     lines = {}
     for name in MEASURED:
-        values = np.array([_value(one.get(name)) for one in row.history], float)
+        values = np.array([_value(getattr(one, name)) for one in row.history], float)
         if np.isfinite(values).any():
             lines[name] = steps, values
-    batch = row.settings.get("batch_size")
+    batch = row.settings.batch_size if row.settings else 0
     paces = [(step, pace * batch) for step, pace in row.pace] if batch else []
     for name, points in (("loss", row.loss), ("rate", paces)):
         if points:

@@ -26,7 +26,7 @@ from engine.neurons.file import ARRAYS, write_neurons
 from engine.sae.train import train
 from engine.steer.recipes import save_recipe
 from engine.workspace import Workspace, neurons_files, sae_of
-from tests.engine.sae import test_train
+from tests.support import trainings
 from tests.support.extractions import Recorder, ask, saved_model, write_pictures
 from tests.support.stores import write_store
 
@@ -43,11 +43,11 @@ def neurons_file(workspace: Workspace, sae: str, images: str, **summary) -> Path
 @pytest.fixture
 def full(workspace: Workspace) -> Workspace:
     """One of everything, but for what extraction makes."""
-    store = write_store(workspace.activations("a"), test_train.activations()[0], tokens=4, source={"spec": "/pictures"})
+    store = write_store(workspace.activations("a"), trainings.activations()[0], tokens=4, source={"spec": "/pictures"})
     write_store(workspace.embeddings("e"), np.ones((5, 3), np.float32), shard_images=2)
-    train(test_train.chosen(), workspace)
+    train(trainings.chosen(), workspace)
     with pytest.raises(Stopped):
-        train(test_train.chosen(name="half"), workspace, test_train.Recorder(stop_at=12))
+        train(trainings.chosen(name="half"), workspace, trainings.Recorder(stop_at=12))
     neurons_file(workspace, "s", "test", settings={"images": "/tests"})
     save_recipe(workspace, SteerSettings(sae="s", vlm="demo", save_recipe="red"), [])
     assert store.rows == 1200

@@ -12,52 +12,27 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.config import TrainSettings, to_mapping
+from engine.config import to_mapping
 from engine.errors import Stopped, UserError
 from engine.files import write_json
+from engine.records import to_json
 from engine.reporter import event_from_json
 from engine.runs import trainings as runs
-from engine.runs.events import EventLog, StreamReporter
+from engine.runs.events import EventLog
 from engine.runs.memory import Memory
 from engine.runs.run import Run
-from engine.runs.trainings import Progress, Series, Training, TrainingLog, Trainings, clone, trainings
-from engine.runs.worker import work
+from engine.runs.trainings import LoggedTraining, ThinnedSeries, Training, TrainingLog, Trainings, clone, trainings
+from engine.sae.results import MeasuredStep
 from engine.sae.state import checkpoint_path
 from engine.sae.train import train
 from engine.workspace import Workspace
-from tests.engine.sae.test_train import Recorder, activations, chosen
 from tests.support.stores import write_store
+from tests.support.trainings import Recorder, activations, begin, chosen, perform
 
 
 @pytest.fixture
 def store(workspace: Workspace):
     return write_store(workspace.activations("a"), activations()[0], tokens=4)
-
-
-def begin(workspace: Workspace, task: str = "train", **settings) -> Run:
-    """A run that is created and not yet started."""
-    run = Run.create(workspace, task, settings or to_mapping(chosen()), [])
-    path = run.path.with_name(f"{len(list(workspace.runs.iterdir())):03d}")  # in the order of their beginning
-    return Run(run.path.rename(path))
-
-
-def perform(run: Run, stop_after: int = 0) -> int:
-    """Do what a worker does for it, here; ``stop_after``: it is asked to stop at this check."""
-    held = run.hold()
-    reporter = StreamReporter(run.path)
-    reporter.every = 0.0
-    check, checks = reporter.check, 0
-
-    def counting():
-        nonlocal checks
-        checks += 1
-        reporter.stop_requested = checks == stop_after
-        check()
-
-    reporter.check = counting
-    code = work(run.command, reporter)
-    held.close()
-    return code
 
 
 def only(workspace: Workspace) -> Training:
@@ -72,10 +47,10 @@ def test_a_finished_training(workspace, store):
     row = only(workspace)
     written = json.loads((workspace.sae("s") / "training.json").read_text())
     assert (row.name, row.state, row.step, row.steps, row.run) == ("s", "done", 30, 30, run.id)
-    assert row.history == written["history"] and [m["step"] for m in row.history] == [10, 20, 30]
+    assert to_json(row.history) == written["history"] and [m.step for m in row.history] == [10, 20, 30]
     assert [step for step, _ in row.loss] == list(range(1, 31))
-    assert dict(row.loss)[20] == row.history[1]["loss"]
-    assert row.settings == written["settings"] == to_mapping(chosen())
+    assert dict(row.loss)[20] == row.history[1].loss
+    assert row.settings == chosen() and written["settings"] == to_mapping(chosen())
     assert row.rate is row.eta is row.memory is row.waiting is row.error is None
 
 
@@ -85,7 +60,7 @@ def test_an_interrupted_training_goes_on_in_the_same_row(workspace, store):
     assert perform(run, stop_after=12) == 3
     row = next(row for row in trainings(workspace) if row.name == "s")
     assert (row.state, row.step, row.error) == ("stopped", 12, None)
-    assert [m["step"] for m in row.history] == [10] and len(row.loss) == 12
+    assert [m.step for m in row.history] == [10] and len(row.loss) == 12
     assert perform(run) == 0
     row, whole = (next(row for row in trainings(workspace) if row.name == name) for name in ("s", "whole"))
     assert row.state == whole.state == "done" and row.history == whole.history
@@ -99,7 +74,7 @@ def test_another_run_that_goes_on_continues_the_curves(workspace, store):
     assert perform(second, stop_after=11) == 3  # from step 12 on
     row = only(workspace)
     assert (row.state, row.step, row.run) == ("stopped", 23, second.id)
-    assert [step for step, _ in row.loss] == list(range(1, 24)) and [m["step"] for m in row.history] == [10, 20]
+    assert [step for step, _ in row.loss] == list(range(1, 24)) and [m.step for m in row.history] == [10, 20]
 
 
 def test_a_mistake_is_told_in_its_sentence(workspace, store):
@@ -144,7 +119,7 @@ def test_a_running_training_tells_its_pace(workspace):
 
 
 def test_the_pace_after_an_interruption_is_a_new_one(workspace):
-    progress = Progress()
+    progress = LoggedTraining()
     for event in steps(1, 50):
         progress.advance(event_from_json(event), event["time"])
     progress.begin()
@@ -167,10 +142,10 @@ def test_the_trainings_of_a_plan(workspace, store, tmp_path):
     assert (first.name, first.state, first.step) == ("x1", "done", 20)
     assert (second.name, second.state, second.step, second.steps) == ("x2", "stopped", 6, 20)
     assert len(first.loss) == 20 and len(second.loss) == 6 and first.run == second.run == run.id
-    assert second.settings["expansion"] == 2.0 and second.settings["activations"] == "a"
+    assert second.settings.expansion == 2.0 and second.settings.activations == "a"
     plan.unlink()
     second = trainings(workspace)[1]
-    assert (second.settings["name"], second.settings["k"]) == ("x2", 3)  # what its checkpoint knows
+    assert (second.settings.name, second.settings.k) == ("x2", 3)  # what its checkpoint knows
     with pytest.raises(UserError, match="x2 cannot be started again"):
         clone(second, workspace)
 
@@ -197,8 +172,8 @@ def test_a_checkpoint_without_a_run_is_unfinished(workspace, store):
         train(chosen(), workspace, Recorder(stop_at=12))
     row = only(workspace)
     assert (row.state, row.step, row.steps, row.run) == ("unfinished", 12, 30, None)
-    assert row.settings["k"] == 3 and "activations" not in row.settings
-    assert [m["step"] for m in row.history] == [10] and row.loss == [(10, row.history[0]["loss"])]
+    assert row.settings.k == 3 and not row.settings.activations
+    assert [m.step for m in row.history] == [10] and row.loss == [(10, row.history[0].loss)]
 
 
 def test_what_was_not_trained_here_or_is_gone_is_no_row(workspace, store):
@@ -267,7 +242,7 @@ def told(log: TrainingLog) -> list:
 
 LOG = [
     {"kind": "stage", "name": "1/3 train one"}, {"kind": "stage", "name": "train"}, *steps(1, 9),
-    {"kind": "metrics", "step": 9, "fve": 0.5}, {"kind": "stage", "name": "2/3 score one"},
+    {"kind": "metrics", "step": 9, "loss": 0.25, "fve": 0.5}, {"kind": "stage", "name": "2/3 score one"},
     {"kind": "progress", "done": 1, "total": 2, "unit": "images"}, {"kind": "stage", "name": "3/3 train two ü"},
     {"kind": "stage", "name": "train"}, *steps(1, 5), {"kind": "stage", "name": "train"}, *steps(4, 8),
 ]  # fmt: skip
@@ -296,7 +271,7 @@ def test_a_log_read_as_it_grows_says_the_same(tmp_path_factory, cuts, most):
             pass
     assert told(growing) == told(whole) and growing.current == whole.current == "two ü"
     assert [(name, step, len(loss)) for name, step, loss, _ in told(whole)] == [("one", 9, 9), ("two ü", 8, 8)]
-    assert whole.trainings["one"].history.points() == [(9, {"step": 9, "fve": 0.5})]
+    assert whole.trainings["one"].history.points() == [(9, MeasuredStep(step=9, loss=0.25, fve=0.5))]
 
 
 def test_a_log_that_shrinks_or_is_replaced_is_read_anew(tmp_path):
@@ -335,7 +310,7 @@ def test_lines_that_are_no_events_are_passed_over(tmp_path):
 @given(st.lists(st.tuples(st.integers(1, 40), st.booleans()), max_size=120), st.integers(4, 20))
 def test_a_series_keeps_some_of_the_points_that_still_hold(moves, most):
     """The reference keeps every point, and forgets those at and after one that comes again."""
-    series: Series[float] = Series(most)
+    series: ThinnedSeries[float] = ThinnedSeries(most)
     truth: dict[int, float] = {}
     step = 0
     for number, (move, back) in enumerate(moves):
@@ -352,7 +327,7 @@ def test_a_series_keeps_some_of_the_points_that_still_hold(moves, most):
 
 
 def test_a_long_series_stays_even():
-    series: Series[int] = Series()
+    series: ThinnedSeries[int] = ThinnedSeries()
     for step in range(1, 1_000_001):
         series.add(step, step)
     kept = [step for step, _ in series.points()]
@@ -372,17 +347,17 @@ def test_a_long_series_stays_even():
 def test_a_clone_has_a_free_name(workspace, name, there, free):
     for folder in there:
         workspace.sae(folder).mkdir(parents=True)
-    made = clone(Training(name=name, state="done", settings=to_mapping(chosen(name=name))), workspace)
-    assert made == to_mapping(chosen(name=free)) and TrainSettings(**made)
-    Run.create(workspace, "train", made, [])
-    assert clone(Training(name=name, state="done", settings=made), workspace)["name"] not in (free, *there)
+    made = clone(Training(name=name, state="done", settings=chosen(name=name)), workspace)
+    assert made == chosen(name=free)
+    Run.create(workspace, "train", to_mapping(made), [])
+    assert clone(Training(name=name, state="done", settings=made), workspace).name not in (free, *there)
 
 
 def test_what_has_not_changed_is_not_read_again(workspace, store, monkeypatch):
     perform(begin(workspace))
     table = Trainings(workspace)
     before = table.refresh()
-    monkeypatch.setattr(runs, "read_json", None)
+    monkeypatch.setattr(runs, "read_training", None)
     monkeypatch.setattr(runs, "read_state", None)
     again = table.refresh()
     assert again == before and again[0][0] is before[0][0]

@@ -1,27 +1,25 @@
 """Losses, sparsifiers and gradients against references written from the formulas, with loops."""
 
 import math
+from typing import get_args
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.config import TrainSettings
+from engine.config import ArchitectureName, TrainSettings
 from engine.errors import UserError
-from engine.sae.architectures import (
-    BatchTopK,
-    JumpReLU,
-    Loss,
-    Matryoshka,
-    Relu,
-    TopK,
-    TrainingSAE,
-    architecture,
-    auxiliary,
-    largest,
-)
+from engine.sae.architectures import REGISTRY, architecture
+from engine.sae.architectures.batchtopk import BatchTopK
+from engine.sae.architectures.jumprelu import JumpReLU
+from engine.sae.architectures.matryoshka import Matryoshka
+from engine.sae.architectures.relu import Relu
+from engine.sae.architectures.topk import TopK, auxiliary
 from engine.sae.config import SAEConfig
+from engine.sae.model import SAE
+from engine.sae.sparse_codes import largest
+from engine.sae.training_sae import Loss, TrainingSAE
 
 D, W, BATCH = 5, 12, 7
 FAMILY = [
@@ -331,15 +329,8 @@ def test_an_exported_sae_takes_raw_activations(architecture):
     model, x = made(architecture)
     scale = 7.5
     model.theta.fill_(0.4)
-    names = {
-        TopK: "topk",
-        BatchTopK: "batchtopk",
-        Matryoshka: "matryoshka-batchtopk",
-        Relu: "relu",
-        JumpReLU: "jumprelu",
-    }
-    config = SAEConfig(arch=names[type(architecture)], d=D, w=W, k=3, scale=scale)
-    sae = model.export(config)
+    name = next(name for name, kind in REGISTRY.items() if kind is type(architecture))
+    sae = SAE.of(SAEConfig(arch=name, d=D, w=W, k=3, scale=scale), model.weights(scale))
     z = model.latents(x)
     if isinstance(architecture, TopK):
         a = architecture.keep(z)
@@ -351,6 +342,10 @@ def test_an_exported_sae_takes_raw_activations(architecture):
     torch.testing.assert_close(sae.encode(raw).double(), a * scale, rtol=1e-4, atol=1e-5)
     x_hat = (a @ model.W_dec + model.b_dec) * scale
     torch.testing.assert_close(sae(raw).double(), x_hat, rtol=1e-4, atol=1e-5)
+
+
+def test_settings_know_the_architectures_that_are_registered():
+    assert set(get_args(ArchitectureName)) == set(REGISTRY)
 
 
 def test_architectures_by_name():

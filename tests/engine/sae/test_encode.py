@@ -7,9 +7,9 @@ from scipy import sparse
 from engine.config import EncodeSettings
 from engine.errors import Stopped, UserError
 from engine.reporter import Reporter
-from engine.sae import SAE
 from engine.sae.config import SAEConfig
 from engine.sae.encode import encode_store
+from engine.sae.model import SAE
 from engine.workspace import Workspace
 from tests.support.stores import write_store
 
@@ -44,7 +44,7 @@ def test_latents_of_a_store_as_scipy_reads_them(workspace, sae, x, tmp_path):
     assert found.format == "csr" and found.dtype == np.float32 and found.shape == (ROWS, W)
     found.check_format(full_check=True)
     np.testing.assert_allclose(found.toarray(), expected, atol=1e-5)
-    assert result == {
+    assert vars(result) == {
         "out": str(tmp_path / "out" / "f.npz"), "rows": ROWS, "latents": W,
         "nonzero": int((expected > 0).sum()), "l0": (expected > 0).sum() / ROWS,
     }  # fmt: skip
@@ -101,7 +101,7 @@ def test_nothing_active_and_no_rows(workspace, x, tmp_path):
     sae.save(workspace.sae("s"))
     write_store(workspace.activations("a"), x)
     write_store(workspace.activations("empty"), x[:0])
-    assert encode(workspace, "a", tmp_path / "o.npz")["nonzero"] == 0
+    assert encode(workspace, "a", tmp_path / "o.npz").nonzero == 0
     assert sparse.load_npz(tmp_path / "o.npz").shape == (ROWS, W)
-    assert encode(workspace, "empty", tmp_path / "o.npz")["l0"] is None
+    assert encode(workspace, "empty", tmp_path / "o.npz").l0 is None
     assert sparse.load_npz(tmp_path / "o.npz").shape == (0, W)

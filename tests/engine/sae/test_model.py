@@ -8,9 +8,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from engine.errors import UserError
-from engine.sae import SAE
+from engine.sae.architectures import REGISTRY
 from engine.sae.config import SAEConfig, learning_rate, read_config
 from engine.sae.fidelity import measure
+from engine.sae.model import SAE
 
 D, W = 6, 20
 
@@ -25,7 +26,7 @@ def made(arch="batchtopk", **options):
     return sae, torch.randn(30, D, generator=generator)
 
 
-@pytest.mark.parametrize("arch", ["relu", "topk", "batchtopk", "matryoshka-batchtopk", "jumprelu"])
+@pytest.mark.parametrize("arch", REGISTRY)
 def test_encode_and_decode_by_the_formula(arch):
     sae, x = made(arch)
     a, x_hat = sae.encode(x), sae(x)

@@ -14,14 +14,14 @@ from engine.activations.loader import Loader
 from engine.activations.store import Store
 from engine.errors import Stopped, UserError
 from engine.files import read_json, write_json
-from engine.sae import SAE
 from engine.sae.forming import Forming
 from engine.sae.held_out import HeldOut
+from engine.sae.model import SAE
 from engine.sae.preview import FormingLatent, Preview, TopImage, keep, read_preview, write_preview
 from engine.sae.train import train
 from engine.workspace import Workspace
-from tests.engine.sae.test_train import Recorder, activations, chosen
 from tests.support.stores import write_store
+from tests.support.trainings import Recorder, activations, chosen
 
 
 def stored(workspace: Workspace, tokens: int, policy: str = "all", grid: list[int] | None = None) -> Store:
@@ -119,7 +119,7 @@ def test_a_preview_that_cannot_be_written_ends_nothing(workspace):
     path = workspace.sae("s") / "preview.json"
     path.mkdir(parents=True)  # a file cannot replace a directory
     reporter = Recorder()
-    assert train(chosen(), workspace, reporter)["steps"] == 30
+    assert train(chosen(), workspace, reporter).steps == 30
     assert [w["message"].partition(" is not")[0] for w in reporter.of("warning")] == [
         "The preview of step 10", "The preview of step 20", "The preview of step 30",
     ]  # fmt: skip

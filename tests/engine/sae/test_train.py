@@ -7,36 +7,28 @@ import resource
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import scipy.optimize
 import torch
 
-from engine.config import TrainSettings
+from engine.config import ArchitectureName, TrainSettings
 from engine.errors import Stopped, UserError
-from engine.reporter import Reporter, event_to_json
-from engine.sae import SAE
+from engine.sae.architectures import REGISTRY
+from engine.sae.model import SAE
 from engine.sae.schedule import Schedule, Waiting
 from engine.sae.state import checkpoint_path, read_state
 from engine.sae.train import geometric_median, train
 from engine.workspace import Workspace
 from tests.support.stores import write_store
+from tests.support.trainings import Recorder, activations, chosen
 
 FORKS = multiprocessing.get_context("forkserver")  # imports torch once for all processes that a test kills
 FORKS.set_forkserver_preload(["engine.sae.train"])
-
-
-def activations(images=300, tokens=4, d=16, features=24, active=3, seed=0, noise=0.02):
-    """Sparse sums of known directions around a mean, and these directions."""
-    random = np.random.default_rng(seed)
-    directions = random.normal(size=(features, d))
-    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    rows = images * tokens
-    codes = (random.random((rows, features)) < active / features) * random.uniform(0.6, 1.4, (rows, features))
-    x = codes @ directions + noise * random.normal(size=(rows, d)) + 0.5 * random.normal(size=d)
-    return (4 * x).astype(np.float32), directions
 
 
 @pytest.fixture
@@ -44,68 +36,44 @@ def store(workspace: Workspace):
     return write_store(workspace.activations("a"), activations()[0], tokens=4)
 
 
-def chosen(**changes):
-    usual = {
-        "activations": "a", "name": "s", "expansion": 2.0, "k": 3, "steps": 30, "batch_size": 64, "lr": 3e-3,
-        "eval_every": 10, "checkpoint_every": 7, "device": "cpu", "holdout": 0.1,
-    }  # fmt: skip
-    return TrainSettings(**usual | changes)
-
-
 def weights(workspace: Workspace, name="s") -> bytes:
     return (workspace.sae(name) / "sae.safetensors").read_bytes()
 
 
-class Recorder(Reporter):
-    def __init__(self, stop_at: int = 0):
-        self.events: list[tuple[str, dict]] = []
-        self.checks, self.stop_at = 0, stop_at
-
-    def event(self, event):
-        fields = event_to_json(event)
-        self.events.append((fields.pop("kind"), fields))
-
-    def check(self):
-        self.checks += 1
-        if self.checks == self.stop_at:
-            raise Stopped
-
-    def of(self, kind):
-        return [fields for found, fields in self.events if found == kind]
-
-
-@pytest.mark.parametrize("arch", ["relu", "topk", "batchtopk", "matryoshka-batchtopk", "jumprelu"])
+@pytest.mark.parametrize("arch", get_args(ArchitectureName))
 def test_every_architecture_trains(workspace, store, arch):
     reporter = Recorder()
     result = train(chosen(arch=arch, l1=0.01, l0=0.01), workspace, reporter)
-    assert result["name"] == "s" and (result["d"], result["w"], result["steps"]) == (16, 32, 30)
-    assert result["fve"] > 0.3
-    assert result["rows"] == 30 * 4
+    assert result.name == "s" and (result.d, result.w, result.steps) == (16, 32, 30)
+    assert result.fve > 0.3
+    assert result.rows == 30 * 4
     assert [m["step"] for m in reporter.of("metrics")] == [10, 20, 30]
     last = reporter.of("metrics")[-1]
-    assert {key: result[key] for key in last if key in result} == {k: v for k, v in last.items() if k in result}
+    assert {key: value for key, value in vars(result).items() if key in last} == {
+        key: value for key, value in last.items() if key not in ("step", "loss")
+    }
     sae = SAE.load(workspace.sae("s"))
     torch.testing.assert_close(sae.W_dec.norm(dim=1), torch.ones(32))
     config = sae.config
     assert (config.arch, config.model, config.hook, config.tokens) == (arch, "demo", "layer:3", "all")
     assert config.k == (3 if "topk" in arch else 0)
     assert config.groups == ((2, 6, 14, 32) if arch == "matryoshka-batchtopk" else ())
-    assert config.provenance["made_from"][0]["sha256"] == store.sha256
+    assert config.provenance.made_from[0].sha256 == store.sha256
     assert config.scale == pytest.approx(np.sqrt((store.read(0, store.rows) ** 2).sum(1).mean()), rel=0.05)
-    assert (result["theta"] is None) == (arch in ("relu", "topk"))
+    assert (result.theta is None) == (not REGISTRY[arch].has_threshold)
     if "batchtopk" in arch:
-        assert (sae.threshold == result["theta"]).all() and result["theta"] > 0
+        assert (sae.threshold == result.theta).all() and result.theta > 0
     assert not (workspace.sae("s") / "checkpoints").exists()
 
 
 def test_a_short_run_ends_with_a_threshold_that_keeps_k(workspace, store):
     for arch in ("batchtopk", "matryoshka-batchtopk"):
         result = train(chosen(name=arch, arch=arch, steps=300), workspace)
-        assert result["l0"] == pytest.approx(3, rel=0.1)
+        assert result.l0 == pytest.approx(3, rel=0.1)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arch", ["topk", "batchtopk", "matryoshka-batchtopk", "relu", "jumprelu"])
+@pytest.mark.parametrize("arch", get_args(ArchitectureName))
 def test_a_known_dictionary_is_recovered(workspace, arch):
     x, directions = activations(images=4000, d=32, features=48, active=3)
     write_store(workspace.activations("a"), x, tokens=4)
@@ -115,7 +83,7 @@ def test_a_known_dictionary_is_recovered(workspace, arch):
     cosines = directions @ sae.W_dec.numpy().T
     pairs = scipy.optimize.linear_sum_assignment(-cosines)
     assert cosines[pairs].mean() > 0.85  # directions drawn at random match at .37
-    assert result["fve"] > 0.8
+    assert result.fve > 0.8
 
 
 def test_training_is_a_function_of_the_seed(workspace, store):
@@ -134,10 +102,11 @@ def test_stopped_anywhere_it_continues_to_the_same_bytes(workspace, store, arch)
     folder.rename(folder.with_name("whole"))
     stops = random.Random(arch)
     for steps in (*(stops.randint(1, 9) for _ in range(3)), 30):
-        done = (read_state(folder) or {"step": 0})["step"]
+        state = read_state(folder)
+        done = state.step if state else 0
         with pytest.raises(Stopped):
             train(settings, workspace, Recorder(stop_at=min(steps, 30 - done)))
-        assert read_state(folder)["step"] > 0 and not (folder / "sae.safetensors").exists()
+        assert read_state(folder).step > 0 and not (folder / "sae.safetensors").exists()
     train(settings, workspace)
     assert [(folder / name).read_bytes() for name in ("sae.safetensors", "config.json")] == expected
     assert json.loads((folder / "training.json").read_text())["history"] == history
@@ -198,7 +167,7 @@ def test_a_finished_sae_is_returned_as_it_is(workspace, store):
     files = {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in workspace.sae("s").iterdir() if p.name != ".lock"}
     reporter = Recorder()
     again = train(chosen(checkpoint_every=3, activations=str(store.path)), workspace, reporter)
-    assert first["made"] and again == {**first, "made": False}
+    assert first.made and again == replace(first, made=False)
     assert reporter.checks == 0
     assert files == {
         p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in workspace.sae("s").iterdir() if p.name != ".lock"
@@ -225,7 +194,7 @@ def test_a_loss_that_is_not_finite_ends_with_a_sentence_and_a_good_checkpoint(wo
     with pytest.raises(UserError, match=r"SAE s is not a finite number.* lower --lr; .*checkpoints.* weights of step"):
         train(chosen(lr=1e30, warmup=1), workspace)
     state = read_state(workspace.sae("s"))
-    assert state["step"] < 30
+    assert state.step < 30
     with pytest.raises(UserError, match="not a finite number"):
         train(chosen(lr=1e30, warmup=1), workspace)
     assert not (workspace.sae("s") / "sae.safetensors").exists()
@@ -290,7 +259,7 @@ def test_one_image_is_trained_on_and_measured(workspace):
     write_store(workspace.activations("a"), activations(images=1, tokens=50)[0], tokens=50)
     reporter = Recorder()
     result = train(chosen(), workspace, reporter)
-    assert result["rows"] == 50
+    assert result.rows == 50
     assert "No image is held out" in reporter.of("warning")[0]["message"]
 
 
@@ -307,9 +276,9 @@ def test_ms_of_held_out_images(workspace, store):
     rows = np.concatenate([np.arange(4 * i, 4 * i + 4) for i in images])
     pooled = sae.encode(torch.from_numpy(store.take(rows))).view(len(images), 4, -1).amax(1).numpy()
     judged = np.random.default_rng(0).normal(size=(300, 8)).astype(np.float32)[images]
-    assert with_ms["ms"] == pytest.approx(monosemanticity(pooled, judged).mean, rel=1e-6)
+    assert with_ms.ms == pytest.approx(monosemanticity(pooled, judged).mean, rel=1e-6)
     without = train(chosen(name="t"), workspace)
-    assert without["ms"] is without["ms_matched"] is without["ms_beaten"] is None
+    assert without.ms is without.ms_matched is without.ms_beaten is None
     assert weights(workspace, "s") == weights(workspace, "t")
 
 
@@ -326,7 +295,7 @@ def test_held_out_ms_comes_with_its_control(workspace, store, monkeypatch):
     reporter = Recorder()
     result = train(chosen(embeddings="e", holdout=0.4), workspace, reporter)
     last = reporter.of("metrics")[-1]
-    assert (last["ms_matched"], last["ms_beaten"]) == (result["ms_matched"], result["ms_beaten"])
+    assert (last["ms_matched"], last["ms_beaten"]) == (result.ms_matched, result.ms_beaten)
     sae, loader = SAE.load(workspace.sae("s")), Loader(store, 64, 0, 0.4)
     images = loader.held_out.images
     x = np.stack([store.read(4 * i, 4 * i + 4) for i in images.tolist()])
@@ -335,16 +304,16 @@ def test_held_out_ms_comes_with_its_control(workspace, store, monkeypatch):
     matched = matched_ms(x.max(1), (-x).max(1), E[images], own.support)
     both = ~np.isnan(own.ms) & ~np.isnan(matched)
     assert both.sum() > 10
-    assert result["ms_matched"] == pytest.approx(matched[both].mean(), rel=1e-6)
-    assert result["ms_beaten"] == pytest.approx((own.ms > matched)[both].mean())
+    assert result.ms_matched == pytest.approx(matched[both].mean(), rel=1e-6)
+    assert result.ms_beaten == pytest.approx((own.ms > matched)[both].mean())
 
     monkeypatch.setattr(held_out, "_MATCHED", 0)
     monkeypatch.setattr(held_out, "_FEWEST", 12)
     found = HeldOut.of(loader, "e", workspace).measure(sae)
     some = np.sort(Permutation(32, 0)(np.arange(12)))
     matched = matched_ms(x.max(1), (-x).max(1), E[images], own.support[some])
-    assert found["ms"] == pytest.approx(own.mean, rel=1e-6)
-    assert found["ms_matched"] == pytest.approx(np.nanmean(np.where(np.isnan(own.ms[some]), np.nan, matched)), rel=1e-6)
+    assert found.ms == pytest.approx(own.mean, rel=1e-6)
+    assert found.ms_matched == pytest.approx(np.nanmean(np.where(np.isnan(own.ms[some]), np.nan, matched)), rel=1e-6)
 
 
 def test_waiting_is_the_share_of_time_between_batches():

@@ -24,10 +24,9 @@ from saetui.modes.train.watch import TrainWatch, lines_of, tail
 from saetui.widgets.chart import Chart
 from saetui.widgets.dialogs import Ask, Pick
 from saetui.widgets.form import Form
-from tests.engine.runs.test_trainings import begin, perform
-from tests.engine.sae.test_train import activations, chosen
 from tests.support.pilots import rows, screen_text, until
 from tests.support.stores import write_store
+from tests.support.trainings import activations, begin, chosen, perform
 
 WIDE, MIDDLE, NARROW = (160, 50), (120, 34), (80, 24)
 
@@ -172,10 +171,10 @@ def test_overlaid_trainings_are_drawn_together_and_remembered(place):
 
     async def again(pilot, pane):
         await until(pilot, lambda: pane.selected and pane.selected.name == "whole")
-        assert list(pane.overlaid) == ["half"] and pane.charts.logarithmic
+        assert list(pane.trainings.overlaid) == ["half"] and pane.charts.logarithmic
         await choose(pilot, pane, "half")
         await pilot.press("space")
-        assert not pane.overlaid
+        assert not pane.trainings.overlaid
 
     drive(place, scenario)
     drive(place, again)
@@ -187,10 +186,10 @@ def test_trainings_are_sorted_and_the_selected_one_stays(place):
         await pilot.press("o")
         assert isinstance(pilot.app.screen, Pick)
         await pilot.press("j", "enter")
-        assert [row.name for row in pane.rows] == ["half", "whole"] and pane.selected.name == "whole"
+        assert [row.name for row in pane.trainings.rows] == ["half", "whole"] and pane.selected.name == "whole"
         assert "training▾" in screen_text(pilot)
         await pilot.press("colon", *"sort fve", "enter")
-        assert pane.sort == "fve"
+        assert pane.trainings.sort == "fve"
 
     drive(place, scenario)
 
@@ -239,7 +238,7 @@ def test_a_training_from_the_form_is_watched_paused_stopped_and_resumed(place):
         await pilot.press("enter")
         await until(pilot, lambda: pane.selected and pane.selected.name == "a-sae")
         try:
-            await until(pilot, lambda: len(pane.seen.lines["a-sae"].get("loss", ((),))[0]) > 2, 30)
+            await until(pilot, lambda: len(pane.trainings.seen.lines["a-sae"].get("loss", ((),))[0]) > 2, 30)
             await until(pilot, lambda: "memory" in str(pane.query_one("#now", Static).render()))
             assert pane.selected.state == "running" and "tokens/s" in screen_text(pilot)
             for wish, state in (("p", "paused"), ("p", "running"), ("x", "stopped")):
@@ -293,7 +292,7 @@ def test_scores_are_asked_for_when_a_training_is_done(place):
         await pilot.press("s")
         assert any("half is stopped" in note.message for note in pilot.app._notifications)
         await choose(pilot, pane, "whole")
-        await until(pilot, lambda: pane.seen.preview)
+        await until(pilot, lambda: pane.trainings.seen.preview)
         await pilot.press("s")
         form = pilot.app.screen
         assert isinstance(form, Form)
@@ -366,11 +365,11 @@ def test_nothing_is_posted_or_painted_while_nothing_changes(place):
         await choose(pilot, pane, "whole")
         await until(pilot, lambda: pictured(pane))
         await asyncio.sleep(1.2)
-        seen, painted = pane.seen, []
+        seen, painted = pane.trainings.seen, []
         plain = pilot.app._display
         pilot.app._display = lambda screen, what: painted.append(what) or plain(screen, what)
         await asyncio.sleep(1.5)
-        assert pane.seen is seen
+        assert pane.trainings.seen is seen
         assert [what for what in painted if what is not None] == []
 
     drive(place, scenario)
@@ -431,7 +430,7 @@ def test_lines_are_the_measurements_over_their_steps(place):
     row = next(row for row in TrainWatch(place).look().rows if row.name == "whole")
     lines = lines_of(row)
     for name in ("fve", "l0", "dead"):
-        expected = [(one["step"], one[name]) for one in row.history]
+        expected = [(one.step, getattr(one, name)) for one in row.history]
         assert list(zip(*(values.tolist() for values in lines[name]), strict=True)) == expected
     assert list(zip(*(values.tolist() for values in lines["loss"]), strict=True)) == row.loss
     assert lines["rate"][1].tolist() == [pace * 64 for _, pace in row.pace]

@@ -1,0 +1,75 @@
+"""What training and encoding return, and what is measured on the way. Costs no torch.
+
+These records are also JSON, in training.json, in checkpoints and in the events of runs.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOutMeasurement:
+    """An SAE on held-out activations. None: not measured, as without embeddings or of activations without variance."""
+
+    rows: int = 0
+    fve: float | None = None
+    fve_batch: float | None = None
+    l0: float | None = None
+    cosine: float | None = None
+    dead: float | None = None
+    dense: float | None = None
+    """These as in engine.sae.fidelity.Fidelity."""
+    ms: float | None = None
+    """Mean MS of the latents, of the largest activation over an image's tokens."""
+    ms_matched: float | None = None
+    """Mean MS of raw neurons that are thresholded to fire on as many images (engine.metrics.matched_neurons)."""
+    ms_beaten: float | None = None
+    """Share of the latents whose MS is above that of their matched neuron."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredStep(HeldOutMeasurement):
+    """One point of the history of a training."""
+
+    step: int
+    loss: float
+    theta: float | None = None
+    """The threshold in raw units, the mean over latents; None for an architecture without one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinalMeasurement(HeldOutMeasurement):
+    """The end of a training, as training.json keeps it."""
+
+    name: str
+    arch: str
+    d: int
+    """Width of the activations."""
+    w: int
+    """Number of latents."""
+    k: int = 0
+    """Active latents per token; 0 where that is not fixed."""
+    steps: int
+    theta: float | None = None
+    """As in MeasuredStep."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained(FinalMeasurement):
+    """What ``train`` returns."""
+
+    path: str
+    """The folder of the SAE."""
+    made: bool = True
+    """False: it was finished already."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """What ``encode_store`` returns."""
+
+    out: str
+    rows: int
+    latents: int
+    nonzero: int
+    l0: float | None
+    """Active latents a row; None without rows."""

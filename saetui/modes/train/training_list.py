@@ -1,0 +1,98 @@
+"""Which trainings are listed, in which order, and which of them are drawn: state that needs no terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from saetui.modes.train.charts import Curves
+from saetui.modes.train.watch import Seen
+from saetui.widgets.chart import MOST
+
+if TYPE_CHECKING:
+    from engine.runs.trainings import Training
+
+SORTS: dict[str, tuple[str, Callable[[Training], Any]]] = {
+    "newest": ("the newest first", lambda row: 0),
+    "name": ("name", lambda row: row.name),
+    "fve": ("FVE", lambda row: -last(row, "fve", -1)),
+    "ms": ("MS", lambda row: -last(row, "ms", -1)),
+    "l0": ("L0, the sparsest first", lambda row: last(row, "l0", float("inf"))),
+    "dead": ("dead share, the fewest first", lambda row: last(row, "dead", 1)),
+    "left": ("time left", lambda row: float("inf") if row.eta is None else row.eta),
+}
+
+
+class TrainingList:
+    """The trainings as they were last seen, sorted; the selected one, and those that are drawn beside it."""
+
+    def __init__(self) -> None:
+        self.sort = "newest"
+        self.seen = Seen()
+        self.rows: list[Training] = []
+        self.overlaid: dict[str, int] = {}
+        """Names of the trainings that are drawn beside the selected one, and their colours."""
+        self.awaited = ""
+        """To be selected when it appears."""
+        self._place = 0
+
+    def restore(self, sort: str, selected: str, overlaid: Iterable[str]) -> None:
+        """As it was when the workbench was left; the trainings come later."""
+        self.sort = sort if sort in SORTS else "newest"
+        self.awaited = selected
+        self.overlaid = {str(name): look for look, name in enumerate(list(overlaid)[: MOST - 1], 1)}
+
+    @property
+    def selected(self) -> Training | None:
+        return self.rows[self._place] if self.rows else None
+
+    @property
+    def place(self) -> int:
+        """The row of the selected training."""
+        return self._place
+
+    def select(self, place: int) -> None:
+        self._place = place
+
+    def see(self, seen: Seen) -> None:
+        """The trainings are these now; the selected one stays selected, unless another is awaited."""
+        self.seen = seen
+        self.arrange()
+
+    def arrange(self, sort: str = "") -> None:
+        """Sort again, by ``sort`` where it is given."""
+        here = self.selected.name if self.selected else ""
+        self.sort = sort or self.sort
+        self.rows = sorted(self.seen.rows, key=SORTS[self.sort][1])
+        names = [row.name for row in self.rows]
+        if self.awaited in names:
+            here, self.awaited = self.awaited, ""
+        self._place = names.index(here) if here in names else 0
+
+    def overlay(self) -> bool:
+        """Draw the selected training beside others, or no longer; False when there are as many as can be."""
+        row = self.selected
+        if row is None:
+            return True
+        free = [look for look in range(1, MOST) if look not in self.overlaid.values()]
+        if self.overlaid.pop(row.name, None) is None:
+            if not free:
+                return False
+            self.overlaid[row.name] = free[0]
+        return True
+
+    def curves(self) -> list[Curves]:
+        """The selected training, then those overlaid; each keeps its colour."""
+        by_name = {row.name: row for row in self.rows}
+        here = [self.selected.name] if self.selected else []
+        names = dict.fromkeys([*here, *(name for name in self.overlaid if name in by_name)])
+        return [
+            Curves(name, self.overlaid.get(name, 0), by_name[name].steps, self.seen.lines.get(name, {}))
+            for name in names
+        ]
+
+
+def last(row: Training, name: str, otherwise: float = float("nan")) -> float:
+    """The newest measurement of ``name``; ``otherwise`` where it was not measured."""
+    values = (getattr(measured, name) for measured in reversed(row.history))
+    return next((float(value) for value in values if value is not None), otherwise)

@@ -1,0 +1,152 @@
+"""The table of trainings: its columns, as many as there is room for, and what is said of the selected one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from textual import events
+from textual.message import Message
+
+from saetui.formatting import duration, number, percent
+from saetui.modes.train.training_list import TrainingList, last
+from saetui.widgets.chart import tick_text
+from saetui.widgets.runs_drawer import MARKS
+from saetui.widgets.table import Column, Table
+
+if TYPE_CHECKING:
+    from engine.runs.trainings import Training
+
+NAME = 16  # columns that a name should have
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A column that is left out where there is little room, those of the highest ``rank`` first."""
+
+    name: str
+    column: Column
+    rank: int
+    text: Callable[[Training], str]
+
+
+FIGURES = (
+    Figure("fve", Column("FVE", 5), 0, lambda row: _score(row, "fve", 3)),
+    Figure("l0", Column("L0", 5), 2, lambda row: _score(row, "l0", 1)),
+    Figure("dead", Column("dead", 5), 3, lambda row: percent(last(row, "dead"))),
+    Figure("ms", Column("MS", 4), 4, lambda row: number(last(row, "ms"))),
+    Figure("ms_matched", Column("raw", 4), 5, lambda row: number(last(row, "ms_matched"))),
+    Figure("speed", Column("tok/s", 6), 6, lambda row: "" if row.tokens_per_s is None else short(row.tokens_per_s)),
+    Figure("left", Column("left", 7), 1, lambda row: row.state if row.eta is None else duration(row.eta)),
+)
+
+
+class TrainingTable(Table):
+    """Lists the trainings, and tells when its width is another one: which columns it has depends on it."""
+
+    class Resized(Message):
+        pass
+
+    def __init__(self, trainings: TrainingList):
+        super().__init__((), lambda row: self._texts[row], empty="…", id="trainings")
+        self.trainings = trainings
+        self._texts: list[tuple[str, ...]] = []
+        self._listed: list[str] = []
+
+    def watch_cursor(self, before: int, now: int) -> None:
+        self.trainings.select(now)  # at once: the next key may be one that stops it
+        super().watch_cursor(before, now)
+
+    def on_resize(self, event: events.Resize) -> None:
+        self.post_message(self.Resized())
+
+    def relist(self) -> None:
+        """Show the trainings as they are; only rows that say something else are painted again."""
+        trainings = self.trainings
+        figures = fitting(self.size.width)
+        columns = titled(figures, trainings.sort)
+        names = [row.name for row in trainings.rows]
+        before, self._texts = self._texts, [texts(row, figures, trainings.overlaid) for row in trainings.rows]
+        if columns != self.columns or names != self._listed or not names or trainings.place != self.cursor:
+            self._listed = names
+            self.set_columns(columns)
+            self.show(len(names), trainings.place)
+            return
+        for row, (now, then) in enumerate(zip(self._texts, before, strict=True)):
+            if now != then:
+                self.refresh_row(row)
+
+
+def fitting(width: int) -> list[Figure]:
+    """Those of the figures that there is room for beside a name."""
+    room = width - NAME - 1 - 12 - 4
+    found = []
+    for figure in sorted(FIGURES, key=lambda one: one.rank):
+        room -= figure.column.width + 1
+        if room < 0:
+            break
+        found.append(figure)
+    return [figure for figure in FIGURES if figure in found]
+
+
+def titled(figures: Sequence[Figure], sort: str) -> list[Column]:
+    """The columns of the table; that which it is sorted by is marked."""
+    columns = {"mark": Column("", 2, "left"), "name": Column("training", 0, "left"), "step": Column("step", 11)}
+    columns |= {figure.name: figure.column for figure in figures}
+    if sort in columns:
+        columns[sort] = replace(columns[sort], title=columns[sort].title + "▾")
+    return list(columns.values())
+
+
+def texts(row: Training, figures: Sequence[Figure], overlaid: dict[str, int]) -> tuple[str, ...]:
+    mark = MARKS.get(row.state, "!") + ("+" if row.name in overlaid else "")
+    step = short(row.step) if row.step == row.steps else f"{short(row.step)}/{short(row.steps)}"
+    return mark, row.name, step, *(figure.text(row) for figure in figures)
+
+
+def in_a_line(row: Training, overlaid: dict[str, int]) -> str:
+    """A training where there is no table: mark, name, step, and the time left."""
+    return "  ".join(texts(row, [figure for figure in FIGURES if figure.name == "left"], overlaid))
+
+
+def details(row: Training, scored: bool) -> str:
+    """A training in a few lines: its pace, its settings, what went wrong, what can be done next."""
+    lines = [" · ".join(_pace(row)), " · ".join(_asked(row)), row.error or ""]
+    if row.state == "done" and not scored:
+        lines.append("Not scored yet: s scores its latents.")
+    elif row.state in ("stopped", "died", "unfinished"):
+        lines.append("r goes on from its checkpoint.")
+    return "\n".join(filter(None, lines))
+
+
+def _pace(row: Training) -> list[str]:
+    pace = []
+    if row.tokens_per_s is not None:
+        pace.append(f"{short(row.tokens_per_s)} tokens/s")
+    if row.waiting is not None:
+        pace.append(f"waiting for data {percent(row.waiting, 1)}")
+    if row.memory and (gpu := row.memory.gpu):
+        pace.append(f"GPU {gpu.used / 2**30:.0f}/{gpu.total / 2**30:.0f} GiB")
+    if row.memory:
+        pace.append(f"memory {row.memory.rss / 2**30:.1f} GiB")
+    return pace
+
+
+def _asked(row: Training) -> list[str]:
+    asked = row.settings
+    if asked is None:
+        return []
+    made = [asked.arch, f"x{asked.expansion:g}", f"k {asked.k}", f"{asked.batch_size} tokens a step"]
+    made.append(f"seed {asked.seed}")
+    return made + ([f"on {asked.activations}"] if asked.activations else [])
+
+
+def _score(row: Training, name: str, digits: int) -> str:
+    value = last(row, name)
+    return "–" if value != value else f"{value:.{digits}f}".removeprefix("0") or "0"
+
+
+def short(value: float) -> str:
+    """A count in few characters: 950, 43.1k, 1.31M."""
+    return tick_text(value, 1) if value < 1000 else tick_text(value, 10 ** (len(str(int(value))) - 3))

@@ -1,0 +1,153 @@
+"""What is listed, sorted, selected and drawn, and what is asked of runs: without a terminal."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from engine.config import to_mapping
+from engine.runs.trainings import Training
+from engine.sae.results import MeasuredStep
+from engine.workspace import Workspace
+from saetui.modes.train.training_list import SORTS, TrainingList
+from saetui.modes.train.training_runs import TrainingRuns, free_name
+from saetui.modes.train.training_table import FIGURES, details, fitting, in_a_line, texts, titled
+from saetui.modes.train.watch import Seen
+from saetui.widgets.chart import MOST
+from tests.support.trainings import chosen
+
+
+def row(name: str, fve: float | None = None, state: str = "done", **more: Any) -> Training:
+    history = [MeasuredStep(step=10, loss=1.0, fve=fve), MeasuredStep(step=20, loss=0.5)]
+    return Training(name=name, state=state, step=20, steps=20, history=history, **more)
+
+
+@pytest.fixture
+def trainings() -> TrainingList:
+    found = TrainingList()
+    found.see(Seen([row("b", 0.5), row("a", 0.9), row("c")]))
+    return found
+
+
+def names(trainings: TrainingList) -> list[str]:
+    return [one.name for one in trainings.rows]
+
+
+def test_the_selected_one_stays_selected_however_it_is_sorted(trainings):
+    trainings.select(2)
+    for sort, expected in {"name": "abc", "fve": "abc", "newest": "bac"}.items():
+        trainings.arrange(sort)
+        assert "".join(names(trainings)) == expected and trainings.selected.name == "c"
+    trainings.see(Seen([row("a")]))  # it is gone
+    assert trainings.selected.name == "a"
+    trainings.see(Seen())
+    assert trainings.selected is None and trainings.curves() == []
+
+
+def test_what_is_awaited_is_selected_once_it_appears(trainings):
+    trainings.restore("no such order", "new", ["a", "b"])
+    trainings.see(Seen([row("a"), row("b")]))
+    assert trainings.sort == "newest" and trainings.selected.name == "b" and trainings.awaited == "new"
+    trainings.see(Seen([row("a"), row("new"), row("b")]))
+    assert trainings.selected.name == "new" and trainings.awaited == ""
+    assert [(one.name, one.look) for one in trainings.curves()] == [("new", 0), ("a", 1), ("b", 2)]
+
+
+def test_overlaid_trainings_keep_their_colours_and_are_not_too_many():
+    trainings = TrainingList()
+    trainings.see(Seen([row(str(n)) for n in range(MOST)]))
+    for place in range(MOST - 1):
+        trainings.select(place)
+        assert trainings.overlay()
+    trainings.select(MOST - 1)
+    assert not trainings.overlay() and len(trainings.overlaid) == MOST - 1
+    trainings.select(0)
+    assert trainings.overlay() and "0" not in trainings.overlaid
+    trainings.select(MOST - 1)
+    assert trainings.overlay() and trainings.overlaid[str(MOST - 1)] == 1  # the colour that is free
+
+
+def test_columns_come_by_their_rank_and_stand_in_their_order():
+    order = [figure.name for figure in FIGURES]
+    for width in range(30, 120):
+        figures = fitting(width)
+        assert [figure.rank for figure in sorted(figures, key=lambda one: one.rank)] == list(range(len(figures)))
+        assert [figure.name for figure in figures] == [name for name in order if name in {f.name for f in figures}]
+        assert len(titled(figures, "fve")) == len(texts(row("a", 0.5), figures, {}))
+    assert fitting(30) == [] and len(fitting(119)) == len(FIGURES)
+    assert [column.title for column in titled(fitting(119), "fve")].count("FVE▾") == 1
+
+
+@pytest.mark.parametrize("sort", SORTS)
+def test_every_order_takes_rows_of_which_nothing_is_known(sort):
+    trainings = TrainingList()
+    trainings.see(Seen([Training(name="a", state="damaged"), row("b", 0.5)]))
+    trainings.arrange(sort)
+    assert sorted(names(trainings)) == ["a", "b"]
+
+
+def test_a_training_in_words():
+    done = row("a", 0.4567, settings=chosen(seed=4))
+    assert texts(done, fitting(119), {"a": 1})[:5] == ("✓+", "a", "20", ".457", "–")
+    assert details(done, scored=False).splitlines() == [
+        "matryoshka-batchtopk · x2 · k 3 · 64 tokens a step · seed 4 · on a",
+        "Not scored yet: s scores its latents.",
+    ]
+    assert "scored" not in details(done, scored=True)
+    died = Training(name="d", state="died", step=5, steps=10, error="It was ended.")
+    assert details(died, scored=False) == "It was ended.\nr goes on from its checkpoint."
+    assert in_a_line(died, {}).endswith("d  5/10  died")
+
+
+class Spoken:
+    """What of the app is asked: it keeps what was said and started."""
+
+    def __init__(self, workspace: Workspace):
+        self.workspace = workspace
+        self.said: list[str] = []
+        self.started: list[tuple[str, dict[str, Any]]] = []
+
+    def say(self, sentence: str, severity: str = "warning") -> None:
+        self.said.append(sentence)
+
+    def guard(self, act) -> bool:
+        act()
+        return True
+
+    def start(self, task: str, settings: dict[str, Any]) -> SimpleNamespace:
+        self.started.append((task, settings))
+        return SimpleNamespace(id="001")
+
+
+def test_a_form_begins_with_the_last_settings_and_a_free_name(workspace):
+    app = Spoken(workspace)
+    runs = TrainingRuns(app)
+    assert runs.new({}, []) is None and "no activations" in app.said[0]
+    (workspace.root / "activations" / "a").mkdir(parents=True)
+    (workspace.root / "saes" / "a-sae").mkdir(parents=True)
+    values = runs.new({"k": 7, "activations": "gone", "unknown": 1}, ["a-sae-2"])
+    assert values == {"k": 7, "activations": "a", "name": "a-sae-3"}
+    assert free_name("x", set()) == "x-sae"
+
+
+def test_a_checkpoint_whose_run_is_gone_goes_on_by_its_settings(workspace):
+    app = Spoken(workspace)
+    runs = TrainingRuns(app)
+    runs.resume(row("a", state="unfinished", settings=chosen(name="a")))
+    assert app.started == [("train", to_mapping(chosen(name="a")))]
+    runs.resume(row("b", state="unfinished", settings=chosen(name="b", activations="")))
+    runs.resume(row("c"))
+    assert [sentence[:30] for sentence in app.said] == [
+        "What b was trained on is not k",
+        "c is done: there is nothing to",
+    ]
+    assert len(app.started) == 1
+
+
+def test_only_what_is_done_is_scored_and_only_what_lives_is_controlled(workspace):
+    app = Spoken(workspace)
+    runs = TrainingRuns(app)
+    assert runs.scoring(row("a", state="stopped"), "") is None
+    assert runs.scoring(row("a"), "pictures") == {"images": "pictures", "sae": "a"}
+    assert not runs.control(row("a", run="001"), "stop")
+    assert len(app.said) == 2 and "is not being trained: it is done" in app.said[1]
