@@ -11,6 +11,7 @@ from engine.errors import UserError
 from engine.files import file_sha256, read_json, read_toml
 from engine.images.opening import placed
 from engine.neurons.latents import _scored
+from engine.records import to_json
 from engine.workspace import Workspace
 
 Description = dict[str, Any]
@@ -122,7 +123,7 @@ def _neurons(path: Path) -> tuple[Description, list[dict[str, Any]]]:
     from engine.neurons.file import Neurons
 
     neurons = Neurons.open(path)
-    return {"summary": neurons.summary, "sha256": file_sha256(path)}, neurons.provenance.get("made_from", [])
+    return {"summary": to_json(neurons.summary), "sha256": file_sha256(path)}, to_json(neurons.provenance.made_from)
 
 
 def _recipe(path: Path) -> tuple[Description, list[dict[str, Any]]]:

@@ -19,6 +19,7 @@ from engine.activations.store import FORMAT, VERSION
 from engine.errors import UserError
 from engine.files import Stamp, check_version, read_json, read_toml, stamp
 from engine.neurons.file import Neurons
+from engine.neurons.results import Summary
 from engine.sae.config import CHECKPOINTS, CONFIG, TRAINING, WEIGHTS, read_config
 from engine.sae.state import read_state
 from engine.workspace import Workspace
@@ -147,20 +148,19 @@ def _checkpoint(folder: Path) -> Entry | None:
 
 def _neurons(path: Path) -> Entry:
     summary = _summary(path, stamp(path))
-    settings = summary.get("settings", {})
     return {
-        "sae": summary["sae"],
-        "images": path.stem.removeprefix(f"{summary['sae']}--"),
-        "of_images": summary.get("images"),
-        "embed_with": summary.get("embed_with"),
-        "ms": summary.get("ms", {}).get("sae", {}).get("mean"),
-        "alive": summary.get("alive"),
-        "source": settings.get("images"),
+        "sae": summary.sae,
+        "images": path.stem.removeprefix(f"{summary.sae}--"),
+        "of_images": summary.images,
+        "embed_with": summary.embed_with,
+        "ms": summary.ms.sae.mean,
+        "alive": summary.alive,
+        "source": summary.settings.images,
     }
 
 
 @lru_cache(maxsize=1024)
-def _summary(path: Path, stamp: Stamp | None) -> Any:
+def _summary(path: Path, stamp: Stamp | None) -> Summary:
     with Neurons.open(path) as neurons:
         return neurons.summary
 

@@ -25,6 +25,7 @@ from engine.files import write_text
 from engine.metrics.detection import auroc
 from engine.models.vlm import VLM, load_vlm
 from engine.neurons.score import score
+from engine.records import to_json
 from engine.reporter import Reporter
 from engine.sae.model import SAE
 from engine.sae.train import train
@@ -102,7 +103,7 @@ def demo(settings: DemoSettings, workspace: Workspace, reporter: Reporter | None
         "seconds": round(time.monotonic() - start, 1),
         "extract": {"images": counts["images"], "rows": counts["rows"]},
         "sae": {key: trained[key] for key in ("fve", "l0", "dead")},
-        "ms": scored["ms"],
+        "ms": to_json(scored.ms),
         "concepts": [
             {
                 "name": c.name,

@@ -54,12 +54,12 @@ def top_images(path: str, latent: int) -> list[str]:
 
     with Neurons.open(path) as neurons:
         source = _scored(neurons)
-        return [f"{source}{IN}{top['path']}" for top in neurons.top(latent)]
+        return [f"{source}{IN}{top.path}" for top in neurons.top(latent)]
 
 
 def _scored(neurons: Neurons) -> str:
     """The image source that was scored."""
-    return placed(str(neurons.summary["settings"]["images"]), neurons.path.parent.parent)
+    return placed(neurons.summary.settings.images, neurons.path.parent.parent)
 
 
 def _labels(neurons: Path) -> dict[int, str]:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from engine.runs import run as jobs
+from engine.runs.tasks import TASKS
 from engine.workspace import Workspace
 from saetui.cli import demo, stages
 from saetui.cli.options import JsonOption, WorkspaceOption
@@ -107,7 +108,7 @@ def _show_result(run: jobs.Run) -> None:
         demo.show(result, Workspace(run.path.parent.parent))
     else:
         _, show = stages.stages()[command["task"]]
-        show(result)
+        show(TASKS[command["task"]].read(result))
 
 
 def _record(run: jobs.Run) -> dict[str, Any]:

@@ -17,24 +17,25 @@ import typer
 
 from engine.config import to_mapping
 from engine.errors import UserError
+from engine.records import to_json
 from engine.runs import run as jobs
 from engine.runs.tasks import TASKS
 from engine.workspace import Workspace
 from saetui.formatting import duration, literal
 
-Show = Callable[[dict[str, Any]], None]
+Show = Callable[[Any], None]
 
 
 def perform(workspace: Workspace, task: str, settings: Any, *, as_json: bool, show: Show, keep: bool = True) -> None:
     """Do ``task`` in an attached worker, then print its result. ``keep``: the run is recorded under runs/."""
     result = compute(workspace, task, settings, quiet=as_json, keep=keep)
     if as_json:
-        print(json.dumps(result, ensure_ascii=False))
+        print(json.dumps(to_json(result), ensure_ascii=False))
     else:
         show(result)
 
 
-def compute(workspace: Workspace, task: str, settings: Any, *, quiet: bool, keep: bool) -> dict[str, Any]:
+def compute(workspace: Workspace, task: str, settings: Any, *, quiet: bool, keep: bool) -> Any:
     """The result of ``task``, done in a worker that lives and dies with this process."""
     ask = jobs.request(workspace, task, to_mapping(settings))
     new = not workspace.root.exists()
