@@ -37,7 +37,7 @@ class Scores:
         with refusing_damage(path):
             for quantity in KEPT.values():
                 if quantity.field or quantity.name in SHOWN:
-                    neurons.values(quantity)
+                    getattr(neurons, quantity.name)
             neurons.order()  # the words' index and the ranking by MS
             _ = neurons.images, neurons.w and neurons.names_of(0)
         labels = Labels.open(workspace.labels(neurons.summary.sae))

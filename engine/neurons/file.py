@@ -399,7 +399,7 @@ def refusing_damage(path: Path) -> Iterator[None]:
     """UserError for what a file whose parts do not fit each other leads to."""
     try:
         yield
-    except (OSError, KeyError, IndexError, TypeError, ValueError) as error:
+    except (OSError, KeyError, IndexError, ValueError) as error:
         raise UserError(f"{path} is damaged ({error}): score again (saetui score).") from error
 
 
