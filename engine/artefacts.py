@@ -10,7 +10,7 @@ from typing import Any
 from engine.errors import UserError
 from engine.files import file_sha256, read_json, read_toml
 from engine.images.opening import placed
-from engine.neurons.latents import _scored
+from engine.neurons.latents import scored_images
 from engine.records import to_json
 from engine.workspace import Workspace
 
@@ -154,7 +154,7 @@ def sources(workspace: Workspace, neurons: str) -> list[str]:
     found = []
     if neurons:
         with Neurons.open(neurons) as opened:
-            found.append(_scored(opened))
+            found.append(scored_images(opened))
     if default := workspace.defaults().get("images"):
         found.append(placed(str(default), workspace.root))
     folder = workspace.root / "images"

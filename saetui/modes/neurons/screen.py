@@ -242,7 +242,7 @@ class NeuronsMode(LatentBrowser):
 
     def action_copy(self) -> None:
         if self.selected is not None:
-            self.services.copy(described(*self.selected))
+            self.services.copy(in_one_line(*self.selected))
 
     # The command line
 
@@ -282,7 +282,7 @@ class NeuronsMode(LatentBrowser):
         self.table.go_to(latent)
 
 
-def described(scores: Scores, latent: int) -> str:
+def in_one_line(scores: Scores, latent: int) -> str:
     """A latent in one line, to be copied."""
     neurons = scores.neurons
     top = ", ".join(image.path for image in neurons.top(latent))
