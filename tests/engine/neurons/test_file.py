@@ -90,6 +90,7 @@ def test_neighbours_and_directions(neurons, contents, tmp_path):
     near, cosines = np.full((W, 3), -1), np.zeros((W, 3))
     near[1], cosines[1] = [4, 0, -1], [0.5, 0.25, 0]
     directions, mean = np.eye(W, 7), np.arange(7)
+    contents["latents"] |= {name: np.zeros(W) for name, quantity in KEPT.items() if quantity.made_by}
     contents["latents"] |= {
         "near": near,
         "near_cosines": cosines,
