@@ -49,7 +49,7 @@ def neurons(
     from engine.neurons.file import Neurons  # numpy and h5py, which --help must not wait for
 
     place = Workspace.find(workspace)
-    with Neurons.open(results(sae, on, place)) as scored:
+    with Neurons.open(scores_of(sae, on, place)) as scored:
         labels = Labels.open(place.labels(scored.summary.sae))
         rows = scored.table(sort=sort, top=top, search=search, labels=labels.texts, marks=labels.marks)
         if json:
@@ -68,7 +68,7 @@ def neurons(
                 _print_strip(scored, row.latent, thumbnails)
 
 
-def results(sae: str, on: str, workspace: Workspace) -> Path:
+def scores_of(sae: str, on: str, workspace: Workspace) -> Path:
     """The neurons file that the user means: a path, or the SAE's only one, or the one of the image set ``on``."""
     if Path(sae).suffix == ".h5" and Path(sae).is_file():
         return Path(sae)
