@@ -4,7 +4,7 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -102,23 +102,20 @@ class Source:
     """As it is in the workspace, so that a moved workspace still makes sense."""
     sha256: str
 
+    @property
+    def content(self) -> tuple[str, str, str]:
+        """What it is, wherever it lay at the time."""
+        return self.kind, self.name, self.sha256
+
 
 @dataclass(frozen=True)
 class Provenance:
-    """What an artefact tells of its origin. There is no time in it, see :func:`provenance`."""
+    """What every artefact tells of its origin. It holds no time: work that was interrupted and continued ends with the
+    same bytes."""
 
     made_from: tuple[Source, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     """Of the packages that matter."""
-
-
-def provenance(made_from: Sequence[dict[str, str]] = (), **more: Any) -> dict[str, Any]:
-    """The origin of an artefact, as every artefact records it.
-
-    ``made_from`` lists its sources: dicts with ``kind``, ``name``, ``path`` and ``sha256``. It holds no time, so that
-    work that was interrupted and continued ends with the same bytes.
-    """
-    return {"made_from": list(made_from), "versions": versions(), **more}
 
 
 def versions() -> dict[str, str]:

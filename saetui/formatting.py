@@ -1,6 +1,9 @@
 """Text from files and models, made safe to show."""
 
 import unicodedata
+from typing import assert_never
+
+from engine.neurons.quantities import Form
 
 
 def literal(text: str) -> str:
@@ -27,6 +30,25 @@ def number(value: float | None) -> str:
 
 def percent(share: float | None, digits: int = 0) -> str:
     return "–" if share is None or share != share else f"{share:.{digits}%}"
+
+
+def cell(value: float, form: Form) -> str:
+    """A quantity of a latent in a table; a dash where it is undefined."""
+    if value != value:
+        return "–"
+    match form:
+        case "score":
+            return number(float(value))
+        case "count":
+            return f"{int(value):,}"
+        case "share":
+            return percent(float(value), 1)
+        case "percent":
+            return f"{100 * float(value):.2f}"
+        case "value":
+            return f"{float(value):.2f}"
+        case _:
+            assert_never(form)
 
 
 def size(count: float) -> str:

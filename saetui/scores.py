@@ -5,17 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.errors import UserError
 from engine.files import Stamp, stamp
 from engine.images.opening import placed
 from engine.images.thumbnails import Thumbnails
-from engine.neurons.file import Neurons
+from engine.neurons.file import Neurons, refusing_damage
 from engine.neurons.labels import Labels
+from engine.neurons.quantities import KEPT
 from engine.workspace import Workspace
 from saetui.formatting import fit, literal
 
-NEEDED = ("ms", "low", "high", "matched", "support", "effective_support", "image_frequency", "token_frequency")
-SHOWN = ("maximum", "group", "depth", "top_images", "top_activations", "histogram")
+SHOWN = ("top_images", "top_activations", "histogram")  # beside one latent, with all that rows have
 
 
 @dataclass(eq=False)
@@ -34,21 +33,20 @@ class Scores:
 
         Raises UserError when the file or the labels are missing or damaged.
         """
-        seen = stamp(path)
-        neurons = Neurons.open(path)
-        for name in (*NEEDED, *SHOWN):
-            getattr(neurons, name)
-        neurons.order()  # caches the index of words and the ranking by MS
-        _ = neurons.images, neurons.w and neurons.names_of(0)
-        sae = str(neurons.summary["sae"])
-        labels = Labels.open(workspace.labels(sae))
-        return cls(
-            path, neurons, labels, Thumbnails(placed(str(neurons.summary["settings"]["images"]), workspace.root)), seen
-        )
+        seen, neurons = stamp(path), Neurons.open(path)
+        with refusing_damage(path):
+            for quantity in KEPT.values():
+                if quantity.field or quantity.name in SHOWN:
+                    getattr(neurons, quantity.name)
+            neurons.order()  # the words' index and the ranking by MS
+            _ = neurons.images, neurons.w and neurons.names_of(0)
+        labels = Labels.open(workspace.labels(neurons.summary.sae))
+        pictures = Thumbnails(placed(neurons.summary.settings.images, workspace.root))
+        return cls(path, neurons, labels, pictures, seen)
 
     @property
     def sae(self) -> str:
-        return str(self.neurons.summary["sae"])
+        return self.neurons.summary.sae
 
     @property
     def groups(self) -> int:
@@ -70,7 +68,3 @@ class Scores:
                 break
             shown += ("  " if shown else "") + entry
         return shown or "–"
-
-
-def error_of(error: UserError | OSError | KeyError | ValueError, path: Path) -> str:
-    return str(error) if isinstance(error, UserError) else f"{path.name} cannot be read ({error}): score again."

@@ -38,7 +38,7 @@ Box = tuple[float, float, float, float, str]  # left, top, width, height, colour
 
 async def neurons(pilot: Pilot[Any]) -> None:
     pane = pilot.app.screen
-    await until(pilot, lambda: pane.results)
+    await until(pilot, lambda: pane.scores)
     await pilot.press("slash", *"pencil", "enter", "minus")  # fewer pictures, whose captions can be read
     await until(pilot, lambda: pane.view.gallery._next is None and pane.view.gallery._drawn(pane.view.gallery.tiles))
 

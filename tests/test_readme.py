@@ -5,10 +5,13 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from engine.config import ExtractSettings, ScoreSettings, SteerSettings, TrainSettings
 from engine.demo.world import write_images
-from engine.neurons.query import FIELDS, PROPERTIES
+from engine.neurons.quantities import FIELDS, SORTS
+from engine.neurons.query import PROPERTIES, Query
+from saetui.cli.app import app
 from tests.pictures import MODES, with_keys
 
 ROOT = Path(__file__).parent.parent
@@ -64,7 +67,12 @@ def test_the_pictures_are_there_small_and_of_no_machine():
 
 def test_the_fields_of_filters_are_told():
     told = README[README.index("### Filters") : README.index("### Settings")]
-    assert [name for name in (*FIELDS, *PROPERTIES) if not re.search(rf"\b{name}\b", told)] == []
+    named = re.search(r"Fields are (.+?); `saetui neurons --help` lists them all", told, re.DOTALL)[1]
+    for name in set(re.findall(r"[a-z_]+", re.sub(r"\(MS .*?\)", "", named))) - {"and"}:
+        assert Query.parse(f"{name}>0").conditions
+    assert [name for name in PROPERTIES if not re.search(rf"\b{name}\b", told)] == []
+    shown = " ".join(CliRunner().invoke(app, ["neurons", "--help"]).output.split())
+    assert f"Fields: {', '.join(FIELDS)}." in shown and f"{', '.join(SORTS)}." in shown
 
 
 def test_the_settings_are_those_of_the_interface(tmp_path):

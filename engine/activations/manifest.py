@@ -16,6 +16,7 @@ from engine.activations.shards import ImageRecord, Shard
 from engine.errors import UserError
 from engine.files import Stamp, check_version, read_json, stamp, write_json
 from engine.records import from_json, to_json
+from engine.workspace import Provenance
 
 FILE = "manifest.json"
 FORMAT = "saetui-activations"
@@ -71,7 +72,7 @@ class Manifest:
     source: Listed = field(default_factory=Listed)
     command: str = ""
     """That continues it."""
-    provenance: dict[str, Any] = field(default_factory=dict)
+    provenance: Provenance = Provenance()
     rows: int
     complete: bool
     shards: tuple[Shard, ...]

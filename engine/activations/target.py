@@ -12,7 +12,7 @@ from engine.config import ExtractSettings, from_words
 from engine.errors import UserError
 from engine.images import Images
 from engine.models import HookPoint
-from engine.workspace import provenance
+from engine.workspace import Provenance, Source, versions
 
 if TYPE_CHECKING:
     from engine.models.encoder import VisionEncoder
@@ -35,11 +35,9 @@ def header(
     settings: ExtractSettings, images: Images, encoder: "VisionEncoder", hook: HookPoint, d: int, shard_images: int
 ) -> Manifest:
     """The manifest of a store of which nothing is there yet."""
-    origin = provenance(
-        made_from=[
-            {"kind": "model", "name": encoder.spec, "path": encoder.spec, "sha256": encoder.sha256 or ""},
-            {"kind": "images", "name": images.spec, "path": images.spec, "sha256": images.sha256},
-        ]
+    sources = (
+        Source("model", encoder.spec, encoder.spec, encoder.sha256 or ""),
+        Source("images", images.spec, images.spec, images.sha256),
     )
     return Manifest(
         model=Model(encoder.spec, encoder.family, encoder.revision, encoder.sha256),
@@ -57,7 +55,7 @@ def header(
         grid=encoder.grid,
         source=Listed(images.spec, len(images), images.sha256),
         command=_command(settings),
-        provenance=origin,
+        provenance=Provenance(sources, versions()),
         rows=0,
         complete=False,
         shards=(),

@@ -3,6 +3,7 @@
 import fcntl
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -14,11 +15,12 @@ from engine.activations.store import Store
 from engine.errors import UserError
 from engine.files import Stamp, file_sha256, read_json, read_toml, stamp
 from engine.neurons.file import Neurons
+from engine.neurons.results import Summary
 from engine.records import from_json, to_json
 from engine.runs.run import Run
 from engine.sae.config import CHECKPOINTS, CONFIG, TRAINING, WEIGHTS, SAEConfig, read_config
 from engine.sae.state import read_state
-from engine.workspace import image_set_of
+from engine.workspace import Source, image_set_of
 
 State = Literal["complete", "writing", "unfinished"]
 _UNREADABLE = (UserError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError)
@@ -83,7 +85,7 @@ class StoreEntry(Entry):
         manifest = manifest_head(path)
         _check_shards(path, manifest)
         state: State = "complete" if manifest.complete else "writing" if locked else "unfinished"
-        return cls(path=path, made_from=_origins(manifest.provenance), state=state, manifest=manifest)
+        return cls(path=path, made_from=_origins(manifest.provenance.made_from), state=state, manifest=manifest)
 
     @property
     def folder(self) -> str:
@@ -169,7 +171,7 @@ class SAEEntry(Entry):
         result = training.get("result")
         return cls(
             path=path,
-            made_from=_origins(to_json(config.provenance)),
+            made_from=_origins(config.provenance.made_from),
             arch=config.arch,
             k=config.k,
             step=result.get("steps") if result else None,
@@ -203,21 +205,20 @@ class NeuronsEntry(Entry):
     sae: str = ""
     images: str = ""
     """Name of the set."""
-    summary: dict[str, Any] = field(default_factory=dict)
-    """As JSON."""
+    summary: Summary | None = None
 
     @classmethod
     def read(cls, path: Path) -> Self:
         summary, made_from = _scores(path, stamp(path))
-        return cls(path=path, made_from=made_from, sae=summary["sae"], images=image_set_of(path), summary=summary)
+        return cls(path=path, made_from=made_from, sae=summary.sae, images=image_set_of(path), summary=summary)
 
     @property
     def source(self) -> str:
         """Spec of the images."""
-        return self.summary.get("settings", {}).get("images") or ""
+        return self.summary.settings.images if self.summary else ""
 
     def to_json(self) -> dict[str, Any]:
-        return {"summary": self.summary, "sha256": file_sha256(self.path)}
+        return {"summary": to_json(self.summary), "sha256": file_sha256(self.path)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,7 +231,11 @@ class RecipeEntry(Entry):
     @classmethod
     def read(cls, path: Path) -> Self:
         recipe = read_toml(path)
-        return cls(path=path, made_from=_origins(recipe), settings=dict(recipe["settings"]))
+        return cls(
+            path=path,
+            made_from=_origins(from_json(tuple[Source, ...], recipe.get("made_from", []), "made_from")),
+            settings=dict(recipe["settings"]),
+        )
 
     def to_json(self) -> dict[str, Any]:
         return {"recipe": read_toml(self.path), "sha256": file_sha256(self.path)}
@@ -264,8 +269,8 @@ def read_entry(kind: type[E], path: Path) -> E | None:
     return found and replace(found, when=_when(path))
 
 
-def _origins(provenance: dict[str, Any]) -> tuple[Origin, ...]:
-    return tuple(from_json(Origin, one, "made_from") for one in provenance.get("made_from", []))
+def _origins(made_from: Iterable[Source]) -> tuple[Origin, ...]:
+    return tuple(Origin(one.kind, one.name, one.path, one.sha256) for one in made_from)
 
 
 def _check_shards(folder: Path, manifest: Manifest) -> None:
@@ -282,10 +287,10 @@ def _check_shards(folder: Path, manifest: Manifest) -> None:
 
 
 @lru_cache(maxsize=1024)
-def _scores(path: Path, stamp: Stamp | None) -> tuple[dict[str, Any], tuple[Origin, ...]]:
+def _scores(path: Path, stamp: Stamp | None) -> tuple[Summary, tuple[Origin, ...]]:
     """Summary and sources of a neurons file, kept for as long as it stays as it is."""
     with Neurons.open(path) as neurons:
-        return neurons.summary, _origins(neurons.provenance)
+        return neurons.summary, _origins(neurons.provenance.made_from)
 
 
 def _locked(folder: Path) -> bool:

@@ -16,7 +16,7 @@ from engine.artefacts.entries import Entry, NeuronsEntry, RecipeEntry, SAEEntry,
 from engine.errors import UserError
 from engine.images.opening import placed
 from engine.neurons.file import Neurons
-from engine.neurons.latents import _scored
+from engine.neurons.latents import scored_images
 from engine.workspace import Workspace, folders, neurons_files, recipe_files
 
 E = TypeVar("E", bound=Entry)
@@ -101,7 +101,7 @@ def sources(workspace: Workspace, neurons: str) -> list[str]:
     found = []
     if neurons:
         with Neurons.open(neurons) as opened:
-            found.append(_scored(opened))
+            found.append(scored_images(opened))
     if default := workspace.defaults().get("images"):
         found.append(placed(str(default), workspace.root))
     found += map(str, folders(workspace.root / "images"))

@@ -103,7 +103,7 @@ def demo(settings: DemoSettings, workspace: Workspace, reporter: Reporter | None
         seconds=round(time.monotonic() - start, 1),
         extract=ExtractedImages(counts.images, counts.rows),
         sae=HeldOutFigures(trained.fve, trained.l0, trained.dead),
-        ms=scored["ms"],
+        ms=scored.ms,
         concepts=found,
         steering=rates,
     )

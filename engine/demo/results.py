@@ -1,8 +1,9 @@
 """What the demo finds. Costs no torch."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
+
+from engine.neurons.results import MSSummary
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,6 @@ class DemoDone:
     seconds: float
     extract: ExtractedImages
     sae: HeldOutFigures
-    ms: Mapping[str, Any]
-    """As JSON values: see engine.neurons.score."""
+    ms: MSSummary
     concepts: tuple[ConceptFound, ...]
     steering: SteeringRates

@@ -1,13 +1,8 @@
 """How well single latents tell a labelled concept: AUROC of a latent's value per image against a label per image."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy import stats
-
-if TYPE_CHECKING:
-    pass
 
 
 def auroc(

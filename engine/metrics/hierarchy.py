@@ -6,10 +6,11 @@ latent's mean to an integer before it averages; both are given.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
+
+from engine.metrics.results import GroupDepth, Hierarchy, Trend
 
 Path = Sequence[str]
 
@@ -78,42 +79,35 @@ def hierarchy(
     paths: Sequence[Path],
     groups: Sequence[int] = (),
     ms: Float[np.ndarray, " w"] | None = None,
-) -> dict[str, Any]:
-    """Depth per Matryoshka group, what chance would give, and whether depth rises from group to group.
-
-    Per group: ``latents``, ``left_out`` (fewer than all top images), ``depth`` (mean of the unrounded depths),
-    ``rounded`` (mean of the depths rounded half to even, as the authors' code does), ``mode`` (most frequent rounded
-    depth) and ``ms`` (mean). ``trend``: Spearman's rank correlation between group and depth over the latents, with its
-    two-sided p.
-    None where undefined.
-    """
+) -> Hierarchy:
+    """Depth per Matryoshka group, what chance would give, and whether depth rises from group to group."""
     depth, _ = depths(top_images, paths)
     group = group_of(groups, len(depth))
     listed = [_group(depth[group == g], None if ms is None else ms[group == g]) for g in range(int(group.max()) + 1)]
-    return {"groups": listed, "expected": _mean(np.array([expected_depth(paths)])), "trend": _trend(group, depth)}
+    return Hierarchy(tuple(listed), _mean(np.array([expected_depth(paths)])), _trend(group, depth))
 
 
-def _group(depth: np.ndarray, ms: np.ndarray | None) -> dict[str, Any]:
+def _group(depth: np.ndarray, ms: np.ndarray | None) -> GroupDepth:
     rounded = np.rint(depth[~np.isnan(depth)])
     values, counts = np.unique(rounded, return_counts=True)
-    return {
-        "latents": len(depth),
-        "left_out": int(np.isnan(depth).sum()),
-        "depth": _mean(depth),
-        "rounded": _mean(rounded),
-        "mode": int(values[counts.argmax()]) if len(values) else None,
-        "ms": None if ms is None else _mean(ms),
-    }
+    return GroupDepth(
+        latents=len(depth),
+        left_out=int(np.isnan(depth).sum()),
+        depth=_mean(depth),
+        rounded=_mean(rounded),
+        mode=int(values[counts.argmax()]) if len(values) else None,
+        ms=None if ms is None else _mean(ms),
+    )
 
 
-def _trend(group: np.ndarray, depth: np.ndarray) -> dict[str, float | None]:
+def _trend(group: np.ndarray, depth: np.ndarray) -> Trend:
     from scipy import stats  # slow to import
 
     scored = ~np.isnan(depth)
     if len(np.unique(group[scored])) < 2 or len(np.unique(depth[scored])) < 2:
-        return {"rho": None, "p": None}
+        return Trend(None, None)
     result = stats.spearmanr(group[scored], depth[scored])
-    return {"rho": float(result.statistic), "p": float(result.pvalue)}
+    return Trend(float(result.statistic), float(result.pvalue))
 
 
 def _mean(values: np.ndarray) -> float | None:

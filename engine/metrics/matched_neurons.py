@@ -13,13 +13,12 @@ A raw neuron is a coordinate of the model's own activations. Three baselines:
 An image's value of s v is pooled over its tokens like a latent's: ``up`` pools v, ``down`` pools -v.
 """
 
-from typing import Any
-
 import numpy as np
 from jaxtyping import Float, Int
 from scipy import sparse
 
 from engine.metrics.monosemanticity import MS, monosemanticity
+from engine.metrics.results import AgainstMatched
 
 _DRAWS = 8
 _BLOCK_NONZEROS = 1 << 24
@@ -56,17 +55,12 @@ def matched_ms(
     return scores
 
 
-def against(ms: Float[np.ndarray, " w"], matched: Float[np.ndarray, " w"]) -> dict[str, Any]:
-    """Latents against their matched raw neurons, over the ``latents`` for which both have a score: ``mean`` MS of the
-    neurons and ``share_beaten``, of the latents with the higher MS. None where no latent has both."""
+def against(ms: Float[np.ndarray, " w"], matched: Float[np.ndarray, " w"]) -> AgainstMatched:
+    """MS of w latents against that of their matched raw neurons; None where no latent has both."""
     both = ~np.isnan(ms) & ~np.isnan(matched)
     if not both.any():
-        return {"mean": None, "share_beaten": None, "latents": 0}
-    return {
-        "mean": float(matched[both].mean()),
-        "share_beaten": float((ms[both] > matched[both]).mean()),
-        "latents": int(both.sum()),
-    }
+        return AgainstMatched(None, None, 0)
+    return AgainstMatched(float(matched[both].mean()), float((ms[both] > matched[both]).mean()), int(both.sum()))
 
 
 def matched_activations(

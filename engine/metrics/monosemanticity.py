@@ -36,6 +36,7 @@ from jaxtyping import Float, Int
 from scipy import sparse, special
 
 from engine.errors import UserError
+from engine.metrics.results import Spread
 
 Matrix = Any  # dense ndarray, or any scipy sparse matrix or array
 
@@ -72,6 +73,10 @@ class MS:
     @property
     def worst(self) -> float:
         return float(np.nanmin(self.ms)) if self.undefined < len(self.ms) else float("nan")
+
+    @property
+    def spread(self) -> Spread:
+        return Spread(number(self.mean), number(self.best), number(self.worst))
 
 
 def monosemanticity(A: Matrix, E: Matrix, min_support: int = 2, interval: bool = True) -> MS:
@@ -114,8 +119,8 @@ def number(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def numbers(values: np.ndarray) -> list[float | None]:
-    return [number(value) for value in values.tolist()]
+def numbers(values: np.ndarray) -> tuple[float | None, ...]:
+    return tuple(number(value) for value in values.tolist())
 
 
 class MSAccumulator:

@@ -1,11 +1,12 @@
 """Uniqueness: do two latents show the same images? Jaccard index of their sets of top images, over all pairs."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 from scipy import sparse
+
+from engine.metrics.results import Overlap
 
 _BLOCK_PAIRS = 1 << 22  # pairs that share an image, held together
 
@@ -18,17 +19,8 @@ class Uniqueness:
     partner: Int[np.ndarray, " w"]  #: the latent with the largest Jaccard index (lowest number of equals); -1: none
     jaccard: Float[np.ndarray, " w"]  #: that index, 0 without a partner
 
-    @property
-    def pairs(self) -> int:
-        return self.latents * (self.latents - 1) // 2
-
-    def summary(self) -> dict[str, Any]:
-        return {
-            "latents": self.latents,
-            "pairs": self.pairs,
-            "above_zero": self.above_zero,
-            "above_half": self.above_half,
-        }
+    def summary(self) -> Overlap:
+        return Overlap(self.latents, self.latents * (self.latents - 1) // 2, self.above_zero, self.above_half)
 
 
 def uniqueness(top_images: Int[np.ndarray, "w top"], n_images: int) -> Uniqueness:

@@ -3,26 +3,10 @@
 Layout of ``neurons/<sae>--<images>.h5`` (w latents, N images; any HDF5 tool can read it):
 
     attributes               format = "saetui-neurons", version = 1
-    summary, provenance      JSON text
+    summary, provenance      JSON text: engine.neurons.results.Summary, .Provenance
     latents/
-      ms, low, high          (w) float64: monosemanticity and its 95 % interval; NaN where undefined
-      support                (w) int64: images whose normalised activation is above 0
-      effective_support      (w) float64
-      matched                (w) float64: MS of the density-matched raw neuron
-      token_frequency        (w) float64: share of the scored tokens on which it fires
-      image_frequency        (w) float64: share of the images
-      mean, maximum          (w) float32: pooled activation, over the images on which it fires
-      histogram              (w, bins) uint32: images by pooled activation, in equal bins from 0 to its maximum
-      group                  (w) int16: Matryoshka group, 0 is the coarsest
-      depth, depth_mode      (w) float64, int16: taxonomy depth; NaN and -1 below all top images
-      partner, jaccard       (w) int32, float32: latent with the most similar top images (-1: none)
-      top_images             (w, top) int32: numbers of the images, largest activation first; -1 pads
-      top_activations        (w, top) float32: pooled activations; 0 pads
+      <quantity>             (w, ...): those of engine.neurons.quantities that have a dtype
       maps                   (w, top, rows, columns) float16, optional: activation on each patch of the top images
-      names, name_scores     (w, n) int32, float32: numbers of the nearest words (-1: none) and cosines
-      near, near_cosines     (w, m) int32, float32, optional: latents with the nearest decoder rows
-      cofiring, cofiring_scores  the same, optional: latents that fire on the same images, Jaccard index of the images
-      directions             (w, D) float16, optional: unit direction of the top images in the space of the text tower
     words/
       word                   (V) text
       latents, scores        (V, m) int32, float32: nearest latents of each word
@@ -34,87 +18,61 @@ Layout of ``neurons/<sae>--<images>.h5`` (w latents, N images; any HDF5 tool can
 ``images/`` lists the images that could be read, in order; their numbers above are places in this list.
 """
 
+import contextlib
 import json
-from collections.abc import Collection, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import h5py
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 from engine.errors import UserError
 from engine.files import atomic_path, check_version
 from engine.neurons.matching import TopSets
+from engine.neurons.quantities import FIELDS, KEPT, SORTS, Quantity
 from engine.neurons.query import Query
+from engine.neurons.results import LatentRow, Related, ScoredImage, Summary, TopImage, Value
 from engine.neurons.taxonomy import SHARE, Taxonomy
 from engine.neurons.word_index import WordIndex
+from engine.records import from_json, to_json
+from engine.workspace import Provenance
 
 FORMAT = "saetui-neurons"
 VERSION = 1
-ARRAYS = {
-    "ms": np.float64,
-    "low": np.float64,
-    "high": np.float64,
-    "support": np.int64,
-    "effective_support": np.float64,
-    "matched": np.float64,
-    "token_frequency": np.float64,
-    "image_frequency": np.float64,
-    "mean": np.float32,
-    "maximum": np.float32,
-    "histogram": np.uint32,
-    "group": np.int16,
-    "depth": np.float64,
-    "depth_mode": np.int16,
-    "partner": np.int32,
-    "jaccard": np.float32,
-    "top_images": np.int32,
-    "top_activations": np.float32,
-    "names": np.int32,
-    "name_scores": np.float32,
-}
-OPTIONAL = {  # absent in older files; directions also where there is no text tower
-    "near": np.int32,
-    "near_cosines": np.float32,
-    "cofiring": np.int32,
-    "cofiring_scores": np.float32,
-    "directions": np.float16,
-}
-SORTS = ("ms", "low", "gain", "matched", "support", "frequency", "maximum", "depth", "group", "latent", "match")
 _MAP_CHUNK = 16  # latents whose maps are compressed together
 
 
 def write_neurons(
     path: Path,
     latents: Mapping[str, np.ndarray],
-    images: Sequence[Mapping[str, Any]],
+    images: Sequence[ScoredImage],
     words: Sequence[str],
     word_latents: np.ndarray,
     word_scores: np.ndarray,
-    summary: Mapping[str, Any],
-    provenance: Mapping[str, Any],
+    summary: Summary,
+    provenance: Provenance,
     word_mean: np.ndarray | None = None,
 ) -> None:
-    """Write the file in one step. ``latents``: the arrays of ``ARRAYS``, and perhaps of ``OPTIONAL`` and ``maps``.
+    """Write the file in one step. ``latents``: the quantities that are kept (``KEPT``), and perhaps ``maps``.
 
-    ``images``: dicts with path, label, taxonomy, sha256. Same contents, same bytes. UserError when the disk refuses.
+    Same contents, same bytes. UserError when the disk refuses.
     """
-    missing = set(ARRAYS) - set(latents)
+    missing = {name for name, quantity in KEPT.items() if not quantity.optional} - set(latents)
     if missing:
         raise ValueError(f"no {', '.join(sorted(missing))}")
     # Built in memory: HDF5 does not survive a disk that fills up under it, a plain write says so.
     with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
         file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
-        file["summary"] = json.dumps(summary, allow_nan=False)
-        file["provenance"] = json.dumps(provenance, allow_nan=False)
-        for name, dtype in ARRAYS.items():
-            file[f"latents/{name}"] = np.asarray(latents[name], dtype)
-        for name, dtype in OPTIONAL.items():
+        file["summary"] = json.dumps(to_json(summary), allow_nan=False)
+        file["provenance"] = json.dumps(to_json(provenance), allow_nan=False)
+        for name, quantity in KEPT.items():
             if name in latents:
-                file[f"latents/{name}"] = np.asarray(latents[name], dtype)
+                file[f"latents/{name}"] = np.asarray(latents[name], quantity.dtype)
         if latents.get("maps") is not None:
             maps = latents["maps"]
             chunks = (min(_MAP_CHUNK, maps.shape[0]), *maps.shape[1:])  # mostly zeros: compress
@@ -126,10 +84,10 @@ def write_neurons(
         if word_mean is not None:
             file["words/mean"] = np.asarray(word_mean, np.float32)
         _write_text(file, "words/word", words)
-        _write_text(file, "images/path", [image["path"] for image in images])
-        _write_text(file, "images/label", [image.get("label") or "" for image in images])
-        _write_text(file, "images/sha256", [image.get("sha256") or "" for image in images])
-        _write_text(file, "images/taxonomy", [json.dumps(list(image.get("taxonomy") or ())) for image in images])
+        _write_text(file, "images/path", [image.path for image in images])
+        _write_text(file, "images/label", [image.label or "" for image in images])
+        _write_text(file, "images/sha256", [image.sha256 for image in images])
+        _write_text(file, "images/taxonomy", [json.dumps(image.taxonomy) for image in images])
         file.flush()
         content = file.id.get_file_image()
     try:
@@ -142,33 +100,19 @@ def write_neurons(
 
 
 class Neurons:
-    """Results of all latents, read from the file as they are needed."""
+    """Results of all latents, read from the file as they are needed.
 
-    ms: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-    support: np.ndarray
-    effective_support: np.ndarray
-    matched: np.ndarray
-    token_frequency: np.ndarray
-    image_frequency: np.ndarray
-    mean: np.ndarray
-    maximum: np.ndarray
-    histogram: np.ndarray
-    group: np.ndarray
-    depth: np.ndarray
-    depth_mode: np.ndarray
-    partner: np.ndarray
-    jaccard: np.ndarray
-    top_images: np.ndarray
-    top_activations: np.ndarray
-    name_scores: np.ndarray
+    The quantities that are kept are attributes, as ``neurons.ms``.
+    """
 
     def __init__(self, path: Path, file: h5py.File):
         self.path, self._file = path, file
-        self.summary: dict[str, Any] = json.loads(self._read("summary"))
-        self.provenance: dict[str, Any] = json.loads(self._read("provenance"))
+        self.summary: Summary = from_json(Summary, json.loads(self._read("summary")), f"The summary of {path}")
+        self.provenance: Provenance = from_json(
+            Provenance, json.loads(self._read("provenance")), f"The origin of {path}"
+        )
         self.w: int = self._dataset("latents/ms").shape[0]
+        self._derived: dict[str, np.ndarray] = {}
         self._rankings: dict[tuple[str, bool], np.ndarray] = {}
         self._pictures_in: WeakKeyDictionary[Neurons, np.ndarray] = WeakKeyDictionary()
 
@@ -205,11 +149,21 @@ class Neurons:
         self.close()
 
     def __getattr__(self, name: str) -> np.ndarray:
-        if name not in ARRAYS:
+        if name not in KEPT:
             raise AttributeError(f"Neurons have no {name!r}")
-        array = self._read(f"latents/{name}")
+        quantity = KEPT[name]
+        absent = quantity.optional and not quantity.shape and name not in self._file["latents"]
+        array = np.full(self.w, np.nan) if absent else self._read(f"latents/{name}")
         setattr(self, name, array)
         return array
+
+    def values(self, quantity: Quantity) -> Shaped[np.ndarray, " w"]:
+        """One value a latent, kept or derived."""
+        if quantity.derived is None:
+            return getattr(self, quantity.name)
+        if quantity.name not in self._derived:
+            self._derived[quantity.name] = quantity.derived(partial(getattr, self))
+        return self._derived[quantity.name]
 
     @cached_property
     def words(self) -> list[str]:
@@ -230,19 +184,14 @@ class Neurons:
         return self._read("latents/names")
 
     @cached_property
-    def images(self) -> list[dict[str, Any]]:
-        """path, label (None without one), taxonomy (tuple, root first) and sha256 of each image."""
+    def images(self) -> list[ScoredImage]:
+        """The images that were scored."""
         columns = [self._read(f"images/{name}").tolist() for name in ("path", "label", "taxonomy", "sha256")]
         # Most images have their label and taxonomy in common with others: each is read, and held, once.
         labels = {stored: _text(stored) or None for stored in set(columns[1])}
         taxonomies = {stored: tuple(json.loads(_text(stored))) for stored in set(columns[2])}
         return [
-            {
-                "path": _text(path),
-                "label": labels[label],
-                "taxonomy": taxonomies[taxonomy],
-                "sha256": _text(sha256),
-            }
+            ScoredImage(_text(path), labels[label], taxonomies[taxonomy], _text(sha256))
             for path, label, taxonomy, sha256 in zip(*columns, strict=True)
         ]
 
@@ -290,19 +239,18 @@ class Neurons:
         self._check(latent)
         return self._row("latents/maps", latent)
 
-    def neighbours(self, latent: int) -> dict[str, list[tuple[int, float]]]:
-        """``near``: latents with the nearest decoder rows and the cosines; ``cofiring``: latents that fire on the same
-        images and the Jaccard indices. Best first; [] where there are none, or the file is older than they are.
-        """
+    def neighbours(self, latent: int) -> Related:
+        """The latents that are most like ``latent``; none in a file that is older than they are."""
         self._check(latent)
-        return {
-            "near": self._pairs(latent, "near", "near_cosines"),
-            "cofiring": self._pairs(latent, "cofiring", "cofiring_scores"),
-        }
+        return Related(
+            near=self._pairs(latent, "near", "near_cosines"),
+            cofiring=self._pairs(latent, "cofiring", "cofiring_scores"),
+        )
 
     @property
-    def has_neighbours(self) -> bool:
-        return "near" in self._file["latents"]
+    def complete(self) -> bool:
+        """Whether it has all that scoring computes now; a file of an older version may lack some."""
+        return all(name in self._file["latents"] for name, quantity in KEPT.items() if quantity.made_by)
 
     @property
     def directions(self) -> Float[np.ndarray, "w D"] | None:
@@ -314,42 +262,21 @@ class Neurons:
         """What is taken off texts before they are compared with ``directions``."""
         return self._read("words/mean") if "mean" in self._file["words"] else None
 
-    def row(self, latent: int, labels: Mapping[int, str] | None = None) -> dict[str, Any]:
-        """What a table shows of one latent: plain values, None where undefined."""
+    def row(self, latent: int, labels: Mapping[int, str] | None = None) -> LatentRow:
+        """What a table shows of one latent."""
         self._check(latent)
-        ms, matched = _number(self.ms[latent]), _number(self.matched[latent])
-        return {
-            "latent": int(latent),
-            "label": (labels or {}).get(latent, ""),
-            "names": self.names_of(latent),
-            "ms": ms,
-            "low": _number(self.low[latent]),
-            "high": _number(self.high[latent]),
-            "support": int(self.support[latent]),
-            "effective_support": _number(self.effective_support[latent]),
-            "matched": matched,
-            "gain": None if ms is None or matched is None else ms - matched,
-            "frequency": float(self.image_frequency[latent]),
-            "token_frequency": float(self.token_frequency[latent]),
-            "maximum": float(self.maximum[latent]),
-            "group": int(self.group[latent]),
-            "depth": _number(self.depth[latent]),
-        }
+        values = {field: _plain(self.values(quantity)[latent]) for field, quantity in FIELDS.items()}
+        del values["latent"]
+        return LatentRow(int(latent), (labels or {}).get(latent, ""), self.names_of(latent), values)
 
-    def top(self, latent: int) -> list[dict[str, Any]]:
-        """The top images of ``latent``, largest first: image (its number), path, label, activation."""
+    def top(self, latent: int) -> list[TopImage]:
+        """The top images of ``latent``, largest activation first."""
         self._check(latent)
         shown = self.top_images[latent] >= 0
+        pairs = zip(self.top_images[latent][shown].tolist(), self.top_activations[latent][shown].tolist(), strict=True)
         return [
-            {
-                "image": int(image),
-                "path": self.images[image]["path"],
-                "label": self.images[image]["label"],
-                "activation": float(activation),
-            }
-            for image, activation in zip(
-                self.top_images[latent][shown], self.top_activations[latent][shown], strict=True
-            )
+            TopImage(number, self.images[number].path, self.images[number].label, activation)
+            for number, activation in pairs
         ]
 
     def search(self, text: str, labels: Mapping[int, str] | None = None) -> dict[int, float]:
@@ -368,18 +295,19 @@ class Neurons:
     ) -> list[int]:
         """Latents as a table shows them: those that ``search`` asks for (all without it), by ``sort``, undefined last.
 
-        ``search``: conditions and text (:mod:`engine.neurons.query`). ``sort``: one of ``SORTS``; by default
-        ``match`` after a search for text, else ``ms``. ``labels`` and ``marks``: what a person says of latents.
+        ``search``: conditions and text (:mod:`engine.neurons.query`). ``sort``: one of ``SORTS``, or
+        ``match`` after a search for text, which is the default there; else it is ``ms``. ``labels`` and ``marks``:
+        what a person says of latents.
         """
         query = Query.parse(search) if isinstance(search, str) else search
         sort = sort or ("match" if query.text else "ms")
-        if sort not in SORTS or (sort == "match" and not query.text):
-            known = ", ".join(s for s in SORTS if s != "match" or query.text)
-            raise UserError(f"Latents cannot be sorted by {sort!r}: choose one of {known}.")
+        sorts = (*SORTS, "match") if query.text else tuple(SORTS)
+        if sort not in sorts:
+            raise UserError(f"Latents cannot be sorted by {sort!r}: choose one of {', '.join(sorts)}.")
         scores = self._index.find(query.text, labels or {}) if query.text else np.ones(self.w)
         shown = scores > 0
         for condition in query.conditions:
-            shown &= condition.holds(self._values(condition.field, labels or {}, marks))
+            shown &= condition.holds(self._compared(condition.field, labels or {}, marks))
         if sort == "match":
             found = np.flatnonzero(shown)
             return found[np.argsort(-scores[found] if descending else scores[found], kind="stable")].tolist()
@@ -394,7 +322,7 @@ class Neurons:
         labels: Mapping[int, str] | None = None,
         descending: bool = True,
         marks: Collection[int] = (),
-    ) -> list[dict[str, Any]]:
+    ) -> list[LatentRow]:
         """The first ``top`` rows (0: all) of :meth:`order`, each as :meth:`row`; ``match`` after a search for text.
 
         ``labels``: what a person calls latents; searched before the automatic names.
@@ -405,7 +333,7 @@ class Neurons:
         if not query.text:
             return rows
         found = self.search(query.text, labels)
-        return [row | {"match": found[row["latent"]]} for row in rows]
+        return [replace(row, match=found[row.latent]) for row in rows]
 
     @cached_property
     def _index(self) -> WordIndex:
@@ -415,28 +343,22 @@ class Neurons:
     def _ranking(self, sort: str, descending: bool) -> np.ndarray:
         """All latents by ``sort``, undefined last; kept, because every key that is typed asks for it again."""
         if (sort, descending) not in self._rankings:
-            keys = self._values(sort, {}, ()).astype(np.float64)
+            keys = self.values(FIELDS[sort]).astype(np.float64)
             sign = -1.0 if descending != (sort == "latent") else 1.0  # numbers read upwards
             order = np.argsort(np.where(np.isnan(keys), np.inf, sign * keys), kind="stable")
             self._rankings[sort, descending] = order.astype(np.int32)
         return self._rankings[sort, descending]
 
-    def _values(self, field: str, labels: Mapping[int, str], marks: Collection[int]) -> np.ndarray:
+    def _compared(self, field: str, labels: Mapping[int, str], marks: Collection[int]) -> np.ndarray:
         """What conditions on ``field`` compare, one value a latent."""
         match field:
-            case "latent":
-                return np.arange(self.w)
-            case "gain":
-                return self.ms - self.matched
-            case "frequency":
-                return self.image_frequency
             case "alive" | "dead":
                 return (self.token_frequency > 0) == (field == "alive")
             case "marked":
                 return self._members(marks)
             case "labelled":
                 return self._members([latent for latent, label in labels.items() if label])
-        return getattr(self, field)
+        return self.values(FIELDS[field])
 
     def _members(self, latents: Collection[int]) -> np.ndarray:
         return np.isin(np.arange(self.w), np.fromiter(latents, np.int64, len(latents)))
@@ -473,13 +395,22 @@ class Neurons:
         return UserError(f"{self.path} is damaged ({reason}): score again (saetui score).")
 
 
+@contextlib.contextmanager
+def refusing_damage(path: Path) -> Iterator[None]:
+    """UserError for what a file whose parts do not fit each other leads to."""
+    try:
+        yield
+    except (OSError, KeyError, IndexError, ValueError) as error:
+        raise UserError(f"{path} is damaged ({error}): score again (saetui score).") from error
+
+
 def _write_text(file: h5py.File, name: str, texts: Sequence[str]) -> None:
     encoded = np.array([text.encode("utf-8", "surrogateescape") for text in texts], object)
     file.create_dataset(name, data=encoded, dtype=h5py.string_dtype("utf-8"), shape=(len(texts),))
 
 
-def _number(value: Any) -> float | None:
-    return None if np.isnan(value) else float(value)
+def _plain(value: np.generic) -> Value:
+    return None if np.isnan(value) else value.item()
 
 
 def _text(stored: bytes) -> str:

@@ -32,6 +32,9 @@ class _Note:
     marked: bool = False
 
 
+_Change = tuple[int, _Note, _Note]  # latent, before, after
+
+
 class Labels:
     """Texts and marks of latents. Every change is on the disk when the call returns.
 
@@ -47,8 +50,8 @@ class Labels:
         self.path = path
         self.texts, self.marks = {}, set()
         self._unsaved: dict[int, _Note] = {}
-        self._done: list[tuple[int, _Note, _Note]] = []  # latent, before, after; the newest last
-        self._undone: list[tuple[int, _Note, _Note]] = []
+        self._done: list[_Change] = []  # the newest last
+        self._undone: list[_Change] = []
         self._seen: Stamp | None = None
 
     @classmethod
@@ -116,7 +119,7 @@ class Labels:
         self._unsaved[latent] = note
         self._show(latent, note)
 
-    def _step(self, taken: list, given: list, back: bool) -> int | None:
+    def _step(self, taken: list[_Change], given: list[_Change], back: bool) -> int | None:
         if not taken:
             return None
         change = taken.pop()

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from engine.neurons.file import Neurons
 
 
-class Found(NamedTuple):
-    """A latent that was looked for."""
+class KnownLatent(NamedTuple):
+    """A latent of a neurons file, as a person knows it."""
 
     latent: int
     name: str
@@ -38,14 +38,14 @@ def describe(path: str, latents: Iterable[int]) -> dict[int, tuple[str, float]]:
         }
 
 
-def search(path: str, text: str, limit: int = 50) -> list[Found]:
+def search(path: str, text: str, limit: int = 50) -> list[KnownLatent]:
     """Latents that ``text`` (a number, a name, a label) finds, the best match first. UserError as ``describe``."""
     from engine.neurons.file import Neurons
 
     with Neurons.open(path) as neurons:
         found = neurons.order(search=text, labels=_labels(Path(path)))[:limit]
     known = describe(path, found)
-    return [Found(latent, *known[latent]) for latent in found]
+    return [KnownLatent(latent, *known[latent]) for latent in found]
 
 
 def top_images(path: str, latent: int) -> list[str]:
@@ -53,17 +53,17 @@ def top_images(path: str, latent: int) -> list[str]:
     from engine.neurons.file import Neurons
 
     with Neurons.open(path) as neurons:
-        source = _scored(neurons)
-        return [f"{source}{IN}{top['path']}" for top in neurons.top(latent)]
+        source = scored_images(neurons)
+        return [f"{source}{IN}{top.path}" for top in neurons.top(latent)]
 
 
-def _scored(neurons: Neurons) -> str:
+def scored_images(neurons: Neurons) -> str:
     """The image source that was scored."""
-    return placed(str(neurons.summary["settings"]["images"]), neurons.path.parent.parent)
+    return placed(neurons.summary.settings.images, neurons.path.parent.parent)
 
 
 def _labels(neurons: Path) -> dict[int, str]:
-    """What a person calls latents of that SAE; nothing when that cannot be read: the neurons pane says why."""
+    """What a person calls latents of that SAE; nothing when that cannot be read: mode Neurons says why."""
     from engine.neurons.labels import Labels
 
     sae = neurons.name.partition("--")[0]

@@ -1,10 +1,11 @@
 """Latents of two results that show the same images: for looking at two SAEs side by side. Costs no torch."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Int
+
+from engine.neurons.results import ScoredImage
 
 
 class TopSets:
@@ -13,9 +14,9 @@ class TopSets:
     A picture that lies in a folder twice is one picture.
     """
 
-    def __init__(self, top_images: Int[np.ndarray, "w top"], images: Sequence[Mapping[str, Any]]):
+    def __init__(self, top_images: Int[np.ndarray, "w top"], images: Sequence[ScoredImage]):
         self.numbers: dict[str, int] = {}  #: of the pictures
-        keys = [image["sha256"] or image["path"] for image in images]
+        keys = [image.sha256 or image.path for image in images]
         picture = np.array([self.numbers.setdefault(key, len(self.numbers)) for key in keys], np.int64)
         latent, place = np.nonzero(top_images >= 0)
         n = max(len(self.numbers), 1)

@@ -1,16 +1,16 @@
 """MS of any matrix of activations against any embeddings: the command ``saetui ms``."""
 
 from pathlib import Path
-from typing import Any
 
 from engine.config import MsSettings
 from engine.metrics.monosemanticity import monosemanticity, number, numbers
+from engine.neurons.results import MatrixScored
 from engine.reporter import Reporter, StageBegan
 from engine.workspace import Workspace
 
 
-def ms_files(settings: MsSettings, workspace: Workspace, reporter: Reporter | None = None) -> dict[str, Any]:
-    """MS of a matrix file (or activation store) against another: per column, and in sum. Undefined values are None."""
+def ms_files(settings: MsSettings, workspace: Workspace, reporter: Reporter | None = None) -> MatrixScored:
+    """MS of a matrix file (or activation store) against another: per column, and in sum."""
     from engine.activations.matrix_files import read_matrix
 
     reporter = reporter or Reporter()
@@ -19,16 +19,14 @@ def ms_files(settings: MsSettings, workspace: Workspace, reporter: Reporter | No
     E = read_matrix(_source(settings.embeddings, workspace, "embeddings"))
     reporter.event(StageBegan("score"))
     result = monosemanticity(A, E, settings.min_support, interval=False)
-    return {
-        "ms": numbers(result.ms),
-        "support": result.support.tolist(),
-        "effective_support": numbers(result.effective_support),
-        "mean": number(result.mean),
-        "best": number(result.best),
-        "worst": number(result.worst),
-        "undefined": result.undefined,
-        "baseline": number(result.baseline),
-    }
+    return MatrixScored(
+        ms=numbers(result.ms),
+        support=tuple(result.support.tolist()),
+        effective_support=numbers(result.effective_support),
+        **vars(result.spread),
+        undefined=result.undefined,
+        baseline=number(result.baseline),
+    )
 
 
 def _source(given: str, workspace: Workspace, kind: str) -> Path:

@@ -17,26 +17,13 @@ import numpy as np
 from jaxtyping import Bool, Shaped
 
 from engine.errors import UserError
-
-FIELDS: dict[str, tuple[str, ...]] = {
-    "latent": (),
-    "ms": (),
-    "low": (),
-    "high": (),
-    "matched": (),
-    "gain": (),
-    "support": ("images",),
-    "frequency": ("freq", "image_frequency"),
-    "token_frequency": ("tokens",),
-    "maximum": ("max",),
-    "mean": (),
-    "group": (),
-    "depth": (),
-}
-"""What can be compared, with other names for it."""
+from engine.neurons.quantities import FIELDS
 
 PROPERTIES: dict[str, tuple[str, ...]] = {"marked": (), "labelled": ("labeled",), "alive": (), "dead": ()}
 """What a latent has (1) or has not (0)."""
+
+ALIASES = {field: quantity.aliases for field, quantity in FIELDS.items()} | PROPERTIES
+"""All that conditions may name, with other names for it."""
 
 OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "<": operator.lt,
@@ -47,7 +34,7 @@ OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "!=": operator.ne,
 }
 
-_NAMED = {name: field for field, others in (FIELDS | PROPERTIES).items() for name in (field, *others)}
+_NAMED = {name: field for field, others in ALIASES.items() for name in (field, *others)}
 _PART = re.compile(
     r"""
     "(?P<quoted>[^"]*)"?
@@ -63,7 +50,7 @@ _VALUE = re.compile(r"(?P<number>[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?)(?P<percent>
 class Condition:
     """One comparison that a latent must satisfy."""
 
-    field: str  #: one of ``FIELDS`` or ``PROPERTIES``
+    field: str  #: one of ``quantities.FIELDS`` or ``PROPERTIES``
     operator: str
     value: float
 

@@ -1,7 +1,8 @@
 """Score every latent of an SAE on a set of images: one pass over them, one file of results."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,13 @@ from torch import Tensor
 from engine.activations.extract import extract
 from engine.activations.reading import prepared
 from engine.activations.store import Store
-from engine.config import ExtractSettings, Pooling, ScoreSettings, to_mapping
+from engine.config import ExtractSettings, Pooling, ScoreSettings
 from engine.errors import UserError
 from engine.files import file_sha256, value_sha256
 from engine.images import Images, open_images
-from engine.metrics.hierarchy import depths, group_of, hierarchy
+from engine.metrics.hierarchy import hierarchy
 from engine.metrics.matched_neurons import against, matched_ms, rectified_ms
 from engine.metrics.monosemanticity import MS, MSAccumulator, monosemanticity, number
-from engine.metrics.neighbours import cofiring, nearest
 from engine.metrics.uniqueness import uniqueness
 from engine.models import HookPoint, load_encoder
 from engine.models.device import pick_device
@@ -29,23 +29,21 @@ from engine.models.encoder import VisionEncoder
 from engine.neurons.file import Neurons, write_neurons
 from engine.neurons.names import Names, embed_text, name_latents, read_vocabulary
 from engine.neurons.pooling import chosen_tokens, pool, scored_tokens
+from engine.neurons.quantities import KEPT
+from engine.neurons.results import Frequency, LatentSpread, MSSummary, Scored, ScoredImage, Summary
 from engine.neurons.top_images import TopImages
 from engine.reporter import Reporter, StageBegan, Warned
 from engine.sae.config import WEIGHTS
 from engine.sae.model import SAE
-from engine.workspace import Workspace, provenance, slug
+from engine.workspace import Provenance, Source, Workspace, slug, versions
 
 LAST = HookPoint("last")
-BINS = 24  # of a latent's histogram
 DENSE = 0.1  # a latent that fires on a larger share of the tokens is dense
 _ENCODED_BYTES = 1 << 28  # of the dense latents of the images that are encoded together
-_HISTOGRAM_COLUMNS = 4096
 
 
-def score(settings: ScoreSettings, workspace: Workspace, reporter: Reporter | None = None) -> dict[str, Any]:
+def score(settings: ScoreSettings, workspace: Workspace, reporter: Reporter | None = None) -> Scored:
     """Score ``settings.sae`` on ``settings.images``; writes ``neurons/<sae>--<images>.h5`` and returns its summary.
-
-    With it come ``path`` and ``made`` (false: these very scores were there already).
 
     Tokens: those of the kind that the SAE was trained on. For ``cls``, ``mean`` and pooled (``last``) SAEs the one
     token of an image; for all others its patches, without CLS and registers, pooled by ``settings.pooling`` (``cls``
@@ -66,16 +64,16 @@ def score(settings: ScoreSettings, workspace: Workspace, reporter: Reporter | No
 
     reporter.event(StageBegan("embedding"))
     embeddings = _embeddings(settings, workspace, images, reporter)
-    sources = [
-        _source("sae", folder.name, str(folder), file_sha256(folder / WEIGHTS)),
-        _source("model", encoder.spec, encoder.spec, encoder.sha256 or ""),
-        _source("embeddings", embeddings.path.name, str(embeddings.path), embeddings.sha256),
-        _source("images", images.spec, images.spec, images.sha256),
-        _source("vocabulary", settings.vocabulary or "built-in", settings.vocabulary, value_sha256(words)),
-    ]
+    sources = (
+        Source("sae", folder.name, str(folder), file_sha256(folder / WEIGHTS)),
+        Source("model", encoder.spec, encoder.spec, encoder.sha256 or ""),
+        Source("embeddings", embeddings.path.name, str(embeddings.path), embeddings.sha256),
+        Source("images", images.spec, images.spec, images.sha256),
+        Source("vocabulary", settings.vocabulary or "built-in", settings.vocabulary, value_sha256(words)),
+    )
     if found := _scored_already(path, settings, sources):
         reporter.event(StageBegan("nothing to do: it is scored"))
-        return {"path": str(path), "made": False, **found}
+        return Scored(**vars(found), path=str(path), made=False)
     reporter.event(StageBegan("encoding"))
     E = embeddings.read(0, embeddings.rows)
     seen = _encode(settings, sae, encoder, images, embeddings.image, E, reporter)
@@ -88,81 +86,101 @@ def score(settings: ScoreSettings, workspace: Workspace, reporter: Reporter | No
     reporter.progress(2, 4, "scores")
     matched = matched_ms(seen.up, seen.down, E, result.support, settings.min_support, settings.seed)
     reporter.progress(3, 4, "scores")
-    latents = _latents(sae, seen, result, matched)
-    records = [embeddings.images[i].to_json() for i in embeddings.image.tolist()]
-    paths = [tuple(record["taxonomy"]) for record in records]
-    latents["depth"], latents["depth_mode"] = depths(latents["top_images"], paths)
-    alike = uniqueness(latents["top_images"], len(records))
-    latents["partner"], latents["jaccard"] = alike.partner, alike.jaccard
+    scored = _images(embeddings)
+    paths = [image.taxonomy for image in scored]
+    latents = _latents(seen, result, matched)
+    alike = uniqueness(latents["top_images"], len(scored))
     names = _names(encoder, seen, latents["top_images"], words, reporter)
-    latents["names"], latents["name_scores"] = names.of_latent, names.scores
+    latents |= {
+        "partner": alike.partner,
+        "jaccard": alike.jaccard,
+        "names": names.of_latent,
+        "name_scores": names.scores,
+    }
     if names.words:
         latents["directions"] = names.directions
-    latents |= _neighbours(sae, seen)
+    latents |= measured(
+        latents,
+        activations=sparse.csc_array(seen.pooled.activations()),
+        embeddings=E,
+        paths=paths,
+        decoder=sae.W_dec,
+        groups=sae.config.groups,
+        w=sae.config.w,
+    )
     reporter.progress(4, 4, "scores")
 
-    fires = latents["token_frequency"] > 0
-    summary = {
-        "sae": folder.name,
-        "images": len(records),
-        "broken": len(images) - len(records),
-        "tokens": seen.tokens,
-        "pooling": settings.pooling if seen.several else "none",
-        "model": encoder.spec,
-        "hook": sae.config.hook,
-        "embed_with": settings.embed_with,
-        "ms": {
-            "sae": _spread(result) | {"latents": len(result.ms) - result.undefined},
-            "raw": _spread(raw),
-            "raw_relu": _spread(rectified),
-            "matched": against(result.ms, matched),
-            "baseline": number(result.baseline),
-            "lift": number(result.mean - result.baseline),
-            "median_support": number(float(np.median(result.support[fires])) if fires.any() else np.nan),
-        },
-        "alive": int(fires.sum()),
-        "dead": int((~fires).sum()),
-        "frequency": {
-            "l0": float(latents["token_frequency"].sum()),
-            "dense": float((latents["token_frequency"] > DENSE).mean()),
-            "median": number(float(np.median(latents["token_frequency"][fires])) if fires.any() else np.nan),
-        },
-        "hierarchy": hierarchy(latents["top_images"], paths, sae.config.groups, result.ms) if any(paths) else None,
-        "uniqueness": alike.summary(),
-        "named": int((latents["names"] >= 0).any(axis=1).sum()),
-        "settings": to_mapping(settings),
-    }
-    write_neurons(
-        path,
-        latents,
-        records,
-        names.words,
-        names.latents,
-        names.latent_scores,
-        summary,
-        provenance(sources),
-        names.mean if names.words else None,
+    frequency = latents["token_frequency"]
+    fires = frequency > 0
+    summary = Summary(
+        sae=folder.name,
+        images=len(scored),
+        broken=len(images) - len(scored),
+        tokens=seen.tokens,
+        pooling=settings.pooling if seen.several else "none",
+        model=encoder.spec,
+        hook=sae.config.hook,
+        embed_with=settings.embed_with,
+        ms=MSSummary(
+            sae=LatentSpread(**vars(result.spread), latents=len(result.ms) - result.undefined),
+            raw=raw.spread,
+            raw_relu=rectified.spread,
+            matched=against(result.ms, matched),
+            baseline=number(result.baseline),
+            lift=number(result.mean - result.baseline),
+            median_support=_median(result.support[fires]),
+        ),
+        alive=int(fires.sum()),
+        dead=int((~fires).sum()),
+        frequency=Frequency(float(frequency.sum()), float((frequency > DENSE).mean()), _median(frequency[fires])),
+        hierarchy=hierarchy(latents["top_images"], paths, sae.config.groups, result.ms) if any(paths) else None,
+        uniqueness=alike.summary(),
+        named=int((latents["names"] >= 0).any(axis=1).sum()),
+        settings=settings,
     )
+    origin = Provenance(sources, versions())
+    mean = names.mean if names.words else None
+    write_neurons(path, latents, scored, names.words, names.latents, names.latent_scores, summary, origin, mean)
     reporter.event(StageBegan("done"))
-    return {"path": str(path), "made": True, **summary}
+    return Scored(**vars(summary), path=str(path))
 
 
-def _scored_already(path: Path, settings: ScoreSettings, sources: list[dict[str, str]]) -> dict[str, Any] | None:
+def measured(latents: Mapping[str, np.ndarray], **given: Any) -> dict[str, np.ndarray]:
+    """The quantities that have a function of their own (``Quantity.made_by``), from ``latents`` and what is given.
+
+    Given are ``activations`` (N, w) sparse, pooled, 0 or above; ``embeddings`` (N, D) of the judge; ``paths``, the
+    taxonomy of each image; ``decoder`` (w, d); ``groups``, cumulative sizes of the Matryoshka groups; ``w``.
+    """
+    known = {**given, **latents}
+    made: dict[str, np.ndarray] = {}
+    declared = [one for one in KEPT.values() if one.made_by]
+    for _, together in groupby(declared, key=lambda one: (one.made_by, one.of)):
+        quantities = list(together)
+        result = quantities[0].function()(*(known[name] for name in quantities[0].of))
+        results = result if len(quantities) > 1 else (result,)
+        made |= {one.name: array for one, array in zip(quantities, results, strict=True)}
+        known |= made
+    return made
+
+
+def _images(embeddings: Store) -> list[ScoredImage]:
+    """The images that could be read, in order."""
+    records = [embeddings.images[i] for i in embeddings.image.tolist()]
+    return [
+        ScoredImage(one["path"], one.get("label"), tuple(one["taxonomy"]), one.get("sha256") or "") for one in records
+    ]
+
+
+def _scored_already(path: Path, settings: ScoreSettings, sources: Sequence[Source]) -> Summary | None:
     """The summary in ``path`` if it was made from the very same sources with the same settings."""
     if not path.is_file():
         return None
     try:
         with Neurons.open(path) as found:
-            same = _contents(found.provenance["made_from"]) == _contents(sources)
-            same = same and found.summary["settings"] == to_mapping(settings)
-            return found.summary if same and found.has_neighbours else None
-    except (UserError, KeyError):  # damaged, or older than these parts: it is made anew
+            same = [source.content for source in found.provenance.made_from] == [one.content for one in sources]
+            return found.summary if same and found.summary.settings == settings and found.complete else None
+    except UserError:  # damaged: it is made anew
         return None
-
-
-def _contents(sources: list[dict[str, str]]) -> list[tuple[str, str, str]]:
-    """What scores were made from, wherever the workspace lay at the time."""
-    return [(source["kind"], source["name"], source["sha256"]) for source in sources]
 
 
 @dataclass
@@ -315,15 +333,9 @@ def _check_finite(x: Tensor, paths: list[str], hook: HookPoint) -> None:
         )
 
 
-def _latents(sae: SAE, seen: _Seen, result: MS, matched: np.ndarray) -> dict[str, np.ndarray]:
-    """The arrays of the neurons file, but for those that need labels, words or other latents."""
-    columns = sparse.csc_array(seen.pooled.activations())
-    N, w = columns.shape
-    number_firing = np.diff(columns.indptr)
+def _latents(seen: _Seen, result: MS, matched: np.ndarray) -> dict[str, np.ndarray]:
+    """What the pass and MS say of each latent."""
     top_images, top_activations, maps = seen.top.sorted()
-    maximum, mean = top_activations[:, 0], np.zeros(w, np.float32)
-    fires = number_firing > 0
-    mean[fires] = np.add.reduceat(columns.data, columns.indptr[:-1][fires], dtype=np.float64) / number_firing[fires]
     arrays = {
         "ms": result.ms,
         "low": result.low,
@@ -332,39 +344,11 @@ def _latents(sae: SAE, seen: _Seen, result: MS, matched: np.ndarray) -> dict[str
         "effective_support": result.effective_support,
         "matched": matched,
         "token_frequency": seen.fired / max(seen.token_count, 1),
-        "image_frequency": number_firing / N,
-        "mean": mean,
-        "maximum": maximum,
-        "histogram": histograms(columns, maximum),
-        "group": group_of(sae.config.groups, w),
+        "maximum": top_activations[:, 0],
         "top_images": top_images,
         "top_activations": top_activations,
     }
     return arrays if maps is None else arrays | {"maps": maps}
-
-
-def _neighbours(sae: SAE, seen: _Seen) -> dict[str, np.ndarray]:
-    near, cosines = nearest(sae.W_dec)
-    together, jaccard = cofiring(sparse.csc_array(seen.pooled.activations()))
-    return {"near": near, "near_cosines": cosines, "cofiring": together, "cofiring_scores": jaccard}
-
-
-def histograms(columns: sparse.csc_array, maximum: np.ndarray) -> np.ndarray:
-    """(w, BINS): how many images fall into each of the equal bins between 0 and the latent's maximum.
-
-    Bin b holds the activations in (b, b + 1] / BINS x maximum.
-    """
-    w = columns.shape[1]
-    counts = np.zeros((w, BINS), np.uint32)
-    for start in range(0, w, _HISTOGRAM_COLUMNS):
-        stop = min(start + _HISTOGRAM_COLUMNS, w)
-        part = slice(columns.indptr[start], columns.indptr[stop])
-        latent = np.repeat(np.arange(stop - start), np.diff(columns.indptr[start : stop + 1]))
-        share = columns.data[part].astype(np.float64) / maximum[start:stop].astype(np.float64)[latent]
-        bins = np.clip(np.ceil(share * BINS).astype(np.int64) - 1, 0, BINS - 1)
-        flat = np.bincount(latent * BINS + bins, minlength=(stop - start) * BINS)
-        counts[start:stop] = flat.reshape(-1, BINS)
-    return counts
 
 
 def _names(encoder: VisionEncoder, seen: _Seen, top_images: np.ndarray, words: list[str], reporter: Reporter) -> Names:
@@ -379,9 +363,5 @@ def _names(encoder: VisionEncoder, seen: _Seen, top_images: np.ndarray, words: l
     return Names.none(len(top_images))
 
 
-def _spread(result: MS) -> dict[str, float | None]:
-    return {"mean": number(result.mean), "best": number(result.best), "worst": number(result.worst)}
-
-
-def _source(kind: str, name: str, path: str, sha256: str) -> dict[str, str]:
-    return {"kind": kind, "name": name, "path": path, "sha256": sha256}
+def _median(values: np.ndarray) -> float | None:
+    return float(np.median(values)) if len(values) else None

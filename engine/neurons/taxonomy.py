@@ -4,15 +4,16 @@ A latent belongs to the deepest node that at least a share of its top images lie
 Images without a taxonomy path lie below their label, if they have one: folders of classes are a taxonomy of one level.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from engine.metrics.hierarchy import prefix_ids
+from engine.metrics.results import Hierarchy
+from engine.neurons.results import ScoredImage
 
 SHARE = 0.8
 _ROUNDING = 1e-9  # 0.7 x 10 images are 7
@@ -57,10 +58,9 @@ class Node:
 class Taxonomy:
     """The paths of N images, numbered once."""
 
-    def __init__(self, images: Sequence[Mapping[str, Any]]):
-        """``images``: dicts with taxonomy and label."""
+    def __init__(self, images: Sequence[ScoredImage]):
         known: dict[Path, int] = {}
-        paths = (tuple(image["taxonomy"]) or ((image["label"],) if image["label"] else ()) for image in images)
+        paths = (image.taxonomy or ((image.label,) if image.label else ()) for image in images)
         path_of_image = np.array([known.setdefault(path, len(known)) for path in paths], np.int64)
         distinct = list(known)
         levels = prefix_ids(distinct)  # node of each path at each level; below 0 where the path has ended
@@ -126,11 +126,11 @@ class Group:
     ms: float | None = None  #: mean
 
 
-def matryoshka(group: Int[np.ndarray, " w"], hierarchy: Mapping[str, Any] | None) -> list[Group]:
+def matryoshka(group: Int[np.ndarray, " w"], hierarchy: Hierarchy | None) -> list[Group]:
     """The groups, coarsest first. ``hierarchy``: that of the summary of the scores; without it only sizes are known."""
-    if not hierarchy:
+    if hierarchy is None:
         return [Group(number, size, None, None, None) for number, size in enumerate(np.bincount(group).tolist())]
     return [
-        Group(number, one["latents"], one["left_out"], one["depth"], hierarchy["expected"], one["ms"])
-        for number, one in enumerate(hierarchy["groups"])
+        Group(number, one.latents, one.left_out, one.depth, hierarchy.expected, one.ms)
+        for number, one in enumerate(hierarchy.groups)
     ]

@@ -99,7 +99,7 @@ class HeldOut:
         w = codes.shape[1]
         some = np.sort(Permutation(w, 0)(np.arange(min(w, max(_FEWEST, _MATCHED // len(self.judged))))))
         matched = against(result.ms[some], matched_ms(*self._raw, self.embeddings, result.support[some]))
-        return _defined(result.mean), matched["mean"], matched["share_beaten"]
+        return _defined(result.mean), matched.mean, matched.share_beaten
 
     @cached_property
     def _raw(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

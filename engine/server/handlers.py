@@ -121,8 +121,8 @@ class Handlers:
         picture, device = open_image(request.image), pick_device(request.device)
         if request.neurons:
             with self._neurons(request.neurons) as neurons:
-                given, spec = given or neurons.summary["sae"], neurons.summary["model"]
-                pooling, maximum = neurons.summary["settings"]["pooling"], neurons.maximum
+                given, spec = given or neurons.summary.sae, neurons.summary.model
+                pooling, maximum = neurons.summary.settings.pooling, neurons.maximum
         if not given:
             raise UserError("There is nothing to look through: give an SAE or a neurons file.")
         _, sae, sha256 = self.loaded.sae(self.workspace.existing("saes", given), device, reporter)
@@ -154,7 +154,7 @@ class Handlers:
         """Where the file's latents and texts meet, and the encoder that brings texts there."""
         key = (str(neurons.path), stamp(neurons.path))
         space = self._spaces.get(key, lambda: TextSpace.of(neurons))
-        return space, self.loaded.encoder(neurons.summary["model"], pick_device(device), reporter)
+        return space, self.loaded.encoder(neurons.summary.model, pick_device(device), reporter)
 
 
 def _identity(steering: Steering, name: str) -> Hashable:
@@ -167,8 +167,7 @@ def _identity(steering: Steering, name: str) -> Hashable:
 
 def _check_same(neurons: Neurons, sae: str, sha256: str) -> None:
     """UserError unless the scores are of the SAE with this content hash."""
-    made_from = neurons.provenance["made_from"]
-    if sha256 not in [source["sha256"] for source in made_from if source["kind"] == "sae"]:
+    if sha256 not in [source.sha256 for source in neurons.provenance.made_from if source.kind == "sae"]:
         raise UserError(f"{neurons.path.name} has the scores of another SAE than {sae}: run saetui score {sae}.")
 
 

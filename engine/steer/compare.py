@@ -123,7 +123,7 @@ def _maxima(wanted: Sequence[LatentValue], sae: str, sha256: str, workspace: Wor
     scores = []
     for path in neurons_files(workspace, sae):
         with Neurons.open(path) as neurons:
-            if sha256 in [s["sha256"] for s in neurons.provenance["made_from"] if s["kind"] == "sae"]:
+            if sha256 in [s.sha256 for s in neurons.provenance.made_from if s.kind == "sae"]:
                 scores.append(neurons.maximum)
     if not scores:
         raise UserError(f"The maximum of latent {latents[0]} is not known, as {sae} has no scores: {way_out}.")

@@ -54,8 +54,8 @@ def summary(result: DemoDone, place: Workspace) -> list[str]:
     lines = [
         f"{result.extract.images:,} drawn images, {result.extract.rows:,} patch tokens, {result.seconds:.0f} s in all",
         f"SAE        FVE {number(sae.fve)}   L0 {number(sae.l0, 1)}   dead {percent(sae.dead, 1)}",
-        f"MS         mean {ms['sae']['mean']:.3f}, matched raw neurons {ms['matched']['mean']:.3f} "
-        f"(beaten by {ms['matched']['share_beaten']:.0%}), baseline {ms['baseline']:.3f}",
+        f"MS         mean {ms.sae.mean:.3f}, matched raw neurons {ms.matched.mean:.3f} "
+        f"(beaten by {ms.matched.share_beaten:.0%}), baseline {ms.baseline:.3f}",
         f"concepts   {len(found)} of {len(result.concepts)} found by one latent with AUROC >= .9",
         f"inserted   {percent(steering.inserted)} of kinds named on blank images at {steering.strength:g}x "
         f"(random {percent(steering.random_control)}, SAE only {percent(steering.attached_control)})",

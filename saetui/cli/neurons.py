@@ -3,20 +3,24 @@
 import json as json_module
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from engine.errors import UserError
 from engine.neurons.labels import Labels
+from engine.neurons.quantities import FIELDS, QUANTITIES, SORTS
+from engine.records import to_json
 from engine.workspace import Workspace, image_set_of, neurons_files
 from saetui.cli.options import JsonOption, WorkspaceOption
-from saetui.formatting import fit, literal, number, percent
+from saetui.formatting import cell, fit, literal, number, percent
 
 if TYPE_CHECKING:
     from engine.images.thumbnails import Thumbnails
     from engine.neurons.file import Neurons
+    from engine.neurons.results import LatentRow
 
+PRINTED = [(one, one.printed) for one in QUANTITIES if one.printed]
 STRIP = 8  # top images of a latent printed side by side
 
 
@@ -27,9 +31,13 @@ def register(app: typer.Typer) -> None:
 def neurons(
     sae: Annotated[str, typer.Argument(help="Name of a scored SAE, or path of a neurons file.")],
     search: Annotated[
-        str, typer.Option(help="Only latents of this name, word or number, and conditions: 'ms>.5 freq<1% pencil'.")
+        str,
+        typer.Option(
+            help="Only latents of this name, word or number, and conditions: 'ms>.5 freq<1% pencil'. "
+            f"Fields: {', '.join(FIELDS)}."
+        ),
     ] = "",
-    sort: Annotated[str, typer.Option(help="ms, gain (over matched), support, frequency, depth, latent, ...")] = "",
+    sort: Annotated[str, typer.Option(help=f"{', '.join(SORTS)}.")] = "",
     top: Annotated[int, typer.Option(help="Rows to print (0: all).")] = 20,
     on: Annotated[str, typer.Option(help="Image set, where the SAE was scored on several.")] = "",
     images: Annotated[bool, typer.Option("--images", help="Print the top images of every row.")] = False,
@@ -41,27 +49,26 @@ def neurons(
     from engine.neurons.file import Neurons  # numpy and h5py, which --help must not wait for
 
     place = Workspace.find(workspace)
-    with Neurons.open(results(sae, on, place)) as scored:
-        labels = Labels.open(place.labels(scored.summary["sae"]))
+    with Neurons.open(scores_of(sae, on, place)) as scored:
+        labels = Labels.open(place.labels(scored.summary.sae))
         rows = scored.table(sort=sort, top=top, search=search, labels=labels.texts, marks=labels.marks)
         if json:
-            tops = {row["latent"]: scored.top(row["latent"]) for row in rows}
-            latents = [row | {"top_images": tops[row["latent"]]} for row in rows]
-            print(json_module.dumps({"summary": scored.summary, "latents": latents}, ensure_ascii=False))
+            latents = [row.to_json() | {"top_images": to_json(scored.top(row.latent))} for row in rows]
+            print(json_module.dumps({"summary": to_json(scored.summary), "latents": latents}, ensure_ascii=False))
             return
         if not rows:
             print(literal(f"No latent answers to {search!r}: try another word, or leave --search out."))
             return
         for line in _head(scored, labels, search):
             print(literal(line))
-        thumbnails = Thumbnails(scored.summary["settings"]["images"])
+        thumbnails = Thumbnails(scored.summary.settings.images)
         for row in rows:
-            print(literal(_line(row, shutil.get_terminal_size().columns)))
+            print(literal(_line(scored, row, shutil.get_terminal_size().columns)))
             if images:
-                _print_strip(scored, row["latent"], thumbnails)
+                _print_strip(scored, row.latent, thumbnails)
 
 
-def results(sae: str, on: str, workspace: Workspace) -> Path:
+def scores_of(sae: str, on: str, workspace: Workspace) -> Path:
     """The neurons file that the user means: a path, or the SAE's only one, or the one of the image set ``on``."""
     if Path(sae).suffix == ".h5" and Path(sae).is_file():
         return Path(sae)
@@ -78,26 +85,25 @@ def results(sae: str, on: str, workspace: Workspace) -> Path:
 
 
 def _head(scored: "Neurons", labels: Labels, search: str) -> list[str]:
-    summary = scored.summary
-    ms = summary["ms"]
+    summary, ms = scored.summary, scored.summary.ms
     fits = scored.order(search=search, labels=labels.texts, marks=labels.marks) if search else []
     found = f"{len(fits):,} latents found for {search!r}, " if search else ""
+    titles = [f"{column.title:>{column.width}}" for _, column in PRINTED]
     return [
-        f"{summary['sae']} on {summary['images']:,} images: {found}{summary['alive']:,} of {scored.w:,} alive",
-        f"MS mean {number(ms['sae']['mean'])}, matched raw neurons {number(ms['matched']['mean'])} "
-        f"(beaten by {percent(ms['matched']['share_beaten'])}), baseline {number(ms['baseline'])}",
+        f"{summary.sae} on {summary.images:,} images: {found}{summary.alive:,} of {scored.w:,} alive",
+        f"MS mean {number(ms.sae.mean)}, matched raw neurons {number(ms.matched.mean)} "
+        f"(beaten by {percent(ms.matched.share_beaten)}), baseline {number(ms.baseline)}",
         "",
-        "latent    MS     ±  matched  images  freq %     max  names",
+        "  ".join(["latent", *titles, "names"]),
     ]
 
 
-def _line(row: dict[str, Any], columns: int) -> str:
-    half = None if row["low"] is None else (row["high"] - row["low"]) / 2
-    numbers = (
-        f"{row['latent']:>6}  {number(row['ms']):>4}  {number(half):>4}  {number(row['matched']):>7}  "
-        f"{row['support']:>6,}  {100 * row['frequency']:>6.2f}  {row['maximum']:>6.2f}  "
-    )
-    return numbers + fit(row["label"] or " · ".join(row["names"]), max(columns - len(numbers), 8))
+def _line(scored: "Neurons", row: "LatentRow", columns: int) -> str:
+    numbers = [
+        f"{cell(scored.values(quantity)[row.latent], column.form):>{column.width}}" for quantity, column in PRINTED
+    ]
+    start = "  ".join([f"{row.latent:>6}", *numbers, ""])
+    return start + fit(row.label or " · ".join(row.names), max(columns - len(start), 8))
 
 
 def _print_strip(scored: "Neurons", latent: int, thumbnails: "Thumbnails") -> None:
@@ -105,5 +111,5 @@ def _print_strip(scored: "Neurons", latent: int, thumbnails: "Thumbnails") -> No
 
     shown = scored.top(latent)[:STRIP]
     if shown:
-        cell = print_strip(thumbnails, [one["path"] for one in shown])
-        print("".join(f"{one['activation']:.2f}".ljust(cell) for one in shown).rstrip())
+        cell = print_strip(thumbnails, [one.path for one in shown])
+        print("".join(f"{one.activation:.2f}".ljust(cell) for one in shown).rstrip())

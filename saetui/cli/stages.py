@@ -8,6 +8,7 @@ import typer
 
 from engine import config
 from engine.activations.results import Estimated, Extracted, Verified
+from engine.neurons.results import MatrixScored, Scored
 from engine.runs.plan import PlanDone
 from engine.runs.tasks import TASKS
 from engine.sae.results import Encoded, Trained
@@ -101,21 +102,21 @@ def _train_figures(result: Trained) -> str:
     )
 
 
-def show_score(result: dict[str, Any]) -> None:
-    ms = result["ms"]
-    print(literal(result["path"]))
+def show_score(result: Scored) -> None:
+    ms = result.ms
+    print(literal(result.path))
     print(
-        f"{result['images']:,} images, {result['alive']:,} latents alive, {result['dead']:,} dead"
-        + ("" if _made(result) else "; it was scored already")
+        f"{result.images:,} images, {result.alive:,} latents alive, {result.dead:,} dead"
+        + ("" if result.made else "; it was scored already")
     )
     print("MS                   mean    best   worst")
-    for key, name in (("sae", "SAE latents"), ("raw", "raw neurons"), ("raw_relu", "raw, rectified")):
-        print(f"{name:<18} " + "  ".join(f"{number(ms[key][part]):>6}" for part in ("mean", "best", "worst")))
+    for name, spread in (("SAE latents", ms.sae), ("raw neurons", ms.raw), ("raw, rectified", ms.raw_relu)):
+        print(f"{name:<18} {number(spread.mean):>6}  {number(spread.best):>6}  {number(spread.worst):>6}")
     print(
-        f"matched raw        {number(ms['matched']['mean']):>6}   same support, latent by latent: "
-        f"{percent(ms['matched']['share_beaten'])} of latents beat theirs"
+        f"matched raw        {number(ms.matched.mean):>6}   same support, latent by latent: "
+        f"{percent(ms.matched.share_beaten)} of latents beat theirs"
     )
-    print(f"baseline           {number(ms['baseline']):>6}   mean cosine of all pairs of images")
+    print(f"baseline           {number(ms.baseline):>6}   mean cosine of all pairs of images")
 
 
 def show_plan(result: PlanDone) -> None:
@@ -155,11 +156,11 @@ def show_steer(result: dict[str, Any]) -> None:
         print(f"{answer:>10}  {literal(result[answer])}")
 
 
-def show_ms(result: dict[str, Any]) -> None:
+def show_ms(result: MatrixScored) -> None:
     print(
-        f"mean {number(result['mean'])}  best {number(result['best'])}  worst {number(result['worst'])}  "
-        f"baseline {number(result['baseline'])} (mean cosine of all pairs)  "
-        f"{len(result['ms']):,} columns, {result['undefined']:,} undefined"
+        f"mean {number(result.mean)}  best {number(result.best)}  worst {number(result.worst)}  "
+        f"baseline {number(result.baseline)} (mean cosine of all pairs)  "
+        f"{len(result.ms):,} columns, {result.undefined:,} undefined"
     )
 
 

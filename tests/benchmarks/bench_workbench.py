@@ -20,7 +20,7 @@ import termios
 import time
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 QUIET = 0.12  # seconds without a byte after which everything is painted
 

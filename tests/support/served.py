@@ -10,9 +10,9 @@ import numpy as np
 import transformers
 
 from engine.files import file_sha256
-from engine.neurons.file import ARRAYS, write_neurons
 from engine.server.client import ModelServer
 from engine.workspace import Workspace
+from tests.support import scores
 from tests.support.checkpoints import build, save, tokenizer
 from tests.support.tiny_llava import WORDS, picture, random_sae, save_llava
 
@@ -86,16 +86,11 @@ def write_scores(workspace: Workspace, name: str, model: Path, file: str = "val"
     """A neurons file of the SAE ``name`` with random maxima and directions; latent 3 has neither."""
     rng = np.random.default_rng(0)
     w = 64
-    shapes = {"histogram": (w, 2), "top_images": (w, 1), "top_activations": (w, 1), "names": (w, 0)}
-    arrays = {key: np.zeros(shapes.get(key, w), dtype) for key, dtype in ARRAYS.items()}
-    arrays["name_scores"] = np.zeros((w, 0))
-    arrays["maximum"] = rng.uniform(0.5, 9, w).astype(np.float32)
-    arrays["maximum"][3] = 0
+    maximum = rng.uniform(0.5, 9, w).astype(np.float32)
+    maximum[3] = 0
     sha256 = file_sha256(workspace.sae(name) / "sae.safetensors")
-    made_from = [{"kind": "sae", "name": name, "path": "", "sha256": sha256}]
-    summary = {"sae": name, "model": str(model), "settings": {"pooling": "max"}} | changes
-    path, none = workspace.neurons(name, file), np.zeros((0, 1))
-    write_neurons(path, arrays, [], [], none, none, summary, {"made_from": made_from})
+    said = replace(scores.SUMMARY, **{"sae": name, "model": str(model)} | changes)
+    path = scores.write_scores(workspace.neurons(name, file), w, said, scores.made_from(name, sha256), maximum=maximum)
     directions = rng.normal(size=(w, 16))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     directions[3] = 0

@@ -5,7 +5,6 @@ Contents follow from integers and exact arithmetic, so that a seed gives the sam
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,8 +14,11 @@ from engine.images import open_images
 from engine.metrics.hierarchy import depths, group_of, hierarchy
 from engine.neurons.file import write_neurons
 from engine.neurons.names import read_vocabulary
+from engine.neurons.results import ScoredImage, Summary
+from engine.records import from_json, to_json
 from engine.sae.config import WEIGHTS, SAEConfig, write_config
 from engine.workspace import MARKER
+from tests.support.scores import made_from
 
 NAME, IMAGES = "synthetic", "drawn"
 GRID, NAMES, NEAR, BINS, D_TEXT = 4, 5, 8, 24, 128
@@ -30,17 +32,17 @@ def write_synthetic(folder: Path, w: int = 65_536, images: int = 2_000, top: int
     write_text(folder / MARKER, "# Drawn for a test.\n")
     pictures = write_images(folder / "images" / IMAGES, images, seed)
     records = [
-        {"path": entry.path, "label": entry.label, "taxonomy": _taxonomy(entry.label), "sha256": f"{number:064x}"}
+        ScoredImage(entry.path, entry.label, _taxonomy(entry.label), f"{number:064x}")
         for number, entry in enumerate(open_images(pictures).entries)
     ]
     groups = tuple(sorted({max(1, w // 16), max(1, w // 4), w}))
     sae = _write_sae(folder / "saes" / NAME, w, groups, rng)
     words = read_vocabulary()
-    latents = _latents(w, top, [record["taxonomy"] for record in records], groups, len(words), rng)
+    latents = _latents(w, top, [record.taxonomy for record in records], groups, len(words), rng)
     word_latents, word_scores = _of_words(latents["names"], latents["name_scores"], len(words))
     path = folder / "neurons" / f"{NAME}--{IMAGES}.h5"
-    summary = _summary(latents, [record["taxonomy"] for record in records], groups, str(pictures))
-    origin = {"made_from": [{"kind": "sae", "name": NAME, "path": f"saes/{NAME}", "sha256": sae}], "versions": {}}
+    summary = _summary(latents, [record.taxonomy for record in records], groups, str(pictures))
+    origin = made_from(NAME, sae)
     mean = np.zeros(D_TEXT)
     write_neurons(path, latents, records, words, word_latents, word_scores, summary, origin, mean)
     return folder
@@ -142,8 +144,8 @@ def _of_words(names: np.ndarray, scores: np.ndarray, words: int) -> tuple[np.nda
 
 def _summary(
     latents: dict[str, np.ndarray], paths: list[tuple[str, ...]], groups: tuple[int, ...], images: str
-) -> dict[str, Any]:
-    """The summary that ``score`` would write, rounded, as the last digits of sums differ between machines."""
+) -> Summary:
+    """What ``score`` says of such latents; rounded, as sums may differ in their last digits between machines."""
     ms, fires = latents["ms"], latents["support"] > 0
     scored = ms[~np.isnan(ms)]
     spread = {"mean": scored.mean(), "best": scored.max(), "worst": scored.min()}
@@ -169,9 +171,10 @@ def _summary(
         "alive": int(fires.sum()),
         "dead": int((~fires).sum()),
         "frequency": {"l0": latents["token_frequency"].sum(), "dense": 0.0, "median": 0.001},
-        "hierarchy": hierarchy(latents["top_images"], paths, groups, ms),
+        "hierarchy": to_json(hierarchy(latents["top_images"], paths, groups, ms)),
         "uniqueness": {"latents": int(fires.sum()), "pairs": 0, "above_zero": 0, "above_half": 0},
         "named": int(fires.sum()),
         "settings": {"sae": NAME, "images": images, "embed_with": "demo:encoder", "name": IMAGES, "pooling": "max"},
     }
-    return json.loads(json.dumps(whole, default=float), parse_float=lambda text: round(float(text), 9))
+    rounded = json.loads(json.dumps(whole, default=float), parse_float=lambda text: round(float(text), 9))
+    return from_json(Summary, rounded, "The summary")

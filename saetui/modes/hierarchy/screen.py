@@ -1,20 +1,21 @@
 """Mode Hierarchy: Matryoshka groups and the taxonomy as trees; from any node to its latents."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.text import Text
-from textual import events, work
+from textual import events
 from textual.containers import Horizontal
-from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Static
 
-from engine.errors import UserError
-from engine.files import stamp
+from engine.files import Stamp, stamp
 from engine.runs.watch import RunSnapshot
+from saetui.background import look_up
 from saetui.bindings import key
 from saetui.formatting import fit, literal, number
 from saetui.messages import ShowLatents
@@ -44,15 +45,6 @@ TEACH = "No scores yet: train an SAE (2), then press s there to score it."
 NO_TREE = "These images have neither taxonomy nor classes."
 
 
-@dataclass
-class Read(Message):
-    """The trees of a neurons file, or why they cannot be shown."""
-
-    path: Path
-    outlined: "Trees | None"
-    error: str = ""
-
-
 class HierarchyMode(Mode):
     """On top how deep the groups are; below two trees side by side, one above the other where it is narrow."""
 
@@ -70,9 +62,9 @@ class HierarchyMode(Mode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.outlined: Trees | None = None
+        self.trees: Trees | None = None
         self._path: Path | None = None
-        self._stamp: Any = None
+        self._stamp: Stamp | None = None
         self._settled = False  # once what is remembered has been gone back to
 
     def parts(self) -> Iterable[Widget]:
@@ -86,7 +78,7 @@ class HierarchyMode(Mode):
     def arrive(self) -> None:
         self._check_file()
 
-    def runs_changed(self, jobs: list[RunSnapshot]) -> None:
+    def runs_changed(self, runs: list[RunSnapshot]) -> None:
         self._check_file()
 
     def _check_file(self) -> None:
@@ -96,28 +88,20 @@ class HierarchyMode(Mode):
         path = self.services.scores_path or next(iter(neurons_files(self.services.workspace)), None)
         seen = stamp(path) if path else None
         if path is None or (seen is None and path != self._path):
-            self._path = self._stamp = self.outlined = None
-            self._show()
+            self._path = self._stamp = None
+            self._show(None)
         elif (path, seen) != (self._path, self._stamp) and seen is not None:
             self._path, self._stamp = path, seen
             self._chart(Text(literal(f"reading {path.name} …")))
             self._read(path)
 
-    @work(thread=True, exclusive=True, group="read")
     def _read(self, path: Path) -> None:
-        from saetui.modes.hierarchy import trees as outlined
-        from saetui.scores import error_of
+        def find() -> Trees:
+            from saetui.modes.hierarchy.trees import read
 
-        try:
-            self.post_message(Read(path, outlined.read(path)))
-        except (UserError, OSError, KeyError, ValueError) as error:
-            self.post_message(Read(path, None, error_of(error, path)))
+            return read(path)
 
-    def on_read(self, message: Read) -> None:
-        if message.path != self._path:
-            return
-        self.outlined = message.outlined
-        self._show(message.error)
+        look_up(self, "read", find, self._show, partial(self._show, None))
 
     # What is shown
 
@@ -129,8 +113,8 @@ class HierarchyMode(Mode):
     def taxa(self) -> TreeTable:
         return self.query_one("#taxa", TreeTable)
 
-    def _show(self, error: str = "") -> None:
-        found = self.outlined
+    def _show(self, found: Trees | None, error: str = "") -> None:
+        self.trees = found
         self.taxa.display = bool(found and found.by_taxon)
         self.taxa.set_columns([Column("taxonomy" if found and found.has_taxonomy else "classes", 0, "left"), *TAXA[1:]])
         self.groups.display = found is not None
@@ -163,7 +147,7 @@ class HierarchyMode(Mode):
 
     def _draw(self) -> None:
         """The chart: how deep the top images of each group's latents agree in the taxonomy."""
-        found = self.outlined
+        found = self.trees
         if found is None:
             return
         if not found.has_taxonomy:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from engine.neurons.file import Neurons
+from engine.metrics.results import Trend
+from engine.neurons.file import Neurons, refusing_damage
 from engine.neurons.taxonomy import Group, Node, Taxonomy, matryoshka
 from saetui.formatting import number
 from saetui.widgets.tree_table import Branch
@@ -21,7 +22,7 @@ class Trees:
     sae: str
     images: int
     groups: list[Group]
-    trend: dict[str, float | None] | None
+    trend: Trend | None
     """Spearman's rank correlation between group and depth, with its p; None without a taxonomy."""
     by_group: list[Branch]
     by_taxon: list[Branch]
@@ -43,19 +44,19 @@ class _Means:
 
 def read(path: Path) -> Trees:
     """The trees of the neurons file ``path``. UserError when it cannot be read."""
-    with Neurons.open(path) as neurons:
+    with Neurons.open(path) as neurons, refusing_damage(path):
         means = _Means(neurons.ms, neurons.matched)
-        summary = neurons.summary.get("hierarchy")
+        summary = neurons.summary.hierarchy
         groups = matryoshka(neurons.group, summary)
         images = neurons.images
-        has_taxonomy = any(image["taxonomy"] for image in images)
-        has_classes = has_taxonomy or any(image["label"] for image in images)
+        has_taxonomy = any(image.taxonomy for image in images)
+        has_classes = has_taxonomy or any(image.label for image in images)
         root = Taxonomy(images).tree(neurons.top_images) if has_classes else None
         return Trees(
-            sae=str(neurons.summary["sae"]),
+            sae=neurons.summary.sae,
             images=len(images),
             groups=groups,
-            trend=summary.get("trend") if summary else None,
+            trend=summary.trend if summary else None,
             by_group=[_group(one, neurons.group, neurons.depth, means) for one in groups],
             by_taxon=[_taxon(root, means)] if root else [],
             has_taxonomy=has_taxonomy,
@@ -99,16 +100,16 @@ def _mean(values: Float[np.ndarray, " n"]) -> float | None:
     return float(defined.mean()) if len(defined) else None
 
 
-def chart(outlined: Trees, width: int) -> list[tuple[str, str, str]]:
+def chart(trees: Trees, width: int) -> list[tuple[str, str, str]]:
     """One line a group: its name and size, a bar as long as its depth, and its numbers.
 
     The bar is a text of ``width`` characters: ━ up to the depth, ┊ at the depth of images drawn at random.
     """
-    deepest = max((g.depth for g in outlined.groups if g.depth is not None), default=0.0)
-    expected = next((g.expected for g in outlined.groups if g.expected is not None), 0.0)
+    deepest = max((g.depth for g in trees.groups if g.depth is not None), default=0.0)
+    expected = next((g.expected for g in trees.groups if g.expected is not None), 0.0)
     scale = (width - 1) / max(deepest, expected, 1e-9)
     lines = []
-    for group in outlined.groups:
+    for group in trees.groups:
         end = -1 if group.depth is None else round(group.depth * scale)
         mark = round(expected * scale)
         bar = "".join("┊" if at == mark else "━" if at <= end else " " for at in range(width))
@@ -117,11 +118,12 @@ def chart(outlined: Trees, width: int) -> list[tuple[str, str, str]]:
     return lines
 
 
-def trend_in_words(outlined: Trees) -> str:
+def trend_in_words(trees: Trees) -> str:
     """Whether depth rises from group to group, and how sure that is."""
-    rho, p = (outlined.trend or {}).get("rho"), (outlined.trend or {}).get("p")
-    if rho is None or p is None:
+    trend = trees.trend
+    if trend is None or trend.rho is None or trend.p is None:
         return "too few depths to tell whether they rise from group to group"
+    rho, p = trend.rho, trend.p
     sure = "p < .001" if p < 0.001 else f"p = {p:.2g}".replace("0.", ".", 1)
     word = (
         "no trend over the groups"

@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from rich.text import Text
-from textual import work
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
-from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import Static
 
-from engine.errors import UserError
+from saetui.background import look_up
 from saetui.bindings import key
 from saetui.formatting import literal, number, percent
 from saetui.modes.neurons.latent_view import LatentView
@@ -22,14 +20,6 @@ from saetui.widgets.bars import KeyBar
 if TYPE_CHECKING:
     from saetui.scores import Scores
     from saetui.services import Services
-
-
-class Matched(Message):
-    """The other SAE's latents that are most like one of ours."""
-
-    def __init__(self, latent: int, found: list[tuple[int, float]], error: str = ""):
-        super().__init__()
-        self.latent, self.found, self.error = latent, found, error
 
 
 class CompareScreen(Screen[None]):
@@ -73,32 +63,31 @@ class CompareScreen(Screen[None]):
 
     def on_mount(self) -> None:
         self.query_one("#ours .summary", Static).update(summary(self.ours))
-        self.query_one("#theirs .summary", Static).update(f"opening {literal(self.other_path.name)} …")
+        self._say_theirs(f"opening {self.other_path.name} …")
         self._match(self.latents[self.place] if self.latents else -1)
 
     def on_screen_resume(self) -> None:
         self.call_after_refresh(self._show)
 
-    @work(thread=True, exclusive=True, group="match")
     def _match(self, latent: int) -> None:
-        from saetui.scores import Scores, error_of
+        ours, other, path, workspace = self.ours.neurons, self.other, self.other_path, self.services.workspace
 
-        try:
-            if self.other is None:
-                self.other = Scores.open(self.other_path, self.services.workspace)
-            found = self.ours.neurons.match(self.other.neurons, latent) if latent >= 0 else []
-            self.post_message(Matched(latent, found))
-        except (UserError, OSError, KeyError, ValueError) as error:
-            self.post_message(Matched(latent, [], error_of(error, self.other_path)))
+        def find() -> tuple[Scores, list[tuple[int, float]]]:
+            from saetui.scores import Scores
 
-    def on_matched(self, message: Matched) -> None:
-        if message.error or self.other is None:
-            self.query_one("#theirs .summary", Static).update(literal(message.error))
-            return
+            theirs = other or Scores.open(path, workspace)
+            return theirs, ours.match(theirs.neurons, latent) if latent >= 0 else []
+
+        look_up(self, "match", find, self._matched, self._say_theirs)
+
+    def _matched(self, found: tuple[Scores, list[tuple[int, float]]]) -> None:
+        self.other, self.found = found
+        self.rank = 0
         self.query_one("#theirs .summary", Static).update(summary(self.other))
-        if self.latents and message.latent == self.latents[self.place]:
-            self.found, self.rank = message.found, 0
-            self._show()
+        self._show()
+
+    def _say_theirs(self, sentence: str) -> None:
+        self.query_one("#theirs .summary", Static).update(literal(sentence))
 
     def _show(self) -> None:
         if not self.latents:
@@ -139,18 +128,18 @@ class CompareScreen(Screen[None]):
             view.gallery.show_heat = not view.gallery.show_heat
 
 
-def summary(results: Scores) -> Text:
+def summary(scores: Scores) -> Text:
     """What an SAE reached, with the controls, in three lines."""
-    found, ms = results.neurons.summary, results.neurons.summary["ms"]
-    frequency, hierarchy = found.get("frequency", {}), found.get("hierarchy")
+    found = scores.neurons.summary
+    ms, hierarchy = found.ms, found.hierarchy
     lines = [
-        f"{results.sae}  {results.neurons.w:,} latents, {found['alive']:,} alive, {results.groups} groups, "
-        f"L0 {frequency.get('l0', 0):.1f}",
-        f"MS mean {number(ms['sae']['mean'])}  matched raw {number(ms['matched']['mean'])} "
-        f"({percent(ms['matched']['share_beaten'])} beat theirs)  best {number(ms['sae']['best'])}",
-        f"{found['images']:,} images of {found['settings']['images']}",
+        f"{scores.sae}  {scores.neurons.w:,} latents, {found.alive:,} alive, {scores.groups} groups, "
+        f"L0 {found.frequency.l0:.1f}",
+        f"MS mean {number(ms.sae.mean)}  matched raw {number(ms.matched.mean)} "
+        f"({percent(ms.matched.share_beaten)} beat theirs)  best {number(ms.sae.best)}",
+        f"{found.images:,} images of {found.settings.images}",
     ]
     if hierarchy:
-        depth = "  ".join(number(group["depth"]) for group in hierarchy["groups"])
-        lines[2] = f"depth by group {depth} (random {number(hierarchy['expected'])})  " + lines[2]
+        depth = "  ".join(number(group.depth) for group in hierarchy.groups)
+        lines[2] = f"depth by group {depth} (random {number(hierarchy.expected)})  " + lines[2]
     return Text(literal("\n".join(lines)), no_wrap=True, overflow="ellipsis")

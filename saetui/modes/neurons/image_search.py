@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 from rich.text import Text
-from textual import work
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.message import Message
@@ -14,10 +13,11 @@ from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Static
 
-from engine.errors import UserError
 from engine.server.protocol import Look
+from saetui.background import look_up
 from saetui.bindings import key
-from saetui.formatting import literal, number
+from saetui.formatting import literal
+from saetui.modes.neurons.latent_table import BESIDE, NUMBER, cells, columns
 from saetui.widgets.bars import KeyBar
 from saetui.widgets.picture import Picture
 from saetui.widgets.table import Column, Table
@@ -27,14 +27,7 @@ if TYPE_CHECKING:
     from saetui.services import Services
 
 Pairs = list[tuple[int, float]]
-COLUMNS = (
-    Column("#", 6),
-    Column("fires", 7),
-    Column("of max", 6),
-    Column("MS", 4),
-    Column("raw", 4),
-    Column("names", 0, "left"),
-)
+COLUMNS = (NUMBER, Column("fires", 7), Column("of max", 6), *columns(BESIDE), Column("names", 0, "left"))
 _FRAME = (255, 255, 255), (0, 0, 0)
 
 
@@ -78,6 +71,10 @@ class Patches(Picture, can_focus=True):
         self.draw()
         self.post_message(self.Moved())
 
+    def look_at(self, pixels: Any) -> None:
+        self.pixels = pixels
+        self.draw()
+
     def draw(self) -> None:
         if self.pixels is not None:
             self.show(self._framed(), key=(id(self.pixels), self.patch))
@@ -98,14 +95,6 @@ class Patches(Picture, can_focus=True):
         return framed
 
 
-class Loaded(Message):
-    """The picture was read, or not."""
-
-    def __init__(self, pixels: Any, error: str = ""):
-        super().__init__()
-        self.pixels, self.error = pixels, error
-
-
 class LookScreen(Screen[Pairs | None]):
     """Dismissed with the latents to list: those of the image or patch, or the one that was chosen first."""
 
@@ -123,9 +112,9 @@ class LookScreen(Screen[Pairs | None]):
     LookScreen.-narrow Patches { width: 32; margin: 1; }
     """
 
-    def __init__(self, results: Scores, image: str, title: str):
+    def __init__(self, scores: Scores, image: str, title: str):
         super().__init__()
-        self.results, self.image, self.heading = results, image, title
+        self.scores, self.image, self.heading = scores, image, title
         self.found: dict[str, Any] | None = None
         self.shown: Pairs = []
         self._asked = -1
@@ -135,7 +124,7 @@ class LookScreen(Screen[Pairs | None]):
         return cast("Services", self.app)
 
     def compose(self) -> ComposeResult:
-        yield Static(Text(literal(f"latents of {self.results.sae} fired by {self.heading}")), id="title")
+        yield Static(Text(literal(f"latents of {self.scores.sae} fired by {self.heading}")), id="title")
         with Horizontal():
             yield from self._parts()
         yield KeyBar()
@@ -150,27 +139,21 @@ class LookScreen(Screen[Pairs | None]):
         self.query_one(Patches).focus()
         self._say("reading the image …")
         self._load()
-        self._asked = self.services.ask_model(Look(image=self.image, neurons=str(self.results.path)), self._heard)
+        self._asked = self.services.ask_model(Look(image=self.image, neurons=str(self.scores.path)), self._heard)
 
     def on_unmount(self) -> None:
         if self.found is None:
             self.services.cancel_model(self._asked)
 
-    @work(thread=True)
     def _load(self) -> None:
-        from engine.images import opening
+        image, picture = self.image, self.query_one(Patches)
 
-        try:
-            self.post_message(Loaded(opening.picture(self.image, side=480)[0]))
-        except UserError as error:
-            self.post_message(Loaded(None, str(error)))
+        def find() -> Any:
+            from engine.images import opening
 
-    def on_loaded(self, message: Loaded) -> None:
-        picture = self.query_one(Patches)
-        if message.pixels is None:
-            picture.failed(message.error)
-        picture.pixels = message.pixels
-        picture.draw()
+            return opening.picture(image, side=480)[0]
+
+        look_up(self, "picture", find, picture.look_at, picture.failed)
 
     def _heard(self, event: dict[str, Any]) -> None:
         if event["kind"] == "progress":
@@ -206,16 +189,10 @@ class LookScreen(Screen[Pairs | None]):
 
     def _cells(self, row: int) -> tuple[str, ...]:
         latent, value = self.shown[row]
-        neurons = self.results.neurons
-        most = float(neurons.maximum[latent])
-        return (
-            str(latent),
-            f"{value:.2f}",
-            f"{value / most:.0%}" if most > 0 else "–",
-            number(float(neurons.ms[latent])),
-            number(float(neurons.matched[latent])),
-            self.results.name(latent),
-        )
+        most = float(self.scores.neurons.maximum[latent])
+        share = f"{value / most:.0%}" if most > 0 else "–"
+        numbers = cells(self.scores, latent, BESIDE)
+        return (str(latent), f"{value:.2f}", share, *numbers, self.scores.name(latent))
 
     def on_table_chosen(self, event: Table.Chosen) -> None:
         chosen = self.shown[event.row]

@@ -9,6 +9,7 @@ from textual.containers import Vertical
 from textual.widget import Widget
 from textual.widgets import Static
 
+from engine.neurons.results import ScoredImage
 from saetui.formatting import literal, number, percent
 from saetui.widgets.gallery import Gallery, Tile
 
@@ -17,11 +18,11 @@ if TYPE_CHECKING:
 
 BARS = " ▁▂▃▄▅▆▇█"
 ASCII_BARS = " .:-=+*#@"
-AHEAD = 2  # latents whose pictures are drawn before they are wished for
+AHEAD = 2  # latents whose pictures are drawn before they are asked for
 
 
 class LatentView(Vertical):
-    """``show`` a latent of open results; pictures follow as they are drawn."""
+    """``show`` a latent of open scores; pictures follow as they are drawn."""
 
     DEFAULT_CSS = """
     LatentView { padding: 0 1; }
@@ -39,22 +40,22 @@ class LatentView(Vertical):
     def gallery(self) -> Gallery:
         return self.query_one(Gallery)
 
-    def show(self, results: "Scores | None", latent: int = -1, ahead: Iterable[int] = (), pictures: int = 16) -> None:
-        """``ahead``: latents that may be wished for next."""
+    def show(self, scores: "Scores | None", latent: int = -1, ahead: Iterable[int] = (), pictures: int = 16) -> None:
+        """``ahead``: latents that may be asked for next."""
         head, foot = self.query_one(".head", Static), self.query_one(".foot", Static)
-        if results is None or not 0 <= latent < results.neurons.w:
+        if scores is None or not 0 <= latent < scores.neurons.w:
             head.update("", layout=False)
             foot.update("", layout=False)
             self.gallery.show(())
             return
         width = self.size.width - 2
-        head.update(self._head(results, latent), layout=False)
-        foot.update(self._foot(results, latent, width), layout=False)
-        coming = [tile for other in ahead for tile in tiles(results, other, pictures)]
-        self.gallery.show(tiles(results, latent, pictures), coming)
+        head.update(self._head(scores, latent), layout=False)
+        foot.update(self._foot(scores, latent, width), layout=False)
+        coming = [tile for other in ahead for tile in tiles(scores, other, pictures)]
+        self.gallery.show(tiles(scores, latent, pictures), coming)
 
-    def _head(self, results: "Scores", latent: int) -> Text:
-        neurons, labels, theme = results.neurons, results.labels, self.app.current_theme
+    def _head(self, scores: "Scores", latent: int) -> Text:
+        neurons, labels, theme = scores.neurons, scores.labels, self.app.current_theme
         accent, quiet = theme.accent or "", theme.secondary or ""
         text = Text()
         text.append(f"{latent}", style=f"bold {accent}")
@@ -63,25 +64,25 @@ class LatentView(Vertical):
             text.append("  ★", style=accent)
         if label := labels.text(latent):
             text.append(f'  "{literal(label)}"', style=accent)
-        row = neurons.row(latent)
-        half = None if row["low"] is None else (row["high"] - row["low"]) / 2
-        scores = [f"MS {number(row['ms'])} ±{number(half)}", f"matched raw {number(row['matched'])}"]
-        baseline = neurons.summary["ms"].get("baseline")
-        if row["ms"] is not None and baseline and baseline > 0:
-            scores.append(f"lift {row['ms'] / baseline:.0f}×")
-        if row["depth"] is not None:
-            scores.append(f"depth {row['depth']:.2f}")
+        ms, depth = float(neurons.ms[latent]), float(neurons.depth[latent])
+        half = float(neurons.high[latent] - neurons.low[latent]) / 2
+        first = [f"MS {number(ms)} ±{number(half)}", f"matched raw {number(float(neurons.matched[latent]))}"]
+        baseline = neurons.summary.ms.baseline
+        if ms == ms and baseline is not None and baseline > 0:
+            first.append(f"lift {ms / baseline:.0f}×")
+        if depth == depth:
+            first.append(f"depth {depth:.2f}")
         rest = [
-            f"fires on {row['support']:,} images, {percent(row['frequency'], 1)}",
-            f"effective {row['effective_support'] or 0:,.0f}",
-            f"group {row['group'] + 1}/{results.groups}",
+            f"fires on {neurons.support[latent]:,} images, {percent(float(neurons.image_frequency[latent]), 1)}",
+            f"effective {neurons.effective_support[latent]:,.0f}",
+            f"group {neurons.group[latent] + 1}/{scores.groups}",
         ]
-        text.append("\n" + "   ".join(scores) + "\n" + "   ".join(rest), style=quiet)
+        text.append("\n" + "   ".join(first) + "\n" + "   ".join(rest), style=quiet)
         return text
 
-    def _foot(self, results: "Scores", latent: int, width: int) -> Text:
-        neurons = results.neurons
-        near = neurons.neighbours(latent)
+    def _foot(self, scores: "Scores", latent: int, width: int) -> Text:
+        neurons = scores.neurons
+        related = neurons.neighbours(latent)
         counts = neurons.histogram[latent]
         bars = ASCII_BARS if getattr(self.app, "ascii", False) else BARS
         first = f"activations {histogram(counts, bars)} 0 … {neurons.maximum[latent]:.3g}"
@@ -100,23 +101,23 @@ class LatentView(Vertical):
         room = width - text.cell_len - 12
         if room > 12:
             text.append("   fires with ", style="bold")
-            text.append(results.listed(near["cofiring"], room))
+            text.append(scores.listed(related.cofiring, room))
         text.append("\nnear ", style="bold")
-        text.append(results.listed(near["near"], width - 8 - len(where)))
+        text.append(scores.listed(related.near, width - 8 - len(where)))
         text.append(f"   {where}")
         return text
 
 
-def tiles(results: "Scores", latent: int, most: int) -> list[Tile]:
+def tiles(scores: "Scores", latent: int, most: int) -> list[Tile]:
     """The top images of ``latent``, each with its patch map."""
-    found = results.neurons.top(latent)[:most]
-    maximum = float(results.neurons.maximum[latent]) or 1.0
-    maps = cache(lambda: results.neurons.maps(latent))  # one read for all pictures, and only for a heat map
+    found = scores.neurons.top(latent)[:most]
+    maximum = float(scores.neurons.maximum[latent]) or 1.0
+    maps = cache(lambda: scores.neurons.maps(latent))  # one read for all pictures, and only for a heat map
     return [
         Tile(
-            key=(str(results.path), results.stamp, latent, place),
-            caption=f"{one['activation']:.3g} {called(results.neurons.images[one['image']])}",
-            load=partial(results.thumbnails.load, one["path"]),
+            key=(str(scores.path), scores.stamp, latent, place),
+            caption=f"{one.activation:.3g} {called(scores.neurons.images[one.image])}",
+            load=partial(scores.thumbnails.load, one.path),
             heat=partial(_map, maps, place),
             heat_maximum=maximum,
         )
@@ -124,9 +125,9 @@ def tiles(results: "Scores", latent: int, most: int) -> list[Tile]:
     ]
 
 
-def called(image: dict[str, Any]) -> str:
+def called(image: ScoredImage) -> str:
     """An image in a few words: the two deepest levels of its taxonomy (genus and species), its class, or its file."""
-    return " ".join(image["taxonomy"][-2:]) or image["label"] or image["path"].rpartition("/")[2]
+    return " ".join(image.taxonomy[-2:]) or image.label or image.path.rpartition("/")[2]
 
 
 def _map(maps: Callable[[], Any], place: int) -> Any:

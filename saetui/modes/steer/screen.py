@@ -528,7 +528,7 @@ class SteerMode(Mode):
                 )
             return
 
-        def take(found: list[latents.Found]) -> None:
+        def take(found: list[latents.KnownLatent]) -> None:
             known = {str(one.latent): one for one in found}
 
             def chosen(latent: str | None) -> None:

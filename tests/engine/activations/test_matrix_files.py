@@ -15,6 +15,8 @@ from engine.config import MsSettings
 from engine.errors import UserError
 from engine.metrics.monosemanticity import monosemanticity
 from engine.neurons.matrix_scores import ms_files
+from engine.neurons.results import MatrixScored
+from engine.records import from_json, to_json
 
 
 @pytest.fixture
@@ -116,12 +118,13 @@ def test_ms_of_files(tmp_path, workspace, matrix):
     given = MsSettings(activations=str(tmp_path / "A.npz"), embeddings=str(tmp_path / "E.npy"))
     result = ms_files(given, workspace)
     expected = monosemanticity(sparse.csr_array(matrix), np.load(tmp_path / "E.npy"))
-    assert list(result) == ["ms", "support", "effective_support", "mean", "best", "worst", "undefined", "baseline"]
-    assert json.loads(json.dumps(result, allow_nan=False)) == result
-    assert result["ms"][2] is None and result["undefined"] == 1
-    assert [v for v in result["ms"] if v is not None] == expected.ms[~np.isnan(expected.ms)].tolist()
-    assert result["support"] == expected.support.tolist()
-    assert result["mean"] == expected.mean and result["baseline"] == expected.baseline
+    told = json.loads(json.dumps(to_json(result), allow_nan=False))
+    assert list(told) == ["ms", "support", "effective_support", "mean", "best", "worst", "undefined", "baseline"]
+    assert from_json(MatrixScored, told, "it") == result
+    assert result.ms[2] is None and result.undefined == 1
+    assert [v for v in result.ms if v is not None] == expected.ms[~np.isnan(expected.ms)].tolist()
+    assert list(result.support) == expected.support.tolist()
+    assert result.mean == expected.mean and result.baseline == expected.baseline
 
 
 def test_missing_sources_are_named(workspace, tmp_path):

@@ -22,22 +22,17 @@ from engine.artefacts.listing import SourceEntry
 from engine.config import SteerSettings
 from engine.errors import Stopped, UserError
 from engine.files import lock, write_json, write_text
-from engine.neurons.file import ARRAYS, write_neurons
 from engine.sae.train import train
 from engine.steer.recipes import save_recipe
 from engine.workspace import Workspace, neurons_files, sae_of
 from tests.support import trainings
 from tests.support.extractions import Recorder, ask, saved_model, write_pictures
+from tests.support.scores import SUMMARY, write_scores
 from tests.support.stores import write_store
 
 
 def neurons_file(workspace: Workspace, sae: str, images: str, **summary) -> Path:
-    latents = {name: np.zeros((2, 3) if name in ("top_images", "names", "histogram") else 2) for name in ARRAYS}
-    latents |= {"top_activations": np.zeros((2, 3)), "name_scores": np.zeros((2, 3))}
-    path = workspace.neurons(sae, images)
-    said = {"sae": sae, "images": 3, "embed_with": "demo", "ms": {"sae": {"mean": 0.4}}, "alive": 2, **summary}
-    write_neurons(path, latents, [], [], np.zeros((0, 1)), np.zeros((0, 1)), said, {"made_from": []})
-    return path
+    return write_scores(workspace.neurons(sae, images), 2, replace(SUMMARY, sae=sae, embed_with="demo", **summary))
 
 
 @pytest.fixture
@@ -48,7 +43,7 @@ def full(workspace: Workspace) -> Workspace:
     train(trainings.chosen(), workspace)
     with pytest.raises(Stopped):
         train(trainings.chosen(name="half"), workspace, trainings.Recorder(stop_at=12))
-    neurons_file(workspace, "s", "test", settings={"images": "/tests"})
+    neurons_file(workspace, "s", "test", settings=replace(SUMMARY.settings, images="/tests"))
     save_recipe(workspace, SteerSettings(sae="s", vlm="demo", save_recipe="red"), [])
     assert store.rows == 1200
     return workspace

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from engine.metrics.hierarchy import depths, expected_depth, group_of, hierarchy
+from engine.metrics.results import GroupDepth, Trend
 
 
 def common_prefix(one, other):
@@ -67,29 +68,27 @@ def test_groups_are_averaged_each_way(top_images, paths):
     ms[5] = np.nan
     result = hierarchy(top_images, paths, (10, 40), ms)
     mean, _ = depths(top_images, paths)
-    first, second = result["groups"]
+    first, second = result.groups
     scored = mean[:10][~np.isnan(mean[:10])]
-    assert (first["latents"], first["left_out"]) == (10, 2)
-    assert (second["latents"], second["left_out"]) == (30, 1)
-    assert first["depth"] == pytest.approx(scored.mean())
-    assert first["rounded"] == pytest.approx(np.mean([round(depth) for depth in scored]))
-    assert first["mode"] == min(multimode(round(depth) for depth in scored))
-    assert first["ms"] == pytest.approx(np.nanmean(ms[:10]))
-    assert result["expected"] == expected_depth(paths)
+    assert (first.latents, first.left_out) == (10, 2)
+    assert (second.latents, second.left_out) == (30, 1)
+    assert first.depth == pytest.approx(scored.mean())
+    assert first.rounded == pytest.approx(np.mean([round(depth) for depth in scored]))
+    assert first.mode == min(multimode(round(depth) for depth in scored))
+    assert first.ms == pytest.approx(np.nanmean(ms[:10]))
+    assert result.expected == expected_depth(paths)
 
 
 def test_the_trend_over_groups_is_found_and_its_absence_too(rng):
     paths = [(str(i // 16), str(i // 4), str(i)) for i in range(64)]
     coarse = np.stack([rng.choice(64, 4, replace=False) for _ in range(20)])
     fine = np.stack([np.arange(4) + 4 * k for k in rng.integers(0, 16, 20)])
-    rising = hierarchy(np.concatenate([coarse, fine]), paths, (20, 40))["trend"]
-    assert rising["rho"] > 0.7 and rising["p"] < 1e-4
-    assert abs(hierarchy(np.concatenate([coarse, coarse]), paths, (20, 40))["trend"]["rho"]) < 1e-9
-    assert hierarchy(coarse, paths)["trend"] == {"rho": None, "p": None}
+    rising = hierarchy(np.concatenate([coarse, fine]), paths, (20, 40)).trend
+    assert rising.rho > 0.7 and rising.p < 1e-4
+    assert abs(hierarchy(np.concatenate([coarse, coarse]), paths, (20, 40)).trend.rho) < 1e-9
+    assert hierarchy(coarse, paths).trend == Trend(None, None)
 
 
 def test_nothing_to_average_gives_none(paths):
     result = hierarchy(np.full((4, 16), -1), paths, (2, 4), np.full(4, np.nan))
-    assert result["groups"][0] == {
-        "latents": 2, "left_out": 2, "depth": None, "rounded": None, "mode": None, "ms": None,
-    }  # fmt: skip
+    assert result.groups[0] == GroupDepth(2, 2, None, None, None, None)

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import engine.metrics.uniqueness as module
+from engine.metrics.results import Overlap
 from engine.metrics.uniqueness import uniqueness
 
 
@@ -31,7 +32,7 @@ def test_all_pairs_equal_two_loops(seed, w, top, n_images):
     result = uniqueness(top_images, n_images)
     upper = table[np.triu_indices(w, 1)]
     assert result.latents == sum(map(bool, sets))
-    assert result.pairs == result.latents * (result.latents - 1) // 2
+    assert result.summary().pairs == result.latents * (result.latents - 1) // 2
     assert (result.above_zero, result.above_half) == ((upper > 0).sum(), (upper > 0.5).sum())
     np.testing.assert_allclose(result.jaccard, table.max(axis=1))
     expected = np.where(table.max(axis=1) > 0, table.argmax(axis=1), -1)
@@ -52,7 +53,7 @@ def test_the_papers_number_of_pairs_is_that_of_latents_that_fire():
     top_images = np.full((12288, 16), -1)
     top_images[10:, 0] = np.arange(12278)
     result = uniqueness(top_images, 12278)
-    assert result.summary() == {"latents": 12278, "pairs": 75_368_503, "above_zero": 0, "above_half": 0}
+    assert result.summary() == Overlap(12278, 75_368_503, 0, 0)
 
 
 def test_identical_latents_are_partners():

@@ -2,6 +2,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -10,10 +11,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.errors import UserError
-from engine.neurons.file import ARRAYS, Neurons, write_neurons
+from engine.neurons.file import Neurons, write_neurons
+from engine.neurons.quantities import KEPT
 from engine.neurons.query import Query
+from engine.neurons.results import Related, ScoredImage
+from tests.support.scores import SUMMARY, made_from
 
 W, TOP = 6, 4
+ARRAYS = {name: quantity.dtype for name, quantity in KEPT.items() if not quantity.optional}
 WORDS = ["cat", "scarf", "car", "red car"]
 
 
@@ -33,9 +38,9 @@ def contents():
         "name_scores": np.array([[0.9, 0.1], [0.8, 0.2], [np.nan] * 2, [0.7, 0.6], [0.5, 0.4], [0.3, -0.1]]),
     }
     images = [
-        {"path": "a/1.png", "label": "a", "taxonomy": ["life", "a"], "sha256": "0" * 64},
-        {"path": "b/ü.png", "label": None, "taxonomy": [], "sha256": "1" * 64},
-        {"path": "b/\udcff.png", "label": "b", "taxonomy": ["life", "b"], "sha256": "2" * 64},
+        ScoredImage("a/1.png", "a", ("life", "a"), "0" * 64),
+        ScoredImage("b/ü.png", None, (), "1" * 64),
+        ScoredImage("b/\udcff.png", "b", ("life", "b"), "2" * 64),
     ]
     word_latents = np.array([[0, 4], [1, 5], [3, 0], [3, -1]])
     word_scores = np.array([[0.9, 0.5], [0.8, 0.3], [0.6, 0.05], [0.7, np.nan]])
@@ -45,8 +50,8 @@ def contents():
         words=WORDS,
         word_latents=word_latents,
         word_scores=word_scores,
-        summary={"ms": {"sae": {"mean": 0.4, "worst": None}}},
-        provenance={"made_from": [{"kind": "sae", "sha256": "3"}]},
+        summary=SUMMARY,
+        provenance=made_from("s", "3"),
     )
 
 
@@ -72,19 +77,20 @@ def test_everything_written_is_read(neurons, contents):
         ["cat", "car"],
         ["scarf", "red car"],
     ]
-    assert neurons.images == [{**image, "taxonomy": tuple(image["taxonomy"])} for image in contents["images"]]
+    assert neurons.images == contents["images"]
     assert neurons.summary == contents["summary"] and neurons.provenance == contents["provenance"]
     np.testing.assert_array_equal(neurons.maps(3), contents["latents"]["maps"][3])
-    assert [row["path"] for row in neurons.top(1)] == ["b/\udcff.png", "a/1.png", "b/ü.png"]
-    assert [row["activation"] for row in neurons.top(1)] == [3, 2, 1]
+    assert [row.path for row in neurons.top(1)] == ["b/\udcff.png", "a/1.png", "b/ü.png"]
+    assert [row.activation for row in neurons.top(1)] == [3, 2, 1]
 
 
 def test_neighbours_and_directions(neurons, contents, tmp_path):
-    assert neurons.neighbours(1) == {"near": [], "cofiring": []} and not neurons.has_neighbours
+    assert neurons.neighbours(1) == Related([], []) and not neurons.complete
     assert neurons.directions is None and neurons.word_mean is None, "files of older versions have none"
     near, cosines = np.full((W, 3), -1), np.zeros((W, 3))
     near[1], cosines[1] = [4, 0, -1], [0.5, 0.25, 0]
     directions, mean = np.eye(W, 7), np.arange(7)
+    contents["latents"] |= {name: np.zeros(W) for name, quantity in KEPT.items() if quantity.made_by}
     contents["latents"] |= {
         "near": near,
         "near_cosines": cosines,
@@ -94,8 +100,8 @@ def test_neighbours_and_directions(neurons, contents, tmp_path):
     }
     write_neurons(tmp_path / "more.h5", **contents, word_mean=mean)
     with Neurons.open(tmp_path / "more.h5") as more:
-        assert more.has_neighbours and more.neighbours(1) == {"near": [(4, 0.5), (0, 0.25)], "cofiring": []}
-        assert more.neighbours(4) == {"near": [], "cofiring": []}
+        assert more.complete and more.neighbours(1) == Related([(4, 0.5), (0, 0.25)], [])
+        assert more.neighbours(4) == Related([], [])
         np.testing.assert_array_equal(more.directions, directions.astype(np.float16))
         np.testing.assert_array_equal(more.word_mean, mean)
         with pytest.raises(UserError, match="not 6"):
@@ -105,7 +111,7 @@ def test_neighbours_and_directions(neurons, contents, tmp_path):
 def test_matches_in_other_results(neurons, contents, tmp_path):
     assert neurons.match(neurons, 3) == [(latent, 1.0) for latent in range(W)]
     images = contents["images"]
-    contents |= {"images": [images[2] | {"path": "moved.png"}, images[0], images[1] | {"sha256": "9" * 64}]}
+    contents |= {"images": [replace(images[2], path="moved.png"), images[0], replace(images[1], sha256="9" * 64)]}
     contents["latents"]["top_images"] = np.array([[0, 1, -1, -1], [2, -1, -1, -1], [1, 2, -1, -1]] * 2)
     write_neurons(tmp_path / "other.h5", **contents)
     with Neurons.open(tmp_path / "other.h5") as other:
@@ -117,7 +123,7 @@ def test_matches_in_other_results(neurons, contents, tmp_path):
 
 def test_paths_of_latents(contents, tmp_path):
     contents["latents"]["top_images"] = np.array([[0, 2, -1, -1], [0] * 4, [-1] * 4, [1] * 4, [0] * 4, [0] * 4])
-    contents["images"][1]["label"] = "b"
+    contents["images"][1] = replace(contents["images"][1], label="b")
     write_neurons(tmp_path / "n.h5", **contents)
     with Neurons.open(tmp_path / "n.h5") as opened:
         found = [opened.path_of(latent) for latent in range(4)]
@@ -154,7 +160,7 @@ def test_without_maps_and_names(contents, tmp_path):
 )
 def test_sorted_with_undefined_last(neurons, sort, order):
     assert neurons.order(sort) == order
-    assert [row["latent"] for row in neurons.table(sort, top=3)] == order[:3]
+    assert [row.latent for row in neurons.table(sort, top=3)] == order[:3]
     assert len(neurons.table(sort, top=0)) == W
 
 
@@ -169,13 +175,13 @@ def test_search_takes_whole_words_first(neurons):
     assert neurons.search("4") == {4: 2.0} and neurons.search("99") == {}
     assert neurons.order(search="car") == [3, 4, 0]
     assert neurons.order("ms", search="car") == [4, 3, 0]
-    assert neurons.table(search="car", top=1)[0]["match"] == pytest.approx(0.7)
+    assert neurons.table(search="car", top=1)[0].match == pytest.approx(0.7)
 
 
 def test_a_persons_labels_go_first(neurons):
     rows = neurons.table(search="car", labels={2: "old car", 77: "car"})
-    assert [row["latent"] for row in rows] == [2, 3, 4, 0]
-    assert rows[0]["label"] == "old car" and rows[0]["ms"] is None
+    assert [row.latent for row in rows] == [2, 3, 4, 0]
+    assert rows[0].label == "old car" and rows[0].values["ms"] is None
 
 
 ASKED = ["ms>.1", "ms!=.5", "gain>0", "matched<.1", "support>=5", "freq<50%", "max>.5", "group=0", "depth<.6"]
@@ -201,7 +207,7 @@ def satisfies(row, asked, marks):
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_query_is_its_conditions_and_its_text(neurons, asked, text, descending):
     labels, marks = {1: "my car", 3: "", 5: "scarf"}, {0, 1, 99}
-    rows = [neurons.row(latent, labels) | {"mean": float(neurons.mean[latent])} for latent in range(W)]
+    rows = [neurons.row(latent, labels).to_json() for latent in range(W)]
     query = " ".join([*asked, text])
     found = neurons.search(text, labels) if text else range(W)
     expected = [row["latent"] for row in rows if row["latent"] in found]
@@ -210,8 +216,8 @@ def test_a_query_is_its_conditions_and_its_text(neurons, asked, text, descending
     assert neurons.order("gain", query, labels, descending, marks) == ordered
     assert sorted(neurons.order(search=Query.parse(query), labels=labels, marks=marks)) == expected
     listed = neurons.table("gain", 0, query, labels, descending, marks)
-    assert [row["latent"] for row in listed] == ordered
-    assert all(row.get("match") == (found[row["latent"]] if text else None) for row in listed)
+    assert [row.latent for row in listed] == ordered
+    assert all(row.match == (found[row.latent] if text else None) for row in listed)
 
 
 def test_a_search_reads_its_words_anew_for_each_pattern(neurons, contents):
@@ -240,7 +246,8 @@ def test_numbers_that_are_no_latents_find_none(neurons):
 
 
 def test_rows_are_json(neurons):
-    assert json.loads(json.dumps(neurons.table(top=0), allow_nan=False))[0]["names"] == ["cat", "car"]
+    rows = [row.to_json() for row in neurons.table(top=0)]
+    assert json.loads(json.dumps(rows, allow_nan=False))[0]["names"] == ["cat", "car"]
 
 
 def test_mistakes_are_named(neurons, contents, tmp_path):

@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.neurons.matching import TopSets
+from engine.neurons.results import ScoredImage
 
 KEYS = "abcdefgh"
 pictures = st.lists(st.sampled_from(KEYS), min_size=1, max_size=8)
@@ -10,7 +11,9 @@ tops = st.lists(st.lists(st.integers(0, 7), max_size=4), min_size=1, max_size=6)
 
 
 def build(keys, lists, by_path):
-    images = [{"path": key if by_path else f"{n}.png", "sha256": "" if by_path else key} for n, key in enumerate(keys)]
+    images = [
+        ScoredImage(key if by_path else f"{n}.png", None, (), "" if by_path else key) for n, key in enumerate(keys)
+    ]
     top_images = np.full((len(lists), 4), -1)
     for row, chosen in zip(top_images, lists, strict=True):
         row[: len(chosen)] = [number % len(keys) for number in chosen]

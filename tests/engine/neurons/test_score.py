@@ -1,6 +1,7 @@
 """score() from images to the file, on real checkpoints of real classes, against the definitions."""
 
 import json
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -14,13 +15,16 @@ from engine.activations.store import Store
 from engine.config import MsSettings, ScoreSettings
 from engine.errors import Stopped, UserError
 from engine.images import open_images
+from engine.metrics.firing import BINS
 from engine.metrics.monosemanticity import monosemanticity
 from engine.models import HookPoint, load_encoder
 from engine.neurons import score as module
 from engine.neurons.file import Neurons
 from engine.neurons.matrix_scores import ms_files
 from engine.neurons.names import rank_text
-from engine.neurons.score import BINS, score
+from engine.neurons.results import Related, Scored
+from engine.neurons.score import score
+from engine.records import from_json, to_json
 from engine.reporter import Reporter, event_to_json
 from engine.sae.config import SAEConfig
 from engine.sae.model import SAE
@@ -106,7 +110,7 @@ def ask(place: Path, **more) -> ScoreSettings:
 def scored(place):
     listener = Listener()
     result = score(ask(place), Workspace(place / "work"), listener)
-    with Neurons.open(result["path"]) as neurons:
+    with Neurons.open(result.path) as neurons:
         yield result, neurons, listener
 
 
@@ -138,25 +142,25 @@ def test_scores_equal_their_definitions(scored, truth):
     np.testing.assert_array_equal(neurons.support, expected.support)
     np.testing.assert_allclose(neurons.effective_support, expected.effective_support, rtol=1e-4)
     np.testing.assert_allclose(neurons.low, expected.low, rtol=1e-3, atol=1e-4)
-    assert result["ms"]["sae"]["mean"] == pytest.approx(expected.mean, rel=1e-4)
-    assert result["ms"]["sae"]["latents"] == W - expected.undefined
-    assert result["ms"]["baseline"] == pytest.approx(expected.baseline, rel=1e-4)
-    assert (result["alive"], result["dead"]) == ((pooled > 0).any(0).sum(), (~(pooled > 0).any(0)).sum())
-    assert result["dead"] >= 1 and np.isnan(neurons.ms[5])
+    assert result.ms.sae.mean == pytest.approx(expected.mean, rel=1e-4)
+    assert result.ms.sae.latents == W - expected.undefined
+    assert result.ms.baseline == pytest.approx(expected.baseline, rel=1e-4)
+    assert (result.alive, result.dead) == ((pooled > 0).any(0).sum(), (~(pooled > 0).any(0)).sum())
+    assert result.dead >= 1 and np.isnan(neurons.ms[5])
 
 
 def test_raw_neurons_are_scored_three_ways(scored, truth):
     result, neurons, _ = scored
     x, _, E = truth
     up, down = x[:, 1:].max(axis=1), (-x[:, 1:]).max(axis=1)
-    assert result["ms"]["raw"]["mean"] == pytest.approx(monosemanticity(up, E).mean, rel=1e-4)
+    assert result.ms.raw.mean == pytest.approx(monosemanticity(up, E).mean, rel=1e-4)
     both = np.maximum(np.concatenate([up, down], axis=1), 0)
-    assert result["ms"]["raw_relu"]["best"] == pytest.approx(monosemanticity(both, E).best, rel=1e-4)
+    assert result.ms.raw_relu.best == pytest.approx(monosemanticity(both, E).best, rel=1e-4)
     both_scored = ~np.isnan(neurons.ms) & ~np.isnan(neurons.matched)
-    assert result["ms"]["matched"]["latents"] == both_scored.sum() > W / 2
-    assert result["ms"]["matched"]["mean"] == pytest.approx(neurons.matched[both_scored].mean())
+    assert result.ms.matched.latents == both_scored.sum() > W / 2
+    assert result.ms.matched.mean == pytest.approx(neurons.matched[both_scored].mean())
     beaten = (neurons.ms > neurons.matched)[both_scored].mean()
-    assert result["ms"]["matched"]["share_beaten"] == pytest.approx(beaten)
+    assert result.ms.matched.share_beaten == pytest.approx(beaten)
 
 
 def test_frequencies_and_activations(scored, truth):
@@ -169,8 +173,8 @@ def test_frequencies_and_activations(scored, truth):
     with np.errstate(invalid="ignore"):
         means = np.nan_to_num(pooled.sum(axis=0) / (pooled > 0).sum(axis=0))
     np.testing.assert_allclose(neurons.mean, means, rtol=1e-4)
-    assert result["frequency"]["l0"] == pytest.approx((z > 0).sum(axis=2).mean())
-    assert (result["tokens"], result["pooling"]) == ("patches", "max")
+    assert result.frequency.l0 == pytest.approx((z > 0).sum(axis=2).mean())
+    assert (result.tokens, result.pooling) == ("patches", "max")
 
 
 def test_histograms_count_images_by_activation(scored):
@@ -196,30 +200,30 @@ def test_top_images_and_their_maps(scored, truth):
 
 def test_images_are_listed_without_the_broken_one(scored):
     result, neurons, listener = scored
-    assert (result["images"], result["broken"]) == (N, 1)
-    assert [image["label"] for image in neurons.images] == [kind for kind in KINDS for _ in range(PER_KIND)]
-    assert neurons.images[0]["taxonomy"] == ("animal", "cat")
-    assert all(len(image["sha256"]) == 64 for image in neurons.images)
+    assert (result.images, result.broken) == (N, 1)
+    assert [image.label for image in neurons.images] == [kind for kind in KINDS for _ in range(PER_KIND)]
+    assert neurons.images[0].taxonomy == ("animal", "cat")
+    assert all(len(image.sha256) == 64 for image in neurons.images)
     assert any("05b.png" in message for message in listener.warnings())
 
 
 def test_depth_and_uniqueness_of_the_top_images(scored):
     result, neurons, _ = scored
     for k in np.flatnonzero(~np.isnan(neurons.depth)):
-        paths = [neurons.images[i]["taxonomy"] for i in neurons.top_images[k]]
+        paths = [neurons.images[i].taxonomy for i in neurons.top_images[k]]
         lengths = [2 if a == b else int(a[0] == b[0]) for a, b in combinations(paths, 2)]
         assert neurons.depth[k] == pytest.approx(np.mean(lengths))
-    assert [group["latents"] for group in result["hierarchy"]["groups"]] == [12, W - 12]
+    assert [group.latents for group in result.hierarchy.groups] == [12, W - 12]
     sets = [set(row[row >= 0].tolist()) for row in neurons.top_images]
     jaccard = [len(a & b) / len(a | b) for a, b in combinations(filter(None, sets), 2)]
-    assert result["uniqueness"]["pairs"] == len(jaccard)
-    assert result["uniqueness"]["above_half"] == sum(value > 0.5 for value in jaccard)
+    assert result.uniqueness.pairs == len(jaccard)
+    assert result.uniqueness.above_half == sum(value > 0.5 for value in jaccard)
 
 
 def test_names_come_from_the_text_tower(scored):
     result, neurons, _ = scored
     alive = neurons.maximum > 0
-    assert result["named"] == alive.sum()
+    assert result.named == alive.sum()
     assert all(
         set(names) <= set(WORDS) and len(names) == 5 for names in np.array(neurons.names, object)[alive].tolist()
     )
@@ -229,13 +233,14 @@ def test_names_come_from_the_text_tower(scored):
 
 def test_the_summary_is_json_and_the_origin_is_told(scored, place):
     result, neurons, _ = scored
-    assert json.loads(json.dumps(result, allow_nan=False))["ms"] == result["ms"]
-    told = {"path": result["path"], "made": True, **neurons.summary}
-    assert told == json.loads(json.dumps(result))
-    made_from = neurons.provenance["made_from"]
-    assert [source["kind"] for source in made_from] == ["sae", "model", "embeddings", "images", "vocabulary"]
-    assert all(len(source["sha256"]) == 64 for source in made_from)
-    assert Path(result["path"]) == place / "work/neurons/S--images.h5"
+    told = json.loads(json.dumps(to_json(result), allow_nan=False))
+    assert from_json(Scored, told, "it") == result
+    assert Scored(**vars(neurons.summary), path=result.path) == result
+    assert {"path", "made", "ms", "alive"} < set(told)
+    made_from = neurons.provenance.made_from
+    assert [source.kind for source in made_from] == ["sae", "model", "embeddings", "images", "vocabulary"]
+    assert all(len(source.sha256) == 64 for source in made_from)
+    assert Path(result.path) == place / "work/neurons/S--images.h5"
 
 
 def test_neighbours_are_those_of_the_decoder_and_of_the_images(scored, truth, place):
@@ -243,17 +248,17 @@ def test_neighbours_are_those_of_the_decoder_and_of_the_images(scored, truth, pl
     _, neurons, _ = scored
     fires = z[:, 1:].max(axis=1) > 0
     decoder = SAE.load(place / "work/saes/S").W_dec.double().numpy()
-    assert neurons.neighbours(5) == {"near": [], "cofiring": []}
+    assert neurons.neighbours(5) == Related([], [])
     for latent in set(range(W)) - {5}:
         found = neurons.neighbours(latent)
-        assert len(found["near"]) == 8
-        for other, cosine in found["near"]:
+        assert len(found.near) == 8
+        for other, cosine in found.near:
             lengths = np.linalg.norm(decoder[latent]) * np.linalg.norm(decoder[other])
             assert cosine == pytest.approx(decoder[latent] @ decoder[other] / lengths, abs=1e-5)
         jaccard = (fires & fires[:, [latent]]).sum(axis=0) / np.maximum((fires | fires[:, [latent]]).sum(axis=0), 1)
         jaccard[latent] = 0
         expected = [k for k in np.argsort(-jaccard, kind="stable")[:8] if jaccard[k] > 0]
-        assert found["cofiring"] == [(k, pytest.approx(jaccard[k])) for k in expected]
+        assert found.cofiring == [(k, pytest.approx(jaccard[k])) for k in expected]
 
 
 def test_directions_rank_words_as_names_do(scored, place):
@@ -266,24 +271,24 @@ def test_directions_rank_words_as_names_do(scored, place):
 
 
 def test_again_gives_the_same_bytes_from_the_kept_embeddings(scored, place, monkeypatch):
-    before = Path(scored[0]["path"]).read_bytes()
+    before = Path(scored[0].path).read_bytes()
     kept = {path: path.stat().st_mtime_ns for path in (place / "work/embeddings").rglob("shard-*.h5")}
-    Path(scored[0]["path"]).unlink()
+    Path(scored[0].path).unlink()
     monkeypatch.setattr(module, "_ENCODED_BYTES", 1)  # one image at a time
     result = score(ask(place), Workspace(place / "work"))
     assert len(kept) == 1 and all(path.stat().st_mtime_ns == time for path, time in kept.items())
-    with Neurons.open(result["path"]) as again:
+    with Neurons.open(result.path) as again:
         np.testing.assert_allclose(again.ms, scored[1].ms, rtol=1e-6)
         np.testing.assert_array_equal(again.top_images, scored[1].top_images)
     monkeypatch.undo()
-    Path(result["path"]).unlink()
-    assert Path(score(ask(place), Workspace(place / "work"))["path"]).read_bytes() == before
+    Path(result.path).unlink()
+    assert Path(score(ask(place), Workspace(place / "work")).path).read_bytes() == before
 
 
 def test_what_is_scored_already_is_not_scored_again(scored, place):
-    path = Path(scored[0]["path"])
+    path = Path(scored[0].path)
     before = path.stat().st_mtime_ns
-    assert score(ask(place), Workspace(place / "work")) == {**scored[0], "made": False}
+    assert score(ask(place), Workspace(place / "work")) == replace(scored[0], made=False)
     assert path.stat().st_mtime_ns == before
     path.write_bytes(path.read_bytes()[:1000])
     assert score(ask(place), Workspace(place / "work")) == scored[0], "a damaged file is made anew"
@@ -295,7 +300,7 @@ def test_other_poolings(place, truth, pooling):
     _, z, E = truth
     pooled = z[:, 1:].mean(axis=1) if pooling == "mean" else z[:, 0]
     result = score(ask(place, pooling=pooling, name=pooling), Workspace(place / "work"))
-    with Neurons.open(result["path"]) as neurons:
+    with Neurons.open(result.path) as neurons:
         np.testing.assert_allclose(neurons.maximum, pooled.max(axis=0), rtol=1e-4, atol=1e-6)
         np.testing.assert_allclose(neurons.ms, monosemanticity(pooled, E).ms, rtol=1e-3, atol=1e-5)
         assert (neurons.grid is None) == (pooling == "cls")
@@ -306,11 +311,11 @@ def test_an_sae_on_pooled_outputs_of_an_encoder_without_words(place):
     random_sae(str(place / "dino"), place / "work/saes/pooled", hook="last", tokens="pooled", threshold=3.0)
     listener = Listener()
     result = score(ask(place, sae="pooled"), Workspace(place / "work"), listener)
-    assert (result["tokens"], result["pooling"], result["named"]) == ("pooled", "none", 0)
-    assert result["ms"]["sae"]["latents"] > 0
+    assert (result.tokens, result.pooling, result.named) == ("pooled", "none", 0)
+    assert result.ms.sae.latents > 0
     assert any("no text tower" in message for message in listener.warnings())
     assert any("judges its own latents" in message for message in listener.warnings())
-    with Neurons.open(result["path"]) as neurons:
+    with Neurons.open(result.path) as neurons:
         assert neurons.grid is None and neurons.names == [[]] * W
 
 
@@ -319,7 +324,7 @@ def test_an_sae_on_the_mean_reads_the_mean(place, truth):
     x, _, E = truth
     sae = random_sae(str(place / "clip"), place / "work/saes/mean", tokens="mean")
     result = score(ask(place, sae="mean"), Workspace(place / "work"))
-    with Neurons.open(result["path"]) as neurons:
+    with Neurons.open(result.path) as neurons:
         expected = sae.encode(torch.from_numpy(x[:, 1:].mean(axis=1))).numpy()
         np.testing.assert_allclose(neurons.maximum, expected.max(axis=0), rtol=1e-3, atol=1e-5)
         np.testing.assert_allclose(neurons.ms, monosemanticity(expected, E).ms, rtol=1e-3, atol=1e-4)
@@ -335,10 +340,10 @@ class Stopping(Reporter):
 
 
 def test_stopping_leaves_what_was_there(scored, place):
-    before = Path(scored[0]["path"]).read_bytes()
+    before = Path(scored[0].path).read_bytes()
     with pytest.raises(Stopped):
         score(ask(place, min_support=3), Workspace(place / "work"), Stopping())
-    assert Path(scored[0]["path"]).read_bytes() == before
+    assert Path(scored[0].path).read_bytes() == before
     assert not list((place / "work/neurons").glob(".*"))
 
 
@@ -365,5 +370,5 @@ def test_ms_reads_stores_by_name_and_by_path(scored, place):
     (store,) = (place / "work/embeddings").glob("dino--*")
     E = Store.open(store).read(0, N)
     result = ms_files(MsSettings(activations=str(store), embeddings=store.name), Workspace(place / "work"))
-    np.testing.assert_allclose(result["ms"], monosemanticity(E, E).ms)
-    assert len(result["ms"]) == 32
+    np.testing.assert_allclose(result.ms, monosemanticity(E, E).ms)
+    assert len(result.ms) == 32

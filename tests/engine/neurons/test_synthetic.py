@@ -30,15 +30,15 @@ def contents(path):
 def test_it_is_a_workspace_that_everything_reads(small):
     with Neurons.open(small / "neurons/synthetic--drawn.h5") as neurons:
         assert neurons.w == 300 == read_config(small / "saes/synthetic").w
-        pictures = open_images(neurons.summary["settings"]["images"])
-        assert [image["path"] for image in neurons.images] == [entry.path for entry in pictures.entries]
-        assert neurons.summary["alive"] + neurons.summary["dead"] == 300 and neurons.summary["dead"] > 0
-        assert len(matryoshka(neurons.group, neurons.summary["hierarchy"])) == 3
+        pictures = open_images(neurons.summary.settings.images)
+        assert [image.path for image in neurons.images] == [entry.path for entry in pictures.entries]
+        assert neurons.summary.alive + neurons.summary.dead == 300 and neurons.summary.dead > 0
+        assert len(matryoshka(neurons.group, neurons.summary.hierarchy)) == 3
         row = neurons.table(search="alive ms>0", top=1)[0]
-        assert row["low"] < row["ms"] < row["high"] and row["names"] and neurons.search(row["names"][0])
-        shown = neurons.top(row["latent"])
-        assert len({one["image"] for one in shown}) == len(shown) == neurons.maps(row["latent"]).any(axis=(1, 2)).sum()
-        assert len(neurons.neighbours(row["latent"])["near"]) == 8
+        assert row.values["low"] < row.values["ms"] < row.values["high"] and neurons.search(row.names[0])
+        shown = neurons.top(row.latent)
+        assert len({one.image for one in shown}) == len(shown) == neurons.maps(row.latent).any(axis=(1, 2)).sum()
+        assert len(neurons.neighbours(row.latent).near) == 8
         assert {len(neurons.path_of(latent)[0]) for latent in range(300)} == {0, 1, 2, 3}
         assert neurons.directions.shape == (300, len(neurons.word_mean))
     assert SAE.load(small / "saes/synthetic").W_dec.shape == (300, 192)

@@ -6,11 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.metrics.hierarchy import hierarchy
+from engine.neurons.results import ScoredImage
 from engine.neurons.taxonomy import Group, Node, Taxonomy, matryoshka
 
 
 def image(*taxonomy, label=None):
-    return {"taxonomy": taxonomy, "label": label}
+    return ScoredImage("", label, taxonomy, "")
 
 
 CAT, DOG, CAR = ("life", "animal", "cat"), ("life", "animal", "dog"), ("thing", "car")
@@ -58,7 +59,7 @@ def test_against_the_definition(images, lists, share):
     top_images = np.full((len(lists), 6), -1)
     for row, chosen in zip(top_images, lists, strict=True):
         row[: len(chosen)] = [number % len(images) for number in chosen]
-    own = [tuple(one["taxonomy"]) or ((one["label"],) if one["label"] else ()) for one in images]
+    own = [one.taxonomy or ((one.label,) if one.label else ()) for one in images]
     expected = []
     for row in top_images:
         below = Counter(own[k][:depth] for k in row[row >= 0] for depth in range(len(own[k]) + 1))
@@ -97,11 +98,11 @@ def test_a_share_that_two_nodes_could_have_is_refused():
 
 def test_groups_are_those_of_the_summary():
     top_images = np.array([[0, 1], [0, 2], [2, 3], [0, -1]])
-    found = hierarchy(top_images, [one["taxonomy"] for one in IMAGES], (1, 4), np.array([0.5, 0.25, np.nan, 0.75]))
+    found = hierarchy(top_images, [one.taxonomy for one in IMAGES], (1, 4), np.array([0.5, 0.25, np.nan, 0.75]))
     groups = matryoshka(np.array([0, 1, 1, 1]), found)
     assert [(g.number, g.latents, g.left_out, g.depth, g.ms) for g in groups] == [
         (0, 1, 0, 3.0, 0.5),
         (1, 3, 1, 1.0, 0.5),
     ]
-    assert groups[0].expected == groups[1].expected == found["expected"]
+    assert groups[0].expected == groups[1].expected == found.expected
     assert matryoshka(np.array([0, 1, 1]), None) == [Group(0, 1, None, None, None), Group(1, 2, None, None, None)]

@@ -416,10 +416,13 @@ def test_files_without_directions_are_told_apart(served, workspace, root):
 
 
 def test_a_defect_is_told_and_logged_and_survived(served, workspace, root):
-    write_scores(workspace, "s", root / "clip", "odd", settings=None)
+    path = write_scores(workspace, "s", root / "clip", "odd")
+    with h5py.File(path, "r+") as file:
+        del file["latents/maximum"]
+        file["latents/maximum"] = np.ones(3, np.float32)  # not one a latent
     end = served.end(served.server.ask(Look(image="blank", neurons="s--odd")))
     assert (end["kind"], end["mistake"]) == ("failed", False)
-    assert end["error"].startswith("TypeError")
+    assert end["error"].startswith("RuntimeError")
     assert "Traceback" in (workspace.root / "server.log").read_text()
     assert served.result(Status())["pid"] == served.server.pid
 

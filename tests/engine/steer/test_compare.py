@@ -9,11 +9,11 @@ from PIL import Image
 from engine.config import SteerSettings
 from engine.errors import Stopped, UserError
 from engine.files import file_sha256
-from engine.neurons.file import ARRAYS, write_neurons
 from engine.reporter import Reporter, event_to_json
 from engine.steer import steer
 from engine.steer.generate import answer
 from engine.steer.interventions import Intervention, attached
+from tests.support.scores import made_from, write_scores
 from tests.support.tiny_llava import LATENTS, picture, random_sae
 
 
@@ -96,20 +96,9 @@ def test_blank_images(workspace, settings, vlm, sae):
 
 def score(workspace, name, maximum, sha256=None):
     """Scores of the SAE ``s`` with these largest activations."""
-    w = len(maximum)
-    shapes = {
-        "histogram": (w, 2),
-        "top_images": (w, 1),
-        "top_activations": (w, 1),
-        "names": (w, 0),
-        "name_scores": (w, 0),
-    }
-    arrays = {key: np.zeros(shapes.get(key, w), dtype) for key, dtype in ARRAYS.items()}
     sha256 = sha256 or file_sha256(workspace.sae("s") / "sae.safetensors")
-    origin = {"made_from": [{"kind": "sae", "name": "s", "path": "saes/s", "sha256": sha256}]}
-    none = np.zeros((0, 1))
     path = workspace.neurons("s", name)
-    write_neurons(path, {**arrays, "maximum": maximum}, [], [], none, none, {}, origin)
+    write_scores(path, len(maximum), origin=made_from("s", sha256), maximum=maximum)
 
 
 def test_multiples_of_the_maximum(workspace, settings, vlm, sae):

@@ -62,14 +62,14 @@ def without_taxonomy(path: Path, labels: bool) -> None:
 
 @pytest.mark.parametrize("size", [WIDE, NARROW])
 def test_chart_groups_and_taxonomy(size: tuple[int, int], place: Workspace) -> None:
-    hierarchy = Neurons.open(scores(place)).summary["hierarchy"]
+    hierarchy = Neurons.open(scores(place)).summary.hierarchy
 
     async def scenario(pilot: Pilot[Any], pane: HierarchyMode) -> None:
         await until(pilot, lambda: pane.taxa.rows > 5 and "Spearman's ρ" in screen_text(pilot))
         text = screen_text(pilot)
-        assert f"┊ {hierarchy['expected']:.2f}".replace("0.", ".") in text
-        for number, group in enumerate(hierarchy["groups"], 1):
-            assert f"group {number}" in text and f"{group['latents']:,}" in text
+        assert f"┊ {hierarchy.expected:.2f}".replace("0.", ".") in text
+        for number, group in enumerate(hierarchy.groups, 1):
+            assert f"group {number}" in text and f"{group.latents:,}" in text
         assert pane.groups.has_focus and pane.groups.rows == 3
         await pilot.press("l", "j", "tab", "j", "l")
         assert pane.groups.rows > 3 and pane.taxa.has_focus

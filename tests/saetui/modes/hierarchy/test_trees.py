@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engine.metrics.results import Trend
 from engine.neurons.file import Neurons
 from saetui.modes.hierarchy.trees import chart, read, title_of, trend_in_words
 from saetui.widgets.tree_table import Branch
@@ -46,7 +47,7 @@ def test_groups_hold_their_latents_by_depth(scores: Path) -> None:
 def test_taxa_hold_the_latents_below_them(scores: Path) -> None:
     found, neurons = read(scores), Neurons.open(scores)
     (root,) = found.by_taxon
-    paths = [image["taxonomy"] for image in neurons.images]
+    paths = [image.taxonomy for image in neurons.images]
     for branch in every([root]):
         taxon = branch.place[1:]
         below = []
@@ -85,4 +86,4 @@ def test_the_chart_draws_depth_and_chance_to_one_scale(scores: Path) -> None:
     ],
 )
 def test_the_trend_in_words(rho: float | None, p: float | None, words: str, scores: Path) -> None:
-    assert trend_in_words(dataclasses.replace(read(scores), trend={"rho": rho, "p": p})) == words
+    assert trend_in_words(dataclasses.replace(read(scores), trend=Trend(rho, p))) == words

@@ -13,6 +13,7 @@ from textual.widgets import Input
 from engine.neurons.file import Neurons
 from engine.workspace import Workspace
 from saetui.app import ServerSaid, Workbench
+from saetui.messages import ShowLatents
 from saetui.modes.neurons.compare import CompareScreen
 from saetui.modes.neurons.image_search import LookScreen
 from saetui.modes.neurons.latent_view import histogram
@@ -46,7 +47,7 @@ def scenario(test, place, size=(130, 40), **options):
     async def run():
         app = Workbench(Workspace(place), mode="neurons", **options)
         async with app.run_test(size=size) as pilot:
-            await until(pilot, lambda: app.screen.results is not None or not list((place / "neurons").glob("*.h5")))
+            await until(pilot, lambda: app.screen.scores is not None or not list((place / "neurons").glob("*.h5")))
             await pilot.pause()
             await test(app, pilot)
         return app
@@ -60,7 +61,7 @@ def test_the_table_shows_every_score_beside_its_control(place, truth):
         assert pane.latents == truth.order() and pane.table.rows == W
         shown, best = screen_text(pilot), pane.latents[0]
         assert "matched raw" in shown and "of latents beat theirs" in shown
-        cells = pane._cells(0)
+        cells = pane.table._cells_of(0)
         assert cells[0] == str(best)
         assert cells[1] == f"{truth.ms[best]:.2f}".replace("0.", ".")
         assert cells[3] == f"{truth.matched[best]:.2f}".replace("0.", ".")
@@ -110,11 +111,11 @@ def test_what_the_same_key_leads_to_is_drawn_ahead(place):
     async def test(app, pilot):
         pane = app.screen
         await pilot.press("j")
-        assert pane._ahead()[:2] == [pane.latents[2], pane.latents[0]]
+        assert pane.table.ahead()[:2] == [pane.latents[2], pane.latents[0]]
         await pilot.press("ctrl+d")
         here, half = pane.table.cursor, pane.table.cursor - 1
-        assert half > 1 and pane._ahead()[:2] == [pane.latents[here + half], pane.latents[1]]
-        assert {pane.latents[here + 1], pane.latents[here - 1]} <= set(pane._ahead())
+        assert half > 1 and pane.table.ahead()[:2] == [pane.latents[here + half], pane.latents[1]]
+        assert {pane.latents[here + 1], pane.latents[here - 1]} <= set(pane.table.ahead())
 
     scenario(test, place)
 
@@ -124,7 +125,7 @@ def test_any_sort_in_both_directions(place, truth):
         pane = app.screen
         await pilot.press("o")
         await pilot.press("j", "enter")
-        assert pane.sort == "gain" and pane.latents == truth.order("gain")
+        assert pane.listed.sort == "gain" and pane.latents == truth.order("gain")
         await pilot.press("O")
         assert pane.latents == truth.order("gain", descending=False)
         await pilot.press("colon", *"sort support", "enter")
@@ -163,7 +164,7 @@ def test_a_label_that_cannot_be_saved_is_not_lost(place):
         folder.write_text("a file where the folder should be")
         latent = pane.latent
         await pilot.press("e", *"kept", "enter")
-        assert pane.results.labels.text(latent) == "kept" and app._notifications
+        assert pane.scores.labels.text(latent) == "kept" and app._notifications
         folder.unlink()
         await pilot.press("asterisk")
         assert tomllib.loads((folder / "synthetic.toml").read_text())["text"] == {str(latent): "kept"}
@@ -182,12 +183,12 @@ def test_labels_that_someone_damages_are_told_once_and_stay(place):
         for _ in range(3):
             pane.runs_changed([])
             await pilot.pause()
-        assert len(app._notifications) == before + 1 and pane.results.labels.text(latent) == "kept"
+        assert len(app._notifications) == before + 1 and pane.scores.labels.text(latent) == "kept"
         await pilot.press("j", "asterisk")
         assert path.read_text() == good[: len(good) // 2], "what cannot be read is not written over"
         path.write_text(good.replace("kept", "mended"))
         pane.runs_changed([])
-        assert pane.results.labels.text(latent) == "mended" and pane.results.labels.marked(pane.latent)
+        assert pane.scores.labels.text(latent) == "mended" and pane.scores.labels.marked(pane.latent)
 
     scenario(test, place)
 
@@ -213,7 +214,7 @@ def test_pictures_captions_and_heat_maps(place, truth):
         await until(pilot, lambda: gallery.tiles and gallery.tiles[0].key[2] == full)
         await until(pilot, lambda: "▀" in gallery_text(gallery))
         top = truth.top(pane.latent)
-        assert f"{top[0]['activation']:.3g}" in gallery_text(gallery)
+        assert f"{top[0].activation:.3g}" in gallery_text(gallery)
         await pilot.press("m")
         await until(pilot, lambda: gallery.show_heat and "heat" in screen_text(pilot))
         assert f"{truth.maximum[pane.latent]:.2f}" in screen_text(pilot), "the legend has numbers"
@@ -263,13 +264,13 @@ def test_narrow_shows_the_table_then_the_latent(place):
 def test_related_latents_are_listed_with_their_scores(place, truth):
     async def test(app, pilot):
         pane = app.screen
-        latent = next(k for k in pane.latents if truth.neighbours(k)["near"])
+        latent = next(k for k in pane.latents if truth.neighbours(k).near)
         await pilot.press("colon", *f"goto {latent}", "enter")
         await pilot.pause()
         assert pane.latent == latent
         await pilot.press("r")
-        near = truth.neighbours(latent)
-        assert set(pane.latents) == {latent, *(k for pairs in near.values() for k, _ in pairs)}
+        related = truth.neighbours(latent)
+        assert set(pane.latents) == {latent, *(k for k, _ in [*related.near, *related.cofiring])}
         assert "related" in screen_text(pilot)
         await pilot.press("escape")
         assert len(pane.latents) == W and pane.latent == latent
@@ -284,8 +285,8 @@ def test_other_modes_can_list_latents_here(place):
     async def test(app, pilot):
         pane = app.screen
         await pilot.press("r")  # another list, which says by what each was found
-        assert pane.matches
-        pane.show_latents([5, 3, 8], "of a node")
+        assert pane.listed.matches
+        pane.receive(ShowLatents([5, 3, 8], "of a node"))
         await pilot.pause()
         assert pane.latents == [5, 3, 8] and "of a node" in screen_text(pilot)
         await pilot.press("escape")
@@ -357,12 +358,12 @@ def test_scores_that_appear_are_opened_and_new_ones_replace_them(place, made):
         pane = app.screen
         await until(pilot, lambda: "No scores yet" in screen_text(pilot))
         shutil.copy(made / "neurons" / "synthetic--drawn.h5", kept)
-        await until(pilot, lambda: pane.results is not None)
+        await until(pilot, lambda: pane.scores is not None)
         await pilot.press("j", "j")
-        before, latent = pane.results, pane.latent
+        before, latent = pane.scores, pane.latent
         shutil.copy(made / "neurons" / "synthetic--drawn.h5", place / "new.h5")
         (place / "new.h5").rename(kept)
-        await until(pilot, lambda: pane.results is not before)
+        await until(pilot, lambda: pane.scores is not before)
         await pilot.pause()
         assert pane.latent == latent
 
@@ -379,7 +380,7 @@ def test_damaged_scores_are_one_sentence_and_the_old_ones_stay(place, damage):
         await until(pilot, lambda: any("score again" in toast.message for toast in app._notifications))
         latent = pane.latent
         await pilot.press("j", "e", *"still here", "enter")
-        assert pane.latent != latent and pane.results.labels.text(pane.latent) == "still here"
+        assert pane.latent != latent and pane.scores.labels.text(pane.latent) == "still here"
         assert len([t for t in app._notifications if "score again" in t.message]) == 1, "said once"
 
     scenario(test, place)
@@ -392,7 +393,7 @@ def test_a_workspace_that_is_deleted_while_open(place):
         await pilot.press("j", "j", "k")
         await pilot.press("e", *"label", "enter")
         await pilot.pause(1.2)
-        assert pane.results.labels.text(pane.latent) == "label"
+        assert pane.scores.labels.text(pane.latent) == "label"
         assert (place / "labels" / "synthetic.toml").exists(), "the label has a folder again"
         for key in "12345":
             await pilot.press(key)
@@ -406,12 +407,12 @@ def test_search_by_text_ranks_all_latents(place):
     async def test(app, pilot):
         pane = app.screen
         await pilot.press("t", *"a red fish", "enter")
-        await until(pilot, lambda: pane.matches or app._notifications, 90)
+        await until(pilot, lambda: pane.listed.matches or app._notifications, 90)
         assert not app._notifications, [t.message for t in app._notifications]
-        scores = [pane.matches[k] for k in pane.latents]
+        scores = [pane.listed.matches[k] for k in pane.latents]
         assert scores == sorted(scores, reverse=True) and "a red fish" in screen_text(pilot)
         await pilot.press("escape")
-        assert len(pane.latents) == W and not pane.matches
+        assert len(pane.latents) == W and not pane.listed.matches
 
     scenario(test, place)
 

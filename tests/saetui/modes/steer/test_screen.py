@@ -14,7 +14,7 @@ from textual import events
 from textual.widgets import Input
 
 from engine.files import file_sha256
-from engine.neurons.file import ARRAYS, write_neurons
+from engine.neurons.results import ScoredImage
 from engine.steer.recipes import load_recipe
 from engine.workspace import Workspace
 from saetui.app import Workbench
@@ -25,6 +25,7 @@ from saetui.modes.steer.versions_screen import VersionsScreen
 from saetui.preferences import state_folder
 from saetui.widgets.dialogs import Pick
 from saetui.widgets.picture import Picture
+from tests.support import scores
 from tests.support.pilots import screen_text, until
 from tests.support.tiny_llava import LATENTS, picture, random_sae, save_llava
 
@@ -52,26 +53,21 @@ def place(tmp_path_factory) -> Workspace:
 
 
 def write_scores(workspace):
-    shapes = {
-        "histogram": (LATENTS, 2),
-        "top_images": (LATENTS, 3),
-        "top_activations": (LATENTS, 3),
-        "names": (LATENTS, 1),
-    }
-    arrays = {key: np.zeros(shapes.get(key, LATENTS), dtype) for key, dtype in ARRAYS.items()}
-    arrays["name_scores"] = np.full((LATENTS, 1), 0.5)
-    arrays["maximum"][:] = MAXIMUM
-    arrays["names"] = np.array([[NAMED.get(latent, -1)] for latent in range(LATENTS)])
-    arrays["top_images"] = np.array([[2, 0, -1]] * LATENTS)
-    images = [{"path": f"{seed}.png"} for seed in range(3)]
-    latents = np.array([[7, -1], [11, 9], [-1, -1]])
-    scores = np.array([[0.9, 0.0], [0.8, 0.7], [0.0, 0.0]])
     sha256 = file_sha256(workspace.sae("s") / "sae.safetensors")
-    summary = {"sae": "s", "settings": {"images": "images/val", "pooling": "max"}, "alive": LATENTS, "model": "demo"}
-    made_from = [{"kind": "sae", "name": "s", "path": "", "sha256": sha256}]
-    path = workspace.neurons("s", "val")
-    write_neurons(path, arrays, images, WORDS, latents, scores, summary, {"made_from": made_from})
-    return path
+    return scores.write_scores(
+        workspace.neurons("s", "val"),
+        LATENTS,
+        origin=scores.made_from("s", sha256),
+        images=[ScoredImage(f"{seed}.png", None, (), "") for seed in range(3)],
+        words=WORDS,
+        word_latents=np.array([[7, -1], [11, 9], [-1, -1]]),
+        word_scores=np.array([[0.9, 0.0], [0.8, 0.7], [0.0, 0.0]]),
+        maximum=np.full(LATENTS, MAXIMUM),
+        names=np.array([[NAMED.get(latent, -1)] for latent in range(LATENTS)]),
+        name_scores=np.full((LATENTS, 1), 0.5),
+        top_images=np.array([[2, 0, -1]] * LATENTS),
+        top_activations=np.zeros((LATENTS, 3)),
+    )
 
 
 @asynccontextmanager

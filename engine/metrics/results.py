@@ -1,0 +1,73 @@
+"""What metrics say of all latents together. None where a number is undefined."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Spread:
+    """MS over columns of activations."""
+
+    mean: float | None
+    best: float | None
+    worst: float | None
+
+
+@dataclass(frozen=True)
+class AgainstMatched:
+    """Latents against their matched raw neurons, over the latents for which both have an MS."""
+
+    mean: float | None
+    """MS of the matched neurons."""
+    share_beaten: float | None
+    """Share of the latents that have the higher MS."""
+    latents: int
+    """With both."""
+
+
+@dataclass(frozen=True)
+class GroupDepth:
+    """Taxonomy depth of one Matryoshka group."""
+
+    latents: int
+    left_out: int
+    """With fewer than all top images: they have no depth."""
+    depth: float | None
+    """Mean of the unrounded depths."""
+    rounded: float | None
+    """Mean of the depths rounded half to even, as the authors' code does."""
+    mode: int | None
+    """The most frequent rounded depth."""
+    ms: float | None
+    """Mean MS."""
+
+
+@dataclass(frozen=True)
+class Trend:
+    """Spearman's rank correlation between group and depth over the latents, with its two-sided p."""
+
+    rho: float | None
+    p: float | None
+
+
+@dataclass(frozen=True)
+class Hierarchy:
+    """Depth per Matryoshka group, and whether it rises from group to group."""
+
+    groups: tuple[GroupDepth, ...]
+    """The coarsest first."""
+    expected: float | None
+    """Depth of images drawn at random: what chance gives."""
+    trend: Trend
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """How many pairs of latents show the same images."""
+
+    latents: int
+    """With at least one top image."""
+    pairs: int
+    above_zero: int
+    """Pairs that share a top image."""
+    above_half: int
+    """Pairs whose sets of top images have a Jaccard index above 0.5."""

@@ -1,0 +1,249 @@
+"""What is known of each latent: one declaration a quantity, from which all else follows.
+
+The arrays of the file (:mod:`engine.neurons.file`), what ``score`` computes, the fields of filters
+(:mod:`engine.neurons.query`), the sorts, the rows of ``saetui neurons --json``, and the columns of the tables, on
+screen and printed. Costs no numpy: ``--help`` tells of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Form = Literal["score", "count", "share", "percent", "value"]
+"""How a value is written: ``.61``, ``1,234``, ``12.5%``, ``12.50`` (per cent, without the sign), ``3.14``."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A column of a table."""
+
+    title: str
+    width: int
+    """In characters, at least that of the title."""
+    form: Form
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One value a latent, or one array. NaN where undefined."""
+
+    name: str
+    about: str
+    """A phrase; the menu of sorts says it too."""
+    dtype: str = ""
+    """In the file, at ``latents/<name>``; empty for what is derived from others and not kept."""
+    shape: str = ""
+    """Beside the w latents; empty for one value a latent."""
+    optional: bool = False
+    """Absent in files of older versions, or of some models; then undefined for all."""
+    derived: Callable[[Callable[[str], Any]], Any] | None = None
+    """One value a latent from others, which are asked for by name."""
+    made_by: str = ""
+    """``module:function`` that ``score`` calls; empty where :mod:`engine.neurons.score` gives it itself. Neighbours in
+    the list with the same function and arguments are its results, in this order."""
+    of: tuple[str, ...] = ()
+    """Arguments of that function: quantities above this one, or what :func:`engine.neurons.score.measured` names."""
+    field: str = ""
+    """Name in filters and rows; empty where it is in neither."""
+    aliases: tuple[str, ...] = ()
+    """Other names in filters."""
+    sorts: bool = False
+    """Whether tables can be sorted by it."""
+    column: Shown | None = None
+    """In the workbench's table of latents."""
+    printed: Shown | None = None
+    """In the table of ``saetui neurons``."""
+    beside: bool = False
+    """Whether its column also stands in lists that are ranked by something else."""
+
+    def function(self) -> Callable[..., Any]:
+        module, name = self.made_by.split(":")
+        return getattr(importlib.import_module(module), name)
+
+
+def _numbers(of: Callable[[str], Any]) -> Any:
+    import numpy as np
+
+    return np.arange(len(of("ms")))
+
+
+QUANTITIES = (
+    Quantity(
+        "ms",
+        "monosemanticity score",
+        "float64",
+        field="ms",
+        sorts=True,
+        column=Shown("MS", 4, "score"),
+        printed=Shown("MS", 4, "score"),
+        beside=True,
+    ),
+    Quantity(
+        "gain",
+        "MS above its matched raw neuron",
+        derived=lambda of: of("ms") - of("matched"),
+        field="gain",
+        sorts=True,
+    ),
+    Quantity("low", "lower end of the interval of MS", "float64", field="low", sorts=True),  # of 95 %
+    Quantity("high", "upper end of the interval of MS", "float64", field="high"),
+    Quantity(
+        "half_width",
+        "half the width of the interval of MS",
+        derived=lambda of: (of("high") - of("low")) / 2,
+        column=Shown("±", 4, "score"),
+        printed=Shown("±", 4, "score"),
+    ),
+    Quantity(
+        "matched",
+        "MS of the matched raw neuron",
+        "float64",
+        field="matched",
+        sorts=True,
+        column=Shown("raw", 4, "score"),
+        printed=Shown("matched", 7, "score"),
+        beside=True,
+    ),
+    Quantity(
+        "support",
+        "images that fire it",  # with a normalised activation above 0
+        "int64",
+        field="support",
+        aliases=("images",),
+        sorts=True,
+        column=Shown("n", 6, "count"),
+        printed=Shown("images", 6, "count"),
+    ),
+    Quantity(
+        "effective_support",
+        "how many equal activations would carry as much",
+        "float64",
+        field="effective_support",
+        aliases=("effective",),
+    ),
+    Quantity(
+        "image_frequency",
+        "share of images",
+        "float64",
+        made_by="engine.metrics.firing:image_frequency",
+        of=("activations",),
+        field="frequency",
+        aliases=("freq", "image_frequency"),
+        sorts=True,
+        column=Shown("freq", 6, "share"),
+        printed=Shown("freq %", 6, "percent"),
+    ),
+    Quantity("token_frequency", "share of the scored tokens", "float64", field="token_frequency", aliases=("tokens",)),
+    Quantity(
+        "maximum",
+        "largest activation",  # pooled over an image's tokens, as are all
+        "float32",
+        field="maximum",
+        aliases=("max",),
+        sorts=True,
+        printed=Shown("max", 6, "value"),
+    ),
+    Quantity(
+        "mean",
+        "mean activation over the images on which it fires",
+        "float32",
+        made_by="engine.metrics.firing:mean_activation",
+        of=("activations",),
+        field="mean",
+    ),
+    Quantity(
+        "histogram",
+        "images by activation, in equal bins from 0 to its maximum",
+        "uint32",
+        "bins",
+        made_by="engine.metrics.firing:histograms",
+        of=("activations", "maximum"),
+    ),
+    Quantity("top_images", "numbers of the images, largest activation first; -1 pads", "int32", "top"),
+    Quantity("top_activations", "activations on the top images; 0 pads", "float32", "top"),
+    Quantity(
+        "depth",
+        "taxonomy depth",  # NaN below all top images
+        "float64",
+        made_by="engine.metrics.hierarchy:depths",
+        of=("top_images", "paths"),
+        field="depth",
+        sorts=True,
+    ),
+    Quantity(
+        "depth_mode",
+        "the most frequent depth of pairs of top images; -1 below all top images",
+        "int16",
+        made_by="engine.metrics.hierarchy:depths",
+        of=("top_images", "paths"),
+    ),
+    Quantity(
+        "group",
+        "Matryoshka group",  # 0 is the coarsest
+        "int16",
+        made_by="engine.metrics.hierarchy:group_of",
+        of=("groups", "w"),
+        field="group",
+        sorts=True,
+    ),
+    Quantity("partner", "latent with the most similar top images; -1: none", "int32"),
+    Quantity("jaccard", "Jaccard index of its top images and its partner's", "float32"),
+    Quantity("names", "numbers of the nearest words, nearest first; -1: none", "int32", "n"),
+    Quantity("name_scores", "cosines of the nearest words", "float32", "n"),
+    Quantity(
+        "near",
+        "latents with the nearest decoder rows; -1 pads",
+        "int32",
+        "m",
+        optional=True,
+        made_by="engine.metrics.neighbours:nearest",
+        of=("decoder",),
+    ),
+    Quantity(
+        "near_cosines",
+        "cosines of the nearest decoder rows",
+        "float32",
+        "m",
+        optional=True,
+        made_by="engine.metrics.neighbours:nearest",
+        of=("decoder",),
+    ),
+    Quantity(
+        "cofiring",
+        "latents that fire on the same images; -1 pads",
+        "int32",
+        "m",
+        optional=True,
+        made_by="engine.metrics.neighbours:cofiring",
+        of=("activations",),
+    ),
+    Quantity(
+        "cofiring_scores",
+        "Jaccard indices of the images",
+        "float32",
+        "m",
+        optional=True,
+        made_by="engine.metrics.neighbours:cofiring",
+        of=("activations",),
+    ),
+    Quantity(
+        "directions",
+        "unit direction of the top images in the space of the text tower",
+        "float16",
+        "D",
+        optional=True,  # absent without a text tower
+    ),
+    Quantity("latent", "number", derived=_numbers, field="latent", sorts=True),
+)
+
+KEPT = {one.name: one for one in QUANTITIES if one.dtype}
+"""Those in the file."""
+
+FIELDS = {one.field: one for one in QUANTITIES if one.field}
+"""Those that filters compare, by their name there."""
+
+SORTS = {one.field: one.about for one in QUANTITIES if one.sorts}
+"""What tables can be sorted by, and what that is."""

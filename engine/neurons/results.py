@@ -1,0 +1,157 @@
+"""What scoring says: the summary of a neurons file, and the results of the commands. Costs no torch."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from engine.config import ScoreSettings
+from engine.metrics.results import AgainstMatched, Hierarchy, Overlap, Spread
+
+
+@dataclass(frozen=True)
+class LatentSpread(Spread):
+    """MS over the latents."""
+
+    latents: int
+    """With an MS."""
+
+
+@dataclass(frozen=True)
+class MSSummary:
+    """MS of the latents beside its controls."""
+
+    sae: LatentSpread
+    raw: Spread
+    """Coordinates of the model's activations as they are."""
+    raw_relu: Spread
+    """relu(v) and relu(-v) of every coordinate v."""
+    matched: AgainstMatched
+    baseline: float | None
+    """Mean cosine of all pairs of images."""
+    lift: float | None
+    """Mean MS of the latents above the baseline."""
+    median_support: float | None
+    """Of the latents that fire."""
+
+
+@dataclass(frozen=True)
+class Frequency:
+    """How often latents fire on the scored tokens."""
+
+    l0: float
+    """Mean number of latents that fire on a token."""
+    dense: float
+    """Share of the latents that fire on more than a tenth of the tokens."""
+    median: float | None
+    """Of the latents that fire: share of the tokens."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a neurons file says of all latents together."""
+
+    sae: str
+    images: int
+    """That were scored."""
+    broken: int
+    """Images that could not be read."""
+    tokens: str
+    """Which tokens were scored: ``pooled``, ``cls``, ``mean`` or ``patches``."""
+    pooling: str
+    """How the tokens of an image became one value; ``none`` for one token an image."""
+    model: str
+    """The encoder that the SAE reads."""
+    hook: str
+    embed_with: str
+    """The encoder that judges."""
+    ms: MSSummary
+    alive: int
+    dead: int
+    frequency: Frequency
+    hierarchy: Hierarchy | None
+    """None without a taxonomy."""
+    uniqueness: Overlap
+    named: int
+    """Latents with a name."""
+    settings: ScoreSettings
+
+
+@dataclass(frozen=True)
+class Scored(Summary):
+    """Result of the stage ``score``."""
+
+    path: str
+    """The neurons file."""
+    made: bool = True
+    """False: these very scores were there already."""
+
+
+@dataclass(frozen=True)
+class MatrixScored:
+    """Result of the command ``ms``; one value a column of the activations, None where undefined."""
+
+    ms: tuple[float | None, ...]
+    support: tuple[int, ...]
+    effective_support: tuple[float | None, ...]
+    mean: float | None
+    best: float | None
+    worst: float | None
+    undefined: int
+    """Columns without an MS."""
+    baseline: float | None
+    """Mean cosine of all pairs of rows of the embeddings."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredImage:
+    """One of the images that were scored."""
+
+    path: str
+    label: str | None
+    taxonomy: tuple[str, ...]
+    """Root first; () without one."""
+    sha256: str
+
+
+Value = float | int | None
+"""Of one latent; None where undefined."""
+
+
+@dataclass(frozen=True)
+class LatentRow:
+    """What a table shows of one latent."""
+
+    latent: int
+    label: str
+    """What a person calls it; empty for none."""
+    names: list[str]
+    """The nearest words, nearest first."""
+    values: dict[str, Value]
+    """By field (:mod:`engine.neurons.quantities`)."""
+    match: float | None = None
+    """How well a search for text found it."""
+
+    def to_json(self) -> dict[str, Any]:
+        row: dict[str, Any] = {"latent": self.latent, "label": self.label, "names": self.names} | self.values
+        return row if self.match is None else row | {"match": self.match}
+
+
+@dataclass(frozen=True)
+class TopImage:
+    """An image on which a latent fires strongly."""
+
+    image: int
+    """Its number among the images that were scored."""
+    path: str
+    label: str | None
+    activation: float
+    """Pooled."""
+
+
+@dataclass(frozen=True)
+class Related:
+    """Other latents like one, best first, each with how much; empty where there are none."""
+
+    near: list[tuple[int, float]]
+    """With the nearest decoder rows, and the cosines."""
+    cofiring: list[tuple[int, float]]
+    """That fire on the same images, and the Jaccard indices."""

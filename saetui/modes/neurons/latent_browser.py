@@ -1,0 +1,256 @@
+"""The table of latents under a filter, and the selected latent beside it: what mode Neurons browses with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+from textual import events
+from textual.containers import Horizontal, Vertical
+from textual.widget import Widget
+from textual.widgets import Input, Static
+
+from engine.errors import UserError, sentence_of
+from engine.files import Stamp, stamp
+from engine.runs.watch import RunSnapshot
+from saetui.background import look_up
+from saetui.formatting import literal
+from saetui.messages import ForMode, ShowLatents
+from saetui.modes.mode import Mode
+from saetui.modes.neurons.latent_list import LatentList
+from saetui.modes.neurons.latent_table import LatentTable
+from saetui.modes.neurons.latent_view import LatentView
+from saetui.widgets.table import Table
+
+if TYPE_CHECKING:
+    from saetui.scores import Scores
+
+
+class LatentBrowser(Mode):
+    """Narrow: the table alone; enter opens the latent, esc returns."""
+
+    AUTO_FOCUS = "#latents"  # not the filter above it, which would take what is typed ahead
+    DEFAULT_CSS = """
+    LatentBrowser #list { width: 45%; min-width: 62; border-right: solid $border-blurred; }
+    LatentBrowser #head { height: 2; color: $secondary; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
+    LatentBrowser #filter { border: none; height: 1; padding: 0 1; background: $background; }
+    LatentBrowser #filter.-aside { color: $secondary; text-style: dim; }
+    LatentBrowser #filter:focus { background: $panel; }
+    LatentBrowser LatentView { width: 1fr; }
+    LatentBrowser.-narrow #list { width: 1fr; border-right: none; }
+    LatentBrowser.-narrow LatentView { display: none; }
+    LatentBrowser.-open #list { display: none; }
+    LatentBrowser.-open LatentView { display: block; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scores: Scores | None = None
+        self.listed = LatentList()
+        self._damage = ""  # of the file of labels, as it was told
+        self._opening = False
+        self._failed: tuple[Path, Stamp | None] | None = None
+        self._asked: ShowLatents | None = None  # before the scores were open
+
+    def parts(self) -> Iterable[Widget]:
+        with Horizontal():
+            with Vertical(id="list", classes="left"):
+                yield Static(id="head", markup=False)
+                yield Input(placeholder="/ filter: pencil ms>.3 freq<1% marked", id="filter")
+                yield LatentTable(self.listed)
+            yield LatentView(classes="right")
+
+    # Life
+
+    def on_mount(self) -> None:
+        was = self.remembered
+        self.listed.sort, self.listed.descending = str(was.get("sort", "ms")), bool(was.get("descending", True))
+        self.pictures = int(was.get("pictures", 16))
+        self.view.gallery.show_heat = bool(was.get("heat", False))
+        self.set_class(bool(was.get("open", False)), "-open")
+        self._wanted = int(was.get("latent", -1))
+        with self.prevent(Input.Changed):
+            self.filter.value = str(was.get("filter", ""))
+
+    @property
+    def table(self) -> LatentTable:
+        return self.query_one(LatentTable)
+
+    @property
+    def view(self) -> LatentView:
+        return self.query_one(LatentView)
+
+    @property
+    def filter(self) -> Input:
+        return self.query_one("#filter", Input)
+
+    @property
+    def latents(self) -> list[int]:
+        """Those that are listed."""
+        return self.listed.latents
+
+    @property
+    def latent(self) -> int:
+        """The selected one; -1 when there is none."""
+        return self.table.latent
+
+    @property
+    def selected(self) -> tuple[Scores, int] | None:
+        """The selected latent and its scores, if there is one."""
+        return None if self.scores is None or self.latent < 0 else (self.scores, self.latent)
+
+    def arrive(self) -> None:
+        self.check_files()
+
+    def runs_changed(self, runs: list[RunSnapshot]) -> None:
+        self.check_files()
+
+    def check_files(self) -> None:
+        """Open the scores if they are new, written anew, or asked for; say once when they cannot be read."""
+        from engine.workspace import neurons_files
+
+        if self._opening or not self.is_mounted:
+            return
+        path = self.services.scores_path
+        if path is None:
+            path = self.services.scores_path = next(iter(neurons_files(self.services.workspace)), None)
+        if path is None:
+            self.teach()
+            return
+        seen = stamp(path)
+        if self.scores and self.scores.path == path and (seen == self.scores.stamp or seen is None):
+            self._reload_labels(self.scores)
+        elif seen is not None and (path, seen) != self._failed:
+            self._open(path, seen)
+
+    def _reload_labels(self, scores: Scores) -> None:
+        """Take in what others wrote; a damaged file is told once, and what was known of it stays."""
+        damage = ""
+        try:
+            if scores.labels.reload():
+                self.relist(keep=True)
+        except (UserError, OSError) as error:
+            damage = sentence_of(error)
+        if damage and damage != self._damage:
+            self.services.say(damage, "error")
+        self._damage = damage
+
+    def teach(self) -> None:
+        self.table.empty = "No scores yet: train an SAE (2), then press s there to score it."
+        self.table.refresh()
+
+    def _open(self, path: Path, seen: Stamp) -> None:
+        workspace = self.services.workspace
+
+        def find() -> Scores:
+            from saetui.scores import Scores
+
+            return Scores.open(path, workspace)
+
+        def fail(sentence: str) -> None:
+            self._opening, self._failed = False, (path, seen)
+            self.services.say(sentence, "error")
+            self.say(sentence)
+
+        self._opening = True
+        self.say(f"opening {path.name} …")
+        look_up(self, "open", find, self._opened, fail)
+
+    def _opened(self, scores: Scores) -> None:
+        self._opening = False
+        before, self.scores = self.scores, scores
+        self.services.collect_garbage(replaced=before is not None)
+        if before is not None and before.path != scores.path:
+            self._wanted = -1
+        self.services.scores_path = scores.path
+        self.remember(file=scores.path.name)
+        self.relist(keep=True)
+        self._list_asked()
+
+    # The list
+
+    def relist(self, keep: bool = False) -> None:
+        """List what the filter finds; ``keep``: the selected latent stays selected where it is listed."""
+        if self.scores is not None:
+            here = self._wanted if self._wanted >= 0 else self.latent
+            self.listed.filter(self.scores, self.filter.value)
+            self._show_list(self.scores, here if keep else -1)
+
+    def list_ranked(self, found: Mapping[int, float], title: str) -> None:
+        """List the latents of ``found``, in its order, with what they were found by."""
+        if self.scores is not None:
+            self.listed.ranked(found, title)
+            self._show_list(self.scores)
+
+    def _show_list(self, scores: Scores, latent: int = -1) -> None:
+        self.filter.set_class(bool(self.listed.title), "-aside")  # it holds again after esc
+        self._wanted = -1
+        self.say(self.listed.head(scores))
+        self.table.show_list(scores, latent)
+        if not self.latents:
+            self.view.show(None)
+
+    def say(self, words: str) -> None:
+        """In the head of the list."""
+        self.query_one("#head", Static).update(Text(literal(words)))
+
+    def on_table_moved(self, event: Table.Moved) -> None:
+        self.table.moved()
+        self.show_latent()
+        if self.latents:
+            self.remember(latent=self.latent)
+
+    def on_table_chosen(self, event: Table.Chosen) -> None:
+        self.add_class("-open")
+        self.remember(open=True)
+        self.call_after_refresh(self.show_latent)
+
+    def on_resize(self, event: events.Resize) -> None:
+        self.call_after_refresh(self.show_latent)
+
+    def show_latent(self) -> None:
+        if self.selected and self.view.display:
+            self.view.show(*self.selected, self.table.ahead(), self.pictures)
+
+    def receive(self, message: ForMode) -> None:
+        if isinstance(message, ShowLatents):
+            self._asked = message
+            self._list_asked()
+
+    def _list_asked(self) -> None:
+        """List what another mode asked for, as soon as the scores are open."""
+        if self.scores is not None and self._asked is not None:
+            asked, self._asked = self._asked, None
+            self.listed.only(asked.latents, asked.title)
+            self._show_list(self.scores)
+            self.table.focus()
+
+    # Filter
+
+    def action_filter(self) -> None:
+        self.remove_class("-open")
+        self.filter.focus()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        if event.input is self.filter:
+            self.relist()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        self.remember(filter=event.value)
+        self.table.focus()
+
+    def action_back(self) -> None:
+        """esc: out of the latent, then out of a listed result, then out of the filter."""
+        if self.has_class("-open"):
+            self.remove_class("-open")
+            self.remember(open=False)
+        elif self.listed.title:
+            self.relist(keep=True)
+        elif self.filter.value:
+            with self.prevent(Input.Changed):
+                self.filter.value = ""
+            self.remember(filter="")
+            self.relist(keep=True)
+        self.table.focus()

@@ -1,0 +1,61 @@
+"""Which latents are listed, in which order, and by what they were found. Knows nothing of the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from saetui.formatting import number, percent
+
+if TYPE_CHECKING:
+    from saetui.scores import Scores
+
+
+@dataclass
+class LatentList:
+    """The answer to a filter, or to a question that was asked beside it."""
+
+    sort: str = "ms"
+    descending: bool = True
+    latents: list[int] = field(default_factory=list)
+    title: str = ""
+    """What was asked beside the filter; empty while the filter holds."""
+    matches: Mapping[int, float] = field(default_factory=dict)
+    """How well each latent answers that, where it was ranked."""
+    by_match: bool = False
+    """The filter searches for text, and the best match stands first."""
+
+    def filter(self, scores: Scores, text: str) -> None:
+        """List what the filter ``text`` finds; conditions that are half typed are left out."""
+        from engine.neurons.query import Query
+
+        query, labels = Query.parse(text, typing=True), scores.labels
+        self.by_match = bool(query.text) and self.sort == "ms"
+        sort = "" if self.by_match else self.sort
+        self.title, self.matches = "", {}
+        self.latents = scores.neurons.order(sort, query, labels.texts, self.descending, labels.marks)
+
+    def only(self, latents: Sequence[int], title: str) -> None:
+        """List just these, in this order."""
+        self.latents, self.title, self.matches = list(latents), title, {}
+
+    def ranked(self, found: Mapping[int, float], title: str) -> None:
+        """List the latents of ``found``, in its order, with what they were found by."""
+        self.latents, self.title, self.matches = list(found), f"{title}: esc lists all", found
+
+    def place(self, latent: int) -> int:
+        """The row of ``latent``; the first where it is not listed."""
+        return self.latents.index(latent) if latent in self.latents else 0
+
+    def head(self, scores: Scores) -> str:
+        """What is listed, and below it the mean MS beside its controls."""
+        neurons, summary = scores.neurons, scores.neurons.summary
+        ms, all_listed = summary.ms, len(self.latents) == neurons.w
+        shown = f"{neurons.w:,}" if all_listed else f"{len(self.latents):,} of {neurons.w:,}"
+        order = "best match first" if self.by_match else f"by {self.sort} {'↓' if self.descending else '↑'}"
+        listed = self.title or f"{shown} latents, {summary.alive:,} alive · {order}"
+        return (
+            f"{scores.sae} · {listed}\nMS mean {number(ms.sae.mean)} · matched raw {number(ms.matched.mean)}, "
+            f"{percent(ms.matched.share_beaten)} of latents beat theirs · all pairs {number(ms.baseline)}"
+        )

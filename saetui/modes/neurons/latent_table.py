@@ -1,0 +1,79 @@
+"""The table of latents. Its columns are declared in ``engine.neurons.quantities``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from engine.neurons.quantities import QUANTITIES, Quantity, Shown
+from saetui.formatting import cell
+from saetui.modes.neurons.latent_list import LatentList
+from saetui.modes.neurons.latent_view import AHEAD
+from saetui.widgets.table import Column, Table
+
+if TYPE_CHECKING:
+    from saetui.scores import Scores
+
+ALL = [(one, one.column) for one in QUANTITIES if one.column]
+BESIDE = [(one, column) for one, column in ALL if one.beside]
+"""Those that stand in every list of latents."""
+
+
+def columns(quantities: list[tuple[Quantity, Shown]]) -> list[Column]:
+    return [Column(shown.title, shown.width) for _, shown in quantities]
+
+
+def cells(scores: Scores, latent: int, quantities: list[tuple[Quantity, Shown]]) -> list[str]:
+    """What the columns of ``quantities`` say of ``latent``."""
+    return [cell(scores.neurons.values(one)[latent], shown.form) for one, shown in quantities]
+
+
+NUMBER, NAMES = Column("#", 6), [Column("", 1, "left"), Column("names", 0, "left")]
+COLUMNS = [NUMBER, *columns(ALL), *NAMES]
+RANKED = [NUMBER, Column("match", 6), *columns(BESIDE), *NAMES]
+
+
+class LatentTable(Table):
+    """The rows of a :class:`LatentList`, with a cursor."""
+
+    def __init__(self, listed: LatentList) -> None:
+        super().__init__(COLUMNS, self._cells_of, empty="…", id="latents")
+        self.listed = listed
+        self.scores: Scores | None = None
+        self._place, self._stride = 0, 1  # of the cursor, and how far the last key moved it
+
+    @property
+    def latent(self) -> int:
+        """The selected one; -1 when there is none."""
+        return self.listed.latents[self.cursor] if self.listed.latents else -1
+
+    def show_list(self, scores: Scores, latent: int = -1) -> None:
+        """The list is another one now; the cursor goes to ``latent`` where it is listed."""
+        self.scores = scores
+        self.empty = "No latent answers to this filter: esc clears it."
+        self.set_columns(RANKED if self.listed.matches else COLUMNS)
+        self.show(len(self.listed.latents), self.listed.place(latent))
+
+    def go_to(self, latent: int) -> bool:
+        """Select ``latent``; whether it is listed."""
+        if latent not in self.listed.latents:
+            return False
+        self.cursor = self.listed.place(latent)
+        return True
+
+    def moved(self) -> None:
+        """The cursor moved: remember how far."""
+        self._stride, self._place = self.cursor - self._place or 1, self.cursor
+
+    def ahead(self) -> list[int]:
+        """The latents that the last key leads to when it is pressed again, and those next to this one."""
+        steps = [self._stride, -self._stride, *(n * self._stride for n in range(2, AHEAD + 1)), 1, -1]
+        places = dict.fromkeys(self.cursor + step for step in steps)
+        return [self.listed.latents[place] for place in places if 0 <= place < len(self.listed.latents)]
+
+    def _cells_of(self, row: int) -> list[str]:
+        assert self.scores is not None
+        latent, matches = self.listed.latents[row], self.listed.matches
+        mark = "★" if self.scores.labels.marked(latent) else ""
+        match = [f"{matches[latent]:.3g}"] if matches else []
+        numbers = cells(self.scores, latent, BESIDE if matches else ALL)
+        return [str(latent), *match, *numbers, mark, self.scores.name(latent)]

@@ -1,0 +1,67 @@
+"""The list of latents and its columns, without a screen."""
+
+import numpy as np
+import pytest
+
+from engine.neurons.quantities import QUANTITIES
+from engine.workspace import Workspace
+from saetui.formatting import number, percent
+from saetui.modes.neurons.latent_list import LatentList
+from saetui.modes.neurons.latent_table import ALL, BESIDE, COLUMNS, RANKED, LatentTable, cells
+from saetui.modes.neurons.text_search import TextSearch
+from saetui.scores import Scores
+from tests.support.scores import SUMMARY, write_scores
+
+MS = np.array([0.1, 0.5, np.nan, 0.3])
+W = len(MS)
+
+
+@pytest.fixture
+def scores(workspace: Workspace) -> Scores:
+    path = workspace.neurons("s", "val")
+    arrays = {"ms": MS, "low": MS - 0.02, "high": MS + 0.06, "matched": MS / 2, "support": np.array([5, 1234, 0, 2])}
+    write_scores(path, W, **arrays, image_frequency=np.array([0.05, 0.123, 0, 0.02]))
+    return Scores.open(path, workspace)
+
+
+def test_columns_are_those_that_are_declared(scores: Scores) -> None:
+    assert [column.title for column in COLUMNS] == ["#", "MS", "±", "raw", "n", "freq", "", "names"]
+    assert [column.title for column in RANKED] == ["#", "match", "MS", "raw", "", "names"]
+    assert cells(scores, 1, ALL) == [".50", ".04", ".25", "1,234", "12.3%"]
+    assert cells(scores, 2, BESIDE) == ["–", "–"]
+    assert all(len(shown.title) <= shown.width for one in QUANTITIES for shown in (one.column, one.printed) if shown)
+
+
+def test_the_list_answers_the_filter_then_a_question_then_the_filter_again(scores: Scores) -> None:
+    listed = LatentList()
+    listed.filter(scores, "ms>.2 ms>")
+    assert listed.latents == [1, 3], "what is half typed is left out"
+    head = f"s · 2 of 4 latents, {SUMMARY.alive} alive · by ms ↓\nMS mean {number(SUMMARY.ms.sae.mean)}"
+    assert listed.head(scores).startswith(head)
+    assert f"{percent(SUMMARY.ms.matched.share_beaten)} of latents beat theirs" in listed.head(scores)
+    listed.ranked({3: 0.9, 0: 0.4}, "nearest to 'x'")
+    assert listed.latents == [3, 0] and "nearest to 'x': esc lists all" in listed.head(scores)
+    listed.only([2], "of a node")
+    assert listed.latents == [2] and not listed.matches and "s · of a node\n" in listed.head(scores)
+    listed.sort, listed.descending = "support", False
+    listed.filter(scores, "")
+    assert listed.latents == [2, 3, 0, 1] and "4 latents" in listed.head(scores)
+    assert (listed.place(0), listed.place(99)) == (2, 0)
+
+
+def test_ranked_lists_say_how_well_each_latent_answers(scores: Scores) -> None:
+    listed = LatentList()
+    table = LatentTable(listed)
+    table.scores = scores
+    listed.ranked({1: 0.12345, 0: 0.1}, "fired by x")
+    scores.labels.set(1, text="a pen", marked=True)
+    assert table._cells_of(0) == ["1", "0.123", ".50", ".25", "★", "a pen"]
+
+
+def test_a_search_by_text_tells_how_it_goes_and_what_it_found(scores: Scores) -> None:
+    said: list[object] = []
+    search = TextSearch(scores, "a hat", said.append, lambda found, title: said.append((found, title)), said.append)
+    search.heard({"kind": "progress", "stage": "loading demo"})
+    search.heard({"kind": "done", "result": [[3, 0.5], [1, 0.25]]})
+    search.heard({"kind": "failed", "error": "No text tower."})
+    assert said == ["ranking by 'a hat': loading demo …", ({3: 0.5, 1: 0.25}, "nearest to 'a hat'"), "No text tower."]

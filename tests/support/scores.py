@@ -1,0 +1,59 @@
+"""Small neurons files with contents that a test chooses."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from engine.config import ScoreSettings
+from engine.metrics.results import AgainstMatched, Overlap, Spread
+from engine.neurons.file import write_neurons
+from engine.neurons.quantities import KEPT
+from engine.neurons.results import Frequency, LatentSpread, MSSummary, ScoredImage, Summary
+from engine.workspace import Provenance, Source
+
+_RAW = Spread(0.1, 0.2, 0.0)
+SUMMARY = Summary(
+    sae="s",
+    images=3,
+    broken=0,
+    tokens="patches",
+    pooling="max",
+    model="demo",
+    hook="layer:4",
+    embed_with="demo:encoder",
+    ms=MSSummary(LatentSpread(0.4, 0.9, None, 2), _RAW, _RAW, AgainstMatched(0.2, 0.75, 2), 0.1, 0.3, 4.0),
+    alive=2,
+    dead=0,
+    frequency=Frequency(2.0, 0.0, 0.01),
+    hierarchy=None,
+    uniqueness=Overlap(2, 1, 0, 0),
+    named=0,
+    settings=ScoreSettings(sae="s", images="images/val", embed_with="demo:encoder"),
+)
+"""Of scores whose summary a test does not look at."""
+
+
+def made_from(sae: str, sha256: str) -> Provenance:
+    """The origin of scores of the SAE with this content hash."""
+    return Provenance((Source("sae", sae, f"saes/{sae}", sha256),))
+
+
+def write_scores(
+    path: Path,
+    w: int,
+    said: Summary = SUMMARY,
+    origin: Provenance = Provenance(()),  # noqa: B008 - frozen
+    images: Sequence[ScoredImage] = (),
+    words: Sequence[str] = (),
+    word_latents: np.ndarray = np.zeros((0, 1)),  # noqa: B008 - only read
+    word_scores: np.ndarray = np.zeros((0, 1)),  # noqa: B008 - only read
+    **latents: np.ndarray,
+) -> Path:
+    """Scores of ``w`` latents: those given, and zeros; no top images and no names unless they are given."""
+    arrays: Mapping[str, np.ndarray] = {
+        name: np.zeros((w, 2) if quantity.shape else w) for name, quantity in KEPT.items() if not quantity.optional
+    }
+    nothing = {"top_images": np.full((w, 2), -1), "names": np.full((w, 0), -1), "name_scores": np.zeros((w, 0))}
+    write_neurons(path, {**arrays, **nothing, **latents}, images, words, word_latents, word_scores, said, origin)
+    return path
