@@ -35,7 +35,7 @@ TASKS = {
     "estimate": Task("engine.activations.estimate:estimate", config.ExtractSettings),
     "train": Task("engine.sae.train:train", config.TrainSettings),
     "score": Task("engine.neurons.score:score", config.ScoreSettings),
-    "steer": Task("engine.steer.compare:steer", config.SteerSettings),
+    "steer": Task("engine.steer.compare:steer", config.SteerSettings, "engine.steer.results:Steered"),
     "ms": Task("engine.neurons.matrix_scores:ms_files", config.MsSettings),
     "encode": Task("engine.sae.encode:encode_store", config.EncodeSettings),
     "verify": Task("engine.activations.store:verify", config.VerifySettings),

@@ -6,6 +6,7 @@ from typing import Any
 import typer
 
 from engine import config
+from engine.steer.results import ANSWERS, Steered
 from engine.workspace import Workspace
 from saetui.cli import work
 from saetui.cli.options import DetachOption, JsonOption, WorkspaceOption, command, complete, extra
@@ -144,11 +145,11 @@ def _made(result: dict[str, Any]) -> bool:
     return bool(result.get("extracted_now", result.get("made", True)))
 
 
-def show_steer(result: dict[str, Any]) -> None:
+def show_steer(result: Steered) -> None:
     if sys.stdout.isatty():  # they were printed as they were generated
         return
-    for answer in ("untouched", "attached", "steered"):
-        print(f"{answer:>10}  {literal(result[answer])}")
+    for name in ANSWERS:
+        print(f"{name:>10}  {literal(getattr(result, name))}")
 
 
 def show_ms(result: dict[str, Any]) -> None:

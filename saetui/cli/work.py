@@ -22,7 +22,7 @@ from engine.runs.tasks import TASKS
 from engine.workspace import Workspace
 from saetui.formatting import duration, literal
 
-Show = Callable[[dict[str, Any]], None]
+Show = Callable[[Any], None]
 
 
 def perform(workspace: Workspace, task: str, settings: Any, *, as_json: bool, show: Show, keep: bool = True) -> None:

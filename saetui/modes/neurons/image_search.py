@@ -15,7 +15,8 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from engine.errors import UserError
-from engine.server.protocol import Look
+from engine.neurons.results import ImageLatents
+from engine.server.protocol import Done, Failed, FindImageLatents, Loading, ServerEvent
 from saetui.bindings import key
 from saetui.formatting import literal, number
 from saetui.widgets.bars import KeyBar
@@ -126,7 +127,7 @@ class LookScreen(Screen[Pairs | None]):
     def __init__(self, results: Scores, image: str, title: str):
         super().__init__()
         self.results, self.image, self.heading = results, image, title
-        self.found: dict[str, Any] | None = None
+        self.found: ImageLatents | None = None
         self.shown: Pairs = []
         self._asked = -1
 
@@ -150,7 +151,7 @@ class LookScreen(Screen[Pairs | None]):
         self.query_one(Patches).focus()
         self._say("reading the image …")
         self._load()
-        self._asked = self.services.ask_model(Look(image=self.image, neurons=str(self.results.path)), self._heard)
+        self._asked = self.services.ask_model(FindImageLatents(self.image, str(self.results.path)), self._heard)
 
     def on_unmount(self) -> None:
         if self.found is None:
@@ -172,16 +173,16 @@ class LookScreen(Screen[Pairs | None]):
         picture.pixels = message.pixels
         picture.draw()
 
-    def _heard(self, event: dict[str, Any]) -> None:
-        if event["kind"] == "progress":
-            self._say(f"{event.get('stage', 'loading')} …")
-        elif event["kind"] == "failed":
-            self._say(event["error"])
-        elif event["kind"] == "done":
-            self.found = event["result"]
-            grid = self.found["grid"]
-            self.query_one(Patches).size_of_grid = tuple(grid) if grid else None
-            self._list()
+    def _heard(self, event: ServerEvent) -> None:
+        match event:
+            case Loading():
+                self._say(f"loading {event.what} …")
+            case Failed():
+                self._say(event.error)
+            case Done(ImageLatents() as found):
+                self.found = found
+                self.query_one(Patches).size_of_grid = found.grid
+                self._list()
 
     def on_patches_moved(self, event: Patches.Moved) -> None:
         self._list()
@@ -191,14 +192,14 @@ class LookScreen(Screen[Pairs | None]):
             return
         picture = self.query_one(Patches)
         if picture.patch is None or picture.size_of_grid is None:
-            pairs = self.found["image"]
+            pairs = self.found.image
             move = ": hjkl moves over its patches" if picture.size_of_grid else ""
             self._say(f"{_latents(len(pairs))} of the whole image{move}")
         else:
             row, column = picture.patch
-            pairs = self.found["patches"][row * picture.size_of_grid[1] + column]
+            pairs = self.found.patches[row * picture.size_of_grid[1] + column]
             self._say(f"{_latents(len(pairs))} of the patch in row {row + 1}, column {column + 1}")
-        self.shown = [(int(latent), float(value)) for latent, value in pairs]
+        self.shown = list(pairs)
         self.query_one(Table).show(len(self.shown))
 
     def _say(self, words: str) -> None:

@@ -16,6 +16,7 @@ from textual.widgets import Input, Static
 from engine.errors import UserError, sentence_of
 from engine.files import stamp
 from engine.runs.watch import RunSnapshot
+from engine.server.protocol import Done, Failed, Loading, RankByText, RankedLatents, ServerEvent
 from saetui.bindings import key
 from saetui.formatting import literal, number, percent
 from saetui.messages import ForMode, ShowLatents, SteerLatent
@@ -474,22 +475,20 @@ class NeuronsMode(Mode):
     def _rank_by_text(self, text: str | None) -> None:
         if not text or self.results is None:
             return
-        from engine.server.protocol import Text as TextRequest
-
         results = self.results
         self._say(f"ranking by {text!r}: loading the text tower …")
 
-        def heard(event: dict[str, Any]) -> None:
-            if event["kind"] == "done" and self.results is results:
-                found = {int(latent): float(score) for latent, score in event["result"]}
-                self._list_ranked(found, f"nearest to {text!r}")
-            elif event["kind"] == "progress":
-                self._say(f"ranking by {text!r}: {event.get('stage', '')} …")
-            elif event["kind"] == "failed":
-                self.services.say(event["error"])
-                self.relist(keep=True)
+        def heard(event: ServerEvent) -> None:
+            match event:
+                case Done(RankedLatents(latents)) if self.results is results:
+                    self._list_ranked(dict(latents), f"nearest to {text!r}")
+                case Loading():
+                    self._say(f"ranking by {text!r}: loading {event.what} …")
+                case Failed():
+                    self.services.say(event.error)
+                    self.relist(keep=True)
 
-        self.services.ask_model(TextRequest(neurons=str(results.path), text=text), heard)
+        self.services.ask_model(RankByText(str(results.path), text), heard)
 
     def action_image(self) -> None:
         def given(path: str | None) -> None:
