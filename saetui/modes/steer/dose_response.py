@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from rich.text import Text
 from textual import events
@@ -14,8 +14,10 @@ from textual.widgets import Static
 
 from engine.config import InterventionMode
 from engine.steer.results import SweepPoint
-from saetui.formatting import number
-from saetui.modes.steer.setup import SetupEditor
+from saetui.formatting import literal, number
+from saetui.modes.steer.setup import SetupEditor, Slot, parse_doses
+from saetui.services import Services
+from saetui.widgets.dialogs import Ask
 from saetui.widgets.table import Column, Table
 
 TITLES = {"concept": "concept", "damage": "KL"}  # fields of a point that are measured -> what stands over them
@@ -56,6 +58,7 @@ class DoseSweep:
     points: tuple[SweepPoint, ...] = ()
 
 
+STRENGTHS = "-1..4 by 0.5"
 NO_SWEEP = DoseSweep("", 1.0, "clamp", -1, "")
 
 
@@ -85,9 +88,38 @@ class Dose(Vertical):
     def points(self) -> tuple[SweepPoint, ...]:
         return self.sweep.points
 
-    def begin(self, sweep: DoseSweep) -> None:
+    @property
+    def services(self) -> Services:
+        return cast(Services, self.app)
+
+    @property
+    def _strengths(self) -> str:
+        return str(self.services.session.get("steer").get("doses", STRENGTHS))
+
+    @property
+    def strengths(self) -> tuple[float, ...]:
+        """Those of the next sweep, in multiples of the maximum."""
+        return parse_doses(self._strengths)
+
+    def ask_strengths(self, then: Callable[[], None]) -> None:
+        def given(text: str | None) -> None:
+            if text and self.services.guard(lambda: parse_doses(text)):
+                self.services.remember("steer", doses=text)
+                then()
+
+        question = "Strengths in multiples of the maximum: -1..4 by 0.5, or a list like 0 1 2"
+        self.app.push_screen(Ask(question, self._strengths), given)
+
+    def begin(self, slot: Slot) -> None:
+        """Expect the points of a sweep of ``slot``, all else as in the setup."""
+        setup, title = self._editor.setup, f"dose of {slot.latent} {literal(slot.name)}"
+        self.show_sweep(DoseSweep(title, slot.unit, setup.mode, slot.latent, setup.without(slot.latent)))
+        self.table.focus()
+
+    def show_sweep(self, sweep: DoseSweep) -> None:
         self.sweep, self._old = sweep, False
         self.show_all()
+        self.compare()
 
     def hear(self, point: SweepPoint) -> int:
         """Take in the next point; how many there are now."""

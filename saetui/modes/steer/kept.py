@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
-from engine.records import to_json
+from engine.errors import UserError
+from engine.records import from_json, to_json
 from engine.steer.recipes import keep_recipe
 from engine.workspace import recipes, slug
 from saetui.background import look_up
@@ -16,6 +18,8 @@ from saetui.modes.steer.versions import Version, Versions
 from saetui.modes.steer.versions_screen import VersionsScreen
 from saetui.widgets.dialogs import Ask, Pick
 
+T = TypeVar("T")
+
 
 class Kept:
     """Versions and recipes of the workspace that ``mode`` shows, and the dialogs about them."""
@@ -24,6 +28,14 @@ class Kept:
         self._mode, self._editor, self._answers = mode, editor, answers
         self._services = mode.services
         self._versions = Versions(self._services.session.path.with_suffix(".versions.jsonl"))
+
+    def last(self, name: str, kind: type[T]) -> T | None:
+        """What was remembered under ``name``; None for nothing, and for what is damaged."""
+        try:
+            last: T = from_json(kind, self._mode.remembered[name], f"A kept {name}")
+        except (UserError, KeyError):
+            return None
+        return last
 
     def add(self, version: Version) -> None:
         self._mode.remember(version=to_json(version))

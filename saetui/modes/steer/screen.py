@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable
 from typing import cast
 
@@ -16,7 +15,7 @@ from textual.widgets import Static
 
 from engine.config import SteerSettings, from_mapping
 from engine.errors import UserError
-from engine.records import from_json, to_json
+from engine.records import to_json
 from saetui.bindings import key
 from saetui.formatting import literal
 from saetui.messages import ForMode, SteerLatent
@@ -28,13 +27,12 @@ from saetui.modes.steer.image_panel import ImagePanel
 from saetui.modes.steer.kept import Kept
 from saetui.modes.steer.question import LONGER, QuestionLines
 from saetui.modes.steer.rack import Rack
-from saetui.modes.steer.setup import Setup, SetupEditor, first_setup, parse_doses
+from saetui.modes.steer.setup import Setup, SetupEditor, first_setup
 from saetui.modes.steer.versions import Version
 from saetui.terminal.dropped_files import dropped_path
-from saetui.widgets.dialogs import Ask, actions
+from saetui.widgets.dialogs import actions
 
 PAUSE = 0.15  # seconds without a change after which the model is asked
-DOSES = "-1..4 by 0.5"
 
 
 class SteerMode(Mode):
@@ -140,26 +138,21 @@ class SteerMode(Mode):
             self.services.say(str(error))
             settings = SteerSettings()
         self.conversation.device, self.conversation.dtype = settings.device, settings.dtype
-        with contextlib.suppress(UserError, KeyError):
-            kept: Setup = from_json(Setup, self.remembered["setup"], "A kept setup")
-            if kept.sae:
-                return kept
-        return first_setup(self.services.workspace, settings)
+        kept = self.kept.last("setup", Setup)
+        return kept if kept and kept.sae else first_setup(self.services.workspace, settings)
 
     def _restore(self) -> None:
         """The last answers and sweep, as they were; the model is not asked."""
-        try:
-            version: Version = from_json(Version, self.remembered["version"], "A kept version")
-        except (UserError, KeyError):
+        version = self.kept.last("version", Version)
+        if version is None:
             self.tell(self.setup.lacks)
             return
         self.answers.put(version.answers)
         if version.setup != self.setup:
             self.answers.expect()
             self.tell("These answers are of an earlier setup: r asks again.")
-        with contextlib.suppress(UserError, KeyError):
-            self.dose.begin(from_json(DoseSweep, self.remembered["sweep"], "A kept sweep"))
-            self.dose.compare()
+        if sweep := self.kept.last("sweep", DoseSweep):
+            self.dose.show_sweep(sweep)
 
     # The setup
 
@@ -284,18 +277,8 @@ class SteerMode(Mode):
 
     # Dose sweep
 
-    @property
-    def doses(self) -> str:
-        return str(self.remembered.get("doses", DOSES))
-
     def action_doses(self) -> None:
-        def given(text: str | None) -> None:
-            if text and self.services.guard(lambda: parse_doses(text)):
-                self.remember(doses=text)
-                self.action_dose()
-
-        question = "Strengths in multiples of the maximum: -1..4 by 0.5, or a list like 0 1 2"
-        self.app.push_screen(Ask(question, self.doses), given)
+        self.dose.ask_strengths(self.action_dose)
 
     def action_dose(self) -> None:
         """Turn the selected latent up step by step, the rest of the rack as it is."""
@@ -308,11 +291,9 @@ class SteerMode(Mode):
             return
         if self._wait_no_longer():
             self.action_run()  # now, as later it would take the place of the sweep
-        self.conversation.sweep(setup, slot, parse_doses(self.doses))
+        self.conversation.sweep(setup, slot, self.dose.strengths)
         self.add_class("-dose")
-        title = f"dose of {slot.latent} {literal(slot.name)}"
-        self.dose.begin(DoseSweep(title, slot.unit, setup.mode, slot.latent, setup.without(slot.latent)))
-        self.dose.table.focus()
+        self.dose.begin(slot)
 
     # What is kept
 

@@ -398,7 +398,7 @@ def test_every_size_can_be_used(place, size):
             pane.answers.put(Steered("a cat", "a cat", "a red cat"))
             await pilot.press("L", "tab", "tab", "z", "z")
             assert pane.setup.rack[0].times == 2
-            pane.dose.begin(DoseSweep("dose", MAXIMUM, "clamp", 7, ""))
+            pane.dose.show_sweep(DoseSweep("dose", MAXIMUM, "clamp", 7, ""))
             pane.dose.hear(SweepPoint("steered", 5.0, "a [red] cat", 0.5, 0.25))
             pane.add_class("-dose")
             await pilot.pause()
