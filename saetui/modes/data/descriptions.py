@@ -12,14 +12,11 @@ from engine.activations.shards import read_records
 from engine.config import ExtractSettings, from_words
 from engine.errors import UserError
 from engine.images import ImageEntry, open_images
+from engine.models import HookPoint
 from saetui.formatting import size
 
 SAMPLES = 96  # images of which the strip shows a few at a time
 NAMED = 5  # broken images that are named
-HOOKS = {
-    "layer": "the residual stream that block {} puts out, counted from 0",
-    "mlp": "what the MLP of block {} puts out, counted from 0",
-}
 
 Record = dict[str, Any]
 Going = Callable[[], bool]
@@ -213,8 +210,10 @@ def _record(entry: ImageEntry) -> Record:
 
 
 def _hook(hook: str) -> str:
-    kind, _, index = hook.partition(":")
-    return f"{hook} · {HOOKS[kind].format(index)}" if kind in HOOKS else f"{hook} · the pooled or projected output"
+    try:
+        return f"{hook} · {HookPoint.parse(hook).says}"
+    except UserError:  # of a kind that only a newer saetui knows
+        return hook
 
 
 def _tokens(head: dict[str, Any]) -> str:
