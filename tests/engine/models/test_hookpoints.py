@@ -17,7 +17,7 @@ def test_hook_points_round_trip(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "layer", "layer:-1", "layer:x", "attn:3", "last:0", "layer:1 "])
 def test_other_hook_points_are_refused(text: str) -> None:
-    with pytest.raises(UserError, match=r"layer:N, mlp:N .* or last"):
+    with pytest.raises(UserError, match=r"layer:N, mlp:N.* or last"):
         HookPoint.parse(text)
 
 
