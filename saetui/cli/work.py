@@ -17,6 +17,7 @@ import typer
 
 from engine.config import to_mapping
 from engine.errors import UserError
+from engine.records import to_json
 from engine.runs import run as jobs
 from engine.runs.tasks import TASKS
 from engine.workspace import Workspace
@@ -29,7 +30,7 @@ def perform(workspace: Workspace, task: str, settings: Any, *, as_json: bool, sh
     """Do ``task`` in an attached worker, then print its result. ``keep``: the run is recorded under runs/."""
     result = compute(workspace, task, settings, quiet=as_json, keep=keep)
     if as_json:
-        print(json.dumps(result, ensure_ascii=False))
+        print(json.dumps(to_json(result), ensure_ascii=False))
     else:
         show(result)
 
