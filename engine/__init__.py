@@ -31,7 +31,9 @@ _PUBLIC = {
     "engine.metrics.monosemanticity": ("monosemanticity",),
     "engine.neurons.file": ("Neurons",),
     "engine.neurons.score": ("score",),
-    "engine.steer": ("Intervention", "answer", "answers", "attached", "load_vlm"),
+    "engine.models.vlm": ("load_vlm",),
+    "engine.steer.generate": ("answer", "answers"),
+    "engine.steer.interventions": ("Intervention", "attached"),
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from engine.errors import UserError
 from engine.records import beside, from_json, seldom, to_json
+
+AnswerName = Literal["untouched", "attached", "steered"]
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,7 @@ class Warned:
 class Token:
     """The next piece of a generated answer."""
 
-    answer: str
-    """Which one: untouched, attached or steered."""
+    answer: AnswerName
     text: str
     cached: bool = seldom(False)
     """The whole answer, as it was generated earlier."""
@@ -67,18 +68,6 @@ class Intervened:
     mode: str
     keep_error: bool
     tokens: tuple[int, ...] | None
-
-
-@dataclass(frozen=True)
-class Swept:
-    """One point of a sweep: see engine.steer.sweep.Point."""
-
-    answer_of: str
-    value: float | None
-    answer: str
-    damage: float
-    concept: float | None
-    """Cosine of the answer with the concept of the latent that is swept; None where it is not known."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +93,7 @@ class Failed:
 
 
 End = Done | StoppedEarly | Failed
-Event = StageBegan | Progress | Measured | Warned | Token | Intervened | Swept | End
+Event = StageBegan | Progress | Measured | Warned | Token | Intervened | End
 
 KINDS: dict[str, type[Event]] = {
     "stage": StageBegan,
@@ -113,7 +102,6 @@ KINDS: dict[str, type[Event]] = {
     "warning": Warned,
     "token": Token,
     "intervention": Intervened,
-    "point": Swept,
     "done": Done,
     "stopped": StoppedEarly,
     "failed": Failed,

@@ -262,7 +262,7 @@ class Workbench(App[Reopen | None]):
                 screen.runs_changed(runs)
 
     def on_server_said(self, message: ServerSaid) -> None:
-        self.models.take(message.event)
+        self.models.take(message)
 
     async def on_show_latents(self, message: ShowLatents) -> None:
         await self._hand_over(message)

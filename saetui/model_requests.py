@@ -12,21 +12,23 @@ from textual.css.query import NoMatches
 from textual.message import Message
 
 from engine.errors import UserError
+from engine.server.protocol import END, Failed, Request, ServerEvent
 from engine.workspace import Workspace
 from saetui.preferences import state_folder
 
 if TYPE_CHECKING:
     from engine.server.client import ModelServer
-    from engine.server.protocol import Request
 
-Handler = Callable[[dict[str, Any]], None]
+Handler = Callable[[ServerEvent], None]
 
 
 @dataclass
 class ServerSaid(Message):
     """An event of the model server."""
 
-    event: dict[str, Any]
+    number: int
+    """Of the request."""
+    event: ServerEvent
 
 
 class ModelRequests:
@@ -46,19 +48,19 @@ class ModelRequests:
         try:
             number = self.server.ask(request, supersede=supersede)
         except UserError as error:  # no process can be started: told like any other failure
-            self._app.call_later(handler, {"id": -1, "kind": "failed", "error": str(error), "mistake": True})
+            self._app.call_later(handler, Failed(str(error), mistake=True))
             return -1
         self._handlers[number] = handler
         return number
 
-    def take(self, event: dict[str, Any]) -> None:
+    def take(self, said: ServerSaid) -> None:
         """Hand an event to who asked, in the app's thread."""
-        handler = self._handlers.get(event.get("id", -1))
-        if event["kind"] in ("done", "cancelled", "failed"):
-            self._handlers.pop(event.get("id", -1), None)
+        handler = self._handlers.get(said.number)
+        if isinstance(said.event, END):
+            self._handlers.pop(said.number, None)
         if handler and self._app.is_running:
             with contextlib.suppress(NoMatches):  # a screen that is closing has lost the widgets that it would tell
-                handler(event)
+                handler(said.event)
 
     def cancel(self, number: int) -> None:
         if self.server is not None:
@@ -73,6 +75,6 @@ class ModelRequests:
         if self.server is not None:
             self.server.close()
 
-    def _hear(self, event: dict[str, Any]) -> None:
+    def _hear(self, number: int, event: ServerEvent) -> None:
         """Called by the server's reader, in its thread."""
-        self._app.post_message(ServerSaid(event))
+        self._app.post_message(ServerSaid(number, event))

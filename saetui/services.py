@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from engine.runs.run import Run
     from engine.runs.watch import RunSnapshot
-    from engine.server.protocol import Request
+    from engine.server.protocol import Request, ServerEvent
     from engine.workspace import Workspace
     from saetui.session import Session
     from saetui.terminal.probe import Terminal
@@ -54,7 +54,7 @@ class Services(Protocol):
     def start(self, task: str, settings: dict[str, Any]) -> Run | None:
         """Start a run that outlives the workbench; None when it could not be started, which was said."""
 
-    def ask_model(self, request: Request, handler: Callable[[dict[str, Any]], None], supersede: bool = True) -> int:
+    def ask_model(self, request: Request, handler: Callable[[ServerEvent], None], supersede: bool = True) -> int:
         """Hand ``request`` to the model server; ``handler`` gets every event of it, in the app's own thread."""
 
     def cancel_model(self, number: int) -> None: ...

@@ -15,7 +15,6 @@ from engine.errors import UserError
 from engine.files import file_sha256, value_sha256
 from engine.models.hookpoints import HookPoint
 
-MLP_NAMES = ("mlp", "ffn", "feed_forward")
 GREY = (128, 128, 128)
 
 
@@ -119,7 +118,7 @@ class VisionEncoder(ABC):
         """
         for hook in hooks:
             self.check(hook)
-        modules = {hook: self._module(hook) for hook in hooks if hook.kind != "last"}
+        modules = {hook: self._module(hook) for hook in hooks if not hook.pooled}
         taken: dict[HookPoint, Tensor] = {}
 
         def taker(hook: HookPoint) -> Callable[[nn.Module, Any, Any], None]:
@@ -148,7 +147,7 @@ class VisionEncoder(ABC):
 
     def check(self, hook: HookPoint) -> None:
         """Raise the UserError that ``activations`` would for this hook point, without running the model."""
-        if hook.kind != "last":
+        if not hook.pooled:
             self._module(hook)
         elif self.no_last:
             raise UserError(f"{self.spec} has no last ({self.no_last}): use layer:N.")
@@ -160,13 +159,7 @@ class VisionEncoder(ABC):
             raise UserError(
                 f"{self.spec} has no {hook}: its blocks are {hook.kind}:0 to {hook.kind}:{self.n_layers - 1}."
             )
-        block = self.blocks[hook.index]
-        if hook.kind == "layer":
-            return block
-        mlp = next((child for name, child in block.named_children() if name in MLP_NAMES), None)
-        if mlp is None:
-            raise UserError(f"The blocks of {self.spec} have no module named {' or '.join(MLP_NAMES)}: use layer:N.")
-        return mlp
+        return module_at(hook, self.blocks[hook.index], self.spec, "use layer:N")
 
     def _sequence(self, output: Any, hook: HookPoint) -> Float[Tensor, "batch token d"]:
         hidden = output[0] if isinstance(output, (tuple, list)) else output
@@ -195,6 +188,16 @@ class VisionEncoder(ABC):
 def first_line(error: Exception) -> str:
     """The first line of a library's error, to quote inside a sentence."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")[:160]
+
+
+def module_at(hook: HookPoint, block: nn.Module, whose: str, way_out: str) -> nn.Module:
+    """The module whose output is ``hook``, in its ``block``. UserError where the block has none."""
+    if not hook.modules:
+        return block
+    module = next((child for name, child in block.named_children() if name in hook.modules), None)
+    if module is None:
+        raise UserError(f"The blocks of {whose} have no module named {' or '.join(hook.modules)}: {way_out}.")
+    return module
 
 
 def find_blocks(vision: nn.Module) -> list[nn.Module]:

@@ -8,29 +8,71 @@ import numpy as np
 
 from engine.errors import UserError
 
-Kind = Literal["layer", "mlp", "last"]
 Tokens = Literal["cls", "mean", "all", "patches", "random"]
 
 
 @dataclass(frozen=True)
-class HookPoint:
-    """``layer:N``: the residual stream after block N (0-based), before any final norm; ``mlp:N``: the output of that
-    block's MLP, before layer scale and residual addition; ``last``: the projected or pooled output."""
+class HookKind:
+    """One kind of hook point. All that is to know of a kind is here; the rest of the program asks."""
 
-    kind: Kind
+    name: str
+    says: str
+    """What is taken there; ``{}`` stands for the number of the block."""
+    modules: tuple[str, ...] = ()
+    """What the module is called inside a block, in one library or another; empty: it is the block itself."""
+    pooled: bool = False
+    """It is the end of the encoder, one row an image; else in every block, a row a token."""
+
+    @property
+    def form(self) -> str:
+        return self.name if self.pooled else f"{self.name}:N"
+
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        HookKind("layer", "the residual stream that block {} puts out, counted from 0"),  # before any final norm
+        HookKind(  # before layer scale and residual addition
+            "mlp", "what the MLP of block {} puts out, counted from 0", modules=("mlp", "ffn", "feed_forward")
+        ),
+        HookKind("last", "the pooled or projected output", pooled=True),
+    )
+}
+_IN_BLOCKS = ", ".join(kind.form for kind in KINDS.values() if not kind.pooled)
+_POOLED = ", ".join(kind.form for kind in KINDS.values() if kind.pooled)
+
+
+@dataclass(frozen=True)
+class HookPoint:
+    """Where activations are taken: a name in ``KINDS``, and the number of the block, from 0."""
+
+    kind: str
     index: int = 0
 
     @classmethod
     def parse(cls, text: str) -> "HookPoint":
-        if text == "last":
-            return cls("last")
-        match = re.fullmatch(r"(layer|mlp):(\d+)", text)
-        if not match:
-            raise UserError(f"{text!r} is no hook point: use layer:N, mlp:N (N from 0) or last.")
-        return cls("layer" if match[1] == "layer" else "mlp", int(match[2]))
+        """``layer:22``, ``mlp:22``, ``last``. UserError for anything else."""
+        match = re.fullmatch(r"(\w+)(?::(\d+))?", text)
+        kind = KINDS.get(match[1]) if match else None
+        if match is None or kind is None or kind.pooled != (match[2] is None):
+            raise UserError(f"{text!r} is no hook point: use {_IN_BLOCKS} (N from 0) or {_POOLED}.")
+        return cls(kind.name, int(match[2] or 0))
+
+    @property
+    def pooled(self) -> bool:
+        return KINDS[self.kind].pooled
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        return KINDS[self.kind].modules
+
+    @property
+    def says(self) -> str:
+        """What is taken there, in words."""
+        return KINDS[self.kind].says.format(self.index)
 
     def __str__(self) -> str:
-        return "last" if self.kind == "last" else f"{self.kind}:{self.index}"
+        return self.kind if self.pooled else f"{self.kind}:{self.index}"
 
 
 @dataclass(frozen=True)

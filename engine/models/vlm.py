@@ -18,7 +18,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 
 from engine.errors import UserError
 from engine.models.device import pick_device
-from engine.models.encoder import MLP_NAMES, find_blocks, first_line
+from engine.models.encoder import find_blocks, first_line, module_at
 from engine.models.from_transformers import prefix_tokens, quiet
 from engine.models.hookpoints import HookPoint
 from engine.models.hub import hub_folder
@@ -69,9 +69,9 @@ class VLM:
         if not hook:
             raise UserError('The SAE does not say where it reads: set "hook" (such as "layer:22") in its config.json.')
         hook = HookPoint.parse(str(hook))
-        if hook.kind == "last":
+        if hook.pooled:
             raise UserError(
-                "An SAE of the hook point last cannot steer, the language model reads patch tokens: "
+                f"An SAE of the hook point {hook} cannot steer, the language model reads patch tokens: "
                 f"train one on layer:{self.seen} of the vision tower of {self.spec}."
             )
         if hook.index >= len(self.blocks):
@@ -84,16 +84,8 @@ class VLM:
                 f"The SAE reads {hook}, but the language model of {self.spec} sees the vision tower after layer:"
                 f"{self.seen}, so that steering would do nothing: take an SAE of layer:{self.seen} or before."
             )
-        block = self.blocks[hook.index]
-        if hook.kind == "layer":
-            return block
-        mlp = next((child for name, child in block.named_children() if name in MLP_NAMES), None)
-        if mlp is None:
-            raise UserError(
-                f"The blocks of the vision tower of {self.spec} have no module named {' or '.join(MLP_NAMES)}: "
-                "take an SAE of a layer:N."
-            )
-        return mlp
+        whose = f"the vision tower of {self.spec}"
+        return module_at(hook, self.blocks[hook.index], whose, "take an SAE of a layer:N")
 
     def question(self, prompt: str) -> str:
         """``prompt`` in the model's chat format, with the image before it."""

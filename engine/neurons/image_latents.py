@@ -1,7 +1,5 @@
 """The latents that one image fires."""
 
-from typing import Any
-
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -12,25 +10,24 @@ from engine.config import Pooling
 from engine.models import HookPoint
 from engine.models.encoder import VisionEncoder
 from engine.neurons.pooling import chosen_tokens, pool, scored_tokens
+from engine.neurons.results import ImageLatents, LatentValues
 from engine.sae.model import SAE
 
 IN_IMAGE, IN_PATCH = 100, 12  # latents told at most
 
 
 @torch.inference_mode()
-def look(
+def image_latents(
     encoder: VisionEncoder,
     sae: SAE,
     image: Image.Image,
     pooling: Pooling = "max",
     maximum: Float[np.ndarray, " w"] | None = None,
-) -> dict[str, Any]:
+) -> ImageLatents:
     """What fires where, over the same tokens and with the same pooling as ``score``.
 
-    ``image``: (latent, pooled value) of the ``IN_IMAGE`` strongest; ``patches``: row by row, (latent, value) of the
-    ``IN_PATCH`` strongest of each; ``grid``: rows and columns of patches. ``grid`` is None and ``patches`` is empty
-    for an SAE of one token an image. Strength is the value as a share of the latent's ``maximum`` (above 0) where
-    that is given, else the value.
+    Of the image the ``IN_IMAGE`` strongest with their pooled values, of each patch the ``IN_PATCH`` strongest. Strength
+    is the value as a share of the latent's ``maximum`` (above 0) where that is given, else the value.
     """
     hook, tokens = HookPoint.parse(sae.config.hook), scored_tokens(pooling, sae, encoder)
     inputs = encoder.preprocess([image])
@@ -44,11 +41,7 @@ def look(
         scale = known.to(pooled.device)
     grid = _grid(encoder, inputs) if several else None
     patches = z[0][mask[0]] if grid else z[0, :0]
-    return {
-        "grid": grid,
-        "image": _strongest(pooled[None], scale, IN_IMAGE)[0],
-        "patches": _strongest(patches, scale, IN_PATCH),
-    }
+    return ImageLatents(grid, _strongest(pooled[None], scale, IN_IMAGE)[0], _strongest(patches, scale, IN_PATCH))
 
 
 def _grid(encoder: VisionEncoder, inputs: dict[str, Tensor]) -> tuple[int, int] | None:
@@ -58,11 +51,11 @@ def _grid(encoder: VisionEncoder, inputs: dict[str, Tensor]) -> tuple[int, int] 
     return encoder.grid
 
 
-def _strongest(z: Float[Tensor, "row w"], scale: Float[Tensor, " w"], number: int) -> list[list[tuple[int, float]]]:
+def _strongest(z: Float[Tensor, "row w"], scale: Float[Tensor, " w"], number: int) -> tuple[LatentValues, ...]:
     """Of each row the ``number`` latents above 0 that are largest in units of ``scale``, with their values."""
     order = (z / scale).sort(dim=1, descending=True, stable=True).indices[:, :number]
     values = z.gather(1, order)
-    return [
-        [(latent, value) for latent, value in zip(row, found, strict=True) if value > 0]
+    return tuple(
+        tuple((latent, value) for latent, value in zip(row, found, strict=True) if value > 0)
         for row, found in zip(order.tolist(), values.tolist(), strict=True)
-    ]
+    )

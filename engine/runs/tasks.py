@@ -36,7 +36,7 @@ TASKS = {
     "estimate": Task("engine.activations.estimate:estimate", config.ExtractSettings, f"{MADE}:Estimated"),
     "train": Task("engine.sae.train:train", config.TrainSettings, "engine.sae.results:Trained"),
     "score": Task("engine.neurons.score:score", config.ScoreSettings, "engine.neurons.results:Scored"),
-    "steer": Task("engine.steer.compare:steer", config.SteerSettings),
+    "steer": Task("engine.steer.compare:steer", config.SteerSettings, "engine.steer.results:Steered"),
     "ms": Task("engine.neurons.matrix_scores:ms_files", config.MsSettings, "engine.neurons.results:MatrixScored"),
     "encode": Task("engine.sae.encode:encode_store", config.EncodeSettings, "engine.sae.results:Encoded"),
     "verify": Task("engine.activations.store:verify", config.VerifySettings, f"{MADE}:Verified"),

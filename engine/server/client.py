@@ -1,6 +1,5 @@
 """Starts the model server (``engine.server``) and talks to it. Imports no torch; no call waits for the server."""
 
-import json
 import queue
 import subprocess
 import sys
@@ -8,32 +7,32 @@ import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from engine.config import to_mapping
 from engine.errors import UserError
 from engine.runs.run import environment, python_module
-from engine.server.protocol import CANCEL, Answer, Look, Request, Status, Sweep, Text, name_of
+from engine.server.protocol import (
+    END,
+    Cancel,
+    Cancelled,
+    Failed,
+    Request,
+    ServerEvent,
+    read_event,
+    write_request,
+)
 from engine.workspace import Workspace
-
-Event = dict[str, Any]
-
-__all__ = ["Answer", "Look", "ModelServer", "Request", "Status", "Sweep", "Text"]
 
 
 class ModelServer:
     """The model server of one interface. It is started by the first request, and dies with the interface.
 
-    ``on_event`` gets every event: a dict with ``id`` and ``ask`` of its request, ``kind``, and what the request's
-    docstring says. Kinds common to all: ``progress`` (stage, seconds, bytes) while something is loaded, ``stage``
-    (name), ``warning`` (message). Each request ends with exactly one of ``done`` (result), ``cancelled`` and ``failed``
-    (error, a sentence; mistake: whether the user can mend it). It is called from threads of this object, one event of
-    a server at a time.
+    ``on_event`` gets every event, with the number of its request. Each request ends with exactly one of ``Done``,
+    ``Cancelled`` and ``Failed``. It is called from threads of this object, one event of a server at a time.
 
     ``log``: a file to which the server's own output is appended (None: it is thrown away).
     """
 
-    def __init__(self, workspace: Workspace, log: Path | None, on_event: Callable[[Event], None]):
+    def __init__(self, workspace: Workspace, log: Path | None, on_event: Callable[[int, ServerEvent], None]):
         self.workspace, self.log, self.on_event = workspace, log, on_event
         self._lock = threading.Lock()
         self._server: _Process | None = None
@@ -51,31 +50,30 @@ class ModelServer:
             return self._server.pid if self._server else None
 
     def ask(self, request: Request, supersede: bool = True) -> int:
-        """Send ``request``; its id, which its events bear. They may come before this returns.
+        """Send ``request``; its number, which its events bear. They may come before this returns.
 
         ``supersede``: cancel all earlier requests of the same kind. UserError when no server can be started.
         """
-        name = name_of(request)
         with self._lock:
             if self._closed:
                 raise UserError("The model server was closed with the interface: start saetui again.")
             server = self._server = self._server or _Process(self)
             self._asked += 1
             if supersede:
-                for earlier in [number for number, ask in server.open.items() if ask == name]:
-                    server.send({"ask": CANCEL, "id": earlier})
-            server.open[self._asked] = name
-            server.send({"id": self._asked, "ask": name, **to_mapping(request)})
+                for earlier in [number for number, kind in server.open.items() if kind is type(request)]:
+                    server.send(earlier, Cancel())
+            server.open[self._asked] = type(request)
+            server.send(self._asked, request)
             return self._asked
 
-    def cancel(self, id: int | None = None) -> None:
+    def cancel(self, number: int | None = None) -> None:
         """Stop that request (None: all), between two tokens; what has ended stays as it is.
 
         What is being loaded is loaded to its end first: see :meth:`restart`.
         """
         with self._lock:
             if self._server:
-                self._server.send({"ask": CANCEL, "id": id})
+                self._server.send(number, Cancel())
 
     def restart(self) -> None:
         """Kill the server now, whatever it does: all requests are cancelled, the next one starts a new server."""
@@ -95,31 +93,26 @@ class ModelServer:
         with self._lock:
             if self._server is server:
                 self._server = None
-            left = dict(server.open)
+            left = list(server.open)
             server.open.clear()
-        for number, ask in left.items():
-            if server.killed:
-                self._tell({"id": number, "ask": ask, "kind": "cancelled"})
-            else:
-                self._tell(
-                    {"id": number, "ask": ask, "kind": "failed", "error": self._obituary(code), "mistake": False}
-                )
+        for number in left:
+            self._tell(number, Cancelled() if server.killed else Failed(self._death(code), mistake=False))
 
-    def _obituary(self, code: int) -> str:
+    def _death(self, code: int) -> str:
         how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
         why = " (out of memory?)" if code == -9 else ""
         where = f"its log is {self.log}" if self.log else "it kept no log"
         return f"The model server {how}{why}: {where}; ask again and a new one starts."
 
-    def _passed(self, server: "_Process", event: Event) -> None:
-        if event["kind"] in ("done", "cancelled", "failed"):
+    def _passed(self, server: "_Process", number: int, event: ServerEvent) -> None:
+        if isinstance(event, END):
             with self._lock:
-                server.open.pop(event["id"], None)
-        self._tell(event)
+                server.open.pop(number, None)
+        self._tell(number, event)
 
-    def _tell(self, event: Event) -> None:
+    def _tell(self, number: int, event: ServerEvent) -> None:
         try:
-            self.on_event(event)
+            self.on_event(number, event)
         except Exception:  # an interface that is just closing; the events that follow still count
             report = traceback.format_exc()
             if self.log:
@@ -132,7 +125,7 @@ class _Process:
 
     def __init__(self, owner: ModelServer):
         self.owner = owner
-        self.open: dict[int, str] = {}  # requests without an end yet, by id; under the owner's lock
+        self.open: dict[int, type[Request]] = {}  # requests without an end yet; under the owner's lock
         self.killed = False  # by us
         self._outbox: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._process = _start(owner.workspace, owner.log)
@@ -140,8 +133,8 @@ class _Process:
         for work in (self._write, self._read):
             threading.Thread(target=work, name=f"model-server{work.__name__}", daemon=True).start()
 
-    def send(self, message: dict[str, Any]) -> None:
-        self._outbox.put(json.dumps(message).encode() + b"\n")
+    def send(self, number: int | None, message: Request | Cancel) -> None:
+        self._outbox.put(write_request(number, message))
 
     def kill(self) -> None:
         self.killed = True
@@ -162,7 +155,7 @@ class _Process:
         assert self._process.stdout
         for line in self._process.stdout:
             if line.endswith(b"\n"):  # its last one may be torn
-                self.owner._passed(self, json.loads(line))
+                self.owner._passed(self, *read_event(line))
         code = self._process.wait()
         self._outbox.put(b"")
         self.owner._ended(self, code)

@@ -1,96 +1,220 @@
-"""What the interface may ask of the model server (``engine.server``). Imports no torch.
+"""What the interface and the model server say to each other: one JSON object a line. Imports no torch.
 
-Each request is a frozen dataclass; ``name_of`` is what it is called on the wire.
+The interface sends a :data:`Request` with a number, or :class:`Cancel`. The server answers with events
+(:data:`ServerEvent`) that bear the number of their request; one of :class:`Done`, :class:`Cancelled` and
+:class:`Failed` is the last of each.
+
+On the wire: ``{"id": 7, "kind": "answer", "question": {...}}`` and ``{"id": 7, "kind": "token", "answer": ...}``.
 """
 
-import dataclasses
+from __future__ import annotations
+
+import functools
+import json
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from engine.config import InterventionMode, SteerSettings, setting
+from engine.config import SteerSettings
+from engine.errors import UserError
+from engine.neurons.results import ImageLatents, LatentValues
+from engine.records import from_json, to_json, union
+from engine.reporter import Failed, Intervened, StageBegan, Token, Warned
+from engine.runs.memory import Memory
+from engine.steer.results import Steered, SweepPoint
 
-
-@dataclass(frozen=True, kw_only=True)
-class Question:
-    """A question to a model about an image, and a rack of latents; the settings of ``saetui steer``."""
-
-    sae: str = setting("Name or path of the SAE.")
-    vlm: str = setting("LLaVA-class model: hf:REPO, a local directory, or demo.")
-    prompt: str = setting("What to ask.", "Describe this image.")
-    image: str = setting("Image file; SOURCE::PATH for one of an image source; blank or blank:COLOUR.", "blank")
-    latent: tuple[str, ...] = setting("The rack: LATENT=VALUE each.", ())
-    mode: InterventionMode = setting("What VALUE does: set (clamp), add, scale, or ablate to 0.", "clamp")
-    keep_error: bool = setting("Add the SAE's reconstruction error back.", False)
-    tokens: str = setting("Visual tokens to steer: all, or indices like 0,3,5-9.", "all")
-    max_new_tokens: int = setting("Length of an answer at most.", 24)
-    device: str = setting("auto, cpu, cuda, cuda:1, mps.", "auto")
-    dtype: Literal["auto", "float16", "bfloat16", "float32"] = setting("Precision of the model.", "auto")
-
-    def settings(self) -> SteerSettings:
-        return SteerSettings(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Question)})
+# Requests, and the results of those that have one of their own
 
 
-@dataclass(frozen=True, kw_only=True)
-class Answer(Question):
-    """The answers untouched, attached and steered.
+@dataclass(frozen=True)
+class Answer:
+    """Ask a model untouched, with the SAE attached, and steered. Without latents the steered answer is the attached.
 
-    Events ``token`` (answer, text, perhaps cached). Result: the three texts by name. An answer given before comes at
-    once, as one token with ``cached``.
+    Events ``Intervened``, ``StageBegan`` (of an answer) and ``Token``. An answer given before comes at once, as one
+    ``cached`` token. Result: ``Steered``.
     """
 
+    question: SteerSettings
+    """Its recipe is left out of account."""
 
-@dataclass(frozen=True, kw_only=True)
-class Sweep(Question):
+
+@dataclass(frozen=True)
+class Sweep:
     """Dose-response: answers over a range of values of one latent, the rest of the rack as it is.
 
-    Events ``point`` (answer_of, value, answer, damage, concept), the untouched and attached controls first (value
-    None). Result: all points. ``engine.steer.sweep`` defines the quantities.
+    Events ``PointFound``, the untouched and attached controls first. Result: ``Swept``.
     """
 
-    over: int = setting("The latent whose value is swept.")
-    values: tuple[float, ...] = setting("Its values, in raw-activation units (factors in mode scale).")
-    neurons: str = setting("Scores of the SAE, for the concept score (empty: without it).", "")
+    question: SteerSettings
+    over: int
+    """The latent whose value is swept."""
+    values: tuple[float, ...]
+    """Its values, in raw-activation units (factors in mode scale)."""
+    neurons: str = ""
+    """Scores of the SAE, for the concept score; empty: without it."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Text:
-    """All latents ranked by free text. Result: the nearest, pairs of latent and cosine."""
+@dataclass(frozen=True)
+class RankByText:
+    """Rank all latents by free text. Result: ``RankedLatents``."""
 
-    neurons: str = setting("Name or path of a neurons file.")
-    text: str = setting("What to look for.")
-    top: int = setting("How many latents.", 200)
-    device: str = setting("auto, cpu, cuda, cuda:1, mps.", "auto")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Look:
-    """The latents that an image fires. Result: see ``engine.neurons.image_latents``."""
-
-    image: str = setting("Image file; SOURCE::PATH for one of an image source; blank or blank:COLOUR.")
-    neurons: str = setting("Name or path of a neurons file: its SAE, encoder, pooling and maxima.", "")
-    sae: str = setting("Name or path of an SAE (empty: that of the neurons file).", "")
-    device: str = setting("auto, cpu, cuda, cuda:1, mps.", "auto")
+    neurons: str
+    """Name or path of a neurons file."""
+    text: str
+    top: int = 200
+    device: str = "auto"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Status:
-    """What is loaded, and memory.
+@dataclass(frozen=True)
+class FindImageLatents:
+    """Find the latents that an image fires. Result: ``ImageLatents``."""
 
-    Result: ``loaded`` (kind, name, device), ``pid``, ``rss`` (bytes), ``gpu`` (free and total bytes; None before CUDA
-    is in use).
-    """
+    image: str
+    """As ``SteerSettings.image``."""
+    neurons: str = ""
+    """Name or path of a neurons file: its SAE, encoder, pooling and maxima."""
+    sae: str = ""
+    """Name or path of an SAE; empty: that of the neurons file."""
+    device: str = "auto"
 
 
-Request = Answer | Sweep | Text | Look | Status
-REQUESTS: dict[str, type[Request]] = {
+@dataclass(frozen=True)
+class TellStatus:
+    """Tell what is loaded, and the memory in use. Result: ``ServerStatus``."""
+
+
+@dataclass(frozen=True)
+class Cancel:
+    """Stop the request with the number that this bears, or all of them. It is no request: no event answers it."""
+
+
+@dataclass(frozen=True)
+class Swept:
+    points: tuple[SweepPoint, ...]
+
+
+@dataclass(frozen=True)
+class RankedLatents:
+    latents: LatentValues
+    """The nearest to the text, with their cosines."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    kind: Literal["vlm", "encoder", "sae"]
+    name: str
+    device: str
+
+
+@dataclass(frozen=True)
+class ServerStatus:
+    loaded: tuple[LoadedModel, ...]
+    pid: int
+    memory: Memory
+
+
+Request = Answer | Sweep | RankByText | FindImageLatents | TellStatus
+Result = Steered | Swept | RankedLatents | ImageLatents | ServerStatus
+
+
+# Events
+
+
+@dataclass(frozen=True)
+class Loading:
+    """Something is being loaded; told twice a second, as the libraries that load tell nothing."""
+
+    what: str
+    """With its article: the model demo."""
+    seconds: float
+    """Since it began."""
+    bytes: int
+    """Size of its files; 0 where that is not known."""
+
+
+@dataclass(frozen=True)
+class PointFound:
+    point: SweepPoint
+
+
+@dataclass(frozen=True)
+class Done:
+    result: Result
+
+
+@dataclass(frozen=True)
+class Cancelled:
+    pass
+
+
+ServerEvent = Loading | StageBegan | Warned | Intervened | Token | PointFound | Done | Cancelled | Failed
+END = (Done, Cancelled, Failed)
+
+_REQUESTS: dict[str, type[Any]] = {
     "answer": Answer,
     "sweep": Sweep,
-    "text": Text,
-    "look": Look,
-    "status": Status,
+    "rank_by_text": RankByText,
+    "find_image_latents": FindImageLatents,
+    "tell_status": TellStatus,
+    "cancel": Cancel,
 }
-CANCEL = "cancel"  # with the id of a request, or None for all: no request, it gets no answer of its own
+_RESULTS: dict[str, type[Any]] = {
+    "steered": Steered,
+    "swept": Swept,
+    "ranked_latents": RankedLatents,
+    "image_latents": ImageLatents,
+    "status": ServerStatus,
+}
+_EVENTS: dict[str, type[Any]] = {
+    "loading": Loading,
+    "stage": StageBegan,
+    "warning": Warned,
+    "intervention": Intervened,
+    "token": Token,
+    "point": PointFound,
+    "done": Done,
+    "cancelled": Cancelled,
+    "failed": Failed,
+}
 
 
-def name_of(request: Request) -> str:
-    return type(request).__name__.lower()
+def write_request(number: int | None, message: Request | Cancel) -> bytes:
+    """The line of a request; ``number`` is None to cancel all."""
+    return _line(number, message, Request | Cancel)
+
+
+def read_request(line: bytes) -> tuple[int | None, Request | Cancel | UserError]:
+    """Number and request of a line; the UserError that answers one which is damaged.
+
+    ValueError, TypeError or KeyError for a line that has not even a number.
+    """
+    _know_kinds()
+    fields = json.loads(line)
+    number = fields["id"]
+    try:
+        return number, from_json(Request | Cancel, fields, "The request")
+    except UserError as error:
+        return number, error
+
+
+def write_event(number: int, event: ServerEvent) -> bytes:
+    return _line(number, event, ServerEvent)
+
+
+def read_event(line: bytes) -> tuple[int, ServerEvent]:
+    """Number of the request, and an event of it."""
+    _know_kinds()
+    fields = json.loads(line)
+    return fields["id"], from_json(ServerEvent, fields, "An event of the model server")
+
+
+def _line(number: int | None, message: Any, kinds: Any) -> bytes:
+    _know_kinds()
+    return json.dumps({"id": number, **to_json(message, kinds)}).encode() + b"\n"
+
+
+@functools.cache
+def _know_kinds() -> None:
+    """Not on import: who only opens a screen sends nothing yet."""
+    union(_RESULTS, Result)
+    union(_REQUESTS, Request | Cancel)
+    union(_EVENTS, ServerEvent)

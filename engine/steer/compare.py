@@ -19,10 +19,9 @@ from engine.sae.model import SAE
 from engine.steer.generate import answer, check_length
 from engine.steer.interventions import Intervention, LatentValue, attached, check, parse_latents, parse_tokens, resolve
 from engine.steer.model_cache import ModelCache
-from engine.steer.recipes import load_recipe, save_recipe, with_recipe
+from engine.steer.recipes import keep_recipe, load_recipe, with_recipe
+from engine.steer.results import ANSWERS, AnswerName, Steered
 from engine.workspace import Workspace, neurons_files
-
-ANSWERS = ("untouched", "attached", "steered")
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,11 +37,11 @@ class Steering:
     max_new_tokens: int
     intervention: Intervention
 
-    def through(self, name: str) -> Intervention | None:
-        """What is done to the model for the answer ``name`` (one of ``ANSWERS``); None for the untouched one."""
+    def through(self, name: AnswerName) -> Intervention | None:
+        """What is done to the model for the answer ``name``; None for the untouched one."""
         return {"untouched": None, "attached": self.intervention.control(), "steered": self.intervention}[name]
 
-    def answer(self, name: str, reporter: Reporter) -> str:
+    def answer(self, name: AnswerName, reporter: Reporter) -> str:
         """The greedy answer ``name``, reported as it is generated in events ``token`` (answer, text)."""
         reporter.event(StageBegan(name))
 
@@ -55,8 +54,8 @@ class Steering:
             return answer(self.vlm, self.image, self.prompt, self.max_new_tokens, on_text)
 
 
-def steer(settings: SteerSettings, workspace: Workspace, reporter: Reporter | None = None) -> dict[str, str]:
-    """Three greedy answers: ``untouched``, ``attached`` (through the SAE, no latent changed), ``steered``.
+def steer(settings: SteerSettings, workspace: Workspace, reporter: Reporter | None = None) -> Steered:
+    """The three greedy answers to what ``settings`` ask.
 
     Their text is reported as it is generated, in events ``token`` (answer, text).
     """
@@ -66,15 +65,12 @@ def steer(settings: SteerSettings, workspace: Workspace, reporter: Reporter | No
     if not settings.latent:
         raise UserError("No latent is changed: give at least one --latent LATENT=VALUE.")
     steering = prepare(settings, workspace, ModelCache(), reporter)
-    if recipe:
-        _warn_if_changed(load_recipe(workspace, recipe), steering.sha256, reporter)
+    if recipe and (warning := load_recipe(workspace, recipe).warning(steering.sha256)):
+        reporter.event(Warned(warning))
     reporter.event(Intervened(**dataclasses.asdict(steering.intervention)))
     if settings.save_recipe:
-        folder = workspace.existing("saes", settings.sae)
-        path = folder.relative_to(workspace.root) if folder.is_relative_to(workspace.root) else folder
-        source = {"kind": "sae", "name": folder.name, "path": str(path), "sha256": steering.sha256}
-        save_recipe(workspace, _anywhere(settings, folder, workspace), [source])
-    return {name: steering.answer(name, reporter) for name in ANSWERS}
+        keep_recipe(workspace, _anywhere(settings, workspace))
+    return Steered(**{name: steering.answer(name, reporter) for name in ANSWERS})
 
 
 def prepare(settings: SteerSettings, workspace: Workspace, models: ModelCache, reporter: Reporter) -> Steering:
@@ -137,15 +133,9 @@ def _maxima(wanted: Sequence[LatentValue], sae: str, sha256: str, workspace: Wor
     return maxima
 
 
-def _warn_if_changed(recipe: dict[str, Any], sha256: str, reporter: Reporter) -> None:
-    for source in recipe.get("made_from", []):
-        if source.get("kind") == "sae" and source.get("sha256") != sha256:
-            message = f"The SAE {source.get('name')} is not the one that the recipe was saved with: answers may differ."
-            reporter.event(Warned(message))
-
-
-def _anywhere(settings: SteerSettings, folder: Path, workspace: Workspace) -> SteerSettings:
+def _anywhere(settings: SteerSettings, workspace: Workspace) -> SteerSettings:
     """Local files by their full paths, so that a recipe can be replayed from another directory."""
+    folder = workspace.existing("saes", settings.sae)
     full: dict[str, Any] = {"sae": folder.name if folder.parent == workspace.root / "saes" else str(folder)}
     if not is_plain(settings.image):
         full["image"] = str(Path(settings.image).expanduser().resolve())

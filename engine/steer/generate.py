@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -135,7 +136,7 @@ class TextStream(BaseStreamer):
     text already given out would change (some tokenizers take back the space before a full stop).
     """
 
-    def __init__(self, tokenizer, on_text: Callable[[str], None]):
+    def __init__(self, tokenizer: Any, on_text: Callable[[str], None]):
         self.tokenizer = tokenizer
         self.on_text = on_text
         self.ids: list[int] = []
@@ -236,7 +237,7 @@ class _mismatch_explained:
     def __enter__(self) -> None:
         pass
 
-    def __exit__(self, kind, error, trace) -> None:
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, ValueError) and "mage features and image tokens" in str(error):
             raise UserError(
                 f"The processor of {self.spec} makes another number of image tokens than its vision tower gives "

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple, assert_never
+from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
 
 from engine.config import InterventionMode
 from engine.errors import UserError
@@ -93,7 +93,7 @@ def attached(vlm: VLM, sae: SAE, intervention: Intervention | Sequence[Intervent
     site = vlm.site(sae.config.hook)
     check(vlm, sae, *(one for one in given if one is not None))
 
-    def through_sae(module, args, output):
+    def through_sae(module: Any, args: Any, output: Any) -> Any:
         hidden = output[0] if isinstance(output, tuple) else output
         steered = hidden.clone()
         rows = steered if steered.ndim == 3 else steered[None]  # some towers pack the tokens of all images in one row

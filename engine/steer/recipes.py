@@ -9,37 +9,64 @@
 A setting given beside a recipe overrides the recipe's when it differs from the default of ``saetui steer``.
 """
 
-import dataclasses
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 from engine.config import SteerSettings, from_mapping, to_mapping
 from engine.errors import UserError
-from engine.files import check_version, read_toml, to_toml, write_text
-from engine.workspace import Workspace, provenance
+from engine.files import check_version, file_sha256, read_toml, to_toml, write_text
+from engine.records import from_json, to_json
+from engine.sae.config import WEIGHTS
+from engine.workspace import Provenance, Source, Workspace, versions
 
 FORMAT, VERSION = "saetui-recipe", 1
-_NOT_KEPT = ("recipe", "save_recipe")
 
 
-def save_recipe(workspace: Workspace, settings: SteerSettings, made_from: Sequence[dict[str, str]] = ()) -> Path:
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of a steered answer, kept."""
+
+    settings: SteerSettings
+    made_from: tuple[Source, ...]
+
+    def over(self, settings: SteerSettings) -> SteerSettings:
+        """``settings`` laid over those of the recipe."""
+        return replace(self.settings, **{name: getattr(settings, name) for name in _changed(settings)})
+
+    def warning(self, sha256: str) -> str:
+        """What to say when the SAE with this content hash is not the one that the recipe was saved with; else empty."""
+        other = next((one for one in self.made_from if one.kind == "sae" and one.sha256 != sha256), None)
+        if other is None:
+            return ""
+        return f"The SAE {other.name} is not the one that the recipe was saved with: answers may differ."
+
+
+def save_recipe(workspace: Workspace, settings: SteerSettings, made_from: Sequence[Source] = ()) -> Path:
     """Keep ``settings`` under the name ``settings.save_recipe``; a recipe with other settings is not overwritten."""
     path = workspace.recipe(settings.save_recipe)
-    kept = {key: value for key, value in _given(settings).items() if key not in _NOT_KEPT}
+    names = _changed(settings) - {"recipe", "save_recipe"}
+    kept = {key: value for key, value in to_mapping(settings).items() if key in names}
     if path.exists() and read_toml(path).get("settings") != kept:
         raise UserError(
             f"There is a recipe {settings.save_recipe} with other settings: take another name, or remove {path}."
         )
-    origin = provenance(made_from)
+    origin = to_json(Provenance(tuple(made_from), versions()))
     document = {"format": FORMAT, "version": VERSION, "settings": kept, **origin}
     write_text(path, to_toml(document))
     return path
 
 
-def load_recipe(workspace: Workspace, given: str) -> dict[str, Any]:
-    """The whole document of the recipe named ``given``, or at that path; UserError when there is none."""
+def keep_recipe(workspace: Workspace, settings: SteerSettings) -> Path:
+    """As :func:`save_recipe`, with the content hash of the SAE that ``settings`` name."""
+    folder = workspace.existing("saes", settings.sae)
+    path = folder.relative_to(workspace.root) if folder.is_relative_to(workspace.root) else folder
+    return save_recipe(workspace, settings, [Source("sae", folder.name, str(path), file_sha256(folder / WEIGHTS))])
+
+
+def load_recipe(workspace: Workspace, given: str) -> Recipe:
+    """The recipe named ``given``, or at that path; UserError when there is none."""
     path = _find(workspace, given)
     document = read_toml(path)
     if document.get("format") != FORMAT:
@@ -47,22 +74,24 @@ def load_recipe(workspace: Workspace, given: str) -> dict[str, Any]:
     check_version(document.get("version"), VERSION, path)
     if not isinstance(document.get("settings"), dict):
         raise UserError(f"{path} has no table [settings]: it is damaged, save the recipe again.")
-    return document
+    made_from = from_json(tuple[Source, ...], document.get("made_from", []), f"{path}: made_from")
+    return Recipe(from_mapping(SteerSettings, document["settings"], f"Recipe {given}"), made_from)
+
+
+def open_recipe(workspace: Workspace, given: str) -> tuple[SteerSettings, str]:
+    """The settings of a recipe, and a warning (or nothing) when its SAE is no longer the one that it was saved with."""
+    recipe = load_recipe(workspace, given)
+    return recipe.settings, recipe.warning(file_sha256(workspace.existing("saes", recipe.settings.sae) / WEIGHTS))
 
 
 def with_recipe(workspace: Workspace, settings: SteerSettings) -> SteerSettings:
     """``settings`` laid over those of the recipe that they name (see above); as they are when they name none."""
-    if not settings.recipe:
-        return settings
-    kept = load_recipe(workspace, settings.recipe)["settings"]
-    return from_mapping(SteerSettings, {**kept, **_given(settings)}, f"Recipe {settings.recipe}")
+    return load_recipe(workspace, settings.recipe).over(settings) if settings.recipe else settings
 
 
-def _given(settings: SteerSettings) -> dict[str, Any]:
+def _changed(settings: SteerSettings) -> set[str]:
     """The settings that differ from their defaults."""
-    defaults = {f.name: f.default for f in dataclasses.fields(settings)}
-    changed = {name for name, default in defaults.items() if getattr(settings, name) != default}
-    return {key: value for key, value in to_mapping(settings).items() if key in changed}
+    return {field.name for field in fields(settings) if getattr(settings, field.name) != field.default}
 
 
 def _find(workspace: Workspace, given: str) -> Path:

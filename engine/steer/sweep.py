@@ -2,30 +2,20 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 from engine.errors import UserError
 from engine.steer.compare import Steering
 from engine.steer.generate import answers, next_token_kl
 from engine.steer.interventions import Intervention, check
+from engine.steer.results import AnswerName, SweepPoint
 
 BATCH = 8  # points generated together: the first are shown before the last are begun
 
 
-@dataclass(frozen=True)
-class Point:
-    answer_of: Literal["untouched", "attached", "steered"]
-    value: float | None
-    """Of the latent; None for the two controls."""
-    answer: str
-    damage: float
-    """``next_token_kl``, in nats: 0 for the untouched model."""
-
-
 def sweep(
     steering: Steering, latent: int, values: Sequence[float], stop: Callable[[], None] | None = None
-) -> Iterator[Point]:
+) -> Iterator[SweepPoint]:
     """The two controls, then ``steering`` with ``latent`` at each of ``values``; its other latents stay as they are.
 
     ``stop`` is called after every token; what it raises ends the sweep. UserError for a latent that there is not, no
@@ -38,7 +28,7 @@ def sweep(
     others = tuple(pair for pair in steering.intervention.latents if pair[0] != latent)
     doses = [replace(steering.intervention, latents=(*others, (latent, value))) for value in values]
     check(steering.vlm, steering.sae, *doses)
-    rungs: list[tuple[Literal["untouched", "attached", "steered"], float | None, Intervention | None]] = [
+    rungs: list[tuple[AnswerName, float | None, Intervention | None]] = [
         ("untouched", None, None),
         ("attached", None, steering.intervention.control()),
         *(("steered", value, dose) for value, dose in zip(values, doses, strict=True)),
@@ -48,7 +38,7 @@ def sweep(
         interventions = [one for _, _, one in part]
         said = _answers(steering, interventions, stop)
         for (name, value, _), text, damage in zip(part, said, _damage(steering, interventions), strict=True):
-            yield Point(name, value, text, damage)
+            yield SweepPoint(name, value, text, damage)
 
 
 def _answers(

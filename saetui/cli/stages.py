@@ -12,6 +12,7 @@ from engine.neurons.results import MatrixScored, Scored
 from engine.runs.plan import PlanDone
 from engine.runs.tasks import TASKS
 from engine.sae.results import Encoded, Trained
+from engine.steer.results import ANSWERS, Steered
 from engine.workspace import Workspace
 from saetui.cli import work
 from saetui.cli.options import DetachOption, JsonOption, WorkspaceOption, command, complete, extra
@@ -149,11 +150,11 @@ def _made(result: Mapping[str, Any]) -> bool:
     return bool(result.get("extracted_now", result.get("made", True)))
 
 
-def show_steer(result: dict[str, Any]) -> None:
+def show_steer(result: Steered) -> None:
     if sys.stdout.isatty():  # they were printed as they were generated
         return
-    for answer in ("untouched", "attached", "steered"):
-        print(f"{answer:>10}  {literal(result[answer])}")
+    for name in ANSWERS:
+        print(f"{name:>10}  {literal(getattr(result, name))}")
 
 
 def show_ms(result: MatrixScored) -> None:

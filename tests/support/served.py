@@ -11,12 +11,12 @@ import transformers
 
 from engine.files import file_sha256
 from engine.server.client import ModelServer
+from engine.server.protocol import END, Done, Failed, ServerEvent
 from engine.workspace import Workspace
 from tests.support import scores
 from tests.support.checkpoints import build, save, tokenizer
 from tests.support.tiny_llava import WORDS, picture, random_sae, save_llava
 
-ENDS = ("done", "cancelled", "failed")
 PATIENCE = 60  # seconds, on a busy machine
 
 
@@ -24,15 +24,15 @@ class Served:
     """A model server and all its events."""
 
     def __init__(self, workspace: Workspace):
-        self.events: list[dict] = []
+        self.events: list[tuple[int, ServerEvent]] = []
         self.on_event = lambda event: None
         self._changed = threading.Condition()
         self.server = ModelServer(workspace, workspace.root / "server.log", self._keep)
 
-    def _keep(self, event):
+    def _keep(self, number, event):
         self.on_event(event)
         with self._changed:
-            self.events.append(event)
+            self.events.append((number, event))
             self._changed.notify_all()
 
     def until(self, found):
@@ -41,23 +41,23 @@ class Served:
             assert self._changed.wait_for(found, PATIENCE), self.events[-5:]
             return found()
 
-    def of(self, id, *kinds):
-        return [event for event in list(self.events) if event["id"] == id and event["kind"] in kinds]
+    def of(self, number, *kinds):
+        return [event for of, event in list(self.events) if of == number and isinstance(event, kinds)]
 
-    def end(self, id):
-        self.until(lambda: self.of(id, *ENDS))
-        (end,) = self.of(id, *ENDS)
+    def end(self, number):
+        self.until(lambda: self.of(number, *END))
+        (end,) = self.of(number, *END)
         return end
 
     def result(self, request, **options):
         end = self.end(self.server.ask(request, **options))
-        assert end["kind"] == "done", end
-        return end["result"]
+        assert isinstance(end, Done), end
+        return end.result
 
     def refusal(self, request):
         end = self.end(self.server.ask(request))
-        assert end["kind"] == "failed" and end["mistake"], end
-        return end["error"]
+        assert isinstance(end, Failed) and end.mistake, end
+        return end.error
 
 
 def make_workspace(root: Path) -> Workspace:

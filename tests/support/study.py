@@ -5,7 +5,6 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,14 +13,28 @@ from engine.demo.world import write_images
 from engine.files import read_json, write_json, write_text
 from engine.images import open_images
 from engine.neurons.labels import Labels
-from engine.records import from_json
+from engine.neurons.results import ImageLatents
+from engine.records import from_json, to_json
 from engine.sae.preview import FormingLatent, Preview, TopImage, write_preview
 from engine.sae.results import FinalMeasurement, MeasuredStep
 from engine.sae.state import Finished, Split, identity, write_training
-from engine.server.protocol import Answer, Look, Sweep, Text
+from engine.server.protocol import (
+    Answer,
+    Done,
+    FindImageLatents,
+    RankByText,
+    RankedLatents,
+    Request,
+    Result,
+    ServerEvent,
+    Sweep,
+    Swept,
+)
+from engine.steer.recipes import keep_recipe
+from engine.steer.results import Steered
 from engine.workspace import MARKER, Workspace
 from saetui.app import Workbench
-from saetui.modes.steer.setup import Setup, Slot, keep_recipe
+from saetui.modes.steer.setup import Setup, Slot
 from saetui.modes.steer.versions import Version
 from saetui.session import Session
 from tests.support.stores import write_store
@@ -30,25 +43,30 @@ from tests.support.synthetic import IMAGES, NAME, write_synthetic
 W, SHOWN = 64, 48
 WIDE, NARROW = "wide", "narrow"  # trainings: one done, one stopped
 BEGAN = 1_735_725_600.0  # 1 January 2025, 10:00 UTC
-PIECE = "[b]pencil[/b] \x1b[31m"  # text that must be shown literally
-ANSWERS = {
-    "untouched": "a solid green fish on a black background",
-    "attached": "a solid green fish on a black background",
-    "steered": "a striped green pencil on a black background",
+PIECE = "[b]pencil[/b] \x1b[31m"  # words that would act if they were not shown literally
+ANSWERS = Steered(
+    untouched="a solid green fish on a black background",
+    attached="a solid green fish on a black background",
+    steered="a striped green pencil on a black background",
+)
+FOUND = ImageLatents(
+    grid=(4, 4),
+    image=((5, 8.5), (9, 4.25), (17, 0.5)),
+    patches=tuple(((5, 8.5),) if n % 2 else ((9, 4.25), (17, 0.5)) for n in range(16)),
+)
+RESULTS: dict[type, Result] = {
+    Answer: ANSWERS,
+    Sweep: Swept(()),
+    FindImageLatents: FOUND,
+    RankByText: RankedLatents(((5, 0.5), (9, 0.25))),
 }
-FOUND = {
-    "grid": [4, 4],
-    "image": [[5, 8.5], [9, 4.25], [17, 0.5]],
-    "patches": [[[5, 8.5]] if n % 2 else [[9, 4.25], [17, 0.5]] for n in range(16)],
-}
-RESULTS: dict[type, Any] = {Answer: ANSWERS, Sweep: [], Look: FOUND, Text: [[5, 0.5], [9, 0.25]]}
 
 
 class Answered(Workbench):
     """A workbench whose model always answers the same at once: real answers differ between machines."""
 
-    def ask_model(self, request: Any, handler: Callable[[dict[str, Any]], None], supersede: bool = True) -> int:
-        self.call_later(handler, {"id": 1, "kind": "done", "result": RESULTS[type(request)]})
+    def ask_model(self, request: Request, handler: Callable[[ServerEvent], None], supersede: bool = True) -> int:
+        self.call_later(handler, Done(RESULTS[type(request)]))
         return 1
 
 
@@ -168,21 +186,9 @@ def remember_answers(place: Workspace) -> Setup:
     rack = (Slot(5, 20.0, True, 10.0, "any pencil"), Slot(9, -4.0, False, 8.0, "pencil · crayon"))
     image = f"{place.root / 'images' / IMAGES}::{open_images(place.root / 'images' / IMAGES).entries[0].path}"
     setup = Setup(NAME, "demo", neurons, image, rack=rack)
-    points = [
-        {"answer_of": kind, "value": value, "answer": ANSWERS[kind], "damage": damage, "concept": concept}
-        for kind, value, damage, concept in (
-            ("untouched", None, None, 0.125),
-            ("attached", None, 0.0, 0.125),
-            ("steered", 0.0, 0.0, 0.125),
-            ("steered", 10.0, 0.25, 0.5),
-            ("steered", 20.0, 1.5, 0.75),
-        )
-    ]
     state = Session(place.root)
-    version = Version(setup, ANSWERS, BEGAN).to_mapping()
-    sweep = {"title": "dose of 5 any pencil", "unit": 10.0, "mode": "clamp", "latent": 5, "points": points}
-    state.set("steer", setup=setup.to_mapping(), version=version, sweep=sweep)
+    state.set("steer", setup=to_json(setup), version=to_json(Version(setup, ANSWERS, BEGAN)))
     state.save()
     if not place.recipe("pencil-2x").exists():
-        keep_recipe(place, setup, "pencil-2x")
+        keep_recipe(place, setup.settings(save_recipe="pencil-2x"))
     return setup

@@ -9,16 +9,14 @@ from typing import Any
 from engine.activations.manifest import Manifest
 from engine.activations.shards import ImageRecord, read_records
 from engine.artefacts.entries import StoreEntry
+from engine.errors import UserError
 from engine.images import open_images
+from engine.models import HookPoint
 from saetui.background import Wanted
 from saetui.formatting import size
 
 SAMPLES = 96  # images of which the strip shows a few at a time
 NAMED = 5  # broken images that are named
-HOOKS = {
-    "layer": "the residual stream that block {} puts out, counted from 0",
-    "mlp": "what the MLP of block {} puts out, counted from 0",
-}
 
 
 @dataclass(frozen=True)
@@ -140,8 +138,10 @@ def _records(entry: StoreEntry, head: Manifest, wanted: Wanted) -> _Seen:
 
 
 def _hook(hook: str) -> str:
-    kind, _, index = hook.partition(":")
-    return f"{hook} · {HOOKS[kind].format(index)}" if kind in HOOKS else f"{hook} · the pooled or projected output"
+    try:
+        return f"{hook} · {HookPoint.parse(hook).says}"
+    except UserError:  # of a kind that only a newer saetui knows
+        return hook
 
 
 def _tokens(head: Manifest) -> str:

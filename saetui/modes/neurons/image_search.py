@@ -13,7 +13,8 @@ from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Static
 
-from engine.server.protocol import Look
+from engine.neurons.results import ImageLatents
+from engine.server.protocol import Done, Failed, FindImageLatents, Loading, ServerEvent
 from saetui.background import look_up
 from saetui.bindings import key
 from saetui.formatting import literal
@@ -115,7 +116,7 @@ class LookScreen(Screen[Pairs | None]):
     def __init__(self, scores: Scores, image: str, title: str):
         super().__init__()
         self.scores, self.image, self.heading = scores, image, title
-        self.found: dict[str, Any] | None = None
+        self.found: ImageLatents | None = None
         self.shown: Pairs = []
         self._asked = -1
 
@@ -139,7 +140,7 @@ class LookScreen(Screen[Pairs | None]):
         self.query_one(Patches).focus()
         self._say("reading the image …")
         self._load()
-        self._asked = self.services.ask_model(Look(image=self.image, neurons=str(self.scores.path)), self._heard)
+        self._asked = self.services.ask_model(FindImageLatents(self.image, str(self.scores.path)), self._heard)
 
     def on_unmount(self) -> None:
         if self.found is None:
@@ -155,16 +156,16 @@ class LookScreen(Screen[Pairs | None]):
 
         look_up(self, "picture", find, picture.look_at, picture.failed)
 
-    def _heard(self, event: dict[str, Any]) -> None:
-        if event["kind"] == "progress":
-            self._say(f"{event.get('stage', 'loading')} …")
-        elif event["kind"] == "failed":
-            self._say(event["error"])
-        elif event["kind"] == "done":
-            self.found = event["result"]
-            grid = self.found["grid"]
-            self.query_one(Patches).size_of_grid = tuple(grid) if grid else None
-            self._list()
+    def _heard(self, event: ServerEvent) -> None:
+        match event:
+            case Loading():
+                self._say(f"loading {event.what} …")
+            case Failed():
+                self._say(event.error)
+            case Done(ImageLatents() as found):
+                self.found = found
+                self.query_one(Patches).size_of_grid = found.grid
+                self._list()
 
     def on_patches_moved(self, event: Patches.Moved) -> None:
         self._list()
@@ -174,14 +175,14 @@ class LookScreen(Screen[Pairs | None]):
             return
         picture = self.query_one(Patches)
         if picture.patch is None or picture.size_of_grid is None:
-            pairs = self.found["image"]
+            pairs = self.found.image
             move = ": hjkl moves over its patches" if picture.size_of_grid else ""
             self._say(f"{_latents(len(pairs))} of the whole image{move}")
         else:
             row, column = picture.patch
-            pairs = self.found["patches"][row * picture.size_of_grid[1] + column]
+            pairs = self.found.patches[row * picture.size_of_grid[1] + column]
             self._say(f"{_latents(len(pairs))} of the patch in row {row + 1}, column {column + 1}")
-        self.shown = [(int(latent), float(value)) for latent, value in pairs]
+        self.shown = list(pairs)
         self.query_one(Table).show(len(self.shown))
 
     def _say(self, words: str) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from engine.server.protocol import ServerEvent
     from saetui.scores import Scores
     from saetui.services import Services
 
@@ -24,16 +25,18 @@ class TextSearch:
     fail: Callable[[str], None]
 
     def ask(self, services: Services) -> None:
-        from engine.server.protocol import Text
+        from engine.server.protocol import RankByText
 
         self.say(f"ranking by {self.text!r}: loading the text tower …")
-        services.ask_model(Text(neurons=str(self.scores.path), text=self.text), self.heard)
+        services.ask_model(RankByText(str(self.scores.path), self.text), self.heard)
 
-    def heard(self, event: dict[str, Any]) -> None:
-        if event["kind"] == "done":
-            found = {int(latent): float(cosine) for latent, cosine in event["result"]}
-            self.take(found, f"nearest to {self.text!r}")
-        elif event["kind"] == "progress":
-            self.say(f"ranking by {self.text!r}: {event.get('stage', '')} …")
-        elif event["kind"] == "failed":
-            self.fail(event["error"])
+    def heard(self, event: ServerEvent) -> None:
+        from engine.server.protocol import Done, Failed, Loading, RankedLatents
+
+        match event:
+            case Done(RankedLatents(latents)):
+                self.take(dict(latents), f"nearest to {self.text!r}")
+            case Loading():
+                self.say(f"ranking by {self.text!r}: loading {event.what} …")
+            case Failed():
+                self.fail(event.error)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from textual.app import ComposeResult
 from textual.containers import Container, VerticalScroll
 from textual.widgets import Static
 
-from saetui.modes.steer.setup import ANSWERS, Answers
+from engine.steer.results import ANSWERS, AnswerName, Steered
 from saetui.modes.steer.word_diff import changed_words, marked
 
-TITLES = {"untouched": "untouched", "attached": "SAE attached", "steered": "steered"}
-BEFORE = {"attached": "untouched", "steered": "attached"}  # what an answer is compared with
+TITLES: dict[AnswerName, str] = {"untouched": "untouched", "attached": "SAE attached", "steered": "steered"}
+BEFORE: dict[AnswerName, AnswerName] = {"attached": "untouched", "steered": "attached"}  # what it is compared with
 
 
 class AnswerBox(VerticalScroll):
@@ -24,7 +26,7 @@ class AnswerBox(VerticalScroll):
     AnswerBox.-old Static { color: $secondary; }
     """
 
-    def __init__(self, answer: str):
+    def __init__(self, answer: AnswerName):
         super().__init__(id=answer)
         self.answer = answer
         self.border_title = TITLES[answer]
@@ -55,46 +57,51 @@ class AnswersView(Container):
     AnswersView { layout: horizontal; height: 1fr; }
     """
 
-    def __init__(self, **options):
+    def __init__(self, **options: Any):
         super().__init__(**options)
-        self.texts: Answers = {}
-        self._begun: set[str] = set()  # answers that are of the present question, at least their beginning
-        self._going = ""
+        self.texts: dict[AnswerName, str] = {}
+        self._begun: set[AnswerName] = set()  # answers that are of the present question, at least their beginning
+        self._going: AnswerName | None = None
 
     def compose(self) -> ComposeResult:
         for answer in ANSWERS:
             yield AnswerBox(answer)
 
+    @property
+    def shown(self) -> Steered:
+        """What stands there; empty where nothing does yet."""
+        return Steered(**{name: self.texts.get(name, "") for name in ANSWERS})
+
     def show_all(self) -> None:
         """Draw everything again."""
         self._show(*ANSWERS)
 
-    def put(self, texts: Answers) -> None:
+    def put(self, answers: Steered) -> None:
         """Show answers that are complete."""
-        self.texts, self._begun, self._going = dict(texts), set(ANSWERS), ""
+        self.texts, self._begun, self._going = {name: getattr(answers, name) for name in ANSWERS}, set(ANSWERS), None
         self.show_all()
 
     def expect(self) -> None:
         """Others are on the way; what stands there stays, dimmed, until its successor begins."""
         self._begun.clear()
-        self._going = ""
+        self._going = None
         self.show_all()
 
-    def begin(self, answer: str) -> None:
-        """That answer is being generated now (empty: none is)."""
+    def begin(self, answer: AnswerName | None) -> None:
+        """That answer is being generated now (None: none is)."""
         ended, self._going = self._going, answer
         self._show(*(name for name in ANSWERS if name in (ended, answer)))
 
-    def hear(self, answer: str, piece: str) -> None:
+    def hear(self, answer: AnswerName, piece: str) -> None:
         """``piece`` comes next in ``answer``."""
         so_far = self.texts.get(answer, "") if answer in self._begun else ""
         self.texts[answer] = so_far + piece
         self._begun.add(answer)
         self._show(*(name for name in ANSWERS if answer in (name, BEFORE.get(name))))
 
-    def _show(self, *answers: str) -> None:
+    def _show(self, *answers: AnswerName) -> None:
         for answer in answers:
-            before, old = BEFORE.get(answer, ""), answer not in self._begun
-            compared = None if old or before not in self._begun else self.texts.get(before)
+            before, old = BEFORE.get(answer), answer not in self._begun
+            compared = self.texts.get(before) if before in self._begun and before and not old else None
             box = self.query_one(f"#{answer}", AnswerBox)
             box.show(self.texts.get(answer, ""), compared, old, answer == self._going)

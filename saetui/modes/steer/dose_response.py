@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 from rich.text import Text
 from textual import events
@@ -12,11 +12,15 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.widgets import Static
 
-from saetui.formatting import number
+from engine.config import InterventionMode
+from engine.steer.results import SweepPoint
+from saetui.formatting import literal, number
+from saetui.modes.steer.setup import SetupEditor, Slot, parse_doses
+from saetui.services import Services
+from saetui.widgets.dialogs import Ask
 from saetui.widgets.table import Column, Table
 
-POINT = ("answer_of", "value", "answer", "damage", "concept")  # fields of a point
-TITLES = {"concept": "concept", "damage": "KL"}  # what is measured -> what stands over it
+TITLES = {"concept": "concept", "damage": "KL"}  # fields of a point that are measured -> what stands over them
 _BLOCKS = " ▏▎▍▌▋▊▉█"
 _HEIGHTS = "▁▂▃▄▅▆▇█"
 
@@ -40,19 +44,36 @@ def _shown(value: float) -> str:
     return "<.01" if 0 < value < 0.005 else number(value)
 
 
+@dataclass(frozen=True)
+class DoseSweep:
+    """One latent turned up, as far as it is answered."""
+
+    title: str
+    unit: float
+    """The latent's maximum."""
+    mode: InterventionMode
+    latent: int
+    others: str
+    """All that was the same for all its points."""
+    points: tuple[SweepPoint, ...] = ()
+
+
+STRENGTHS = "-1..4 by 0.5"
+NO_SWEEP = DoseSweep("", 1.0, "clamp", -1, "")
+
+
 class Dose(Vertical):
-    """Points of a sweep as they come: events ``point`` of ``engine.server.protocol.Sweep``."""
+    """A sweep, point by point as they come."""
 
     DEFAULT_CSS = """
     Dose { height: 1fr; border-top: solid $border; border-title-color: $secondary; }
     Dose #chart { height: 1; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
     """
 
-    def __init__(self, **options):
+    def __init__(self, editor: SetupEditor, **options: Any):
         super().__init__(**options)
-        self.points: list[dict[str, Any]] = []
-        self.title_text, self.unit, self.mode, self.latent = "", 1.0, "clamp", -1
-        self.others = ""
+        self._editor = editor
+        self.sweep = NO_SWEEP
         self._old = False
 
     def compose(self) -> ComposeResult:
@@ -63,42 +84,62 @@ class Dose(Vertical):
     def table(self) -> Table:
         return self.query_one("#points", Table)
 
-    def begin(self, title: str, unit: float, mode: str, latent: int, others: str = "") -> None:
-        """A sweep of ``latent``; ``unit``: its maximum; ``others``: all that was the same for all its points."""
-        self.title_text, self.unit, self.mode, self.latent, self.others = title, unit, mode, latent, others
-        self._old = False
-        self.points = []
-        self.show_all()
+    @property
+    def points(self) -> tuple[SweepPoint, ...]:
+        return self.sweep.points
 
-    def hear(self, point: dict[str, Any]) -> None:
-        self.points.append({name: point[name] for name in POINT})
-        self.show_all()
+    @property
+    def services(self) -> Services:
+        return cast(Services, self.app)
 
-    def compare(self, others: str) -> None:
-        """Say whether the points hold for what is ``others`` now."""
-        if self._old != (others != self.others):
+    @property
+    def _strengths(self) -> str:
+        return str(self.services.session.get("steer").get("doses", STRENGTHS))
+
+    @property
+    def strengths(self) -> tuple[float, ...]:
+        """Those of the next sweep, in multiples of the maximum."""
+        return parse_doses(self._strengths)
+
+    def ask_strengths(self, then: Callable[[], None]) -> None:
+        def given(text: str | None) -> None:
+            if text and self.services.guard(lambda: parse_doses(text)):
+                self.services.remember("steer", doses=text)
+                then()
+
+        question = "Strengths in multiples of the maximum: -1..4 by 0.5, or a list like 0 1 2"
+        self.app.push_screen(Ask(question, self._strengths), given)
+
+    def begin(self, slot: Slot) -> None:
+        """Expect the points of a sweep of ``slot``, all else as in the setup."""
+        setup, title = self._editor.setup, f"dose of {slot.latent} {literal(slot.name)}"
+        self.show_sweep(DoseSweep(title, slot.unit, setup.mode, slot.latent, setup.without(slot.latent)))
+        self.table.focus()
+
+    def show_sweep(self, sweep: DoseSweep) -> None:
+        self.sweep, self._old = sweep, False
+        self.show_all()
+        self.compare()
+
+    def hear(self, point: SweepPoint) -> int:
+        """Take in the next point; how many there are now."""
+        self.sweep = replace(self.sweep, points=(*self.points, point))
+        self.show_all()
+        return len(self.points)
+
+    def on_table_chosen(self, event: Table.Chosen) -> None:
+        """Take over the strength of that point."""
+        event.stop()
+        value, setup = self.points[event.row].value, self._editor.setup
+        slot = next((slot for slot in setup.rack if slot.latent == self.sweep.latent), None)
+        if slot is not None and value is not None:
+            raw = value * slot.unit if self.sweep.mode == "scale" else value
+            self._editor.change(setup.with_latent(replace(slot, value=raw, on=True)))
+
+    def compare(self) -> None:
+        """Say whether the points hold for the setup as it is now."""
+        if self._old != (self._editor.setup.without(self.sweep.latent) != self.sweep.others):
             self._old = not self._old
-            self.show_all()
-
-    def kept(self) -> dict[str, Any]:
-        """All of it, as JSON values."""
-        return {
-            "title": self.title_text,
-            "unit": self.unit,
-            "mode": self.mode,
-            "latent": self.latent,
-            "others": self.others,
-            "points": self.points,
-        }
-
-    def restore(self, kept: dict[str, Any]) -> None:
-        """Show what ``kept`` returned; what is none of it changes nothing."""
-        with contextlib.suppress(KeyError, TypeError, ValueError):
-            points = [{name: point[name] for name in POINT} for point in kept["points"]]
-            self.begin(
-                str(kept["title"]), float(kept["unit"]), str(kept["mode"]), int(kept["latent"]), str(kept["others"])
-            )
-            self.points = points
             self.show_all()
 
     def on_resize(self, event: events.Resize) -> None:
@@ -106,13 +147,13 @@ class Dose(Vertical):
 
     def show_all(self) -> None:
         """Draw everything again."""
-        self.border_title = self.title_text + (" · of an earlier setup, d sweeps again" if self._old else "")
+        self.border_title = self.sweep.title + (" · of an earlier setup, d sweeps again" if self._old else "")
         self.table.set_columns(self._columns())
         self.table.show(len(self.points), self.table.cursor)
-        steered = [point for point in self.points if point["value"] is not None]
+        steered = [point for point in self.points if point.value is not None]
         line = Text()
         for name in self._quantities:
-            values = [point[name] for point in steered]
+            values = [getattr(point, name) for point in steered]
             known = [value for value in values if value is not None]
             if known:
                 line.append(f"{TITLES[name]} ", style=self.app.current_theme.secondary or "")
@@ -122,22 +163,23 @@ class Dose(Vertical):
 
     def _cells(self, row: int) -> tuple[str, ...]:
         point = self.points[row]
-        value = point["value"]
-        times = "" if value is None else f"{value if self.mode == 'scale' else value / self.unit:.1f}x"
-        raw = point["answer_of"] if value is None else "" if self.mode == "scale" else f"{value:+.0f}"
-        return raw, times, point["answer"], *(text for name in self._quantities for text in self._measured(point, name))
+        value = point.value
+        times = "" if value is None else f"{value if self.sweep.mode == 'scale' else value / self.sweep.unit:.1f}x"
+        raw = point.answer_of if value is None else "" if self.sweep.mode == "scale" else f"{value:+.0f}"
+        return raw, times, point.answer, *(text for name in self._quantities for text in self._measured(point, name))
 
-    def _measured(self, point: dict[str, Any], quantity: str) -> tuple[str, str]:
-        value = point[quantity]
+    def _measured(self, point: SweepPoint, quantity: str) -> tuple[str, str]:
+        value = getattr(point, quantity)
         if value is None:
             return number(None), ""
-        full = max(1.0, *(p[quantity] for p in self.points if p[quantity] is not None))  # what is small looks small
+        known = [v for p in self.points if (v := getattr(p, quantity)) is not None]
+        full = max(1.0, *known)  # what is small looks small
         return _shown(value), bar(value / full, self._room)
 
     @property
     def _quantities(self) -> list[str]:
         """What is measured of these points: without scores there is no concept."""
-        known = [name for name in TITLES if any(point[name] is not None for point in self.points)]
+        known = [name for name in TITLES if any(getattr(point, name) is not None for point in self.points)]
         return known or ["damage"]
 
     @property

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
+from typing import Any, cast
 
 from textual import events
-from textual.message import Message
 
+from engine.config import InterventionMode
+from engine.neurons import latents
+from saetui.background import look_up
 from saetui.bindings import key
-from saetui.modes.steer.setup import BIG, STEP, Slot
+from saetui.modes.steer.setup import BIG, STEP, SetupEditor, Slot
+from saetui.services import Services
+from saetui.widgets.dialogs import Ask, Pick
 from saetui.widgets.table import Column, Table
 
 LOW, HIGH = -1.0, 4.0  # ends of a slider in multiples of the maximum, as long as the value lies between them
 
 
 class Rack(Table):
-    """Slots as rows. Every edit is shown at once and told as ``Edited``: the setup is its parent's."""
+    """Slots as rows. Every edit is shown at once, and changes the setup."""
 
     BINDINGS = [
         key("rack.more", "right,l", f"turn({STEP})", "Stronger", show=True),
@@ -28,24 +34,22 @@ class Rack(Table):
         key("rack.remove", "x,delete", "remove", "Remove"),
     ]
 
-    @dataclass
-    class Edited(Message):
-        """The slots are others now. Edits of the same ``kind`` in a row are one."""
-
-        slots: tuple[Slot, ...]
-        kind: str
-
-    def __init__(self, **options):
+    def __init__(self, editor: SetupEditor, **options: Any):
         super().__init__(_columns(80), self._slot_cells, **options)
+        self._editor = editor
         self.slots: tuple[Slot, ...] = ()
-        self.mode = "clamp"
+        self.mode: InterventionMode = "clamp"
+
+    @property
+    def services(self) -> Services:
+        return cast(Services, self.app)
 
     @property
     def slot(self) -> Slot | None:
         """The one under the cursor."""
         return self.slots[self.cursor] if self.slots else None
 
-    def take(self, slots: tuple[Slot, ...], mode: str, empty: str = "") -> None:
+    def take(self, slots: tuple[Slot, ...], mode: InterventionMode, empty: str = "") -> None:
         """Show ``slots``; the cursor stays on its latent, or goes to one that is new."""
         if (slots, mode, empty) == (self.slots, self.mode, self.empty):
             return
@@ -75,12 +79,120 @@ class Rack(Table):
             left = tuple(slot for slot in self.slots if slot is not self.slot)
             self.slots = left
             self.show(len(left), min(self.cursor, len(left) - 1))
-            self.post_message(self.Edited(left, ""))
+            self._edit(left, "")
 
     def _put(self, slot: Slot, kind: str) -> None:
         self.slots = (*self.slots[: self.cursor], slot, *self.slots[self.cursor + 1 :])
         self.refresh_row(self.cursor)
-        self.post_message(self.Edited(self.slots, kind))
+        self._edit(self.slots, kind)
+
+    def _edit(self, slots: tuple[Slot, ...], kind: str) -> None:
+        self._editor.change(replace(self._editor.setup, rack=slots), kind)
+
+    # Latents by number and name
+
+    def add(self, latent: int, sae: str, neurons: str, known: tuple[str, float] | None = None) -> None:
+        """Put ``latent`` of ``sae`` into the rack, switched on at its own maximum.
+
+        Its name and maximum are looked up in ``neurons`` unless they are ``known``; then it is there a moment later.
+        Latents of another SAE leave the rack.
+        """
+
+        def put(name: str, maximum: float) -> None:
+            slot = Slot(latent, maximum=max(maximum, 0.0), name=name)
+            self._editor.change(self._editor.setup.of_sae(sae, neurons).with_latent(slot.at(1.0)))
+            self.select(latent)
+            self.focus()
+
+        def take(described: dict[int, tuple[str, float]]) -> None:
+            put(*described.get(latent, ("", 0.0)))
+
+        if known is None:
+            look_up(self, "add", partial(latents.describe, neurons, [latent]), take, self.services.say)
+        else:
+            put(*known)
+
+    def ask_latent(self) -> None:
+        def given(text: str | None) -> None:
+            if text:
+                self.find(text)
+
+        if self._editor.setup.sae:
+            self.app.push_screen(Ask("Latent: its number, or a name to search for"), given)
+        else:
+            self.services.say(self._editor.setup.lacks)
+
+    def find(self, text: str) -> None:
+        """Add the latent of that number or name; of several that are found a person picks one."""
+        setup = self._editor.setup
+        if not setup.neurons:
+            if text.isdecimal():
+                self.add(int(text), setup.sae, "", ("", 0.0))
+            else:
+                self.services.say(
+                    f"{setup.sae} has no scores, so its latents have no names: give a number, or score it."
+                )
+            return
+
+        def take(found: list[latents.KnownLatent]) -> None:
+            known = {str(one.latent): one for one in found}
+
+            def chosen(latent: str | None) -> None:
+                if latent:
+                    one = known[latent]
+                    self.add(one.latent, setup.sae, setup.neurons, (one.name, one.maximum))
+
+            if len(found) == 1:
+                chosen(str(found[0].latent))
+            elif found:
+                options = {n: f"{n:>6}  {one.name}" for n, one in known.items()}
+                self.app.push_screen(Pick(f"Latents that {text} finds, the best first", options), chosen)
+            else:
+                self.services.say(f"No latent is called {text}: / in Neurons (3) searches while you type.")
+
+        look_up(self, "search", partial(latents.search, setup.neurons, text), take, self.services.say)
+
+    def look_names_up(self) -> None:
+        """Names may have changed, scores may have come. Neither is a change of the setup that a person made."""
+        setup = self._editor.setup
+        if setup.neurons and setup.rack:
+            find = partial(latents.describe, setup.neurons, [slot.latent for slot in setup.rack])
+            look_up(self, "names", find, self._rename, lambda _: None)  # what was remembered of them will do
+
+    def _rename(self, known: dict[int, tuple[str, float]]) -> None:
+        setup = self._editor.setup
+        rack = tuple(
+            replace(slot, name=known[slot.latent][0], maximum=slot.maximum or max(known[slot.latent][1], 0.0))
+            if slot.latent in known
+            else slot
+            for slot in setup.rack
+        )
+        self._editor.become(replace(setup, rack=rack))
+
+    # Strengths
+
+    def on_table_chosen(self, event: Table.Chosen) -> None:
+        event.stop()
+        slot = self.slot
+        assert slot is not None
+
+        def given(text: str | None) -> None:
+            if text:
+                self.set_strength(slot, text)
+
+        self.app.push_screen(Ask("Strength: 30 in raw units, or 2x its maximum", f"{slot.value:g}"), given)
+
+    def set_strength(self, slot: Slot, text: str) -> None:
+        """To what was typed: raw units, or a multiple of the maximum like 2x."""
+        try:
+            number = float(text.strip().removesuffix("x"))
+        except ValueError:
+            number = float("nan")
+        if not abs(number) < 1e9:
+            self.services.say(f"{text!r} is no strength: write 30, or 2x for twice the maximum.")
+            return
+        slot = slot.at(number) if text.strip().endswith("x") else replace(slot, value=number)
+        self._editor.change(self._editor.setup.with_latent(replace(slot, on=True)))
 
     def _slot_cells(self, row: int) -> tuple[str, ...]:
         slot = self.slots[row]

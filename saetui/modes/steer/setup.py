@@ -1,26 +1,22 @@
-"""What a person steers with, as plain values: the rack of latents, the question, and the versions tried so far."""
+"""What a person steers with, as plain values: the rack of latents and the question, and how they are changed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
-from engine.config import InterventionMode, SteerSettings, from_mapping, to_mapping
+from engine.config import InterventionMode, SteerSettings
 from engine.errors import UserError
-from engine.files import file_sha256
 from engine.neurons.latents import describe
-from engine.sae.config import WEIGHTS
 from engine.steer.interventions import parse_latents, parse_tokens
-from engine.steer.recipes import load_recipe, save_recipe, with_recipe
-from engine.workspace import Workspace, neurons_of
+from engine.steer.recipes import open_recipe
+from engine.workspace import Workspace, neurons_of, saes
 
-ANSWERS = ("untouched", "attached", "steered")
-Answers = dict[str, str]
 UNKNOWN = 10.0  # what a latent without scores is stepped in, as if it were its maximum
 STEP, BIG = 0.1, 1.0  # of a latent's own maximum
 MOST_DOSES = 100
+_SHARED = ("sae", "vlm", "image", "prompt", "mode", "keep_error", "tokens", "max_new_tokens")
 
 
 @dataclass(frozen=True)
@@ -80,13 +76,12 @@ class Setup:
 
     def settings(self, **more: Any) -> SteerSettings:
         """The same as settings of ``saetui steer``."""
-        return SteerSettings(**self.question, **more)
+        return SteerSettings(**self._shared, latent=self.latents, **more)
 
     @property
-    def question(self) -> dict[str, Any]:
-        """The fields of the model server's requests."""
-        shared = ("sae", "vlm", "image", "prompt", "mode", "keep_error", "tokens", "max_new_tokens")
-        return {name: getattr(self, name) for name in shared} | {"latent": self.latents}
+    def _shared(self) -> dict[str, Any]:
+        """What is the same in a setup and in the settings."""
+        return {name: getattr(self, name) for name in _SHARED}
 
     @property
     def lacks(self) -> str:
@@ -106,25 +101,11 @@ class Setup:
     def without(self, latent: int) -> str:
         """All but the place of ``latent`` in the rack, to be compared: what a sweep of it leaves as it is."""
         others = [slot.setting(self.mode) for slot in self.rack if slot.on and slot.latent != latent]
-        return repr(self.question | {"latent": others})
+        return repr(self._shared | {"latent": others})
 
     def of_sae(self, sae: str, neurons: str) -> Setup:
         """With another SAE the rack is empty: its latents are others."""
         return replace(self, sae=sae, neurons=neurons, rack=self.rack if sae == self.sae else ())
-
-    def to_mapping(self) -> dict[str, Any]:
-        """As JSON values."""
-        return to_mapping(self) | {"rack": [to_mapping(slot) for slot in self.rack]}
-
-    @classmethod
-    def from_mapping(cls, values: Mapping[str, Any]) -> Setup:
-        """UserError for what was not written by ``to_mapping``."""
-        where = "A kept setup"
-        rack = values.get("rack", [])
-        if not isinstance(rack, list) or not all(isinstance(slot, dict) for slot in rack):
-            raise UserError(f"{where}: its rack is damaged.")
-        plain = from_mapping(cls, {key: value for key, value in values.items() if key != "rack"}, where)
-        return replace(plain, rack=tuple(from_mapping(Slot, slot, where) for slot in rack))
 
     @classmethod
     def from_settings(cls, settings: SteerSettings, neurons: str, known: Mapping[int, tuple[str, float]]) -> Setup:
@@ -138,8 +119,7 @@ class Setup:
                 raise UserError(f"The maximum of latent {wanted.latent} is not known: score {settings.sae} first.")
             factor = wanted.relative or settings.mode == "scale"
             rack.append(replace(slot, value=wanted.value * slot.unit if factor else wanted.value))
-        shared = ("sae", "vlm", "image", "prompt", "mode", "keep_error", "tokens", "max_new_tokens")
-        return cls(neurons=neurons, rack=tuple(rack), **{name: getattr(settings, name) for name in shared})
+        return cls(neurons=neurons, rack=tuple(rack), **{name: getattr(settings, name) for name in _SHARED})
 
 
 @dataclass
@@ -173,6 +153,51 @@ class Undo:
         return source.pop()
 
 
+class SetupEditor:
+    """The present setup, and the way back to earlier ones.
+
+    ``show`` is called with the setup before and the present one whenever it is another; ``ask`` after each change of
+    which a person wants to see the answer.
+    """
+
+    def __init__(self, show: Callable[[Setup, Setup], None], ask: Callable[[], None]):
+        self.setup = Setup()
+        self._show, self._ask = show, ask
+        self._undo = Undo()
+
+    def change(self, setup: Setup, kind: str = "") -> None:
+        """A person wants ``setup`` now. Changes of the same ``kind`` in a row are undone together."""
+        if setup != self.setup:
+            self._undo.changed(self.setup, kind)
+            self.become(setup)
+            self._ask()
+
+    def restore(self, setup: Setup) -> None:
+        """A person takes back ``setup``, whose answer is known."""
+        self._undo.changed(self.setup)
+        self.become(setup)
+
+    def become(self, setup: Setup) -> None:
+        """Show ``setup``, which is no change of a person's own."""
+        before, self.setup = self.setup, setup
+        if setup != before:
+            self._show(before, setup)
+
+    def undo(self) -> bool:
+        """Whether there was anything to undo."""
+        return self._step(self._undo.undo(self.setup))
+
+    def redo(self) -> bool:
+        return self._step(self._undo.redo(self.setup))
+
+    def _step(self, setup: Setup | None) -> bool:
+        if setup is None:
+            return False
+        self.become(setup)
+        self._ask()
+        return True
+
+
 def parse_doses(text: str) -> tuple[float, ...]:
     """Multiples of a latent's maximum: ``-1..4`` (in ten steps), ``-1..4 by 0.5``, or a list. UserError otherwise."""
     try:
@@ -194,22 +219,16 @@ def _range(text: str) -> list[float]:
     return [low + i * by for i in range(min(count, 10 * MOST_DOSES))]
 
 
-def keep_recipe(workspace: Workspace, setup: Setup, name: str) -> Path:
-    """Save ``setup`` as the recipe ``name``, with the content hash of its SAE. UserError as ``save_recipe``."""
-    folder = workspace.existing("saes", setup.sae)
-    path = folder.relative_to(workspace.root) if folder.is_relative_to(workspace.root) else folder
-    source = {"kind": "sae", "name": folder.name, "path": str(path), "sha256": file_sha256(folder / WEIGHTS)}
-    return save_recipe(workspace, setup.settings(save_recipe=name), [source])
+def first_setup(workspace: Workspace, defaults: SteerSettings) -> Setup:
+    """What the workspace has: its SAE with scores, and what ``defaults`` say of the model and the question."""
+    setup = Setup(vlm=defaults.vlm, prompt=defaults.prompt, max_new_tokens=defaults.max_new_tokens)
+    names = saes(workspace)
+    return setup.of_sae(names[0], neurons_of(workspace, names[0])) if names else setup
 
 
-def open_recipe(workspace: Workspace, name: str) -> tuple[Setup, str]:
+def setup_of_recipe(workspace: Workspace, name: str) -> tuple[Setup, str]:
     """The setup of a recipe, and a warning (or nothing) when its SAE is no longer the one that it was saved with."""
-    settings = with_recipe(workspace, SteerSettings(recipe=name))
-    folder = workspace.existing("saes", settings.sae)
-    neurons = neurons_of(workspace, folder.name)
+    settings, warning = open_recipe(workspace, name)
+    neurons = neurons_of(workspace, workspace.existing("saes", settings.sae).name)
     latents = [value.latent for value in parse_latents(settings.latent, settings.mode)]
-    setup = Setup.from_settings(settings, neurons, describe(neurons, latents) if neurons else {})
-    kept = [s.get("sha256") for s in load_recipe(workspace, name).get("made_from", []) if s.get("kind") == "sae"]
-    if kept and file_sha256(folder / WEIGHTS) not in kept:
-        return setup, f"The SAE {folder.name} is not the one that the recipe was saved with: answers may differ."
-    return setup, ""
+    return Setup.from_settings(settings, neurons, describe(neurons, latents) if neurons else {}), warning

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import threading
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from engine.errors import UserError
 from engine.files import write_text
-from saetui.modes.steer.setup import ANSWERS, Answers, Setup
+from engine.records import from_json, to_json
+from engine.steer.results import ANSWERS, Steered
+from saetui.modes.steer.setup import Setup
 
 KEPT = 1_000  # versions of a workspace
 
@@ -22,7 +22,7 @@ class Version:
     """A setup, and what was answered."""
 
     setup: Setup
-    answers: Answers
+    answers: Steered
     time: float = 0.0
     """Seconds since the epoch."""
 
@@ -36,21 +36,9 @@ class Version:
             f"mode {setup.mode}, tokens {setup.tokens}, {setup.max_new_tokens} new tokens, "
             f"error {'kept' if setup.keep_error else 'dropped'}",
             *(["latents:", *rack] if rack else ["no latent changed"]),
-            *(f"{name}: {self.answers.get(name, '')}" for name in ANSWERS),
+            *(f"{name}: {getattr(self.answers, name)}" for name in ANSWERS),
         ]
         return "\n".join(lines) + "\n"
-
-    def to_mapping(self) -> dict[str, Any]:
-        return {"setup": self.setup.to_mapping(), "answers": dict(self.answers), "time": self.time}
-
-    @classmethod
-    def from_mapping(cls, values: Mapping[str, Any]) -> Version:
-        """UserError for what was not written by ``to_mapping``."""
-        setup, answers = values.get("setup"), values.get("answers")
-        if not isinstance(setup, dict) or not isinstance(answers, dict):
-            raise UserError("A kept version is damaged.")
-        said = {name: str(answers.get(name, "")) for name in ANSWERS}
-        return cls(Setup.from_mapping(setup), said, float(values.get("time", 0.0)))
 
 
 class Versions:
@@ -70,14 +58,14 @@ class Versions:
         found = []
         for line in lines:
             try:
-                found.append(Version.from_mapping(json.loads(line)))
-            except (ValueError, TypeError, AttributeError, UserError):
+                found.append(from_json(Version, json.loads(line), "A kept version"))
+            except (ValueError, UserError):
                 continue
         return found[::-1]
 
     def add(self, version: Version) -> None:
         """Append it; of a file that has grown to twice ``KEPT`` lines the older half is dropped. Raises OSError."""
-        line = json.dumps(version.to_mapping()) + "\n"
+        line = json.dumps(to_json(version)) + "\n"
         with self._lock:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with open(self.path, "a+b") as file:

@@ -54,7 +54,7 @@ class VersionsScreen(ModalScreen[Version | None]):
             f"{slot.name.split(' · ')[0] or slot.latent} {slot.times:.1f}x" for slot in setup.rack if slot.on
         )
         when = time.strftime("%d %b %H:%M", time.localtime(version.time))
-        return when, image, latents, version.answers["steered"].replace("\n", " ")
+        return when, image, latents, version.answers.steered.replace("\n", " ")
 
     def on_table_chosen(self, event: Table.Chosen) -> None:
         event.stop()

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from engine.errors import UserError
 from engine.models import HookPoint, TokenPolicy
+from engine.models.hookpoints import KINDS
 
 
 @pytest.mark.parametrize("text", ["layer:0", "layer:22", "mlp:3", "last"])
@@ -16,7 +17,7 @@ def test_hook_points_round_trip(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "layer", "layer:-1", "layer:x", "attn:3", "last:0", "layer:1 "])
 def test_other_hook_points_are_refused(text: str) -> None:
-    with pytest.raises(UserError, match=r"layer:N, mlp:N .* or last"):
+    with pytest.raises(UserError, match=r"layer:N, mlp:N.* or last"):
         HookPoint.parse(text)
 
 
@@ -49,3 +50,8 @@ def test_draws_are_even_over_positions_and_differ_between_images() -> None:
     expected = 8000 / 17
     assert ((counts - expected) ** 2 / expected).sum() < 40  # chi-square, 16 degrees: p = .001 at 39.3
     assert len({tuple(d) for d in drawn}) > 100
+
+
+def test_a_hook_point_says_where_it_is() -> None:
+    assert HookPoint.parse("mlp:3").says == "what the MLP of block 3 puts out, counted from 0"
+    assert [str(HookPoint(name)) for name, kind in KINDS.items() if kind.pooled] == ["last"]

@@ -15,16 +15,34 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from engine.config import SteerSettings
 from engine.errors import UserError
 from engine.images import open_image
 from engine.models import HookPoint, load_encoder
-from engine.reporter import Reporter
+from engine.models.vlm import load_vlm
 from engine.runs.run import environment, python_module
 from engine.sae.model import SAE
 from engine.server.__main__ import GONE
-from engine.server.client import Answer, Look, ModelServer, Status, Sweep, Text
-from engine.server.handlers import Handlers
-from engine.steer import Intervention, answer, attached, load_vlm, steer
+from engine.server.client import ModelServer
+from engine.server.protocol import (
+    Answer,
+    Cancelled,
+    Done,
+    Failed,
+    FindImageLatents,
+    Loading,
+    PointFound,
+    RankByText,
+    StageBegan,
+    Sweep,
+    TellStatus,
+    Token,
+    Warned,
+)
+from engine.steer.compare import steer
+from engine.steer.generate import answer
+from engine.steer.interventions import Intervention, attached
+from engine.steer.results import ANSWERS
 from tests.support.served import PATIENCE, Served, make_workspace, write_scores
 
 W = 64
@@ -55,7 +73,8 @@ def ask(root):
     def make(kind=Answer, **changes):
         given = {"sae": "s", "vlm": str(root / "llava"), "image": str(root / "images/0.png"), "prompt": "what is it",
                  "max_new_tokens": 12, "device": "cpu"}  # fmt: skip
-        return kind(**{**given, **changes})
+        own = {name: changes.pop(name) for name in ("over", "values", "neurons") if name in changes}
+        return kind(SteerSettings(**{**given, **changes}), **own)
 
     return make
 
@@ -91,20 +110,20 @@ def clip(root):
 def test_answers_are_those_of_the_command(served, workspace, ask, changes):
     request = ask(**changes)
     id = served.server.ask(request)
-    result = served.end(id)["result"]
-    assert result == steer(request.settings(), workspace)
-    tokens = served.of(id, "token")
-    for name, text in result.items():
-        assert "".join(token["text"] for token in tokens if token["answer"] == name) == text
-    generated = dict.fromkeys(token["answer"] for token in tokens if not token.get("cached"))
-    assert [stage["name"] for stage in served.of(id, "stage")] == ["load", *generated]
+    result = served.end(id).result
+    assert result == steer(request.question, workspace)
+    tokens = served.of(id, Token)
+    for name in ANSWERS:
+        assert "".join(token.text for token in tokens if token.answer == name) == getattr(result, name)
+    generated = dict.fromkeys(token.answer for token in tokens if not token.cached)
+    assert [stage.name for stage in served.of(id, StageBegan)] == ["load", *generated]
 
 
 def test_only_what_changed_is_generated(served, ask):
     def cached(**changes):
         id = served.server.ask(ask(prompt="what is this", **changes))
-        assert served.end(id)["kind"] == "done"
-        return {token["answer"] for token in served.of(id, "token") if token.get("cached")}
+        assert isinstance(served.end(id), Done)
+        return {token.answer for token in served.of(id, Token) if token.cached}
 
     assert cached(latent=("5=30",)) == set()
     assert cached(latent=("5=31",)) == {"untouched", "attached"}
@@ -119,7 +138,7 @@ def test_only_what_changed_is_generated(served, ask):
 
 def test_an_empty_rack_steers_nothing(served, ask):
     result = served.result(ask(prompt="a star"))
-    assert result["steered"] == result["attached"]
+    assert result.steered == result.attached
 
 
 def test_an_sae_that_is_trained_anew_is_loaded_anew(served, workspace, ask):
@@ -131,7 +150,7 @@ def test_an_sae_that_is_trained_anew_is_loaded_anew(served, workspace, ask):
     sae.W_dec.neg_()
     sae.save(folder)
     second = served.result(request)
-    assert second == steer(request.settings(), workspace)
+    assert second == steer(request.question, workspace)
     assert second != first
 
 
@@ -140,7 +159,7 @@ def test_equal_weights_at_another_hook_point_are_another_sae(served, workspace, 
     config = workspace.sae("twin") / "config.json"
     config.write_text(config.read_text().replace("layer:2", "layer:1"))
     requests = [ask(latent=("5=30",), sae=name) for name in ("s", "twin")]
-    assert [served.result(request) for request in requests] == [steer(r.settings(), workspace) for r in requests]
+    assert [served.result(request) for request in requests] == [steer(r.question, workspace) for r in requests]
 
 
 def test_an_image_of_a_source(served, root, ask):
@@ -152,7 +171,7 @@ def test_an_image_of_a_source(served, root, ask):
 
 
 def first_token(served, id):
-    served.until(lambda: served.of(id, "token"))
+    served.until(lambda: served.of(id, Token))
 
 
 def test_cancelled_in_the_middle_of_a_stream(served, endless):
@@ -161,29 +180,29 @@ def test_cancelled_in_the_middle_of_a_stream(served, endless):
     pid = served.server.pid
     asked = time.monotonic()
     served.server.cancel(id)
-    assert served.end(id)["kind"] == "cancelled"
+    assert served.end(id) == Cancelled()
     assert time.monotonic() - asked < 2
-    assert served.result(Status())["pid"] == pid
+    assert served.result(TellStatus()).pid == pid
 
 
 def test_a_new_question_supersedes_those_before_it(served, ask, endless):
     running = served.server.ask(endless)
-    status = served.server.ask(Status())
+    status = served.server.ask(TellStatus())
     waiting = served.server.ask(endless, supersede=False)
     first_token(served, running)
     newest = served.server.ask(ask(latent=("5=30",)))
-    assert [served.end(id)["kind"] for id in (running, waiting)] == ["cancelled", "cancelled"]
-    assert not served.of(waiting, "token")
-    assert served.end(status)["kind"] == served.end(newest)["kind"] == "done"
+    assert [served.end(id) for id in (running, waiting)] == [Cancelled(), Cancelled()]
+    assert not served.of(waiting, Token)
+    assert all(isinstance(served.end(id), Done) for id in (status, newest))
 
 
 def test_a_sweep_stops_between_tokens(served, ask, endless, root):
     id = served.server.ask(
         ask(Sweep, vlm=str(root / "endless"), max_new_tokens=100_000, over=5, values=(1.0, 2.0, 3.0))
     )
-    served.until(lambda: served.of(id, "stage"))
+    served.until(lambda: served.of(id, StageBegan))
     served.server.cancel()
-    assert served.end(id)["kind"] == "cancelled"
+    assert served.end(id) == Cancelled()
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -200,13 +219,13 @@ def test_every_request_ends_exactly_once(served, ask, steps):
         elif what == "all":
             served.server.cancel()
         elif what == "status":
-            asked.append(served.server.ask(Status(), supersede=False))
+            asked.append(served.server.ask(TellStatus(), supersede=False))
         elif what in ("ask", "add"):
             asked.append(served.server.ask(ask(latent=(f"{number}=30",)), supersede=what == "ask"))
-    last = served.server.ask(Status(), supersede=False)
-    ends = [served.end(id)["kind"] for id in asked]
-    assert served.end(last)["kind"] == "done"
-    assert set(ends) <= {"done", "cancelled"}
+    last = served.server.ask(TellStatus(), supersede=False)
+    ends = [served.end(id) for id in asked]
+    assert isinstance(served.end(last), Done)
+    assert all(isinstance(end, Done | Cancelled) for end in ends)
 
 
 def test_nothing_waits_when_pipes_are_full(served, ask):
@@ -218,8 +237,8 @@ def test_nothing_waits_when_pipes_are_full(served, ask):
     last = served.server.ask(ask(latent=("5=30",)))
     assert time.monotonic() - started < 1
     go_on.set()
-    assert {served.end(id)["kind"] for id in asked} <= {"cancelled", "done"}
-    assert served.end(last)["kind"] == "done"
+    assert all(isinstance(served.end(id), Done | Cancelled) for id in asked)
+    assert isinstance(served.end(last), Done)
     served.on_event = lambda event: None
 
 
@@ -230,13 +249,12 @@ def test_a_sweep_is_one_answer_after_the_other(served, workspace, root, ask, vlm
     values = tuple(float(v) for v in range(-20, 40, 5))
     request = ask(Sweep, latent=("5=7", "9=-4"), over=5, values=values, neurons="s--val", keep_error=True)
     id = served.server.ask(request)
-    points = served.end(id)["result"]
-    fields = ("answer_of", "value", "answer", "damage", "concept")
-    assert points == [{name: event[name] for name in fields} for event in served.of(id, "point")]
-    assert [p["answer_of"] for p in points] == ["untouched", "attached", *["steered"] * len(values)]
-    assert [p["value"] for p in points] == [None, None, *values]
+    points = served.end(id).result.points
+    assert list(points) == [event.point for event in served.of(id, PointFound)]
+    assert [p.answer_of for p in points] == ["untouched", "attached", *["steered"] * len(values)]
+    assert [p.value for p in points] == [None, None, *values]
 
-    sae, image = SAE.load(workspace.sae("s")), open_image(request.image)
+    sae, image = SAE.load(workspace.sae("s")), open_image(request.question.image)
     inputs = vlm.inputs([image], ["what is it"])
     with torch.inference_mode():
         p = vlm.model(**inputs).logits[0, -1].double().softmax(-1)
@@ -245,16 +263,16 @@ def test_a_sweep_is_one_answer_after_the_other(served, workspace, root, ask, vlm
     rack += [Intervention(latents=((9, -4.0), (5, value)), keep_error=True) for value in values]
     for point, one in zip(points, rack, strict=True):
         if one is None:
-            assert point["answer"] == answer(vlm, image, "what is it", 12)
-            assert point["damage"] == 0
+            assert point.answer == answer(vlm, image, "what is it", 12)
+            assert point.damage == 0
         else:
             with attached(vlm, sae, one), torch.inference_mode():
-                assert point["answer"] == answer(vlm, image, "what is it", 12)
+                assert point.answer == answer(vlm, image, "what is it", 12)
                 q = vlm.model(**inputs).logits[0, -1].double().softmax(-1)
-            assert point["damage"] == pytest.approx(float((p * (p / q).log()).sum()), rel=1e-3, abs=1e-6)
-        said = centred(clip, point["answer"], mean)
-        assert point["concept"] == pytest.approx(float(direction[5] @ said), abs=1e-5)
-    assert len({p["answer"] for p in points}) > 2
+            assert point.damage == pytest.approx(float((p * (p / q).log()).sum()), rel=1e-3, abs=1e-6)
+        said = centred(clip, point.answer, mean)
+        assert point.concept == pytest.approx(float(direction[5] @ said), abs=1e-5)
+    assert len({p.answer for p in points}) > 2
 
 
 def stored(workspace):
@@ -270,23 +288,23 @@ def centred(clip, text, mean):
 
 def test_no_concept_is_told_where_there_is_none(served, root, ask, workspace):
     request = {"over": 3, "values": (1.0,), "latent": ()}
-    without = served.result(ask(Sweep, **request))
-    no_direction = served.result(ask(Sweep, neurons="s--val", **request))
-    assert {p["concept"] for p in without + no_direction} == {None}
+    without = served.result(ask(Sweep, **request)).points
+    no_direction = served.result(ask(Sweep, neurons="s--val", **request)).points
+    assert {p.concept for p in without + no_direction} == {None}
     path = write_scores(workspace, "cls", root / "clip")
     id = served.server.ask(ask(Sweep, neurons=str(path), **request))
-    assert {p["concept"] for p in served.end(id)["result"]} == {None}
-    assert "another SAE than s" in served.of(id, "warning")[0]["message"]
+    assert {p.concept for p in served.end(id).result.points} == {None}
+    assert "another SAE than s" in served.of(id, Warned)[0].message
 
 
 def test_text_ranks_latents(served, workspace, clip):
     directions, mean = stored(workspace)
     cosines = directions @ centred(clip, "a red fish", mean)
     expected = sorted(set(range(W)) - {3}, key=lambda n: -cosines[n])
-    found = served.result(Text(neurons="s--val", text="a red fish"))
+    found = served.result(RankByText("s--val", "a red fish")).latents
     assert [n for n, _ in found] == expected
     np.testing.assert_allclose([c for _, c in found], cosines[expected], atol=1e-5)
-    assert served.result(Text(neurons="s--val", text="a red fish", top=4)) == found[:4]
+    assert served.result(RankByText("s--val", "a red fish", top=4)).latents == found[:4]
 
 
 def latents(workspace, clip, name, hook, image):
@@ -313,11 +331,11 @@ def test_looking_at_patches(served, workspace, root, clip, scored):
             scale = file["latents/maximum"][()]
         scale[3] = 1
     given = {"neurons": "s--val"} if scored else {"sae": "s"}
-    seen = served.result(Look(image=f"{root / 'images'}::2.png", **given))
-    assert seen["grid"] == [4, 4] and len(seen["patches"]) == PATCHES == len(z)
+    seen = served.result(FindImageLatents(image=f"{root / 'images'}::2.png", **given))
+    assert seen.grid == (4, 4) and len(seen.patches) == PATCHES == len(z)
     for found, values, number in [
-        (seen["image"], z.max(0), 100),
-        *zip(seen["patches"], z, [12] * PATCHES, strict=True),
+        (seen.image, z.max(0), 100),
+        *zip(seen.patches, z, [12] * PATCHES, strict=True),
     ]:
         assert [n for n, _ in found] == strongest(values, scale, number)
         np.testing.assert_allclose([v for _, v in found], values[[n for n, _ in found]], rtol=1e-5)
@@ -328,25 +346,25 @@ def test_looking_with_one_token_an_image(served, workspace, root, clip, name, ho
     image = open_image(str(root / "images/2.png"))
     x, encode = latents(workspace, clip, name, hook, image)
     z = encode(x[1:].mean(0) if name == "mean" else x[0]).numpy()
-    seen = served.result(Look(image=str(root / "images/2.png"), sae=name))
-    assert seen["grid"] is None and seen["patches"] == []
-    assert [n for n, _ in seen["image"]] == strongest(z, np.ones(W), 100) != []
-    np.testing.assert_allclose([v for _, v in seen["image"]], z[[n for n, _ in seen["image"]]], rtol=1e-4)
+    seen = served.result(FindImageLatents(image=str(root / "images/2.png"), sae=name))
+    assert seen.grid is None and seen.patches == ()
+    assert [n for n, _ in seen.image] == strongest(z, np.ones(W), 100) != []
+    np.testing.assert_allclose([v for _, v in seen.image], z[[n for n, _ in seen.image]], rtol=1e-4)
 
 
 def test_status_tells_what_is_loaded(served, root, ask):
     served.result(ask(latent=("5=30",)))
     served.result(ask(latent=("5=30",), sae="cls"))
-    status = served.result(Status())
-    kinds = [(one["kind"], one["name"]) for one in status["loaded"]]
+    status = served.result(TellStatus())
+    kinds = [(one.kind, one.name) for one in status.loaded]
     assert kinds.count(("vlm", str(root / "llava"))) == 1
     assert sorted(name for kind, name in kinds if kind == "sae") == ["cls", "s"]
-    assert status["pid"] == served.server.pid
-    assert 5e7 < status["rss"] < 5e9
-    assert status["gpu"] is None or status["gpu"]["free"] <= status["gpu"]["total"]
+    assert status.pid == served.server.pid
+    assert 5e7 < status.memory.rss < 5e9
+    assert status.memory.gpu is None or status.memory.gpu.used <= status.memory.gpu.total
 
 
-# Mistakes and defects
+# Mistakes and bugs
 
 
 @pytest.mark.parametrize(
@@ -361,8 +379,8 @@ def test_status_tells_what_is_loaded(served, root, ask):
         ({"sae": "pooled"}, "last cannot steer"),
         ({"device": "tpu"}, "not a device"),
         ({"max_new_tokens": 0}, "tokens"),
-        ({"mode": "louder"}, "choose one of clamp"),
-        ({"prompt": None}, "prompt is None: it must be text"),
+        ({"mode": "louder"}, "The request is damaged ("),
+        ({"prompt": None}, "The request is damaged ("),
     ],
 )
 def test_mistakes_are_sentences(served, ask, changes, says):
@@ -376,29 +394,22 @@ def test_mistakes_of_other_requests(served, ask, root, workspace):
         (ask(Sweep, over=1, values=()), "at least one number"),
         (ask(Sweep, over=1, values=(float("nan"),)), "finite"),
         (ask(Sweep, over=1, values=(1.0,), mode="ablate"), "always sets 0"),
-        (ask(Sweep, over=1, values=("much",)), "must be a number"),
-        (Text(neurons="s--val", text=" "), "type a text"),
-        (Text(neurons="nothing", text="x"), "no artefact 'nothing'"),
-        (Look(image="blank"), "give an SAE or a neurons file"),
-        (Look(image=str(root / "clip/config.json"), sae="s"), "not an image"),
-        (Look(image="blank", sae="cls", neurons="s--val"), "another SAE than cls"),
+        (ask(Sweep, over=1, values=("much",)), "The request is damaged (invalid value"),
+        (RankByText(neurons="s--val", text=" "), "type a text"),
+        (RankByText(neurons="nothing", text="x"), "no artefact 'nothing'"),
+        (FindImageLatents(image="blank"), "give an SAE or a neurons file"),
+        (FindImageLatents(image=str(root / "clip/config.json"), sae="s"), "not an image"),
+        (FindImageLatents(image="blank", sae="cls", neurons="s--val"), "another SAE than cls"),
     ]
     for request, says in requests:
         error = served.refusal(request)
         assert says in error and "\n" not in error
 
 
-def test_an_unknown_request_is_a_mistake(workspace):
-    with pytest.raises(UserError, match="no request 'dance': it knows answer, sweep"):
-        Handlers(workspace).reply("dance", {}, Reporter())
-    with pytest.raises(UserError, match="Request text has no setting 'txt': did you mean text"):
-        Handlers(workspace).reply("text", {"txt": "x"}, Reporter())
-
-
 def test_nonsense_on_the_wire_is_logged_and_ended_by_the_end_of_stdin(workspace):
     process = subprocess.run(
         python_module("engine.server", str(workspace.root)),
-        input=b'{"ask": \n[]\n{"ask": "cancel", "id": 7}\n',
+        input=b'{"kind": \n[]\n{"kind": "cancel", "id": 7}\n',
         capture_output=True,
         env=environment(),
         timeout=PATIENCE,
@@ -412,19 +423,19 @@ def test_files_without_directions_are_told_apart(served, workspace, root):
     path = write_scores(workspace, "s", root / "clip", "old")
     with h5py.File(path, "r+") as file:
         del file["latents/directions"]
-    assert "score again" in served.refusal(Text(neurons="s--old", text="x"))
+    assert "score again" in served.refusal(RankByText(neurons="s--old", text="x"))
 
 
-def test_a_defect_is_told_and_logged_and_survived(served, workspace, root):
+def test_a_bug_is_told_and_logged_and_survived(served, workspace, root):
     path = write_scores(workspace, "s", root / "clip", "odd")
     with h5py.File(path, "r+") as file:
         del file["latents/maximum"]
         file["latents/maximum"] = np.ones(3, np.float32)  # not one a latent
-    end = served.end(served.server.ask(Look(image="blank", neurons="s--odd")))
-    assert (end["kind"], end["mistake"]) == ("failed", False)
-    assert end["error"].startswith("RuntimeError")
+    end = served.end(served.server.ask(FindImageLatents(image="blank", neurons="s--odd")))
+    assert isinstance(end, Failed) and not end.mistake
+    assert end.error.startswith("RuntimeError")
     assert "Traceback" in (workspace.root / "server.log").read_text()
-    assert served.result(Status())["pid"] == served.server.pid
+    assert served.result(TellStatus()).pid == served.server.pid
 
 
 # Ends of processes
@@ -432,56 +443,61 @@ def test_a_defect_is_told_and_logged_and_survived(served, workspace, root):
 
 def test_killed_in_the_middle_of_an_answer(served, ask, endless):
     running = served.server.ask(endless)
-    waiting = served.server.ask(Status())
+    waiting = served.server.ask(TellStatus())
     first_token(served, running)
     killed = served.server.pid
     os.kill(killed, signal.SIGKILL)
     for id in (running, waiting):
         end = served.end(id)
-        assert end["kind"] == "failed" and not end["mistake"]
-        assert "killed by signal 9" in end["error"] and "server.log" in end["error"]
-        assert "\n" not in end["error"]
+        assert isinstance(end, Failed) and not end.mistake
+        assert "killed by signal 9" in end.error and "server.log" in end.error
+        assert "\n" not in end.error
     assert not served.server.alive
 
     loading = served.server.ask(endless)  # starts another, which is stopped while it loads
-    served.until(lambda: served.of(loading, "progress"))
+    served.until(lambda: served.of(loading, Loading))
     assert served.server.alive and served.server.pid != killed
     asked = time.monotonic()
     served.server.restart()
-    assert served.end(loading)["kind"] == "cancelled"
+    assert served.end(loading) == Cancelled()
     assert time.monotonic() - asked < 2
     assert not served.server.alive
-    assert served.result(ask(latent=("5=30",)))["untouched"]
+    assert served.result(ask(latent=("5=30",))).untouched
 
 
 def test_a_closed_server_stays_closed(workspace):
     server = ModelServer(workspace, None, print)
     server.close()
     with pytest.raises(UserError, match="closed"):
-        server.ask(Status())
+        server.ask(TellStatus())
     assert not server.alive
 
 
 def test_a_log_that_cannot_be_written(workspace):
     server = ModelServer(workspace, Path("/proc/nothing/log"), print)
     with pytest.raises(UserError, match="cannot be started"):
-        server.ask(Status())
+        server.ask(TellStatus())
 
 
 PARENT = """
 import sys, threading
 from pathlib import Path
-from engine.server.client import Answer, ModelServer
+from engine.config import SteerSettings
+from engine.server.client import ModelServer
+from engine.server.protocol import Answer, Loading, Token
 from engine.workspace import Workspace
 
 root, kind = Path(sys.argv[1]), sys.argv[2]
 
-def on_event(event):
-    if event["kind"] == kind and (kind == "token" or event["seconds"] > 0):
+def on_event(number, event):
+    if isinstance(event, {"token": Token, "loading": Loading}[kind]) and getattr(event, "seconds", 1) > 0:
         print(server.pid, flush=True)
 
 server = ModelServer(Workspace(root / "work"), None, on_event)
-server.ask(Answer(sae="s", vlm=str(root / "endless"), latent=("5=30",), max_new_tokens=100_000, device="cpu"))
+question = SteerSettings(
+    sae="s", vlm=str(root / "endless"), latent=("5=30",), max_new_tokens=100_000, device="cpu"
+)
+server.ask(Answer(question))
 assert not {"torch", "numpy"} & set(sys.modules)
 threading.Event().wait()
 """
@@ -491,7 +507,7 @@ def test_the_server_dies_with_the_interface(workspace, root):
     """Also when the interface is killed, while the server generates or loads."""
     parents = {
         kind: subprocess.Popen([sys.executable, "-c", PARENT, str(root), kind], stdout=subprocess.PIPE, text=True)
-        for kind in ("progress", "token")
+        for kind in ("loading", "token")
     }
     for parent in parents.values():
         server = int(parent.stdout.readline())

@@ -9,10 +9,12 @@ from PIL import Image
 from engine.config import SteerSettings
 from engine.errors import Stopped, UserError
 from engine.files import file_sha256
+from engine.records import to_json
 from engine.reporter import Reporter, event_to_json
-from engine.steer import steer
+from engine.steer.compare import steer
 from engine.steer.generate import answer
 from engine.steer.interventions import Intervention, attached
+from engine.steer.results import Steered
 from tests.support.scores import made_from, write_scores
 from tests.support.tiny_llava import LATENTS, picture, random_sae
 
@@ -54,7 +56,7 @@ def expected(vlm, sae, intervention, image=None):
     for name, one in (("attached", intervention.control()), ("steered", intervention)):
         with attached(vlm, sae, one):
             said[name] = answer(vlm, image, "what is it", 12)
-    return said
+    return Steered(**said)
 
 
 @pytest.mark.parametrize(
@@ -72,19 +74,20 @@ def test_three_answers_streamed_in_order(workspace, settings, vlm, sae, changes,
     listener = Listener()
     result = steer(settings(**changes), workspace, listener)
     assert result == expected(vlm, sae, intervention)
-    assert list(result) == ["untouched", "attached", "steered"]
-    assert json.loads(json.dumps(result)) == result
+    said = to_json(result)
+    assert list(said) == ["untouched", "attached", "steered"]
+    assert json.loads(json.dumps(said)) == said
     tokens = listener.of("token")
-    for name, text in result.items():
+    for name, text in said.items():
         assert "".join(token["text"] for token in tokens if token["answer"] == name) == text
     order = [token["answer"] for token in tokens]
-    assert order == sorted(order, key=list(result).index)
-    assert [stage["name"] for stage in listener.of("stage")] == ["load", *result]
+    assert order == sorted(order, key=list(said).index)
+    assert [stage["name"] for stage in listener.of("stage")] == ["load", *said]
 
 
 def test_the_settings_make_a_difference(workspace, settings):
     result = steer(settings(), workspace)
-    assert result["untouched"] != result["steered"] != result["attached"]
+    assert result.untouched != result.steered != result.attached
 
 
 def test_blank_images(workspace, settings, vlm, sae):
@@ -126,7 +129,7 @@ def test_a_recipe_is_replayed_from_anywhere(workspace, settings, tmp_path, monke
     assert steer(SteerSettings(recipe="fish"), workspace) == first
     changed = steer(SteerSettings(recipe="fish", latent=("9=80",)), workspace)
     assert changed == steer(settings(mode="add", latent=("9=80",)), workspace)
-    assert changed["steered"] != first["steered"]
+    assert changed.steered != first.steered
 
 
 def test_a_recipe_of_an_sae_that_was_trained_anew(workspace, settings):

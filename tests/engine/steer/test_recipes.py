@@ -6,7 +6,7 @@ import pytest
 
 from engine.config import SteerSettings
 from engine.errors import UserError
-from engine.steer.recipes import load_recipe, save_recipe, with_recipe
+from engine.steer.recipes import Source, load_recipe, save_recipe, with_recipe
 
 FISH = SteerSettings(
     sae="clip-x8",
@@ -21,11 +21,12 @@ FISH = SteerSettings(
 
 
 def test_round_trip(workspace):
-    source = {"kind": "sae", "name": "clip-x8", "path": "saes/clip-x8", "sha256": "ab" * 32}
+    source = Source("sae", "clip-x8", "saes/clip-x8", "ab" * 32)
     path = save_recipe(workspace, FISH, [source])
     assert path == workspace.root / "recipes" / "fish.toml"
-    document = load_recipe(workspace, "fish")
-    assert (document["format"], document["version"], document["made_from"]) == ("saetui-recipe", 1, [source])
+    document = tomllib.loads(path.read_text())
+    assert (document["format"], document["version"]) == ("saetui-recipe", 1)
+    assert load_recipe(workspace, "fish").made_from == (source,)
     replayed = with_recipe(workspace, SteerSettings(recipe="fish"))
     expected = {**vars(FISH), "save_recipe": "", "recipe": "fish"}
     assert vars(replayed) == expected
@@ -70,6 +71,7 @@ def test_the_same_recipe_again_and_another_under_its_name(workspace):
         ('format = "other"\nversion = 1', "not a steering recipe"),
         ('format = "saetui-recipe"\nversion = 2\n[settings]', "version 2, this saetui reads up to 1"),
         ('format = "saetui-recipe"\nversion = 1', "no table"),
+        ('format = "saetui-recipe"\nversion = 1\nmade_from = [{kind = 3}]\n[settings]', "is damaged"),
         ('format = "saetui-recipe"\nversion = 1\n[settings]\nlatents = ["3=1"]', "did you mean latent"),
         ('format = "saetui-recipe"\nversion = 1\n[settings]\nmode = "wild"', "choose one of clamp"),
     ],

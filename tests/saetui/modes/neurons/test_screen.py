@@ -11,6 +11,7 @@ from textual.geometry import Size
 from textual.widgets import Input
 
 from engine.neurons.file import Neurons
+from engine.server.protocol import Loading
 from engine.workspace import Workspace
 from saetui.app import ServerSaid, Workbench
 from saetui.messages import ShowLatents
@@ -446,7 +447,7 @@ def test_an_answer_that_comes_while_its_screen_closes_is_dropped(place, made):
         screen = app.screen
         assert isinstance(screen, LookScreen)
         await screen.query("#said").remove()  # widgets go before the screen that they are in
-        app.post_message(ServerSaid({"id": screen._asked, "kind": "progress", "stage": "loading"}))
+        app.post_message(ServerSaid(screen._asked, Loading("the encoder", 0.5, 0)))
         await pilot.pause()
         await pilot.press("escape")
         assert app.is_running and app.screen is not screen

@@ -15,9 +15,12 @@ from textual.widgets import Input
 
 from engine.files import file_sha256
 from engine.neurons.results import ScoredImage
+from engine.records import to_json
 from engine.steer.recipes import load_recipe
+from engine.steer.results import Steered, SweepPoint
 from engine.workspace import Workspace
 from saetui.app import Workbench
+from saetui.modes.steer.dose_response import DoseSweep
 from saetui.modes.steer.screen import SteerMode
 from saetui.modes.steer.setup import Setup
 from saetui.modes.steer.versions import Version
@@ -83,7 +86,7 @@ async def steer(place, size=(120, 34)):
 async def without_model(place, size=(120, 34)):
     """No model is named, so that no key asks one."""
     async with steer(place, size) as (pilot, pane):
-        pane.setup = Setup(sae=pane.setup.sae, neurons=pane.setup.neurons)
+        pane.editor.setup = Setup(sae=pane.setup.sae, neurons=pane.setup.neurons)
         pane.rack.take((), "clamp")
         yield pilot, pane
 
@@ -117,7 +120,7 @@ def test_ask_raise_sweep_keep_die_and_restore(place):
             await pilot.press("escape")
             await until(pilot, lambda: state(pane) == "Stopped: r asks again.")
 
-            pane.add_latent(7, "s", str(place.neurons("s", "val")), "cat", MAXIMUM)
+            pane.rack.add(7, "s", str(place.neurons("s", "val")), ("cat", MAXIMUM))
             await pilot.press("L", "right", "left")
             assert [(slot.latent, slot.value, slot.on) for slot in pane.setup.rack] == [(7, 2 * MAXIMUM, True)]
             await until(pilot, lambda: pane.answers.texts.get("steered") and state(pane) == "", 60)
@@ -133,9 +136,9 @@ def test_ask_raise_sweep_keep_die_and_restore(place):
 
             await pilot.press("D")
             await say(pilot, "0 1 2")
-            await until(pilot, lambda: len(pane.dose.points) == 5 and pane._swept is None)
-            assert [point["value"] for point in pane.dose.points] == [None, None, 0, MAXIMUM, 2 * MAXIMUM]
-            assert pane.dose.points[-1]["answer"] == said["steered"] and pane.dose.points[-1]["damage"] > 0
+            await until(pilot, lambda: len(pane.dose.points) == 5 and pane.conversation.sweeping is None)
+            assert [point.value for point in pane.dose.points] == [None, None, 0, MAXIMUM, 2 * MAXIMUM]
+            assert pane.dose.points[-1].answer == said["steered"] and pane.dose.points[-1].damage > 0
             await pilot.press("G", "enter")
             assert pane.setup.rack[0].times == 2
             await until(pilot, lambda: pane.answers.texts["steered"] == said["steered"] and state(pane) == "")
@@ -170,7 +173,7 @@ def test_ask_raise_sweep_keep_die_and_restore(place):
             await pilot.press("v")
             await until(pilot, lambda: isinstance(pilot.app.screen, VersionsScreen))
             versions = pilot.app.screen.versions
-            assert versions[0].answers == said and any(not v.setup.rack[0].on for v in versions)
+            assert versions[0].answers == Steered(**said) and any(not v.setup.rack[0].on for v in versions)
             off = next(i for i, v in enumerate(versions) if not v.setup.rack[0].on)
             await pilot.press(*["j"] * off, "enter")
             await until(pilot, lambda: pane.answers.texts["steered"] == said["attached"])
@@ -184,16 +187,16 @@ def test_ask_raise_sweep_keep_die_and_restore(place):
 def test_what_is_going_on_can_be_stopped_gives_way_and_fails_in_words(place):
     async def scenario():
         async with steer(place) as (pilot, pane):
-            pane.change(Setup(sae="s", vlm=pane.setup.vlm, max_new_tokens=200))
+            pane.editor.change(Setup(sae="s", vlm=pane.setup.vlm, max_new_tokens=200))
             await streaming(pane)
             pilot.app.simulate_key("escape")
             await until(pilot, lambda: state(pane) == "Stopped: r asks again.")
             assert "steered" not in pane.answers.texts
 
-            pane.add_latent(7, "s", "", maximum=0.0)
+            pane.rack.add(7, "s", "", ("", 0.0))
             assert pane.setup.rack[0].value == 10, "raw units without scores"
             await pilot.press("d", "r")
-            await until(pilot, lambda: pane._swept is None and pane._asked is None)
+            await until(pilot, lambda: pane.conversation.sweeping is None and pane.conversation.answering is None)
             assert pane.answers.texts["steered"] and len(pane.dose.points) < 13
 
             await pilot.press("M")
@@ -218,7 +221,7 @@ def test_images(place, tmp_path):
 
             await pilot.press("t")
             assert pane.setup.image == f"{source}::2.png", "no latent, no top image"
-            pane.add_latent(7, "s", place.neurons("s", "val"), "cat", MAXIMUM)
+            pane.rack.add(7, "s", str(place.neurons("s", "val")), ("cat", MAXIMUM))
             for expected in ("0.png", "2.png"):
                 await pilot.press("t")
                 await until(pilot, lambda expected=expected: pane.setup.image == f"{source}::{expected}")
@@ -325,11 +328,11 @@ def test_the_rack_and_its_keys(place):
             await pilot.press("a")
             await say(pilot, "zebra")
             await until(pilot, lambda: "No latent is called zebra" in screen_text(pilot))
-            pane.setup = replace(pane.setup, vlm="demo", mode="ablate")
+            pane.editor.setup = replace(pane.setup, vlm="demo", mode="ablate")
             await pilot.press("d")
             assert "nothing to sweep" in screen_text(pilot) and pilot.app.models.server is None
 
-            pane.add_latent(9, "s", place.neurons("s", "val"))
+            pane.rack.add(9, "s", str(place.neurons("s", "val")))
             await until(pilot, lambda: len(pane.setup.rack) == 3)
             assert pane.setup.rack[-1].name == "[red] car" and pane.setup.rack[-1].maximum == MAXIMUM
 
@@ -341,15 +344,15 @@ def test_recipes_are_saved_and_opened(place):
         async with without_model(place) as (pilot, pane):
             await pilot.press("e")
             assert "w saves one" in screen_text(pilot)
-            pane.add_latent(7, "s", place.neurons("s", "val"), "cat", MAXIMUM)
+            pane.rack.add(7, "s", str(place.neurons("s", "val")), ("cat", MAXIMUM))
             kept = pane.setup
             await pilot.press("w")
             await until(pilot, lambda: pilot.app.screen.query(Input))
             assert pilot.app.screen.query_one(Input).value == "cat-1.0x"
             await pilot.press("enter")
             await until(pilot, lambda: place.recipe("cat-1.0x").is_file())
-            document = load_recipe(place, "cat-1.0x")
-            assert document["settings"]["latent"] == ["7=5"] and document["made_from"][0]["name"] == "s"
+            kept_as = load_recipe(place, "cat-1.0x")
+            assert kept_as.settings.latent == ("7=5",) and kept_as.made_from[0].name == "s"
             await pilot.press("L", "b", "w")
             await say(pilot, "cat-1.0x")
             await until(pilot, lambda: "with other settings" in screen_text(pilot))
@@ -368,10 +371,9 @@ def test_recipes_are_saved_and_opened(place):
 def test_what_was_kept_may_be_damaged_and_files_may_vanish(place, tmp_path):
     async def scenario():
         async with without_model(place) as (_, pane):
-            pane.add_latent(7, "s", tmp_path / "gone.h5", "cat", MAXIMUM)
-            pane.remember(
-                version=Version(pane.setup, {"steered": "x"}).to_mapping() | {"answers": 3}, sweep={"points": 1}
-            )
+            pane.rack.add(7, "s", str(tmp_path / "gone.h5"), ("cat", MAXIMUM))
+            version = to_json(Version(pane.setup, Steered("", "", "x")))
+            pane.remember(version=version | {"answers": 3}, sweep={"points": 1})
         async with steer(place) as (pilot, pane):
             assert pane.setup.rack[0].name == "cat" and pane.answers.texts == {}
             for keys in ("t", "n"):
@@ -388,13 +390,12 @@ def test_what_was_kept_may_be_damaged_and_files_may_vanish(place, tmp_path):
 def test_every_size_can_be_used(place, size):
     async def scenario():
         async with without_model(place, size) as (pilot, pane):
-            pane.add_latent(7, "s", place.neurons("s", "val"), "cat " * 30, MAXIMUM)
-            pane.answers.put({"untouched": "a cat", "attached": "a cat", "steered": "a red cat"})
+            pane.rack.add(7, "s", str(place.neurons("s", "val")), ("cat " * 30, MAXIMUM))
+            pane.answers.put(Steered("a cat", "a cat", "a red cat"))
             await pilot.press("L", "tab", "tab", "z", "z")
             assert pane.setup.rack[0].times == 2
-            pane.dose.begin("dose", MAXIMUM, "clamp", 7)
-            point = {"answer_of": "steered", "value": 5.0, "answer": "a [red] cat", "damage": 0.5, "concept": 0.25}
-            pane.dose.hear(point)
+            pane.dose.show_sweep(DoseSweep("dose", MAXIMUM, "clamp", 7, ""))
+            pane.dose.hear(SweepPoint("steered", 5.0, "a [red] cat", 0.5, 0.25))
             pane.add_class("-dose")
             await pilot.pause()
             if size != (20, 5):

@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 
 from engine.config import InterventionMode, SteerSettings
 from engine.errors import UserError
+from engine.records import from_json, to_json
 from engine.steer.interventions import parse_latents, resolve
+from engine.steer.results import Steered
 from saetui.modes.steer.dose_response import bar, sparkline
 from saetui.modes.steer.rack import slider
-from saetui.modes.steer.setup import ANSWERS, Setup, Slot, Undo, parse_doses
+from saetui.modes.steer.setup import Setup, Slot, Undo, parse_doses
 from saetui.modes.steer.versions import KEPT, Version, Versions
 
 numbers = st.floats(-500, 500)
@@ -40,7 +42,7 @@ setups = st.builds(
 
 @given(setups)
 def test_a_setup_survives_json(setup):
-    assert Setup.from_mapping(json.loads(json.dumps(setup.to_mapping()))) == setup
+    assert from_json(Setup, json.loads(json.dumps(to_json(setup))), "It") == setup
 
 
 @given(racks, modes)
@@ -69,12 +71,10 @@ def test_a_recipe_may_hold_multiples_of_the_maximum():
         Setup.from_settings(settings, "", {})
 
 
-@pytest.mark.parametrize(
-    "damage", [{"rack": 3}, {"rack": [{"latent": "x"}]}, {"mode": "shout"}, {"colour": "red"}, {"sae": None}]
-)
+@pytest.mark.parametrize("damage", [{"rack": 3}, {"rack": [{"latent": "x"}]}, {"mode": "shout"}, {"sae": None}])
 def test_a_damaged_setup_is_a_sentence(damage):
     with pytest.raises(UserError):
-        Setup.from_mapping(Setup(sae="s").to_mapping() | damage)
+        from_json(Setup, to_json(Setup(sae="s")) | damage, "It")
 
 
 @given(st.lists(st.sampled_from([0.1, -0.1, 1.0, -1.0]), max_size=60), st.floats(0.01, 300))
@@ -132,7 +132,7 @@ def test_doses_that_make_no_sense(text):
 
 
 def version(number):
-    return Version(Setup(sae=str(number)), dict.fromkeys(ANSWERS, "a\x1b[2J word"), float(number))
+    return Version(Setup(sae=str(number)), Steered(*["a\x1b[2J word"] * 3), float(number))
 
 
 def test_versions_are_kept_newest_first_and_bounded(tmp_path):

@@ -1,0 +1,156 @@
+"""The image that is asked about, and the ways to others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any, cast
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.widgets import Static
+
+from engine import artefacts
+from engine.images import opening
+from engine.images.opening import IN, is_plain
+from engine.neurons import latents
+from saetui.background import look_up
+from saetui.formatting import literal
+from saetui.modes.steer.setup import SetupEditor, Slot
+from saetui.services import Services
+from saetui.terminal.dropped_files import dropped_path
+from saetui.widgets.dialogs import Ask, Pick
+from saetui.widgets.picture import Picture
+from saetui.widgets.sharp_picture import SharpPicture
+
+COLOURS = ("blank", "blank:black", "blank:grey", "blank:red", "blank:green", "blank:blue", "blank:yellow")
+
+
+class ImagePanel(Vertical):
+    """The picture over its caption. Whatever is chosen here changes the setup."""
+
+    DEFAULT_CSS = """
+    ImagePanel { width: 40%; max-width: 62; }
+    ImagePanel #picture { width: 1fr; height: 1fr; }
+    ImagePanel #caption { height: 1; padding: 0 1; color: $secondary; text-wrap: nowrap; text-overflow: ellipsis; }
+    """
+
+    def __init__(self, editor: SetupEditor, **options: Any):
+        super().__init__(**options)
+        self._editor = editor
+        self._listed: dict[str, list[str]] = {}
+        self._picture: Picture | SharpPicture
+
+    @property
+    def services(self) -> Services:
+        return cast(Services, self.app)
+
+    @property
+    def image(self) -> str:
+        return self._editor.setup.image
+
+    def compose(self) -> ComposeResult:
+        drawn_by = self.services.graphics
+        self._picture = SharpPicture(drawn_by, id="picture") if drawn_by else Picture(id="picture")
+        yield self._picture
+        yield Static(id="caption", markup=False)
+
+    def load(self) -> None:
+        """Draw the image of the setup."""
+        image = self.image
+
+        def take(found: tuple[Any, str]) -> None:
+            pixels, caption = found
+            self._picture.show(pixels, key=image)
+            self.query_one("#caption", Static).update(Text(literal(caption)))
+
+        def fail(sentence: str) -> None:
+            self._picture.failed(sentence)
+            self.query_one("#caption", Static).update("")
+
+        look_up(self, "picture", partial(opening.picture, image), take, fail)
+
+    def choose(self, image: str) -> None:
+        """Take ``image`` if it can be read."""
+        look_up(self, "choose", partial(opening.picture, image), lambda _: self._take(image), self.services.say)
+
+    def open(self, text: str) -> None:
+        """Take the file that was typed or dropped, or a plain colour."""
+        path = dropped_path(text)
+        self.choose(str(path.absolute()) if path else text)
+
+    def ask_file(self) -> None:
+        def given(text: str | None) -> None:
+            if text:
+                self.open(text)
+
+        known = {colour: "a plain colour" for colour in COLOURS}
+        self.app.push_screen(Ask("Image file (or drop one here), blank, or blank:COLOUR", known=known), given)
+
+    def next_colour(self) -> None:
+        here = COLOURS.index(self.image) if self.image in COLOURS else -1
+        self._take(COLOURS[(here + 1) % len(COLOURS)])
+
+    def step(self, by: int) -> None:
+        """To another image of the same source, else of the workspace's first."""
+        image = self.image
+        source = "" if is_plain(image) or IN not in image else image.rpartition(IN)[0]
+
+        def take(images: list[str]) -> None:
+            place = images.index(image) + by if image in images else 0 if by > 0 else -1
+            self._listed[source] = images
+            self._take(images[place % len(images)])
+
+        if source in self._listed:
+            take(self._listed[source])
+            return
+        neurons, workspace = self._editor.setup.neurons, self.services.workspace
+
+        def find() -> list[str]:
+            return opening.listing(source or artefacts.first_source(workspace, neurons))
+
+        look_up(self, "listing", find, take, self.services.say)
+
+    def open_source(self, source: str) -> None:
+        """Take the first image of ``source``."""
+        path = dropped_path(source)
+        self._take_first(str(path.absolute()) if path else source)
+
+    def pick_source(self) -> None:
+        def chosen(source: str | None) -> None:
+            if source:
+                self._take_first(source)
+
+        def take(sources: list[str]) -> None:
+            options = {source: source for source in sources}
+            if options:
+                self.app.push_screen(Pick("Images of", options, self.image.rpartition(IN)[0]), chosen)
+            else:
+                self.services.say("This workspace has no images of its own: o opens a file, :source takes a folder.")
+
+        find = partial(artefacts.sources, self.services.workspace, self._editor.setup.neurons)
+        look_up(self, "sources", find, take, self.services.say)
+
+    def next_top(self, slot: Slot | None) -> None:
+        """To the next of the images on which the latent of ``slot`` fires most."""
+        neurons = self._editor.setup.neurons
+        if slot is None or not neurons:
+            self.services.say("Top images are those of a latent in the rack that has scores: a adds a latent.")
+            return
+
+        def take(images: list[str]) -> None:
+            if not images:
+                self.services.say(f"Latent {slot.latent} fired on no image.")
+                return
+            place = images.index(self.image) + 1 if self.image in images else 0
+            self._take(images[place % len(images)])
+
+        look_up(self, "top", partial(latents.top_images, neurons, slot.latent), take, self.services.say)
+
+    def _take_first(self, source: str) -> None:
+        find = partial(opening.listing, source)
+        look_up(self, "listing", find, lambda images: self._take(images[0]), self.services.say)
+
+    def _take(self, image: str) -> None:
+        self._editor.change(replace(self._editor.setup, image=image))
