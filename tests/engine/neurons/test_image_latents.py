@@ -6,7 +6,7 @@ import torch
 import transformers
 
 from engine.models import HookPoint, load_encoder
-from engine.neurons.image_latents import IN_IMAGE, IN_PATCH, look
+from engine.neurons.image_latents import IN_IMAGE, IN_PATCH, image_latents
 from tests.support.checkpoints import build, pictures, save
 from tests.support.tiny_llava import random_sae
 
@@ -24,17 +24,17 @@ def test_each_image_has_its_own_grid(tmp_path):
         with torch.inference_mode():
             x = encoder.activations(inputs, [HookPoint("layer", 1)])[HookPoint("layer", 1)][0, : rows * columns]
             z = sae.encode(x)
-        seen = look(encoder, sae, image)
-        assert seen["grid"] == (rows, columns) and len(seen["patches"]) == rows * columns < 17
-        assert [found[0][0] for found in seen["patches"]] == z.argmax(1).tolist()
-        assert seen["image"][0][0] == int(z.amax(0).argmax())
+        seen = image_latents(encoder, sae, image)
+        assert seen.grid == (rows, columns) and len(seen.patches) == rows * columns < 17
+        assert [found[0][0] for found in seen.patches] == z.argmax(1).tolist()
+        assert seen.image[0][0] == int(z.amax(0).argmax())
 
 
 def test_no_more_latents_than_fit_a_screen(tmp_path):
     encoder = load_encoder(str(save(build("clip-vision"), tmp_path / "clip", transformers.CLIPImageProcessor(
         size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}))))  # fmt: skip
     sae = random_sae(hook="layer:1", w=500, arch="relu")
-    seen = look(encoder, sae, pictures(1)[0])
-    assert len(seen["image"]) == IN_IMAGE
-    assert {len(found) for found in seen["patches"]} == {IN_PATCH}
-    assert all(value > 0 for found in (seen["image"], *seen["patches"]) for _, value in found)
+    seen = image_latents(encoder, sae, pictures(1)[0])
+    assert len(seen.image) == IN_IMAGE
+    assert {len(found) for found in seen.patches} == {IN_PATCH}
+    assert all(value > 0 for found in (seen.image, *seen.patches) for _, value in found)

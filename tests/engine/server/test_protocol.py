@@ -7,6 +7,8 @@ import pytest
 from engine.config import SteerSettings
 from engine.errors import UserError
 from engine.neurons.results import ImageLatents
+from engine.reporter import Intervened, Progress, StageBegan, Token, Warned
+from engine.runs.memory import GpuMemory, Memory
 from engine.server.protocol import (
     Answer,
     Cancel,
@@ -14,27 +16,21 @@ from engine.server.protocol import (
     Done,
     Failed,
     FindImageLatents,
-    GpuMemory,
-    Intervened,
     LoadedModel,
     Loading,
-    MemoryInUse,
     PointFound,
     RankByText,
     RankedLatents,
     ServerStatus,
-    StageBegan,
     Sweep,
     Swept,
     TellStatus,
-    Token,
-    Warned,
     read_event,
     read_request,
-    reported,
     write_event,
     write_request,
 )
+from engine.server.reporting import RequestReporter
 from engine.steer.results import Steered, SweepPoint
 
 QUESTION = SteerSettings(sae="s", vlm="demo", prompt='"\n魚', latent=("5=30", "7=2x"), keep_error=True)
@@ -72,7 +68,7 @@ def test_requests_travel(request_):
         Done(RankedLatents(((5, 0.5),))),
         Done(ImageLatents((1, 2), ((5, 8.0),), (((5, 8.0),), ()))),
         Done(ImageLatents(None, (), ())),
-        Done(ServerStatus((LoadedModel("sae", "s", "cpu"),), 3, MemoryInUse(9, GpuMemory("H", 1, 2)))),
+        Done(ServerStatus((LoadedModel("sae", "s", "cpu"),), 3, Memory(9, GpuMemory("H", 1, 2)))),
         Cancelled(),
         Failed("It is full.", mistake=True),
     ],
@@ -93,6 +89,9 @@ def test_a_damaged_request_keeps_its_number(fields):
     assert number == 8 and isinstance(error, UserError) and "The request is damaged" in str(error)
 
 
-def test_reports_of_long_work_are_events():
-    assert reported("token", {"answer": "steered", "text": "a"}) == Token("steered", "a")
-    assert reported("stage", {"name": "load"}) == StageBegan("load")
+def test_what_long_work_reports_is_told_and_its_progress_is_not():
+    told = []
+    reporter = RequestReporter(told.append, check=lambda: None)
+    for event in (StageBegan("load"), Progress(1, 2, "images"), Token("steered", "a")):
+        reporter.event(event)
+    assert told == [StageBegan("load"), Token("steered", "a")]
