@@ -219,12 +219,12 @@ def steering_rates(
 def names(answer: str, concept: Concept) -> bool:
     """Whether the whole answer is grammatical and names the concept."""
     stated = parse(answer)
-    return stated is not None and concept.name in stated["kinds" if concept.kind == "object" else "colours"]
+    return stated is not None and concept.name in (stated.kinds if concept.kind == "object" else stated.colours)
 
 
 def _names_any(answer: str) -> bool:
     stated = parse(answer)
-    return stated is not None and bool(stated["kinds"])
+    return stated is not None and bool(stated.kinds)
 
 
 def _gone(before: list[str], after: list[str], concept: Concept) -> float | None:

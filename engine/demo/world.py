@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageChops, ImageDraw
 
@@ -82,6 +83,17 @@ class Thing:
 
 
 @dataclass(frozen=True)
+class Labels:
+    """What is in a picture, or what an answer states of one: facts in the order of the objects."""
+
+    kinds: list[str]
+    colours: list[str]
+    fills: list[str]
+    background: str | None = None
+    blank: bool = False
+
+
+@dataclass(frozen=True)
 class Scene:
     """A picture as data. Of two objects, the left one comes first."""
 
@@ -111,15 +123,9 @@ class Scene:
             return "nothing"
         return THING if "kind" in unsaid else self.objects[0].kind
 
-    def labels(self) -> dict:
-        """What is in the picture, in the order of the objects."""
-        return {
-            "kinds": [t.kind for t in self.objects],
-            "colours": [t.colour for t in self.objects],
-            "fills": [t.fill for t in self.objects],
-            "background": self.background,
-            "blank": not self.objects,
-        }
+    def labels(self) -> Labels:
+        kinds, colours, fills = ([getattr(t, fact) for t in self.objects] for fact in ("kind", "colour", "fill"))
+        return Labels(kinds, colours, fills, self.background, not self.objects)
 
     def taxon(self) -> tuple[str, str, str]:
         """The taxonomy path of the first object; blank pictures have paths of their own."""
@@ -191,7 +197,7 @@ _GROUND = re.compile(rf"(?P<objects>.*?)(?: on a (?P<background>{'|'.join(BACKGR
 _EMPTY = re.compile(rf"an empty (?:(?P<background>{'|'.join(BACKGROUNDS)}) )?background")
 
 
-def parse(answer: str) -> dict | None:
+def parse(answer: str) -> Labels | None:
     """The labels that a caption, short caption or one-word answer states; None when it is not grammatical.
 
     Grammatical are one or two things, each with the right article, an optional fill, an optional colour, and its kind
@@ -199,11 +205,11 @@ def parse(answer: str) -> dict | None:
     """
     answer = " ".join(answer.lower().split())
     if match := _EMPTY.fullmatch(answer):
-        return _stated([], [], [], match["background"], blank=True)
+        return Labels([], [], [], match["background"], blank=True)
     if answer == "nothing":
-        return _stated([], [], [], None, blank=True)
+        return Labels([], [], [], None, blank=True)
     if answer in (*KINDS, THING):
-        return _stated([answer], [], [], None)
+        return Labels([] if answer == THING else [answer], [], [])
     ground = _GROUND.fullmatch(answer)
     if ground is None:
         return None
@@ -212,18 +218,11 @@ def parse(answer: str) -> dict | None:
         return None
     said = [thing.groupdict() for thing in things if thing]
     kinds, colours, fills = ([one[fact] for one in said if one[fact]] for fact in ("kind", "colour", "fill"))
-    return _stated(kinds, colours, fills, ground["background"])
+    return Labels([kind for kind in kinds if kind != THING], colours, fills, ground["background"])
 
 
 def _has_right_article(phrase: re.Match[str]) -> bool:
     return phrase["article"] == article(phrase["fill"] or phrase["colour"] or phrase["kind"])
-
-
-def _stated(
-    kinds: list[str], colours: list[str], fills: list[str], background: str | None, blank: bool = False
-) -> dict:
-    kinds = [kind for kind in kinds if kind != THING]
-    return {"kinds": kinds, "colours": colours, "fills": fills, "background": background, "blank": blank}
 
 
 # -- drawing -----------------------------------------------------------------------------------------------------
@@ -300,7 +299,7 @@ class Pen:
         self._draw = {"body": ImageDraw.Draw(self.body), "ink": ImageDraw.Draw(self.ink)}
         self._draw["hole"] = self._draw["body"]
 
-    def _put(self, shape: str, points: list[float], on: str, **options) -> None:
+    def _put(self, shape: str, points: list[float], on: str, **options: Any) -> None:
         scaled = [point * (self.side - 1) for point in points]
         getattr(self._draw[on], shape)(scaled, fill=0 if on == "hole" else 255, **options)
 
@@ -581,7 +580,7 @@ def write_images(folder: str | Path, n: int, seed: int = 0) -> Path:
             "path": path.relative_to(folder).as_posix(),
             "index": index,
             "caption": one.caption(),
-            **one.labels(),
+            **asdict(one.labels()),
             "scene": asdict(one),
         }
         lines.append(json.dumps(line))

@@ -4,6 +4,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -255,8 +256,8 @@ class Chart(Widget):
         title: str,
         say: Callable[[float], str] = "{:.3g}".format,
         empty: str = "no measurements yet",
-        **options,
-    ):
+        **options: Any,
+    ) -> None:
         """``say``: formats the newest value. ``empty``: the text shown before the first measurement."""
         super().__init__(**options)
         self.title, self._say, self._empty = title, say, empty

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
@@ -67,7 +68,9 @@ class Table(ScrollView, can_focus=True):
         table: "Table"
         row: int
 
-    def __init__(self, columns: Sequence[Column], cells: Callable[[int], Cells], empty: str = "", **options):
+    def __init__(
+        self, columns: Sequence[Column], cells: Callable[[int], Cells], empty: str = "", **options: Any
+    ) -> None:
         """``cells(row)``: the texts of a row, one per column. ``empty``: the text of a table without rows."""
         super().__init__(**options)
         self.columns = list(columns)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from saetui.bindings import key
 from saetui.widgets.table import Column, Table
@@ -30,7 +31,7 @@ class TreeTable(Table):
         key("outline.close", "h,left", "close", "Close, or go up"),
     ]
 
-    def __init__(self, columns: Sequence[Column], empty: str = "", **options):
+    def __init__(self, columns: Sequence[Column], empty: str = "", **options: Any) -> None:
         super().__init__(columns, self._row_cells, empty, **options)
         self._roots: list[Branch] = []
         self._opened: set[Place] = set()

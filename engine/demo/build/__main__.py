@@ -22,7 +22,7 @@ import transformers
 from transformers import AutoModel
 
 from engine.demo.build import scores, training
-from engine.demo.build.card import card
+from engine.demo.build.card import Results, card
 from engine.demo.build.models import (
     clip_processor,
     encoder_processor,
@@ -80,12 +80,12 @@ def build(
     recipe: Recipe | None = None,
     images: int = HELD_OUT_IMAGES,
     report: Report = print,
-) -> dict:
+) -> Results:
     """Build the named models in ``out`` and return the scores of all models there; about half an hour on two cores."""
     recipe = recipe or Recipe()
     out.mkdir(parents=True, exist_ok=True)
     path = out / "scores.json"
-    results: dict = json.loads(path.read_text()) if path.is_file() else {}
+    results: Results = json.loads(path.read_text()) if path.is_file() else {}
     for name in (name for name in MODELS if name in names):
         began = time.monotonic()
         BUILDERS[name](out, recipe, report)

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from engine.demo.world import BACKGROUNDS, COLOURS, FILLS, GROUPS, KINDS
+
+Scores = Mapping[str, Any]
+"""Of one model: numbers, or mappings of numbers, by name."""
+Results = dict[str, Mapping[str, Any]]
+"""scores.json: by model, its scores and how it was made."""
 
 TITLES = {"clip": "CLIP", "llava": "LLaVA", "encoder": "Encoder E"}
 
@@ -33,7 +40,7 @@ ABOUT = {
 }
 
 
-def card(folder: Path, results: dict) -> str:
+def card(folder: Path, results: Results) -> str:
     """The card of the models in ``folder`` as Markdown; ``results`` is the content of its scores.json."""
     lines = [
         "# The demo's models",
@@ -57,7 +64,7 @@ def card(folder: Path, results: dict) -> str:
     return "\n".join(lines)
 
 
-def _section(folder: Path, name: str, title: str, result: dict) -> list[str]:
+def _section(folder: Path, name: str, title: str, result: Mapping[str, Any]) -> list[str]:
     recipe = result["recipe"]
     steps = {
         "clip": f"{recipe['kind_steps']} + {recipe['joint_steps']} steps",
@@ -81,7 +88,7 @@ def _section(folder: Path, name: str, title: str, result: dict) -> list[str]:
     ]
 
 
-def flat(scores: dict, prefix: str = "") -> list[tuple[str, float]]:
+def flat(scores: Scores, prefix: str = "") -> list[tuple[str, float]]:
     """Nested scores as (path, value) rows."""
     rows: list[tuple[str, float]] = []
     for key, value in scores.items():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
@@ -193,7 +194,7 @@ def new_encoder() -> Dinov2Model:
     return Dinov2Model(config)
 
 
-def _pixels() -> dict:
+def _pixels() -> dict[str, Any]:
     return {
         "do_resize": True,
         "do_center_crop": True,

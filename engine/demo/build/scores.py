@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -16,6 +17,7 @@ from transformers import (
     AutoProcessor,
 )
 
+from engine.demo.build.card import Scores
 from engine.demo.build.training import FACTS, conversation
 from engine.demo.world import Scene, draw, parse, scenes
 
@@ -83,7 +85,7 @@ def _chunks(scenes: Sequence[Scene], size: int = 128) -> list[Sequence[Scene]]:
 
 
 @torch.no_grad()
-def clip_scores(folder: Path, amount: int) -> dict:
+def clip_scores(folder: Path, amount: int) -> Scores:
     """Linear probes of what LLaVA reads (patch tokens of layer -2), and retrieval among distinct captions."""
     model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
     processor = AutoProcessor.from_pretrained(folder)
@@ -125,7 +127,7 @@ def clip_scores(folder: Path, amount: int) -> dict:
 
 
 @torch.no_grad()
-def encoder_scores(folder: Path, amount: int) -> dict:
+def encoder_scores(folder: Path, amount: int) -> Scores:
     """Linear probes of the pooled output."""
     model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
     processor = AutoImageProcessor.from_pretrained(folder)
@@ -143,7 +145,7 @@ def encoder_scores(folder: Path, amount: int) -> dict:
 
 
 @torch.no_grad()
-def answers(model, processor, scenes: Sequence[Scene], prompt: str) -> list[str]:
+def answers(model: Any, processor: Any, scenes: Sequence[Scene], prompt: str) -> list[str]:
     """Greedy answers to one question about each scene."""
     text = processor.apply_chat_template(conversation(prompt), add_generation_prompt=True)
     said: list[str] = []
@@ -155,7 +157,7 @@ def answers(model, processor, scenes: Sequence[Scene], prompt: str) -> list[str]
     return said
 
 
-def llava_scores(folder: Path, amount: int) -> dict:
+def llava_scores(folder: Path, amount: int) -> Scores:
     """Shares of answers that are right, fact by fact, about one object, two objects and none."""
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
     processor = AutoProcessor.from_pretrained(folder)
@@ -166,7 +168,7 @@ def llava_scores(folder: Path, amount: int) -> dict:
     return {
         "one_object": _fact_scores(one, said_one, ("kinds", "colours", "fills", "background")),
         "two_objects": _fact_scores(two, said_two, ("kinds", "colours", "background")),
-        "blank_named_blank": _share((parse(said) or {}).get("blank", False) for said in said_none),
+        "blank_named_blank": _share((stated := parse(said)) is not None and stated.blank for said in said_none),
         "blank_exact": _share(said == shown.caption() for said, shown in zip(said_none, none, strict=True)),
         "short_exact": _share(said == shown.short_caption() for said, shown in zip(short, one, strict=True)),
         "word_exact": _share(said == shown.word() for said, shown in zip(word, one, strict=True)),
@@ -176,14 +178,15 @@ def llava_scores(folder: Path, amount: int) -> dict:
 
 def _fact_scores(shown: Sequence[Scene], said: Sequence[str], facts: Sequence[str]) -> dict[str, float]:
     """Shares of answers that state each fact rightly (of two objects: both, in order), and of exact answers."""
-    stated = [parse(answer) or {} for answer in said]
-    pairs = list(zip(shown, stated, strict=True))
-    result = {fact: _share(one.labels()[fact] == labels.get(fact) for one, labels in pairs) for fact in facts}
+    pairs = [(one.labels(), parse(answer)) for one, answer in zip(shown, said, strict=True)]
+    result = {
+        fact: _share(getattr(one, fact) == getattr(stated, fact, None) for one, stated in pairs) for fact in facts
+    }
     result["exact"] = _share(one.caption() == answer for one, answer in zip(shown, said, strict=True))
     return result
 
 
-def _share(hits) -> float:
+def _share(hits: Iterable[bool]) -> float:
     hits = list(hits)
     return sum(map(bool, hits)) / len(hits)
 
@@ -191,12 +194,12 @@ def _share(hits) -> float:
 MEASURES = {"clip": clip_scores, "llava": llava_scores, "encoder": encoder_scores}
 
 
-def measure(name: str, folder: Path, amount: int) -> dict:
+def measure(name: str, folder: Path, amount: int) -> Scores:
     """Scores of one model, rounded to four places, each on ``amount`` held-out scenes."""
     return _rounded(MEASURES[name](folder, amount))
 
 
-def _rounded(value):
+def _rounded(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _rounded(inner) for key, inner in value.items()}
     return round(value, 4) if isinstance(value, float) else value

@@ -114,7 +114,7 @@ def image_embedding(clip: CLIPModel, hidden: Float[Tensor, "batch all width"]) -
     return F.normalize(clip.visual_projection(vision.post_layernorm(last[:, 0])), dim=-1)
 
 
-def text_embedding(clip: CLIPModel, tokenizer, texts: Sequence[str]) -> Float[Tensor, "texts d"]:
+def text_embedding(clip: CLIPModel, tokenizer: Any, texts: Sequence[str]) -> Float[Tensor, "texts d"]:
     inputs = tokenizer(list(texts), padding=True, return_tensors="pt")
     pooled = clip.text_model(**inputs).pooler_output
     return F.normalize(clip.text_projection(pooled), dim=-1)
@@ -134,7 +134,7 @@ def statements(one: Scene, what: str) -> list[str]:
 
 
 def contrastive_loss(
-    clip: CLIPModel, tokenizer, images: Float[Tensor, "batch d"], scenes: Sequence[Scene], what: str
+    clip: CLIPModel, tokenizer: Any, images: Float[Tensor, "batch d"], scenes: Sequence[Scene], what: str
 ) -> Float[Tensor, ""]:
     """Symmetric cross entropy between images and the distinct statements about them.
 
@@ -200,7 +200,7 @@ class Captioner:
         return F.cross_entropy(logits.flatten(0, 1), answer.flatten(), ignore_index=PAD)
 
 
-def conversation(prompt: str) -> list[dict]:
+def conversation(prompt: str) -> list[dict[str, Any]]:
     """One question about one image, as chat templates expect it."""
     return [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt}]}]
 

@@ -184,7 +184,7 @@ def test_captions_leave_out_what_they_are_told_to(scenes):
     for one in scenes:
         for unsaid in ({"fill"}, {"colour", "fill"}, {"kind"}, {"kind", "colour", "fill"}):
             stated = world.parse(one.caption(unsaid))
-            assert stated is not None and stated["background"] == one.background
+            assert stated is not None and stated.background == one.background
             labels = one.labels()
-            assert stated["colours"] == ([] if "colour" in unsaid else labels["colours"])
-            assert stated["kinds"] == ([] if "kind" in unsaid else labels["kinds"])
+            assert stated.colours == ([] if "colour" in unsaid else labels.colours)
+            assert stated.kinds == ([] if "kind" in unsaid else labels.kinds)
