@@ -166,9 +166,7 @@ def measured(latents: Mapping[str, np.ndarray], **given: Any) -> dict[str, np.nd
 def _images(embeddings: Store) -> list[ScoredImage]:
     """The images that could be read, in order."""
     records = [embeddings.images[i] for i in embeddings.image.tolist()]
-    return [
-        ScoredImage(one["path"], one.get("label"), tuple(one["taxonomy"]), one.get("sha256") or "") for one in records
-    ]
+    return [ScoredImage(one.path, one.label, one.taxonomy, one.sha256 or "") for one in records]
 
 
 def _scored_already(path: Path, settings: ScoreSettings, sources: Sequence[Source]) -> Summary | None:
