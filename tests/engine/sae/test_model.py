@@ -33,7 +33,7 @@ def test_encode_and_decode_by_the_formula(arch):
     for b in range(len(x)):
         z = [max(0.0, float((x[b] - sae.b_dec) @ sae.W_enc[:, j] + sae.b_enc[j])) for j in range(W)]
         kept = sorted(z, reverse=True)[:4] if arch == "topk" else z
-        bound = 0.8 if arch in ("batchtopk", "matryoshka-batchtopk", "jumprelu") else 0.0
+        bound = 0.8 if REGISTRY[arch].has_threshold else 0.0
         expected = [v if v in kept and v > bound else 0.0 for v in z]
         assert a[b].tolist() == pytest.approx(expected, abs=1e-5)
         decoded = sum(expected[j] * sae.W_dec[j] for j in range(W)) + sae.b_dec
@@ -83,7 +83,7 @@ def edit(path, **changes):
         (lambda f: edit(f / "config.json", version=2), "upgrade saetui"),
         (lambda f: edit(f / "config.json", format="other"), "not the config"),
         (lambda f: edit(f / "config.json", d="six"), "damaged"),
-        (lambda f: edit(f / "config.json", arch="gated"), "damaged"),
+        (lambda f: edit(f / "config.json", arch="none such"), "damaged"),
         (lambda f: edit(f / "config.json", w=21), r"W_enc is \(6, 20\), expected \(6, 21\)"),
         (lambda f: (f / "sae.safetensors").unlink(), "no sae.safetensors"),
         (lambda f: (f / "sae.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{}"), "damaged"),
