@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 from engine.artefacts import inventory
 from engine.artefacts.entries import StoreEntry
 from engine.errors import UserError
+from engine.models.hookpoints import KINDS as HOOK_KINDS
 from engine.runs.watch import RunSnapshot
 from engine.workspace import Workspace
 from saetui.formatting import percent, size
@@ -88,7 +89,7 @@ class Extractions:
 
 def makes(run: str, store: str) -> bool:
     """Whether an extraction named ``run`` writes ``store``: it adds the hook where there are several."""
-    return store == run or store.startswith((f"{run}-layer", f"{run}-mlp", f"{run}-last"))
+    return store == run or store.startswith(tuple(f"{run}-{kind}" for kind in HOOK_KINDS))
 
 
 class Listing:

@@ -10,12 +10,12 @@ from engine.models import HookPoint, TokenPolicy
 from engine.models.hookpoints import KINDS
 
 
-@pytest.mark.parametrize("text", ["layer:0", "layer:22", "mlp:3", "last"])
+@pytest.mark.parametrize("text", ["layer:0", *(kind.form.replace("N", "22") for kind in KINDS.values())])
 def test_hook_points_round_trip(text: str) -> None:
     assert str(HookPoint.parse(text)) == text
 
 
-@pytest.mark.parametrize("text", ["", "layer", "layer:-1", "layer:x", "attn:3", "last:0", "layer:1 "])
+@pytest.mark.parametrize("text", ["", "layer", "layer:-1", "layer:x", "nowhere:3", "last:0", "layer:1 "])
 def test_other_hook_points_are_refused(text: str) -> None:
     with pytest.raises(UserError, match=r"layer:N, mlp:N.* or last"):
         HookPoint.parse(text)

@@ -9,6 +9,7 @@ import torch
 
 from engine.errors import UserError
 from engine.models import HookPoint, load_encoder
+from engine.models.hookpoints import KINDS
 from tests.support.checkpoints import (
     build,
     open_clip_model,
@@ -20,7 +21,7 @@ from tests.support.checkpoints import (
 )
 
 LAYERS = [HookPoint("layer", n) for n in range(3)]
-MLPS = [HookPoint("mlp", n) for n in range(3)]
+IN_BLOCKS = [HookPoint(kind.name, n) for kind in KINDS.values() if not kind.pooled for n in range(3)]
 LAST = HookPoint("last")
 
 
@@ -77,7 +78,7 @@ def test_both_libraries_give_the_same_activations(source: str, tmp_path: Path) -
     one = load_encoder(str(save_open_clip(ours, tmp_path / "open_clip")))
     other = load_encoder(str(save(theirs, tmp_path / "transformers")))
     inputs = other.preprocess(pictures(3))
-    hooks = [*LAYERS, *MLPS, LAST]
+    hooks = [*IN_BLOCKS, LAST]
     a, b = one.activations(inputs, hooks), other.activations(inputs, hooks)
     for hook in hooks:
         torch.testing.assert_close(a[hook], b[hook], atol=1e-5, rtol=1e-4)

@@ -7,6 +7,7 @@ import pytest
 from engine.activations.manifest import Listed, Manifest, Model
 from engine.activations.shards import Shard
 from engine.artefacts.entries import StoreEntry
+from engine.models.hookpoints import KINDS as HOOK_KINDS
 from engine.runs.watch import RunSnapshot
 from engine.workspace import Workspace
 from saetui.modes.data.extract_form import first_values, known_values
@@ -68,7 +69,8 @@ def test_the_workspace_is_looked_through_when_an_extraction_begins_ends_and_now_
 
 
 def test_an_extraction_makes_a_store_for_each_hook() -> None:
-    assert makes("a", "a") and makes("a", "a-layer3") and makes("a", "a-last")
+    assert makes("a", "a") and makes("a", "a-layer3")
+    assert all(makes("a", f"a-{kind}") for kind in HOOK_KINDS)
     assert not makes("a", "ab") and not makes("a", "a-test")
 
 
