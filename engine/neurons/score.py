@@ -104,6 +104,7 @@ def score(settings: ScoreSettings, workspace: Workspace, reporter: Reporter | No
         activations=sparse.csc_array(seen.pooled.activations()),
         embeddings=E,
         paths=paths,
+        labels=[image.label for image in scored],
         decoder=sae.W_dec,
         groups=sae.config.groups,
         w=sae.config.w,
@@ -149,7 +150,8 @@ def measured(latents: Mapping[str, np.ndarray], **given: Any) -> dict[str, np.nd
     """The quantities that have a function of their own (``Quantity.made_by``), from ``latents`` and what is given.
 
     Given are ``activations`` (N, w) sparse, pooled, 0 or above; ``embeddings`` (N, D) of the judge; ``paths``, the
-    taxonomy of each image; ``decoder`` (w, d); ``groups``, cumulative sizes of the Matryoshka groups; ``w``.
+    taxonomy of each image; ``labels``, its class or None; ``decoder`` (w, d); ``groups``, cumulative sizes of the
+    Matryoshka groups; ``w``.
     """
     known = {**given, **latents}
     made: dict[str, np.ndarray] = {}
