@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar
 from engine.errors import UserError
 
 Dtype = Literal["float16", "bfloat16", "float32"]
-ArchitectureName = Literal["relu", "topk", "batchtopk", "matryoshka-batchtopk", "jumprelu"]
+ArchitectureName = Literal["relu", "topk", "batchtopk", "matryoshka-batchtopk", "jumprelu", "gated"]
 InterventionMode = Literal["clamp", "add", "scale", "ablate"]
 Pooling = Literal["max", "mean", "cls"]
 
@@ -70,7 +70,7 @@ class TrainSettings:
     lr: float = setting("Learning rate (0: 2e-4 / sqrt(latents / 2^14)).", 0.0)
     warmup: int = setting("Steps over which the learning rate rises; at most a tenth of all steps.", 1000)
     decay: float = setting("Share of the steps, at the end, over which the learning rate falls to 0.", 0.0)
-    l1: float = setting("Weight of the L1 penalty (relu).", 1e-3)
+    l1: float = setting("Weight of the L1 penalty (relu, gated).", 1e-3)
     l0: float = setting("Weight of the L0 penalty (jumprelu).", 1e-3)
     bandwidth: float = setting("Width of the kernel that gives thresholds a gradient (jumprelu).", 1e-3)
     aux: float = setting("Weight of the auxiliary loss that revives dead latents (topk family).", 0.03)

@@ -12,6 +12,7 @@ from engine.config import ArchitectureName, TrainSettings
 from engine.errors import UserError
 from engine.sae.architectures import REGISTRY, architecture
 from engine.sae.architectures.batchtopk import BatchTopK
+from engine.sae.architectures.gated import Gated
 from engine.sae.architectures.jumprelu import JumpReLU
 from engine.sae.architectures.matryoshka import Matryoshka
 from engine.sae.architectures.relu import Relu
@@ -28,7 +29,7 @@ FAMILY = [
     Matryoshka(3, 0.03, (2, 5, 12), False),
     Matryoshka(3, 0.03, (1, 4, 7, 12), True),
 ]
-ALL = [*FAMILY, Relu(0.02), JumpReLU(0.01, 0.3, 0.2)]
+ALL = [*FAMILY, Relu(0.02), JumpReLU(0.01, 0.3, 0.2), Gated(0.02)]
 
 
 class Dense(TrainingSAE):
@@ -43,6 +44,8 @@ def made(architecture, seed=0, kind=TrainingSAE, d=D, w=W):
     with torch.no_grad():
         for parameter in (model.W_enc, model.b_enc, model.b_dec):
             parameter += 0.3 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+        for name in model.architecture.parameters(w) if isinstance(architecture, Gated) else ():
+            model.get_parameter(name).add_(0.3 * torch.randn(w, generator=generator, dtype=torch.float64))
     x = torch.randn(BATCH, d, generator=generator, dtype=torch.float64)
     return model, x
 
@@ -152,6 +155,8 @@ def test_what_a_loss_says_of_the_batch(architecture):
     z = naive_latents(model, x)
     if isinstance(architecture, JumpReLU):
         a = z * (z > model.thresholds)
+    elif isinstance(architecture, Gated):
+        a = z * (naive_gate(model, x) > 0)
     else:
         a = torch.zeros_like(z)
         for entry in naive_keep(architecture, z):
@@ -176,6 +181,32 @@ def test_auxiliary_loss_of_a_perfect_reconstruction_is_0():
     model, x = made(TopK(2, 1.0))
     model.dead = torch.tensor([1])
     assert auxiliary(model, x, torch.zeros_like(x)) == 0
+
+
+# Gated.
+
+
+def naive_gate(model, x):
+    """``relu((x - b_dec) @ W_gate + b_gate)`` with the paper's ``W_gate = e^-r_mag W_mag``."""
+    gate = torch.zeros(len(x), model.w, dtype=x.dtype)
+    for b in range(len(x)):
+        for j in range(model.w):
+            into = [(x[b, i] - model.b_dec[i]) * model.W_enc[j, i] / model.r_mag[j].exp() for i in range(model.d)]
+            gate[b, j] = torch.relu(sum(into) + model.b_gate[j])
+    return gate
+
+
+def test_loss_and_gradient_of_gated():
+    model, x = made(Gated(0.02))
+    z, gate = naive_latents(model, x), naive_gate(model, x)
+    assert ((z > 0) & (gate == 0)).sum() > 0, "the gate shuts some"
+    errors = x - (z * (gate > 0) @ model.W_dec + model.b_dec), x - (gate @ model.W_dec.detach() + model.b_dec.detach())
+    expected = sum((error**2).sum() for error in errors) / BATCH + 0.02 * gate.sum() / BATCH
+    loss = model.loss(x)
+    torch.testing.assert_close(loss.total, expected)
+    found = gradients(model, loss.total)
+    for name, gradient in gradients(model, expected).items():
+        torch.testing.assert_close(found[name], gradient, msg=name)
 
 
 # JumpReLU's estimators.
@@ -337,7 +368,8 @@ def test_an_exported_sae_takes_raw_activations(architecture):
     elif isinstance(architecture, BatchTopK):
         a = z * (z > 0.4)
     else:
-        a = z * (z > model.thresholds) if isinstance(architecture, JumpReLU) else z
+        fixed = {JumpReLU: lambda: z > model.thresholds, Gated: lambda: naive_gate(model, x) > 0}
+        a = z * fixed.get(type(architecture), lambda: 1)()
     raw = (x * scale).float()
     torch.testing.assert_close(sae.encode(raw).double(), a * scale, rtol=1e-4, atol=1e-5)
     x_hat = (a @ model.W_dec + model.b_dec) * scale
@@ -362,6 +394,7 @@ def test_architectures_by_name():
         7, 0.125, (3, 16, 40), True
     )
     assert isinstance(named(arch="jumprelu"), JumpReLU)
+    assert named(arch="gated") == Gated(0.5)
     for groups in ((), (0.5, 0.9), (10.0, 39.0), (20.0, 20.0, 40.0), (0.001, 1.0)):
         with pytest.raises(UserError, match="groups"):
             named(arch="matryoshka-batchtopk", groups=groups)
