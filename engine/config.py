@@ -35,7 +35,7 @@ class ExtractSettings:
     model: str = setting("Encoder: hf:REPO, openclip:ARCH/TAG, a local directory or file, or demo.")
     images: str = setting("A directory tree, a text or CSV list, or .tar shards (a glob works).")
     name: str = setting("Name of the store in the workspace.")
-    at: tuple[str, ...] = setting("Hook points: layer:N, mlp:N (0-based) or last; repeatable.", ("last",))
+    at: tuple[str, ...] = setting("Hook points: layer:N, mlp:N, attn:N (0-based) or last; repeatable.", ("last",))
     tokens: str = setting("Which tokens to keep: cls, mean, all, patches or random:K.", "all")
     dtype: Dtype = setting("How activations are stored.", "float16")
     precision: Dtype = setting("Precision of the model's weights and forward pass.", "float32")

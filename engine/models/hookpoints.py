@@ -35,6 +35,11 @@ KINDS = {
         HookKind(  # before layer scale and residual addition
             "mlp", "what the MLP of block {} puts out, counted from 0", modules=("mlp", "ffn", "feed_forward")
         ),
+        HookKind(  # the heads joined and projected, before layer scale and residual addition
+            "attn",
+            "what the attention of block {} puts out, counted from 0",
+            modules=("attn", "self_attn", "attention"),
+        ),
         HookKind("last", "the pooled or projected output", pooled=True),
     )
 }
@@ -51,7 +56,7 @@ class HookPoint:
 
     @classmethod
     def parse(cls, text: str) -> "HookPoint":
-        """``layer:22``, ``mlp:22``, ``last``. UserError for anything else."""
+        """``layer:22``, ``mlp:22``, ``attn:22``, ``last``. UserError for anything else."""
         match = re.fullmatch(r"(\w+)(?::(\d+))?", text)
         kind = KINDS.get(match[1]) if match else None
         if match is None or kind is None or kind.pooled != (match[2] is None):

@@ -11,7 +11,7 @@ import transformers
 
 from engine.errors import UserError
 from engine.models import HookPoint, load_encoder
-from tests.support.checkpoints import build, llava, pictures, save, tokenizer
+from tests.support.checkpoints import build, llava, open_clip_model, pictures, save, save_open_clip, tokenizer
 
 WORDS = ("red", "fish", "a", "of")
 LAYERS = [HookPoint("layer", n) for n in range(3)]
@@ -94,6 +94,20 @@ def test_mlp_is_the_blocks_mlp_output(family: str, tmp_path: Path) -> None:
     scale = block.layer_scale2.lambda1 if hasattr(block, "layer_scale2") else 1.0
     before = taken[LAYERS[1]] - taken[hook] * scale  # the stream between attention and MLP
     torch.testing.assert_close(mlp(norm(before)), taken[hook], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, "open_clip"])
+def test_attention_is_what_the_mlp_did_not_add(family: str, tmp_path: Path) -> None:
+    """A block adds two branches to the stream: attention and MLP (scaled where the family scales them)."""
+    path = tmp_path / "m"
+    saved = save_open_clip(open_clip_model(), path) if family == "open_clip" else save(build(family), path)
+    encoder = load_encoder(str(saved))
+    hooks = [HookPoint("layer", 0), HookPoint("attn", 1), HookPoint("mlp", 1), HookPoint("layer", 1)]
+    before, attention, mlp, after = encoder.activations(encoder.preprocess(pictures(2)), hooks).values()
+    scales = [getattr(encoder.blocks[1], f"layer_scale{n}", None) for n in (1, 2)]
+    for scale, branch in zip(scales, (attention, mlp), strict=True):
+        before = before + branch * (scale.lambda1 if scale is not None else 1.0)
+    torch.testing.assert_close(before, after, atol=1e-5, rtol=1e-5)
 
 
 def test_several_hooks_in_one_pass_and_no_block_after_the_deepest(tmp_path: Path) -> None:
