@@ -1,16 +1,19 @@
-"""Where images come from: a directory tree, a text or CSV list, or tar shards.
+"""Where images come from: a directory tree, a text or CSV list, tar shards or zip archives.
 
 A further kind of source is a ``Source`` more in ``SOURCES``.
 """
 
 import csv
 import glob
+import lzma
 import os
 import re
 import tarfile
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from PIL import Image
@@ -96,6 +99,8 @@ def open_images(spec: str | Path, limit: int = 0) -> Images:
       comma and the class. Paths are relative to the list.
     - ``.tar`` files (one, a glob, or a directory of them): images with their folder as class, or WebDataset samples
       whose ``key.cls`` is the class. They are read in place, never unpacked.
+    - ``.zip`` files, in the same ways: images with their folder as class. Encrypted images, and names that lead out of
+      the archive, are refused.
 
     Raises UserError when nothing is there, or a list or shard cannot be read.
     """
@@ -103,11 +108,11 @@ def open_images(spec: str | Path, limit: int = 0) -> Images:
     path = Path(text).expanduser()
     able = [source for source in SOURCES if source.takes(path)]
     if not able:
-        raise UserError(f"No images at {text}: there is no such directory, list or .tar file; check the path.")
+        raise UserError(f"No images at {text}: there is no such directory, list, .tar or .zip file; check the path.")
     for source in able:
         if entries := source.entries(path):
             return Images(text, entries[:limit] if limit > 0 else entries, source.read)
-    raise UserError(f"No images in {text}: give a directory, list or .tar with {_short(SUFFIXES)} files.")
+    raise UserError(f"No images in {text}: give a directory, list, .tar or .zip with {_short(SUFFIXES)} files.")
 
 
 def taxonomy_of(folders: tuple[str, ...]) -> tuple[str, ...]:
@@ -246,6 +251,60 @@ def _key(name: str) -> str:
     return f"{folder}/{file.partition('.')[0]}"
 
 
+def _archives(path: Path) -> list[Path]:
+    """The archives that a path means: itself, those in it, or those that it matches."""
+    found = sorted(path.glob("*.zip")) if path.is_dir() else [path] if path.is_file() else _matching(path)
+    return found if all(one.suffix.lower() == ".zip" for one in found) else []
+
+
+def _zips(path: Path) -> list[ImageEntry]:
+    return [entry for archive in _archives(path) for entry in _zip(archive)]
+
+
+def _zip(path: Path) -> list[ImageEntry]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.NameToInfo.values()  # of one name the last, as it is the one that is read
+    except zipfile.BadZipFile as error:
+        raise UserError(f"{path} is not an intact .zip ({error}): fetch it again.") from error
+    except OSError as error:
+        raise UserError(f"Cannot read {path}: {error.strerror}.") from error
+    entries = []
+    for member in members:
+        *folders, name = member.filename.replace("\\", "/").split("/")  # some write names as Windows does
+        if os.path.splitext(name)[1].lower() not in SUFFIXES or name.startswith("."):
+            continue
+        if ".." in folders or folders[:1] == [""]:
+            raise UserError(f"{path} holds {member.filename!r}, which leads out of it: make the archive anew without.")
+        if member.flag_bits & _ENCRYPTED:
+            raise UserError(f"{path} is encrypted ({member.filename}): unpack it and give the folder.")
+        names = tuple(folder for folder in folders if folder not in ("", "."))
+        label = "/".join(names) or None
+        listed = f"{path.name}/{member.filename}"
+        entries.append(ImageEntry(listed, member.file_size, label, taxonomy_of(names), str(path)))
+    return entries
+
+
+_ENCRYPTED = 0x1  # of a member's flags (APPNOTE.TXT 4.4.4)
+_UNREADABLE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, KeyError, NotImplementedError, RuntimeError)
+
+
+def _unzip(entry: ImageEntry) -> bytes:
+    """An image of an archive, its checksum verified."""
+    found = os.stat(entry.file)
+    name = entry.path.removeprefix(f"{os.path.basename(entry.file)}/")
+    try:
+        return _opened(entry.file, found.st_mtime_ns, found.st_size).read(name)
+    except _UNREADABLE as error:
+        raise OSError(f"it cannot be unpacked ({error})") from error
+
+
+@lru_cache(maxsize=4)
+def _opened(path: str, modified: int, size: int) -> zipfile.ZipFile:
+    """Kept open, since its directory may list a million images. It locks itself against other threads."""
+    return zipfile.ZipFile(path)
+
+
 def _size(path: str | Path) -> int:
     try:
         return os.stat(path).st_size
@@ -261,6 +320,7 @@ SOURCES = (
     Source(Path.is_dir, _tree),
     Source(Path.is_dir, _shards_in),
     Source(_is_shard, _tar),
+    Source(lambda path: bool(_archives(path)), _zips, _unzip),
     Source(Path.is_file, _listed),
     Source(lambda path: bool(_matching(path)), _globbed),
 )

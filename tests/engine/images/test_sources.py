@@ -1,4 +1,4 @@
-"""Directory trees, lists and tar shards are the same images in the same order."""
+"""Directory trees, lists, tar shards and zip archives are the same images in the same order."""
 
 import io
 import os
@@ -6,14 +6,15 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from engine.errors import UserError
-from engine.images import BrokenImage, open_image, open_images, sources
-from engine.images.sources import ImageEntry, Source, taxonomy_of
+from engine.images import BrokenImage, open_image, open_images
+from engine.images.sources import taxonomy_of
 
 
 def picture(value: int) -> bytes:
@@ -133,25 +134,81 @@ def test_damaged_and_compressed_tars_are_named(tmp_path: Path) -> None:
             open_images(tmp_path / name)
 
 
-def test_a_further_kind_of_source_is_one_entry_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A zip archive, of which the members are compressed: they cannot be read in place."""
+def archive(path: Path, members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> Path:
+    with zipfile.ZipFile(path, "w", method) as made:
+        for name, data in members.items():
+            made.writestr(name, data)
+    return path
 
-    def entries(path: Path) -> list[ImageEntry]:
-        with zipfile.ZipFile(path) as archive:
-            return [ImageEntry(one.filename, one.file_size, file=str(path)) for one in archive.infolist()]
 
-    def read(entry: ImageEntry) -> bytes:
-        with zipfile.ZipFile(entry.file) as archive:
-            return archive.read(entry.path)
+def patch(path: Path, old: bytes, new: bytes) -> None:
+    data = path.read_bytes()
+    assert old in data and len(old) == len(new)
+    path.write_bytes(data.replace(old, new))
 
-    with zipfile.ZipFile(tmp_path / "i.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-        for value in (4, 3):
-            archive.writestr(f"{value}.png", picture(value))
-    zips = Source(lambda path: path.suffix == ".zip", entries, read)
-    monkeypatch.setattr(sources, "SOURCES", (zips, *sources.SOURCES))
-    images = open_images(tmp_path / "i.zip")
-    assert [images.load(i).getpixel((0, 0))[0] for i in range(2)] == [4, 3]
-    assert open_image(f"{tmp_path / 'i.zip'}::3.png").getpixel((0, 0)) == (3, 0, 0)
+
+def flag(path: Path, bit: int) -> None:
+    """Set a flag of every member, as its archiver would."""
+    data = bytearray(path.read_bytes())
+    for signature, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        at = data.find(signature)
+        while at >= 0:
+            data[at + place] |= bit
+            at = data.find(signature, at + 4)
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
+def test_zip_archives_are_read_in_place_and_folders_are_classes(tmp_path: Path, method: int) -> None:
+    members = {"cat/x.png": 7, "./animal/dog/y.PNG": 8, "top.png": 9, "cat/.z.png": 1, "__MACOSX/cat/._x.png": 2}
+    archive(tmp_path / "b.zip", {name: picture(value) for name, value in members.items()} | {"cat/n.txt": b""}, method)
+    archive(tmp_path / "a.zip", {"bee\\x.png": picture(5)}, method)
+    expected = [
+        ("a.zip/bee\\x.png", "bee", ()),
+        ("b.zip/cat/x.png", "cat", ()),
+        ("b.zip/./animal/dog/y.PNG", "animal/dog", ("animal", "dog")),
+        ("b.zip/top.png", None, ()),
+    ]
+    for spec in (tmp_path, str(tmp_path / "*.zip")):
+        images = open_images(spec)
+        assert [(e.path, e.label, e.taxonomy) for e in images.entries] == expected
+        assert [images.load(i).getpixel((0, 0))[0] for i in range(4)] == [5, 7, 8, 9]
+    assert len(open_images(tmp_path / "b.zip")) == 3
+    assert open_image(f"{tmp_path / 'b.zip'}::b.zip/cat/x.png").getpixel((0, 0)) == (7, 0, 0)
+
+
+def test_a_zip_is_read_by_several_threads(tmp_path: Path) -> None:
+    images = open_images(archive(tmp_path / "i.zip", {f"{n}.png": picture(n) for n in range(200)}))
+    with ThreadPoolExecutor(8) as threads:
+        read = list(threads.map(images.load, range(200)))
+    assert [image.getpixel((0, 0))[0] for image in read] == list(range(200))
+
+
+@pytest.mark.parametrize("name", ["../x.png", "a/../../x.png", "/etc/x.png", "a\\..\\x.png"])
+def test_a_zip_that_leads_out_of_itself_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match=r"leads out of it"):
+        open_images(archive(tmp_path / "i.zip", {"a/y.png": picture(1), name: picture(2)}))
+
+
+def test_an_encrypted_zip_is_refused(tmp_path: Path) -> None:
+    flag(archive(tmp_path / "i.zip", {"a/y.png": picture(1)}), 1)
+    with pytest.raises(UserError, match=r"is encrypted \(a/y.png\)"):
+        open_images(tmp_path / "i.zip")
+
+
+def test_a_damaged_zip_is_named_and_a_damaged_image_of_it_is_broken(tmp_path: Path) -> None:
+    path = archive(tmp_path / "i.zip", {"x.png": picture(1), "y.png": picture(2)}, zipfile.ZIP_STORED)
+    images = open_images(path)
+    patch(path, picture(1)[-30:], bytes(30))
+    assert images.load(1).getpixel((0, 0)) == (2, 0, 0)
+    with pytest.raises(BrokenImage, match=r"x.png: it cannot be unpacked"):
+        images.load(0)
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(UserError, match=r"i.zip is not an intact .zip"):
+        open_images(path)
+    path.unlink()
+    with pytest.raises(BrokenImage, match=r"No such file"):
+        images.load(1)
 
 
 def test_nothing_there(tmp_path: Path) -> None:
