@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -43,6 +44,7 @@ class NeuronsMode(LatentBrowser):
         key("neurons.related", "r", "related", "Related latents", show=True),
         key("neurons.reverse", "O", "reverse", "Reverse the order"),
         key("neurons.copy", "y", "copy", "Copy", show=True),
+        key("neurons.command", "Y", "copy_command", "Copy the command that steers it"),
         key("neurons.undo", "u", "undo(True)", "Undo a label"),
         key("neurons.redo", "ctrl+r", "undo(False)", "Redo"),
         key("neurons.next", "n", "step(1)", "Next match"),
@@ -244,6 +246,11 @@ class NeuronsMode(LatentBrowser):
         if self.selected is not None:
             self.services.copy(in_one_line(*self.selected))
 
+    def action_copy_command(self) -> None:
+        if self.selected is not None:
+            scores, latent = self.selected
+            self.services.copy(steering_command(scores.sae, latent, self.services.workspace.root))
+
     # The command line
 
     def words(self) -> dict[str, str]:
@@ -280,6 +287,12 @@ class NeuronsMode(LatentBrowser):
         if latent not in self.latents:
             self.action_back()
         self.table.go_to(latent)
+
+
+def steering_command(sae: str, latent: int, root: Path) -> str:
+    """What steers ``latent`` at twice its largest activation, from the shell that the workbench was started in."""
+    here = [] if root.resolve() == Path.cwd() else ["--workspace", str(root.resolve())]
+    return shlex.join(["saetui", "steer", sae, "--latent", f"{latent}=2x", *here])
 
 
 def in_one_line(scores: Scores, latent: int) -> str:

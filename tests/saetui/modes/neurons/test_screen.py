@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shlex
 import shutil
 import tomllib
 
@@ -10,8 +11,10 @@ import pytest
 from textual.geometry import Size
 from textual.widgets import Input
 
+from engine.config import SteerSettings, from_words
 from engine.neurons.file import Neurons
 from engine.server.protocol import Loading
+from engine.steer.interventions import parse_latent
 from engine.workspace import Workspace
 from saetui.app import ServerSaid, Workbench
 from saetui.messages import ShowLatents
@@ -278,6 +281,24 @@ def test_related_latents_are_listed_with_their_scores(place, truth):
         await pilot.press("colon", *f"goto {W}", "enter")
         await pilot.pause()
         assert any(str(W - 1) in toast.message for toast in app._notifications)
+
+    scenario(test, place)
+
+
+def test_the_command_that_steers_a_latent_is_copied(place, monkeypatch):
+    """It means this workspace wherever it is pasted, and needs not say so where the workbench was started in it."""
+
+    async def test(app, pilot):
+        copied = []
+        app.copy = copied.append
+        latent = app.screen.latents[1]
+        await pilot.press("j", "Y")
+        monkeypatch.chdir(place)
+        await pilot.press("Y")
+        command = ["saetui", "steer", "synthetic", "--latent", f"{latent}=2x"]
+        assert [shlex.split(line) for line in copied] == [[*command, "--workspace", str(place.resolve())], command]
+        settings = from_words(SteerSettings, command[3:], "it")
+        assert parse_latent(settings.latent[0], settings.mode) == (latent, 2.0, True)
 
     scenario(test, place)
 
