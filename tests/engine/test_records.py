@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -17,6 +17,7 @@ from engine.errors import UserError
 from engine.records import beside, from_json, seldom, to_json, union
 from engine.reporter import (
     KINDS,
+    AnswerName,
     Done,
     Event,
     Failed,
@@ -104,7 +105,7 @@ EVENTS = st.one_of(
     st.builds(Progress, st.integers(0), st.integers(0), TEXT, FIGURES),
     st.builds(Measured, st.integers(0), FIGURES),
     st.builds(Warned, TEXT),
-    st.builds(Token, TEXT, TEXT, st.booleans()),
+    st.builds(Token, st.sampled_from(get_args(AnswerName)), TEXT, st.booleans()),
     st.builds(
         Intervened,
         st.lists(st.tuples(st.integers(0), NUMBERS), max_size=3).map(tuple),

@@ -137,7 +137,9 @@ def _history(steps: int) -> list[dict[str, float]]:
 
 def _run(place: Workspace, id: str, task: str, settings: dict, state: str, steps: int, error: str = "") -> None:
     folder = place.runs / id
-    write_json(folder / "command.json", {"version": 1, "task": task, "settings": settings, "cwd": "."})
+    write_json(
+        folder / "command.json", {"version": 1, "task": task, "settings": settings, "workspace": ".", "cwd": "."}
+    )
     measured = _history(steps)
     events: list[dict] = [{"kind": "stage", "name": "train"}] if measured else []
     for one in measured:

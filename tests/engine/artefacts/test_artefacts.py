@@ -92,7 +92,7 @@ def test_one_of_everything(full):
     assert (half.name, half.state, half.step, half.k, half.config) == ("half", "unfinished", 12, 3, None)
     (scores,) = found.neurons
     assert (scores.name, scores.sae, scores.images) == ("s--test", "s", "test")
-    assert (scores.summary["images"], scores.summary["alive"], scores.source) == (3, 2, "/tests")
+    assert (scores.summary.images, scores.summary.alive, scores.source) == (3, 2, "/tests")
     (recipe,) = found.recipes
     assert recipe.name == "red" and recipe.settings["vlm"] == "demo"
     assert [(len(e.manifest.shards), e.images, e.rows) for e in found.embeddings] == [(3, 5, 5)]

@@ -1,6 +1,7 @@
 """Questions to a worker that dies with whoever asked."""
 
 import json
+import sys
 import threading
 from pathlib import Path
 
@@ -19,9 +20,9 @@ def test_a_result_with_its_events(tmp_path: Path) -> None:
     store = write_store(place.activations("A"), np.ones((20, 3)), shard_images=10)
     heard: list[Event] = []
     told = Attached(place, "verify", {"store": "A"}).result(heard.append)
-    assert told["problems"] == [] and told["path"] == str(store.path)
+    assert told.problems == () and told.path == str(store.path)
     last = heard[-1]
-    assert isinstance(last, Progress) and last.done == last.total == told["bytes"]
+    assert isinstance(last, Progress) and last.done == last.total == told.bytes
     assert not place.runs.exists()
 
 
@@ -30,13 +31,21 @@ def test_a_mistake_is_its_sentence(tmp_path: Path) -> None:
         Attached(Workspace(tmp_path), "verify", {"store": "A"}).result()
 
 
-def test_a_worker_that_dies_says_its_last_words(tmp_path: Path) -> None:
+def test_damage_is_a_sentence_that_names_the_file(tmp_path: Path) -> None:
     place = Workspace(tmp_path / "w")
     write_store(place.activations("A"), np.ones((20, 3)))
     manifest = place.activations("A") / "manifest.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"shards": [{"rows": 1, "first_row": 0}]}))
-    with pytest.raises(UserError, match="KeyError: 'bytes'"):
+    with pytest.raises(UserError, match=r"manifest\.json is damaged \(required field missing @ it\.shards\[0\]\.file"):
         Attached(place, "verify", {"store": "A"}).result()
+
+
+def test_a_worker_that_dies_says_its_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "engine.runs.run.python_module", lambda *_: [sys.executable, "-c", "raise SystemExit('so long')"]
+    )
+    with pytest.raises(UserError, match="so long"):
+        Attached(Workspace(tmp_path), "doctor", {}).result()
 
 
 @pytest.mark.parametrize("early", [True, False])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from engine.neurons.quantities import QUANTITIES
+from engine.server.protocol import Done, Failed, Loading, RankedLatents
 from engine.workspace import Workspace
 from saetui.formatting import number, percent
 from saetui.modes.neurons.latent_list import LatentList
@@ -61,7 +62,7 @@ def test_ranked_lists_say_how_well_each_latent_answers(scores: Scores) -> None:
 def test_a_search_by_text_tells_how_it_goes_and_what_it_found(scores: Scores) -> None:
     said: list[object] = []
     search = TextSearch(scores, "a hat", said.append, lambda found, title: said.append((found, title)), said.append)
-    search.heard({"kind": "progress", "stage": "loading demo"})
-    search.heard({"kind": "done", "result": [[3, 0.5], [1, 0.25]]})
-    search.heard({"kind": "failed", "error": "No text tower."})
+    search.heard(Loading("demo", 0.0, 0))
+    search.heard(Done(RankedLatents(((3, 0.5), (1, 0.25)))))
+    search.heard(Failed("No text tower."))
     assert said == ["ranking by 'a hat': loading demo …", ({3: 0.5, 1: 0.25}, "nearest to 'a hat'"), "No text tower."]
