@@ -162,17 +162,6 @@ QUANTITIES = (
         made_by="engine.metrics.firing:histograms",
         of=("activations", "maximum"),
     ),
-    Quantity(
-        "class_entropy",
-        "entropy of its activation over classes",  # in bits; NaN without classes
-        "float64",
-        optional=True,
-        made_by="engine.metrics.classes:class_entropy",
-        of=("activations", "labels"),
-        field="entropy",
-        aliases=("class_entropy",),
-        sorts=True,
-    ),
     Quantity("top_images", "numbers of the images, largest activation first; -1 pads", "int32", "top"),
     Quantity("top_activations", "activations on the top images; 0 pads", "float32", "top"),
     Quantity(
