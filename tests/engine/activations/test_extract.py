@@ -185,7 +185,7 @@ def test_the_manifest_tells_everything(model: Path, images: Path, workspace: Wor
     assert [s.first_row for s in shards] == np.cumsum([0] + [s.rows for s in shards])[:-1].tolist()
     assert shards[0].first_image == 0 and shards[-1].next_image == 10
     assert manifest.command.startswith("saetui extract --model ") and "--tokens random:2" in manifest.command
-    assert [s["kind"] for s in manifest.provenance["made_from"]] == ["model", "images"]
+    assert [source.kind for source in manifest.provenance.made_from] == ["model", "images"]
 
 
 def test_shards_are_bounded_by_images_too(model: Path, images: Path, workspace: Workspace) -> None:

@@ -42,7 +42,7 @@ def test_damage_is_a_sentence_that_names_the_file(tmp_path: Path) -> None:
 
 def test_a_worker_that_dies_says_its_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "engine.runs.run.python_module", lambda *_: [sys.executable, "-c", "raise SystemExit('so long')"]
+        "engine.runs.attached.python_module", lambda *_: [sys.executable, "-c", "raise SystemExit('so long')"]
     )
     with pytest.raises(UserError, match="so long"):
         Attached(Workspace(tmp_path), "doctor", {}).result()

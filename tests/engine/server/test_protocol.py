@@ -79,7 +79,7 @@ def test_events_travel(event):
 
 def test_the_wire_is_what_its_docstring_says():
     assert json.loads(write_request(None, Cancel())) == {"id": None, "kind": "cancel"}
-    token = {"id": 7, "kind": "token", "answer": "steered", "text": "a", "cached": False}
+    token = {"id": 7, "kind": "token", "answer": "steered", "text": "a"}
     assert json.loads(write_event(7, Token("steered", "a"))) == token
 
 
