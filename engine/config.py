@@ -21,6 +21,9 @@ Pooling = Literal["max", "mean", "cls"]
 
 S = TypeVar("S")
 
+IMAGE_SOURCES = "a folder, a text or CSV list, .tar shards or .zip archives"
+"""Each kind of engine.images.sources in words, for help and for questions."""
+
 
 def setting(help: str, default: Any = MISSING, **extra: Any) -> Any:
     """A dataclass field with its help text. ``extra``: ``flag`` (its name on the command line),
@@ -33,7 +36,7 @@ class ExtractSettings:
     """Run images through a vision encoder and keep activations as an HDF5 store."""
 
     model: str = setting("Encoder: hf:REPO, openclip:ARCH/TAG, a local directory or file, or demo.")
-    images: str = setting("A directory tree, a text or CSV list, .tar shards or .zip archives (a glob works).")
+    images: str = setting(f"Images: {IMAGE_SOURCES}; a glob works.")
     name: str = setting("Name of the store in the workspace.")
     at: tuple[str, ...] = setting("Hook points: layer:N, mlp:N, attn:N (0-based) or last; repeatable.", ("last",))
     tokens: str = setting("Which tokens to keep: cls, mean, all, patches or random:K.", "all")
@@ -90,7 +93,7 @@ class ScoreSettings:
     """Score every latent of an SAE on a set of images."""
 
     sae: str = setting("Name or path of the SAE.", positional=True)
-    images: str = setting("Images to score on: a directory tree, a list, .tar shards or .zip archives.")
+    images: str = setting(f"Images to score on: {IMAGE_SOURCES}.")
     embed_with: str = setting("Independent encoder that judges similarity (its last hook point).")
     encoder: str = setting("Encoder the SAE reads (empty: the one it was trained on).", "")
     name: str = setting("Name of the image set in the result's file name (empty: from --images).", "")

@@ -1,4 +1,4 @@
-"""Images from folders, lists and tar shards. Costs no torch."""
+"""Images from folders, lists, tar shards and zip archives. Costs no torch."""
 
 from engine.images.decoding import FORMATS, BrokenImage, decode, thumbnail
 from engine.images.opening import open_image

@@ -8,7 +8,7 @@ from textual.containers import Middle
 from textual.widget import Widget
 from textual.widgets import Static
 
-from engine.config import DemoSettings, to_mapping
+from engine.config import IMAGE_SOURCES, DemoSettings, to_mapping
 from engine.files import write_text
 from engine.runs.run import Run
 from engine.workspace import MARKER, Workspace
@@ -63,13 +63,13 @@ class StartMode(Mode):
                 return
             path = Path(folder).expanduser()
             if not path.exists():
-                self.services.say(f"There is nothing at {path}: give a folder, a list, or a .tar of images.")
+                self.services.say(f"There is nothing at {path}: give {IMAGE_SOURCES}.")
                 return
             place = self.services.workspace
             self.services.guard(lambda: write_text(place.root / MARKER, f'images = "{_quoted(path.resolve())}"\n'))
             self.services.open_workspace(place, "data")
 
-        self.app.push_screen(Ask("Folder of images, a list of paths, or .tar shards:"), chosen)
+        self.app.push_screen(Ask(f"Images: {IMAGE_SOURCES}"), chosen)
 
     def action_open(self) -> None:
         def chosen(folder: str | None) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 from engine.artefacts import inventory
 from engine.artefacts.entries import StoreEntry
+from engine.config import IMAGE_SOURCES
 from engine.errors import UserError
 from engine.models.hookpoints import KINDS as HOOK_KINDS
 from engine.runs.watch import RunSnapshot
@@ -180,7 +181,7 @@ COLUMNS: dict[Kind, tuple[tuple[Column, Cell], ...]] = {
 }
 """What is drawn of each kind of row: a heading, and what stands under it."""
 EMPTY: dict[Kind, str] = {
-    "source": "No images yet: a adds a folder, a list or .tar shards.",
+    "source": f"No images yet: a adds {IMAGE_SOURCES}.",
     "encoder": "None named yet: e asks for one.",
     "store": "No stores yet: e extracts activations from images.",
 }

@@ -13,7 +13,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from engine.activations.target import settings_of
-from engine.config import to_mapping
+from engine.config import IMAGE_SOURCES, to_mapping
 from engine.files import write_text
 from engine.runs.run import Run
 from engine.runs.watch import RunSnapshot
@@ -247,13 +247,13 @@ class DataMode(Mode):
             if given:
                 self._add(given)
 
-        self.app.push_screen(Ask("Folder of images, a list of paths, or .tar shards:"), chosen)
+        self.app.push_screen(Ask(f"Images: {IMAGE_SOURCES}"), chosen)
 
     def _add(self, given: str) -> None:
         path = Path(given).expanduser()
         spec = str(path.resolve()) if path.exists() else str(path.absolute())
         if not path.exists() and not any(letter in given for letter in "*?["):
-            self.services.say(f"There is nothing at {path}: give a folder, a list, or a .tar of images.")
+            self.services.say(f"There is nothing at {path}: give {IMAGE_SOURCES}.")
             return
         if "images" not in self.listing.found.defaults and not self.listing.found.sources:
             self.services.guard(lambda: _set_default_images(self.services.workspace.root / MARKER, spec))
