@@ -12,14 +12,16 @@ from typing import Any, ClassVar, Literal, Self, TypeVar
 from engine.activations.manifest import FILE as MANIFEST
 from engine.activations.manifest import Manifest, manifest_head
 from engine.activations.store import Store
+from engine.config import TrainSettings
 from engine.errors import UserError
-from engine.files import Stamp, file_sha256, read_json, read_toml, stamp
+from engine.files import Stamp, file_sha256, read_toml, stamp
 from engine.neurons.file import Neurons
 from engine.neurons.results import Summary
 from engine.records import from_json, to_json
 from engine.runs.run import Run
-from engine.sae.config import CHECKPOINTS, CONFIG, TRAINING, WEIGHTS, SAEConfig, read_config
-from engine.sae.state import read_state
+from engine.sae.config import CHECKPOINTS, CONFIG, WEIGHTS, SAEConfig, read_config
+from engine.sae.results import FinalMeasurement
+from engine.sae.state import read_state, read_training
 from engine.workspace import Source, image_set_of
 
 State = Literal["complete", "writing", "unfinished"]
@@ -157,27 +159,25 @@ class SAEEntry(Entry):
     step: int | None = None
     config: SAEConfig | None = None
     """None until it is complete, as are settings and result."""
-    settings: dict[str, Any] | None = None
-    """Of its training, as JSON; None for one that was imported."""
-    result: dict[str, Any] | None = None
-    """Of its training, as JSON."""
+    settings: TrainSettings | None = None
+    """Of its training; None for one that was imported."""
+    result: FinalMeasurement | None = None
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
         if not (path / CONFIG).is_file():
             return cls._unfinished(path)
         config = read_config(path)
-        training = read_json(path / TRAINING) if (path / TRAINING).is_file() else {}
-        result = training.get("result")
+        finished = read_training(path)
         return cls(
             path=path,
             made_from=_origins(config.provenance.made_from),
             arch=config.arch,
             k=config.k,
-            step=result.get("steps") if result else None,
+            step=finished.result.steps if finished else None,
             config=config,
-            settings=training.get("settings"),
-            result=result,
+            settings=finished.settings if finished else None,
+            result=finished.result if finished else None,
         )
 
     @classmethod
@@ -194,7 +194,8 @@ class SAEEntry(Entry):
         config = self.config or read_config(self.path)
         names = ("arch", "d", "w", "k", "groups", "scale", "model", "hook", "tokens")
         facts = {name: getattr(config, name) for name in names}
-        return facts | {"training": self.settings, "result": self.result, "sha256": file_sha256(self.path / WEIGHTS)}
+        training = {"training": to_json(self.settings), "result": to_json(self.result)}
+        return facts | training | {"sha256": file_sha256(self.path / WEIGHTS)}
 
 
 @dataclass(frozen=True, kw_only=True)

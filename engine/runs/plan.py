@@ -77,8 +77,11 @@ def read_plan(path: Path, workspace: Workspace) -> list[Stage]:
         raise UserError(f"{path} has a table {sorted(unknown)[0]!r}: a plan's tables are {', '.join(STAGES)}.")
     stages: list[Stage] = []
     for task in STAGES:
-        tables = plan.get(task, [])
-        for table in [tables] if isinstance(tables, dict) else tables:
+        given = plan.get(task, [])
+        tables = [given] if isinstance(given, dict) else given
+        if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+            raise UserError(f"{path}: {task} is {given!r}: write its settings under [[{task}]].")
+        for table in tables:
             trained = [s.settings.name for s in stages if s.task == "train"]
             stages += _expand(task, table, workspace.defaults(), trained, path)
     if not stages:

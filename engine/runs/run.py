@@ -7,6 +7,7 @@ the directory while it lives: so a run whose worker was killed is never shown as
 
 import fcntl
 import os
+import shlex
 import subprocess
 import sys
 import sysconfig
@@ -120,7 +121,7 @@ class Run:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                cwd=self.command.cwd,
+                cwd=self._cwd(),
                 env=environment(),
                 start_new_session=True,
             )
@@ -139,6 +140,7 @@ class Run:
             return
         if state not in ENDED:
             raise UserError(f"Run {self.id} is {state}: follow it with saetui jobs follow {self.id}.")
+        self._cwd()
         self.control("")
         self._write_starting()
         self.detach()
@@ -165,6 +167,22 @@ class Run:
     def printed(self) -> list[str]:
         """The last lines that libraries have printed."""
         return last_lines(self.path / "log.txt")
+
+    @property
+    def workspace(self) -> Path:
+        """Where it is now: the workspace may have been moved since the run was created."""
+        return self.path.parent.parent
+
+    def _cwd(self) -> Path:
+        """Where its command was given. UserError when that is gone."""
+        command = self.command
+        cwd = self.workspace if command.cwd == command.workspace else command.cwd
+        if not cwd.is_dir():
+            raise UserError(
+                f"Run {self.id} was started in {cwd}, which is gone: give its command again: "
+                f"{shlex.join(['saetui', *command.argv])}."
+            )
+        return cwd
 
     def _read_status(self) -> Status:
         path = self.path / "status.json"

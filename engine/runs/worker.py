@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,7 @@ def _listen(reporter: StreamReporter) -> None:
 def _detached(run: Run) -> int:
     give_way(10)  # where cores are few, whoever looks at the work comes before the work
     held = run.hold()
-    command, reporter = run.command, StreamReporter(run.path)
+    command, reporter = replace(run.command, workspace=run.workspace), StreamReporter(run.path)
 
     def stop(*_: Any) -> None:
         reporter.stop_requested = True

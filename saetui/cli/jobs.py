@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from engine.errors import UserError
 from engine.records import to_json
 from engine.runs.run import ENDED, Run, find, runs
 from engine.runs.tasks import TASKS
@@ -114,7 +115,11 @@ def _show_result(run: Run) -> None:
 
 
 def _record(run: Run) -> dict[str, Any]:
-    return {"id": run.id, "path": str(run.path), **to_json(run.command), **to_json(run.status)}
+    place = {"id": run.id, "path": str(run.path)}
+    try:
+        return place | to_json(run.command) | to_json(run.status)
+    except UserError as error:
+        return place | {"error": str(error)}
 
 
 def _line(run: Run) -> str:

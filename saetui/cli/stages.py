@@ -175,6 +175,5 @@ def show_encode(result: Encoded) -> None:
 def show_verify(result: Verified) -> None:
     for problem in result.problems:
         print(literal(problem))
-    if result.problems:
-        raise typer.Exit(1)
-    print(literal(f"{result.path}: every byte of {result.shards:,} shards is as it was written"))
+    if not result.problems:
+        print(literal(f"{result.path}: every byte of {result.shards:,} shards is as it was written"))

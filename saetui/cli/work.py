@@ -32,6 +32,8 @@ def perform(workspace: Workspace, task: str, settings: Any, *, as_json: bool, sh
         print(json.dumps(to_json(result), ensure_ascii=False))
     else:
         show(result)
+    if getattr(result, "problems", ()):
+        raise typer.Exit(1)
 
 
 def compute(workspace: Workspace, task: str, settings: Any, *, quiet: bool, keep: bool) -> Any:

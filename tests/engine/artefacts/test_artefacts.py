@@ -22,6 +22,8 @@ from engine.artefacts.listing import SourceEntry
 from engine.config import SteerSettings
 from engine.errors import Stopped, UserError
 from engine.files import lock, write_json, write_text
+from engine.records import from_json
+from engine.sae.results import FinalMeasurement
 from engine.sae.train import train
 from engine.steer.recipes import save_recipe
 from engine.workspace import Workspace, neurons_files, sae_of
@@ -86,7 +88,7 @@ def test_one_of_everything(full):
     training = json.loads((full.sae("s") / "training.json").read_text())
     assert (sae.state, sae.arch, sae.config.d, sae.config.w, sae.k) == ("complete", "matryoshka-batchtopk", 16, 32, 3)
     assert (sae.config.hook, sae.step, sae.result, sae.settings) == (
-        "layer:3", 30, training["result"], training["settings"],
+        "layer:3", 30, from_json(FinalMeasurement, training["result"], "it"), trainings.chosen(),
     )  # fmt: skip
     assert [(origin.kind, origin.name) for origin in sae.made_from] == [("activations", "a")]
     assert (half.name, half.state, half.step, half.k, half.config) == ("half", "unfinished", 12, 3, None)

@@ -101,8 +101,8 @@ def test_more_pictures_come_round(place: Workspace) -> None:
 
 def test_narrow_shows_one_part_at_a_time(place: Workspace) -> None:
     async def scenario(pilot: Pilot[Any], pane: DataMode) -> None:
-        await until(pilot, lambda: table(pane, "stores").rows == 2)
-        assert not pane.query_one("#right").display and table(pane, "stores").has_focus
+        await until(pilot, lambda: table(pane, "stores").rows == 2 and table(pane, "stores").has_focus)
+        assert not pane.query_one("#right").display
         await pilot.press("enter")
         await until(pilot, lambda: "the residual stream" in screen_text(pilot))
         assert not pane.query_one("#left").display
@@ -233,12 +233,12 @@ def test_sources_are_added_and_remembered(place: Workspace, tmp_path: Path) -> N
         pilot.app.screen.query_one(Input).value = str(more)
         await pilot.press("enter")
         await until(pilot, lambda: table(pane, "sources").rows == 2 and "none yet: e extracts" in screen_text(pilot))
-        assert table(pane, "sources").cursor == 1
+        await until(pilot, lambda: table(pane, "sources").cursor == 1)
 
     async def again(pilot: Pilot[Any], pane: DataMode) -> None:
         await until(pilot, lambda: table(pane, "sources").rows == 2)
-        await until(pilot, lambda: "none yet: e extracts" in screen_text(pilot))
-        assert table(pane, "sources").has_focus and table(pane, "sources").cursor == 1
+        await until(pilot, lambda: "none yet: e extracts" in screen_text(pilot) and table(pane, "sources").has_focus)
+        assert table(pane, "sources").cursor == 1
 
     drive(place, add)
     drive(place, again)

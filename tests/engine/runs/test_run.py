@@ -1,0 +1,51 @@
+"""Runs of a workspace that was moved, and runs whose files were damaged."""
+
+import json
+import shutil
+
+import pytest
+
+from engine.errors import UserError
+from engine.files import write_json
+from engine.runs.run import Run
+from engine.workspace import Workspace
+from tests.support.shell import saetui_json
+
+
+def stopped(workspace: Workspace, argv: list[str]) -> Run:
+    run = Run.create(workspace, "doctor", {}, argv)
+    write_json(run.path / "status.json", {"state": "stopped", "started": 1.0, "ended": 2.0})
+    return run
+
+
+def test_a_run_goes_on_where_its_workspace_is_now(workspace, tmp_path, monkeypatch):
+    workspace.root.mkdir()
+    monkeypatch.chdir(workspace.root)
+    run = stopped(workspace, ["doctor"])
+    monkeypatch.chdir(tmp_path)
+    moved = Workspace(shutil.move(workspace.root, tmp_path / "moved"))
+    again = Run(moved.runs / run.id)
+    again.resume()
+    list(again.follow())
+    assert again.status.state == "done" and again.status.result["workspace"]["root"] == str(moved.root)
+    assert not workspace.root.exists()
+
+
+def test_a_run_whose_directory_is_gone_says_so_and_stays_as_it_was(workspace, tmp_path, monkeypatch):
+    place = tmp_path / "place"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    run = stopped(workspace, ["doctor", "--detach"])
+    monkeypatch.chdir(tmp_path)
+    place.rmdir()
+    with pytest.raises(UserError, match=r"place, which is gone: give its command again: saetui doctor --detach"):
+        run.resume()
+    assert run.status.state == "stopped"
+
+
+def test_machines_read_the_others_where_one_run_is_damaged(workspace):
+    good, bad = stopped(workspace, []), stopped(workspace, [])
+    (bad.path / "command.json").write_text("null")
+    told = {run["id"]: run for run in saetui_json("jobs", "--workspace", workspace.root)}
+    assert told[good.id]["state"] == "stopped" and "command.json is damaged" in told[bad.id]["error"]
+    assert json.dumps(told)
