@@ -44,7 +44,7 @@ from saetui.session import Session, first_mode, is_workspace
 from saetui.terminal.ascii import Ascii
 from saetui.terminal.colours import WithoutColour, Xterm
 from saetui.terminal.key_queue import KeyQueue
-from saetui.themes import THEMES
+from saetui.themes import THEMES, ThemeStylesheet
 from saetui.widgets.bars import TITLES, TopBar, summary
 from saetui.widgets.dialogs import ActionsProvider, Help, actions
 from saetui.widgets.runs_drawer import RunsDrawer
@@ -108,6 +108,7 @@ class Workbench(App[Reopen | None]):
         remembered = self.session.get("app").get("mode", "")
         self.DEFAULT_MODE = mode or (first_mode(workspace, remembered) if is_workspace(workspace) else "start")  # type: ignore[misc]
         super().__init__()
+        self.stylesheet = ThemeStylesheet(variables=self.get_css_variables())
         self.terminal, self.graphics = terminal, graphics
         self.colours = self._colours()
         self.picture_style = self._picture_style()
