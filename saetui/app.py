@@ -257,9 +257,7 @@ class Workbench(App[Reopen | None]):
         for screen in self.screen_stack:
             for bar in screen.query(TopBar):
                 bar.run = summary(runs)
-            if isinstance(screen, RunsDrawer) and screen.is_mounted:
-                screen.seen(runs)
-            if isinstance(screen, Mode):
+            if isinstance(screen, Mode | RunsDrawer) and screen.is_mounted:
                 screen.runs_changed(runs)
 
     def on_server_said(self, message: ServerSaid) -> None:

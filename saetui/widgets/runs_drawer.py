@@ -68,7 +68,7 @@ class RunsDrawer(ModalScreen[None]):
         self.query_one(Table).show(len(self.runs))
         self.query_one(Table).focus()
 
-    def seen(self, found: list[RunSnapshot]) -> None:
+    def runs_changed(self, found: list[RunSnapshot]) -> None:
         """Called by the app when it has looked again; the cursor stays on its run."""
         if found == self.runs or not self.query(Table):
             return

@@ -60,6 +60,17 @@ def test_the_digits_switch_modes_and_the_bar_says_where_one_is(place):
     scenario(test, place)
 
 
+@pytest.mark.parametrize("mode", ["data", "train", "neurons", "steer", "hierarchy"])
+def test_runs_may_change_while_a_mode_is_being_made(place, mode):
+    async def test(app, pilot):
+        shown = app.switch_mode(mode)
+        app._runs_seen([])
+        await shown
+        assert mode == app.screen.MODE
+
+    scenario(test, place, mode="steer" if mode == "data" else "data")
+
+
 @pytest.mark.parametrize("columns", [20, 40, 80, 160])
 def test_the_bars_keep_to_their_line(place, columns):
     async def test(app, pilot):
