@@ -8,14 +8,17 @@ otherwise on the wire than in the record.
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import field, fields, is_dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from engine.errors import UserError
 
 T = TypeVar("T")
+_BRIEF = 40  # characters of a wrong value that its refusal shows
 
 
 def seldom(default: Any = None) -> Any:
@@ -35,8 +38,8 @@ def _converter() -> Any:
     converter = make_converter(omit_if_default=False, prefer_attrib_converters=False)
     converter.register_unstructure_hook(Path, str)
     converter.register_structure_hook(Path, lambda value, _: Path(value))
-    for kind in (str, int, bool):  # no value is repaired by guessing
-        converter.register_structure_hook(kind, _strict(kind))
+    for kind, name in _PLAIN.items():  # no value is repaired by guessing
+        converter.register_structure_hook(kind, _strict(kind, name))
     converter.register_structure_hook(float, _number)
     converter.register_unstructure_hook_factory(lambda kind: bool(_marked(kind)), lambda kind: _writer(kind, converter))
     converter.register_structure_hook_factory(lambda kind: "beside" in _marked(kind).values(), _reader(converter))
@@ -88,10 +91,13 @@ def _measured(value: Any) -> bool:
     return value is None or type(value) in (int, float)
 
 
-def _strict(kind: type[Any]) -> Callable[[Any, Any], Any]:
+_PLAIN: dict[type[Any], str] = {str: "text", int: "a whole number", bool: "true or false"}
+
+
+def _strict(kind: type[Any], name: str) -> Callable[[Any, Any], Any]:
     def structure(value: Any, _: Any) -> Any:
         if type(value) is not kind:
-            raise TypeError(f"{value!r} is no {kind.__name__}")
+            raise UserError(f"{_brief(value)} is not {name}")
         return value
 
     return structure
@@ -99,8 +105,13 @@ def _strict(kind: type[Any]) -> Callable[[Any, Any], Any]:
 
 def _number(value: Any, _: Any) -> float:
     if type(value) not in (int, float):
-        raise TypeError(f"{value!r} is no number")
+        raise UserError(f"{_brief(value)} is not a number")
     return float(value)
+
+
+def _brief(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= _BRIEF else f"{text[: _BRIEF - 3]}..."
 
 
 def union(tags: dict[str, type[Any]], kinds: Any) -> None:
@@ -128,6 +139,18 @@ def from_json(kind: Any, value: Any, where: str) -> Any:
 
 
 def _reasons(error: BaseException) -> Sequence[str]:
+    """The first three things that are wrong, each as ``field.in.field: what``."""
     from cattrs import transform_error
 
-    return transform_error(error, path="it")[:3]
+    found = (reason.rpartition(" @ it") for reason in transform_error(error, "it", _phrase))
+    return [f"{place.lstrip('.')}: {what}" if place else what for what, _, place in islice(found, 3)]
+
+
+def _phrase(error: BaseException, kind: Any) -> str:
+    if isinstance(error, UserError):
+        return str(error)
+    if get_origin(kind) is Literal:
+        return f"none of {', '.join(map(str, get_args(kind)))}"
+    if isinstance(error, KeyError):
+        return "missing" if kind else f"no known kind of record ({_brief(error.args[0])})"
+    return "of another form"
