@@ -1,5 +1,6 @@
 # What a change needs, as CI runs it. `make` alone lists the recipes; PYTHON=python3 takes the active environment.
 PYTHON ?= .venv/bin/python
+WORKERS ?= 2
 BIN := $(if $(findstring /,$(PYTHON)),$(dir $(PYTHON)))
 
 .PHONY: help setup test slow lint types imports check snapshots pictures bench demo-models
@@ -13,8 +14,8 @@ setup: ## make .venv with everything in it, and check before each commit
 	.venv/bin/pip install -q -e '.[dev]'
 	.venv/bin/pre-commit install
 
-test: ## all tests but the slow ones
-	$(PYTHON) -m pytest
+test: ## all tests but the slow ones, in WORKERS processes
+	$(PYTHON) -m pytest -n $(WORKERS)
 
 slow: ## the slow tests
 	$(PYTHON) -m pytest -m slow

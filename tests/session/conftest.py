@@ -21,8 +21,11 @@ def which(program: str) -> str | None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
+        if item.path.parent != Path(__file__).parent:
+            continue
+        item.add_marker(pytest.mark.alone)
         lacking = [name for name in NEEDED.get(item.path.stem, ()) if which(name) is None]
-        if lacking and item.path.parent == Path(__file__).parent:
+        if lacking:
             item.add_marker(pytest.mark.skip(reason=f"{' and '.join(lacking)} not installed (tmux, openssh-server)"))
 
 

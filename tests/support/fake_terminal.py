@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-IDENTIFYING = ("TMUX", "STY", "COLORTERM", "NO_COLOR", "SSH_CONNECTION", "SSH_TTY", "TERM")
+IDENTIFYING = ("TMUX", "STY", "COLORTERM", "NO_COLOR", "SSH_CONNECTION", "SSH_TTY", "TERM", "COLUMNS", "LINES")
 
 
 def environment(**variables: str) -> dict[str, str]:
@@ -37,8 +37,10 @@ def on_a_terminal(script: str, replies: Sequence[bytes], **variables: str) -> An
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     )
     os.close(theirs)
-    threading.Thread(target=_answer, args=(ours, replies), daemon=True).start()
+    answering = threading.Thread(target=_answer, args=(ours, replies), daemon=True)
+    answering.start()
     _, said = process.communicate(timeout=20)
+    answering.join()
     os.close(ours)
     assert process.returncode == 0, said.decode()
     return json.loads(said)
