@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
@@ -23,8 +23,12 @@ from textual.pilot import Pilot  # noqa: E402
 
 from engine.workspace import Workspace  # noqa: E402
 from saetui.app import Workbench  # noqa: E402
+from saetui.modes.hierarchy.screen import HierarchyMode  # noqa: E402
 from saetui.modes.mode import Mode  # noqa: E402
+from saetui.modes.neurons.screen import NeuronsMode  # noqa: E402
 from saetui.modes.steer.rack import Rack  # noqa: E402
+from saetui.modes.steer.screen import SteerMode  # noqa: E402
+from saetui.modes.train.screen import TrainMode  # noqa: E402
 from saetui.widgets.table import Table  # noqa: E402
 from tests.support.pilots import until  # noqa: E402
 
@@ -33,31 +37,33 @@ BEGIN, END = "<!-- keys: python tests/pictures.py -->", "<!-- end of keys -->"
 SIZE = (120, 34)
 CELL, LINE = 9.6, 20  # pixels of a character
 DRAWN = "▀─━│┊\u2800-\u28ff"  # characters that are drawn as shapes
+M = TypeVar("M", bound=Mode)
 Box = tuple[float, float, float, float, str]  # left, top, width, height, colour
 
 
 async def neurons(pilot: Pilot[Any]) -> None:
-    pane = pilot.app.screen
-    await until(pilot, lambda: pane.scores)
+    screen = _shown(pilot, NeuronsMode)
+    await until(pilot, lambda: screen.scores)
     await pilot.press("slash", *"pencil", "enter", "minus")  # fewer pictures, whose captions can be read
-    await until(pilot, lambda: pane.view.gallery._next is None and pane.view.gallery._drawn(pane.view.gallery.tiles))
+    gallery = screen.view.gallery
+    await until(pilot, lambda: gallery._next is None and gallery._drawn(gallery.tiles))
 
 
 async def train(pilot: Pilot[Any]) -> None:
-    pane = pilot.app.screen
-    await until(pilot, lambda: pane.rows)
-    await until(pilot, lambda: not pane.gallery.tiles or pane.gallery._drawn(pane.gallery.tiles))
+    screen = _shown(pilot, TrainMode)
+    await until(pilot, lambda: screen.trainings.rows)
+    await until(pilot, lambda: not screen.gallery.tiles or screen.gallery._drawn(screen.gallery.tiles))
 
 
 async def steer(pilot: Pilot[Any]) -> None:
     """The latent called pencil at twice its maximum, on a blank image."""
-    pane = pilot.app.screen
+    screen = _shown(pilot, SteerMode)
     await pilot.press("a", *"pencil", "enter")
-    await until(pilot, lambda: len(pilot.app.screen_stack) > 1 or pane.setup.rack)
+    await until(pilot, lambda: len(pilot.app.screen_stack) > 1 or screen.setup.rack)
     await pilot.press("enter", "L")
-    await until(pilot, lambda: pane.answers.texts.get("steered") and pane._asked is None, 120)
+    await until(pilot, lambda: screen.answers.texts.get("steered") and not screen.conversation.answering, 120)
     await pilot.press("d")
-    await until(pilot, lambda: pane.dose.points and pane._swept is None, 300)
+    await until(pilot, lambda: screen.dose.points and not screen.conversation.sweeping, 300)
     await pilot.press(*"jjjjjjjj")  # to twice the maximum
 
 
@@ -67,8 +73,15 @@ async def data(pilot: Pilot[Any]) -> None:
 
 
 async def hierarchy(pilot: Pilot[Any]) -> None:
-    await until(pilot, lambda: pilot.app.screen.outlined)
+    screen = _shown(pilot, HierarchyMode)
+    await until(pilot, lambda: screen.trees)
     await pilot.pause(0.5)
+
+
+def _shown(pilot: Pilot[Any], mode: type[M]) -> M:
+    screen = pilot.app.screen
+    assert isinstance(screen, mode)
+    return screen
 
 
 MODES: dict[str, Callable[[Pilot[Any]], Awaitable[None]]] = {
@@ -82,10 +95,11 @@ MODES: dict[str, Callable[[Pilot[Any]], Awaitable[None]]] = {
 
 def svg(app: Workbench) -> str:
     """The screen as a picture: a rectangle for each run of one background, text where there is any."""
+    columns, rows = app.size
     grounds: list[Box] = []
     shapes: list[Box] = []
     words: list[str] = []
-    width, height = SIZE[0] * CELL, SIZE[1] * LINE
+    width, height = columns * CELL, rows * LINE
     for row, strip in enumerate(app.screen._compositor.render_strips()):
         column = 0
         for text, style, _ in strip:
@@ -167,16 +181,16 @@ def _escaped(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-async def draw(place: Workspace, only: list[str]) -> None:
-    PICTURES.mkdir(parents=True, exist_ok=True)
+async def draw(place: Workspace, only: list[str], into: Path = PICTURES, size: tuple[int, int] = SIZE) -> None:
+    into.mkdir(parents=True, exist_ok=True)
     for mode in only:
         app = Workbench(place, mode=mode)
-        async with app.run_test(size=SIZE) as pilot:
+        async with app.run_test(size=size) as pilot:
             await pilot.pause()
             await MODES[mode](pilot)
             app.clear_notifications()
             await pilot.pause(0.5)
-            (PICTURES / f"{mode}.svg").write_text(svg(app), encoding="utf-8")
+            (into / f"{mode}.svg").write_text(svg(app), encoding="utf-8")
 
 
 def key_table() -> str:
@@ -189,8 +203,6 @@ def key_table() -> str:
 
 
 def _modes() -> list[tuple[str, type]]:
-    from saetui.modes.steer.screen import SteerMode
-
     modes = Workbench.MODES
     found: list[tuple[str, Any]] = [(mode.capitalize(), modes[mode]) for mode in ("data", "train", "neurons", "steer")]
     assert found[-1][1] is SteerMode

@@ -1,5 +1,6 @@
 """One small run of the demo, and what the other commands make of its workspace."""
 
+import asyncio
 import json
 import os
 import signal
@@ -13,6 +14,8 @@ import pytest
 from scipy import sparse
 
 from engine.runs.run import Run
+from engine.workspace import Workspace
+from tests.pictures import MODES, draw
 from tests.support.shell import in_terminal, only_progress, saetui, saetui_json
 
 COLOUR = {key: value for key, value in os.environ.items() if key != "NO_COLOR"} | {
@@ -63,6 +66,16 @@ def test_a_second_run_in_a_terminal_tells_the_same(summary, place):
     assert only_progress(told.err) and read.err == ""
     timeless = {key: value for key, value in summary.items() if key != "seconds"}
     assert {key: value for key, value in json.loads(read.out).items() if key != "seconds"} == timeless
+
+
+def test_the_pictures_of_the_readme_can_be_drawn(workspace, tmp_path, monkeypatch):
+    for folder in ("XDG_STATE_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.setenv(folder, str(tmp_path / "state"))
+    asyncio.run(draw(Workspace(workspace), list(MODES), tmp_path / "pictures"))
+    drawn = {path.stem: path.read_text() for path in (tmp_path / "pictures").iterdir()}
+    assert set(drawn) == set(MODES)
+    for mode, picture in drawn.items():
+        assert f">{mode.upper()}</text>" in picture
 
 
 def test_latents_are_listed_searched_and_shown(workspace):
