@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 from textual.app import ComposeResult
@@ -15,14 +15,14 @@ from saetui.background import look_up
 from saetui.bindings import key
 from saetui.formatting import literal, number, percent
 from saetui.modes.neurons.latent_view import LatentView
+from saetui.services import Served
 from saetui.widgets.bars import KeyBar
 
 if TYPE_CHECKING:
     from saetui.scores import Scores
-    from saetui.services import Services
 
 
-class CompareScreen(Screen[None]):
+class CompareScreen(Served, Screen[None]):
     """Left: the list that was open. Right: the counterparts in the other SAE, by the Jaccard index of top images."""
 
     BINDINGS = [
@@ -47,10 +47,6 @@ class CompareScreen(Screen[None]):
         self.other: Scores | None = None
         self.found: list[tuple[int, float]] = []
         self.rank = 0
-
-    @property
-    def services(self) -> Services:
-        return cast("Services", self.app)
 
     def compose(self) -> ComposeResult:
         with Horizontal():

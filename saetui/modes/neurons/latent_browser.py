@@ -161,7 +161,7 @@ class LatentBrowser(Mode):
     def _opened(self, scores: Scores) -> None:
         self._opening = False
         before, self.scores = self.scores, scores
-        self.services.collect_garbage(replaced=before is not None)
+        self.services.garbage.freeze(replaced=before is not None)
         if before is not None and before.path != scores.path:
             self._wanted = -1
         self.services.scores_path = scores.path

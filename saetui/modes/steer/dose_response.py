@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 from rich.text import Text
 from textual import events
@@ -16,7 +16,7 @@ from engine.config import InterventionMode
 from engine.steer.results import SweepPoint
 from saetui.formatting import literal, number
 from saetui.modes.steer.setup import SetupEditor, Slot, parse_doses
-from saetui.services import Services
+from saetui.services import Served
 from saetui.widgets.dialogs import Ask
 from saetui.widgets.table import Column, Table
 
@@ -62,7 +62,7 @@ STRENGTHS = "-1..4 by 0.5"
 NO_SWEEP = DoseSweep("", 1.0, "clamp", -1, "")
 
 
-class Dose(Vertical):
+class Dose(Served, Vertical):
     """A sweep, point by point as they come."""
 
     DEFAULT_CSS = """
@@ -87,10 +87,6 @@ class Dose(Vertical):
     @property
     def points(self) -> tuple[SweepPoint, ...]:
         return self.sweep.points
-
-    @property
-    def services(self) -> Services:
-        return cast(Services, self.app)
 
     @property
     def _strengths(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 from rich.text import Text
 from textual.app import ComposeResult
@@ -18,7 +18,7 @@ from engine.neurons import latents
 from saetui.background import look_up
 from saetui.formatting import literal
 from saetui.modes.steer.setup import SetupEditor, Slot
-from saetui.services import Services
+from saetui.services import Served
 from saetui.terminal.dropped_files import dropped_path
 from saetui.widgets.dialogs import Ask, Pick
 from saetui.widgets.picture import Picture
@@ -27,7 +27,7 @@ from saetui.widgets.sharp_picture import SharpPicture
 COLOURS = ("blank", "blank:black", "blank:grey", "blank:red", "blank:green", "blank:blue", "blank:yellow")
 
 
-class ImagePanel(Vertical):
+class ImagePanel(Served, Vertical):
     """The picture over its caption. Whatever is chosen here changes the setup."""
 
     DEFAULT_CSS = """
@@ -41,10 +41,6 @@ class ImagePanel(Vertical):
         self._editor = editor
         self._listed: dict[str, list[str]] = {}
         self._picture: Picture | SharpPicture
-
-    @property
-    def services(self) -> Services:
-        return cast(Services, self.app)
 
     @property
     def image(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 from rich.text import Text
 from textual.widgets import Static
@@ -14,7 +14,7 @@ from engine.steer.interventions import parse_tokens
 from engine.workspace import neurons_of, saes
 from saetui.formatting import literal
 from saetui.modes.steer.setup import Setup, SetupEditor
-from saetui.services import Services
+from saetui.services import Served
 from saetui.widgets.dialogs import Ask, Pick
 
 LONGER = 8  # tokens by which an answer becomes longer or shorter
@@ -23,7 +23,7 @@ PROMPTS = 20  # remembered
 MODES: tuple[InterventionMode, ...] = get_args(InterventionMode)
 
 
-class QuestionLines(Static):
+class QuestionLines(Served, Static):
     """Each value after the key that changes it."""
 
     DEFAULT_CSS = """
@@ -33,10 +33,6 @@ class QuestionLines(Static):
     def __init__(self, editor: SetupEditor, **options: Any):
         super().__init__(markup=False, **options)
         self._editor = editor
-
-    @property
-    def services(self) -> Services:
-        return cast(Services, self.app)
 
     @property
     def setup(self) -> Setup:

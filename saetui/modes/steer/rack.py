@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 from textual import events
 
@@ -14,14 +14,14 @@ from engine.neurons import latents
 from saetui.background import look_up
 from saetui.bindings import key
 from saetui.modes.steer.setup import BIG, STEP, SetupEditor, Slot
-from saetui.services import Services
+from saetui.services import Served
 from saetui.widgets.dialogs import Ask, Pick
 from saetui.widgets.table import Column, Table
 
 LOW, HIGH = -1.0, 4.0  # ends of a slider in multiples of the maximum, as long as the value lies between them
 
 
-class Rack(Table):
+class Rack(Served, Table):
     """Slots as rows. Every edit is shown at once, and changes the setup."""
 
     BINDINGS = [
@@ -39,10 +39,6 @@ class Rack(Table):
         self._editor = editor
         self.slots: tuple[Slot, ...] = ()
         self.mode: InterventionMode = "clamp"
-
-    @property
-    def services(self) -> Services:
-        return cast(Services, self.app)
 
     @property
     def slot(self) -> Slot | None:
