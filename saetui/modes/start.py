@@ -58,9 +58,7 @@ class StartMode(Mode):
         self.services.open_workspace(place, "neurons" if (place.root / "neurons").is_dir() else "train")
 
     def action_images(self) -> None:
-        def chosen(folder: str | None) -> None:
-            if not folder:
-                return
+        def chosen(folder: str) -> None:
             path = Path(folder).expanduser()
             if not path.exists():
                 self.services.say(f"There is nothing at {path}: give {IMAGE_SOURCES}.")
@@ -69,14 +67,10 @@ class StartMode(Mode):
             self.services.guard(lambda: write_text(place.root / MARKER, f'images = "{_quoted(path.resolve())}"\n'))
             self.services.open_workspace(place, "data")
 
-        self.app.push_screen(Ask(f"Images: {IMAGE_SOURCES}"), chosen)
+        self.services.ask(Ask(f"Images: {IMAGE_SOURCES}"), chosen)
 
     def action_open(self) -> None:
-        def chosen(folder: str | None) -> None:
-            if folder:
-                self.services.open_path(folder)
-
-        self.app.push_screen(Ask("Directory of the workspace:"), chosen)
+        self.services.ask(Ask("Directory of the workspace:"), self.services.open_path)
 
 
 def _quoted(path: Path) -> str:

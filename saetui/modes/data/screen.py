@@ -235,19 +235,15 @@ class DataMode(Mode):
         return True
 
     def action_extract(self) -> None:
-        def chosen(values: dict[str, Any] | None) -> None:
-            if values is not None and self.services.start("extract", values) is not None:
+        def chosen(values: dict[str, Any]) -> None:
+            if self.services.start("extract", values) is not None:
                 self.services.say(f"Extraction to {values['name']} has started; J pauses and stops it.", "information")
 
         values, known = first_values(self.listing, self.selected), known_values(self.listing)
-        self.app.push_screen(ExtractForm(self.services.workspace, values, known), chosen)
+        self.services.ask(ExtractForm(self.services.workspace, values, known), chosen)
 
     def action_add(self) -> None:
-        def chosen(given: str | None) -> None:
-            if given:
-                self._add(given)
-
-        self.app.push_screen(Ask(f"Images: {IMAGE_SOURCES}"), chosen)
+        self.services.ask(Ask(f"Images: {IMAGE_SOURCES}"), self._add)
 
     def _add(self, given: str) -> None:
         path = Path(given).expanduser()

@@ -98,13 +98,13 @@ class Dose(Served, Vertical):
         return parse_doses(self._strengths)
 
     def ask_strengths(self, then: Callable[[], None]) -> None:
-        def given(text: str | None) -> None:
-            if text and self.services.guard(lambda: parse_doses(text)):
+        def given(text: str) -> None:
+            if self.services.guard(lambda: parse_doses(text)):
                 self.services.remember("steer", doses=text)
                 then()
 
         question = "Strengths in multiples of the maximum: -1..4 by 0.5, or a list like 0 1 2"
-        self.app.push_screen(Ask(question, self._strengths), given)
+        self.services.ask(Ask(question, self._strengths), given)
 
     def begin(self, slot: Slot) -> None:
         """Expect the points of a sweep of ``slot``, all else as in the setup."""

@@ -77,12 +77,8 @@ class ImagePanel(Served, Vertical):
         self.choose(str(path.absolute()) if path else text)
 
     def ask_file(self) -> None:
-        def given(text: str | None) -> None:
-            if text:
-                self.open(text)
-
         known = {colour: "a plain colour" for colour in COLOURS}
-        self.app.push_screen(Ask("Image file (or drop one here), blank, or blank:COLOUR", known=known), given)
+        self.services.ask(Ask("Image file (or drop one here), blank, or blank:COLOUR", known=known), self.open)
 
     def next_colour(self) -> None:
         here = COLOURS.index(self.image) if self.image in COLOURS else -1
@@ -114,14 +110,10 @@ class ImagePanel(Served, Vertical):
         self._take_first(str(path.absolute()) if path else source)
 
     def pick_source(self) -> None:
-        def chosen(source: str | None) -> None:
-            if source:
-                self._take_first(source)
-
         def take(sources: list[str]) -> None:
             options = {source: source for source in sources}
             if options:
-                self.app.push_screen(Pick("Images of", options, self.image.rpartition(IN)[0]), chosen)
+                self.services.ask(Pick("Images of", options, self.image.rpartition(IN)[0]), self._take_first)
             else:
                 self.services.say("This workspace has no images of its own: o opens a file, :source takes a folder.")
 

@@ -288,13 +288,12 @@ class TrainMode(Mode):
 
     def action_sort(self) -> None:
         names = {name: words for name, (words, _) in SORTS.items()}
-        self.app.push_screen(Pick("Sort by", names, self.trainings.sort), self._sort)
+        self.services.ask(Pick("Sort by", names, self.trainings.sort), self._sort)
 
-    def _sort(self, sort: str | None) -> None:
-        if sort:
-            self.trainings.arrange(sort)
-            self.remember(sort=sort)
-            self._relist()
+    def _sort(self, sort: str) -> None:
+        self.trainings.arrange(sort)
+        self.remember(sort=sort)
+        self._relist()
 
     def action_copy(self) -> None:
         if (row := self.selected) is not None:
@@ -313,20 +312,16 @@ class TrainMode(Mode):
             self._ask_training(f"Like {row.name}, but", values)
 
     def _ask_training(self, title: str, values: dict[str, Any]) -> None:
-        def answered(settings: dict[str, Any] | None) -> None:
-            if settings is not None and self.services.start("train", settings):
+        def answered(settings: dict[str, Any]) -> None:
+            if self.services.start("train", settings):
                 self.trainings.awaited = settings["name"]
                 self.remember(settings={k: v for k, v in settings.items() if k != "name"})
 
         known = {kind: self.runs.artefacts(kind) for kind in ("activations", "embeddings")}
-        self.app.push_screen(Form(title, TrainSettings, values, FIRST, known), answered)
+        self.services.ask(Form(title, TrainSettings, values, FIRST, known), answered)
 
     def action_plan(self) -> None:
-        def answered(path: str | None) -> None:
-            if path:
-                self._run_plan(path)
-
-        self.app.push_screen(Ask("Plan file, a .toml with [[train]] tables:"), answered)
+        self.services.ask(Ask("Plan file, a .toml with [[train]] tables:"), self._run_plan)
 
     def _run_plan(self, path: str) -> None:
         listed = [row.name for row in self.trainings.rows]
@@ -362,9 +357,9 @@ class TrainMode(Mode):
         if row is None or values is None:
             return
 
-        def answered(settings: dict[str, Any] | None) -> None:
-            if settings is not None and self.services.start("score", settings):
+        def answered(settings: dict[str, Any]) -> None:
+            if self.services.start("score", settings):
                 self.services.say(f"Scoring {row.name}: 3 shows its latents when it is done.", "information")
 
         first = ("sae", "images", "embed_with")
-        self.app.push_screen(Form(f"Score {row.name}", ScoreSettings, values, first), answered)
+        self.services.ask(Form(f"Score {row.name}", ScoreSettings, values, first), answered)
