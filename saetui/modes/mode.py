@@ -68,6 +68,10 @@ class Mode(Served, Screen[None]):
         bar.run = summary(self.services.runs)
         self.arrive()
 
+    def action_part(self, part: str, verb: str, *given: Any) -> None:
+        """Let a part of this mode do what a key is for."""
+        getattr(getattr(self, part), verb)(*given)
+
     def action_zoom(self) -> None:
         if self.maximized is not None:
             self.minimize()

@@ -41,26 +41,26 @@ class SteerMode(Mode):
     MODE = "steer"
     BINDINGS = [
         key("steer.run", "r", "run", "Run", show=True),
-        key("steer.add", "a", "add", "Add a latent", show=True),
+        key("steer.add", "a", "part('rack', 'ask_latent')", "Add a latent", show=True),
         key("steer.dose", "d", "dose", "Dose sweep", show=True),
         key("steer.doses", "D", "doses", "Strengths of the sweep"),
-        key("steer.prompt", "p", "prompt", "Prompt", show=True),
-        key("steer.file", "o", "file", "Image file", show=True),
-        key("steer.next", "n", "step(1)", "Next image", show=True),
-        key("steer.previous", "N", "step(-1)", "Previous image"),
-        key("steer.source", "i", "source", "Image source"),
-        key("steer.blank", "b", "blank", "Blank", show=True),
+        key("steer.prompt", "p", "part('question', 'ask_prompt')", "Prompt", show=True),
+        key("steer.file", "o", "part('image', 'ask_file')", "Image file", show=True),
+        key("steer.next", "n", "part('image', 'step', 1)", "Next image", show=True),
+        key("steer.previous", "N", "part('image', 'step', -1)", "Previous image"),
+        key("steer.source", "i", "part('image', 'pick_source')", "Image source"),
+        key("steer.blank", "b", "part('image', 'next_colour')", "Blank", show=True),
         key("steer.top", "t", "top", "Top image", show=True),
-        key("steer.mode", "m", "mode", "Clamp, add, scale, ablate"),
-        key("steer.tokens", "T", "tokens", "Tokens that are steered"),
-        key("steer.longer", "greater_than_sign", f"longer({LONGER})", "Longer answers"),
-        key("steer.shorter", "less_than_sign", f"longer({-LONGER})", "Shorter answers"),
-        key("steer.error", "E", "error", "Keep or drop the SAE's error"),
-        key("steer.sae", "s", "sae", "SAE"),
-        key("steer.vlm", "M", "vlm", "Vision-language model"),
-        key("steer.versions", "v", "versions", "Versions", show=True),
-        key("steer.save", "w", "save", "Save recipe", show=True),
-        key("steer.open", "e", "open", "Open recipe", show=True),
+        key("steer.mode", "m", "part('question', 'next_mode')", "Clamp, add, scale, ablate"),
+        key("steer.tokens", "T", "part('question', 'ask_tokens')", "Tokens that are steered"),
+        key("steer.longer", "greater_than_sign", f"part('question', 'lengthen', {LONGER})", "Longer answers"),
+        key("steer.shorter", "less_than_sign", f"part('question', 'lengthen', {-LONGER})", "Shorter answers"),
+        key("steer.error", "E", "part('question', 'switch_error')", "Keep or drop the SAE's error"),
+        key("steer.sae", "s", "part('question', 'pick_sae')", "SAE"),
+        key("steer.vlm", "M", "part('question', 'ask_model')", "Vision-language model"),
+        key("steer.versions", "v", "part('kept', 'pick_version')", "Versions", show=True),
+        key("steer.save", "w", "part('kept', 'ask_recipe_name')", "Save recipe", show=True),
+        key("steer.open", "e", "part('kept', 'pick_recipe')", "Open recipe", show=True),
         key("steer.copy", "y", "copy", "Copy", show=True),
         key("steer.undo", "u", "undo", "Undo", show=True),
         key("steer.redo", "ctrl+r", "redo", "Redo"),
@@ -183,20 +183,6 @@ class SteerMode(Mode):
         if not self.editor.redo():
             self.services.say("There is nothing to redo.", "information")
 
-    # What the parts do
-
-    def action_file(self) -> None:
-        self.image.ask_file()
-
-    def action_blank(self) -> None:
-        self.image.next_colour()
-
-    def action_step(self, by: int) -> None:
-        self.image.step(by)
-
-    def action_source(self) -> None:
-        self.image.pick_source()
-
     def action_top(self) -> None:
         self.image.next_top(self.rack.slot)
 
@@ -205,30 +191,6 @@ class SteerMode(Mode):
         if dropped_path(event.text):
             event.stop()
             self.image.open(event.text)
-
-    def action_prompt(self) -> None:
-        self.question.ask_prompt()
-
-    def action_mode(self) -> None:
-        self.question.next_mode()
-
-    def action_tokens(self) -> None:
-        self.question.ask_tokens()
-
-    def action_longer(self, by: int) -> None:
-        self.question.lengthen(by)
-
-    def action_error(self) -> None:
-        self.question.switch_error()
-
-    def action_sae(self) -> None:
-        self.question.pick_sae()
-
-    def action_vlm(self) -> None:
-        self.question.ask_model()
-
-    def action_add(self) -> None:
-        self.rack.ask_latent()
 
     # Asking
 
@@ -296,15 +258,6 @@ class SteerMode(Mode):
         self.dose.begin(slot)
 
     # What is kept
-
-    def action_versions(self) -> None:
-        self.kept.pick_version()
-
-    def action_save(self) -> None:
-        self.kept.ask_recipe_name()
-
-    def action_open(self) -> None:
-        self.kept.pick_recipe()
 
     def action_copy(self) -> None:
         self.services.copy(Version(self.setup, self.answers.shown).text())
