@@ -10,7 +10,6 @@ from rich.text import Text
 from textual import events
 from textual.app import ComposeResult
 from textual.containers import Vertical
-from textual.widgets import Static
 
 from engine.config import InterventionMode
 from engine.steer.results import SweepPoint
@@ -19,6 +18,7 @@ from saetui.modes.steer.setup import SetupEditor, Slot, parse_doses
 from saetui.services import Served
 from saetui.widgets.dialogs import Ask
 from saetui.widgets.table import Column, Table
+from saetui.widgets.words import Words
 
 TITLES = {"concept": "concept", "damage": "KL"}  # fields of a point that are measured -> what stands over them
 _BLOCKS = " ▏▎▍▌▋▊▉█"
@@ -75,14 +75,12 @@ class Dose(Served, Vertical):
         self._editor = editor
         self.sweep = NO_SWEEP
         self._old = False
+        self.chart = Words(id="chart")
+        self.table = Table(self._columns(), self._cells, id="points", empty="The first points are on the way.")
 
     def compose(self) -> ComposeResult:
-        yield Static(id="chart", markup=False)
-        yield Table(self._columns(), self._cells, id="points", empty="The first points are on the way.")
-
-    @property
-    def table(self) -> Table:
-        return self.query_one("#points", Table)
+        yield self.chart
+        yield self.table
 
     @property
     def points(self) -> tuple[SweepPoint, ...]:
@@ -155,7 +153,7 @@ class Dose(Served, Vertical):
                 line.append(f"{TITLES[name]} ", style=self.app.current_theme.secondary or "")
                 line.append(sparkline(values), style=self.app.current_theme.accent or "")
                 line.append(f" {_shown(min(known))}–{_shown(max(known))}    ")
-        self.query_one("#chart", Static).update(line)
+        self.chart.say(line)
 
     def _cells(self, row: int) -> tuple[str, ...]:
         point = self.points[row]

@@ -6,23 +6,21 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Vertical
-from textual.widgets import Static
 
 from engine import artefacts
 from engine.images import opening
 from engine.images.opening import IN, is_plain
 from engine.neurons import latents
 from saetui.background import look_up
-from saetui.formatting import literal
 from saetui.modes.steer.setup import SetupEditor, Slot
 from saetui.services import Served
 from saetui.terminal.dropped_files import dropped_path
 from saetui.widgets.dialogs import Ask, Pick
 from saetui.widgets.picture import Picture
 from saetui.widgets.sharp_picture import SharpPicture
+from saetui.widgets.words import Words
 
 COLOURS = ("blank", "blank:black", "blank:grey", "blank:red", "blank:green", "blank:blue", "blank:yellow")
 
@@ -39,6 +37,7 @@ class ImagePanel(Served, Vertical):
     def __init__(self, editor: SetupEditor, **options: Any):
         super().__init__(**options)
         self._editor = editor
+        self._caption = Words(id="caption")
         self._listed: dict[str, list[str]] = {}
         self._picture: Picture | SharpPicture
 
@@ -50,7 +49,7 @@ class ImagePanel(Served, Vertical):
         drawn_by = self.services.graphics
         self._picture = SharpPicture(drawn_by, id="picture") if drawn_by else Picture(id="picture")
         yield self._picture
-        yield Static(id="caption", markup=False)
+        yield self._caption
 
     def load(self) -> None:
         """Draw the image of the setup."""
@@ -59,11 +58,11 @@ class ImagePanel(Served, Vertical):
         def take(found: tuple[Any, str]) -> None:
             pixels, caption = found
             self._picture.show(pixels, key=image)
-            self.query_one("#caption", Static).update(Text(literal(caption)))
+            self._caption.say(caption)
 
         def fail(sentence: str) -> None:
             self._picture.failed(sentence)
-            self.query_one("#caption", Static).update("")
+            self._caption.say("")
 
         look_up(self, "picture", partial(opening.picture, image), take, fail)
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any, get_args
 
 from rich.text import Text
-from textual.widgets import Static
 
 from engine.config import InterventionMode
 from engine.steer.interventions import parse_tokens
@@ -16,6 +15,7 @@ from saetui.formatting import literal
 from saetui.modes.steer.setup import Setup, SetupEditor
 from saetui.services import Served
 from saetui.widgets.dialogs import Ask, Pick
+from saetui.widgets.words import Words
 
 LONGER = 8  # tokens by which an answer becomes longer or shorter
 LONGEST = 512
@@ -23,7 +23,7 @@ PROMPTS = 20  # remembered
 MODES: tuple[InterventionMode, ...] = get_args(InterventionMode)
 
 
-class QuestionLines(Served, Static):
+class QuestionLines(Served, Words):
     """Each value after the key that changes it."""
 
     DEFAULT_CSS = """
@@ -31,7 +31,7 @@ class QuestionLines(Served, Static):
     """
 
     def __init__(self, editor: SetupEditor, **options: Any):
-        super().__init__(markup=False, **options)
+        super().__init__(**options)
         self._editor = editor
 
     @property
@@ -57,8 +57,7 @@ class QuestionLines(Served, Static):
         part("error", "error", "kept" if setup.keep_error else "dropped", "\n")
         part("sae", "SAE", setup.sae or "none")
         part("vlm", "model", setup.vlm or "none", "")
-        if self.content != text:
-            self.update(text)
+        self.say(text)
 
     def edit(self, kind: str = "", **values: Any) -> None:
         """Change these values; edits of the same ``kind`` in a row are undone together."""

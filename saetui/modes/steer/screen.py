@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import cast
 
-from rich.text import Text
 from textual import events
 from textual.containers import Horizontal, Vertical
 from textual.screen import Screen
 from textual.timer import Timer
 from textual.widget import Widget
-from textual.widgets import Static
 
 from engine.config import SteerSettings, from_mapping
 from engine.errors import UserError
 from engine.records import to_json
 from saetui.bindings import key
-from saetui.formatting import literal
 from saetui.messages import ForMode, SteerLatent
 from saetui.modes.mode import Mode
 from saetui.modes.steer.answers import AnswersView
@@ -31,6 +28,7 @@ from saetui.modes.steer.setup import Setup, SetupEditor, first_setup
 from saetui.modes.steer.versions import Version
 from saetui.terminal.dropped_files import dropped_path
 from saetui.widgets.dialogs import actions
+from saetui.widgets.words import Words
 
 PAUSE = 0.15  # seconds without a change after which the model is asked
 
@@ -89,7 +87,7 @@ class SteerMode(Mode):
         self.rack = Rack(self.editor, id="rack")
         self.answers = AnswersView(id="answers")
         self.dose = Dose(self.editor, id="dose")
-        self.state = Static(id="state", markup=False)
+        self.state = Words(id="state")
         self._soon: Timer | None = None
 
     def parts(self) -> Iterable[Widget]:
@@ -223,9 +221,7 @@ class SteerMode(Mode):
 
     def tell(self, sentence: str, wrong: bool = False) -> None:
         self.state.set_class(wrong, "-wrong")
-        shown = Text(literal(sentence))
-        if self.state.content != shown:
-            self.state.update(shown)
+        self.state.say(sentence)
 
     def warn(self, sentence: str) -> None:
         self.services.say(sentence)
