@@ -22,7 +22,6 @@ from saetui.bindings import key
 from saetui.command_line import CommandLine
 from saetui.formatting import literal
 from saetui.messages import ForMode, ShowLatents, SteerLatent
-from saetui.model_requests import ServerSaid
 from saetui.modes.data.screen import DataMode
 from saetui.modes.hierarchy.screen import HierarchyMode
 from saetui.modes.mode import Mode
@@ -134,9 +133,6 @@ class Workbench(Services):
                 bar.run = summary(runs)
             if isinstance(screen, Mode | RunsDrawer) and screen.is_mounted:
                 screen.runs_changed(runs)
-
-    def on_server_said(self, message: ServerSaid) -> None:
-        self.models.take(message)
 
     async def on_show_latents(self, message: ShowLatents) -> None:
         await self._hand_over(message)

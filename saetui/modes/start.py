@@ -9,9 +9,8 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from engine.config import IMAGE_SOURCES, DemoSettings, to_mapping
-from engine.files import write_text
 from engine.runs.run import Run
-from engine.workspace import MARKER, Workspace
+from engine.workspace import Workspace
 from saetui.bindings import key
 from saetui.modes.mode import Mode
 from saetui.widgets.dialogs import Ask
@@ -64,14 +63,10 @@ class StartMode(Mode):
                 self.services.say(f"There is nothing at {path}: give {IMAGE_SOURCES}.")
                 return
             place = self.services.workspace
-            self.services.guard(lambda: write_text(place.root / MARKER, f'images = "{_quoted(path.resolve())}"\n'))
+            self.services.guard(lambda: place.set_images(str(path.resolve())))
             self.services.open_workspace(place, "data")
 
         self.services.ask(Ask(f"Images: {IMAGE_SOURCES}"), chosen)
 
     def action_open(self) -> None:
         self.services.ask(Ask("Directory of the workspace:"), self.services.open_path)
-
-
-def _quoted(path: Path) -> str:
-    return str(path).replace("\\", "\\\\").replace('"', '\\"')

@@ -115,7 +115,7 @@ class Form(ModalScreen[dict[str, Any] | None]):
             yield Static("enter start   esc cancel" + ("   f2 estimate" if self.can_estimate else ""), id="keys")
 
     def _editor(self, field: Any) -> Widget:
-        value = self.given.get(field.name, "" if _required(field) else _default(field))
+        value = self.given.get(field.name, "" if field.default is MISSING else field.default)
         kind = self.hints[field.name]
         if kind is bool:
             return Choice(["no", "yes"], "yes" if value else "no", id=f"f-{field.name}")
@@ -200,10 +200,10 @@ def _parsed(text: str, kind: Any, field: Any) -> Any:
     """``text`` as a value of type ``kind``; the default of the field for an empty text."""
     if kind is bool:
         return text == "yes"
-    if not text and _required(field):
+    if not text and field.default is MISSING:
         raise FieldError(field.name, f"{_label(field)} is missing: fill it in.")
     if not text:
-        return _default(field)
+        return field.default
     if typing.get_origin(kind) is tuple:
         item = typing.get_args(kind)[0]
         return [_parsed(part.strip(), item, field) for part in text.split(",") if part.strip()]
@@ -214,14 +214,6 @@ def _parsed(text: str, kind: Any, field: Any) -> Any:
             what = "a whole number" if kind is int else "a number"
             raise FieldError(field.name, f"{_label(field)} is {text!r}: it must be {what}.") from None
     return text
-
-
-def _required(field: Any) -> bool:
-    return field.default is MISSING and field.default_factory is MISSING
-
-
-def _default(field: Any) -> Any:
-    return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 def _label(field: Any) -> str:

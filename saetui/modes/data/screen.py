@@ -13,10 +13,8 @@ from textual.widget import Widget
 
 from engine.activations.target import settings_of
 from engine.config import IMAGE_SOURCES, to_mapping
-from engine.files import write_text
 from engine.runs.run import Run
 from engine.runs.watch import RunSnapshot
-from engine.workspace import MARKER
 from saetui.background import Wanted, look_up, look_up_each
 from saetui.bindings import key
 from saetui.formatting import duration, literal, percent, rate
@@ -245,7 +243,7 @@ class DataMode(Mode):
             self.services.say(f"There is nothing at {path}: give {IMAGE_SOURCES}.")
             return
         if "images" not in self.listing.found.defaults and not self.listing.found.sources:
-            self.services.guard(lambda: _set_default_images(self.services.workspace.root / MARKER, spec))
+            self.services.guard(lambda: self.services.workspace.set_images(spec))
         elif spec not in self._added:
             self.remember(sources=[*self._added, spec])
         self.selected = None
@@ -293,13 +291,6 @@ class DataMode(Mode):
     def on_unmount(self) -> None:
         if self._check is not None:
             self._check.cancel()
-
-
-def _set_default_images(path: Path, spec: str) -> None:
-    """Put ``images`` before all that workspace.toml says: a key that follows a table would belong to it."""
-    before = path.read_text(encoding="utf-8") if path.is_file() else ""
-    quoted = spec.replace("\\", "\\\\").replace('"', '\\"')
-    write_text(path, f'images = "{quoted}"\n{before}')
 
 
 def _pace(run: RunSnapshot) -> str:

@@ -128,10 +128,8 @@ class SteerMode(Mode):
     def _first_setup(self) -> Setup:
         """What was remembered, else what the workspace has: its SAE with scores, its model."""
         try:
-            defaults = self.services.workspace.defaults()
-            own = ("vlm", "prompt", "max_new_tokens", "device", "dtype")
-            given = {name: defaults[name] for name in own if name in defaults}
-            settings = from_mapping(SteerSettings, given, "workspace.toml")
+            defaults = self.services.workspace.defaults_of(SteerSettings)
+            settings = from_mapping(SteerSettings, defaults, "workspace.toml")
         except UserError as error:
             self.services.say(str(error))
             settings = SteerSettings()

@@ -10,7 +10,7 @@ from engine.runs.trainings import Training
 from engine.sae.results import MeasuredStep
 from engine.workspace import Workspace
 from saetui.modes.train.training_list import SORTS, TrainingList
-from saetui.modes.train.training_runs import TrainingRuns, free_name
+from saetui.modes.train.training_runs import TrainingRuns
 from saetui.modes.train.training_table import FIGURES, details, fitting, in_a_line, texts, titled
 from saetui.modes.train.watch import Seen
 from saetui.widgets.chart import MOST
@@ -127,7 +127,6 @@ def test_a_form_begins_with_the_last_settings_and_a_free_name(workspace):
     (workspace.root / "saes" / "a-sae").mkdir(parents=True)
     values = runs.new({"k": 7, "activations": "gone", "unknown": 1}, ["a-sae-2"])
     assert values == {"k": 7, "activations": "a", "name": "a-sae-3"}
-    assert free_name("x", set()) == "x-sae"
 
 
 def test_a_checkpoint_whose_run_is_gone_goes_on_by_its_settings(workspace):
