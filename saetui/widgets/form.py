@@ -19,7 +19,7 @@ from textual.widgets import Input, Static
 from engine.config import from_mapping, to_mapping
 from engine.errors import UserError
 from saetui.bindings import key
-from saetui.formatting import literal
+from saetui.widgets.words import Words
 
 _LINES_AROUND_FIELDS = 12
 
@@ -98,6 +98,7 @@ class Form(ModalScreen[dict[str, Any] | None]):
         super().__init__()
         self.heading, self.kind, self.given, self.known = title, kind, dict(values), dict(known or {})
         self.can_estimate = can_estimate
+        self.about, self.note = Words(id="help"), Words(id="note")
         named = {f.name: f for f in dataclasses.fields(kind)}
         self.fields = [named[name] for name in first] + [f for f in named.values() if f.name not in first]
         self.hints = typing.get_type_hints(kind)
@@ -110,8 +111,7 @@ class Form(ModalScreen[dict[str, Any] | None]):
                     with Horizontal(classes="field"):
                         yield Static(Text(_label(field)), classes="label")
                         yield self._editor(field)
-            yield Static(id="help", markup=False)
-            yield Static(id="note", markup=False)
+            yield from (self.about, self.note)
             yield Static("enter start   esc cancel" + ("   f2 estimate" if self.can_estimate else ""), id="keys")
 
     def _editor(self, field: Any) -> Widget:
@@ -135,7 +135,7 @@ class Form(ModalScreen[dict[str, Any] | None]):
         name = (event.widget.id or "").removeprefix("f-")
         field = next((f for f in self.fields if f.name == name), None)
         if field is not None:
-            self.query_one("#help", Static).update(Text(field.metadata.get("help", "")))
+            self.about.say(field.metadata.get("help", ""))
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         self.action_submit()
@@ -159,9 +159,8 @@ class Form(ModalScreen[dict[str, Any] | None]):
         return to_mapping(from_mapping(self.kind, typed, self.heading))
 
     def say(self, sentence: str, error: bool = False) -> None:
-        note = self.query_one("#note", Static)
-        note.set_class(error, "error")
-        note.update(Text(literal(sentence)))
+        self.note.set_class(error, "error")
+        self.note.say(sentence)
 
     def action_submit(self) -> None:
         values = self._checked()

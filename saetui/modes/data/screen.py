@@ -139,13 +139,10 @@ class DataMode(Mode):
     def _describe(self, selected: Selected) -> None:
         describe = self._describer(selected)
 
-        def find(wanted: Wanted) -> Iterable[Description]:
-            yield describe(wanted)
-
         def fail(sentence: str) -> None:
             self._described(selected, Description(Path(selected.name).name, [("problem", sentence)]))
 
-        look_up_each(self, "describe", find, partial(self._described, selected), fail)
+        look_up_each(self, "describe", lambda wanted: (describe(wanted),), partial(self._described, selected), fail)
 
     def _describer(self, selected: Selected) -> Callable[[Wanted], Description]:
         found, name = self.listing.found, selected.name

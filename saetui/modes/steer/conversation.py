@@ -39,8 +39,6 @@ class Listener(Protocol):
     def tell(self, sentence: str, wrong: bool = False) -> None:
         """How it stands; empty: nothing is going on."""
 
-    def warn(self, sentence: str) -> None: ...
-
     def take_answers(self, version: Version) -> None: ...
 
     def take_sweep(self) -> None: ...
@@ -135,7 +133,7 @@ class Conversation:
             case Warned():
                 if event.message not in self._warned:
                     self._warned.add(event.message)
-                    listener.warn(event.message)
+                    self._services.say(event.message)
             case Loading() | Intervened():
                 pass  # told already; what was asked
             case Done():

@@ -60,8 +60,8 @@ class SteerMode(Mode):
         key("steer.save", "w", "part('kept', 'ask_recipe_name')", "Save recipe", show=True),
         key("steer.open", "e", "part('kept', 'pick_recipe')", "Open recipe", show=True),
         key("steer.copy", "y", "copy", "Copy", show=True),
-        key("steer.undo", "u", "undo", "Undo", show=True),
-        key("steer.redo", "ctrl+r", "redo", "Redo"),
+        key("steer.undo", "u", "undo(True)", "Undo", show=True),
+        key("steer.redo", "ctrl+r", "undo(False)", "Redo"),
         key("steer.stop", "escape", "stop", "Stop, or close the sweep"),
     ]
     DEFAULT_CSS = """
@@ -171,13 +171,9 @@ class SteerMode(Mode):
         self.answers.show_all()
         self.dose.show_all()
 
-    def action_undo(self) -> None:
-        if not self.editor.undo():
-            self.services.say("There is nothing to undo.", "information")
-
-    def action_redo(self) -> None:
-        if not self.editor.redo():
-            self.services.say("There is nothing to redo.", "information")
+    def action_undo(self, back: bool) -> None:
+        if not (self.editor.undo() if back else self.editor.redo()):
+            self.services.say(f"There is nothing to {'undo' if back else 'redo'}.", "information")
 
     def action_top(self) -> None:
         self.image.next_top(self.rack.slot)
@@ -220,9 +216,6 @@ class SteerMode(Mode):
     def tell(self, sentence: str, wrong: bool = False) -> None:
         self.state.set_class(wrong, "-wrong")
         self.state.say(sentence)
-
-    def warn(self, sentence: str) -> None:
-        self.services.say(sentence)
 
     def take_answers(self, version: Version) -> None:
         self.answers.put(version.answers)

@@ -52,7 +52,7 @@ class Scene:
     def tell(self, sentence, wrong=False):
         self.state, self.wrong = sentence, wrong
 
-    def warn(self, sentence):
+    def say(self, sentence):
         self.warnings.append(sentence)
 
     def take_answers(self, version):
