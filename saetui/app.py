@@ -7,7 +7,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from rich.text import Text
 from textual import events
@@ -38,9 +38,6 @@ from saetui.themes import THEMES, ThemeStylesheet
 from saetui.widgets.bars import TITLES, TopBar, summary
 from saetui.widgets.dialogs import ActionsProvider, Help, actions
 from saetui.widgets.runs_drawer import RunsDrawer
-
-if TYPE_CHECKING:
-    pass
 
 _LOOK = 0.5  # seconds between looks at the runs
 
