@@ -13,6 +13,7 @@ from dataclasses import MISSING, dataclass, field
 from typing import Any, Literal, TypeVar
 
 from engine.errors import UserError
+from engine.records import PLAIN, plain
 
 Dtype = Literal["float16", "bfloat16", "float32"]
 ArchitectureName = Literal["relu", "topk", "batchtopk", "matryoshka-batchtopk", "jumprelu", "gated"]
@@ -246,11 +247,7 @@ def _checked(value: Any, kind: Any, where: str) -> Any:
     if origin is tuple:
         items = [value] if isinstance(value, str) or not isinstance(value, (list, tuple)) else value
         return tuple(_checked(item, options[0], where) for item in items)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise UserError(f"{where} is {value!r}: it must be {_KINDS.get(kind, kind.__name__)}.")
-    return value
-
-
-_KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+    found = plain(value, kind)
+    if found is None:
+        raise UserError(f"{where} is {value!r}: it must be {PLAIN[kind]}.")
+    return found

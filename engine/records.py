@@ -38,9 +38,8 @@ def _converter() -> Any:
     converter = make_converter(omit_if_default=False, prefer_attrib_converters=False)
     converter.register_unstructure_hook(Path, str)
     converter.register_structure_hook(Path, lambda value, _: Path(value))
-    for kind, name in _PLAIN.items():  # no value is repaired by guessing
-        converter.register_structure_hook(kind, _strict(kind, name))
-    converter.register_structure_hook(float, _number)
+    for kind in PLAIN:
+        converter.register_structure_hook(kind, _strict)
     converter.register_unstructure_hook_factory(lambda kind: bool(_marked(kind)), lambda kind: _writer(kind, converter))
     converter.register_structure_hook_factory(lambda kind: "beside" in _marked(kind).values(), _reader(converter))
     return converter
@@ -91,22 +90,20 @@ def _measured(value: Any) -> bool:
     return value is None or type(value) in (int, float)
 
 
-_PLAIN: dict[type[Any], str] = {str: "text", int: "a whole number", bool: "true or false"}
+PLAIN: dict[type[Any], str] = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
 
 
-def _strict(kind: type[Any], name: str) -> Callable[[Any, Any], Any]:
-    def structure(value: Any, _: Any) -> Any:
-        if type(value) is not kind:
-            raise UserError(f"{_brief(value)} is not {name}")
-        return value
-
-    return structure
+def plain(value: Any, kind: type[T]) -> T | None:
+    """``value`` if it is a ``kind``, one of ``PLAIN``; None if it is not. A whole number may stand for a float."""
+    fits = isinstance(value, bool) is (kind is bool) and isinstance(value, (int, float) if kind is float else kind)
+    return kind(value) if fits else None  # type: ignore[call-arg]
 
 
-def _number(value: Any, _: Any) -> float:
-    if type(value) not in (int, float):
-        raise UserError(f"{_brief(value)} is not a number")
-    return float(value)
+def _strict(value: Any, kind: type[T]) -> T:
+    found = plain(value, kind)
+    if found is None:
+        raise UserError(f"{_brief(value)} is not {PLAIN[kind]}")
+    return found
 
 
 def _brief(value: Any) -> str:

@@ -1,17 +1,18 @@
 """The directory a user works in: names, paths, listings of files, provenance."""
 
 import contextlib
+import itertools
 import os
 import re
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from engine.errors import UserError
-from engine.files import read_toml
+from engine.files import read_toml, to_toml, write_text
 
 MARKER = "workspace.toml"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@=:-]*")
@@ -27,6 +28,12 @@ def check_name(name: str, what: str) -> str:
 def slug(text: str) -> str:
     """``text`` as a name: each sequence of other characters becomes one hyphen."""
     return re.sub(r"[^A-Za-z0-9._+@=]+", "-", text).strip("-.") or "unnamed"
+
+
+def free_name(stem: str, taken: Container[str]) -> str:
+    """The first of stem, stem-2, stem-3, ... that is not taken."""
+    names = itertools.chain([stem], (f"{stem}-{n}" for n in itertools.count(2)))
+    return next(name for name in names if name not in taken)
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,17 @@ class Workspace:
         """The settings in workspace.toml (device, dtype, model, images, seed, ...); empty without the file."""
         path = self.root / MARKER
         return read_toml(path) if path.is_file() else {}
+
+    def defaults_of(self, kind: type) -> dict[str, Any]:
+        """Those in workspace.toml that are settings of the dataclass ``kind``."""
+        names = {one.name for one in fields(kind)}
+        return {name: value for name, value in self.defaults().items() if name in names}
+
+    def set_images(self, source: str) -> None:
+        """Make ``source`` the default of images: before all else, as a key that follows a table would belong to it."""
+        path = self.root / MARKER
+        before = path.read_text(encoding="utf-8") if path.is_file() else ""
+        write_text(path, to_toml({"images": source}) + before)
 
     def activations(self, name: str) -> Path:
         return self.root / "activations" / check_name(name, "activations")

@@ -7,31 +7,21 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from rich.text import Text
 from textual import events
-from textual.app import App, SuspendNotSupported
 from textual.binding import Binding
 from textual.filter import LineFilter
 from textual.screen import Screen
-from textual.widget import Widget
 
-from engine.errors import UserError, sentence_of
 from engine.files import write_text
-from engine.images.decoding import BrokenImage
-from engine.runs.run import Run
 from engine.runs.watch import RunSnapshot, RunWatch
-from engine.workspace import MARKER, Workspace, neurons_files
 from saetui.background import Wanted, look_up_each
 from saetui.bindings import key
 from saetui.command_line import CommandLine
 from saetui.formatting import literal
-from saetui.gc_tuning import GcTuning
 from saetui.messages import ForMode, ShowLatents, SteerLatent
-from saetui.model_requests import Handler, ModelRequests, ServerSaid
 from saetui.modes.data.screen import DataMode
 from saetui.modes.hierarchy.screen import HierarchyMode
 from saetui.modes.mode import Mode
@@ -39,8 +29,8 @@ from saetui.modes.neurons.screen import NeuronsMode
 from saetui.modes.start import StartMode
 from saetui.modes.steer.screen import SteerMode
 from saetui.modes.train.screen import TrainMode
-from saetui.preferences import Preferences, state_folder
-from saetui.session import Session, first_mode, is_workspace
+from saetui.preferences import state_folder
+from saetui.services import Services
 from saetui.terminal.ascii import Ascii
 from saetui.terminal.colours import WithoutColour, Xterm
 from saetui.terminal.key_queue import KeyQueue
@@ -49,23 +39,10 @@ from saetui.widgets.bars import TITLES, TopBar, summary
 from saetui.widgets.dialogs import ActionsProvider, Help, actions
 from saetui.widgets.runs_drawer import RunsDrawer
 
-if TYPE_CHECKING:
-    from engine.server.protocol import Request
-    from saetui.terminal.probe import Terminal
-
 _LOOK = 0.5  # seconds between looks at the runs
-_SAVE = 0.25  # seconds of quiet after which the state is written
 
 
-@dataclass(frozen=True)
-class Reopen:
-    """The app ends and another begins on this workspace: nothing of the old one lives on."""
-
-    workspace: Workspace
-    mode: str
-
-
-class Workbench(App[Reopen | None]):
+class Workbench(Services):
     """``saetui``: everything that it shows is read from files, everything that it starts is a process."""
 
     TITLE = "saetui"
@@ -93,122 +70,16 @@ class Workbench(App[Reopen | None]):
         key("app.quit", "q,ctrl+q", "quit", "Quit"),
     ]
 
-    def __init__(
-        self,
-        workspace: Workspace,
-        preferences: Preferences | None = None,
-        terminal: Terminal | None = None,
-        mode: str = "",
-        graphics: type[Widget] | None = None,
-    ):
-        """``graphics``: a widget that draws pictures sharper than cells, where the terminal can."""
-        self.workspace = workspace
-        self.preferences = preferences or Preferences()
-        self.session = Session(workspace.root)
-        remembered = self.session.get("app").get("mode", "")
-        self.DEFAULT_MODE = mode or (first_mode(workspace, remembered) if is_workspace(workspace) else "start")  # type: ignore[misc]
-        super().__init__()
+    def __init__(self, *given: Any, **options: Any):
+        """As :class:`Services`."""
+        super().__init__(*given, **options)
         self.stylesheet = ThemeStylesheet(variables=self.get_css_variables())
-        self.terminal, self.graphics = terminal, graphics
-        self.colours = self._colours()
-        self.picture_style = self._picture_style()
-        self.cell_ratio = terminal.cell_ratio if terminal else 2.0
-        self.ascii = self.preferences.ascii
-        self.scores_path: Path | None = self._remembered_scores()
-        self.runs: list[RunSnapshot] = []
-        self._watch = RunWatch(workspace)
-        self.models = ModelRequests(self, workspace)
-        self._saving = False
-        self.garbage = GcTuning()
+        self._watch = RunWatch(self.workspace)
         self._type_ahead = KeyQueue(self, super().on_event)
         for theme in THEMES.values():
             self.register_theme(theme)
         self.theme = self.preferences.theme
         self.set_keymap(self.preferences.keys)
-
-    # What modes may ask: saetui.services
-
-    @property
-    def terminal_line(self) -> str:
-        where = "ssh" if self.terminal and self.terminal.ssh else ""
-        return " ".join(filter(None, (where, self.colours)))
-
-    def say(self, sentence: str, severity: Any = "warning") -> None:
-        """One sentence at the corner, literally."""
-        self.notify(literal(sentence), severity=severity, markup=False, timeout=8)
-
-    def guard(self, act: Callable[[], Any]) -> bool:
-        """Do ``act``; what a user can mend is said instead of raised. Whether it was done."""
-        try:
-            act()
-        except (UserError, OSError) as error:
-            self.say(sentence_of(error))
-            return False
-        return True
-
-    def remember(self, where: str, /, **values: Any) -> None:
-        """Keep where one is; written when it has been quiet for a moment."""
-        if self.session.set(where, **values) and not self._saving:
-            self._saving = True
-            self.set_timer(_SAVE, self._save)
-
-    def copy(self, text: str) -> None:
-        """To the terminal's clipboard, and to a file for terminals that have none."""
-        self.copy_to_clipboard(text)
-        path = state_folder() / "copied.txt"
-        if self.guard(lambda: write_text(path, text, durable=False)):
-            self.say(f"Copied; if your terminal did not take it, it is in {path}.", "information")
-
-    def show_full(self, load: Callable[[], Any], caption: str) -> None:
-        """Leave the cells for a moment and draw one picture with whatever graphics the terminal has."""
-        if self.terminal is None or not self.terminal.tty:
-            self.say("A picture in full size needs a terminal.")
-            return
-        from saetui.terminal.full import show_full
-
-        try:
-            with self.suspend():
-                show_full(load(), self.terminal, caption, ascii=self.ascii)
-        except (SuspendNotSupported, UserError, BrokenImage, OSError) as error:
-            self.say(f"The picture cannot be shown: {error}")
-
-    def start(self, task: str, settings: dict[str, Any]) -> Run | None:
-        """Start ``task`` as a run that outlives the workbench, just as ``saetui TASK --detach`` does."""
-        started: list[Run] = []
-
-        def begin() -> None:
-            run = Run.create(self.workspace, task, settings, [task])
-            run.detach()
-            started.append(run)
-
-        return started[0] if self.guard(begin) else None
-
-    def ask_model(self, request: Request, handler: Handler, supersede: bool = True) -> int:
-        return self.models.ask(request, handler, supersede)
-
-    def cancel_model(self, number: int) -> None:
-        self.models.cancel(number)
-
-    def restart_model(self) -> None:
-        self.models.restart()
-
-    def collect_garbage(self, replaced: bool) -> None:
-        self.garbage.freeze(replaced)
-
-    def open_path(self, given: str) -> None:
-        """Open the workspace in the directory ``given``."""
-        path = Path(given).expanduser()
-        if not path.is_dir():
-            self.say(f"There is no directory {path}: give the workspace's own.")
-            return
-        self.open_workspace(Workspace(path.resolve()), "")
-
-    def open_workspace(self, place: Workspace, mode: str) -> None:
-        if not is_workspace(place):
-            marker = place.root / MARKER
-            if not self.guard(lambda: write_text(marker, "# Defaults: model, embed_with, vlm, ...\n")):
-                return
-        self.exit(Reopen(place, mode))
 
     # What is typed and painted
 
@@ -260,9 +131,6 @@ class Workbench(App[Reopen | None]):
             if isinstance(screen, Mode | RunsDrawer) and screen.is_mounted:
                 screen.runs_changed(runs)
 
-    def on_server_said(self, message: ServerSaid) -> None:
-        self.models.take(message)
-
     async def on_show_latents(self, message: ShowLatents) -> None:
         await self._hand_over(message)
 
@@ -291,30 +159,11 @@ class Workbench(App[Reopen | None]):
         )
         self._close_messages_no_wait()
 
-    def _save(self) -> None:
-        self._saving = False
-        self.session.save()
-
     def _ended(self, run: RunSnapshot) -> None:
         if run.state == "done":
             self.say(f"{run.label} is done.", "information")
         elif run.state in ("failed", "died"):
             self.say(run.error or f"{run.label} died: J shows its log, r resumes it.", "error")
-
-    def _remembered_scores(self) -> Path | None:
-        """The neurons file that was open last, if it is still there, else the newest."""
-        last = self.workspace.root / "neurons" / str(self.session.get("neurons").get("file", ""))
-        return last if last.is_file() else next(iter(neurons_files(self.workspace)), None)
-
-    def _colours(self) -> str:
-        if self.preferences.colours != "auto":
-            return self.preferences.colours
-        return self.terminal.colours if self.terminal else "mono" if self.no_color else "truecolor"
-
-    def _picture_style(self) -> str:
-        if self.preferences.ascii or self.colours in ("mono", "16"):
-            return "glyph"
-        return "half" if self.preferences.picture == "auto" else self.preferences.picture
 
     # Actions
 

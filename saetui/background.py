@@ -24,8 +24,8 @@ def look_up(
     owner: DOMNode,
     group: str,
     find: Callable[[], T],
-    take: Callable[[T], None],
-    fail: Callable[[str], None],
+    take: Callable[[T], object],
+    fail: Callable[[str], object],
     supersede: bool = True,
 ) -> Worker[None]:
     """``find`` in a thread, then ``take`` what it found. ``supersede``: drop earlier look-ups of the ``group``."""
@@ -36,8 +36,8 @@ def look_up_each(
     owner: DOMNode,
     group: str,
     find: Callable[[Wanted], Iterable[T]],
-    take: Callable[[T], None],
-    fail: Callable[[str], None],
+    take: Callable[[T], object],
+    fail: Callable[[str], object],
     supersede: bool = True,
 ) -> Worker[None]:
     """As :func:`look_up`, for many values: each is taken as soon as ``find`` yields it."""
@@ -48,7 +48,7 @@ def look_up_each(
         def wanted() -> bool:
             return not worker.is_cancelled
 
-        def give(then: Callable[[], None]) -> None:
+        def give(then: Callable[[], object]) -> None:
             if wanted():
                 owner.call_later(then)
 

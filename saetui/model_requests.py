@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from textual.app import App
 from textual.css.query import NoMatches
-from textual.message import Message
 
 from engine.errors import UserError
 from engine.server.protocol import END, Failed, Request, ServerEvent
@@ -20,15 +18,6 @@ if TYPE_CHECKING:
     from engine.server.client import ModelServer
 
 Handler = Callable[[ServerEvent], None]
-
-
-@dataclass
-class ServerSaid(Message):
-    """An event of the model server."""
-
-    number: int
-    """Of the request."""
-    event: ServerEvent
 
 
 class ModelRequests:
@@ -53,14 +42,18 @@ class ModelRequests:
         self._handlers[number] = handler
         return number
 
-    def take(self, said: ServerSaid) -> None:
+    def _hear(self, number: int, event: ServerEvent) -> None:
+        """Called by the server's reader, in its thread."""
+        self._app.call_later(self._take, number, event)
+
+    def _take(self, number: int, event: ServerEvent) -> None:
         """Hand an event to who asked, in the app's thread."""
-        handler = self._handlers.get(said.number)
-        if isinstance(said.event, END):
-            self._handlers.pop(said.number, None)
+        handler = self._handlers.get(number)
+        if isinstance(event, END):
+            self._handlers.pop(number, None)
         if handler and self._app.is_running:
             with contextlib.suppress(NoMatches):  # a screen that is closing has lost the widgets that it would tell
-                handler(said.event)
+                handler(event)
 
     def cancel(self, number: int) -> None:
         if self.server is not None:
@@ -74,7 +67,3 @@ class ModelRequests:
     def close(self) -> None:
         if self.server is not None:
             self.server.close()
-
-    def _hear(self, number: int, event: ServerEvent) -> None:
-        """Called by the server's reader, in its thread."""
-        self._app.post_message(ServerSaid(number, event))

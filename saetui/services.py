@@ -3,69 +3,182 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+
+from textual.app import App, SuspendNotSupported
+from textual.screen import Screen
+from textual.widget import Widget
+
+from engine.errors import UserError, sentence_of
+from engine.files import write_text
+from engine.images.decoding import BrokenImage
+from engine.runs.run import Run
+from engine.runs.watch import RunSnapshot
+from engine.workspace import MARKER, Workspace, neurons_files
+from saetui.formatting import literal
+from saetui.gc_tuning import GcTuning
+from saetui.model_requests import Handler, ModelRequests
+from saetui.preferences import Preferences, state_folder
+from saetui.session import Session, first_mode, is_workspace
 
 if TYPE_CHECKING:
-    from textual.widget import Widget
-
-    from engine.runs.run import Run
-    from engine.runs.watch import RunSnapshot
-    from engine.server.protocol import Request, ServerEvent
-    from engine.workspace import Workspace
-    from saetui.session import Session
+    from engine.server.protocol import Request
     from saetui.terminal.probe import Terminal
 
+T = TypeVar("T")
 Severity = Literal["information", "warning", "error"]
+_SAVE = 0.25  # seconds of quiet after which the state is written
 
 
-class Services(Protocol):
-    """One workspace, what runs on it, and the ways to speak to a person and to a model."""
+@dataclass(frozen=True)
+class Reopen:
+    """The app ends and another begins on this workspace: nothing of the old one lives on."""
 
     workspace: Workspace
-    runs: list[RunSnapshot]
-    """Every run of the workspace, the newest first; looked at twice a second."""
-    scores_path: Path | None
-    """The neurons file that Neurons and Hierarchy show."""
-    session: Session
-    """What was kept of where one is."""
-    terminal: Terminal | None
-    graphics: type[Widget] | None
-    """A widget that draws pictures sharper than cells, where the terminal can."""
+    mode: str
+
+
+class Services(App[Reopen | None]):
+    """One workspace, what runs on it, and the ways to speak to a person and to a model."""
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        preferences: Preferences | None = None,
+        terminal: Terminal | None = None,
+        mode: str = "",
+        graphics: type[Widget] | None = None,
+    ):
+        """``graphics``: a widget that draws pictures sharper than cells, where the terminal can."""
+        self.workspace = workspace
+        self.preferences = preferences or Preferences()
+        self.session = Session(workspace.root)
+        """What was kept of where one is."""
+        remembered = self.session.get("app").get("mode", "")
+        self.DEFAULT_MODE = mode or (first_mode(workspace, remembered) if is_workspace(workspace) else "start")  # type: ignore[misc]
+        super().__init__()
+        self.terminal, self.graphics = terminal, graphics
+        self.colours = self._colours()
+        self.picture_style = self._picture_style()
+        self.cell_ratio = terminal.cell_ratio if terminal else 2.0
+        self.ascii = self.preferences.ascii
+        self.scores_path: Path | None = self._remembered_scores()
+        """The neurons file that Neurons and Hierarchy show."""
+        self.runs: list[RunSnapshot] = []
+        """Every run of the workspace, the newest first; looked at twice a second."""
+        self.models = ModelRequests(self, workspace)
+        self.garbage = GcTuning()
+        self._saving = False
 
     @property
-    def terminal_line(self) -> str: ...
+    def terminal_line(self) -> str:
+        where = "ssh" if self.terminal and self.terminal.ssh else ""
+        return " ".join(filter(None, (where, self.colours)))
 
     def say(self, sentence: str, severity: Severity = "warning") -> None:
         """One sentence at the corner, literally."""
+        self.notify(literal(sentence), severity=severity, markup=False, timeout=8)
+
+    def ask(self, dialog: Screen[T | None], then: Callable[[T], object]) -> None:
+        """Show ``dialog`` and go on with its answer; with none, or an empty one, all stays as it is."""
+
+        def said(answer: T | None) -> None:
+            if answer:
+                then(answer)
+
+        self.push_screen(dialog, said)
 
     def guard(self, act: Callable[[], Any]) -> bool:
         """Do ``act``; what a user can mend is said instead of raised. Whether it was done."""
+        try:
+            act()
+        except (UserError, OSError) as error:
+            self.say(sentence_of(error))
+            return False
+        return True
 
     def remember(self, where: str, /, **values: Any) -> None:
-        """Keep where one is in the mode ``where``."""
+        """Keep where one is in the mode ``where``; written when it has been quiet for a moment."""
+        if self.session.set(where, **values) and not self._saving:
+            self._saving = True
+            self.set_timer(_SAVE, self._save)
+
+    def _save(self) -> None:
+        self._saving = False
+        self.session.save()
 
     def copy(self, text: str) -> None:
-        """To the clipboard of the terminal."""
+        """To the terminal's clipboard, and to a file for terminals that have none."""
+        self.copy_to_clipboard(text)
+        path = state_folder() / "copied.txt"
+        if self.guard(lambda: write_text(path, text, durable=False)):
+            self.say(f"Copied; if your terminal did not take it, it is in {path}.", "information")
 
     def show_full(self, load: Callable[[], Any], caption: str) -> None:
-        """One picture on the whole terminal."""
+        """Leave the cells for a moment and draw one picture with whatever graphics the terminal has."""
+        if self.terminal is None or not self.terminal.tty:
+            self.say("A picture in full size needs a terminal.")
+            return
+        from saetui.terminal.full import show_full
+
+        try:
+            with self.suspend():
+                show_full(load(), self.terminal, caption, ascii=self.ascii)
+        except (SuspendNotSupported, UserError, BrokenImage, OSError) as error:
+            self.say(f"The picture cannot be shown: {error}")
 
     def start(self, task: str, settings: dict[str, Any]) -> Run | None:
-        """Start a run that outlives the workbench; None when it could not be started, which was said."""
+        """Start a run that outlives the workbench, just as ``saetui TASK --detach`` does; None where that was refused,
+        which was said."""
+        started: list[Run] = []
 
-    def ask_model(self, request: Request, handler: Callable[[ServerEvent], None], supersede: bool = True) -> int:
+        def begin() -> None:
+            run = Run.create(self.workspace, task, settings, [task])
+            run.detach()
+            started.append(run)
+
+        return started[0] if self.guard(begin) else None
+
+    def ask_model(self, request: Request, handler: Handler, supersede: bool = True) -> int:
         """Hand ``request`` to the model server; ``handler`` gets every event of it, in the app's own thread."""
-
-    def cancel_model(self, number: int) -> None: ...
-
-    def restart_model(self) -> None:
-        """Kill the model server, whatever it does: the way to cancel a load."""
-
-    def collect_garbage(self, replaced: bool) -> None:
-        """Scores were opened; ``replaced``: in place of others."""
+        return self.models.ask(request, handler, supersede)
 
     def open_path(self, given: str) -> None:
         """Open the workspace in the directory ``given``, in place of this one."""
+        path = Path(given).expanduser()
+        if not path.is_dir():
+            self.say(f"There is no directory {path}: give the workspace's own.")
+            return
+        self.open_workspace(Workspace(path.resolve()), "")
 
-    def open_workspace(self, place: Workspace, mode: str) -> None: ...
+    def open_workspace(self, place: Workspace, mode: str) -> None:
+        if not is_workspace(place):
+            marker = place.root / MARKER
+            if not self.guard(lambda: write_text(marker, "# Defaults: model, embed_with, vlm, ...\n")):
+                return
+        self.exit(Reopen(place, mode))
+
+    def _remembered_scores(self) -> Path | None:
+        """The neurons file that was open last, if it is still there, else the newest."""
+        last = self.workspace.root / "neurons" / str(self.session.get("neurons").get("file", ""))
+        return last if last.is_file() else next(iter(neurons_files(self.workspace)), None)
+
+    def _colours(self) -> str:
+        if self.preferences.colours != "auto":
+            return self.preferences.colours
+        return self.terminal.colours if self.terminal else "mono" if self.no_color else "truecolor"
+
+    def _picture_style(self) -> str:
+        if self.preferences.ascii or self.colours in ("mono", "16"):
+            return "glyph"
+        return "half" if self.preferences.picture == "auto" else self.preferences.picture
+
+
+class Served:
+    """A screen or widget that such an app shows."""
+
+    @property
+    def services(self) -> Services:
+        return cast(Services, self.app)  # type: ignore[attr-defined]

@@ -12,7 +12,7 @@ from engine.workspace import Workspace
 from saetui.cli import work
 from saetui.cli.options import DetachOption, JsonOption, WorkspaceOption, command, complete, extra
 from saetui.cli.stages import number
-from saetui.formatting import literal, percent
+from saetui.formatting import percent
 
 FOLDER = "saetui-demo"
 HeadlessOption = Annotated[bool, typer.Option("--headless", help="Print a summary and end; open nothing.")]
@@ -43,8 +43,7 @@ def demo(given: dict[str, Any], workspace: str | None, json: bool, detach: bool,
 
 
 def show(result: DemoDone, place: Workspace) -> None:
-    for line in summary(result, place):
-        print(literal(line))
+    work.say(*summary(result, place))
 
 
 def summary(result: DemoDone, place: Workspace) -> list[str]:

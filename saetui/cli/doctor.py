@@ -1,6 +1,5 @@
 """saetui doctor: what the terminal, the machine and the workspace can do, and what would improve it."""
 
-import json as json_module
 from dataclasses import asdict, replace
 
 import typer
@@ -11,7 +10,6 @@ from engine.records import to_json
 from engine.workspace import Workspace
 from saetui.cli import work
 from saetui.cli.options import JsonOption, WorkspaceOption
-from saetui.formatting import literal
 from saetui.terminal.probe import Terminal, probe
 
 COLOURS = {"truecolor": "24-bit colour", "256": "256 colours", "16": "16 colours", "mono": "no colours"}
@@ -36,10 +34,9 @@ def doctor(workspace: WorkspaceOption = None, json: JsonOption = False) -> None:
     report = replace(report, advice=(*report.advice, *terminal.advice))
     if json:
         told = {key: value for key, value in asdict(terminal).items() if key != "advice"}
-        print(json_module.dumps({**to_json(report), "terminal": told}, ensure_ascii=False))
-        return
-    for line in _lines(report, terminal):
-        print(literal(line))
+        work.say_json({**to_json(report), "terminal": told})
+    else:
+        work.say(*_lines(report, terminal))
 
 
 def _lines(report: Report, terminal: Terminal) -> list[str]:

@@ -1,6 +1,5 @@
 """saetui jobs: list, follow, stop, pause and resume detached work."""
 
-import json as json_module
 import time
 from typing import Annotated, Any
 
@@ -8,13 +7,14 @@ import typer
 
 from engine.errors import UserError
 from engine.records import to_json
+from engine.runs.events import Control
 from engine.runs.run import ENDED, Run, find, runs
 from engine.runs.tasks import TASKS
 from engine.workspace import Workspace
 from saetui.cli import demo, stages
 from saetui.cli.options import JsonOption, WorkspaceOption
-from saetui.cli.work import ProgressDisplay, note, progress_text
-from saetui.formatting import duration, literal
+from saetui.cli.work import ProgressDisplay, note, progress_text, say, say_json
+from saetui.formatting import duration
 
 app = typer.Typer(
     help="List, follow and stop detached work.",
@@ -33,12 +33,10 @@ def main(context: typer.Context, workspace: WorkspaceOption = None, json: JsonOp
         return
     found = runs(Workspace.find(workspace))
     if json:
-        print(json_module.dumps([_record(run) for run in found], ensure_ascii=False))
-        return
-    if not found:
-        print("No runs here yet: add --detach to extract, train, score, steer, run or demo.")
-    for run in found:
-        print(literal(_line(run)))
+        say_json([_record(run) for run in found])
+    else:
+        nothing = "No runs here yet: add --detach to extract, train, score, steer, run or demo."
+        say(*(map(_line, found) if found else [nothing]))
 
 
 @app.command()
@@ -67,10 +65,8 @@ def follow(context: typer.Context, id: IdArgument, workspace: WorkspaceOption = 
 def stop(context: typer.Context, id: IdArgument, workspace: WorkspaceOption = None, json: JsonOption = False) -> None:
     """Stop a run at the next point from which it can continue."""
     run = _find(context, id, workspace)
-    if run.status.state in ENDED:
-        _say(run, f"{run.id} has ended already ({run.status.state}).", json)
+    if not _control(run, "stop", json):
         return
-    run.control("stop")
     while run.status.state not in ENDED:
         time.sleep(0.1)
     _say(run, f"{run.id} {run.status.state}; continue with: saetui jobs resume {run.id}", json)
@@ -80,11 +76,8 @@ def stop(context: typer.Context, id: IdArgument, workspace: WorkspaceOption = No
 def pause(context: typer.Context, id: IdArgument, workspace: WorkspaceOption = None, json: JsonOption = False) -> None:
     """Let a run wait, its models loaded, until it is resumed."""
     run = _find(context, id, workspace)
-    if run.status.state in ENDED:
-        _say(run, f"{run.id} has ended already ({run.status.state}).", json)
-        return
-    run.control("pause")
-    _say(run, f"{run.id} pauses at its next step; go on with: saetui jobs resume {run.id}", json)
+    if _control(run, "pause", json):
+        _say(run, f"{run.id} pauses at its next step; go on with: saetui jobs resume {run.id}", json)
 
 
 @app.command()
@@ -99,8 +92,20 @@ def _find(context: typer.Context, id: str, workspace: str | None) -> Run:
     return find(Workspace.find(workspace or context.obj), id)
 
 
+def _control(run: Run, what: Control, json: bool) -> bool:
+    """Ask it of a run that goes on; of one that has ended, say so."""
+    if run.status.state in ENDED:
+        _say(run, f"{run.id} has ended already ({run.status.state}).", json)
+        return False
+    run.control(what)
+    return True
+
+
 def _say(run: Run, sentence: str, json: bool) -> None:
-    print(json_module.dumps(_record(run), ensure_ascii=False) if json else literal(sentence))
+    if json:
+        say_json(_record(run))
+    else:
+        say(sentence)
 
 
 def _show_result(run: Run) -> None:

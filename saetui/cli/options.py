@@ -49,7 +49,7 @@ def extra(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 def complete(settings: type, given: dict[str, Any], workspace: Workspace, name: str) -> Any:
     """The settings object: what was typed, over workspace.toml, over the defaults of the class."""
     fields = {field.name: field for field in dataclasses.fields(settings)}
-    values = {k: v for k, v in workspace.defaults().items() if k in fields} | given
+    values = workspace.defaults_of(settings) | given
     for field in fields.values():
         if field.default is MISSING and field.name not in values:
             what = field.name.upper() if field.metadata.get("positional") else _flag(field)

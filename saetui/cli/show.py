@@ -1,6 +1,5 @@
 """saetui show: any artefact in words, with the chain of what it came from; or a picture."""
 
-import json as json_module
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +8,7 @@ import typer
 
 from engine.workspace import Workspace
 from saetui.cli.options import JsonOption, WorkspaceOption
-from saetui.formatting import literal
+from saetui.cli.work import say, say_json
 
 if TYPE_CHECKING:
     from engine.artefacts import Origin
@@ -35,12 +34,11 @@ def show(
 
     description = describe(artefact, Workspace.find(workspace))
     if json:
-        print(json_module.dumps(description.to_json(), ensure_ascii=False, default=str))  # a recipe may hold a date
+        say_json(description.to_json())
         return
     facts = description.to_json()
     del facts["chain"]
-    for line in [*_facts(facts), *_chain(description.chain)]:
-        print(literal(line))
+    say(*_facts(facts), *_chain(description.chain))
 
 
 def _show_picture(path: Path, json: bool) -> None:
@@ -48,7 +46,7 @@ def _show_picture(path: Path, json: bool) -> None:
         from engine.images.opening import read_picture
 
         width, height = read_picture(path).size
-        print(json_module.dumps({"kind": "picture", "path": str(path.resolve()), "width": width, "height": height}))
+        say_json({"kind": "picture", "path": str(path.resolve()), "width": width, "height": height})
         return
     from saetui.cli.pictures import print_picture
 

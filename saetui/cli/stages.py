@@ -16,7 +16,8 @@ from engine.steer.results import ANSWERS, Steered
 from engine.workspace import Workspace
 from saetui.cli import work
 from saetui.cli.options import DetachOption, JsonOption, WorkspaceOption, command, complete, extra
-from saetui.formatting import duration, literal, size
+from saetui.cli.work import say
+from saetui.formatting import duration, percent, size
 
 COMMON = (extra("workspace", WorkspaceOption, None), extra("json", JsonOption, False))
 LONG = (*COMMON, extra("detach", DetachOption, False))
@@ -25,13 +26,12 @@ CAME = {"steer": "answered"}  # of a stage that was done now; else made
 
 def register(app: typer.Typer) -> None:
     for name, (settings, show) in stages().items():
-        command(app, name, settings, *LONG)(_long(name, settings, show))
-    command(app, "ms", config.MsSettings, *COMMON)(_short("ms", config.MsSettings, show_ms))
-    command(app, "encode", config.EncodeSettings, *COMMON)(_short("encode", config.EncodeSettings, show_encode))
+        _add(app, name, settings, show, long=True)
+    _add(app, "ms", config.MsSettings, show_ms)
+    _add(app, "encode", config.EncodeSettings, show_encode)
     doc = "Rows, bytes and time of an extraction with these settings, before it is begun."
-    estimate = _short("estimate", config.ExtractSettings, show_estimate, doc)
-    command(app, "estimate", config.ExtractSettings, *COMMON)(estimate)
-    command(app, "verify", config.VerifySettings, *COMMON)(_short("verify", config.VerifySettings, show_verify))
+    _add(app, "estimate", config.ExtractSettings, show_estimate, doc)
+    _add(app, "verify", config.VerifySettings, show_verify)
 
 
 def stages() -> dict[str, tuple[type, work.Show]]:
@@ -45,79 +45,65 @@ def stages() -> dict[str, tuple[type, work.Show]]:
     }
 
 
-def _long(name: str, settings: type, show: work.Show) -> Any:
-    def handler(given: dict[str, Any], workspace: str | None, json: bool, detach: bool) -> None:
+def _add(
+    app: typer.Typer, name: str, settings: type, show: work.Show, doc: str | None = None, *, long: bool = False
+) -> None:
+    """The command of a stage. ``long``: it is kept as a run, and can be detached."""
+
+    def handler(given: dict[str, Any], workspace: str | None, json: bool, detach: bool = False) -> None:
         place = Workspace.find(workspace)
         chosen = complete(settings, given, place, name)
         if detach:
             work.detach(place, name, chosen, json)
         else:
-            work.perform(place, name, chosen, as_json=json, show=show)
+            work.perform(place, name, chosen, as_json=json, show=show, keep=long)
 
-    handler.__doc__ = settings.__doc__
-    return handler
-
-
-def _short(name: str, settings: type, show: work.Show, doc: str | None = None) -> Any:
-    def handler(given: dict[str, Any], workspace: str | None, json: bool) -> None:
-        place = Workspace.find(workspace)
-        work.perform(place, name, complete(settings, given, place, name), as_json=json, show=show, keep=False)
-
-    handler.__doc__ = doc or settings.__doc__
-    return handler
+    handler.__doc__ = doc
+    command(app, name, settings, *(LONG if long else COMMON))(handler)
 
 
 def number(value: float | None, digits: int = 3) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
-def percent(share: float | None) -> str:
-    return "–" if share is None else f"{share:.1%}"
-
-
 def show_extract(result: Extracted) -> None:
-    for store in result.stores:
-        print(literal(f"{store.path}: {store.rows:,} rows of {store.d:,} at {store.hook}"))
+    say(*(f"{store.path}: {store.rows:,} rows of {store.d:,} at {store.hook}" for store in result.stores))
     skipped = f", {len(result.broken):,} broken ones skipped" if result.broken else ""
-    print(f"{result.images:,} images{skipped}" + ("" if result.extracted_now else "; it was complete already"))
+    say(f"{result.images:,} images{skipped}" + ("" if result.extracted_now else "; it was complete already"))
 
 
 def show_estimate(result: Estimated) -> None:
-    print(
-        f"{result.images:,} images, {result.rows:,} rows of {result.d:,}: {size(result.bytes)} of {size(result.free)} "
-        "free" + (f", about {duration(result.seconds)}" if result.seconds is not None else "")
-    )
-    for sentence in result.warnings:
-        print(literal(sentence))
+    room = f"{size(result.bytes)} of {size(result.free)} free"
+    time = f", about {duration(result.seconds)}" if result.seconds is not None else ""
+    say(f"{result.images:,} images, {result.rows:,} rows of {result.d:,}: {room}{time}", *result.warnings)
 
 
 def show_train(result: Trained) -> None:
-    print(literal(result.path))
-    print(f"{_train_figures(result)} (held-out activations)" + ("" if result.made else "; it was trained already"))
+    again = "" if result.made else "; it was trained already"
+    say(result.path, f"{_train_figures(result)} (held-out activations){again}")
 
 
 def _train_figures(result: Trained) -> str:
     return (
-        f"FVE {number(result.fve)}   L0 {number(result.l0, 1)}   dead {percent(result.dead)}   "
-        f"dense {percent(result.dense)}"
+        f"FVE {number(result.fve)}   L0 {number(result.l0, 1)}   dead {percent(result.dead, 1)}   "
+        f"dense {percent(result.dense, 1)}"
     )
 
 
 def show_score(result: Scored) -> None:
-    ms = result.ms
-    print(literal(result.path))
-    print(
-        f"{result.images:,} images, {result.alive:,} latents alive, {result.dead:,} dead"
-        + ("" if result.made else "; it was scored already")
+    ms, again = result.ms, "" if result.made else "; it was scored already"
+    say(
+        result.path,
+        f"{result.images:,} images, {result.alive:,} latents alive, {result.dead:,} dead{again}",
+        "MS                   mean    best   worst",
     )
-    print("MS                   mean    best   worst")
     for name, spread in (("SAE latents", ms.sae), ("raw neurons", ms.raw), ("raw, rectified", ms.raw_relu)):
-        print(f"{name:<18} {number(spread.mean):>6}  {number(spread.best):>6}  {number(spread.worst):>6}")
-    print(
+        say(f"{name:<18} {number(spread.mean):>6}  {number(spread.best):>6}  {number(spread.worst):>6}")
+    say(
         f"matched raw        {number(ms.matched.mean):>6}   same support, latent by latent: "
-        f"{percent(ms.matched.share_beaten)} of latents beat theirs"
+        f"{percent(ms.matched.share_beaten, 1)} of latents beat theirs",
+        f"baseline           {number(ms.baseline):>6}   mean cosine of all pairs of images",
     )
-    print(f"baseline           {number(ms.baseline):>6}   mean cosine of all pairs of images")
 
 
 def show_plan(result: PlanDone) -> None:
@@ -126,9 +112,9 @@ def show_plan(result: PlanDone) -> None:
     for stage in stages:
         came = CAME.get(stage.stage, "made") if _made(stage.result) else "was there already"
         figures = _figures(stage.stage, stage.result)
-        print(literal(f"{stage.stage:>7}  {stage.name:<{width}}  {came}: {figures}"))
+        say(f"{stage.stage:>7}  {stage.name:<{width}}  {came}: {figures}")
     now = sum(_made(stage.result) for stage in stages)
-    print(f"{len(stages):,} stages: {now:,} done now, {len(stages) - now:,} there already")
+    say(f"{len(stages):,} stages: {now:,} done now, {len(stages) - now:,} there already")
 
 
 def _figures(stage: str, result: Any) -> str:
@@ -151,14 +137,13 @@ def _made(result: Mapping[str, Any]) -> bool:
 
 
 def show_steer(result: Steered) -> None:
-    if sys.stdout.isatty():  # they were printed as they were generated
-        return
-    for name in ANSWERS:
-        print(f"{name:>10}  {literal(getattr(result, name))}")
+    if not sys.stdout.isatty():  # there they were printed as they were generated
+        for name in ANSWERS:
+            say(f"{name:>10}  {getattr(result, name)}")
 
 
 def show_ms(result: MatrixScored) -> None:
-    print(
+    say(
         f"mean {number(result.mean)}  best {number(result.best)}  worst {number(result.worst)}  "
         f"baseline {number(result.baseline)} (mean cosine of all pairs)  "
         f"{len(result.ms):,} columns, {result.undefined:,} undefined"
@@ -166,14 +151,10 @@ def show_ms(result: MatrixScored) -> None:
 
 
 def show_encode(result: Encoded) -> None:
-    print(
-        literal(f"{result.out}: {result.rows:,} rows of {result.latents:,} latents")
-        + f", {result.nonzero:,} nonzero, L0 {number(result.l0, 1)}"
-    )
+    size = f"{result.rows:,} rows of {result.latents:,} latents, {result.nonzero:,} nonzero"
+    say(f"{result.out}: {size}, L0 {number(result.l0, 1)}")
 
 
 def show_verify(result: Verified) -> None:
-    for problem in result.problems:
-        print(literal(problem))
-    if not result.problems:
-        print(literal(f"{result.path}: every byte of {result.shards:,} shards is as it was written"))
+    whole = f"{result.path}: every byte of {result.shards:,} shards is as it was written"
+    say(*(result.problems or [whole]))

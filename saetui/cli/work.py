@@ -29,7 +29,7 @@ def perform(workspace: Workspace, task: str, settings: Any, *, as_json: bool, sh
     """Do ``task`` in an attached worker, then print its result. ``keep``: the run is recorded under runs/."""
     result = compute(workspace, task, settings, quiet=as_json, keep=keep)
     if as_json:
-        print(json.dumps(to_json(result), ensure_ascii=False))
+        say_json(to_json(result))
     else:
         show(result)
     if getattr(result, "problems", ()):
@@ -68,9 +68,20 @@ def detach(workspace: Workspace, task: str, settings: Any, as_json: bool) -> Non
     run = Run.create(workspace, task, to_mapping(settings), sys.argv[1:])
     run.detach()
     if as_json:
-        print(json.dumps({"run": run.id, "path": str(run.path)}))
+        say_json({"run": run.id, "path": str(run.path)})
     else:
-        print(f"{run.id} is running: saetui jobs follow {run.id}")
+        say(f"{run.id} is running: saetui jobs follow {run.id}")
+
+
+def say(*lines: str) -> None:
+    """Print ``lines``, none of which may act on the terminal."""
+    for line in lines:
+        print(literal(line))
+
+
+def say_json(value: Any) -> None:
+    """Print ``value`` for machines: one line."""
+    print(json.dumps(value, ensure_ascii=False, default=str))  # a recipe may hold a date
 
 
 def note(sentence: str) -> None:

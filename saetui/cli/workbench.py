@@ -47,7 +47,8 @@ def run(workspace: Workspace, preferences: Preferences | None = None, mode: str 
     os.environ.update(environment(terminal))  # before textual is imported, which reads them once
     os.environ.setdefault("TEXTUAL_FPS", FRAMES_PER_SECOND)
     os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")  # each frame would be sent over SSH
-    from saetui.app import Reopen, Workbench
+    from saetui.app import Workbench
+    from saetui.services import Reopen
     from saetui.widgets.sharp_picture import graphics
 
     drawn_by = graphics(terminal)

@@ -1,7 +1,7 @@
 """What all modes share: the two bars, focus by tab, zoom, side bars, and remembering where one was."""
 
 from collections.abc import Iterable
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from textual.app import ComposeResult
 from textual.screen import Screen
@@ -10,13 +10,13 @@ from textual.widget import Widget
 from engine.runs.watch import RunSnapshot
 from saetui.bindings import key
 from saetui.messages import ForMode
-from saetui.services import Services
+from saetui.services import Served
 from saetui.widgets.bars import KeyBar, TopBar, summary
 
 NARROW = 110  # columns below which a mode shows one part at a time
 
 
-class Mode(Screen[None]):
+class Mode(Served, Screen[None]):
     """One mode. Subclasses give ``parts`` and what ``remember``s; ``arrive`` is called each time it is shown."""
 
     MODE: ClassVar[str] = ""
@@ -28,10 +28,6 @@ class Mode(Screen[None]):
         key("pane.left", "left_square_bracket", "side('left')", "Left side bar"),
         key("pane.right", "right_square_bracket", "side('right')", "Right side bar"),
     ]
-
-    @property
-    def services(self) -> Services:
-        return cast(Services, self.app)
 
     def compose(self) -> ComposeResult:
         yield TopBar()
@@ -71,6 +67,10 @@ class Mode(Screen[None]):
         bar.mode, bar.place, bar.terminal = self.MODE, self.services.workspace.root.name, self.services.terminal_line
         bar.run = summary(self.services.runs)
         self.arrive()
+
+    def action_part(self, part: str, verb: str, *given: Any) -> None:
+        """Let a part of this mode do what a key is for."""
+        getattr(getattr(self, part), verb)(*given)
 
     def action_zoom(self) -> None:
         if self.maximized is not None:

@@ -9,9 +9,8 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from engine.config import IMAGE_SOURCES, DemoSettings, to_mapping
-from engine.files import write_text
 from engine.runs.run import Run
-from engine.workspace import MARKER, Workspace
+from engine.workspace import Workspace
 from saetui.bindings import key
 from saetui.modes.mode import Mode
 from saetui.widgets.dialogs import Ask
@@ -58,26 +57,16 @@ class StartMode(Mode):
         self.services.open_workspace(place, "neurons" if (place.root / "neurons").is_dir() else "train")
 
     def action_images(self) -> None:
-        def chosen(folder: str | None) -> None:
-            if not folder:
-                return
+        def chosen(folder: str) -> None:
             path = Path(folder).expanduser()
             if not path.exists():
                 self.services.say(f"There is nothing at {path}: give {IMAGE_SOURCES}.")
                 return
             place = self.services.workspace
-            self.services.guard(lambda: write_text(place.root / MARKER, f'images = "{_quoted(path.resolve())}"\n'))
+            self.services.guard(lambda: place.set_images(str(path.resolve())))
             self.services.open_workspace(place, "data")
 
-        self.app.push_screen(Ask(f"Images: {IMAGE_SOURCES}"), chosen)
+        self.services.ask(Ask(f"Images: {IMAGE_SOURCES}"), chosen)
 
     def action_open(self) -> None:
-        def chosen(folder: str | None) -> None:
-            if folder:
-                self.services.open_path(folder)
-
-        self.app.push_screen(Ask("Directory of the workspace:"), chosen)
-
-
-def _quoted(path: Path) -> str:
-    return str(path).replace("\\", "\\\\").replace('"', '\\"')
+        self.services.ask(Ask("Directory of the workspace:"), self.services.open_path)

@@ -19,7 +19,7 @@ from textual.widgets import Input, Static
 from engine.config import from_mapping, to_mapping
 from engine.errors import UserError
 from saetui.bindings import key
-from saetui.formatting import literal
+from saetui.widgets.words import Words
 
 _LINES_AROUND_FIELDS = 12
 
@@ -98,6 +98,7 @@ class Form(ModalScreen[dict[str, Any] | None]):
         super().__init__()
         self.heading, self.kind, self.given, self.known = title, kind, dict(values), dict(known or {})
         self.can_estimate = can_estimate
+        self.about, self.note = Words(id="help"), Words(id="note")
         named = {f.name: f for f in dataclasses.fields(kind)}
         self.fields = [named[name] for name in first] + [f for f in named.values() if f.name not in first]
         self.hints = typing.get_type_hints(kind)
@@ -110,12 +111,11 @@ class Form(ModalScreen[dict[str, Any] | None]):
                     with Horizontal(classes="field"):
                         yield Static(Text(_label(field)), classes="label")
                         yield self._editor(field)
-            yield Static(id="help", markup=False)
-            yield Static(id="note", markup=False)
+            yield from (self.about, self.note)
             yield Static("enter start   esc cancel" + ("   f2 estimate" if self.can_estimate else ""), id="keys")
 
     def _editor(self, field: Any) -> Widget:
-        value = self.given.get(field.name, "" if _required(field) else _default(field))
+        value = self.given.get(field.name, "" if field.default is MISSING else field.default)
         kind = self.hints[field.name]
         if kind is bool:
             return Choice(["no", "yes"], "yes" if value else "no", id=f"f-{field.name}")
@@ -135,7 +135,7 @@ class Form(ModalScreen[dict[str, Any] | None]):
         name = (event.widget.id or "").removeprefix("f-")
         field = next((f for f in self.fields if f.name == name), None)
         if field is not None:
-            self.query_one("#help", Static).update(Text(field.metadata.get("help", "")))
+            self.about.say(field.metadata.get("help", ""))
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         self.action_submit()
@@ -159,9 +159,8 @@ class Form(ModalScreen[dict[str, Any] | None]):
         return to_mapping(from_mapping(self.kind, typed, self.heading))
 
     def say(self, sentence: str, error: bool = False) -> None:
-        note = self.query_one("#note", Static)
-        note.set_class(error, "error")
-        note.update(Text(literal(sentence)))
+        self.note.set_class(error, "error")
+        self.note.say(sentence)
 
     def action_submit(self) -> None:
         values = self._checked()
@@ -200,10 +199,10 @@ def _parsed(text: str, kind: Any, field: Any) -> Any:
     """``text`` as a value of type ``kind``; the default of the field for an empty text."""
     if kind is bool:
         return text == "yes"
-    if not text and _required(field):
+    if not text and field.default is MISSING:
         raise FieldError(field.name, f"{_label(field)} is missing: fill it in.")
     if not text:
-        return _default(field)
+        return field.default
     if typing.get_origin(kind) is tuple:
         item = typing.get_args(kind)[0]
         return [_parsed(part.strip(), item, field) for part in text.split(",") if part.strip()]
@@ -214,14 +213,6 @@ def _parsed(text: str, kind: Any, field: Any) -> Any:
             what = "a whole number" if kind is int else "a number"
             raise FieldError(field.name, f"{_label(field)} is {text!r}: it must be {what}.") from None
     return text
-
-
-def _required(field: Any) -> bool:
-    return field.default is MISSING and field.default_factory is MISSING
-
-
-def _default(field: Any) -> Any:
-    return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 def _label(field: Any) -> str:

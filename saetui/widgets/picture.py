@@ -4,12 +4,11 @@ import textwrap
 from collections.abc import Hashable
 from typing import Any
 
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from numpy import ndarray
 from rich.segment import Segment
 from textual.app import App
 from textual.geometry import Size
-from textual.reactive import reactive
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -29,54 +28,33 @@ def look_of(app: App[Any]) -> Look:
 
 
 class Picture(Widget):
-    """A picture as large as the widget, optionally with a heat map over it. The parent shows whether it is selected."""
+    """A picture as large as the widget."""
 
     DEFAULT_CSS = """
     Picture { width: 24; height: 12; }
     """
 
-    show_heat: reactive[bool] = reactive(True)
-    """Whether to show the heat map, where there is one."""
-
     def __init__(self, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
+        self.key: Hashable = None
+        """Of the picture shown; None when there is none."""
         self._pixels: UInt8[ndarray, "height width 3"] | None = None
-        self._heat: Float[ndarray, "y x"] | None = None
-        self._maximum = 1.0
-        self._key: Hashable = None
         self._sentence = ""
         self._strips: list[Strip] = []
         self._drawn: Hashable = None  # what the strips were made for
 
     @property
-    def key(self) -> Hashable:
-        """The ``key`` of the picture shown; None when there is none."""
-        return self._key
-
-    @property
     def look(self) -> Look:
         return look_of(self.app)
 
-    def show(
-        self,
-        pixels: UInt8[ndarray, "height width 3"] | None,
-        heat: Float[ndarray, "y x"] | None = None,
-        heat_maximum: float = 1.0,
-        key: Hashable = None,
-    ) -> None:
-        """Show ``pixels`` with ``heat`` (0 to ``heat_maximum`` per patch). Does nothing if ``key`` is shown already."""
-        if pixels is None:
-            self.clear()
-        elif key is None or key != self._key:
-            self._replace(key, pixels=pixels, heat=heat, maximum=heat_maximum)
-
-    def clear(self) -> None:
-        """Show nothing."""
-        self._replace(None)
+    def show(self, pixels: UInt8[ndarray, "height width 3"] | None, key: Hashable = None) -> None:
+        """Show ``pixels``, or nothing. Does nothing if ``key`` is shown already."""
+        if key is None or key != self.key:
+            self._replace(key, pixels)
 
     def failed(self, sentence: str) -> None:
         """Show ``sentence``, which says why there is no picture."""
-        self._replace(None, sentence=sentence)
+        self._replace(None, None, sentence)
 
     def render_line(self, y: int) -> Strip:
         blank = self.visual_style.rich_style
@@ -88,28 +66,16 @@ class Picture(Widget):
             strips[y].cell_length,
         )
 
-    def watch_show_heat(self) -> None:
-        self.refresh()
-
-    def _replace(
-        self,
-        key: Hashable,
-        *,
-        pixels: UInt8[ndarray, "height width 3"] | None = None,
-        heat: Float[ndarray, "y x"] | None = None,
-        maximum: float = 1.0,
-        sentence: str = "",
-    ) -> None:
-        self._key, self._pixels, self._heat, self._maximum = key, pixels, heat, maximum
-        self._sentence, self._strips, self._drawn = sentence, [], None
+    def _replace(self, key: Hashable, pixels: UInt8[ndarray, "height width 3"] | None, sentence: str = "") -> None:
+        self.key, self._pixels, self._sentence = key, pixels, sentence
+        self._strips, self._drawn = [], None
         self.refresh()
 
     def _current(self) -> list[Strip]:
-        """The strips, drawn again when the size, the look or the heat has changed."""
-        wanted = (self.size, self.look, self.show_heat)
+        """The strips, drawn again when the size or the look has changed."""
+        wanted = (self.size, self.look)
         if self._drawn != wanted and self._pixels is not None:
-            heat = self._heat if self.show_heat else None
-            self._strips = draw(self._pixels, *self.size, self.look, heat, self._maximum)
+            self._strips = draw(self._pixels, *self.size, self.look)
         elif self._drawn != wanted and self._sentence:
             self._strips = _text_strips(self._sentence, self.size)
         self._drawn = wanted

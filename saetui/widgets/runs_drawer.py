@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.screen import ModalScreen
@@ -16,6 +15,7 @@ from engine.workspace import Workspace
 from saetui.bindings import key
 from saetui.formatting import duration, literal, percent
 from saetui.widgets.table import Column, Table
+from saetui.widgets.words import Words
 
 MARKS = {
     "running": "●",
@@ -57,11 +57,12 @@ class RunsDrawer(ModalScreen[None]):
     def __init__(self, workspace: Workspace, seen: list[RunSnapshot]):
         super().__init__()
         self.workspace, self.runs = workspace, seen
+        self.end_of_log = Words(id="log")
 
     def compose(self) -> ComposeResult:
         with Vertical():
             yield Table(COLUMNS, self._cells, empty="No runs yet: start an extraction (1) or a training (2).")
-            yield Static(id="log", markup=False)
+            yield self.end_of_log
             yield Static("p pause   x stop   r resume   esc close", id="keys")
 
     def on_mount(self) -> None:
@@ -93,7 +94,7 @@ class RunsDrawer(ModalScreen[None]):
     def on_table_moved(self, event: Table.Moved) -> None:
         run = self.runs[event.row]
         lines = [*filter(None, [run.error]), *Run(self.workspace.runs / run.id).printed()]
-        self.query_one("#log", Static).update(Text(literal("\n".join(lines[-_LOG_LINES:]) or "(nothing in its log)")))
+        self.end_of_log.say("\n".join(lines[-_LOG_LINES:]) or "(nothing in its log)")
 
     def action_control(self, what: Control) -> None:
         self._with_run(lambda run: run.control(what), needs_live=True)

@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.activations.shards import ImageRecord, ShardWriter, read_records
+from engine.config import TrainSettings
 from engine.errors import UserError
 from engine.files import atomic_path, check_version, lock, read_json, to_toml, utf8, write_json
 from engine.reporter import Warned
 from engine.runs.events import EventLog, read_events
-from engine.workspace import Workspace, check_name, slug
+from engine.workspace import Workspace, check_name, free_name, slug
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 scalars = st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | texts
@@ -25,6 +26,18 @@ tables = st.dictionaries(texts, scalars | st.lists(scalars), max_size=4)
 def test_what_is_written_as_toml_is_read_back(plain, table, rows):
     document = {**plain, "a table": table, "rows": rows}
     assert tomllib.loads(to_toml(document)) == document
+
+
+def test_a_name_that_is_taken_gets_a_number():
+    assert free_name("x", set()) == "x" and free_name("x", {"x", "x-2"}) == "x-3"
+
+
+def test_default_images_stand_before_every_table_and_defaults_are_picked_by_kind(tmp_path):
+    place = Workspace(tmp_path)
+    (tmp_path / "workspace.toml").write_text('steps = 3\n[table]\nkey = "of it"\n')
+    place.set_images('C:\\my "pictures"')
+    assert place.defaults() == {"images": 'C:\\my "pictures"', "steps": 3, "table": {"key": "of it"}}
+    assert place.defaults_of(TrainSettings) == {"steps": 3}
 
 
 def test_find_walks_up_to_the_marker(tmp_path, monkeypatch):

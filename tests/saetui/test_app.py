@@ -12,9 +12,10 @@ from textual.widgets import Input, Static
 from engine.errors import UserError
 from engine.runs.run import ENDED, Run, runs
 from engine.workspace import MARKER, Workspace
-from saetui.app import Reopen, Workbench
+from saetui.app import Workbench
 from saetui.modes.mode import Mode
 from saetui.preferences import config_path, read_preferences
+from saetui.services import Reopen
 from saetui.session import Session, first_mode
 from saetui.widgets.bars import KeyBar, TopBar
 from saetui.widgets.dialogs import Ask, Help

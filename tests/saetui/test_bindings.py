@@ -248,6 +248,18 @@ def test_every_binding_is_pressed_and_acts(place):
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_a_part_that_a_key_names_can_do_what_it_is_asked(place, mode):
+    async def scenario() -> None:
+        async with arrived(place, Context(mode)) as pilot:
+            pane = pilot.app.screen
+            for _, name, given in (parse(binding.action) for binding in DECLARED[type(pane)]):
+                if name == "part":
+                    inspect.signature(getattr(getattr(pane, given[0]), given[1])).bind(*given[2:])
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_help_explains_every_key_of_a_mode(place, mode):
     """Help leaves out what a key cannot do for the present selection: so it is asked in each context of the mode."""
 

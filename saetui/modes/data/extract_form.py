@@ -12,7 +12,7 @@ from engine.activations.results import Estimated
 from engine.config import ExtractSettings
 from engine.errors import UserError
 from engine.runs.attached import Attached
-from engine.workspace import Workspace, slug
+from engine.workspace import Workspace, free_name, slug
 from saetui.background import look_up
 from saetui.formatting import duration, rate, size
 from saetui.modes.data.listing import Listing, Selected
@@ -76,7 +76,8 @@ def first_values(listing: Listing, selected: Selected | None) -> dict[str, Any]:
         values |= {"model": entry.model, "images": entry.source, "at": [entry.hook], "tokens": entry.tokens}
     elif selected is not None and selected.kind != "store":
         values |= {{"source": "images", "encoder": "model"}[selected.kind]: selected.name}
-    return values | {"name": _new_name(str(values["images"]), {one.name for one in listing.stores})}
+    stem = slug(Path(str(values["images"])).stem) if values["images"] else ""
+    return values | {"name": free_name(stem, {one.name for one in listing.stores})}
 
 
 def known_values(listing: Listing) -> dict[str, Sequence[str]]:
@@ -87,13 +88,6 @@ def known_values(listing: Listing) -> dict[str, Sequence[str]]:
         "at": ["last", *sorted({one.hook for one in listing.found.stores if one.hook})],
         "tokens": ["all", "patches", "cls", "mean", "random:4"],
     }
-
-
-def _new_name(spec: str, taken: set[str]) -> str:
-    """A name for a store of ``spec`` that none of those ``taken``."""
-    base = slug(Path(spec).stem) if spec else ""
-    numbered = (f"{base}-{n}" for n in range(2, len(taken) + 3))
-    return base if base not in taken else next(name for name in numbered if name not in taken)
 
 
 def in_words(estimated: Estimated) -> str:

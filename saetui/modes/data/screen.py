@@ -10,14 +10,11 @@ from rich.text import Text
 from textual.containers import Horizontal, VerticalScroll
 from textual.timer import Timer
 from textual.widget import Widget
-from textual.widgets import Static
 
 from engine.activations.target import settings_of
 from engine.config import IMAGE_SOURCES, to_mapping
-from engine.files import write_text
 from engine.runs.run import Run
 from engine.runs.watch import RunSnapshot
-from engine.workspace import MARKER
 from saetui.background import Wanted, look_up, look_up_each
 from saetui.bindings import key
 from saetui.formatting import duration, literal, percent, rate
@@ -31,6 +28,7 @@ from saetui.modes.data.tables import Tables
 from saetui.modes.mode import Mode
 from saetui.widgets.dialogs import Ask
 from saetui.widgets.table import Table
+from saetui.widgets.words import Words
 
 
 class DataMode(Mode):
@@ -42,7 +40,7 @@ class DataMode(Mode):
         key("data.add", "a", "add", "Add images", show=True),
         key("data.verify", "v", "verify", "Verify", show=True),
         key("data.continue", "c", "continue", "Continue", show=True),
-        key("data.more", "n", "more", "More images", show=True),
+        key("data.more", "n", "part('strip', 'more')", "More images", show=True),
         key("data.back", "escape", "back", "Back"),
     ]
     DEFAULT_CSS = """
@@ -51,6 +49,7 @@ class DataMode(Mode):
     DataMode #right:focus { background-tint: $foreground 2%; }
     DataMode #title, DataMode #facts, DataMode #progress { height: auto; }
     DataMode #title, DataMode PictureStrip { margin-bottom: 1; }
+    DataMode #title { text-style: bold; }
     DataMode.-narrow #right { display: none; }
     DataMode.-narrow.-opened #right { display: block; width: 1fr; }
     DataMode.-narrow.-opened #left { display: none; }
@@ -61,6 +60,9 @@ class DataMode(Mode):
         super().__init__()
         self.listing = Listing(self.services.workspace.root)
         self.selected: Selected | None = None
+        self.tables = Tables(self.listing)
+        self.heading, self.progress, self.facts = (Words(id=name) for name in ("title", "progress", "facts"))
+        self.strip = PictureStrip()
         self._descriptions: dict[Selected, Description] = {}
         self._verdicts: dict[Selected, str] = {}
         self._check: StoreCheck | None = None
@@ -68,19 +70,12 @@ class DataMode(Mode):
 
     def parts(self) -> Iterable[Widget]:
         with Horizontal():
-            yield Tables(self.listing)
+            yield self.tables
             with VerticalScroll(id="right", classes="right", can_focus=True):
-                yield Static(id="title", markup=False)
-                yield Static(id="progress", markup=False)
-                yield PictureStrip()
-                yield Static(id="facts", markup=False)
+                yield from (self.heading, self.progress, self.strip, self.facts)
 
     def on_mount(self) -> None:
         self.app.theme_changed_signal.subscribe(self, lambda _: self._show_again())
-
-    @property
-    def tables(self) -> Tables:
-        return self.query_one(Tables)
 
     # What there is
 
@@ -144,13 +139,10 @@ class DataMode(Mode):
     def _describe(self, selected: Selected) -> None:
         describe = self._describer(selected)
 
-        def find(wanted: Wanted) -> Iterable[Description]:
-            yield describe(wanted)
-
         def fail(sentence: str) -> None:
             self._described(selected, Description(Path(selected.name).name, [("problem", sentence)]))
 
-        look_up_each(self, "describe", find, partial(self._described, selected), fail)
+        look_up_each(self, "describe", lambda wanted: (describe(wanted),), partial(self._described, selected), fail)
 
     def _describer(self, selected: Selected) -> Callable[[Wanted], Description]:
         found, name = self.listing.found, selected.name
@@ -169,15 +161,15 @@ class DataMode(Mode):
 
     def _show(self, words: Description) -> None:
         quiet = self.app.current_theme.secondary or ""
-        self.query_one("#title", Static).update(Text(literal(words.title), style="bold"))
+        self.heading.say(words.title)
         grid = Grid.grid(padding=(0, 2, 0, 0))
         grid.add_column(style=quiet, no_wrap=True)
         grid.add_column(overflow="fold")
         verdict = self._verdicts.get(self.selected) if self.selected else None
         for name, fact in [*words.facts, *([("checked", verdict)] if verdict else [])]:
             grid.add_row(name, Text(literal(fact)))
-        self.query_one("#facts", Static).update(grid)
-        self.query_one(PictureStrip).show(words.source, words.samples)
+        self.facts.update(grid)
+        self.strip.show(words.source, words.samples)
 
     def _show_again(self) -> None:
         if self.selected in self._descriptions:
@@ -194,9 +186,6 @@ class DataMode(Mode):
             self.remove_class("-opened")
             self.tables.table(self.selected.kind).focus()
 
-    def action_more(self) -> None:
-        self.query_one(PictureStrip).more()
-
     # What is going on
 
     def runs_changed(self, runs: list[RunSnapshot]) -> None:
@@ -210,10 +199,9 @@ class DataMode(Mode):
         self._show_progress()
 
     def _show_progress(self) -> None:
-        progress, words = self.query_one("#progress", Static), self._progress_words()
-        if str(progress.content) != words:
-            progress.update(words)
-            progress.display = bool(words)
+        words = self._progress_words()
+        if self.progress.say(words):
+            self.progress.display = bool(words)
 
     def _progress_words(self) -> str:
         """The check or the extraction of the selected store: a bar, how much, how fast, how long."""
@@ -235,19 +223,15 @@ class DataMode(Mode):
         return True
 
     def action_extract(self) -> None:
-        def chosen(values: dict[str, Any] | None) -> None:
-            if values is not None and self.services.start("extract", values) is not None:
+        def chosen(values: dict[str, Any]) -> None:
+            if self.services.start("extract", values) is not None:
                 self.services.say(f"Extraction to {values['name']} has started; J pauses and stops it.", "information")
 
         values, known = first_values(self.listing, self.selected), known_values(self.listing)
-        self.app.push_screen(ExtractForm(self.services.workspace, values, known), chosen)
+        self.services.ask(ExtractForm(self.services.workspace, values, known), chosen)
 
     def action_add(self) -> None:
-        def chosen(given: str | None) -> None:
-            if given:
-                self._add(given)
-
-        self.app.push_screen(Ask(f"Images: {IMAGE_SOURCES}"), chosen)
+        self.services.ask(Ask(f"Images: {IMAGE_SOURCES}"), self._add)
 
     def _add(self, given: str) -> None:
         path = Path(given).expanduser()
@@ -256,7 +240,7 @@ class DataMode(Mode):
             self.services.say(f"There is nothing at {path}: give {IMAGE_SOURCES}.")
             return
         if "images" not in self.listing.found.defaults and not self.listing.found.sources:
-            self.services.guard(lambda: _set_default_images(self.services.workspace.root / MARKER, spec))
+            self.services.guard(lambda: self.services.workspace.set_images(spec))
         elif spec not in self._added:
             self.remember(sources=[*self._added, spec])
         self.selected = None
@@ -306,21 +290,14 @@ class DataMode(Mode):
             self._check.cancel()
 
 
-def _set_default_images(path: Path, spec: str) -> None:
-    """Put ``images`` before all that workspace.toml says: a key that follows a table would belong to it."""
-    before = path.read_text(encoding="utf-8") if path.is_file() else ""
-    quoted = spec.replace("\\", "\\\\").replace('"', '\\"')
-    write_text(path, f'images = "{quoted}"\n{before}')
-
-
 def _pace(run: RunSnapshot) -> str:
     """How far an extraction is, how fast it goes, how long it will take."""
     if run.share is None:
-        return literal(run.stage or run.state)
+        return run.stage or run.state
     parts = [f"{_bar(run.share)} {percent(run.share)}", f"{run.done:,} of {run.total:,} {run.unit}"]
     parts += [rate(run.rate, run.unit)] if run.rate else []
     parts += [f"{duration(run.seconds_left)} left"] if run.seconds_left is not None else []
-    return literal("   ".join([*parts, *(["paused"] if run.state == "paused" else [])]))
+    return "   ".join([*parts, *(["paused"] if run.state == "paused" else [])])
 
 
 def _bar(share: float, width: int = 24) -> str:

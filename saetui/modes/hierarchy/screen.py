@@ -11,7 +11,6 @@ from rich.text import Text
 from textual import events
 from textual.containers import Horizontal
 from textual.widget import Widget
-from textual.widgets import Static
 
 from engine.files import Stamp, stamp
 from engine.runs.watch import RunSnapshot
@@ -22,6 +21,7 @@ from saetui.messages import ShowLatents
 from saetui.modes.mode import Mode
 from saetui.widgets.table import Column, Table
 from saetui.widgets.tree_table import TreeTable
+from saetui.widgets.words import Words
 
 if TYPE_CHECKING:
     from saetui.modes.hierarchy.trees import Trees
@@ -62,16 +62,18 @@ class HierarchyMode(Mode):
 
     def __init__(self) -> None:
         super().__init__()
+        self.chart = Words(id="chart")
+        self.groups, self.taxa = TreeTable(GROUPS, id="groups"), TreeTable(TAXA, id="taxa")
         self.trees: Trees | None = None
         self._path: Path | None = None
         self._stamp: Stamp | None = None
         self._settled = False  # once what is remembered has been gone back to
 
     def parts(self) -> Iterable[Widget]:
-        yield Static(id="chart", markup=False)
+        yield self.chart
         with Horizontal(id="trees"):
-            yield TreeTable(GROUPS, id="groups")
-            yield TreeTable(TAXA, id="taxa")
+            yield self.groups
+            yield self.taxa
 
     # The file
 
@@ -92,7 +94,7 @@ class HierarchyMode(Mode):
             self._show(None)
         elif (path, seen) != (self._path, self._stamp) and seen is not None:
             self._path, self._stamp = path, seen
-            self._chart(Text(literal(f"reading {path.name} …")))
+            self.chart.say(f"reading {path.name} …")
             self._read(path)
 
     def _read(self, path: Path) -> None:
@@ -105,21 +107,13 @@ class HierarchyMode(Mode):
 
     # What is shown
 
-    @property
-    def groups(self) -> TreeTable:
-        return self.query_one("#groups", TreeTable)
-
-    @property
-    def taxa(self) -> TreeTable:
-        return self.query_one("#taxa", TreeTable)
-
     def _show(self, found: Trees | None, error: str = "") -> None:
         self.trees = found
         self.taxa.display = bool(found and found.by_taxon)
         self.taxa.set_columns([Column("taxonomy" if found and found.has_taxonomy else "classes", 0, "left"), *TAXA[1:]])
         self.groups.display = found is not None
         if found is None:
-            self._chart(Text(literal(error or TEACH)))
+            self.chart.say(error or TEACH)
             return
         with self.prevent(Table.Moved):
             self.groups.grow(found.by_group)
@@ -152,7 +146,7 @@ class HierarchyMode(Mode):
             return
         if not found.has_taxonomy:
             classes = "" if found.by_taxon else f" {NO_TREE}"
-            self._chart(Text(literal(f"{found.sae} on {found.images:,} images without a taxonomy: no depth.{classes}")))
+            self.chart.say(f"{found.sae} on {found.images:,} images without a taxonomy: no depth.{classes}")
             return
         from saetui.modes.hierarchy.trees import chart, trend_in_words
 
@@ -170,12 +164,7 @@ class HierarchyMode(Mode):
             text.append(bar, style=accent)
             text.append(f"  {numbers}\n")
         text.append(fit(trend_in_words(found), room))
-        self._chart(text)
-
-    def _chart(self, text: Text) -> None:
-        chart = self.query_one("#chart", Static)
-        if chart.content != text:
-            chart.update(text)
+        self.chart.say(text)
 
     # Moving and jumping
 

@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.screen import Screen
-from textual.widgets import Static
 
 from saetui.background import look_up
 from saetui.bindings import key
 from saetui.formatting import literal, number, percent
 from saetui.modes.neurons.latent_view import LatentView
+from saetui.services import Served
 from saetui.widgets.bars import KeyBar
+from saetui.widgets.words import Words
 
 if TYPE_CHECKING:
     from saetui.scores import Scores
-    from saetui.services import Services
 
 
-class CompareScreen(Screen[None]):
+class Side(Vertical):
+    """One of the SAEs: what it reached, where its latent stands, the latent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.summary, self.said, self.view = Words(classes="summary"), Words(classes="said"), LatentView()
+
+    def compose(self) -> ComposeResult:
+        yield from (self.summary, self.said, self.view)
+
+
+class CompareScreen(Served, Screen[None]):
     """Left: the list that was open. Right: the counterparts in the other SAE, by the Jaccard index of top images."""
 
     BINDINGS = [
@@ -42,28 +53,21 @@ class CompareScreen(Screen[None]):
 
     def __init__(self, ours: Scores, other: Path, latents: list[int], place: int, pictures: int):
         super().__init__()
+        self.left, self.right = Side(), Side()
         self.ours, self.other_path, self.latents, self.place = ours, other, latents, place
         self.pictures = pictures
         self.other: Scores | None = None
         self.found: list[tuple[int, float]] = []
         self.rank = 0
 
-    @property
-    def services(self) -> Services:
-        return cast("Services", self.app)
-
     def compose(self) -> ComposeResult:
         with Horizontal():
-            for side in ("ours", "theirs"):
-                with Vertical(id=side):
-                    yield Static(classes="summary", markup=False)
-                    yield Static(classes="said", markup=False)
-                    yield LatentView()
+            yield from (self.left, self.right)
         yield KeyBar()
 
     def on_mount(self) -> None:
-        self.query_one("#ours .summary", Static).update(summary(self.ours))
-        self._say_theirs(f"opening {self.other_path.name} …")
+        self.left.summary.say(summary(self.ours))
+        self.right.summary.say(f"opening {self.other_path.name} …")
         self._match(self.latents[self.place] if self.latents else -1)
 
     def on_screen_resume(self) -> None:
@@ -78,38 +82,30 @@ class CompareScreen(Screen[None]):
             theirs = other or Scores.open(path, workspace)
             return theirs, ours.match(theirs.neurons, latent) if latent >= 0 else []
 
-        look_up(self, "match", find, self._matched, self._say_theirs)
+        look_up(self, "match", find, self._matched, self.right.summary.say)
 
     def _matched(self, found: tuple[Scores, list[tuple[int, float]]]) -> None:
         self.other, self.found = found
         self.rank = 0
-        self.query_one("#theirs .summary", Static).update(summary(self.other))
+        self.right.summary.say(summary(self.other))
         self._show()
-
-    def _say_theirs(self, sentence: str) -> None:
-        self.query_one("#theirs .summary", Static).update(literal(sentence))
 
     def _show(self) -> None:
         if not self.latents:
             return
-        self.query_one("#ours .said", Static).update(f"latent {self.place + 1:,} of {len(self.latents):,} listed")
-        self.query_one("#ours LatentView", LatentView).show(
-            self.ours, self.latents[self.place], self.latents[self.place + 1 : self.place + 3], self.pictures
-        )
-        theirs, said = self.query_one("#theirs LatentView", LatentView), self.query_one("#theirs .said", Static)
+        self.left.said.say(f"latent {self.place + 1:,} of {len(self.latents):,} listed")
+        latent, *ahead = self.latents[self.place : self.place + 3]
+        self.left.view.show(self.ours, latent, ahead, self.pictures)
         if self.other is None:
             return
         if not self.found:
-            said.update("no latent there has any of these top images")
-            theirs.show(None)
+            self.right.said.say("no latent there has any of these top images")
+            self.right.view.show(None)
             return
-        latent, jaccard = self.found[self.rank]
-        said.update(
-            f"counterpart {self.rank + 1} of {len(self.found)}: {number(jaccard)} of the top images in common (Jaccard)"
-        )
-        theirs.show(
-            self.other, latent, [other for other, _ in self.found[self.rank + 1 : self.rank + 2]], self.pictures
-        )
+        (latent, jaccard), *more = self.found[self.rank : self.rank + 2]
+        common = f"{number(jaccard)} of the top images in common (Jaccard)"
+        self.right.said.say(f"counterpart {self.rank + 1} of {len(self.found)}: {common}")
+        self.right.view.show(self.other, latent, [other for other, _ in more], self.pictures)
 
     def action_move(self, by: int) -> None:
         if self.latents:
@@ -124,8 +120,8 @@ class CompareScreen(Screen[None]):
             self._show()
 
     def action_heat(self) -> None:
-        for view in self.query(LatentView):
-            view.gallery.show_heat = not view.gallery.show_heat
+        for side in (self.left, self.right):
+            side.view.gallery.show_heat = not side.view.gallery.show_heat
 
 
 def summary(scores: Scores) -> Text:

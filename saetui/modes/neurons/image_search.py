@@ -19,13 +19,13 @@ from saetui.background import look_up
 from saetui.bindings import key
 from saetui.formatting import literal
 from saetui.modes.neurons.latent_table import BESIDE, NUMBER, cells, columns
+from saetui.services import Served
 from saetui.widgets.bars import KeyBar
 from saetui.widgets.picture import Picture
 from saetui.widgets.table import Column, Table
 
 if TYPE_CHECKING:
     from saetui.scores import Scores
-    from saetui.services import Services
 
 Pairs = list[tuple[int, float]]
 COLUMNS = (NUMBER, Column("fires", 7), Column("of max", 6), *columns(BESIDE), Column("names", 0, "left"))
@@ -96,7 +96,7 @@ class Patches(Picture, can_focus=True):
         return framed
 
 
-class LookScreen(Screen[Pairs | None]):
+class LookScreen(Served, Screen[Pairs | None]):
     """Dismissed with the latents to list: those of the image or patch, or the one that was chosen first."""
 
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (90, "-wide")]
@@ -120,10 +120,6 @@ class LookScreen(Screen[Pairs | None]):
         self.shown: Pairs = []
         self._asked = -1
 
-    @property
-    def services(self) -> Services:
-        return cast("Services", self.app)
-
     def compose(self) -> ComposeResult:
         yield Static(Text(literal(f"latents of {self.scores.sae} fired by {self.heading}")), id="title")
         with Horizontal():
@@ -144,7 +140,7 @@ class LookScreen(Screen[Pairs | None]):
 
     def on_unmount(self) -> None:
         if self.found is None:
-            self.services.cancel_model(self._asked)
+            self.services.models.cancel(self._asked)
 
     def _load(self) -> None:
         image, picture = self.image, self.query_one(Patches)

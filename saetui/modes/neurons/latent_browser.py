@@ -6,23 +6,22 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.text import Text
 from textual import events
 from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
-from textual.widgets import Input, Static
+from textual.widgets import Input
 
 from engine.errors import UserError, sentence_of
 from engine.files import Stamp, stamp
 from engine.runs.watch import RunSnapshot
 from saetui.background import look_up
-from saetui.formatting import literal
 from saetui.messages import ForMode, ShowLatents
 from saetui.modes.mode import Mode
 from saetui.modes.neurons.latent_list import LatentList
 from saetui.modes.neurons.latent_table import LatentTable
 from saetui.modes.neurons.latent_view import LatentView
 from saetui.widgets.table import Table
+from saetui.widgets.words import Words
 
 if TYPE_CHECKING:
     from saetui.scores import Scores
@@ -49,6 +48,9 @@ class LatentBrowser(Mode):
         super().__init__()
         self.scores: Scores | None = None
         self.listed = LatentList()
+        self.head = Words(id="head")
+        self.filter = Input(placeholder="/ filter: pencil ms>.3 freq<1% marked", id="filter")
+        self.table, self.view = LatentTable(self.listed), LatentView(classes="right")
         self._damage = ""  # of the file of labels, as it was told
         self._opening = False
         self._failed: tuple[Path, Stamp | None] | None = None
@@ -57,10 +59,8 @@ class LatentBrowser(Mode):
     def parts(self) -> Iterable[Widget]:
         with Horizontal():
             with Vertical(id="list", classes="left"):
-                yield Static(id="head", markup=False)
-                yield Input(placeholder="/ filter: pencil ms>.3 freq<1% marked", id="filter")
-                yield LatentTable(self.listed)
-            yield LatentView(classes="right")
+                yield from (self.head, self.filter, self.table)
+            yield self.view
 
     # Life
 
@@ -73,18 +73,6 @@ class LatentBrowser(Mode):
         self._wanted = int(was.get("latent", -1))
         with self.prevent(Input.Changed):
             self.filter.value = str(was.get("filter", ""))
-
-    @property
-    def table(self) -> LatentTable:
-        return self.query_one(LatentTable)
-
-    @property
-    def view(self) -> LatentView:
-        return self.query_one(LatentView)
-
-    @property
-    def filter(self) -> Input:
-        return self.query_one("#filter", Input)
 
     @property
     def latents(self) -> list[int]:
@@ -161,7 +149,7 @@ class LatentBrowser(Mode):
     def _opened(self, scores: Scores) -> None:
         self._opening = False
         before, self.scores = self.scores, scores
-        self.services.collect_garbage(replaced=before is not None)
+        self.services.garbage.freeze(replaced=before is not None)
         if before is not None and before.path != scores.path:
             self._wanted = -1
         self.services.scores_path = scores.path
@@ -194,7 +182,7 @@ class LatentBrowser(Mode):
 
     def say(self, words: str) -> None:
         """In the head of the list."""
-        self.query_one("#head", Static).update(Text(literal(words)))
+        self.head.say(words)
 
     def on_table_moved(self, event: Table.Moved) -> None:
         self.table.moved()

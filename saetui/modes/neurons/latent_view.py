@@ -31,26 +31,24 @@ class LatentView(Vertical):
     LatentView .foot { color: $secondary; }
     """
 
-    def compose(self) -> Iterable[Widget]:
-        yield Static(classes="head", markup=False)
-        yield Gallery()
-        yield Static(classes="foot", markup=False)
+    def __init__(self, **options: Any):
+        super().__init__(**options)
+        self.head, self.foot = (Static(classes=name, markup=False) for name in ("head", "foot"))
+        self.gallery = Gallery()
 
-    @property
-    def gallery(self) -> Gallery:
-        return self.query_one(Gallery)
+    def compose(self) -> Iterable[Widget]:
+        yield from (self.head, self.gallery, self.foot)
 
     def show(self, scores: "Scores | None", latent: int = -1, ahead: Iterable[int] = (), pictures: int = 16) -> None:
         """``ahead``: latents that may be asked for next."""
-        head, foot = self.query_one(".head", Static), self.query_one(".foot", Static)
         if scores is None or not 0 <= latent < scores.neurons.w:
-            head.update("", layout=False)
-            foot.update("", layout=False)
+            self.head.update("", layout=False)
+            self.foot.update("", layout=False)
             self.gallery.show(())
             return
         width = self.size.width - 2
-        head.update(self._head(scores, latent), layout=False)
-        foot.update(self._foot(scores, latent, width), layout=False)
+        self.head.update(self._head(scores, latent), layout=False)
+        self.foot.update(self._foot(scores, latent, width), layout=False)
         coming = [tile for other in ahead for tile in tiles(scores, other, pictures)]
         self.gallery.show(tiles(scores, latent, pictures), coming)
 

@@ -63,7 +63,7 @@ class NeuronsMode(LatentBrowser):
 
     def action_sort(self) -> None:
         names = {name: f"{name:<10} {about}" for name, about in SORTS.items()}
-        self._ask(Pick("Sort by", names, self.listed.sort), partial(self._sort, descending=True))
+        self.services.ask(Pick("Sort by", names, self.listed.sort), partial(self._sort, descending=True))
 
     def _sort(self, sort: str, descending: bool) -> None:
         self.listed.sort, self.listed.descending = sort, descending
@@ -91,8 +91,12 @@ class NeuronsMode(LatentBrowser):
             return
         scores, latent = self.selected
         question = Ask(f"Label of latent {latent} (empty: none):", scores.labels.text(latent))
-        written = partial(scores.labels.set, latent)
-        self._ask(question, lambda text: self._edit(partial(written, text=text)), empty=True)
+
+        def said(text: str | None) -> None:
+            if text is not None:
+                self._edit(partial(scores.labels.set, latent, text=text))
+
+        self.app.push_screen(question, said)
 
     def action_mark(self) -> None:
         if self.selected is not None:
@@ -149,17 +153,8 @@ class NeuronsMode(LatentBrowser):
 
     # Other ways to latents
 
-    def _ask(self, dialog: Ask | Pick, then: Callable[[str], None], empty: bool = False) -> None:
-        """Show ``dialog``, and go on with what was said in it; ``empty``: with nothing too."""
-
-        def said(answer: str | None) -> None:
-            if answer or (empty and answer is not None):
-                then(answer)
-
-        self.app.push_screen(dialog, said)
-
     def action_text(self) -> None:
-        self._ask(Ask("Rank latents by a text, such as: a dog on grass"), self._rank_by_text)
+        self.services.ask(Ask("Rank latents by a text, such as: a dog on grass"), self._rank_by_text)
 
     def _rank_by_text(self, text: str) -> None:
         scores = self.scores
@@ -177,7 +172,7 @@ class NeuronsMode(LatentBrowser):
         TextSearch(scores, text, self.say, take, fail).ask(self.services)
 
     def action_image(self) -> None:
-        self._ask(Ask("Image file (or drop one here), blank, or blank:COLOUR"), self._look_at_file)
+        self.services.ask(Ask("Image file (or drop one here), blank, or blank:COLOUR"), self._look_at_file)
 
     def action_look(self) -> None:
         image = self._chosen_image()
@@ -199,12 +194,11 @@ class NeuronsMode(LatentBrowser):
         """Which latents does ``image`` fire, and which each of its patches?"""
         from saetui.modes.neurons.image_search import LookScreen
 
-        def chosen(found: list[tuple[int, float]] | None) -> None:
-            if found:
-                self.list_ranked(dict(found), f"fired by {title}")
+        def chosen(found: list[tuple[int, float]]) -> None:
+            self.list_ranked(dict(found), f"fired by {title}")
 
         if self.scores is not None:
-            self.app.push_screen(LookScreen(self.scores, image, title), chosen)
+            self.services.ask(LookScreen(self.scores, image, title), chosen)
 
     def action_steer(self) -> None:
         if self.selected is not None:
@@ -227,7 +221,7 @@ class NeuronsMode(LatentBrowser):
         def chosen(path: str) -> None:
             self.app.push_screen(CompareScreen(here, Path(path), self.latents, self.table.cursor, self.pictures))
 
-        self._ask(Pick("Compare with", others), chosen)
+        self.services.ask(Pick("Compare with", others), chosen)
 
     def action_scores(self) -> None:
         from engine.workspace import neurons_files
@@ -238,7 +232,7 @@ class NeuronsMode(LatentBrowser):
 
         found = {str(path): path.stem for path in neurons_files(self.services.workspace)}
         if found:
-            self._ask(Pick("Open scores", found, str(self.services.scores_path)), chosen)
+            self.services.ask(Pick("Open scores", found, str(self.services.scores_path)), chosen)
         else:
             self.teach()
 

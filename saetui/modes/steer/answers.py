@@ -6,10 +6,10 @@ from typing import Any
 
 from textual.app import ComposeResult
 from textual.containers import Container, VerticalScroll
-from textual.widgets import Static
 
 from engine.steer.results import ANSWERS, AnswerName, Steered
 from saetui.modes.steer.word_diff import changed_words, marked
+from saetui.widgets.words import Words
 
 TITLES: dict[AnswerName, str] = {"untouched": "untouched", "attached": "SAE attached", "steered": "steered"}
 BEFORE: dict[AnswerName, AnswerName] = {"attached": "untouched", "steered": "attached"}  # what it is compared with
@@ -30,19 +30,18 @@ class AnswerBox(VerticalScroll):
         super().__init__(id=answer)
         self.answer = answer
         self.border_title = TITLES[answer]
+        self.body = Words()
 
     def compose(self) -> ComposeResult:
-        yield Static(markup=False)
+        yield self.body
 
     def show(self, text: str, before: str | None, old: bool, running: bool) -> None:
         """``before``: the answer to compare with, if there is one. ``old``: ``text`` is what was said last time."""
-        body = self.query_one(Static)
         shown = marked(before, text, f"bold {self.app.current_theme.accent or ''}")
         if running:
             shown.append("▏")
         self.set_class(old, "-old")
-        if body.content != shown:
-            body.update(shown)
+        self.body.say(shown)
         title = TITLES[self.answer]
         if before is not None and text and not running:
             new = sum(is_new for _, is_new in changed_words(before, text))

@@ -23,39 +23,14 @@ from engine.server.protocol import (
     Token,
     Warned,
 )
-from engine.steer.results import ANSWERS, AnswerName, Steered, SweepPoint
+from engine.steer.results import ANSWERS, AnswerName, Steered
+from saetui.modes.steer.answers import AnswersView
+from saetui.modes.steer.dose_response import Dose
 from saetui.modes.steer.setup import Setup, Slot
 from saetui.modes.steer.versions import Version
+from saetui.services import Services
 
 RATE_EVERY = 0.25  # seconds between two looks at the speed
-
-
-class Models(Protocol):
-    """The model server; ``saetui.services.Services`` is one."""
-
-    def ask_model(self, request: Request, handler: Callable[[ServerEvent], None], supersede: bool = True) -> int: ...
-
-    def cancel_model(self, number: int) -> None: ...
-
-    def restart_model(self) -> None: ...
-
-
-class Answers(Protocol):
-    """Who shows answers while they come."""
-
-    def expect(self) -> None: ...
-
-    def begin(self, answer: AnswerName | None) -> None:
-        """That answer is being generated now (None: none is)."""
-
-    def hear(self, answer: AnswerName, piece: str) -> None: ...
-
-
-class Points(Protocol):
-    """Who shows a sweep while it comes."""
-
-    def hear(self, point: SweepPoint) -> int:
-        """How many points there are now."""
 
 
 class Listener(Protocol):
@@ -63,8 +38,6 @@ class Listener(Protocol):
 
     def tell(self, sentence: str, wrong: bool = False) -> None:
         """How it stands; empty: nothing is going on."""
-
-    def warn(self, sentence: str) -> None: ...
 
     def take_answers(self, version: Version) -> None: ...
 
@@ -91,13 +64,13 @@ class Conversation:
 
     def __init__(
         self,
-        models: Models,
+        services: Services,
         listener: Listener,
-        answers: Answers,
-        points: Points,
+        answers: AnswersView,
+        dose: Dose,
         clock: Callable[[], float] = time.monotonic,
     ):
-        self._models, self._listener, self._answers, self._points = models, listener, answers, points
+        self._services, self._listener, self._answers, self._dose = services, listener, answers, dose
         self._clock = clock
         self.device, self.dtype = "auto", "auto"
         self.answering: Asked | None = None
@@ -108,7 +81,7 @@ class Conversation:
     def ask(self, setup: Setup) -> None:
         """Ask for the three answers. What is going on gives way."""
         if self.sweeping:
-            self._models.cancel_model(self.sweeping.number)
+            self._services.models.cancel(self.sweeping.number)
         self.answering = Asked(setup)
         self._send(self.answering, Answer(self._question(setup)))
         self._answers.expect()
@@ -124,17 +97,17 @@ class Conversation:
         """Stop what is going on, at once; whether anything was."""
         going_on = [asked for asked in (self.answering, self.sweeping) if asked]
         if going_on and self._loading:
-            self._models.restart_model()  # what is being loaded can be stopped in no other way
+            self._services.models.restart()  # what is being loaded can be stopped in no other way
         else:
             for asked in going_on:
-                self._models.cancel_model(asked.number)
+                self._services.models.cancel(asked.number)
         return bool(going_on)
 
     def _question(self, setup: Setup) -> SteerSettings:
         return setup.settings(device=self.device, dtype=self.dtype)
 
     def _send(self, asked: Asked, request: Request) -> None:
-        asked.number = self._models.ask_model(request, lambda event: self._hear(asked, event))
+        asked.number = self._services.ask_model(request, lambda event: self._hear(asked, event))
 
     def _hear(self, asked: Asked, event: ServerEvent) -> None:
         self._loading = isinstance(event, Loading)
@@ -155,12 +128,12 @@ class Conversation:
                 self._answers.hear(event.answer, event.text)
                 self._measure(asked, event)
             case PointFound():
-                count = self._points.hear(event.point)
+                count = self._dose.hear(event.point)
                 listener.tell(f"sweeping · {count} answer{'s' * (count != 1)} · esc stops")
             case Warned():
                 if event.message not in self._warned:
                     self._warned.add(event.message)
-                    listener.warn(event.message)
+                    self._services.say(event.message)
             case Loading() | Intervened():
                 pass  # told already; what was asked
             case Done():

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 from rich.text import Text
 from textual import events
 from textual.app import ComposeResult
 from textual.containers import Vertical
-from textual.widgets import Static
 
 from engine.config import InterventionMode
 from engine.steer.results import SweepPoint
 from saetui.formatting import literal, number
 from saetui.modes.steer.setup import SetupEditor, Slot, parse_doses
-from saetui.services import Services
+from saetui.services import Served
 from saetui.widgets.dialogs import Ask
 from saetui.widgets.table import Column, Table
+from saetui.widgets.words import Words
 
 TITLES = {"concept": "concept", "damage": "KL"}  # fields of a point that are measured -> what stands over them
 _BLOCKS = " ▏▎▍▌▋▊▉█"
@@ -62,7 +62,7 @@ STRENGTHS = "-1..4 by 0.5"
 NO_SWEEP = DoseSweep("", 1.0, "clamp", -1, "")
 
 
-class Dose(Vertical):
+class Dose(Served, Vertical):
     """A sweep, point by point as they come."""
 
     DEFAULT_CSS = """
@@ -75,22 +75,16 @@ class Dose(Vertical):
         self._editor = editor
         self.sweep = NO_SWEEP
         self._old = False
+        self.chart = Words(id="chart")
+        self.table = Table(self._columns(), self._cells, id="points", empty="The first points are on the way.")
 
     def compose(self) -> ComposeResult:
-        yield Static(id="chart", markup=False)
-        yield Table(self._columns(), self._cells, id="points", empty="The first points are on the way.")
-
-    @property
-    def table(self) -> Table:
-        return self.query_one("#points", Table)
+        yield self.chart
+        yield self.table
 
     @property
     def points(self) -> tuple[SweepPoint, ...]:
         return self.sweep.points
-
-    @property
-    def services(self) -> Services:
-        return cast(Services, self.app)
 
     @property
     def _strengths(self) -> str:
@@ -102,13 +96,13 @@ class Dose(Vertical):
         return parse_doses(self._strengths)
 
     def ask_strengths(self, then: Callable[[], None]) -> None:
-        def given(text: str | None) -> None:
-            if text and self.services.guard(lambda: parse_doses(text)):
+        def given(text: str) -> None:
+            if self.services.guard(lambda: parse_doses(text)):
                 self.services.remember("steer", doses=text)
                 then()
 
         question = "Strengths in multiples of the maximum: -1..4 by 0.5, or a list like 0 1 2"
-        self.app.push_screen(Ask(question, self._strengths), given)
+        self.services.ask(Ask(question, self._strengths), given)
 
     def begin(self, slot: Slot) -> None:
         """Expect the points of a sweep of ``slot``, all else as in the setup."""
@@ -159,7 +153,7 @@ class Dose(Vertical):
                 line.append(f"{TITLES[name]} ", style=self.app.current_theme.secondary or "")
                 line.append(sparkline(values), style=self.app.current_theme.accent or "")
                 line.append(f" {_shown(min(known))}–{_shown(max(known))}    ")
-        self.query_one("#chart", Static).update(line)
+        self.chart.say(line)
 
     def _cells(self, row: int) -> tuple[str, ...]:
         point = self.points[row]

@@ -4,30 +4,28 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
-from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Vertical
-from textual.widgets import Static
 
 from engine import artefacts
 from engine.images import opening
 from engine.images.opening import IN, is_plain
 from engine.neurons import latents
 from saetui.background import look_up
-from saetui.formatting import literal
 from saetui.modes.steer.setup import SetupEditor, Slot
-from saetui.services import Services
+from saetui.services import Served
 from saetui.terminal.dropped_files import dropped_path
 from saetui.widgets.dialogs import Ask, Pick
 from saetui.widgets.picture import Picture
 from saetui.widgets.sharp_picture import SharpPicture
+from saetui.widgets.words import Words
 
 COLOURS = ("blank", "blank:black", "blank:grey", "blank:red", "blank:green", "blank:blue", "blank:yellow")
 
 
-class ImagePanel(Vertical):
+class ImagePanel(Served, Vertical):
     """The picture over its caption. Whatever is chosen here changes the setup."""
 
     DEFAULT_CSS = """
@@ -39,12 +37,9 @@ class ImagePanel(Vertical):
     def __init__(self, editor: SetupEditor, **options: Any):
         super().__init__(**options)
         self._editor = editor
+        self._caption = Words(id="caption")
         self._listed: dict[str, list[str]] = {}
         self._picture: Picture | SharpPicture
-
-    @property
-    def services(self) -> Services:
-        return cast(Services, self.app)
 
     @property
     def image(self) -> str:
@@ -54,7 +49,7 @@ class ImagePanel(Vertical):
         drawn_by = self.services.graphics
         self._picture = SharpPicture(drawn_by, id="picture") if drawn_by else Picture(id="picture")
         yield self._picture
-        yield Static(id="caption", markup=False)
+        yield self._caption
 
     def load(self) -> None:
         """Draw the image of the setup."""
@@ -63,11 +58,11 @@ class ImagePanel(Vertical):
         def take(found: tuple[Any, str]) -> None:
             pixels, caption = found
             self._picture.show(pixels, key=image)
-            self.query_one("#caption", Static).update(Text(literal(caption)))
+            self._caption.say(caption)
 
         def fail(sentence: str) -> None:
             self._picture.failed(sentence)
-            self.query_one("#caption", Static).update("")
+            self._caption.say("")
 
         look_up(self, "picture", partial(opening.picture, image), take, fail)
 
@@ -81,12 +76,8 @@ class ImagePanel(Vertical):
         self.choose(str(path.absolute()) if path else text)
 
     def ask_file(self) -> None:
-        def given(text: str | None) -> None:
-            if text:
-                self.open(text)
-
         known = {colour: "a plain colour" for colour in COLOURS}
-        self.app.push_screen(Ask("Image file (or drop one here), blank, or blank:COLOUR", known=known), given)
+        self.services.ask(Ask("Image file (or drop one here), blank, or blank:COLOUR", known=known), self.open)
 
     def next_colour(self) -> None:
         here = COLOURS.index(self.image) if self.image in COLOURS else -1
@@ -118,14 +109,10 @@ class ImagePanel(Vertical):
         self._take_first(str(path.absolute()) if path else source)
 
     def pick_source(self) -> None:
-        def chosen(source: str | None) -> None:
-            if source:
-                self._take_first(source)
-
         def take(sources: list[str]) -> None:
             options = {source: source for source in sources}
             if options:
-                self.app.push_screen(Pick("Images of", options, self.image.rpartition(IN)[0]), chosen)
+                self.services.ask(Pick("Images of", options, self.image.rpartition(IN)[0]), self._take_first)
             else:
                 self.services.say("This workspace has no images of its own: o opens a file, :source takes a folder.")
 

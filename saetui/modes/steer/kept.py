@@ -45,16 +45,14 @@ class Kept:
     def pick_version(self) -> None:
         """Take back an earlier one, answers and all; the model is not asked."""
 
-        def chosen(version: Version | None) -> None:
-            if version is None:
-                return
+        def chosen(version: Version) -> None:
             self._editor.restore(version.setup)
             self._answers.put(version.answers)
             self._mode.remember(version=to_json(version))
 
         def take(found: list[Version]) -> None:
             if found:
-                self._mode.app.push_screen(VersionsScreen(found), chosen)
+                self._services.ask(VersionsScreen(found), chosen)
             else:
                 self._services.say("Nothing has been asked in this workspace yet: r asks.", "information")
 
@@ -67,17 +65,16 @@ class Kept:
             self._services.say(setup.lacks)
             return
 
-        def given(name: str | None) -> None:
-            if name:
-                keep = partial(keep_recipe, self._services.workspace, setup.settings(save_recipe=name))
-                look_up(self._mode, "recipe", keep, saved, self._services.say)
+        def given(name: str) -> None:
+            keep = partial(keep_recipe, self._services.workspace, setup.settings(save_recipe=name))
+            look_up(self._mode, "recipe", keep, saved, self._services.say)
 
         def saved(path: Path) -> None:
             self._services.say(f"Saved as {path}.", "information")
 
         first = next((slot for slot in setup.rack if slot.on), None)
         suggested = slug(f"{first.name.split(' · ')[0]}-{first.times:.1f}x") if first else ""
-        self._mode.app.push_screen(Ask("Save as the recipe", suggested), given)
+        self._services.ask(Ask("Save as the recipe", suggested), given)
 
     def pick_recipe(self) -> None:
         """Take over what a recipe says."""
@@ -89,12 +86,11 @@ class Kept:
                 self._services.say(warning)
             self._editor.change(setup)
 
-        def chosen(name: str | None) -> None:
-            if name:
-                look_up(self._mode, "recipe", partial(setup_of_recipe, workspace, name), take, self._services.say)
+        def chosen(name: str) -> None:
+            look_up(self._mode, "recipe", partial(setup_of_recipe, workspace, name), take, self._services.say)
 
         names = recipes(workspace)
         if names:
-            self._mode.app.push_screen(Pick("Open the recipe", {name: name for name in names}), chosen)
+            self._services.ask(Pick("Open the recipe", {name: name for name in names}), chosen)
         else:
             self._services.say("There is no recipe yet: w saves one.")

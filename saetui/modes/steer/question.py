@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 from rich.text import Text
-from textual.widgets import Static
 
 from engine.config import InterventionMode
 from engine.steer.interventions import parse_tokens
 from engine.workspace import neurons_of, saes
 from saetui.formatting import literal
 from saetui.modes.steer.setup import Setup, SetupEditor
-from saetui.services import Services
+from saetui.services import Served
 from saetui.widgets.dialogs import Ask, Pick
+from saetui.widgets.words import Words
 
 LONGER = 8  # tokens by which an answer becomes longer or shorter
 LONGEST = 512
@@ -23,7 +23,7 @@ PROMPTS = 20  # remembered
 MODES: tuple[InterventionMode, ...] = get_args(InterventionMode)
 
 
-class QuestionLines(Static):
+class QuestionLines(Served, Words):
     """Each value after the key that changes it."""
 
     DEFAULT_CSS = """
@@ -31,12 +31,8 @@ class QuestionLines(Static):
     """
 
     def __init__(self, editor: SetupEditor, **options: Any):
-        super().__init__(markup=False, **options)
+        super().__init__(**options)
         self._editor = editor
-
-    @property
-    def services(self) -> Services:
-        return cast(Services, self.app)
 
     @property
     def setup(self) -> Setup:
@@ -61,8 +57,7 @@ class QuestionLines(Static):
         part("error", "error", "kept" if setup.keep_error else "dropped", "\n")
         part("sae", "SAE", setup.sae or "none")
         part("vlm", "model", setup.vlm or "none", "")
-        if self.content != text:
-            self.update(text)
+        self.say(text)
 
     def edit(self, kind: str = "", **values: Any) -> None:
         """Change these values; edits of the same ``kind`` in a row are undone together."""
@@ -72,23 +67,22 @@ class QuestionLines(Static):
         kept = self.services.session.get("steer").get("prompts", [])
         prompts = [prompt for prompt in kept if isinstance(prompt, str)]
 
-        def given(prompt: str | None) -> None:
-            if prompt:
-                self.services.remember("steer", prompts=[prompt, *(p for p in prompts if p != prompt)][:PROMPTS])
-                self.edit(prompt=prompt)
+        def given(prompt: str) -> None:
+            self.services.remember("steer", prompts=[prompt, *(p for p in prompts if p != prompt)][:PROMPTS])
+            self.edit(prompt=prompt)
 
-        self.app.push_screen(Ask("What to ask", self.setup.prompt, dict.fromkeys(prompts, "asked before")), given)
+        self.services.ask(Ask("What to ask", self.setup.prompt, dict.fromkeys(prompts, "asked before")), given)
 
     def next_mode(self) -> None:
         self.edit("mode", mode=MODES[(MODES.index(self.setup.mode) + 1) % len(MODES)])
 
     def ask_tokens(self) -> None:
-        def given(text: str | None) -> None:
-            if text and self.services.guard(lambda: parse_tokens(text)):
+        def given(text: str) -> None:
+            if self.services.guard(lambda: parse_tokens(text)):
                 self.edit(tokens=text)
 
         question = "Visual tokens to steer: all, or indices like 0,3,5-9"
-        self.app.push_screen(Ask(question, self.setup.tokens, {"all": question}), given)
+        self.services.ask(Ask(question, self.setup.tokens, {"all": question}), given)
 
     def lengthen(self, by: int) -> None:
         self.edit("length", max_new_tokens=max(min(self.setup.max_new_tokens + by, LONGEST), LONGER))
@@ -99,20 +93,16 @@ class QuestionLines(Static):
     def pick_sae(self) -> None:
         workspace = self.services.workspace
 
-        def chosen(sae: str | None) -> None:
-            if sae:
-                self._editor.change(self.setup.of_sae(sae, neurons_of(workspace, sae)))
+        def chosen(sae: str) -> None:
+            self._editor.change(self.setup.of_sae(sae, neurons_of(workspace, sae)))
 
         names = saes(workspace)
         if names:
-            self.app.push_screen(Pick("Steer with the SAE", {name: name for name in names}, self.setup.sae), chosen)
+            self.services.ask(Pick("Steer with the SAE", {name: name for name in names}, self.setup.sae), chosen)
         else:
             self.services.say(Setup().lacks)
 
     def ask_model(self) -> None:
-        def given(vlm: str | None) -> None:
-            if vlm:
-                self.edit(vlm=vlm)
-
         known = {"demo": "the small LLaVA that comes with saetui", "hf:": "hf:ORG/NAME of a LLaVA-class model"}
-        self.app.push_screen(Ask("Model: hf:ORG/NAME, a local directory, or demo", self.setup.vlm, known), given)
+        question = Ask("Model: hf:ORG/NAME, a local directory, or demo", self.setup.vlm, known)
+        self.services.ask(question, lambda vlm: self.edit(vlm=vlm))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 from textual import events
 
@@ -14,14 +14,14 @@ from engine.neurons import latents
 from saetui.background import look_up
 from saetui.bindings import key
 from saetui.modes.steer.setup import BIG, STEP, SetupEditor, Slot
-from saetui.services import Services
+from saetui.services import Served
 from saetui.widgets.dialogs import Ask, Pick
 from saetui.widgets.table import Column, Table
 
 LOW, HIGH = -1.0, 4.0  # ends of a slider in multiples of the maximum, as long as the value lies between them
 
 
-class Rack(Table):
+class Rack(Served, Table):
     """Slots as rows. Every edit is shown at once, and changes the setup."""
 
     BINDINGS = [
@@ -39,10 +39,6 @@ class Rack(Table):
         self._editor = editor
         self.slots: tuple[Slot, ...] = ()
         self.mode: InterventionMode = "clamp"
-
-    @property
-    def services(self) -> Services:
-        return cast(Services, self.app)
 
     @property
     def slot(self) -> Slot | None:
@@ -113,12 +109,8 @@ class Rack(Table):
             put(*known)
 
     def ask_latent(self) -> None:
-        def given(text: str | None) -> None:
-            if text:
-                self.find(text)
-
         if self._editor.setup.sae:
-            self.app.push_screen(Ask("Latent: its number, or a name to search for"), given)
+            self.services.ask(Ask("Latent: its number, or a name to search for"), self.find)
         else:
             self.services.say(self._editor.setup.lacks)
 
@@ -137,16 +129,15 @@ class Rack(Table):
         def take(found: list[latents.KnownLatent]) -> None:
             known = {str(one.latent): one for one in found}
 
-            def chosen(latent: str | None) -> None:
-                if latent:
-                    one = known[latent]
-                    self.add(one.latent, setup.sae, setup.neurons, (one.name, one.maximum))
+            def chosen(latent: str) -> None:
+                one = known[latent]
+                self.add(one.latent, setup.sae, setup.neurons, (one.name, one.maximum))
 
             if len(found) == 1:
                 chosen(str(found[0].latent))
             elif found:
                 options = {n: f"{n:>6}  {one.name}" for n, one in known.items()}
-                self.app.push_screen(Pick(f"Latents that {text} finds, the best first", options), chosen)
+                self.services.ask(Pick(f"Latents that {text} finds, the best first", options), chosen)
             else:
                 self.services.say(f"No latent is called {text}: / in Neurons (3) searches while you type.")
 
@@ -175,12 +166,8 @@ class Rack(Table):
         event.stop()
         slot = self.slot
         assert slot is not None
-
-        def given(text: str | None) -> None:
-            if text:
-                self.set_strength(slot, text)
-
-        self.app.push_screen(Ask("Strength: 30 in raw units, or 2x its maximum", f"{slot.value:g}"), given)
+        question = Ask("Strength: 30 in raw units, or 2x its maximum", f"{slot.value:g}")
+        self.services.ask(question, partial(self.set_strength, slot))
 
     def set_strength(self, slot: Slot, text: str) -> None:
         """To what was typed: raw units, or a multiple of the maximum like 2x."""

@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import cast
 
-from rich.text import Text
 from textual import events
 from textual.containers import Horizontal, Vertical
 from textual.screen import Screen
 from textual.timer import Timer
 from textual.widget import Widget
-from textual.widgets import Static
 
 from engine.config import SteerSettings, from_mapping
 from engine.errors import UserError
 from engine.records import to_json
 from saetui.bindings import key
-from saetui.formatting import literal
 from saetui.messages import ForMode, SteerLatent
 from saetui.modes.mode import Mode
 from saetui.modes.steer.answers import AnswersView
@@ -31,6 +28,7 @@ from saetui.modes.steer.setup import Setup, SetupEditor, first_setup
 from saetui.modes.steer.versions import Version
 from saetui.terminal.dropped_files import dropped_path
 from saetui.widgets.dialogs import actions
+from saetui.widgets.words import Words
 
 PAUSE = 0.15  # seconds without a change after which the model is asked
 
@@ -41,29 +39,29 @@ class SteerMode(Mode):
     MODE = "steer"
     BINDINGS = [
         key("steer.run", "r", "run", "Run", show=True),
-        key("steer.add", "a", "add", "Add a latent", show=True),
+        key("steer.add", "a", "part('rack', 'ask_latent')", "Add a latent", show=True),
         key("steer.dose", "d", "dose", "Dose sweep", show=True),
         key("steer.doses", "D", "doses", "Strengths of the sweep"),
-        key("steer.prompt", "p", "prompt", "Prompt", show=True),
-        key("steer.file", "o", "file", "Image file", show=True),
-        key("steer.next", "n", "step(1)", "Next image", show=True),
-        key("steer.previous", "N", "step(-1)", "Previous image"),
-        key("steer.source", "i", "source", "Image source"),
-        key("steer.blank", "b", "blank", "Blank", show=True),
+        key("steer.prompt", "p", "part('question', 'ask_prompt')", "Prompt", show=True),
+        key("steer.file", "o", "part('image', 'ask_file')", "Image file", show=True),
+        key("steer.next", "n", "part('image', 'step', 1)", "Next image", show=True),
+        key("steer.previous", "N", "part('image', 'step', -1)", "Previous image"),
+        key("steer.source", "i", "part('image', 'pick_source')", "Image source"),
+        key("steer.blank", "b", "part('image', 'next_colour')", "Blank", show=True),
         key("steer.top", "t", "top", "Top image", show=True),
-        key("steer.mode", "m", "mode", "Clamp, add, scale, ablate"),
-        key("steer.tokens", "T", "tokens", "Tokens that are steered"),
-        key("steer.longer", "greater_than_sign", f"longer({LONGER})", "Longer answers"),
-        key("steer.shorter", "less_than_sign", f"longer({-LONGER})", "Shorter answers"),
-        key("steer.error", "E", "error", "Keep or drop the SAE's error"),
-        key("steer.sae", "s", "sae", "SAE"),
-        key("steer.vlm", "M", "vlm", "Vision-language model"),
-        key("steer.versions", "v", "versions", "Versions", show=True),
-        key("steer.save", "w", "save", "Save recipe", show=True),
-        key("steer.open", "e", "open", "Open recipe", show=True),
+        key("steer.mode", "m", "part('question', 'next_mode')", "Clamp, add, scale, ablate"),
+        key("steer.tokens", "T", "part('question', 'ask_tokens')", "Tokens that are steered"),
+        key("steer.longer", "greater_than_sign", f"part('question', 'lengthen', {LONGER})", "Longer answers"),
+        key("steer.shorter", "less_than_sign", f"part('question', 'lengthen', {-LONGER})", "Shorter answers"),
+        key("steer.error", "E", "part('question', 'switch_error')", "Keep or drop the SAE's error"),
+        key("steer.sae", "s", "part('question', 'pick_sae')", "SAE"),
+        key("steer.vlm", "M", "part('question', 'ask_model')", "Vision-language model"),
+        key("steer.versions", "v", "part('kept', 'pick_version')", "Versions", show=True),
+        key("steer.save", "w", "part('kept', 'ask_recipe_name')", "Save recipe", show=True),
+        key("steer.open", "e", "part('kept', 'pick_recipe')", "Open recipe", show=True),
         key("steer.copy", "y", "copy", "Copy", show=True),
-        key("steer.undo", "u", "undo", "Undo", show=True),
-        key("steer.redo", "ctrl+r", "redo", "Redo"),
+        key("steer.undo", "u", "undo(True)", "Undo", show=True),
+        key("steer.redo", "ctrl+r", "undo(False)", "Redo"),
         key("steer.stop", "escape", "stop", "Stop, or close the sweep"),
     ]
     DEFAULT_CSS = """
@@ -89,7 +87,7 @@ class SteerMode(Mode):
         self.rack = Rack(self.editor, id="rack")
         self.answers = AnswersView(id="answers")
         self.dose = Dose(self.editor, id="dose")
-        self.state = Static(id="state", markup=False)
+        self.state = Words(id="state")
         self._soon: Timer | None = None
 
     def parts(self) -> Iterable[Widget]:
@@ -130,10 +128,8 @@ class SteerMode(Mode):
     def _first_setup(self) -> Setup:
         """What was remembered, else what the workspace has: its SAE with scores, its model."""
         try:
-            defaults = self.services.workspace.defaults()
-            own = ("vlm", "prompt", "max_new_tokens", "device", "dtype")
-            given = {name: defaults[name] for name in own if name in defaults}
-            settings = from_mapping(SteerSettings, given, "workspace.toml")
+            defaults = self.services.workspace.defaults_of(SteerSettings)
+            settings = from_mapping(SteerSettings, defaults, "workspace.toml")
         except UserError as error:
             self.services.say(str(error))
             settings = SteerSettings()
@@ -175,27 +171,9 @@ class SteerMode(Mode):
         self.answers.show_all()
         self.dose.show_all()
 
-    def action_undo(self) -> None:
-        if not self.editor.undo():
-            self.services.say("There is nothing to undo.", "information")
-
-    def action_redo(self) -> None:
-        if not self.editor.redo():
-            self.services.say("There is nothing to redo.", "information")
-
-    # What the parts do
-
-    def action_file(self) -> None:
-        self.image.ask_file()
-
-    def action_blank(self) -> None:
-        self.image.next_colour()
-
-    def action_step(self, by: int) -> None:
-        self.image.step(by)
-
-    def action_source(self) -> None:
-        self.image.pick_source()
+    def action_undo(self, back: bool) -> None:
+        if not (self.editor.undo() if back else self.editor.redo()):
+            self.services.say(f"There is nothing to {'undo' if back else 'redo'}.", "information")
 
     def action_top(self) -> None:
         self.image.next_top(self.rack.slot)
@@ -205,30 +183,6 @@ class SteerMode(Mode):
         if dropped_path(event.text):
             event.stop()
             self.image.open(event.text)
-
-    def action_prompt(self) -> None:
-        self.question.ask_prompt()
-
-    def action_mode(self) -> None:
-        self.question.next_mode()
-
-    def action_tokens(self) -> None:
-        self.question.ask_tokens()
-
-    def action_longer(self, by: int) -> None:
-        self.question.lengthen(by)
-
-    def action_error(self) -> None:
-        self.question.switch_error()
-
-    def action_sae(self) -> None:
-        self.question.pick_sae()
-
-    def action_vlm(self) -> None:
-        self.question.ask_model()
-
-    def action_add(self) -> None:
-        self.rack.ask_latent()
 
     # Asking
 
@@ -261,12 +215,7 @@ class SteerMode(Mode):
 
     def tell(self, sentence: str, wrong: bool = False) -> None:
         self.state.set_class(wrong, "-wrong")
-        shown = Text(literal(sentence))
-        if self.state.content != shown:
-            self.state.update(shown)
-
-    def warn(self, sentence: str) -> None:
-        self.services.say(sentence)
+        self.state.say(sentence)
 
     def take_answers(self, version: Version) -> None:
         self.answers.put(version.answers)
@@ -296,15 +245,6 @@ class SteerMode(Mode):
         self.dose.begin(slot)
 
     # What is kept
-
-    def action_versions(self) -> None:
-        self.kept.pick_version()
-
-    def action_save(self) -> None:
-        self.kept.ask_recipe_name()
-
-    def action_open(self) -> None:
-        self.kept.pick_recipe()
 
     def action_copy(self) -> None:
         self.services.copy(Version(self.setup, self.answers.shown).text())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from engine.config import InterventionMode, SteerSettings
@@ -122,59 +122,35 @@ class Setup:
         return cls(neurons=neurons, rack=tuple(rack), **{name: getattr(settings, name) for name in _SHARED})
 
 
-@dataclass
-class Undo:
-    """Setups before and after the present one. Changes of the same kind in a row are one step."""
-
-    limit: int = 200
-    _before: list[Setup] = field(default_factory=list)
-    _after: list[Setup] = field(default_factory=list)
-    _kind: str = ""
-
-    def changed(self, old: Setup, kind: str = "") -> None:
-        """``old`` is being replaced by a change of that ``kind``; one without a kind stands for itself."""
-        if not kind or kind != self._kind or not self._before:
-            self._before.append(old)
-            del self._before[: -self.limit]
-        self._kind = kind
-        self._after.clear()
-
-    def undo(self, present: Setup) -> Setup | None:
-        return self._step(self._before, self._after, present)
-
-    def redo(self, present: Setup) -> Setup | None:
-        return self._step(self._after, self._before, present)
-
-    def _step(self, source: list[Setup], target: list[Setup], present: Setup) -> Setup | None:
-        if not source:
-            return None
-        self._kind = ""
-        target.append(present)
-        return source.pop()
-
-
 class SetupEditor:
-    """The present setup, and the way back to earlier ones.
+    """The present setup, and those before and after it. Changes of the same kind in a row are one step.
 
     ``show`` is called with the setup before and the present one whenever it is another; ``ask`` after each change of
     which a person wants to see the answer.
     """
 
+    LIMIT = 200  # steps back
+
     def __init__(self, show: Callable[[Setup, Setup], None], ask: Callable[[], None]):
         self.setup = Setup()
         self._show, self._ask = show, ask
-        self._undo = Undo()
+        self._before: list[Setup] = []
+        self._after: list[Setup] = []
+        self._kind = ""
 
     def change(self, setup: Setup, kind: str = "") -> None:
         """A person wants ``setup`` now. Changes of the same ``kind`` in a row are undone together."""
         if setup != self.setup:
-            self._undo.changed(self.setup, kind)
-            self.become(setup)
+            self.restore(setup, kind)
             self._ask()
 
-    def restore(self, setup: Setup) -> None:
+    def restore(self, setup: Setup, kind: str = "") -> None:
         """A person takes back ``setup``, whose answer is known."""
-        self._undo.changed(self.setup)
+        if not kind or kind != self._kind or not self._before:
+            self._before.append(self.setup)
+            del self._before[: -self.LIMIT]
+        self._kind = kind
+        self._after.clear()
         self.become(setup)
 
     def become(self, setup: Setup) -> None:
@@ -185,15 +161,17 @@ class SetupEditor:
 
     def undo(self) -> bool:
         """Whether there was anything to undo."""
-        return self._step(self._undo.undo(self.setup))
+        return self._step(self._before, self._after)
 
     def redo(self) -> bool:
-        return self._step(self._undo.redo(self.setup))
+        return self._step(self._after, self._before)
 
-    def _step(self, setup: Setup | None) -> bool:
-        if setup is None:
+    def _step(self, source: list[Setup], target: list[Setup]) -> bool:
+        if not source:
             return False
-        self.become(setup)
+        self._kind = ""
+        target.append(self.setup)
+        self.become(source.pop())
         self._ask()
         return True
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from rich.text import Text
 from textual.containers import Vertical
 from textual.widget import Widget
 
 from saetui.formatting import fit
-from saetui.modes.train.words import Words
 from saetui.widgets.gallery import Gallery, Tile
+from saetui.widgets.words import Words
 
 if TYPE_CHECKING:
     from engine.images.thumbnails import Thumbnails
@@ -31,17 +30,14 @@ class FormingLatents(Vertical):
 
     def __init__(self, **options: Any):
         super().__init__(**options)
+        self.words, self.gallery = Words(), Gallery()
         self._first = 0
         self._shown: list[tuple[Any, str]] = []
         self._thumbnails: Thumbnails | None = None
 
     def compose(self) -> Iterable[Widget]:
-        yield Words()
-        yield Gallery()
-
-    @property
-    def gallery(self) -> Gallery:
-        return self.query_one(Gallery)
+        yield self.words
+        yield self.gallery
 
     def restart(self) -> None:
         """Another training: begin with its first latent."""
@@ -64,7 +60,7 @@ class FormingLatents(Vertical):
             self.gallery.show(tiles)
         if preview:
             words = f"{len(latents)} latents forming, step {preview.step:,}: the held-out images that fire each most"
-            self.query_one(Words).say(Text(fit(words, max(self.screen.size.width - 2, 8)), no_wrap=True))
+            self.words.say(fit(words, max(self.screen.size.width - 2, 8)))
 
     def _tile(self, preview: Preview, training: str, latent: FormingLatent, image: TopImage) -> Tile:
         from engine.images.thumbnails import Thumbnails

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from rich.text import Text
 from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 from textual.worker import Worker
@@ -15,21 +14,18 @@ from engine.config import ScoreSettings, TrainSettings
 from engine.records import to_json
 from saetui.background import look_up_each
 from saetui.bindings import key
-from saetui.formatting import literal
 from saetui.modes.mode import Mode
-from saetui.modes.train.charts import Charts
 from saetui.modes.train.forming_latents import FormingLatents
 from saetui.modes.train.training_list import SORTS, TrainingList
 from saetui.modes.train.training_runs import TrainingRuns
 from saetui.modes.train.training_table import TrainingTable, details, in_a_line
 from saetui.modes.train.training_view import TrainingView
 from saetui.modes.train.watch import Seen, TrainWatch
-from saetui.modes.train.words import Words
 from saetui.widgets.chart import MOST
 from saetui.widgets.dialogs import Ask, Pick
 from saetui.widgets.form import Form
-from saetui.widgets.gallery import Gallery
 from saetui.widgets.table import Table
+from saetui.widgets.words import Words
 
 if TYPE_CHECKING:
     from engine.runs.trainings import Training
@@ -59,11 +55,11 @@ class TrainMode(Mode):
         key("train.more_latents", "F", "more_latents", "Next latents forming"),
         key("train.heat", "m", "heat", "Heat maps"),
         key("train.log", "e", "turn('log')", "Its log", show=True),
-        key("train.zoom_in", "plus,equals_sign", "steps(0.5)", "Fewer steps"),
-        key("train.zoom_out", "minus", "steps(2.0)", "More steps"),
-        key("train.zoom_reset", "0", "all_steps", "All steps"),
-        key("train.earlier", "h,left", "pan(-0.25)", "Earlier steps"),
-        key("train.later", "l,right", "pan(0.25)", "Later steps"),
+        key("train.zoom_in", "plus,equals_sign", "part('charts', 'zoom', 0.5)", "Fewer steps"),
+        key("train.zoom_out", "minus", "part('charts', 'zoom', 2.0)", "More steps"),
+        key("train.zoom_reset", "0", "part('charts', 'reset')", "All steps"),
+        key("train.earlier", "h,left", "part('charts', 'pan', -0.25)", "Earlier steps"),
+        key("train.later", "l,right", "part('charts', 'pan', 0.25)", "Later steps"),
         key("train.copy", "y", "copy", "Copy its measurements"),
         key("train.back", "escape", "back", "Back"),
     ]
@@ -89,16 +85,23 @@ class TrainMode(Mode):
     def __init__(self) -> None:
         super().__init__()
         self.trainings = TrainingList()
-        self._watcher: TrainWatch | None = None
+        self.table = TrainingTable(self.trainings)
+        self.now = Words(id="now")
+        self.view = TrainingView(id="right", classes="right")
+        self.charts = self.view.charts
+        self.forming = FormingLatents(id="forming")
+        self.gallery = self.forming.gallery
+        self.watcher = TrainWatch(self.services.workspace)
+        self.runs = TrainingRuns(self.services)
         self._looking: Worker[None] | None = None
 
     def parts(self) -> Iterable[Widget]:
         with Horizontal(id="body"):
             with Vertical(id="list", classes="left"):
-                yield TrainingTable(self.trainings)
-                yield Words(id="now")
-            yield TrainingView(id="right", classes="right")
-        yield FormingLatents(id="forming")
+                yield self.table
+                yield self.now
+            yield self.view
+        yield self.forming
 
     # Life
 
@@ -111,36 +114,6 @@ class TrainMode(Mode):
         self._turned(str(was.get("turned", "")))
         self.set_class(bool(was.get("open", False)), "-open")
         self.table.focus()
-
-    @property
-    def table(self) -> TrainingTable:
-        return self.query_one(TrainingTable)
-
-    @property
-    def view(self) -> TrainingView:
-        return self.query_one(TrainingView)
-
-    @property
-    def charts(self) -> Charts:
-        return self.query_one(Charts)
-
-    @property
-    def forming(self) -> FormingLatents:
-        return self.query_one(FormingLatents)
-
-    @property
-    def gallery(self) -> Gallery:
-        return self.forming.gallery
-
-    @property
-    def watcher(self) -> TrainWatch:
-        if self._watcher is None:
-            self._watcher = TrainWatch(self.services.workspace)
-        return self._watcher
-
-    @property
-    def runs(self) -> TrainingRuns:
-        return TrainingRuns(self.services)
 
     @property
     def selected(self) -> Training | None:
@@ -192,7 +165,7 @@ class TrainMode(Mode):
     def _draw(self) -> None:
         row, seen = self.selected, self.trainings.seen
         self.view.show(in_a_line(row, self.trainings.overlaid) if row else "", self.trainings.curves())
-        self.query_one("#now", Words).say(Text(literal(details(row, row.name in seen.scored)) if row else ""))
+        self.now.say(details(row, row.name in seen.scored) if row else "")
         preview = seen.preview if row and self.watcher.selected == row.name else None
         self.set_class(bool(preview and preview.latents), "-previewed")
         self.forming.each = 3 if self.has_class("-latents") else 2
@@ -256,15 +229,6 @@ class TrainMode(Mode):
         self.charts.toggle_log()
         self.remember(log=self.charts.logarithmic)
 
-    def action_steps(self, by: float) -> None:
-        self.charts.zoom(by)
-
-    def action_all_steps(self) -> None:
-        self.charts.reset()
-
-    def action_pan(self, by: float) -> None:
-        self.charts.pan(by)
-
     def action_back(self) -> None:
         """esc: out of the log or the latents, then out of one chart, then out of the charts."""
         if self.has_class("-log") or self.has_class("-latents"):
@@ -288,13 +252,12 @@ class TrainMode(Mode):
 
     def action_sort(self) -> None:
         names = {name: words for name, (words, _) in SORTS.items()}
-        self.app.push_screen(Pick("Sort by", names, self.trainings.sort), self._sort)
+        self.services.ask(Pick("Sort by", names, self.trainings.sort), self._sort)
 
-    def _sort(self, sort: str | None) -> None:
-        if sort:
-            self.trainings.arrange(sort)
-            self.remember(sort=sort)
-            self._relist()
+    def _sort(self, sort: str) -> None:
+        self.trainings.arrange(sort)
+        self.remember(sort=sort)
+        self._relist()
 
     def action_copy(self) -> None:
         if (row := self.selected) is not None:
@@ -313,20 +276,16 @@ class TrainMode(Mode):
             self._ask_training(f"Like {row.name}, but", values)
 
     def _ask_training(self, title: str, values: dict[str, Any]) -> None:
-        def answered(settings: dict[str, Any] | None) -> None:
-            if settings is not None and self.services.start("train", settings):
+        def answered(settings: dict[str, Any]) -> None:
+            if self.services.start("train", settings):
                 self.trainings.awaited = settings["name"]
                 self.remember(settings={k: v for k, v in settings.items() if k != "name"})
 
         known = {kind: self.runs.artefacts(kind) for kind in ("activations", "embeddings")}
-        self.app.push_screen(Form(title, TrainSettings, values, FIRST, known), answered)
+        self.services.ask(Form(title, TrainSettings, values, FIRST, known), answered)
 
     def action_plan(self) -> None:
-        def answered(path: str | None) -> None:
-            if path:
-                self._run_plan(path)
-
-        self.app.push_screen(Ask("Plan file, a .toml with [[train]] tables:"), answered)
+        self.services.ask(Ask("Plan file, a .toml with [[train]] tables:"), self._run_plan)
 
     def _run_plan(self, path: str) -> None:
         listed = [row.name for row in self.trainings.rows]
@@ -362,9 +321,9 @@ class TrainMode(Mode):
         if row is None or values is None:
             return
 
-        def answered(settings: dict[str, Any] | None) -> None:
-            if settings is not None and self.services.start("score", settings):
+        def answered(settings: dict[str, Any]) -> None:
+            if self.services.start("score", settings):
                 self.services.say(f"Scoring {row.name}: 3 shows its latents when it is done.", "information")
 
         first = ("sae", "images", "embed_with")
-        self.app.push_screen(Form(f"Score {row.name}", ScoreSettings, values, first), answered)
+        self.services.ask(Form(f"Score {row.name}", ScoreSettings, values, first), answered)

@@ -34,7 +34,8 @@ class TrainingList:
         """Names of the trainings that are drawn beside the selected one, and their colours."""
         self.awaited = ""
         """To be selected when it appears."""
-        self._place = 0
+        self.place = 0
+        """The row of the selected training."""
 
     def restore(self, sort: str, selected: str, overlaid: Iterable[str]) -> None:
         """As it was when the workbench was left; the trainings come later."""
@@ -44,15 +45,7 @@ class TrainingList:
 
     @property
     def selected(self) -> Training | None:
-        return self.rows[self._place] if self.rows else None
-
-    @property
-    def place(self) -> int:
-        """The row of the selected training."""
-        return self._place
-
-    def select(self, place: int) -> None:
-        self._place = place
+        return self.rows[self.place] if self.rows else None
 
     def see(self, seen: Seen) -> None:
         """The trainings are these now; the selected one stays selected, unless another is awaited."""
@@ -67,7 +60,7 @@ class TrainingList:
         names = [row.name for row in self.rows]
         if self.awaited in names:
             here, self.awaited = self.awaited, ""
-        self._place = names.index(here) if here in names else 0
+        self.place = names.index(here) if here in names else 0
 
     def overlay(self) -> bool:
         """Draw the selected training beside others, or no longer; False when there are as many as can be."""

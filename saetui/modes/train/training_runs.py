@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.config import ScoreSettings, TrainSettings, to_mapping
 from engine.runs.events import Control
 from engine.runs.run import Run
-from engine.workspace import slug
+from engine.workspace import free_name, slug
 from saetui.services import Services
 
 if TYPE_CHECKING:
@@ -43,10 +43,13 @@ class TrainingRuns:
         if not stores:
             self.services.say("There are no activations to train on: 1 and then e extracts some.")
             return None
-        values = {"activations": stores[0]} | self._defaults(TrainSettings) | _known(TrainSettings, last)
+        known = {one.name for one in fields(TrainSettings)}
+        values = {"activations": stores[0]} | self.services.workspace.defaults_of(TrainSettings)
+        values |= {name: value for name, value in last.items() if name in known}
         if values["activations"] not in stores:
             values["activations"] = stores[0]
-        return values | {"name": free_name(slug(str(values["activations"])), {*listed, *self.artefacts("saes")})}
+        stem = f"{slug(str(values['activations']))}-sae"
+        return values | {"name": free_name(stem, {*listed, *self.artefacts("saes")})}
 
     def like(self, row: Training) -> dict[str, Any] | None:
         """What the form of the same training under another name begins with."""
@@ -96,19 +99,5 @@ class TrainingRuns:
         if row.state != "done":
             self.services.say(f"{row.name} is {row.state}: it can be scored when its training is done.")
             return None
-        return ({"images": images} if images else {}) | self._defaults(ScoreSettings) | {"sae": row.name}
-
-    def _defaults(self, kind: type) -> dict[str, Any]:
-        return _known(kind, self.services.workspace.defaults())
-
-
-def free_name(stem: str, taken: set[str]) -> str:
-    """The first of stem-sae, stem-sae-2, ... that is not taken."""
-    names = [f"{stem}-sae", *(f"{stem}-sae-{n}" for n in range(2, len(taken) + 3))]
-    return next(name for name in names if name not in taken)
-
-
-def _known(kind: type, values: dict[str, Any]) -> dict[str, Any]:
-    """Those of ``values`` that are settings of ``kind``."""
-    fields = {one.name for one in dataclasses.fields(kind)}
-    return {name: value for name, value in values.items() if name in fields}
+        known = {"images": images} if images else {}
+        return known | self.services.workspace.defaults_of(ScoreSettings) | {"sae": row.name}

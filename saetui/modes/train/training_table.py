@@ -55,7 +55,7 @@ class TrainingTable(Table):
         self._listed: list[str] = []
 
     def watch_cursor(self, before: int, now: int) -> None:
-        self.trainings.select(now)  # at once: the next key may be one that stops it
+        self.trainings.place = now  # at once: the next key may be one that stops it
         super().watch_cursor(before, now)
 
     def on_resize(self, event: events.Resize) -> None:

@@ -10,7 +10,6 @@ from saetui.widgets.picture import Picture
 
 RNG = np.random.default_rng(0)
 PHOTO = RNG.integers(0, 256, (30, 40, 3), dtype=np.uint8)
-HEAT = RNG.random((4, 4))
 
 
 class Wall(App):
@@ -81,22 +80,6 @@ async def test_the_same_key_is_drawn_once_and_a_resize_draws_again(drawings: lis
         assert len(drawings) == 4
 
 
-async def test_heat_is_shown_and_hidden(drawings: list[tuple]) -> None:
-    app = Wall("half")
-    async with app.run_test() as pilot:
-        picture = app.query_one(Picture)
-        picture.show(PHOTO, HEAT, 1.0, key="a")
-        await pilot.pause()
-        hot = [picture.render_line(y) for y in range(8)]
-        picture.show_heat = False
-        await pilot.pause()
-        cool = [picture.render_line(y) for y in range(8)]
-        assert hot != cool and len(drawings) == 2
-        picture.show_heat = True
-        await pilot.pause()
-        assert [picture.render_line(y) for y in range(8)] == hot
-
-
 async def test_empty_failed_and_shown_again() -> None:
     app = Wall()
     async with app.run_test() as pilot:
@@ -112,11 +95,9 @@ async def test_empty_failed_and_shown_again() -> None:
         picture.show(PHOTO, key="a")
         await pilot.pause()
         assert "gone" not in "".join(shown(picture))
-        picture.clear()
+        picture.show(None)
         await pilot.pause()
         assert picture.key is None and shown(picture) == [" " * 20] * 8
-        picture.show(None)
-        assert picture.key is None
 
 
 async def test_a_long_sentence_in_a_small_picture_is_cut() -> None:
@@ -144,7 +125,7 @@ async def test_few_colours(colours: str, absent: str) -> None:
     app = Wall("quadrant", colours)
     async with app.run_test() as pilot:
         picture = app.query_one(Picture)
-        picture.show(PHOTO, HEAT, 1.0, key="a")
+        picture.show(PHOTO, key="a")
         await pilot.pause()
-        strips = draw(PHOTO, *picture.size, picture.look, HEAT, 1.0)
+        strips = draw(PHOTO, *picture.size, picture.look)
         assert all(absent not in (style.render(text) if style else text) for s in strips for text, style, _ in s)

@@ -16,7 +16,7 @@ from engine.neurons.file import Neurons
 from engine.server.protocol import Loading
 from engine.steer.interventions import parse_latent
 from engine.workspace import Workspace
-from saetui.app import ServerSaid, Workbench
+from saetui.app import Workbench
 from saetui.messages import ShowLatents
 from saetui.modes.neurons.compare import CompareScreen
 from saetui.modes.neurons.image_search import LookScreen
@@ -468,7 +468,7 @@ def test_an_answer_that_comes_while_its_screen_closes_is_dropped(place, made):
         screen = app.screen
         assert isinstance(screen, LookScreen)
         await screen.query("#said").remove()  # widgets go before the screen that they are in
-        app.post_message(ServerSaid(screen._asked, Loading("the encoder", 0.5, 0)))
+        app.models._hear(screen._asked, Loading("the encoder", 0.5, 0))
         await pilot.pause()
         await pilot.press("escape")
         assert app.is_running and app.screen is not screen

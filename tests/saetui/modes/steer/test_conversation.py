@@ -31,6 +31,7 @@ class Scene:
         self.asked, self.cancelled, self.restarts = [], [], 0
         self.state, self.warnings, self.versions, self.sweeps = "", [], [], 0
         self.shown, self.points, self.now = [], [], 0.0
+        self.models = self
         answers, points = type("Answers", (), {}), type("Points", (), {})
         answers.expect = lambda: self.shown.append("expect")
         answers.begin = lambda name: self.shown.append(name)
@@ -42,16 +43,16 @@ class Scene:
         self.asked.append((request, handler))
         return len(self.asked)
 
-    def cancel_model(self, number):
+    def cancel(self, number):
         self.cancelled.append(number)
 
-    def restart_model(self):
+    def restart(self):
         self.restarts += 1
 
     def tell(self, sentence, wrong=False):
         self.state, self.wrong = sentence, wrong
 
-    def warn(self, sentence):
+    def say(self, sentence):
         self.warnings.append(sentence)
 
     def take_answers(self, version):

@@ -14,7 +14,7 @@ from engine.steer.interventions import parse_latents, resolve
 from engine.steer.results import Steered
 from saetui.modes.steer.dose_response import bar, sparkline
 from saetui.modes.steer.rack import slider
-from saetui.modes.steer.setup import Setup, Slot, Undo, parse_doses
+from saetui.modes.steer.setup import Setup, SetupEditor, Slot, parse_doses
 from saetui.modes.steer.versions import KEPT, Version, Versions
 
 numbers = st.floats(-500, 500)
@@ -93,20 +93,20 @@ def test_another_sae_has_other_latents():
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.sampled_from(["", "value 1", "value 2"])), max_size=30))
 def test_undo_takes_back_to_the_first_and_redo_to_the_last(changes):
-    undo, seen = Undo(), [Setup()]
+    shown, asked = [], []
+    editor = SetupEditor(lambda before, setup: shown.append((before, setup)), lambda: asked.append(editor.setup))
     for number, (sae, kind) in enumerate(changes):
-        undo.changed(seen[-1], kind)
-        seen.append(Setup(sae=f"{number}-{sae}"))
-    present, back = seen[-1], []
-    while (before := undo.undo(present)) is not None:
-        back.append(present)
-        present = before
-    assert present == seen[0]
+        editor.change(Setup(sae=f"{number}-{sae}"), kind)
+    last, back = editor.setup, []
+    assert asked == [setup for _, setup in shown] and len(asked) == len(changes)
+    while editor.undo():
+        back.append(editor.setup)
+    assert editor.setup == Setup()
     starts = [k for i, (_, k) in enumerate(changes) if i == 0 or not k or k != changes[i - 1][1]]
     assert len(back) == len(starts), "changes of one kind in a row are one step"
-    while (after := undo.redo(present)) is not None:
-        present = after
-    assert present == seen[-1]
+    while editor.redo():
+        pass
+    assert editor.setup == last
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from engine.runs.trainings import Training
 from engine.sae.results import MeasuredStep
 from engine.workspace import Workspace
 from saetui.modes.train.training_list import SORTS, TrainingList
-from saetui.modes.train.training_runs import TrainingRuns, free_name
+from saetui.modes.train.training_runs import TrainingRuns
 from saetui.modes.train.training_table import FIGURES, details, fitting, in_a_line, texts, titled
 from saetui.modes.train.watch import Seen
 from saetui.widgets.chart import MOST
@@ -34,7 +34,7 @@ def names(trainings: TrainingList) -> list[str]:
 
 
 def test_the_selected_one_stays_selected_however_it_is_sorted(trainings):
-    trainings.select(2)
+    trainings.place = 2
     for sort, expected in {"name": "abc", "fve": "abc", "newest": "bac"}.items():
         trainings.arrange(sort)
         assert "".join(names(trainings)) == expected and trainings.selected.name == "c"
@@ -57,13 +57,13 @@ def test_overlaid_trainings_keep_their_colours_and_are_not_too_many():
     trainings = TrainingList()
     trainings.see(Seen([row(str(n)) for n in range(MOST)]))
     for place in range(MOST - 1):
-        trainings.select(place)
+        trainings.place = place
         assert trainings.overlay()
-    trainings.select(MOST - 1)
+    trainings.place = MOST - 1
     assert not trainings.overlay() and len(trainings.overlaid) == MOST - 1
-    trainings.select(0)
+    trainings.place = 0
     assert trainings.overlay() and "0" not in trainings.overlaid
-    trainings.select(MOST - 1)
+    trainings.place = MOST - 1
     assert trainings.overlay() and trainings.overlaid[str(MOST - 1)] == 1  # the colour that is free
 
 
@@ -127,7 +127,6 @@ def test_a_form_begins_with_the_last_settings_and_a_free_name(workspace):
     (workspace.root / "saes" / "a-sae").mkdir(parents=True)
     values = runs.new({"k": 7, "activations": "gone", "unknown": 1}, ["a-sae-2"])
     assert values == {"k": 7, "activations": "a", "name": "a-sae-3"}
-    assert free_name("x", set()) == "x-sae"
 
 
 def test_a_checkpoint_whose_run_is_gone_goes_on_by_its_settings(workspace):
