@@ -21,9 +21,9 @@ def load_encoder(
 ) -> "VisionEncoder":
     """The vision encoder that ``spec`` names, in eval mode, on ``device``, with weights in ``dtype`` (None: float32).
 
-    ``spec``: ``hf:ORG/NAME`` or ``hf:ORG/NAME@REVISION`` (Hugging Face Hub or its local cache), ``openclip:ARCH/TAG``
-    (TAG may be a weights file), a local directory that ``save_pretrained`` or open_clip wrote, an open_clip weights
-    file beside its ``open_clip_config.json``, ``demo`` or ``demo:encoder``.
+    ``spec``: ``hf:ORG/NAME`` or ``hf:ORG/NAME@REVISION`` (Hugging Face Hub or its local cache), ``openclip:ARCH/TAG``,
+    ``openclip:ARCH/TAG@FILE`` or ``openclip:ARCH/FILE`` (weights in a file), a local directory that ``save_pretrained``
+    or open_clip wrote, an open_clip weights file beside its ``open_clip_config.json``, ``demo`` or ``demo:encoder``.
 
     Weights are read from safetensors, else by torch's restricted loader (``weights_only``); code in a
     checkpoint is never run. Raises UserError when the model is missing, damaged or not supported.
