@@ -33,6 +33,7 @@ class VisionEncoder(ABC):
     family: str  # clip, siglip, dinov2, ..., open_clip
     revision: str | None = None  # commit on the Hub
     weights: Sequence[Path] = ()  # the files the weights came from
+    settings_file = "preprocessor_config.json"  # where its preprocessing stands
     preprocessing: dict[str, Any]  # what happens to an image before the model, as JSON
     warnings: list[str]  # what the user should know about this load
     n_prefix: int  # CLS and register tokens before the patches
@@ -159,8 +160,9 @@ class VisionEncoder(ABC):
         except _Enough:
             pass
         except torch.OutOfMemoryError as error:
-            raise UserError(f"{self.device} is out of memory for {self.spec}: lower --batch-size.") from error
-        except (ValueError, RuntimeError) as error:
+            way_out = "lower --batch-size" if len(inputs["pixel_values"]) > 1 else "use --device cpu"
+            raise UserError(f"{self.device} is out of memory for {self.spec}: {way_out}.") from error
+        except (ValueError, RuntimeError, TypeError) as error:
             raise UserError(self._refusal(inputs, error)) from error
         finally:
             for handle in handles:
@@ -200,7 +202,7 @@ class VisionEncoder(ABC):
         shape = " x ".join(str(side) for side in inputs["pixel_values"].shape[1:])
         return (
             f"{self.spec} does not take the {shape} inputs that its preprocessing makes ({first_line(error)}): correct "
-            "the sizes in its preprocessor_config.json."
+            f"the sizes in its {self.settings_file}, or give another encoder."
         )
 
     def _blank(self) -> Image.Image:

@@ -1,6 +1,7 @@
 """Vision encoders of open_clip: by architecture and tag, or from a local checkpoint."""
 
 import contextlib
+import difflib
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -25,6 +26,7 @@ class OpenClipEncoder(VisionEncoder):
     """A model of open_clip; ``name`` identifies its tokenizer."""
 
     family = "open_clip"
+    settings_file = CONFIG
     has_text = True
 
     def __init__(self, model: nn.Module, name: str, spec: str):
@@ -76,7 +78,8 @@ def load_tagged(spec: str, device: str | torch.device, dtype: torch.dtype | None
     """
     arch, _, rest = spec.removeprefix("openclip:").partition("/")
     if open_clip.get_model_config(arch) is None:
-        raise UserError(f"open_clip has no architecture {arch!r}: list them with open_clip.list_models().")
+        near = difflib.get_close_matches(arch, open_clip.list_models(), 3, 0)
+        raise UserError(f"open_clip has no architecture {arch!r}: did you mean {', '.join(near)}?")
     tag, file = _tag_and_file(arch, rest)
     if file is not None and not tag and (file.parent / CONFIG).is_file():
         return load_folder(file.parent, file, spec, None, device, dtype)

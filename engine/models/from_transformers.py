@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+import threading
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +34,8 @@ NO_MATTER = re.compile(r"mask_token|logit_(scale|bias)|position_ids|relative_pos
 BEHIND = re.compile(  # the blocks of a vision tower
     r"^(vision_model\.)?(pooler|head|visual_projection)\."
 )
+STRIP = 8  # times as long as wide; resizing such images before their centre is cut out takes far more than they do
+ONE_AT_A_TIME = threading.Lock()  # for them, whatever the number of threads that read
 UNMASKED_TEXT = ("siglip", "siglip2")  # trained on text padded to full length, the padding attended to
 
 
@@ -54,6 +57,14 @@ class TransformersEncoder(VisionEncoder):
             config.mask_ratio = 0.0
 
     def preprocess(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
+        if any(max(image.size) > STRIP * min(image.size) for image in images):
+            with ONE_AT_A_TIME:
+                parts = [self._processed([image]) for image in images]
+            if len({part["pixel_values"].shape[1:] for part in parts}) == 1:
+                return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        return self._processed(images)
+
+    def _processed(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
         try:
             features = self.processor(images=list(images), return_tensors="pt")
         except (ValueError, RuntimeError) as error:

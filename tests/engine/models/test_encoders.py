@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -393,6 +395,37 @@ def test_a_processor_of_another_size_is_refused_in_words(tmp_path: Path) -> None
     encoder = load_encoder(str(save(build("clip"), tmp_path / "m", transformers.CLIPImageProcessor())))
     with pytest.raises(UserError, match=r"does not take the 3 x 224 x 224 inputs .* preprocessor_config.json"):
         encoder.width(LAYERS[0])
+
+
+def test_strips_take_little_memory_and_are_prepared_as_the_library_does(tmp_path: Path) -> None:
+    """Resizing the short side of 2 x 400 pixels to 224 makes 30 MB of it, before the centre is cut out."""
+    processor = transformers.CLIPImageProcessor()
+    config = transformers.CLIPVisionConfig(**{**VISION, "image_size": 224, "patch_size": 56})
+    folder = save(transformers.CLIPVisionModel(config), tmp_path / "m", processor)
+    encoder = load_encoder(str(folder))
+    images = [*pictures(2, (400, 2)), *pictures(1)]
+    expected = processor(images=images, return_tensors="pt")["pixel_values"]
+    torch.testing.assert_close(encoder.preprocess(images)["pixel_values"], expected, atol=0, rtol=0)
+    measured = subprocess.run([sys.executable, "-c", MEASURE, str(folder)], capture_output=True, text=True, check=True)
+    assert float(measured.stdout) < 0.5  # GB; 1 when four threads prepare eight at once
+
+
+MEASURE = """
+import resource, sys
+from concurrent.futures import ThreadPoolExecutor
+from engine.models import load_encoder
+from tests.support.checkpoints import pictures
+
+def most():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)
+
+encoder = load_encoder(sys.argv[1])
+encoder.preprocess(pictures(16, (300, 300)))
+before, strips = most(), pictures(8, (400, 2))
+with ThreadPoolExecutor(4) as pool:
+    list(pool.map(encoder.preprocess, [strips] * 4))
+print(most() - before)
+"""
 
 
 # What goes wrong
