@@ -93,6 +93,8 @@ def _rows_an_image(hook: HookPoint, policy: TokenPolicy, tokens: int, encoder: V
         return 1
     if policy.kind == "cls" and not encoder.has_cls:
         raise UserError(f"{encoder.spec} has no CLS token: use --tokens mean, patches, all or random:K.")
+    if policy.kind in ("patches", "mean"):
+        encoder.check_patches()
     if policy.count > tokens:
         raise UserError(f"{encoder.spec} has {tokens} tokens an image, fewer than --tokens {policy}: lower the number.")
     return {

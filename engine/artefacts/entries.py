@@ -160,7 +160,7 @@ class SAEEntry(Entry):
     config: SAEConfig | None = None
     """None until it is complete, as are settings and result."""
     settings: TrainSettings | None = None
-    """Of its training; None for one that was imported."""
+    """Of its training; None for one that was not trained here."""
     result: FinalMeasurement | None = None
 
     @classmethod
@@ -185,7 +185,9 @@ class SAEEntry(Entry):
         checkpoint = read_state(path) if (path / CHECKPOINTS).is_dir() else None
         if checkpoint is None:
             if (path / WEIGHTS).is_file():
-                raise UserError(f"{path} has weights and no {CONFIG}: import it again.")
+                raise UserError(
+                    f"{path} has weights and no {CONFIG}: copy that file beside them too, or remove the folder."
+                )
             return None
         asked = checkpoint.identity
         return cls(path=path, state="unfinished", arch=asked.get("arch", ""), k=asked.get("k"), step=checkpoint.step)

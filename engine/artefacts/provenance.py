@@ -61,7 +61,9 @@ def find(given: str, workspace: Workspace) -> Path:
     if found:
         shown = ", ".join(str(p.relative_to(workspace.root)) for p in found)
         raise UserError(f"{given!r} names several things: give one of the paths {shown}.")
-    raise UserError(f"There is no artefact {given!r} in {workspace.root}: give a path, or a name as listed by ls.")
+    raise UserError(
+        f"There is no artefact {given!r} in {workspace.root}: give a path, or the name of a file or folder in it."
+    )
 
 
 def kind_of(path: Path) -> type[Entry]:

@@ -21,9 +21,9 @@ def load_encoder(
 ) -> "VisionEncoder":
     """The vision encoder that ``spec`` names, in eval mode, on ``device``, with weights in ``dtype`` (None: float32).
 
-    ``spec``: ``hf:ORG/NAME`` or ``hf:ORG/NAME@REVISION`` (Hugging Face Hub or its local cache), ``openclip:ARCH/TAG``
-    (TAG may be a weights file), a local directory that ``save_pretrained`` or open_clip wrote, an open_clip weights
-    file beside its ``open_clip_config.json``, ``demo`` or ``demo:encoder``.
+    ``spec``: ``hf:ORG/NAME`` or ``hf:ORG/NAME@REVISION`` (Hugging Face Hub or its local cache), ``openclip:ARCH/TAG``,
+    ``openclip:ARCH/TAG@FILE`` or ``openclip:ARCH/FILE`` (weights in a file), a local directory that ``save_pretrained``
+    or open_clip wrote, an open_clip weights file beside its ``open_clip_config.json``, ``demo`` or ``demo:encoder``.
 
     Weights are read from safetensors, else by torch's restricted loader (``weights_only``); code in a
     checkpoint is never run. Raises UserError when the model is missing, damaged or not supported.
@@ -61,8 +61,15 @@ def _local(
 
         return load_folder(folder, path if is_weights else None, spec, revision, device, dtype)
     if for_transformers:
+        from engine.models.from_transformers import WEIGHTS
         from engine.models.from_transformers import load_folder as load_transformers
 
+        read = next((name for name in WEIGHTS if (folder / name).is_file()), "the files of its index")
+        if is_weights and path.name != read:
+            raise UserError(
+                f"Of {folder} transformers reads {read}, not {path.name}: give the directory, or copy {path.name} as "
+                f"{WEIGHTS[0] if path.suffix == '.safetensors' else WEIGHTS[1]} into one of its own, with config.json."
+            )
         return load_transformers(folder, spec, revision, device, dtype)
     raise UserError(
         f"{path} is no model: it needs config.json (of transformers) or open_clip_config.json beside its weights."

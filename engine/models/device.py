@@ -1,6 +1,7 @@
 """The torch device to work on."""
 
 import torch
+from torch import Tensor
 
 from engine.errors import UserError
 
@@ -20,3 +21,10 @@ def pick_device(name: str = "auto") -> torch.device:
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise UserError("This machine has no mps: choose auto or cpu.")
     return device
+
+
+def random_state(device: torch.device) -> Tensor:
+    """The state of the random numbers that are drawn on ``device``: another one after each draw."""
+    if device.type == "cuda":
+        return torch.cuda.get_rng_state(device)
+    return torch.mps.get_rng_state() if device.type == "mps" else torch.get_rng_state()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from engine.errors import UserError
 from engine.files import file_sha256, value_sha256
+from engine.models.device import random_state
 from engine.models.hookpoints import HookPoint
 
 GREY = (128, 128, 128)
@@ -32,6 +33,7 @@ class VisionEncoder(ABC):
     family: str  # clip, siglip, dinov2, ..., open_clip
     revision: str | None = None  # commit on the Hub
     weights: Sequence[Path] = ()  # the files the weights came from
+    settings_file = "preprocessor_config.json"  # where its preprocessing stands
     preprocessing: dict[str, Any]  # what happens to an image before the model, as JSON
     warnings: list[str]  # what the user should know about this load
     n_prefix: int  # CLS and register tokens before the patches
@@ -81,6 +83,21 @@ class VisionEncoder(ABC):
     @cached_property
     def grid(self) -> tuple[int, int] | None:
         """(rows, columns) of patches; None where that depends on the image, or patches form no plain grid."""
+        counted = self._counted
+        return counted[:2] if counted is not None and counted[2] == counted[0] * counted[1] else None
+
+    def check_patches(self) -> None:
+        """Raise a UserError when blocks put out more tokens than patches, CLS and registers."""
+        counted = self._counted
+        if counted is not None and counted[2] > counted[0] * counted[1]:
+            raise UserError(
+                f"{self.spec} has {counted[2]} tokens for {counted[0]} x {counted[1]} patches, and which are which is "
+                "not known: use --tokens all or random:K."
+            )
+
+    @cached_property
+    def _counted(self) -> tuple[int, int, int] | None:
+        """Rows and columns of patches by their size in pixels, and how many tokens come after CLS and registers."""
         pixels = self.preprocess([self._blank()])["pixel_values"]
         if self.patch_size is None or pixels.ndim != 4 or not self.blocks:
             return None
@@ -89,16 +106,22 @@ class VisionEncoder(ABC):
             tokens, _ = self.shape(HookPoint("layer", 0))
         except UserError:  # no sequence of tokens
             return None
-        return (rows, columns) if rows * columns == tokens - self.n_prefix else None
+        return rows, columns, tokens - self.n_prefix
 
     def width(self, hook: HookPoint) -> int:
         """Dimensions of the activations at ``hook``."""
         return self.shape(hook)[1]
 
     def shape(self, hook: HookPoint) -> tuple[int, int]:
-        """(tokens, dimensions) of one image at ``hook``: measured once, on a blank image."""
+        """(tokens, dimensions) of one image at ``hook``: measured once, on a blank image.
+
+        Raises UserError when the pass draws random numbers, as one that masks patches does.
+        """
         if hook not in self._shapes:
-            seen = self.activations(self.preprocess([self._blank()]), [hook])[hook]
+            inputs, before = self.preprocess([self._blank()]), random_state(self.device)
+            seen = self.activations(inputs, [hook])[hook]
+            if not torch.equal(before, random_state(self.device)):
+                raise UserError(f"The forward pass of {self.spec} draws random numbers: give an encoder that does not.")
             self._shapes[hook] = (seen.shape[1], seen.shape[2])
         return self._shapes[hook]
 
@@ -137,8 +160,9 @@ class VisionEncoder(ABC):
         except _Enough:
             pass
         except torch.OutOfMemoryError as error:
-            raise UserError(f"{self.device} is out of memory for {self.spec}: lower --batch-size.") from error
-        except (ValueError, RuntimeError) as error:
+            way_out = "lower --batch-size" if len(inputs["pixel_values"]) > 1 else "use --device cpu"
+            raise UserError(f"{self.device} is out of memory for {self.spec}: {way_out}.") from error
+        except (ValueError, RuntimeError, TypeError) as error:
             raise UserError(self._refusal(inputs, error)) from error
         finally:
             for handle in handles:
@@ -178,7 +202,7 @@ class VisionEncoder(ABC):
         shape = " x ".join(str(side) for side in inputs["pixel_values"].shape[1:])
         return (
             f"{self.spec} does not take the {shape} inputs that its preprocessing makes ({first_line(error)}): correct "
-            "the sizes in its preprocessor_config.json."
+            f"the sizes in its {self.settings_file}, or give another encoder."
         )
 
     def _blank(self) -> Image.Image:

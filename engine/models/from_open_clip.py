@@ -1,6 +1,7 @@
 """Vision encoders of open_clip: by architecture and tag, or from a local checkpoint."""
 
 import contextlib
+import difflib
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -18,11 +19,14 @@ from torch import Tensor, nn
 from engine.errors import UserError
 from engine.models.encoder import VisionEncoder, first_line
 
+CONFIG = "open_clip_config.json"
+
 
 class OpenClipEncoder(VisionEncoder):
     """A model of open_clip; ``name`` identifies its tokenizer."""
 
     family = "open_clip"
+    settings_file = CONFIG
     has_text = True
 
     def __init__(self, model: nn.Module, name: str, spec: str):
@@ -61,34 +65,93 @@ class OpenClipEncoder(VisionEncoder):
             return open_clip.get_tokenizer(self.name)
         except Exception as error:  # each kind of tokenizer raises errors of its own
             raise UserError(
-                f"The tokenizer of {self.spec} is not on this machine: copy it beside the weights."
+                f"The tokenizer of {self.spec} is not on this machine: give a directory with it, the weights and their "
+                f"{CONFIG}."
             ) from error
 
 
 def load_tagged(spec: str, device: str | torch.device, dtype: torch.dtype | None) -> OpenClipEncoder:
-    """``openclip:ARCH/TAG``, or ``openclip:ARCH/FILE`` for local weights. Raises UserError."""
-    arch, _, tag = spec.removeprefix("openclip:").partition("/")
+    """``openclip:ARCH/TAG``, or for local weights ``openclip:ARCH/TAG@FILE`` or ``openclip:ARCH/FILE``.
+
+    Weights do not tell their activation function, normalisation and resizing: those of a FILE without TAG stand in the
+    ``open_clip_config.json`` beside it, or are those of the tag that its name contains. Raises UserError.
+    """
+    arch, _, rest = spec.removeprefix("openclip:").partition("/")
     if open_clip.get_model_config(arch) is None:
-        raise UserError(f"open_clip has no architecture {arch!r}: list them with open_clip.list_models().")
-    config = open_clip.get_pretrained_cfg(arch, tag) if tag else {}
-    file = Path(tag).expanduser()
-    if not config and not (tag and file.is_file()):
-        tags = ", ".join(open_clip.list_pretrained_tags_by_model(arch)) or "none"
+        near = difflib.get_close_matches(arch, open_clip.list_models(), 3, 0)
+        raise UserError(f"open_clip has no architecture {arch!r}: did you mean {', '.join(near)}?")
+    tag, file = _tag_and_file(arch, rest)
+    if file is not None and not tag and (file.parent / CONFIG).is_file():
+        return load_folder(file.parent, file, spec, None, device, dtype)
+    told = "" if tag or file is None else _told_tag(arch, file)
+    config = open_clip.get_pretrained_cfg(arch, tag or told) or {}
+    tags = ", ".join(open_clip.list_pretrained_tags_by_model(arch)) or "none"
+    if not config and (tag or file is None):
         raise UserError(f"{spec} names no weights: after {arch}/ give a file, or one of its tags ({tags}).")
     try:
         with _quiet():
-            weights = Path(open_clip.download_pretrained(config)) if config else file
-            # OpenAI's weights need QuickGELU, which the tag knows and the plain architecture does not.
-            quick = {"force_quick_gelu": True} if config.get("quick_gelu") else {}
+            weights = file or Path(open_clip.download_pretrained(config))
+            shapes = _shapes(weights) if file else {}
+            if not config:
+                raise UserError(
+                    f"{weights} does not tell its activation function, normalisation and resizing: put the "
+                    f"{CONFIG} of its model beside it, or name the tag under which it was published, "
+                    f"openclip:{arch}/TAG@{weights} (tags: {tags})."
+                )
             model = open_clip.create_model(
-                arch, pretrained=tag if config else str(file), require_pretrained=True, **quick
+                arch,
+                pretrained=str(file) if file else tag,
+                require_pretrained=True,
+                force_preprocess_cfg=config,
+                # OpenAI's weights need QuickGELU, which the tag knows and the plain architecture does not.
+                force_quick_gelu=bool(config.get("quick_gelu")),
             )
+    except UserError:
+        raise
     except Exception as error:  # network, hash, pickle and shape errors, in several libraries' own classes
         raise UserError(
             f"The weights of {spec} cannot be fetched or read ({first_line(error)}): check the network, or give "
-            f"openclip:{arch}/FILE."
+            f"openclip:{arch}/TAG@FILE for a file that has them."
         ) from error
-    return _finished(OpenClipEncoder(_placed(model, device, dtype), arch, spec), weights)
+    _check_grid(model, shapes, weights)
+    spec = f"openclip:{arch}/{tag}{'@' if tag else ''}{file.resolve()}" if file else spec
+    encoder = _finished(OpenClipEncoder(_placed(model, device, dtype), arch, spec), weights)
+    if told:
+        encoder.warnings.append(f"By its name {weights.name} is taken for the weights {told} of {arch}.")
+    return encoder
+
+
+def _tag_and_file(arch: str, text: str) -> tuple[str, Path | None]:
+    """What stands after ``openclip:ARCH/``: TAG, FILE or TAG@FILE."""
+    tag, _, path = text.partition("@")
+    if text and Path(text).expanduser().is_file():
+        tag, path = "", text
+    file = Path(path).expanduser() if path else None
+    if file is not None and not file.is_file():
+        raise UserError(f"There is no file {path}: after openclip:{arch}/{tag}@ give one of weights.")
+    return tag, file
+
+
+def _told_tag(arch: str, file: Path) -> str:
+    """The one published tag of ``arch`` that the name of ``file`` contains; empty when it tells none, or several."""
+    told = [tag for tag in open_clip.list_pretrained_tags_by_model(arch) if tag in file.name]
+    whole = [tag for tag in told if not any(tag in other for other in told if other != tag)]
+    return whole[0] if len(whole) == 1 else ""
+
+
+def _shapes(file: Path) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in open_clip.factory.load_state_dict(str(file)).items()}
+
+
+def _check_grid(model: nn.Module, shapes: dict[str, torch.Size], file: Path) -> None:
+    """UserError where open_clip has stretched position embeddings of another image size to the model's."""
+    for name, value in model.state_dict().items():
+        was = shapes.get(name, value.shape)
+        if name.endswith(("visual.positional_embedding", "visual.trunk.pos_embed")) and was != value.shape:
+            raise UserError(
+                f"{file} is of another image size than its architecture ({was[-2]} positions, not {value.shape[-2]}): "
+                f"give the architecture or the {CONFIG} that it was trained with."
+            )
 
 
 def load_folder(
@@ -103,13 +166,15 @@ def load_folder(
     name = f"local-dir:{folder}"
     found = weights or open_clip.factory._find_checkpoint_in_dir(folder)
     if found is None:
-        raise UserError(f"{folder} has no weights: put open_clip_model.safetensors beside open_clip_config.json.")
+        raise UserError(f"{folder} has no weights: put open_clip_model.safetensors beside {CONFIG}.")
     try:
         with _quiet():
             model = open_clip.create_model(name, load_weights=False, pretrained_text=False)
             open_clip.load_checkpoint(model, str(found))
+            shapes = _shapes(Path(found))
     except Exception as error:  # JSON, pickle, shape and key errors
         raise UserError(f"Cannot load {found} ({first_line(error)}): save or fetch the checkpoint again.") from error
+    _check_grid(model, shapes, Path(found))
     encoder = OpenClipEncoder(_placed(model, device, dtype), name, spec)
     encoder.revision = revision
     return _finished(encoder, Path(found))

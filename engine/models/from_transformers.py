@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+import threading
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,22 +16,26 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
+from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
 from engine.errors import UserError
 from engine.files import read_json
 from engine.models.encoder import VisionEncoder, first_line
 
-CLIP_MEAN, CLIP_STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
-HALF = [0.5, 0.5, 0.5]
-# Families whose usual preprocessing resizes the short side and crops the centre; the others resize to a square.
-CROPPED = {
-    "clip": (CLIP_MEAN, CLIP_STD),
-    "aimv2": (CLIP_MEAN, CLIP_STD),
-    "dinov2": (IMAGENET_MEAN, IMAGENET_STD),
-    "dinov2_with_registers": (IMAGENET_MEAN, IMAGENET_STD),
-}
+IN_CROP = 256 / 224  # of the resized picture to its centre crop, for models that ImageNet's evaluation prepares
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # what transformers reads of a directory, the first that is there
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json")
+WAY_OUT = "give an encoder of single images, such as a CLIP, SigLIP, DINOv2 or AIMv2"
+FRAMES = ("num_frames", "frames_per_clip")  # a config with one of these is of a model of videos
+PIXELS = ("image_size", "patch_size", "num_channels")  # and with one of these of a model of images
+# Weights that change no activation: of pretraining, of the loss, and tables that are computed.
+NO_MATTER = re.compile(r"mask_token|logit_(scale|bias)|position_ids|relative_position_index|num_batches_tracked")
+BEHIND = re.compile(  # the blocks of a vision tower
+    r"^(vision_model\.)?(pooler|head|visual_projection)\."
+)
+STRIP = 8  # times as long as wide; resizing such images before their centre is cut out takes far more than they do
+ONE_AT_A_TIME = threading.Lock()  # for them, whatever the number of threads that read
 UNMASKED_TEXT = ("siglip", "siglip2")  # trained on text padded to full length, the padding attended to
 
 
@@ -41,19 +46,32 @@ class TransformersEncoder(VisionEncoder):
         super().__init__(model, _vision_module(model))
         config: Any = self.vision.config
         self.spec = spec
-        self.family = re.sub("_vision(_model)?$", "", config.model_type)
+        self.family = _family(config)
         self.processor = processor
         self.folder = folder
         self.preprocessing = json.loads(processor.to_json_string())
         self.has_text = hasattr(model, "get_text_features")
         self.has_cls, self.n_prefix = prefix_tokens(self.vision, config)
-        self.patch_size = _pair(getattr(config, "patch_size", None))
+        self.patch_size = _pair(getattr(getattr(_trunk(self.vision), "patch_embed", config), "patch_size", None))
+        if self.family == "vit_mae":
+            config.mask_ratio = 0.0
 
     def preprocess(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
+        if any(max(image.size) > STRIP * min(image.size) for image in images):
+            with ONE_AT_A_TIME:
+                parts = [self._processed([image]) for image in images]
+            if len({part["pixel_values"].shape[1:] for part in parts}) == 1:
+                return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        return self._processed(images)
+
+    def _processed(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
         try:
             features = self.processor(images=list(images), return_tensors="pt")
         except (ValueError, RuntimeError) as error:
-            raise UserError(f"The image processor of {self.spec} failed ({first_line(error)}).") from error
+            raise UserError(
+                f"The image processor of {self.spec} failed ({first_line(error)}): correct its "
+                "preprocessor_config.json."
+            ) from error
         return {name: value for name, value in features.items() if isinstance(value, Tensor)}
 
     def embed_text(self, texts: Sequence[str]) -> Float[Tensor, "text D"]:
@@ -77,6 +95,9 @@ class TransformersEncoder(VisionEncoder):
 
     def _forward(self, inputs: dict[str, Tensor]) -> Float[Tensor, "batch D"]:
         model: Any = self.model
+        if self.family == "vit_mae":  # keeps the patches that are not masked in the order of this "noise"
+            patches = model.embeddings.patch_embeddings.num_patches
+            inputs = {**inputs, "noise": torch.arange(patches).expand(len(inputs["pixel_values"]), -1)}
         output = model.get_image_features(**inputs) if hasattr(model, "get_image_features") else model(**inputs)
         pooled = _pooled(output)
         if pooled is None:
@@ -108,15 +129,17 @@ def load_folder(
             model, weights = _tower(folder, spec, config.vision_config, dtype or torch.float32)
         else:
             model, weights, untrained = _whole(folder, spec, config, dtype or torch.float32)
-        encoder, missing = None, not _has_processor(folder)
-        processor = _default_processor(_vision_module(model).config) if missing else _processor(folder, spec)
+        stated = _has_processor(folder) or config.model_type == "timm_wrapper"  # timm's stands in its config.json
+        processor = _processor(folder, spec) if stated else _default_processor(_vision_module(model).config, spec)
     encoder = TransformersEncoder(model.to(device), processor, spec, folder)
     encoder.revision, encoder.weights = revision, weights
     encoder.no_last = f"the checkpoint lacks {untrained[0]}" if untrained else ""
-    if missing:
-        size = encoder.preprocessing.get("crop_size") or encoder.preprocessing.get("size")
+    if not stated:
+        told = encoder.preprocessing
         encoder.warnings.append(
-            f"{spec} has no preprocessor_config.json: images are prepared as is usual for {encoder.family}, at {size}."
+            f"{spec} has no preprocessor_config.json: images are prepared as for published {encoder.family} models, at "
+            f"{told.get('crop_size') or told.get('size')}, with mean {told['image_mean']} and deviation "
+            f"{told['image_std']}."
         )
     return encoder
 
@@ -134,25 +157,68 @@ def _config(folder: Path, spec: str) -> Any:
 
 def _whole(folder: Path, spec: str, config: Any, dtype: torch.dtype) -> tuple[nn.Module, list[Path], list[str]]:
     name = (config.architectures or [""])[0]
+    if name.endswith("ForImageClassification"):  # of a CLIP or SigLIP: it has no text tower
+        config = getattr(config, "vision_config", config)
     # Not the task classes (ForImageClassification, ...): their base model is the encoder.
     named = getattr(transformers, name, None) if name.endswith(("Model", "WithProjection")) else None
+    if named is None and config.model_type not in MODEL_MAPPING_NAMES:
+        raise UserError(f"{spec} is a {config.model_type}, of which transformers has no encoder: {WAY_OUT}.")
+    _check_images(config, spec)
+    if config.model_type == "timm_wrapper":  # timm writes what transformers gives as well
+        (config.model_args or {}).pop("num_classes", None)
     try:
         model, report = (named or AutoModel).from_pretrained(
-            folder, dtype=dtype, output_loading_info=True, trust_remote_code=False, weights_only=True
+            folder, config=config, dtype=dtype, output_loading_info=True, trust_remote_code=False, weights_only=True
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError, KeyError, TypeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError, KeyError, TypeError, ImportError) as error:
         raise UserError(
             f"Cannot load the weights of {spec} ({first_line(error)}): fetch or save the checkpoint again."
         ) from error
-    missing = sorted(report["missing_keys"])
-    heads = [
-        k for k in missing if re.search(r"pooler|head|projection|layernorm|logit", k) and not re.search(r"\b\d", k)
-    ]
-    if len(heads) < len(missing):
-        lost = next(key for key in missing if key not in heads)
-        raise UserError(f"The checkpoint {spec} lacks {lost} and {len(missing) - 1} more weights: fetch it again.")
     weights = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
-    return model, weights, [key for key in heads if "logit" not in key]
+    return model, weights, _untrained(model, report, spec)
+
+
+def _check_images(config: Any, spec: str) -> None:
+    """UserError for a model that takes something else than single images."""
+    vision = getattr(config, "vision_config", config)
+    if any(hasattr(vision, name) for name in FRAMES):
+        raise UserError(f"{spec} is a {config.model_type}, which takes videos: {WAY_OUT}.")
+    if config.model_type != "timm_wrapper" and not any(hasattr(vision, name) for name in PIXELS):
+        raise UserError(f"{spec} is a {config.model_type}, which takes no images: {WAY_OUT}.")
+
+
+def _untrained(model: Any, report: dict[str, Any], spec: str) -> list[str]:
+    """Weights behind the blocks that the checkpoint lacks, so that there is no ``last``.
+
+    UserError when it lacks others, whose random start would be taken for knowledge, or has weights of a part of the
+    model for which its config.json leaves no place.
+    """
+    missing = sorted(key for key in report["missing_keys"] if not NO_MATTER.search(key))
+    lost = [key for key in missing if not BEHIND.search(key)]
+    if lost:
+        raise UserError(
+            f"The checkpoint {spec} lacks {lost[0]} and {len(lost) - 1} more weights that its config.json calls for: "
+            "fetch it again, or correct config.json."
+        )
+    parts = {name for name, part in model.named_modules() if any(True for _ in part.parameters())}
+    parts -= {"", model.base_model_prefix}
+    extra = sorted(
+        key
+        for key in report["unexpected_keys"]
+        if not NO_MATTER.search(key) and _is_within(key, parts, model.base_model_prefix)
+    )
+    if extra:
+        raise UserError(
+            f"The checkpoint {spec} has {extra[0]} and {len(extra) - 1} more weights for which its config.json has no "
+            "place: fetch it again, or correct config.json."
+        )
+    return missing
+
+
+def _is_within(key: str, parts: set[str], prefix: str) -> bool:
+    """Whether ``key``, which may begin with ``prefix`` where a task class was saved, lies in one of ``parts``."""
+    spellings = [name.split(".") for name in (key, key.removeprefix(f"{prefix}."))]
+    return any(".".join(names[:n]) in parts for names in spellings for n in range(1, len(names)))
 
 
 def _tower(folder: Path, spec: str, config: Any, dtype: torch.dtype) -> tuple[nn.Module, list[Path]]:
@@ -188,14 +254,29 @@ def _vision_module(model: nn.Module) -> nn.Module:
 def prefix_tokens(vision: nn.Module, config: Any) -> tuple[bool, int]:
     """Whether there is a CLS token, and how many tokens come before the patches. Learned tokens in a pooling head are
     not part of the sequence."""
+    trunk = _trunk(vision)
+    if trunk is not vision:
+        return getattr(trunk, "cls_token", None) is not None, getattr(trunk, "num_prefix_tokens", 0)
     learned = {
         name.rpartition(".")[2]
         for name, _ in vision.named_parameters()
         if not re.search(r"(^|\.)(head|pooler)\.", name)
     }
+    several = getattr(config, "n_cls_tokens", None) or getattr(config, "num_cls_tokens", None)  # Pixio; RADIO
+    registers = getattr(config, "num_register_tokens", None) or getattr(config, "num_registers", None) or 0
+    if several:
+        return several == 1, several + registers
     has_cls = bool(learned & {"cls_token", "class_embedding"})
-    registers = getattr(config, "num_register_tokens", 0) or 0
     return has_cls, has_cls + registers + ("distillation_token" in learned)
+
+
+def _trunk(vision: Any) -> Any:
+    """timm's model, where transformers only wraps it; else ``vision``."""
+    return getattr(vision, "timm_model", vision)
+
+
+def _family(config: Any) -> str:
+    return re.sub("_vision(_model)?$", "", config.model_type)
 
 
 def _pooled(output: Any) -> Tensor | None:
@@ -217,24 +298,48 @@ def _processor(folder: Path, spec: str) -> Any:
         return AutoImageProcessor.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
         raise UserError(
-            f"The preprocessing of {spec} cannot be read ({first_line(error)}): correct or remove its "
-            "preprocessor_config.json."
+            f"The preprocessing of {spec} cannot be read ({first_line(error)}): correct its preprocessor_config.json."
         ) from error
 
 
-def _default_processor(config: Any) -> Any:
-    """The image processor of the family's published checkpoints, at the size of this model."""
-    family = re.sub("_vision(_model)?$", "", config.model_type)
-    if family == "siglip2":
-        return transformers.Siglip2ImageProcessor(patch_size=config.patch_size, max_num_patches=config.num_patches)
+def _default_processor(config: Any, spec: str = "this model") -> Any:
+    """The image processor of a family whose published checkpoints are prepared alike, at the size of this model.
+
+    The numbers are those of the preprocessor_config.json that openai (CLIP), google (ViT, SigLIP), facebook (DINOv2,
+    DeiT) and apple (AIMv2) publish. UserError for other families: transformers' class of image processor may have
+    other defaults than their checkpoints, as for ViT-MAE, or these differ, as those of DINOv3.
+    """
+    family = _family(config)
     rows, columns = _pair(getattr(config, "image_size", None)) or (224, 224)
     square = {"height": rows, "width": columns}
-    if family in CROPPED:
-        mean, std = CROPPED[family]
-        return transformers.CLIPImageProcessor(
-            size={"shortest_edge": min(rows, columns)}, crop_size=square, image_mean=mean, image_std=std
-        )
-    return transformers.SiglipImageProcessor(size=square, image_mean=HALF, image_std=HALF)
+    match family:
+        case "siglip2":
+            return transformers.Siglip2ImageProcessor(patch_size=config.patch_size, max_num_patches=config.num_patches)
+        case "siglip":
+            return transformers.SiglipImageProcessor(size=square)
+        case "vit":
+            return transformers.ViTImageProcessor(size=square)
+        case "clip" | "aimv2":
+            return transformers.CLIPImageProcessor(size={"shortest_edge": min(rows, columns)}, crop_size=square)
+        case "dinov2" | "dinov2_with_registers":
+            side = min(rows, columns, 224)  # they take any size, and are published for this one
+            return transformers.BitImageProcessor(
+                size={"shortest_edge": round(side * IN_CROP)},
+                crop_size={"height": side, "width": side},
+                image_mean=IMAGENET_MEAN,
+                image_std=IMAGENET_STD,
+            )
+        case "deit":
+            return transformers.DeiTImageProcessor(
+                size={name: round(side * IN_CROP) for name, side in square.items()},
+                crop_size=square,
+                image_mean=IMAGENET_MEAN,
+                image_std=IMAGENET_STD,
+            )
+    raise UserError(
+        f"{spec} has no preprocessor_config.json, and not all {family} models are prepared alike: put the one of the "
+        "published model beside its weights."
+    )
 
 
 def _pair(size: Any) -> tuple[int, int] | None:

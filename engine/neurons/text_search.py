@@ -26,7 +26,7 @@ class TextSpace:
         if directions is None or mean is None:
             raise UserError(
                 f"{neurons.path.name} has no directions of latents (its encoder has no text tower, or it is older "
-                "than they are): score again (saetui score) with a CLIP-like encoder."
+                "than they are): score an SAE of a CLIP-like encoder, or score again (saetui score)."
             )
         return cls(directions, mean)
 

@@ -23,7 +23,7 @@ from engine.records import from_json, to_json
 from engine.reporter import Done, Failed, StoppedEarly
 from engine.runs.events import StreamReporter
 from engine.runs.run import Command, Run
-from engine.runs.tasks import TASKS
+from engine.runs.tasks import TASKS, Task
 from engine.workspace import Workspace
 
 
@@ -37,7 +37,7 @@ def work(command: Command, reporter: StreamReporter) -> int:
         reporter.finish(StoppedEarly())
         return 3
     except BaseException as error:
-        message = mistake(error)
+        message = mistake(error, TASKS.get(command.task))
         if message is None:
             traceback.print_exc()
         reporter.finish(Failed(message or f"{type(error).__name__}: {error}", mistake=message is not None))
@@ -46,17 +46,24 @@ def work(command: Command, reporter: StreamReporter) -> int:
     return 0
 
 
-def mistake(error: BaseException) -> str | None:
-    """The sentence for an end that the user can mend; None for a bug in saetui."""
+def mistake(error: BaseException, task: Task | None = None) -> str | None:
+    """The sentence for an end of ``task`` that the user can mend; None for a bug in saetui."""
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, OSError) and (sentence := system_mistake(error)):
         return sentence
     if type(error).__name__ == "OutOfMemoryError":
-        return "The accelerator's memory is full: lower --batch-size, or use --device cpu."
+        return f"The accelerator's memory is full: {_less_memory(task, 'batch_size', 'device')}."
     if isinstance(error, MemoryError):
-        return "Memory is full: lower --batch-size or --limit."
+        return f"Memory is full: {_less_memory(task, 'batch_size', 'limit')}."
     return None
+
+
+def _less_memory(task: Task | None, *ways: str) -> str:
+    """Those of the ways to need less that ``task`` has a flag for."""
+    has = task.settings.__dataclass_fields__ if task is not None else ()
+    said = {"batch_size": "lower --batch-size", "limit": "lower --limit", "device": "use --device cpu"}
+    return ", or ".join(said[way] for way in ways if way in has) or "close what else uses it"
 
 
 def give_way(nice: int) -> None:

@@ -67,7 +67,7 @@ def read_config(folder: str | Path) -> SAEConfig:
         raise UserError(f"{folder} holds no finished SAE (no {CONFIG}): run the command that trains it to the end.")
     values = read_json(path)
     if not isinstance(values, dict) or values.get("format") != FORMAT:
-        raise UserError(f"{path} is not the config of a saetui SAE: check the path, or import it (saetui import).")
+        raise UserError(f"{path} is not the config of a saetui SAE: give the folder of one that saetui train has made.")
     check_version(values.get("version"), VERSION, path)
     config: SAEConfig = from_json(SAEConfig, values, str(path))
     if min(config.d, config.w) < 1 or not math.isfinite(config.scale):

@@ -115,7 +115,7 @@ def _maxima(wanted: Sequence[LatentValue], sae: str, sha256: str, workspace: Wor
         return {}
     from engine.neurons.file import Neurons
 
-    way_out = f"run saetui score {sae}, or give an absolute number"
+    way_out = f"run saetui score {sae} --images DIR --embed-with MODEL, or give an absolute number"
     scores = []
     for path in neurons_files(workspace, sae):
         with Neurons.open(path) as neurons:

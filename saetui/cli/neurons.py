@@ -77,7 +77,9 @@ def scores_of(sae: str, on: str, workspace: Workspace) -> Path:
         return workspace.neurons(name, on)
     found = sorted(neurons_files(workspace, name))
     if not found:
-        raise UserError(f"{name} has no scores in {workspace.root}: run saetui score {name} --images DIR first.")
+        raise UserError(
+            f"{name} has no scores in {workspace.root}: run saetui score {name} --images DIR --embed-with MODEL first."
+        )
     if len(found) > 1:
         sets = ", ".join(image_set_of(path) for path in found)
         raise UserError(f"{name} was scored on several image sets ({sets}): choose one with --on.")

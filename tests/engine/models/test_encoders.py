@@ -2,16 +2,29 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 
 from engine.errors import UserError
 from engine.models import HookPoint, load_encoder
-from tests.support.checkpoints import build, llava, open_clip_model, pictures, save, save_open_clip, tokenizer
+from tests.support.checkpoints import (
+    DINO,
+    VISION,
+    build,
+    llava,
+    open_clip_model,
+    pictures,
+    save,
+    save_open_clip,
+    tokenizer,
+)
 
 WORDS = ("red", "fish", "a", "of")
 LAYERS = [HookPoint("layer", n) for n in range(3)]
@@ -186,6 +199,86 @@ def test_the_vision_tower_of_a_llava(tmp_path: Path) -> None:
     assert encoder.family == "clip" and not encoder.has_text
 
 
+def test_vit_mae_sees_every_patch_as_a_plain_vit_does(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    pretraining = transformers.ViTMAEForPreTraining(
+        transformers.ViTMAEConfig(
+            **VISION,
+            decoder_hidden_size=16,
+            decoder_num_attention_heads=2,
+            decoder_num_hidden_layers=1,
+            decoder_intermediate_size=16,
+        )
+    ).eval()
+    plain = transformers.ViTModel(transformers.ViTConfig(**VISION), add_pooling_layer=False).eval()
+    plain.load_state_dict(pretraining.vit.state_dict())
+    processor = transformers.ViTImageProcessor(size={"height": 32, "width": 32})
+    encoder = load_encoder(str(save(pretraining, tmp_path / "m", processor)))
+    inputs = encoder.preprocess(pictures(3))
+    taken = encoder.activations(inputs, LAYERS)
+    for hook, state in zip(LAYERS, library_states(plain, inputs), strict=True):
+        torch.testing.assert_close(taken[hook], state, atol=1e-5, rtol=1e-5)
+    assert encoder.grid == (4, 4) and encoder.has_cls
+
+
+def test_stochastic_depth_masks_and_dropout_of_training_are_off(tmp_path: Path) -> None:
+    settings = {**VISION, "hidden_dropout_prob": 0.5, "attention_probs_dropout_prob": 0.5}
+    masked = transformers.BeitForMaskedImageModeling(
+        transformers.BeitConfig(**settings, drop_path_rate=0.5, use_mask_token=True, vocab_size=30)
+    )
+    processor = transformers.BeitImageProcessor(size={"height": 32, "width": 32})
+    encoder = load_encoder(str(save(masked, tmp_path / "m", processor)))
+    inputs = encoder.preprocess(pictures(2))
+    with torch.no_grad():
+        states = masked.eval().beit(**inputs, output_hidden_states=True).hidden_states[1:]
+    torch.testing.assert_close(encoder.activations(inputs, [LAYERS[2]])[LAYERS[2]], states[2])
+
+
+def test_a_forward_pass_that_draws_is_refused(tmp_path: Path) -> None:
+    encoder: Any = load_encoder(str(save(build("clip"), tmp_path / "m")))
+    encoder.blocks[0].register_forward_hook(lambda m, a, output: output + torch.rand(1))
+    with pytest.raises(UserError, match="draws random numbers"):
+        encoder.shape(LAYERS[1])
+
+
+def test_models_of_something_else_than_images(tmp_path: Path) -> None:
+    t = transformers
+    video = t.VideoMAEModel(t.VideoMAEConfig(**VISION, num_frames=4))
+    joint = t.VJEPA2Model(
+        t.VJEPA2Config(
+            crop_size=32,
+            patch_size=8,
+            hidden_size=32,
+            num_hidden_layers=1,
+            num_attention_heads=4,
+            pred_hidden_size=16,
+            pred_num_attention_heads=4,
+            pred_num_hidden_layers=1,
+        )
+    )
+    words = t.BertModel(t.BertConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=32))
+    backbone = t.VitPoseBackbone(t.VitPoseBackboneConfig(**{**VISION, "image_size": [32, 32], "patch_size": [8, 8]}))
+    for model, what in ((video, "videos"), (joint, "videos"), (words, "no images"), (backbone, "no encoder")):
+        folder = save(model, tmp_path / what, t.ViTImageProcessor(size={"height": 32, "width": 32}))
+        with pytest.raises(UserError, match=f"{what}: give an encoder of single images"):
+            load_encoder(str(folder))
+
+
+def test_tokens_before_and_after_the_patches(tmp_path: Path) -> None:
+    """Pixio has eight CLS tokens, RADIO registers beside them; YOLOS puts its own behind, which nobody counts."""
+    t = transformers
+    processor = t.ViTImageProcessor(size={"height": 32, "width": 32})
+    plain = {key: value for key, value in VISION.items() if key != "intermediate_size"}
+    pixio = load_encoder(str(save(t.PixioModel(t.PixioConfig(**plain, n_cls_tokens=8)), tmp_path / "p", processor)))
+    radio = load_encoder(str(save(t.RadioModel(t.RadioConfig(**VISION)), tmp_path / "r", processor)))
+    assert (pixio.n_prefix, pixio.grid, radio.grid) == (8, (4, 4), (4, 4))
+    settings = {**VISION, "image_size": [32, 32], "num_detection_tokens": 3}
+    yolos = load_encoder(str(save(t.YolosModel(t.YolosConfig(**settings)), tmp_path / "y", processor)))
+    with pytest.raises(UserError, match=r"19 tokens for 4 x 4 patches.* use --tokens all"):
+        yolos.check_patches()
+    pixio.check_patches()
+
+
 # Preprocessing
 
 
@@ -216,20 +309,123 @@ def test_a_whole_processor_is_found(tmp_path: Path) -> None:
     assert encoder.embed_text(["red"]).shape == (1, 16)
 
 
-@pytest.mark.parametrize("family", ["clip", "clip-vision", "siglip", "siglip2", "dinov2", "aimv2-vision", "vit"])
+@pytest.mark.parametrize(
+    "family", ["clip", "clip-vision", "siglip", "siglip2", "dinov2", "aimv2-vision", "vit", "deit"]
+)
 def test_without_a_processor_the_familys_own_at_the_models_size(family: str, tmp_path: Path) -> None:
     encoder = load_encoder(str(save(build(family), tmp_path / "m")))
     assert "preprocessor_config.json" in encoder.warnings[0]
     pixels = encoder.preprocess(pictures(2, (45, 70)))["pixel_values"]
     assert pixels.shape == ((2, 16, 192) if family == "siglip2" else (2, 3, 32, 32))
-    means = {"clip": 0.4815, "clip-vision": 0.4815, "aimv2-vision": 0.4815, "dinov2": 0.485}
+    means = {"clip": 0.4815, "clip-vision": 0.4815, "aimv2-vision": 0.4815, "dinov2": 0.485, "deit": 0.485}
     assert encoder.preprocessing["image_mean"][0] == pytest.approx(means.get(family, 0.5), abs=1e-4)
+
+
+def test_without_a_processor_vit_and_dinov2_are_prepared_as_published(tmp_path: Path) -> None:
+    images = pictures(2, (300, 400))
+    vit = transformers.ViTModel(transformers.ViTConfig(**{**VISION, "image_size": 224, "patch_size": 56}))
+    dino = transformers.Dinov2Model(transformers.Dinov2Config(**{**DINO, "image_size": 518, "patch_size": 14}))
+    published = transformers.BitImageProcessor(
+        size={"shortest_edge": 256}, image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225]
+    )
+    for model, processor in ((vit, transformers.ViTImageProcessor()), (dino, published)):
+        encoder = load_encoder(str(save(model, tmp_path / model.config.model_type)))
+        expected = processor(images=images, return_tensors="pt")["pixel_values"]
+        torch.testing.assert_close(encoder.preprocess(images)["pixel_values"], expected, atol=0, rtol=0)
+        assert f"mean {encoder.preprocessing['image_mean']}" in encoder.warnings[0]
+
+
+def unprepared() -> dict[str, Any]:
+    """Families whose checkpoints are not all prepared as their class of transformers does by default."""
+    t = transformers
+    return {
+        "dinov3_vit": t.DINOv3ViTModel(t.DINOv3ViTConfig(**VISION)),
+        "vit_mae": t.ViTMAEModel(t.ViTMAEConfig(**VISION)),
+        "beit": t.BeitModel(t.BeitConfig(**VISION)),
+        "ijepa": t.IJepaModel(t.IJepaConfig(**VISION)),
+        "metaclip_2": t.MetaClip2VisionModel(t.MetaClip2VisionConfig(**VISION)),
+    }
+
+
+@pytest.mark.parametrize("family", ["dinov3_vit", "vit_mae", "beit", "ijepa", "metaclip_2"])
+def test_without_a_processor_other_families_are_refused_and_the_file_that_is_named_gets_one_out(
+    family: str, tmp_path: Path
+) -> None:
+    folder = save(unprepared()[family], tmp_path / "m")
+    with pytest.raises(
+        UserError, match=rf"no preprocessor_config.json, and not all {family} models .*beside its weights"
+    ):
+        load_encoder(str(folder))
+    processor = transformers.ViTImageProcessor(size={"height": 32, "width": 32}, image_mean=[0.1, 0.2, 0.3])
+    processor.save_pretrained(folder)
+    encoder = load_encoder(str(folder))
+    assert not encoder.warnings
+    expected = processor(images=pictures(2), return_tensors="pt")["pixel_values"]
+    torch.testing.assert_close(encoder.preprocess(pictures(2))["pixel_values"], expected, atol=0, rtol=0)
+
+
+def test_a_model_of_timm_is_prepared_as_its_config_says(tmp_path: Path) -> None:
+    import timm
+    from timm.models import save_for_hf
+
+    torch.manual_seed(0)
+    model = timm.create_model("vit_small_patch14_reg4_dinov2", depth=3, img_size=56).eval()
+    save_for_hf(model, tmp_path / "m", model_args={"depth": 3, "img_size": 56})
+    encoder = load_encoder(str(tmp_path / "m"))
+    assert (encoder.n_layers, encoder.n_prefix, encoder.has_cls, encoder.grid) == (3, 5, True, (4, 4))
+    assert not encoder.warnings and encoder.preprocessing["data_config"]["mean"] == [0.485, 0.456, 0.406]
+    images = pictures(2)
+    settings = timm.data.resolve_data_config({**model.pretrained_cfg, "input_size": (3, 56, 56)})
+    transform = timm.data.create_transform(**settings, is_training=False)
+    inputs = encoder.preprocess(images)
+    torch.testing.assert_close(inputs["pixel_values"], torch.stack([transform(image) for image in images]))
+    with torch.no_grad():
+        patches, last = (
+            model.forward_intermediates(inputs["pixel_values"], indices=[1], intermediates_only=True, output_fmt="NLC")[
+                0
+            ],
+            model(inputs["pixel_values"]),
+        )
+    taken = encoder.activations(inputs, [LAYERS[1], LAST])
+    torch.testing.assert_close(taken[LAYERS[1]][:, 5:], patches)
+    torch.testing.assert_close(taken[LAST][:, 0], last)
 
 
 def test_a_processor_of_another_size_is_refused_in_words(tmp_path: Path) -> None:
     encoder = load_encoder(str(save(build("clip"), tmp_path / "m", transformers.CLIPImageProcessor())))
     with pytest.raises(UserError, match=r"does not take the 3 x 224 x 224 inputs .* preprocessor_config.json"):
         encoder.width(LAYERS[0])
+
+
+def test_strips_take_little_memory_and_are_prepared_as_the_library_does(tmp_path: Path) -> None:
+    """Resizing the short side of 2 x 400 pixels to 224 makes 30 MB of it, before the centre is cut out."""
+    processor = transformers.CLIPImageProcessor()
+    config = transformers.CLIPVisionConfig(**{**VISION, "image_size": 224, "patch_size": 56})
+    folder = save(transformers.CLIPVisionModel(config), tmp_path / "m", processor)
+    encoder = load_encoder(str(folder))
+    images = [*pictures(2, (400, 2)), *pictures(1)]
+    expected = processor(images=images, return_tensors="pt")["pixel_values"]
+    torch.testing.assert_close(encoder.preprocess(images)["pixel_values"], expected, atol=0, rtol=0)
+    measured = subprocess.run([sys.executable, "-c", MEASURE, str(folder)], capture_output=True, text=True, check=True)
+    assert float(measured.stdout) < 0.5  # GB; 1 when four threads prepare eight at once
+
+
+MEASURE = """
+import resource, sys
+from concurrent.futures import ThreadPoolExecutor
+from engine.models import load_encoder
+from tests.support.checkpoints import pictures
+
+def most():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)
+
+encoder = load_encoder(sys.argv[1])
+encoder.preprocess(pictures(16, (300, 300)))
+before, strips = most(), pictures(8, (400, 2))
+with ThreadPoolExecutor(4) as pool:
+    list(pool.map(encoder.preprocess, [strips] * 4))
+print(most() - before)
+"""
 
 
 # What goes wrong
@@ -244,7 +440,8 @@ def test_hook_points_that_are_not_there(tmp_path: Path) -> None:
 def test_a_hierarchical_model_has_no_layers(tmp_path: Path) -> None:
     config = transformers.SwinConfig(image_size=32, patch_size=4, embed_dim=16, depths=[2, 2], num_heads=[2, 2])
     config.window_size = 4
-    encoder = load_encoder(str(save(transformers.SwinModel(config).eval(), tmp_path / "m")))
+    processor = transformers.ViTImageProcessor(size={"height": 32, "width": 32})
+    encoder = load_encoder(str(save(transformers.SwinModel(config).eval(), tmp_path / "m", processor)))
     with pytest.raises(UserError, match="only hook point is last"):
         encoder.check(HookPoint("layer", 0))
     assert encoder.width(LAST) == 32 and encoder.grid is None
@@ -287,8 +484,6 @@ def test_broken_checkpoints_are_named(tmp_path: Path) -> None:
 
 
 def test_lost_weights_are_named(tmp_path: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
     folder = save(build("clip"), tmp_path / "m")
     state = load_file(folder / "model.safetensors")
     lost = next(name for name in state if "layers.1.mlp.fc1.weight" in name and "vision" in name)
@@ -296,6 +491,84 @@ def test_lost_weights_are_named(tmp_path: Path) -> None:
     save_file(state, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(UserError, match=r"lacks .*layers.1.mlp.fc1.weight"):
         load_encoder(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("family", "lost"),
+    [
+        ("vit", "embeddings.patch_embeddings.projection.weight"),
+        ("vit", "embeddings.cls_token"),
+        ("clip", "text_projection.weight"),
+        ("clip", "vision_model.pre_layrnorm.weight"),
+        ("siglip", "text_model.head.weight"),
+        ("dinov2", "layernorm.weight"),
+    ],
+)
+def test_no_weight_that_is_lost_starts_at_random(family: str, lost: str, tmp_path: Path) -> None:
+    folder = save(build(family), tmp_path / "m")
+    state = weights_of(folder)
+    state.pop(lost)
+    save_file(state, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match=rf"lacks {lost} and 0 more weights.*or correct config.json"):
+        load_encoder(str(folder))
+
+
+def test_weights_for_which_the_config_has_no_place_are_named(tmp_path: Path) -> None:
+    """A config of fewer layers, or without registers, would leave them out without a word; heads of tasks may go."""
+    fewer = save(build("clip"), tmp_path / "fewer")
+    config = json.loads((fewer / "config.json").read_text())
+    config["vision_config"]["num_hidden_layers"] = 2
+    (fewer / "config.json").write_text(json.dumps(config))
+    plain = save(build("dinov2-registers"), tmp_path / "plain")
+    config = json.loads((plain / "config.json").read_text())
+    (plain / "config.json").write_text(json.dumps({**config, "model_type": "dinov2", "architectures": ["Dinov2Model"]}))
+    for folder, extra in ((fewer, r"vision_model.encoder.layers.2"), (plain, "embeddings.register_tokens")):
+        with pytest.raises(UserError, match=rf"has {extra}.* has no place"):
+            load_encoder(str(folder))
+
+
+def test_a_prefix_that_no_class_writes_is_no_model_of_random_weights(tmp_path: Path) -> None:
+    folder = save(build("vit"), tmp_path / "m")
+    state = {f"module.{name}": value for name, value in weights_of(folder).items()}
+    save_file(state, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match=r"lacks embeddings.cls_token"):
+        load_encoder(str(folder))
+
+
+def test_shards_are_read_and_a_lost_one_is_named(tmp_path: Path) -> None:
+    model: Any = build("vit")
+    whole = load_encoder(str(save(model, tmp_path / "whole")))
+    model.save_pretrained(tmp_path / "cut", max_shard_size="20KB")
+    inputs = whole.preprocess(pictures(1))
+    cut = load_encoder(str(tmp_path / "cut"))
+    assert len(cut.weights) > 1
+    torch.testing.assert_close(cut.activations(inputs, [LAST])[LAST], whole.activations(inputs, [LAST])[LAST])
+    lost = cut.weights[1]
+    lost.unlink()
+    with pytest.raises(UserError, match=lost.name):
+        load_encoder(str(tmp_path / "cut"))
+
+
+def test_the_file_that_is_given_is_the_one_that_is_read(tmp_path: Path) -> None:
+    folder = save(build("vit"), tmp_path / "m")
+    assert load_encoder(str(folder / "model.safetensors")).n_layers == 3
+    shutil.copy(folder / "model.safetensors", folder / "other.safetensors")
+    with pytest.raises(UserError, match=r"reads model.safetensors, not other.safetensors: .* copy other.safetensors"):
+        load_encoder(str(folder / "other.safetensors"))
+
+
+def test_a_classifier_of_siglip_has_only_its_vision_side(tmp_path: Path) -> None:
+    config = build("siglip").config
+    model: Any = transformers.SiglipForImageClassification(config).eval()
+    encoder = load_encoder(str(save(model, tmp_path / "m")))
+    inputs = encoder.preprocess(pictures(2))
+    states = library_states(model, inputs)
+    torch.testing.assert_close(encoder.activations(inputs, [LAYERS[1]])[LAYERS[1]], states[1])
+    assert not encoder.has_text
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
 
 
 def test_models_that_are_not_at_hand() -> None:

@@ -30,11 +30,11 @@ MODELS: dict[str, tuple[Any, int, int, int, tuple[int, int], int, float]] = {
         lambda: t.SiglipVisionModel(t.SiglipVisionConfig(**SO400M, image_size=384, patch_size=14)),
         *(27, 1152, 0, (27, 27), 1152, 428.2),
     ),
-    "dinov2-base": (lambda: t.Dinov2Model(t.Dinov2Config(**BASE, **DINO)), 12, 768, 1, (37, 37), 768, 86.6),
-    "dinov2-large": (lambda: t.Dinov2Model(t.Dinov2Config(**LARGE, **DINO)), 24, 1024, 1, (37, 37), 1024, 304.4),
+    "dinov2-base": (lambda: t.Dinov2Model(t.Dinov2Config(**BASE, **DINO)), 12, 768, 1, (16, 16), 768, 86.6),
+    "dinov2-large": (lambda: t.Dinov2Model(t.Dinov2Config(**LARGE, **DINO)), 24, 1024, 1, (16, 16), 1024, 304.4),
     "dinov2-with-registers-base": (
         lambda: t.Dinov2WithRegistersModel(t.Dinov2WithRegistersConfig(**BASE, **DINO, num_register_tokens=4)),
-        *(12, 768, 5, (37, 37), 768, 86.6),
+        *(12, 768, 5, (16, 16), 768, 86.6),
     ),
     "aimv2-large-patch14-224": (
         lambda: t.Aimv2VisionModel(t.Aimv2VisionConfig(**AIM_L, use_head=False)),

@@ -1,16 +1,20 @@
 """open_clip's models, and that both libraries agree on the same weights."""
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
 import open_clip
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from engine.errors import UserError
 from engine.models import HookPoint, load_encoder
 from engine.models.hookpoints import KINDS
 from tests.support.checkpoints import (
+    OPEN_CLIP,
     build,
     open_clip_model,
     pictures,
@@ -113,6 +117,94 @@ def test_architectures_tags_and_files(tmp_path: Path) -> None:
     junk.write_bytes(b"junk")
     with pytest.raises(UserError, match=r"junk.safetensors cannot be fetched or read"):
         load_encoder(f"openclip:ViT-B-32/{junk}")
+
+
+ARCH = {**OPEN_CLIP, "quick_gelu": False}
+SIGLIP = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bilinear", "resize_mode": "squash"}
+
+
+@pytest.fixture
+def published(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A small architecture of open_clip with two published tags that differ as OpenAI's and laion's do."""
+    from open_clip import factory, pretrained
+
+    monkeypatch.setitem(factory._MODEL_CONFIGS, "Small", ARCH)
+    tags = {"openai": pretrained._pcfg(quick_gelu=True), "webli": pretrained._slpcfg(**SIGLIP), "webli_2": {}}
+    monkeypatch.setitem(pretrained._PRETRAINED, "Small", tags)
+    return "Small"
+
+
+def saved_weights(file: Path) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: value.contiguous() for name, value in open_clip_model().state_dict().items()}, file)
+    return file
+
+
+def gelu_of(encoder: Any) -> type:
+    return type(encoder.blocks[0].mlp.gelu)
+
+
+def test_a_file_is_read_as_the_tag_that_is_said(published: str, tmp_path: Path) -> None:
+    file = saved_weights(tmp_path / "w.safetensors")
+    quick, plain = (load_encoder(f"openclip:Small/{tag}@{file}") for tag in ("openai", "webli"))
+    assert gelu_of(quick) is open_clip.transformer.QuickGELU and gelu_of(plain) is torch.nn.GELU
+    assert quick.preprocessing["mean"] == pytest.approx(open_clip.OPENAI_DATASET_MEAN)
+    assert {key: plain.preprocessing[key] for key in SIGLIP} == SIGLIP
+    assert quick.preprocessing["size"] == [32, 32] and quick.weights == [file] and not quick.warnings
+    assert quick.spec == f"openclip:Small/openai@{file}"
+    images = pictures(2)
+    model, _, transform = open_clip.create_model_and_transforms(
+        "Small", pretrained=str(file), force_quick_gelu=True, image_mean=open_clip.OPENAI_DATASET_MEAN
+    )
+    inputs = torch.stack([transform(image) for image in images])
+    torch.testing.assert_close(quick.preprocess(images)["pixel_values"], inputs)
+    with torch.no_grad():
+        expected = model.eval().encode_image(inputs)
+    torch.testing.assert_close(quick.activations(quick.preprocess(images), [LAST])[LAST][:, 0], expected)
+
+
+def test_a_file_is_read_by_the_config_beside_it(published: str, tmp_path: Path) -> None:
+    file = saved_weights(tmp_path / "w.safetensors")
+    config = {"model_cfg": {**OPEN_CLIP, "quick_gelu": True}, "preprocess_cfg": SIGLIP}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
+    for spec in (f"openclip:Small/{file}", str(file), str(tmp_path)):
+        encoder = load_encoder(spec)
+        assert gelu_of(encoder) is open_clip.transformer.QuickGELU
+        assert {key: encoder.preprocessing[key] for key in SIGLIP} == SIGLIP
+
+
+def test_a_file_is_read_as_its_name_tells_and_that_is_said(published: str, tmp_path: Path) -> None:
+    encoder = load_encoder(f"openclip:Small/{saved_weights(tmp_path / 'small-openai.safetensors')}")
+    assert gelu_of(encoder) is open_clip.transformer.QuickGELU
+    assert encoder.warnings == ["By its name small-openai.safetensors is taken for the weights openai of Small."]
+
+
+@pytest.mark.parametrize("name", ["epoch_3.safetensors", "openai-webli.safetensors"])
+def test_a_file_of_which_nothing_is_told_is_refused_and_what_is_named_gets_one_out(
+    published: str, name: str, tmp_path: Path
+) -> None:
+    file = saved_weights(tmp_path / name)
+    with pytest.raises(UserError, match=r"does not tell its activation function.*\(tags: openai, webli") as refused:
+        load_encoder(f"openclip:Small/{file}")
+    (way_out,) = re.findall(r"openclip:Small/TAG@[^ ]+", str(refused.value))
+    assert load_encoder(way_out.replace("TAG", "openai")).n_layers == 3
+    (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": OPEN_CLIP}))
+    assert load_encoder(f"openclip:Small/{file}").n_layers == 3
+
+
+def test_weights_of_another_image_size_are_not_stretched(published: str, tmp_path: Path) -> None:
+    file = saved_weights(tmp_path / "w.safetensors")
+    larger = {**OPEN_CLIP, "vision_cfg": {**OPEN_CLIP["vision_cfg"], "image_size": 64}}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": larger}))
+    with pytest.raises(UserError, match=r"another image size .*\(17 positions, not 65\)"):
+        load_encoder(str(file))
+
+
+def test_no_such_file_and_no_such_tag(published: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no file .*none.pt"):
+        load_encoder(f"openclip:Small/openai@{tmp_path}/none.pt")
+    with pytest.raises(UserError, match=r"one of its tags \(openai"):
+        load_encoder(f"openclip:Small/laion@{saved_weights(tmp_path / 'w.safetensors')}")
 
 
 def test_no_weights_are_never_random_ones(tmp_path: Path) -> None:
