@@ -1,7 +1,7 @@
 """Kinds of pictures: which this Pillow reads, and what those are called that are left out."""
 
 import os
-from collections import Counter
+from collections.abc import Mapping
 
 from PIL import features
 
@@ -75,7 +75,7 @@ def left_out(name: str) -> str | None:
     return _LEFT_OUT.get(_suffix(name))
 
 
-def in_words(counts: Counter[str] | dict[str, int]) -> str:
+def in_words(counts: Mapping[str, int]) -> str:
     """What was left out, the most first: ``12 AVIF, 3 HEIC``."""
     return ", ".join(f"{count:,} {kind}" for kind, count in sorted(counts.items(), key=lambda one: (-one[1], one[0])))
 

@@ -52,7 +52,7 @@ class Images:
 
     @cached_property
     def listed_sha256(self) -> str:
-        """What was the identity until 0.2: paths and sizes in order. Stores and scores of that time name it."""
+        """What once was the identity: paths and sizes in order. Stores and scores of that time name it."""
         return value_sha256([[entry.path, entry.size] for entry in self.entries])
 
     def content(self, index: int) -> str | None:
@@ -173,6 +173,14 @@ def meant(spec: str) -> list[Path]:
             raise UserError(f"There is no {one}, which {spec} names: check the path.")
         found += matching
     return list(dict.fromkeys(found))
+
+
+def is_there(spec: str) -> bool:
+    """Whether a source is where ``spec`` says, whatever is in it."""
+    try:
+        return bool(meant(spec))
+    except UserError:
+        return False
 
 
 _BRACES = re.compile(r"\{([^{}]*,[^{}]*|\d+\.\.\d+(?:\.\.\d+)?|[a-zA-Z]\.\.[a-zA-Z])\}")
