@@ -268,7 +268,7 @@ def _metadata(path: Path, names: tuple[str, ...], listing: Listing, missing: set
     except UserError:
         listing.left_out[f"{path.name} that is not understood"] += 1
         return {}
-    missing |= said.keys()
+    missing.update(said)
     return {name: one for name, one in said.items() if one.label}
 
 
@@ -289,10 +289,10 @@ def _children(folder: str) -> list[os.DirEntry[str]]:
 
 def _shards_in(folder: Path, names: tuple[str, ...], listing: Listing) -> None:
     """The tars in a directory and below it, else its zips."""
-    listing.left_out.clear()  # counted as what is no image of a tree
     for suffix, add in ((".tar", read_tar), (".zip", read_zip)):
         for path in sorted(folder.rglob(f"*{suffix}")):
             if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts):
+                listing.left_out -= Counter({left_out(path.name) or "": 1})  # it was left out of a tree
                 add(path, listing)
         if listing.entries:
             return
