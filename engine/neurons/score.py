@@ -330,7 +330,8 @@ def _check_judged(batch: Batch, embeddings: Store) -> None:
             raise UserError(
                 f"{now.path} cannot be read any more ({now.broken}): mend it, or take it out of the images."
             )
-        raise UserError(f"{now.path} changed while the images were scored: run the same command again.")
+        what = "changed while the images were scored" if then.broken is None else "could not be read at first, and can be"
+        raise UserError(f"{now.path} {what}: run the same command again.")
 
 
 def _parts(x: Tensor, mask: Tensor, w: int) -> Iterator[tuple[int, Tensor, Tensor]]:
