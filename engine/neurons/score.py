@@ -330,7 +330,7 @@ def _check_judged(batch: Batch, embeddings: Store) -> None:
             raise UserError(
                 f"{now.path} cannot be read any more ({now.broken}): mend it, or take it out of the images."
             )
-        what = "changed while the images were scored" if then.broken is None else "could not be read at first, and can be"
+        what = "changed while it was scored" if then.broken is None else "could not be read at first, and can be"
         raise UserError(f"{now.path} {what}: run the same command again.")
 
 
