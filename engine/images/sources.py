@@ -40,6 +40,7 @@ class Images:
         self.left_out = dict(left_out or {})
         """How many files of the source are pictures of kinds that are not read."""
         self._contents = contents()
+        self._known: dict[int, str] = {}  # of those, by number here
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -57,7 +58,9 @@ class Images:
 
     def content(self, index: int) -> str | None:
         """SHA-256 of the file as stored; None when it is not known (see ``learn``) or cannot be read."""
-        return self._contents.get(self.entries[index])
+        if index not in self._known and (found := self._contents.get(self.entries[index])):
+            self._known[index] = found
+        return self._known.get(index)
 
     def remember(self, index: int, sha256: str) -> None:
         """Note the content of an image that was just read. UserError when its file is another than was listed."""

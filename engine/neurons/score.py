@@ -12,7 +12,7 @@ from jaxtyping import Float
 from scipy import sparse
 from torch import Tensor
 
-from engine.activations.extract import extract, left_out
+from engine.activations.extract import extract
 from engine.activations.reading import Batch, prepared
 from engine.activations.store import Store
 from engine.activations.target import is_of
@@ -61,8 +61,6 @@ def score(settings: ScoreSettings, workspace: Workspace, reporter: Reporter | No
     images = open_images(settings.images, settings.limit)
     words = read_vocabulary(settings.vocabulary)
     path = workspace.neurons(folder.name, settings.name or slug(Path(settings.images).stem))
-    for message in left_out(images):
-        reporter.event(Warned(message))
     encoder = _encoder(settings, sae, device, reporter)
 
     reporter.event(StageBegan("embedding"))
