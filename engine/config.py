@@ -37,7 +37,7 @@ class ExtractSettings:
     """Run images through a vision encoder and keep activations as an HDF5 store."""
 
     model: str = setting("Encoder: hf:REPO, openclip:ARCH/TAG, a local directory or file, or demo.")
-    images: str = setting(f"Images: {IMAGE_SOURCES}; a glob works.")
+    images: str = setting(f"Images: {IMAGE_SOURCES}; globs and {{000..127}} work.")
     name: str = setting("Name of the store in the workspace.")
     at: tuple[str, ...] = setting("Hook points: layer:N, mlp:N, attn:N (0-based) or last; repeatable.", ("last",))
     tokens: str = setting("Which tokens to keep: cls, mean, all, patches or random:K.", "all")

@@ -97,6 +97,12 @@ def utf8(text: str) -> bytes:
     return text.encode("utf-8", "backslashreplace")
 
 
+def xdg(variable: str, default: str) -> Path:
+    """A user's own folder: what the environment ``variable`` says, else ``default`` in the home directory."""
+    given = os.environ.get(variable, "")
+    return Path(given) if os.path.isabs(given) else Path.home() / default
+
+
 Stamp = tuple[int, int, int]
 
 

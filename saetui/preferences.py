@@ -9,14 +9,13 @@ ascii = false
 """
 
 import dataclasses
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from engine.config import from_mapping, setting
 from engine.errors import UserError
-from engine.files import read_toml
+from engine.files import read_toml, xdg
 
 Theme = Literal["graphite", "paper"]
 PictureStyle = Literal["auto", "quadrant", "half", "glyph"]
@@ -36,12 +35,12 @@ class Preferences:
 
 
 def config_path() -> Path:
-    return _xdg("XDG_CONFIG_HOME", ".config") / "saetui" / "config.toml"
+    return xdg("XDG_CONFIG_HOME", ".config") / "saetui" / "config.toml"
 
 
 def state_folder() -> Path:
     """The folder for sessions, logs, and copied text that may not have reached a clipboard."""
-    return _xdg("XDG_STATE_HOME", ".local/state") / "saetui"
+    return xdg("XDG_STATE_HOME", ".local/state") / "saetui"
 
 
 def read_preferences(path: Path | None = None, **flags: Any) -> Preferences:
@@ -56,8 +55,3 @@ def read_preferences(path: Path | None = None, **flags: Any) -> Preferences:
         raise UserError(f'{path}: [keys] must hold lines like "neurons.steer" = "s".')
     chosen = values | {name: value for name, value in flags.items() if value is not None}
     return dataclasses.replace(from_mapping(Preferences, chosen, str(path)), keys=keys)
-
-
-def _xdg(variable: str, default: str) -> Path:
-    given = os.environ.get(variable, "")
-    return Path(given) if os.path.isabs(given) else Path.home() / default

@@ -1,4 +1,5 @@
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from tests.support.alone import turn
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test that reaches for the network is wrong
 os.environ.setdefault("PYTHONPATH", str(Path(__file__).parent.parent))  # workers of a checkout
+CACHE = tempfile.TemporaryDirectory(prefix="saetui-cache-")
+os.environ["XDG_CACHE_HOME"] = CACHE.name  # not that of whoever runs the tests
 
 # Where arrays cross public borders, their shapes and types are checked at every call of every test.
 CHECKED = ("activations", "demo", "images", "metrics", "models", "neurons", "steer")

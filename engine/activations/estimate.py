@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.activations.extract import check, no_room, plan, size_of
+from engine.activations.extract import check, left_out, no_room, plan, size_of
 from engine.activations.forward import TORCH, check_storable, forward
 from engine.activations.reading import CHUNK, prepared
 from engine.activations.results import Estimated, StoreEstimate
@@ -35,7 +35,7 @@ def estimate(settings: ExtractSettings, workspace: Workspace, reporter: Reporter
     encoder = load_encoder(settings.model, pick_device(settings.device), TORCH[settings.precision])
     targets, shard_images = plan(settings, workspace, images, encoder)
     for target in targets:
-        take_over(target)
+        take_over(target, images, reporter)
     reporter.event(StageBegan("timing"))
     pace, broken = _pace(settings, images, encoder, targets, reporter)
     left = [_left(target, len(images), shard_images) for target in targets]
@@ -62,7 +62,8 @@ def estimate(settings: ExtractSettings, workspace: Workspace, reporter: Reporter
         d=max(target.d for target in targets),
         hooks=hooks,
         model_parameters=sum(p.numel() for p in encoder.model.parameters()),
-        warnings=(*encoder.warnings, *broken, *([room] if room else [])),
+        warnings=(*encoder.warnings, *left_out(images), *broken, *([room] if room else [])),
+        left_out=images.left_out,
     )
 
 

@@ -20,6 +20,7 @@ from engine.config import ExtractSettings
 from engine.errors import UserError, system_mistake
 from engine.files import lock
 from engine.images import Images, open_images
+from engine.images.kinds import in_words
 from engine.models import HookPoint, TokenPolicy, load_encoder
 from engine.models.device import pick_device
 from engine.models.encoder import VisionEncoder
@@ -44,16 +45,18 @@ def extract(settings: ExtractSettings, workspace: Workspace, reporter: Reporter 
     encoder = load_encoder(settings.model, device, TORCH[settings.precision])
     for message in encoder.warnings:
         reporter.event(Warned(message))
+    for message in left_out(images):
+        reporter.event(Warned(message))
     targets, shard_images = plan(settings, workspace, images, encoder)
     try:
         with contextlib.ExitStack() as held:
             for target in sorted(targets, key=lambda t: t.folder):
                 held.enter_context(lock(target.folder))
                 held.callback(_tidy, target.folder)  # runs before the lock is given back
-                _resume(target)
+                _resume(target, images, reporter)
             extracted = _run(settings, images, encoder, targets, shard_images, reporter)
             _refuse_nothing(targets, images)
-            return _result(settings, targets, extracted)
+            return _result(settings, targets, extracted, images)
     except OSError as error:
         error.filename = error.filename or str(targets[0].folder)  # plain writes do not know it
         if sentence := system_mistake(error):
@@ -88,6 +91,13 @@ def plan(
     return targets, shard_images
 
 
+def left_out(images: Images) -> list[str]:
+    """The warning of pictures in the source that are not read, if there are any."""
+    if not images.left_out:
+        return []
+    return [f"Left out of {images.spec}: {in_words(images.left_out)}, which are not read."]
+
+
 def _rows_an_image(hook: HookPoint, policy: TokenPolicy, tokens: int, encoder: VisionEncoder) -> int:
     if hook.kind == "last":
         return 1
@@ -118,10 +128,10 @@ def check(settings: ExtractSettings) -> None:
 # Resuming
 
 
-def _resume(target: Target) -> None:
+def _resume(target: Target, images: Images, reporter: Reporter) -> None:
     for leftover in target.folder.glob(".*.tmp"):  # of a run that was killed: the lock says that none is alive
         leftover.unlink()
-    take_over(target)
+    take_over(target, images, reporter)
 
 
 def _tidy(folder: Path) -> None:
@@ -165,6 +175,7 @@ def _run(
             broken = _warn_of_broken(batch, broken, reporter)
             new = forward(encoder, batch, settings, writer.needs(batch.start))
             writer.add(batch, new)
+            images.keep()
             done += len(batch.records)
             rows += sum(len(part.image) for part in new.values())
             reporter.progress(len(images) - total + done, len(images), "images", rows=rows, broken=broken)
@@ -219,12 +230,12 @@ def _refuse_nothing(targets: list[Target], images: Images) -> None:
     )
 
 
-def _result(settings: ExtractSettings, targets: list[Target], extracted: int) -> Extracted:
+def _result(settings: ExtractSettings, targets: list[Target], extracted: int, images: Images) -> Extracted:
     stores = []
     for target in targets:
-        manifest, images = read_manifest(target.folder)
+        manifest, records = read_manifest(target.folder)
         name, shards = target.folder.name, len(manifest.shards)
         stores.append(StoreMade(name, str(target.folder), manifest.hook, manifest.rows, manifest.d, shards))
-    broken = {image.path: image.broken for image in images if image.broken is not None}
-    rows = sum(store.rows for store in stores)
-    return Extracted(settings.name, len(images) - len(broken), broken, rows, extracted, tuple(stores))
+    broken = {record.path: record.broken for record in records if record.broken is not None}
+    rows, read = sum(store.rows for store in stores), len(records) - len(broken)
+    return Extracted(settings.name, read, broken, rows, extracted, tuple(stores), images.left_out)

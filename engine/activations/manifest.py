@@ -41,7 +41,10 @@ class Listed:
     spec: str = ""
     images: int | None = None
     sha256: str | None = None
-    """Of the paths and sizes in order."""
+    """Of paths, classes, taxonomy and contents in order (engine.images.sources.identity), None until it is complete. In
+    stores made before that was so: of the paths and sizes."""
+    left_out: dict[str, int] = field(default_factory=dict)
+    """How many files of the source are pictures of kinds that are not read, by kind."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +59,8 @@ class Manifest:
     seed: int = 0
     preprocessing: Any = None
     """What the encoder does to an image, as JSON."""
+    transparency: str = "white"
+    """What shows through where an image is transparent, before the encoder's own preprocessing."""
     dtype: str
     """Of the stored activations."""
     precision: str = ""

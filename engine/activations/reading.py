@@ -66,7 +66,9 @@ def _prepare(images: Images, encoder: VisionEncoder, start: int, stop: int) -> B
         record = ImageRecord(entry.path, entry.size, entry.label, entry.taxonomy)
         try:
             data = images.read_bytes(index)
-            record = replace(record, sha256=hashlib.sha256(data).hexdigest())
+            sha256 = hashlib.sha256(data).hexdigest()
+            images.remember(index, sha256)
+            record = replace(record, sha256=sha256)
             pictures.append(decode(data, entry.path))
             indices.append(index)
         except BrokenImage as broken:

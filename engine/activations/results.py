@@ -1,6 +1,6 @@
 """What extraction, its estimate and the check of a store return."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ class Extracted:
     extracted_now: int
     """Images; 0 when all was there already."""
     stores: tuple[StoreMade, ...]
+    left_out: dict[str, int] = field(default_factory=dict)
+    """How many files of the source are pictures of kinds that are not read, by kind."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class Estimated:
     hooks: tuple[StoreEstimate, ...]
     model_parameters: int
     warnings: tuple[str, ...]
+    left_out: dict[str, int] = field(default_factory=dict)
+    """As in ``Extracted``."""
 
 
 @dataclass(frozen=True)

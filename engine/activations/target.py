@@ -2,6 +2,7 @@
 
 import dataclasses
 import shlex
+from collections.abc import Iterable, Iterator
 from dataclasses import MISSING, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,8 +11,10 @@ from engine.activations.manifest import FILE, Listed, Manifest, Model, manifest_
 from engine.activations.shards import ImageRecord, Shard, damaged, read_records
 from engine.config import ExtractSettings, from_words
 from engine.errors import UserError
-from engine.images import Images
+from engine.images import BrokenImage, ImageEntry, Images
+from engine.images.sources import identity
 from engine.models import HookPoint
+from engine.reporter import Reporter, Warned
 from engine.workspace import Provenance, Source, versions
 
 if TYPE_CHECKING:
@@ -34,10 +37,10 @@ class Target:
 def header(
     settings: ExtractSettings, images: Images, encoder: "VisionEncoder", hook: HookPoint, d: int, shard_images: int
 ) -> Manifest:
-    """The manifest of a store of which nothing is there yet."""
+    """The manifest of a store of which nothing is there yet: what its images hold is known when they have been read."""
     sources = (
         Source("model", encoder.spec, encoder.spec, encoder.sha256 or ""),
-        Source("images", images.spec, images.spec, images.sha256),
+        Source("images", images.spec, images.spec, ""),
     )
     return Manifest(
         model=Model(encoder.spec, encoder.family, encoder.revision, encoder.sha256),
@@ -53,7 +56,7 @@ def header(
         d=d,
         n_prefix=encoder.n_prefix,
         grid=encoder.grid,
-        source=Listed(images.spec, len(images), images.sha256),
+        source=Listed(images.spec, len(images), left_out=images.left_out),
         command=_command(settings),
         provenance=Provenance(sources, versions()),
         rows=0,
@@ -86,8 +89,11 @@ def settings_of(command: str, store: Path) -> ExtractSettings:
     return from_words(ExtractSettings, words[2:], str(store))
 
 
-def take_over(target: Target) -> None:
-    """Know the finished shards of an earlier run of the same settings; UserError if they are not the same."""
+def take_over(target: Target, images: Images, reporter: Reporter) -> None:
+    """Know the finished shards of an earlier run of the same settings; UserError if they are not the same.
+
+    Those with broken images that can be read by now are left to be made anew.
+    """
     if not (target.folder / FILE).exists():
         return
     earlier = manifest_head(target.folder)
@@ -100,6 +106,69 @@ def take_over(target: Target) -> None:
         if size != shard.bytes:
             raise damaged(file, f"{size} bytes instead of {shard.bytes}")
         target.shards[shard.first_image // target.header.shard_images] = shard
+    if not _is_of(earlier, images, reporter):
+        _check_images(earlier, target, images, reporter)
+
+
+def is_of(folder: Path, images: Images, reporter: Reporter) -> bool:
+    """Whether a finished store of these very images is in ``folder``: paths, classes and contents."""
+    if not (folder / FILE).exists():
+        return False
+    head = manifest_head(folder)
+    if not head.complete or head.source.images != len(images):
+        return False
+    return _is_of(head, images, reporter) or not any(_differences(folder, head.shards, images, reporter))
+
+
+def _is_of(head: Manifest, images: Images, reporter: Reporter) -> bool:
+    """Whether the store is of these images by its identity alone, and there is nothing to try again."""
+    if not head.complete or head.broken != 0:
+        return False
+    images.learn(reporter=reporter)
+    return head.source.sha256 == images.sha256
+
+
+def _check_images(earlier: Manifest, target: Target, images: Images, reporter: Reporter) -> None:
+    shards = list(target.shards.values())
+    for difference in _differences(target.folder, shards, images, reporter):
+        raise _others(earlier, target, f" ({difference})")
+    mended = {n: sum(_mended(target.folder, shard, images)) for n, shard in target.shards.items()}
+    if count := sum(mended.values()):
+        reporter.event(Warned(f"{count:,} images that were broken can be read now: their shards are made anew."))
+    target.shards = {n: shard for n, shard in target.shards.items() if not mended[n]}
+
+
+def _differences(folder: Path, shards: Iterable[Shard], images: Images, reporter: Reporter) -> Iterator[str]:
+    """What is another image now, or of another class, than those of which the shards are; a phrase each."""
+    for shard in shards:
+        numbers = range(shard.first_image, shard.next_image)
+        images.learn(numbers, reporter)
+        for number, record in zip(numbers, read_records(folder / shard.file), strict=True):
+            if words := _difference(record, images.entries[number], images.content(number)):
+                yield words
+
+
+def _difference(record: ImageRecord, entry: ImageEntry, content: str | None) -> str | None:
+    if record.path != entry.path:
+        return f"{entry.path} is where {record.path} was"
+    if record.label != entry.label:
+        return f"the class of {entry.path} is {entry.label or 'none'}, not {record.label or 'none'}"
+    if record.taxonomy != entry.taxonomy:
+        return f"the taxonomy of {entry.path} is {'/'.join(entry.taxonomy) or 'none'}"
+    if record.broken is None and record.sha256 != content:  # of a broken one there is nothing in the store
+        return f"{entry.path} " + ("has other content" if content else "cannot be read")
+    return None
+
+
+def _mended(folder: Path, shard: Shard, images: Images) -> Iterator[bool]:
+    """For each broken image of the shard, whether it can be read by now."""
+    for number, record in enumerate(read_records(folder / shard.file), shard.first_image):
+        if record.broken is not None:
+            try:
+                images.load(number)
+                yield True
+            except BrokenImage:
+                yield False
 
 
 def _check_same(earlier: Manifest, target: Target) -> None:
@@ -116,14 +185,21 @@ def _check_same(earlier: Manifest, target: Target) -> None:
     was_model, model = earlier.model, now.model
     if was_model.sha256 != model.sha256 or (model.sha256 is None and was_model.spec != model.spec):
         differences.append(f"model {was_model.spec}, not {model.spec} (their weights differ)")
-    was, source = earlier.source, now.source
-    if was.sha256 != source.sha256:
-        listed = f"{was.images} images of {was.spec}"
-        differences.append(f"{listed}, not the {source.images} that are now in {source.spec}")
+    if earlier.source.images != now.source.images:
+        differences.append(_counts(earlier, target))
     if not differences and earlier.shard_images != now.shard_images:
         differences.append(f"shards of {earlier.shard_images} images, not {now.shard_images}")
     if differences:
         raise UserError(f"{target.folder} was made with {'; '.join(differences)}: give another --name.")
+
+
+def _counts(earlier: Manifest, target: Target) -> str:
+    was, now = earlier.source, target.header.source
+    return f"{was.images} images of {was.spec}, not the {now.images} that are now in {now.spec}"
+
+
+def _others(earlier: Manifest, target: Target, why: str) -> UserError:
+    return UserError(f"{target.folder} was made with {_counts(earlier, target)}{why}: give another --name.")
 
 
 def write_progress(target: Target, images: int) -> None:
@@ -139,8 +215,19 @@ def write_progress(target: Target, images: int) -> None:
     complete = len(shards) == -(-images // target.header.shard_images)
     records = [record for number in sorted(target.shards) for record in _records(target, number)] if complete else []
     broken = sum(record.broken is not None for record in records) if complete else None
-    manifest = replace(target.header, rows=rows, complete=complete, shards=tuple(shards), broken=broken)
+    header = _with_identity(target.header, records) if complete else target.header
+    manifest = replace(header, rows=rows, complete=complete, shards=tuple(shards), broken=broken)
     write_manifest(target.folder, manifest, records)
+
+
+def _with_identity(header: Manifest, records: Iterable[ImageRecord]) -> Manifest:
+    sha256 = identity((one.path, one.label, one.taxonomy, one.sha256) for one in records)
+    made_from = (replace(one, sha256=sha256) if one.kind == "images" else one for one in header.provenance.made_from)
+    return replace(
+        header,
+        source=replace(header.source, sha256=sha256),
+        provenance=replace(header.provenance, made_from=tuple(made_from)),
+    )
 
 
 def _records(target: Target, number: int) -> list[ImageRecord]:

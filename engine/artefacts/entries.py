@@ -143,6 +143,8 @@ class StoreEntry(Entry):
             "d": store.d,
             "images": len(store.images),
             "broken": broken,
+            "left_out": manifest.source.left_out,
+            "transparency": manifest.transparency,
             "bytes": self.bytes,
             "sha256": store.sha256,
         }

@@ -5,8 +5,6 @@ it is.
 """
 
 import contextlib
-import glob
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any, TypeVar
 from engine.artefacts.entries import Entry, NeuronsEntry, RecipeEntry, SAEEntry, StoreEntry, read_entry
 from engine.errors import UserError
 from engine.images.opening import placed
+from engine.images.sources import is_there
 from engine.neurons.file import Neurons
 from engine.neurons.latents import scored_images
 from engine.workspace import Workspace, folders, neurons_files, recipe_files
@@ -81,7 +80,7 @@ def _sources(workspace: Workspace, found: Inventory) -> tuple[SourceEntry, ...]:
     for spec in _asked(workspace):
         add(spec)
     return tuple(
-        SourceEntry(spec, images[spec], _exists(spec), tuple(dict.fromkeys(users[spec]))) for spec in sorted(images)
+        SourceEntry(spec, images[spec], is_there(spec), tuple(dict.fromkeys(users[spec]))) for spec in sorted(images)
     )
 
 
@@ -89,11 +88,6 @@ def _asked(workspace: Workspace) -> Iterator[Any]:
     with contextlib.suppress(UserError):  # commands say so; a listing goes on
         yield workspace.defaults().get("images")
     yield from map(str, folders(workspace.root / "images"))
-
-
-def _exists(spec: str) -> bool:
-    path = os.path.expanduser(spec)
-    return os.path.exists(path) or bool(glob.glob(path))
 
 
 def sources(workspace: Workspace, neurons: str) -> list[str]:

@@ -7,7 +7,8 @@ from io import BytesIO
 import numpy as np
 from PIL import Image, ImageOps
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+from engine.images.kinds import FORMATS
+
 MAX_PIXELS = 89_478_485  # Pillow's own threshold for a suspected decompression bomb: a quarter of a gibibyte of RGB
 MAX_ASPECT = 200  # resizing the short side of a longer strip to a model's input would need gigabytes
 PAGE = (255, 255, 255)  # what shows through transparency

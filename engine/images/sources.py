@@ -1,83 +1,105 @@
-"""Where images come from: a directory tree, a text or CSV list, tar shards or zip archives.
+"""Where images come from: a directory tree, a text or CSV list, tar shards, zip archives, a file, or several of these.
 
 A further kind of source is a ``Source`` more in ``SOURCES``.
 """
 
-import csv
 import glob
-import lzma
+import hashlib
+import json
 import os
 import re
-import tarfile
-import zipfile
-import zlib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from PIL import Image
 
 from engine.errors import UserError
 from engine.files import value_sha256
+from engine.images.archives import read_tar, read_zip
+from engine.images.classes import Class, taxonomy_of
+from engine.images.contents import contents
 from engine.images.decoding import BrokenImage, decode
+from engine.images.entry import ImageEntry, Listing, check_unchanged, read, stamp
+from engine.images.kinds import SUFFIXES, in_words, is_read, left_out
+from engine.images.lists import METADATA, read_list, rows
+from engine.reporter import Reporter, StageBegan
 
-_JPEG, _NETPBM = (".jpg", ".jpeg", ".jpe", ".jfif"), (".ppm", ".pgm", ".pbm", ".pnm")
-SUFFIXES = frozenset((*_JPEG, *_NETPBM, ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"))
-_INATURALIST = re.compile(r"\d+((?:_[^_]+){3,})")
-
-
-@dataclass(frozen=True, slots=True)
-class ImageEntry:
-    """One image of a source, as listed; nothing has been read yet."""
-
-    path: str  # relative to the source, unique in a tree or shard
-    size: int  # bytes; 0 when there is no such file
-    label: str | None = None  # its class
-    taxonomy: tuple[str, ...] = ()  # from the root downwards; empty without one
-    file: str = ""  # where it is
-    offset: int = 0  # and from which byte on, in a shard
-
-
-def read_range(entry: ImageEntry) -> bytes:
-    """``size`` bytes of its file, from ``offset`` on; fewer where it has become shorter. Raises OSError."""
-    with open(entry.file, "rb", buffering=0) as file:
-        return os.pread(file.fileno(), entry.size, entry.offset)
-
-
-@dataclass(frozen=True)
-class Source:
-    """One way in which images are kept."""
-
-    takes: Callable[[Path], bool]
-    """Whether a path may be such a source."""
-    entries: Callable[[Path], list[ImageEntry]]
-    """Its images, in a fixed order; none where it is something else after all. UserError when it is damaged."""
-    read: Callable[[ImageEntry], bytes] = read_range
-    """An image as stored. Raises OSError. For several threads."""
+_READERS = 8  # threads that read images for their hashes alone
 
 
 class Images:
     """An ordered list of images. Safe to read from several threads."""
 
-    def __init__(self, spec: str, entries: list[ImageEntry], read: Callable[[ImageEntry], bytes] = read_range):
+    def __init__(self, spec: str, entries: list[ImageEntry], left_out: Counter[str] | None = None):
         self.spec = spec
         self.entries = entries
-        self._read = read
+        self.left_out = dict(left_out or {})
+        """How many files of the source are pictures of kinds that are not read."""
+        self._contents = contents()
+        self._known: dict[int, str] = {}  # of those, by number here
 
     def __len__(self) -> int:
         return len(self.entries)
 
     @cached_property
     def sha256(self) -> str:
-        """Identity of the list: paths and sizes in order. Contents are not read for it."""
+        """Identity of the list: paths, classes, taxonomy and contents in order. Reads what is not known yet."""
+        self.learn()
+        return identity((one.path, one.label, one.taxonomy, self.content(i)) for i, one in enumerate(self.entries))
+
+    @cached_property
+    def listed_sha256(self) -> str:
+        """What once was the identity: paths and sizes in order. Stores and scores of that time name it."""
         return value_sha256([[entry.path, entry.size] for entry in self.entries])
+
+    def content(self, index: int) -> str | None:
+        """SHA-256 of the file as stored; None when it is not known (see ``learn``) or cannot be read."""
+        if index not in self._known and (found := self._contents.get(self.entries[index])):
+            self._known[index] = found
+        return self._known.get(index)
+
+    def remember(self, index: int, sha256: str) -> None:
+        """Note the content of an image that was just read. UserError when its file is another than was listed."""
+        check_unchanged(self.entries[index])
+        self._contents.add(self.entries[index], sha256)
+
+    def keep(self) -> None:
+        """Let other processes know what was remembered."""
+        self._contents.save()
+
+    def learn(self, indices: Iterable[int] | None = None, reporter: Reporter | None = None) -> None:
+        """Read those images (all, if none are given) whose content is not known by their file's stamp."""
+        given = range(len(self)) if indices is None else indices
+        unknown = [i for i in given if self.entries[i].stamp is not None and self.content(i) is None]
+        if not unknown:
+            return
+        reporter = reporter or Reporter()
+        reporter.event(StageBegan("reading what the images hold"))
+        with ThreadPoolExecutor(_READERS, "contents") as pool:
+            try:
+                for done, _ in enumerate(pool.map(self._learn, unknown), 1):
+                    reporter.progress(done, len(unknown), "images")
+                    reporter.check()
+            finally:
+                pool.shutdown(cancel_futures=True)
+                self.keep()
+
+    def _learn(self, index: int) -> None:
+        try:
+            data = self.read_bytes(index)
+        except BrokenImage:
+            return
+        self.remember(index, hashlib.sha256(data).hexdigest())
 
     def read_bytes(self, index: int) -> bytes:
         """The file as stored. Raises BrokenImage when it cannot be read."""
         entry = self.entries[index]
         try:
-            data = self._read(entry)
+            data = read(entry)
         except OSError as error:
             raise BrokenImage(entry.path, error.strerror or str(error)) from error
         if len(data) < entry.size:
@@ -89,58 +111,175 @@ class Images:
         return decode(self.read_bytes(index), self.entries[index].path)
 
 
+def identity(images: Iterable[tuple[str, str | None, Sequence[str], str | None]]) -> str:
+    """Of a list of images: SHA-256 over path, class, taxonomy and content (None: unreadable) of each, in order."""
+    whole = hashlib.sha256()
+    for path, label, taxonomy, content in images:
+        whole.update(json.dumps([path, label, list(taxonomy), content]).encode() + b"\n")
+    return whole.hexdigest()
+
+
 def open_images(spec: str | Path, limit: int = 0) -> Images:
     """The images that ``spec`` means, in a fixed order; only the first ``limit`` of them if that is not 0.
 
     - a directory: every image below it, sorted; the folder is the class. Folders in folders, and iNaturalist-style
-      names (``00012_Kingdom_Phylum_Class_Order_Family_Genus_species``), are a taxonomy. Hidden files and files
-      without an image's suffix are passed over; symbolic links are followed.
-    - a ``.csv`` file with a column ``path`` and perhaps ``class``; any other file: one path a line, perhaps a tab or
-      comma and the class. Paths are relative to the list.
-    - ``.tar`` files (one, a glob, or a directory of them): images with their folder as class, or WebDataset samples
-      whose ``key.cls`` is the class. They are read in place, never unpacked.
-    - ``.zip`` files, in the same ways: images with their folder as class. Encrypted images, and names that lead out of
-      the archive, are refused.
+      names (``00012_Kingdom_Phylum_Class_Order_Family_Genus_species``), are a taxonomy. Hidden files are passed over;
+      symbolic links are followed. What a ``metadata.csv`` or ``metadata.jsonl`` of Hugging Face says of the class
+      goes before the folder.
+    - ``.tar`` files (one, or a directory of them): images with their folder as class, or WebDataset samples
+      (:mod:`engine.images.archives`). They are read in place, never unpacked.
+    - ``.zip`` files, in the same ways. Encrypted images, and names that lead out of the archive, are refused.
+    - a ``.csv``, ``.tsv`` or ``.jsonl`` file with a column ``path`` (or ``file_name``) and perhaps ``class``; any other
+      file: one path a line, perhaps a tab, comma or space and the class. Paths are relative to the list. ``a/b`` as a
+      class is a taxonomy, as folders are.
+    - one image.
+    - several of these, by ``*``, ``?``, ``[ab]``, ``{a,b}`` and ``{000..127}``.
 
-    Raises UserError when nothing is there, or a list or shard cannot be read.
+    Pictures of kinds that are not read are counted (``left_out``). Raises UserError when nothing is there, or a list or
+    shard cannot be read.
     """
     text = str(spec)
-    path = Path(text).expanduser()
-    able = [source for source in SOURCES if source.takes(path)]
-    if not able:
-        raise UserError(f"No images at {text}: there is no such directory, list, .tar or .zip file; check the path.")
-    for source in able:
-        if entries := source.entries(path):
-            return Images(text, entries[:limit] if limit > 0 else entries, source.read)
-    raise UserError(f"No images in {text}: give a directory, list, .tar or .zip with {_short(SUFFIXES)} files.")
+    paths = meant(text)
+    if not paths:
+        raise UserError(
+            f"No images at {text}: there is no such directory, list, .tar, .zip or image file; check the path."
+        )
+    listing = Listing()
+    lists = all(map(_is_list, paths))  # a list among images that a pattern finds is none of them
+    for path, names in zip(paths, _folders_of(paths), strict=True):
+        before = len(listing.entries)
+        for source in SOURCES:
+            if source.takes(path) and (lists or not _is_list(path)):
+                source.add(path, names, listing)
+                if len(listing.entries) > before:
+                    break
+    if not listing.entries:
+        others = f" (it holds {in_words(listing.left_out)}, which are not read)" if listing.left_out else ""
+        raise UserError(f"No images in {text}{others}: give a directory, list, .tar or .zip with {_SHORT} files.")
+    entries = _told_apart(listing.entries)
+    return Images(text, entries[:limit] if limit > 0 else entries, listing.left_out)
 
 
-def taxonomy_of(folders: tuple[str, ...]) -> tuple[str, ...]:
-    """The taxonomy path that folder names spell: an iNaturalist-style last name, else nested folders."""
-    match = _INATURALIST.fullmatch(folders[-1]) if folders else None
-    if match:
-        return tuple(match[1].split("_")[1:])
-    return folders if len(folders) > 1 else ()
+def meant(spec: str) -> list[Path]:
+    """The paths that a source with ``*``, ``?``, ``[ab]``, ``{a,b}`` or ``{000..127}`` means, or the one that it is.
+
+    UserError when one that braces name is not there.
+    """
+    if (path := Path(spec).expanduser()).exists():
+        return [path]
+    found: list[Path] = []
+    braced = _braced(spec)
+    for one in braced:
+        path = Path(one).expanduser()
+        matching = [path] if path.exists() else sorted(map(Path, glob.glob(str(path))))
+        if not matching and len(braced) > 1:
+            raise UserError(f"There is no {one}, which {spec} names: check the path.")
+        found += matching
+    return list(dict.fromkeys(found))
 
 
-def _tree(root: Path) -> list[ImageEntry]:
+def is_there(spec: str) -> bool:
+    """Whether a source is where ``spec`` says, whatever is in it."""
+    try:
+        return bool(meant(spec))
+    except UserError:
+        return False
+
+
+_BRACES = re.compile(r"\{([^{}]*,[^{}]*|\d+\.\.\d+(?:\.\.\d+)?|[a-zA-Z]\.\.[a-zA-Z])\}")
+
+
+def _braced(text: str) -> list[str]:
+    """As a shell expands braces: ``{a,b}``, ``{000..127}``, ``{0..9..3}``, ``{a..e}``."""
+    found = _BRACES.search(text)
+    if found is None:
+        return [text]
+    before, after = text[: found.start()], text[found.end() :]
+    return [one for option in _options(found[1]) for one in _braced(before + option + after)]
+
+
+def _options(inside: str) -> list[str]:
+    if "," in inside:
+        return inside.split(",")
+    first, last, *step = inside.split("..")
+    if not first.isdigit():
+        return [chr(code) for code in _range(ord(first), ord(last), 1)]
+    width = max(len(first), len(last)) if "0" in (first[:1], last[:1]) else 0
+    return [f"{number:0{width}d}" for number in _range(int(first), int(last), int(step[0]) if step else 1)]
+
+
+def _range(first: int, last: int, step: int) -> range:
+    step = max(step, 1)
+    return range(first, last + 1, step) if first <= last else range(first, last - 1, -step)
+
+
+def _folders_of(paths: list[Path]) -> list[tuple[str, ...]]:
+    """Of each path, the folders below what all have in common: as if that had been given. None for a single one."""
+    if len(paths) == 1:
+        return [()]
+    whole = [os.path.abspath(path) for path in paths]
+    root = os.path.commonpath(map(os.path.dirname, whole))
+    return [Path(os.path.relpath(path, root)).parts for path in whole]
+
+
+def _told_apart(entries: list[ImageEntry]) -> list[ImageEntry]:
+    """With the folders of shards in their paths where two have one name."""
+    shards = dict.fromkeys(one.file for one in entries if one.offset or one.member)
+    if len({os.path.basename(file) for file in shards}) == len(shards):
+        return entries
+    root = os.path.commonpath(map(os.path.dirname, shards))
+    names = {file: os.path.relpath(file, root) for file in shards}
+    return [
+        replace(one, path=names[one.file] + one.path[len(os.path.basename(one.file)) :]) if one.file in names else one
+        for one in entries
+    ]
+
+
+def _tree(root: Path, names: tuple[str, ...], listing: Listing) -> None:
     """Depth first, every folder in the order of its names. Millions of files: hence strings and directory entries."""
-    entries: list[ImageEntry] = []
+    missing: set[str] = set()
 
-    def visit(folder: str, names: tuple[str, ...], around: frozenset[str]) -> None:
-        label, taxonomy = "/".join(names) or None, taxonomy_of(names)
+    def visit(folder: str, names: tuple[str, ...], around: frozenset[str], known: Mapping[str, Class]) -> None:
+        said = Class("/".join(names) or None, taxonomy_of(names))
         real = os.path.realpath(folder)
         if real in around:  # a link back up
             return
-        for child in _children(folder):
-            if child.is_dir():
-                visit(child.path, (*names, child.name), around | {real})
-            elif os.path.splitext(child.name)[1].lower() in SUFFIXES:
+        children = _children(folder)
+        for child in children:
+            if child.name in METADATA:
+                known = {**known, **_metadata(Path(child.path), names, listing, missing)}
+        for child in children:
+            if _is_folder(child):
+                visit(child.path, (*names, child.name), around | {real}, known)
+            elif listing.takes(child.name):
                 path = "/".join((*names, child.name))
-                entries.append(ImageEntry(path, _size(child.path), label, taxonomy, child.path))
+                seen = stamp(child.path)
+                missing.discard(path)
+                listing.entries.append(
+                    ImageEntry(path, seen[1] if seen else 0, *known.get(path, said), child.path, stamp=seen)
+                )
 
-    visit(str(root), (), frozenset())
-    return entries
+    visit(os.path.abspath(root), names, frozenset(), {})
+    if missing:
+        listing.left_out["named in metadata and not there"] += len(missing)
+
+
+def _metadata(path: Path, names: tuple[str, ...], listing: Listing, missing: set[str]) -> dict[str, Class]:
+    """The classes in the ``metadata.csv`` or ``metadata.jsonl`` of an image folder, by path."""
+    try:
+        said = {"/".join((*names, os.path.normpath(name))): one for name, one in rows(path)}
+    except UserError:
+        listing.left_out[f"{path.name} that is not understood"] += 1
+        return {}
+    missing.update(said)
+    return {name: one for name, one in said.items() if one.label}
+
+
+def _is_folder(child: os.DirEntry[str]) -> bool:
+    try:
+        return child.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _children(folder: str) -> list[os.DirEntry[str]]:
@@ -151,177 +290,62 @@ def _children(folder: str) -> list[os.DirEntry[str]]:
         raise UserError(f"Cannot read the directory {folder}: {error.strerror}.") from error
 
 
-def _matching(pattern: Path) -> list[Path]:
-    """What a pattern with ``*``, ``?`` or ``[`` finds; nothing for a path that exists."""
-    return [] if pattern.exists() else sorted(map(Path, glob.glob(str(pattern))))
+def _shards_in(folder: Path, names: tuple[str, ...], listing: Listing) -> None:
+    """The tars in a directory and below it, else its zips."""
+    for suffix, add in ((".tar", read_tar), (".zip", read_zip)):
+        for path in sorted(folder.rglob(f"*{suffix}")):
+            if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts):
+                listing.left_out -= Counter({left_out(path.name) or "": 1})  # it was left out of a tree
+                add(path, listing)
+        if listing.entries:
+            return
 
 
-def _globbed(pattern: Path) -> list[ImageEntry]:
-    found = _matching(pattern)
-    if all(p.suffix == ".tar" for p in found):
-        return _tars(found)
-    files = [p for p in found if p.suffix.lower() in SUFFIXES and p.is_file()]
-    return [ImageEntry(str(p), _size(p), file=str(p)) for p in files]
+def _image(path: Path, names: tuple[str, ...], listing: Listing) -> None:
+    if listing.takes(path.name):
+        seen = stamp(str(path))
+        listed = str(path) if names else path.name
+        listing.entries.append(
+            ImageEntry(listed, seen[1] if seen else 0, file=os.path.abspath(path), stamp=seen),
+        )
 
 
-def _listed(path: Path) -> list[ImageEntry]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not a readable list of images ({error}): give a text or CSV file.") from error
-    rows = _csv_rows(path, text) if path.suffix.lower() == ".csv" else _text_rows(path.parent, text)
-    entries = []
-    for name, label in rows:
-        file = path.parent / Path(name).expanduser()
-        entries.append(ImageEntry(name, _size(file), label, file=str(file)))
-    return entries
-
-
-def _csv_rows(path: Path, text: str) -> Iterator[tuple[str, str | None]]:
-    reader = csv.DictReader(text.splitlines())
-    columns = {(name or "").strip().lower(): name for name in reader.fieldnames or []}
-    if "path" not in columns:
-        raise UserError(f"{path} has no column named path: its first line must be path or path,class.")
-    label = columns.get("class", columns.get("label"))
-    for row in reader:
-        if row[columns["path"]]:
-            yield row[columns["path"]], (row[label] or None) if label else None
-
-
-def _text_rows(folder: Path, text: str) -> Iterator[tuple[str, str | None]]:
-    for line in filter(str.strip, text.splitlines()):
-        name, tab, label = line.partition("\t")
-        if not tab and "," in line and not (folder / line).exists():
-            name, _, label = line.rpartition(",")
-        yield name.strip(), label.strip() or None
-
-
-def _is_shard(path: Path) -> bool:
+def _is_tar(path: Path) -> bool:
     return path.is_file() and (".tar" in path.suffixes or path.suffix == ".tgz")
 
 
-def _shards_in(folder: Path) -> list[ImageEntry]:
-    return _tars(sorted(p for p in folder.iterdir() if p.suffix == ".tar" and p.is_file()))
+def _is_zip(path: Path) -> bool:
+    return path.is_file() and path.suffix.lower() == ".zip"
 
 
-def _tars(paths: Iterable[Path]) -> list[ImageEntry]:
-    return [entry for path in paths for entry in _tar(path)]
+def _is_image(path: Path) -> bool:
+    return path.is_file() and bool(path.suffix) and (is_read(path.name) or left_out(path.name) is not None)
 
 
-def _tar(path: Path) -> list[ImageEntry]:
-    try:
-        with tarfile.open(path, "r:") as tar:
-            members = [m for m in tar if m.isreg() and m.sparse is None]
-    except tarfile.TarError as error:
-        raise UserError(
-            f"{path} is not an intact uncompressed .tar ({error}): unpack compressed ones first, and fetch it again "
-            "if it was cut short."
-        ) from error
-    except OSError as error:
-        raise UserError(f"Cannot read {path}: {error.strerror}.") from error
-    classes = {_key(m.name): m for m in members if m.name.endswith(".cls")}
-    entries = []
-    for member in members:
-        name = Path(member.name)
-        if name.suffix.lower() not in SUFFIXES or name.name.startswith("."):
-            continue
-        folders = tuple(part for part in name.parts[:-1] if part != ".")
-        written = classes.get(_key(member.name))
-        entries.append(
-            ImageEntry(
-                path=f"{path.name}/{member.name.removeprefix('./')}",
-                size=member.size,
-                label=_class(path, written) if written else "/".join(folders) or None,
-                taxonomy=taxonomy_of(folders),
-                file=str(path),
-                offset=member.offset_data,
-            )
-        )
-    return entries
+def _is_list(path: Path) -> bool:
+    return path.is_file() and not (_is_tar(path) or _is_zip(path) or _is_image(path))
 
 
-def _class(path: Path, member: tarfile.TarInfo) -> str:
-    with open(path, "rb") as file:
-        return os.pread(file.fileno(), member.size, member.offset_data).decode("utf-8", "replace").strip()
+@dataclass(frozen=True)
+class Source:
+    """One way in which images are kept."""
 
+    takes: Callable[[Path], bool]
+    """Whether a path may be such a source."""
+    add: Callable[[Path, tuple[str, ...], Listing], None]
+    """Adds its images, in a fixed order; none where it is something else after all. UserError when it is damaged.
 
-def _key(name: str) -> str:
-    """A WebDataset sample's key: everything before the first dot of the file name."""
-    folder, _, file = name.rpartition("/")
-    return f"{folder}/{file.partition('.')[0]}"
-
-
-def _archives(path: Path) -> list[Path]:
-    """The archives that a path means: itself, those in it, or those that it matches."""
-    found = sorted(path.glob("*.zip")) if path.is_dir() else [path] if path.is_file() else _matching(path)
-    return found if all(one.suffix.lower() == ".zip" for one in found) else []
-
-
-def _zips(path: Path) -> list[ImageEntry]:
-    return [entry for archive in _archives(path) for entry in _zip(archive)]
-
-
-def _zip(path: Path) -> list[ImageEntry]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.NameToInfo.values()  # of one name the last, as it is the one that is read
-    except zipfile.BadZipFile as error:
-        raise UserError(f"{path} is not an intact .zip ({error}): fetch it again.") from error
-    except OSError as error:
-        raise UserError(f"Cannot read {path}: {error.strerror}.") from error
-    entries = []
-    for member in members:
-        *folders, name = member.filename.replace("\\", "/").split("/")  # some write names as Windows does
-        if os.path.splitext(name)[1].lower() not in SUFFIXES or name.startswith("."):
-            continue
-        if ".." in folders or folders[:1] == [""]:
-            raise UserError(f"{path} holds {member.filename!r}, which leads out of it: make the archive anew without.")
-        if member.flag_bits & _ENCRYPTED:
-            raise UserError(f"{path} is encrypted ({member.filename}): unpack it and give the folder.")
-        names = tuple(folder for folder in folders if folder not in ("", "."))
-        label = "/".join(names) or None
-        listed = f"{path.name}/{member.filename}"
-        entries.append(ImageEntry(listed, member.file_size, label, taxonomy_of(names), str(path)))
-    return entries
-
-
-_ENCRYPTED = 0x1  # of a member's flags (APPNOTE.TXT 4.4.4)
-_UNREADABLE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, KeyError, NotImplementedError, RuntimeError)
-
-
-def _unzip(entry: ImageEntry) -> bytes:
-    """An image of an archive, its checksum verified."""
-    found = os.stat(entry.file)
-    name = entry.path.removeprefix(f"{os.path.basename(entry.file)}/")
-    try:
-        return _opened(entry.file, found.st_mtime_ns, found.st_size).read(name)
-    except _UNREADABLE as error:
-        raise OSError(f"it cannot be unpacked ({error})") from error
-
-
-@lru_cache(maxsize=4)
-def _opened(path: str, modified: int, size: int) -> zipfile.ZipFile:
-    """Kept open, since its directory may list a million images. It locks itself against other threads."""
-    return zipfile.ZipFile(path)
-
-
-def _size(path: str | Path) -> int:
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return 0
-
-
-def _short(names: Iterable[str]) -> str:
-    return " ".join([*sorted(names)[:4], "..."])
+    It is also told which folders the path lies in, where it is one of several.
+    """
 
 
 SOURCES = (
     Source(Path.is_dir, _tree),
     Source(Path.is_dir, _shards_in),
-    Source(_is_shard, _tar),
-    Source(lambda path: bool(_archives(path)), _zips, _unzip),
-    Source(Path.is_file, _listed),
-    Source(lambda path: bool(_matching(path)), _globbed),
+    Source(_is_tar, lambda path, names, listing: read_tar(path, listing)),
+    Source(_is_zip, lambda path, names, listing: read_zip(path, listing)),
+    Source(_is_image, _image),
+    Source(_is_list, lambda path, names, listing: read_list(path, listing)),
 )
 """Asked in this order: the first that takes a path and finds images there."""
+_SHORT = " ".join([*sorted(SUFFIXES)[:4], "..."])

@@ -1,6 +1,6 @@
 """What scoring says: the summary of a neurons file, and the results of the commands. Costs no torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from engine.config import ScoreSettings
@@ -73,6 +73,8 @@ class Summary:
     named: int
     """Latents with a name."""
     settings: ScoreSettings
+    left_out: dict[str, int] = field(default_factory=dict, kw_only=True)
+    """How many files of the source are pictures of kinds that are not read, by kind."""
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from scipy import sparse
 from torch import Tensor
 
 from engine.activations.extract import extract
-from engine.activations.reading import prepared
+from engine.activations.reading import Batch, prepared
 from engine.activations.store import Store
+from engine.activations.target import is_of
 from engine.config import ExtractSettings, Pooling, ScoreSettings
 from engine.errors import UserError
 from engine.files import file_sha256, value_sha256
@@ -76,7 +77,7 @@ def score(settings: ScoreSettings, workspace: Workspace, reporter: Reporter | No
         return Scored(**vars(found), path=str(path), made=False)
     reporter.event(StageBegan("encoding"))
     E = embeddings.read(0, embeddings.rows)
-    seen = _encode(settings, sae, encoder, images, embeddings.image, E, reporter)
+    seen = _encode(settings, sae, encoder, images, embeddings, E, reporter)
 
     reporter.event(StageBegan("scoring"))
     result = seen.pooled.result(settings.min_support)
@@ -138,6 +139,7 @@ def score(settings: ScoreSettings, workspace: Workspace, reporter: Reporter | No
         uniqueness=alike.summary(),
         named=int((latents["names"] >= 0).any(axis=1).sum()),
         settings=settings,
+        left_out=images.left_out,
     )
     origin = Provenance(sources, versions())
     mean = names.mean if names.words else None
@@ -172,15 +174,23 @@ def _images(embeddings: Store) -> list[ScoredImage]:
 
 
 def _scored_already(path: Path, settings: ScoreSettings, sources: Sequence[Source]) -> Summary | None:
-    """The summary in ``path`` if it was made from the very same sources with the same settings."""
+    """The summary in ``path`` if it was made from the very same sources with the same settings.
+
+    The embeddings name their images by content, so the identity of the list itself, which once was of paths and sizes,
+    adds nothing.
+    """
     if not path.is_file():
         return None
     try:
         with Neurons.open(path) as found:
-            same = [source.content for source in found.provenance.made_from] == [one.content for one in sources]
+            same = _contents(found.provenance.made_from) == _contents(sources)
             return found.summary if same and found.summary.settings == settings and found.complete else None
     except UserError:  # damaged: it is made anew
         return None
+
+
+def _contents(sources: Sequence[Source]) -> list[tuple[str, str, str]]:
+    return [one.content for one in sources if one.kind != "images"]
 
 
 @dataclass
@@ -229,9 +239,13 @@ def _encoder(settings: ScoreSettings, sae: SAE, device: torch.device, reporter: 
 
 
 def _embeddings(settings: ScoreSettings, workspace: Workspace, images: Images, reporter: Reporter) -> Store:
-    """What the judge sees of the images: extracted once for each judge and image list, then reused."""
-    identity = value_sha256([settings.embed_with, images.sha256, settings.batch_size])[:8]
-    name = f"{slug(Path(settings.embed_with).name)}--{slug(Path(settings.images).stem)}-{identity}"
+    """What the judge sees of the images: extracted once for each judge and image list, then reused.
+
+    They once were named by the paths and sizes of the images: such are reused where the contents agree too.
+    """
+    images.learn(reporter=reporter)
+    old, name = (_embeddings_name(settings, one) for one in (images.listed_sha256, images.sha256))
+    name = old if is_of(workspace.embeddings(old), images, reporter) else name
     ask = ExtractSettings(
         model=settings.embed_with,
         images=settings.images,
@@ -248,20 +262,25 @@ def _embeddings(settings: ScoreSettings, workspace: Workspace, images: Images, r
     return Store.open(workspace.embeddings(name))
 
 
+def _embeddings_name(settings: ScoreSettings, images: str) -> str:
+    identity = value_sha256([settings.embed_with, images, settings.batch_size])[:8]
+    return f"{slug(Path(settings.embed_with).name)}--{slug(Path(settings.images).stem)}-{identity}"
+
+
 @torch.inference_mode()
 def _encode(
     settings: ScoreSettings,
     sae: SAE,
     encoder: VisionEncoder,
     images: Images,
-    judged: Int[np.ndarray, " N"],
+    embeddings: Store,
     E: Float[np.ndarray, "N D"],
     reporter: Reporter,
 ) -> _Seen:
-    """One pass over the images that the judge saw (``judged``: their numbers in the list, ``E``: what it saw)."""
+    """One pass over the images that the judge saw, which are those of ``embeddings`` (``E``: what it saw)."""
     hook, tokens = HookPoint.parse(sae.config.hook), scored_tokens(settings.pooling, sae, encoder)
     several = tokens == "patches"
-    w, N = sae.config.w, len(judged)
+    w, N = sae.config.w, len(E)
     hooks = [hook, LAST] if encoder.has_text and hook != LAST else [hook]
     seen = _Seen(
         pooled=MSAccumulator(),
@@ -278,8 +297,7 @@ def _encode(
     batches = [(start, min(start + settings.batch_size, len(images))) for start in starts]
     done = 0
     for batch in prepared(images, encoder, batches, settings.workers):
-        if judged[done : done + len(batch.indices)].tolist() != batch.indices:
-            raise UserError(f"The images in {images.spec} changed while they were scored: run the same command again.")
+        _check_judged(batch, embeddings)
         if not batch.indices:
             continue
         taken = encoder.activations(batch.inputs, hooks)
@@ -298,6 +316,20 @@ def _encode(
         reporter.progress(done, N, "images")
         reporter.check()
     return seen
+
+
+def _check_judged(batch: Batch, embeddings: Store) -> None:
+    """UserError when the images of ``batch`` are not as the judge saw them. What it could not read, it tries again."""
+    for index, now in enumerate(batch.records, batch.start):
+        then = embeddings.images[index]
+        if (then.broken is None, then.sha256) == (now.broken is None, now.sha256):
+            continue
+        if now.broken is not None:
+            raise UserError(
+                f"{now.path} cannot be read any more ({now.broken}): mend it, or take it out of the images."
+            )
+        what = "changed while it was scored" if then.broken is None else "could not be read at first, and can be"
+        raise UserError(f"{now.path} {what}: run the same command again.")
 
 
 def _parts(x: Tensor, mask: Tensor, w: int) -> Iterator[tuple[int, Tensor, Tensor]]:

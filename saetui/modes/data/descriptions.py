@@ -11,6 +11,7 @@ from engine.activations.shards import ImageRecord, read_records
 from engine.artefacts.entries import StoreEntry
 from engine.errors import UserError
 from engine.images import open_images
+from engine.images.kinds import in_words
 from engine.models import HookPoint
 from saetui.background import Wanted
 from saetui.formatting import size
@@ -79,6 +80,7 @@ def store(entry: StoreEntry, wanted: Wanted = lambda: True) -> Description:
         ("rows", f"{head.rows:,} of {head.d:,} {head.dtype}"),
         ("size", f"{size(entry.bytes)} in {shards:,} {'shard' if shards == 1 else 'shards'}"),
         ("images", f"{entry.of_images or 0:,} of {entry.source}"),
+        *_left_out(head.source.left_out),
         *seen.words()[-1:],
         ("computed", f"on {head.device or '?'} in {head.precision or '?'}, {head.batch_size or '?'} a batch"),
         ("command", head.command),
@@ -94,13 +96,18 @@ def source(spec: str, stores: Iterable[StoreEntry], wanted: Wanted = lambda: Tru
     if complete:
         largest, head = max(complete, key=lambda one: one[0].images)
         seen = _records(largest, head, wanted)
-        facts = [("images", f"{seen.images:,}, as extracted to {largest.name}"), *seen.words(), used]
+        facts = [
+            ("images", f"{seen.images:,}, as extracted to {largest.name}"),
+            *seen.words(),
+            *_left_out(head.source.left_out),
+            used,
+        ]
         return Description(_short(spec), [("from", spec), *facts], spec, seen.samples)
     images = open_images(spec)
     seen = _Seen()
     seen.add([ImageRecord(one.path, one.size, one.label, one.taxonomy) for one in images.entries], SAMPLES)
     total = size(sum(one.size for one in images.entries))
-    facts = [("images", f"{len(images):,}, {total}"), *seen.words()[:-1], used]
+    facts = [("images", f"{len(images):,}, {total}"), *seen.words()[:-1], *_left_out(images.left_out), used]
     return Description(_short(spec), [("from", spec), *facts], spec, seen.samples)
 
 
@@ -135,6 +142,10 @@ def _records(entry: StoreEntry, head: Manifest, wanted: Wanted) -> _Seen:
         share = (shard.next_image - shard.first_image) / total
         seen.add(read_records(entry.path / shard.file), round(SAMPLES * share) or 1)
     return seen
+
+
+def _left_out(counts: Mapping[str, int]) -> list[tuple[str, str]]:
+    return [("left out", f"{in_words(counts)}: not read")] if counts else []
 
 
 def _hook(hook: str) -> str:

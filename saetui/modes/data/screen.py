@@ -236,7 +236,7 @@ class DataMode(Mode):
     def _add(self, given: str) -> None:
         path = Path(given).expanduser()
         spec = str(path.resolve()) if path.exists() else str(path.absolute())
-        if not path.exists() and not any(letter in given for letter in "*?["):
+        if not path.exists() and not any(letter in given for letter in "*?[{"):
             self.services.say(f"There is nothing at {path}: give {IMAGE_SOURCES}.")
             return
         if "images" not in self.listing.found.defaults and not self.listing.found.sources:

@@ -60,7 +60,7 @@ def test_what_is_no_image_is_one_sentence(tree):
         (f"{tree}::broken.png", "not an image that can be read"),
         (f"{tree / 'deep'}::../a.png", "There is no image ../a.png"),
         (f"{tree}/none::a.png", "No images at"),
-        (f"{tree / 'a.png'}::x", "not a readable list"),
+        (f"{tree / 'a.png'}::x", "There is no image x"),
     ):
         with pytest.raises(UserError, match=says) as error:
             open_image(spec)

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from engine.errors import UserError
 from engine.images import BrokenImage, open_image, open_images
@@ -230,3 +230,214 @@ def test_an_unreadable_directory_is_named(tree: Path) -> None:
 def test_images_cost_no_torch() -> None:
     code = "import sys, engine.images, engine.models, engine.activations; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
+# What stands in names, and beside images
+
+
+def labels(spec: Path | str) -> dict[str, str | None]:
+    return {one.path: one.label for one in open_images(spec).entries}
+
+
+def test_a_webdataset_key_ends_at_the_first_dot_unless_a_name_has_more(tmp_path: Path) -> None:
+    members = {"f.001.png": 1, "f.001.cls": b"cat", "f.002.png": 2, "f.002.cls": b"dog", "g.seg.png": 3, "g.png": 4}
+    members |= {"g.CLS": b"bee", "v1.5/h.png": 5, "v1.5/h.cls": b"emu", "v1.6/h.png": 6}
+    made = tar(tmp_path / "s.tar", {k: picture(v) if isinstance(v, int) else v for k, v in members.items()})
+    expected = {"f.001.png": "cat", "f.002.png": "dog", "g.seg.png": "bee", "g.png": "bee"}
+    expected |= {"v1.5/h.png": "emu", "v1.6/h.png": "v1.6"}
+    assert labels(made) == {f"s.tar/{name}": label for name, label in expected.items()}
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_what_is_hidden_in_a_shard_is_passed_over(tmp_path: Path, kind: str) -> None:
+    names = (".cache/x.png", "a/.thumbs/y.png", "a/.z.png", "./a/b.png", "__MACOSX/a/._b.png")
+    members = {name: picture(1) for name in names}
+    made = tar(tmp_path / "s.tar", members) if kind == "tar" else archive(tmp_path / "s.zip", members)
+    assert [one.label for one in open_images(made).entries] == ["a"]
+
+
+def test_folders_of_a_tar_begin_where_it_would_be_unpacked(tmp_path: Path) -> None:
+    made = tar(tmp_path / "s.tar", {"/data/cat/x.png": picture(1), "../up/dog/y.png": picture(2)})
+    assert list(labels(made).values()) == ["data/cat", "up/dog"]
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+@pytest.mark.parametrize(
+    ("beside", "label", "taxonomy"),
+    [
+        ({"x.cls": b"7\n"}, "7", ()),
+        ({"x.cls": b"animal/cat"}, "animal/cat", ("animal", "cat")),
+        ({"x.json": b'{"label": 3, "width": 9}'}, "3", ()),
+        ({"x.json": b'{"category": "animal", "subcategory": "cat"}'}, "animal/cat", ("animal", "cat")),
+        ({"x.json": b'{"class": "cat", "taxonomy": ["animal", "cat"]}'}, "cat", ("animal", "cat")),
+        ({"x.json": b'{"Kingdom": "A", "phylum": "B", "class": "C", "species": "D"}'}, "A/B/C/D", ("A", "B", "C", "D")),
+        ({"x.json": b'["animal", "cat"]'}, "animal/cat", ("animal", "cat")),
+        ({"x.json": b'"cat"'}, "cat", ()),
+        ({"x.json": b'{"label": "dog"}', "x.cls": b"cat"}, "cat", ()),
+        ({"x.json": b'{"url": "here"}', "x.txt": b"animal/cat"}, "animal/cat", ("animal", "cat")),
+        ({"x.txt": b"a caption\nof two lines"}, None, ()),
+        ({"x.json": b'{"label": null}'}, None, ()),
+    ],
+)
+def test_members_beside_an_image_say_its_class(
+    tmp_path: Path, kind: str, beside: dict[str, bytes], label: str | None, taxonomy: tuple[str, ...]
+) -> None:
+    members = {"x.png": picture(1), **beside}
+    made = tar(tmp_path / "s.tar", members) if kind == "tar" else archive(tmp_path / "s.zip", members)
+    [one] = open_images(made).entries
+    assert (one.label, one.taxonomy) == (label, taxonomy)
+
+
+def test_a_caption_is_no_class_where_a_folder_says_it(tmp_path: Path) -> None:
+    made = tar(tmp_path / "s.tar", {"cat/x.png": picture(1), "cat/x.txt": b"a cat on a mat"})
+    assert labels(made) == {"s.tar/cat/x.png": "cat"}
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_shards_of_one_name_in_different_folders_are_told_apart(tmp_path: Path, kind: str) -> None:
+    for number, folder in enumerate(("val", "train")):
+        (tmp_path / folder).mkdir()
+        members = {"x.png": picture(number + 1)}
+        where = tmp_path / folder / f"000.{kind}"
+        _ = tar(where, members) if kind == "tar" else archive(where, members)
+    for spec in (f"{tmp_path}/*/000.{kind}", f"{tmp_path}/{{train,val}}/000.{kind}", str(tmp_path)):
+        images = open_images(spec)
+        assert [one.path for one in images.entries] == [f"train/000.{kind}/x.png", f"val/000.{kind}/x.png"]
+        colours = [open_image(f"{spec}::{one.path}").getpixel((0, 0))[0] for one in images.entries]
+        assert colours == [images.load(i).getpixel((0, 0))[0] for i in range(2)] == [2, 1]
+
+
+def test_of_members_of_one_name_the_last_counts_and_hard_links_are_files(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "s.tar", "w") as made:
+        for name, value in (("x.png", 1), ("y.png", 2), ("x.png", 3)):
+            info = tarfile.TarInfo(name)
+            info.size = len(picture(value))
+            made.addfile(info, io.BytesIO(picture(value)))
+        for name, kind in (("z.png", tarfile.LNKTYPE), ("w.png", tarfile.SYMTYPE)):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, "y.png"
+            made.addfile(info)
+    images = open_images(tmp_path / "s.tar")
+    colours = {one.path: images.load(i).getpixel((0, 0))[0] for i, one in enumerate(images.entries)}
+    assert colours == {"s.tar/y.png": 2, "s.tar/x.png": 3, "s.tar/z.png": 2}
+    assert images.left_out == {"symbolic links or sparse files of a tar": 1}
+
+
+# Notations
+
+
+@pytest.mark.parametrize(
+    ("braces", "numbers"),
+    [
+        ("{000..002}", "000 001 002"),
+        ("{8..10}", "8 9 10"),
+        ("{0..4..2}", "0 2 4"),
+        ("{b,a}", "b a"),
+        ("{a..c}", "a b c"),
+    ],
+)
+def test_braces_name_shards(tmp_path: Path, braces: str, numbers: str) -> None:
+    for number in numbers.split():
+        tar(tmp_path / f"s-{number}.tar", {"x.png": picture(1)})
+    spec = f"{tmp_path}/s-{braces}.tar"
+    assert list(labels(spec)) == [f"s-{number}.tar/x.png" for number in numbers.split()]
+    (tmp_path / f"s-{numbers.split()[1]}.tar").unlink()
+    with pytest.raises(UserError, match=rf"no {tmp_path}/s-{numbers.split()[1]}.tar, which .* names"):
+        open_images(spec)
+
+
+def test_a_name_with_braces_is_itself(tmp_path: Path) -> None:
+    assert len(open_images(tar(tmp_path / "s-{0..1}.tar", {"x.png": picture(1)}))) == 1
+
+
+def test_several_folders_are_parts_of_the_one_around_them(tree: Path) -> None:
+    assert labels(f"{tree}/{{b,a}}") == {"b/2.png": "b", "a/1.PNG": "a", "a/10.jpg": "a"}
+    (tree / "list.txt").write_text("a/1.PNG\n")
+    assert [one.label for one in open_images(f"{tree}/*").entries] == ["a", "a", "b", None]
+
+
+def test_a_single_image(tree: Path) -> None:
+    assert labels(tree / "b/2.png") == {"2.png": None}
+    assert open_image(f"{tree / 'b/2.png'}::2.png").getpixel((0, 0)) == (2, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "label"),
+    [
+        ("b/2.png 65", "b/2.png", "65"),
+        ("b/2.png  great white shark, man-eater", "b/2.png", "great white shark, man-eater"),
+        ("b/2.png,great white shark, man-eater", "b/2.png", "great white shark, man-eater"),
+        ("b/2.png, bee", "b/2.png", "bee"),
+        ("b/2.png;bee", "b/2.png", "bee"),
+        ('"b/2.png","bee, wasp"', "b/2.png", "bee, wasp"),
+        ("my cat.png dog.png", "my cat.png", "dog.png"),
+        ("my cat.png", "my cat.png", None),
+        ("a cat.png and a.png", "a cat.png and a.png", None),
+        ("lost cat.png cat", "lost cat.png", "cat"),
+        ("b/2.png\tanimal/bee", "b/2.png", "animal/bee"),
+        ("b/2\u2028.png bee", "b/2\u2028.png", "bee"),
+    ],
+)
+def test_lines_of_a_list(tree: Path, line: str, name: str, label: str | None) -> None:
+    for there in ("my cat.png", "a cat.png and a.png", "b/2\u2028.png"):
+        (tree / there).write_bytes(picture(4))
+    (tree / "list.txt").write_text(f"{line}\r\n", newline="")
+    assert labels(tree / "list.txt") == {name: label}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'path,class\nb/2.png,"bee, wasp"\n',
+        "path,class\nb/2.png,bee, wasp\n",
+        "b/2.png,bee, wasp\n",
+        "file_name;label\nb/2.png;bee, wasp\n",
+        "label\tfilename\nbee, wasp\tb/2.png\n",
+        '"Path","Label"\r\n"b/2.png","bee, wasp"\r\n',
+    ],
+)
+def test_tables(tree: Path, text: str) -> None:
+    (tree / "list.csv").write_text(text, newline="")
+    assert labels(tree / "list.csv") == {"b/2.png": "bee, wasp"}
+
+
+def test_metadata_of_a_hugging_face_folder(tree: Path) -> None:
+    (tree / "metadata.csv").write_text("file_name,label,score\na/1.PNG,cat,1\na/10.jpg,,2\ngone.png,cat,3\n")
+    (tree / "b" / "metadata.jsonl").write_text('{"file_name": "./2.png", "label": "animal/bee"}\n')
+    images = open_images(tree)
+    assert labels(tree) == {"a/1.PNG": "cat", "a/10.jpg": "a", "b/2.png": "animal/bee", "top.png": None}
+    assert images.entries[2].taxonomy == ("animal", "bee")
+    assert images.left_out == {"named in metadata and not there": 1}
+    assert labels(tree / "b" / "metadata.jsonl") == {"./2.png": "animal/bee"}
+
+
+# What is left out
+
+
+def test_pictures_of_other_kinds_are_counted(tree: Path) -> None:
+    for name in ("x.heic", "a/y.HEIF", "x.jxl", "x.svg", "x.tga", "a/noname", "shard.tar", ".hidden.heic"):
+        (tree / name).write_bytes(b"x")
+    kinds = {"HEIC": 2, "JPEG XL": 1, "SVG": 1, "TGA": 1, "tar": 1, "without a suffix": 1}
+    assert open_images(tree).left_out == kinds
+    members = {"a/x.png": picture(1), "a/x.heic": b"x", "a/.y.heic": b"x"}
+    assert open_images(tar(tree / "s.tar", members)).left_out == {"HEIC": 1}
+    assert open_images(archive(tree / "s.zip", members)).left_out == {"HEIC": 1}
+
+
+@pytest.mark.parametrize("suffix", ["heic", "jxl", "svg"])
+def test_only_pictures_of_other_kinds(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / f"x.{suffix}").write_bytes(b"x")
+    for spec in (tmp_path, tmp_path / f"x.{suffix}"):
+        with pytest.raises(UserError, match=r"No images in .* \(it holds 1 .*, which are not read\)"):
+            open_images(spec)
+
+
+@pytest.mark.parametrize(("suffix", "feature"), [("jp2", "jpg_2000"), ("avif", "avif")])
+def test_what_this_pillow_was_built_with_is_read(tmp_path: Path, suffix: str, feature: str) -> None:
+    (tmp_path / "a.png").write_bytes(picture(1))
+    if feature in (*features.modules, *features.codecs) and features.check(feature):
+        Image.new("RGB", (32, 32), (200, 10, 10)).save(tmp_path / f"b.{suffix}")
+        assert abs(open_images(tmp_path).load(1).getpixel((5, 5))[0] - 200) < 5
+    else:
+        (tmp_path / f"b.{suffix}").write_bytes(b"x")
+        assert open_images(tmp_path).left_out == {suffix.upper(): 1}

@@ -1,6 +1,8 @@
 """score() from images to the file, on real checkpoints of real classes, against the definitions."""
 
 import json
+import os
+import shutil
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -14,7 +16,7 @@ from PIL import Image
 from engine.activations.store import Store
 from engine.config import MsSettings, ScoreSettings
 from engine.errors import Stopped, UserError
-from engine.images import open_images
+from engine.images import BrokenImage, Images, open_images
 from engine.metrics.firing import BINS
 from engine.metrics.monosemanticity import monosemanticity
 from engine.models import HookPoint, load_encoder
@@ -283,6 +285,67 @@ def test_again_gives_the_same_bytes_from_the_kept_embeddings(scored, place, monk
     monkeypatch.undo()
     Path(result.path).unlink()
     assert Path(score(ask(place), Workspace(place / "work")).path).read_bytes() == before
+
+
+def bitmaps(root, seed):
+    """Pictures of one size in bytes, whatever they show."""
+    rng = np.random.default_rng(seed)
+    root.mkdir()
+    for i in range(12):
+        Image.fromarray(rng.integers(0, 255, (36, 36, 3), dtype=np.uint8)).save(root / f"{i:02d}.bmp")
+    return root
+
+
+def test_embeddings_are_not_reused_for_other_pictures_of_equal_names_and_sizes(place, tmp_path):
+    (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
+    one, two = bitmaps(tmp_path / "a/val", 1), bitmaps(tmp_path / "b/val", 2)
+    work = Workspace(tmp_path / "work")
+    shutil.copytree(place / "work/saes/S", work.sae("S"))
+    for images, name in ((one, "one"), (two, "two")):
+        result = score(ask(place, images=str(images), name=name), work)
+        with Neurons.open(result.path) as neurons:
+            source = next(one for one in neurons.provenance.made_from if one.kind == "embeddings")
+        store = Store.open(work.embeddings(source.name))
+        dino, pictures = load_encoder(str(place / "dino")), open_images(images)
+        E = dino.activations(dino.preprocess([pictures.load(i) for i in range(12)]), [HookPoint("last")])
+        np.testing.assert_allclose(store.read(0, 12), E[HookPoint("last")][:, 0].detach().numpy(), atol=1e-5)
+    assert len(list((work.root / "embeddings").iterdir())) == 2
+    assert not score(ask(place, images=str(one), name="one"), work).made, "nor are those of the first thrown away"
+
+
+def test_a_picture_that_could_not_be_read_once_ends_no_later_score(place, tmp_path, monkeypatch):
+    images, work = bitmaps(tmp_path / "val", 1), Workspace(tmp_path / "work")
+    shutil.copytree(place / "work/saes/S", work.sae("S"))
+    read_bytes, tries = Images.read_bytes, []
+
+    def first_time_broken(self, index):
+        tries.append(index)
+        if index == 5 and tries.count(5) == broken:
+            raise BrokenImage(self.entries[5].path, "Input/output error")
+        return read_bytes(self, index)
+
+    monkeypatch.setattr(Images, "read_bytes", first_time_broken)
+    for broken in (2, 3):  # when the judge reads it (the first is for its hash), or after that
+        tries.clear()
+        with pytest.raises(UserError, match=r"05.bmp (could not be read at first, and can be|cannot be read any more)"):
+            score(ask(place, images=str(images)), work)
+        shutil.rmtree(work.root / "neurons", ignore_errors=True)
+        assert score(ask(place, images=str(images)), work).images == 12
+        shutil.rmtree(work.root / "embeddings")
+        shutil.rmtree(work.root / "neurons")
+        for path in images.iterdir():
+            os.utime(path, ns=(1, broken))
+
+
+def test_what_is_left_out_is_in_the_summary(place, tmp_path):
+    images, work = bitmaps(tmp_path / "val", 1), Workspace(tmp_path / "work")
+    shutil.copytree(place / "work/saes/S", work.sae("S"))
+    (images / "x.heic").write_bytes(b"x")
+    listener = Listener()
+    result = score(ask(place, images=str(images)), work, listener)
+    assert (
+        result.left_out == {"HEIC": 1} and f"Left out of {images}: 1 HEIC, which are not read." in listener.warnings()
+    )
 
 
 def test_what_is_scored_already_is_not_scored_again(scored, place):

@@ -1,0 +1,84 @@
+"""One image of a source, as listed, and its bytes. Nothing is read until they are asked for."""
+
+import os
+import stat
+import zipfile
+import zlib
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import lru_cache
+from lzma import LZMAError
+
+from engine.errors import UserError
+from engine.files import Stamp
+from engine.images.kinds import is_read, left_out
+
+
+@dataclass(frozen=True, slots=True)
+class ImageEntry:
+    path: str  # relative to the source, unique in a tree or shard
+    size: int  # bytes; 0 when there is no such file
+    label: str | None = None  # its class
+    taxonomy: tuple[str, ...] = ()  # from the root downwards; empty without one
+    file: str = ""  # where it is
+    offset: int = 0  # and from which byte on, in a shard
+    member: str = ""  # or under which name, in an archive
+    stamp: Stamp | None = None  # of the file when it was listed; None when there was none
+
+
+@dataclass
+class Listing:
+    """The images of a source, in order, and how many files of which kind were left out."""
+
+    entries: list[ImageEntry] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def takes(self, name: str) -> bool:
+        """Whether the file ``name`` is read as an image. If not, and it is a picture of another kind, it counts."""
+        if is_read(name):
+            return True
+        if kind := left_out(name):
+            self.left_out[kind] += 1
+        return False
+
+
+def read(entry: ImageEntry) -> bytes:
+    """The image as stored; less of it where it ends too early. Raises OSError. For several threads."""
+    return _unzip(entry) if entry.member else _read_range(entry)
+
+
+def _read_range(entry: ImageEntry) -> bytes:
+    with open(entry.file, "rb", buffering=0) as file:
+        return os.pread(file.fileno(), entry.size, entry.offset)
+
+
+def check_unchanged(entry: ImageEntry) -> None:
+    """UserError when the file of ``entry`` is not the one that was listed: what was read may be another picture."""
+    if entry.stamp is not None and stamp(entry.file) != entry.stamp:
+        raise UserError(f"{entry.file} changed while its images were read: run the same command again.")
+
+
+def stamp(path: str) -> Stamp | None:
+    """Of a file; None when there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return (found.st_mtime_ns, found.st_size, found.st_ino) if stat.S_ISREG(found.st_mode) else None
+
+
+_UNREADABLE = (zipfile.BadZipFile, zlib.error, LZMAError, EOFError, KeyError, NotImplementedError, RuntimeError)
+
+
+def _unzip(entry: ImageEntry) -> bytes:
+    """An image of an archive, its checksum verified."""
+    try:
+        return _opened(entry.file, stamp(entry.file)).read(entry.member)
+    except _UNREADABLE as error:
+        raise OSError(f"it cannot be unpacked ({error})") from error
+
+
+@lru_cache(maxsize=4)
+def _opened(path: str, stamp: Stamp | None) -> zipfile.ZipFile:
+    """Kept open, since its directory may list a million images. It locks itself against other threads."""
+    return zipfile.ZipFile(path)

@@ -1,0 +1,110 @@
+"""Lists of images: a line, row or record an image, with its class. Paths are relative to the list."""
+
+import csv
+import io
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from engine.errors import UserError
+from engine.images.classes import Class, of_record, of_text
+from engine.images.entry import ImageEntry, Listing, stamp
+from engine.images.kinds import is_read
+
+TABLES = (".csv", ".tsv", ".jsonl")
+METADATA = ("metadata.csv", "metadata.jsonl")
+"""Of an image folder of Hugging Face: rows with ``file_name``, relative to their folder, and a class."""
+_PATH = ("path", "file_name", "filename", "file", "image", "image_path", "filepath")
+_DELIMITERS = ",\t;"
+_GAP = re.compile(r"\s*[,;\s]\s*")
+
+
+def read_list(path: Path, listing: Listing) -> None:
+    """Add the images that a list names, whether they are there or not. UserError when it is none."""
+    folder = os.path.abspath(path.parent)
+    for name, said in rows(path):
+        file = os.path.join(folder, os.path.expanduser(name))
+        seen = stamp(file)
+        listing.entries.append(ImageEntry(name, seen[1] if seen else 0, *said, file, stamp=seen))
+
+
+def rows(path: Path) -> Iterator[tuple[str, Class]]:
+    """Path and class of each image of a list. UserError when it cannot be read or names no paths."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not a readable list of images ({error}): give a text or CSV file.") from error
+    suffix = path.suffix.lower()
+    if suffix == ".jsonl":
+        return _records(path, text)
+    return _table(path, text) if suffix in TABLES else _lines(path.parent, text)
+
+
+def _records(path: Path, text: str) -> Iterator[tuple[str, Class]]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                record = json.loads(line)
+            except ValueError as error:
+                raise UserError(f"{path} is no JSON in line {number} ({error}): correct it.") from error
+            name = _named(record) if isinstance(record, dict) else None
+            if name is None:
+                raise UserError(f"{path} names no path in line {number}: each line must have a path or file_name.")
+            yield str(record[name]), of_record(record)
+
+
+def _named(record: Mapping[str, Any]) -> str | None:
+    """The key under which the path is."""
+    keys = {str(key).strip().lower(): key for key in record}
+    return next((keys[name] for name in _PATH if name in keys), None)
+
+
+def _table(path: Path, text: str) -> Iterator[tuple[str, Class]]:
+    """With a header that names the path, or with paths in the first column and classes in the second."""
+    for delimiter in _DELIMITERS:
+        try:
+            table = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if any(row)]
+        except csv.Error as error:
+            raise UserError(f"{path} is not a readable list of images ({error}): give a text or CSV file.") from error
+        if table and (column := _named(dict.fromkeys(table[0]))) is not None:
+            return _below(table, table[0].index(column))
+        if table and is_read(table[0][0]) and not any(other in table[0][0] for other in _DELIMITERS):
+            return ((row[0], of_text(delimiter.join(row[1:]))) for row in table)
+    raise UserError(f"{path} has no column named path: its first line must be path or path,class.")
+
+
+def _below(table: list[list[str]], column: int) -> Iterator[tuple[str, Class]]:
+    header = table[0]
+    for row in table[1:]:
+        if len(row) > len(header) > 1:  # a comma in the last column that nobody quoted
+            row = [*row[: len(header) - 1], ",".join(row[len(header) - 1 :])]
+        if len(row) > column and row[column].strip():
+            yield row[column].strip(), of_record(dict(zip(header, row, strict=False)))
+
+
+def _lines(folder: Path, text: str) -> Iterator[tuple[str, Class]]:
+    for line in filter(None, map(str.strip, text.split("\n"))):
+        name, label = _split(folder, line)
+        yield name.strip(), of_text(label)
+
+
+def _split(folder: Path, line: str) -> tuple[str, str]:
+    """The path and the class in a line: a tab, comma, semicolon or space apart.
+
+    Either may hold commas and spaces: the path ends where a file is, else where an image's suffix does.
+    """
+    if "\t" in line:
+        name, _, label = line.partition("\t")
+        return name, label
+    if line.startswith('"') and len(cells := next(csv.reader([line], skipinitialspace=True))) > 1:
+        return cells[0], ",".join(cells[1:])
+    ends = [(line[: gap.start()], line[gap.end() :]) for gap in _GAP.finditer(line)]
+    likely = [(name, label) for name, label in [*ends, (line, "")] if is_read(name)]
+    if len(likely) != 1:
+        there = [one for one in likely or [(line, ""), *ends] if (folder / one[0]).exists()]
+        name, _, label = line.rpartition(",") if "," in line else (line, "", "")
+        return (there or likely or [(name, label)])[0]
+    return likely[0]
