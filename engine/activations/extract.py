@@ -14,6 +14,7 @@ from engine.activations.manifest import FILE, read_manifest
 from engine.activations.reading import Batch, prepared
 from engine.activations.results import Extracted, StoreMade
 from engine.activations.shards import STORED, read_records
+from engine.activations.stored_images import broken_images
 from engine.activations.target import Target, header, take_over
 from engine.activations.writing import StoreWriter
 from engine.config import ExtractSettings
@@ -220,9 +221,10 @@ def _refuse_nothing(targets: list[Target], images: Images) -> None:
 def _result(settings: ExtractSettings, targets: list[Target], extracted: int) -> Extracted:
     stores = []
     for target in targets:
-        manifest, images = read_manifest(target.folder)
+        manifest = read_manifest(target.folder)
         name, shards = target.folder.name, len(manifest.shards)
         stores.append(StoreMade(name, str(target.folder), manifest.hook, manifest.rows, manifest.d, shards))
-    broken = {image.path: image.broken for image in images if image.broken is not None}
+    images = sum(shard.next_image - shard.first_image for shard in manifest.shards)
+    broken = {image.path: image.broken or "" for image in broken_images(targets[-1].folder, manifest)}
     rows = sum(store.rows for store in stores)
-    return Extracted(settings.name, len(images) - len(broken), broken, rows, extracted, tuple(stores))
+    return Extracted(settings.name, images - len(broken), broken, rows, extracted, tuple(stores))

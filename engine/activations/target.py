@@ -6,8 +6,8 @@ from dataclasses import MISSING, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.activations.manifest import FILE, Listed, Manifest, Model, manifest_head, write_manifest
-from engine.activations.shards import ImageRecord, Shard, damaged, read_records
+from engine.activations.manifest import FILE, LISTS_IMAGES, Listed, Manifest, Model, read_manifest, write_manifest
+from engine.activations.shards import Shard, damaged, read_records
 from engine.config import ExtractSettings, from_words
 from engine.errors import UserError
 from engine.images import Images
@@ -28,7 +28,6 @@ class Target:
     rows_an_image: int  # at most
     header: Manifest  # without what is only known in the end
     shards: dict[int, Shard] = field(default_factory=dict)  # finished ones, by number
-    records: dict[int, list[ImageRecord]] = field(default_factory=dict)  # images of the shards of this run
 
 
 def header(
@@ -90,8 +89,9 @@ def take_over(target: Target) -> None:
     """Know the finished shards of an earlier run of the same settings; UserError if they are not the same."""
     if not (target.folder / FILE).exists():
         return
-    earlier = manifest_head(target.folder)
+    earlier = read_manifest(target.folder)
     _check_same(earlier, target)
+    target.header = replace(target.header, version=earlier.version)  # a store keeps its hash when a shard is made anew
     for shard in earlier.shards:
         file = target.folder / shard.file
         if not file.exists():
@@ -127,21 +127,26 @@ def _check_same(earlier: Manifest, target: Target) -> None:
 
 
 def write_progress(target: Target, images: int) -> None:
-    """Replace the target's manifest: with the list of ``images``, and ``complete``, once no shard is missing.
-
-    Until then the shards hold the records of their images, so that progress costs little to note.
-    """
+    """Replace the target's manifest: ``complete`` once the shards hold all of its ``images``."""
     shards: list[Shard] = []
     rows = 0
     for number in sorted(target.shards):
         shards.append(replace(target.shards[number], first_row=rows))
         rows += shards[-1].rows
     complete = len(shards) == -(-images // target.header.shard_images)
-    records = [record for number in sorted(target.shards) for record in _records(target, number)] if complete else []
-    broken = sum(record.broken is not None for record in records) if complete else None
-    manifest = replace(target.header, rows=rows, complete=complete, shards=tuple(shards), broken=broken)
-    write_manifest(target.folder, manifest, records)
+    manifest = replace(target.header, rows=rows, complete=complete, shards=tuple(shards))
+    if manifest.version == LISTS_IMAGES:
+        _write_listing(target, manifest)
+    else:
+        broken = sum(shard.broken or 0 for shard in shards) if complete else None
+        write_manifest(target.folder, replace(manifest, broken=broken))
 
 
-def _records(target: Target, number: int) -> list[ImageRecord]:
-    return target.records.get(number) or read_records(target.folder / target.shards[number].file)
+def _write_listing(target: Target, manifest: Manifest) -> None:
+    """A manifest of version 1: it lists all images once it is complete, and shards do not count broken ones."""
+    records = [
+        record for shard in manifest.shards if manifest.complete for record in read_records(target.folder / shard.file)
+    ]
+    broken = sum(record.broken is not None for record in records) if manifest.complete else None
+    shards = tuple(replace(shard, broken=None) for shard in manifest.shards)
+    write_manifest(target.folder, replace(manifest, shards=shards, broken=broken), records)
