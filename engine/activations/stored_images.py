@@ -3,14 +3,13 @@
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import overload
 
 from engine.activations.manifest import LISTS_IMAGES, Manifest, listed_images
 from engine.activations.shards import ImageRecord, Shard, read_records
 from engine.errors import UserError
 
 
-class StoredImages(Sequence[ImageRecord]):
+class StoredImages:
     """The images of the shards of ``folder``, in order. What was read once is kept.
 
     UserError, when an image is asked for, where its shard is missing or damaged.
@@ -24,13 +23,7 @@ class StoredImages(Sequence[ImageRecord]):
     def __len__(self) -> int:
         return self._shards[-1].next_image if self._shards else 0
 
-    @overload
-    def __getitem__(self, at: int) -> ImageRecord: ...
-    @overload
-    def __getitem__(self, at: slice) -> list[ImageRecord]: ...
-    def __getitem__(self, at: int | slice) -> ImageRecord | list[ImageRecord]:
-        if isinstance(at, slice):
-            return [self[i] for i in range(*at.indices(len(self)))]
+    def __getitem__(self, at: int) -> ImageRecord:
         at = range(len(self))[at]
         shard = bisect_right(self._first, at) - 1
         return self._part(shard)[at - self._first[shard]]
