@@ -14,6 +14,7 @@ from engine.activations.manifest import FILE, read_manifest
 from engine.activations.reading import Batch, prepared
 from engine.activations.results import Extracted, StoreMade
 from engine.activations.shards import STORED, read_records
+from engine.activations.stored_images import broken_images
 from engine.activations.target import Target, header, take_over
 from engine.activations.writing import StoreWriter
 from engine.config import ExtractSettings
@@ -233,9 +234,9 @@ def _refuse_nothing(targets: list[Target], images: Images) -> None:
 def _result(settings: ExtractSettings, targets: list[Target], extracted: int, images: Images) -> Extracted:
     stores = []
     for target in targets:
-        manifest, records = read_manifest(target.folder)
+        manifest = read_manifest(target.folder)
         name, shards = target.folder.name, len(manifest.shards)
         stores.append(StoreMade(name, str(target.folder), manifest.hook, manifest.rows, manifest.d, shards))
-    broken = {record.path: record.broken for record in records if record.broken is not None}
-    rows, read = sum(store.rows for store in stores), len(records) - len(broken)
+    broken = {image.path: image.broken or "" for image in broken_images(targets[-1].folder, manifest)}
+    rows, read = sum(store.rows for store in stores), len(images) - len(broken)
     return Extracted(settings.name, read, broken, rows, extracted, tuple(stores), images.left_out)

@@ -1,8 +1,8 @@
 """The manifest of a store: what was extracted from what, and which shards hold it.
 
-It ends with its list of images, which may be hundreds of megabytes long; all else, its head, stands before. So a
-listing reads only the head. (A short file beside it would have to be kept in step with it, and stores made before would
-lack it.)
+Version 2. Its images are listed by the shards, each its own (:mod:`engine.activations.stored_images`), so that nobody
+reads a million of them for one. Version 1 ended with the list of all images, which may be hundreds of megabytes long;
+all else, its head, stands before and is read alone.
 """
 
 import json
@@ -20,7 +20,8 @@ from engine.workspace import Provenance
 
 FILE = "manifest.json"
 FORMAT = "saetui-activations"
-VERSION = 1
+VERSION = 2
+LISTS_IMAGES = 1  # the version that does
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Listed:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """All of a manifest but its list of images, in the order in which it is written."""
+    """A manifest, but for a list of images, in the order in which it is written."""
 
     format: str = FORMAT
     version: int = VERSION
@@ -85,27 +86,27 @@ class Manifest:
     """Images that cannot be used; None until it is complete."""
 
 
-def write_manifest(folder: Path, manifest: Manifest, records: Sequence[ImageRecord]) -> None:
-    """Replace the manifest of the store in ``folder``. ``records``: its images, none until it is complete."""
+def write_manifest(folder: Path, manifest: Manifest, records: Sequence[ImageRecord] = ()) -> None:
+    """Replace the manifest of the store in ``folder``. ``records``: its images, where its version lists them."""
     value = to_json(manifest)
     if manifest.broken is None:
         del value["broken"]
-    write_json(folder / FILE, {**value, "images": [one.to_json() for one in records]})  # last: see _head
+    if manifest.version == LISTS_IMAGES:
+        value["images"] = [one.to_json() for one in records]  # last: see _head
+    write_json(folder / FILE, value)
 
 
-def read_manifest(folder: Path) -> tuple[Manifest, list[ImageRecord]]:
-    """The manifest of the store in ``folder``, and its images. UserError when it cannot be read."""
+def listed_images(folder: Path) -> list[ImageRecord]:
+    """The images that a manifest of version 1 lists. UserError when it cannot be read."""
     path = folder / FILE
-    value = read_json(path)
-    manifest = _parsed(value, path)
     try:
-        return manifest, [ImageRecord.of(one) for one in value["images"]]
+        return [ImageRecord.of(one) for one in read_json(path)["images"]]
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is damaged (its list of images: {error}): make the store again.") from error
 
 
-def manifest_head(folder: Path) -> Manifest:
-    """The manifest of the store in ``folder``; its images are not read. UserError when it cannot be read."""
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of the store in ``folder``. UserError when it cannot be read."""
     path = folder / FILE
     try:
         return _head(path, stamp(path))

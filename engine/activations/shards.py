@@ -25,6 +25,7 @@ import numpy as np
 
 from engine.errors import UserError
 from engine.files import file_sha256, utf8
+from engine.records import seldom
 
 VERSION = 1
 BLOCK_ROWS = 4096
@@ -93,6 +94,8 @@ class Shard:
     next_image: int = 0
     """... to the one before this."""
     first_row: int = 0
+    broken: int | None = seldom()
+    """Of its images, those that cannot be used; None where the store's version does not count them by shard."""
 
 
 class ShardWriter:
@@ -145,7 +148,9 @@ class ShardWriter:
         self._file.close()
         sha256 = file_sha256(self._temporary)
         os.replace(self._temporary, self.path)
-        return Shard(self.path.name, self.rows, size, sha256, first_image, first_image + len(records))
+        broken = sum(record.broken is not None for record in records)
+        stop = first_image + len(records)
+        return Shard(self.path.name, self.rows, size, sha256, first_image, stop, broken=broken)
 
     def discard(self) -> None:
         """Remove what has been written. After ``commit``: nothing to do."""

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from engine.activations.manifest import FILE, Manifest, read_manifest
 from engine.activations.results import Verified
 from engine.activations.shards import STORED, ImageRecord, Shard, damaged, open_shard
+from engine.activations.stored_images import StoredImages, stored_images
 from engine.config import VerifySettings
 from engine.errors import UserError
 from engine.files import file_sha256, read_json, value_sha256
@@ -24,10 +25,9 @@ KINDS = ("activations", "embeddings")  # the folders of a workspace that hold st
 class Store:
     """A complete store: rows ordered by image, then token. Values are read as float32, whatever they are stored as."""
 
-    def __init__(self, path: Path, manifest: Manifest, images: list[ImageRecord]):
+    def __init__(self, path: Path, manifest: Manifest):
         self.path = path
         self.manifest = manifest
-        self.images = images
         self.shards: tuple[Shard, ...] = manifest.shards
         self.rows = manifest.rows
         self.d = manifest.d
@@ -41,10 +41,15 @@ class Store:
         path = Path(path)
         if not (path / FILE).is_file():
             raise UserError(f"{path} is no activation store (it has no {FILE}): make one with saetui extract.")
-        manifest, images = read_manifest(path)
+        manifest = read_manifest(path)
         if not manifest.complete:
             raise UserError(f"{path} is not finished: continue it with {manifest.command or 'the same command'}")
-        return cls(path, manifest, images)
+        return cls(path, manifest)
+
+    @cached_property
+    def images(self) -> StoredImages | list[ImageRecord]:
+        """All images, those without rows too; read when they are asked for."""
+        return stored_images(self.path, self.manifest)
 
     @cached_property
     def sha256(self) -> str:

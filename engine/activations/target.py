@@ -7,7 +7,7 @@ from dataclasses import MISSING, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.activations.manifest import FILE, Listed, Manifest, Model, manifest_head, write_manifest
+from engine.activations.manifest import FILE, LISTS_IMAGES, Listed, Manifest, Model, read_manifest, write_manifest
 from engine.activations.shards import ImageRecord, Shard, damaged, read_records
 from engine.config import ExtractSettings, from_words
 from engine.errors import UserError
@@ -31,7 +31,6 @@ class Target:
     rows_an_image: int  # at most
     header: Manifest  # without what is only known in the end
     shards: dict[int, Shard] = field(default_factory=dict)  # finished ones, by number
-    records: dict[int, list[ImageRecord]] = field(default_factory=dict)  # images of the shards of this run
 
 
 def header(
@@ -96,8 +95,10 @@ def take_over(target: Target, images: Images, reporter: Reporter) -> None:
     """
     if not (target.folder / FILE).exists():
         return
-    earlier = manifest_head(target.folder)
+    earlier = read_manifest(target.folder)
     _check_same(earlier, target)
+    if earlier.version == LISTS_IMAGES:  # its hash stays the same when a shard is made anew
+        target.header = replace(earlier, rows=0, complete=False, shards=(), broken=None)
     for shard in earlier.shards:
         file = target.folder / shard.file
         if not file.exists():
@@ -114,7 +115,7 @@ def is_of(folder: Path, images: Images, reporter: Reporter) -> bool:
     """Whether a finished store of these very images is in ``folder``: paths, classes and contents."""
     if not (folder / FILE).exists():
         return False
-    head = manifest_head(folder)
+    head = read_manifest(folder)
     if not head.complete or head.source.images != len(images):
         return False
     return _is_of(head, images, reporter) or not any(_differences(folder, head.shards, images, reporter))
@@ -203,32 +204,42 @@ def _others(earlier: Manifest, target: Target, why: str) -> UserError:
 
 
 def write_progress(target: Target, images: int) -> None:
-    """Replace the target's manifest: with the list of ``images``, and ``complete``, once no shard is missing.
-
-    Until then the shards hold the records of their images, so that progress costs little to note.
-    """
+    """Replace the target's manifest: ``complete`` once the shards hold all of its ``images``."""
     shards: list[Shard] = []
     rows = 0
     for number in sorted(target.shards):
         shards.append(replace(target.shards[number], first_row=rows))
         rows += shards[-1].rows
     complete = len(shards) == -(-images // target.header.shard_images)
-    records = [record for number in sorted(target.shards) for record in _records(target, number)] if complete else []
-    broken = sum(record.broken is not None for record in records) if complete else None
-    header = _with_identity(target.header, records) if complete else target.header
-    manifest = replace(header, rows=rows, complete=complete, shards=tuple(shards), broken=broken)
-    write_manifest(target.folder, manifest, records)
+    manifest = replace(target.header, rows=rows, complete=complete, shards=tuple(shards))
+    if manifest.version == LISTS_IMAGES:
+        _write_listing(target, manifest)
+    elif complete:
+        broken = sum(shard.broken or 0 for shard in shards)
+        write_manifest(target.folder, replace(_with_identity(manifest, _records(target)), broken=broken))
+    else:
+        write_manifest(target.folder, manifest)
 
 
-def _with_identity(header: Manifest, records: Iterable[ImageRecord]) -> Manifest:
+def _with_identity(manifest: Manifest, records: Iterable[ImageRecord]) -> Manifest:
     sha256 = identity((one.path, one.label, one.taxonomy, one.sha256) for one in records)
-    made_from = (replace(one, sha256=sha256) if one.kind == "images" else one for one in header.provenance.made_from)
+    made_from = (replace(one, sha256=sha256) if one.kind == "images" else one for one in manifest.provenance.made_from)
     return replace(
-        header,
-        source=replace(header.source, sha256=sha256),
-        provenance=replace(header.provenance, made_from=tuple(made_from)),
+        manifest,
+        source=replace(manifest.source, sha256=sha256),
+        provenance=replace(manifest.provenance, made_from=tuple(made_from)),
     )
 
 
-def _records(target: Target, number: int) -> list[ImageRecord]:
-    return target.records.get(number) or read_records(target.folder / target.shards[number].file)
+def _write_listing(target: Target, manifest: Manifest) -> None:
+    """A manifest of version 1: it lists all images once it is complete, and shards do not count broken ones."""
+    records = list(_records(target)) if manifest.complete else []
+    broken = sum(record.broken is not None for record in records) if manifest.complete else None
+    shards = tuple(replace(shard, broken=None) for shard in manifest.shards)
+    write_manifest(target.folder, replace(manifest, shards=shards, broken=broken), records)
+
+
+def _records(target: Target) -> Iterator[ImageRecord]:
+    """Of all finished shards, in order."""
+    for number in sorted(target.shards):
+        yield from read_records(target.folder / target.shards[number].file)

@@ -89,7 +89,6 @@ class StoreWriter:
         writer = self._writers[str(target.hook)]
         target.shards[shard] = writer.commit(self._records, shard * self.shard_images)
         del self._writers[str(target.hook)]
-        target.records[shard] = self._records
         write_progress(target, self.images)
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar
 
 from engine.activations.manifest import FILE as MANIFEST
-from engine.activations.manifest import Manifest, manifest_head
+from engine.activations.manifest import Manifest, read_manifest
 from engine.activations.store import Store
+from engine.activations.stored_images import broken_images
 from engine.config import TrainSettings
 from engine.errors import UserError
 from engine.files import Stamp, file_sha256, read_toml, stamp
@@ -84,7 +85,7 @@ class StoreEntry(Entry):
             if not locked:
                 raise UserError(f"{path} is no activation store (it has no {MANIFEST}): remove it.")
             return cls(path=path)
-        manifest = manifest_head(path)
+        manifest = read_manifest(path)
         _check_shards(path, manifest)
         state: State = "complete" if manifest.complete else "writing" if locked else "unfinished"
         return cls(path=path, made_from=_origins(manifest.provenance.made_from), state=state, manifest=manifest)
@@ -131,7 +132,6 @@ class StoreEntry(Entry):
     def to_json(self) -> dict[str, Any]:
         store = Store.open(self.path)
         manifest = store.manifest
-        broken = [image.to_json() for image in store.images if image.broken is not None]
         return {
             "model": to_json(manifest.model),
             "hook": manifest.hook,
@@ -141,8 +141,8 @@ class StoreEntry(Entry):
             "command": manifest.command,
             "rows": store.rows,
             "d": store.d,
-            "images": len(store.images),
-            "broken": broken,
+            "images": self.images,
+            "broken": [image.to_json() for image in broken_images(self.path, manifest)],
             "left_out": manifest.source.left_out,
             "transparency": manifest.transparency,
             "bytes": self.bytes,

@@ -91,11 +91,11 @@ def write_study(parent: Path) -> Workspace:
 def _store(place: Workspace, name: str, source: str, images: int) -> None:
     """A store of the first ``images`` images of ``source``; incomplete if there are more."""
     rows = np.arange(images * 4 * 8, dtype=np.float32).reshape(-1, 8) / 64
-    store = write_store(place.activations(name), rows, tokens=4, source={"spec": source, "images": SHOWN})
-    manifest = read_json(store.path / "manifest.json")
     pictures = [entry.path for entry in open_images(source).entries[:images]]
-    named = [record | {"path": path} for record, path in zip(manifest["images"], pictures, strict=True)]
-    write_json(store.path / "manifest.json", manifest | {"images": named, "complete": images == SHOWN})
+    listed = {"spec": source, "images": SHOWN}
+    store = write_store(place.activations(name), rows, tokens=4, paths=pictures, source=listed)
+    manifest = read_json(store.path / "manifest.json")
+    write_json(store.path / "manifest.json", manifest | {"complete": images == SHOWN})
 
 
 def _trainings(place: Workspace, source: str) -> None:

@@ -120,7 +120,7 @@ def test_the_identity_of_a_finished_store_is_that_of_its_images(
 ) -> None:
     mine = bitmaps(tmp_path / "mine", 1)
     extract(ask(model, mine), workspace)
-    manifest, _ = read_manifest(workspace.activations("A"))
+    manifest = read_manifest(workspace.activations("A"))
     assert manifest.source.sha256 == open_images(mine).sha256 == manifest.provenance.made_from[1].sha256
     assert manifest.transparency == "white"
 

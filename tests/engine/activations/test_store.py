@@ -13,14 +13,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.activations import stored_images
 from engine.activations.results import Verified
-from engine.activations.shards import BLOCK_ROWS, STORED, ImageRecord, ShardWriter
+from engine.activations.shards import BLOCK_ROWS, STORED, ImageRecord, ShardWriter, read_records
 from engine.activations.store import Store, verify
 from engine.config import VerifySettings
 from engine.errors import UserError
 from engine.files import write_json
 from engine.reporter import Reporter
 from engine.workspace import Workspace
+from tests.support.stores import write_store
 
 
 def as_stored(values: np.ndarray, dtype: str) -> np.ndarray:
@@ -53,8 +55,8 @@ def make_store(folder: Path, sizes: list[int], d: int, dtype: str, seed: int = 0
         shards.append(asdict(replace(writer.commit([ImageRecord(f"{number}.png")]), first_row=first)))
         parts.append(values)
         first += rows
-    manifest = {"format": "saetui-activations", "version": 1, "complete": True, "rows": first, "d": d, "dtype": dtype}
-    write_json(folder / "manifest.json", {**manifest, "shards": shards, "images": [{"path": "0.png"}]})
+    manifest = {"format": "saetui-activations", "version": 2, "complete": True, "rows": first, "d": d, "dtype": dtype}
+    write_json(folder / "manifest.json", {**manifest, "shards": shards})
     return np.concatenate(parts) if parts else np.empty((0, d), STORED[dtype])
 
 
@@ -96,7 +98,7 @@ def test_bfloat16_has_every_value(tmp_path: Path) -> None:
     writer.append(bits, np.zeros(256, int), np.zeros(256, int))
     shard = asdict(writer.commit([]))
     manifest = {"format": "saetui-activations", "version": 1, "complete": True, "rows": 256, "d": 256}
-    write_json(tmp_path / "manifest.json", {**manifest, "dtype": "bfloat16", "shards": [shard], "images": []})
+    write_json(tmp_path / "manifest.json", {**manifest, "dtype": "bfloat16", "shards": [shard]})
     store = Store.open(tmp_path)
     for values in (store.read(0, 256), store.take(range(256))):
         assert np.array_equal(values.view(np.uint32), bits.astype(np.uint32) << 16)
@@ -202,7 +204,7 @@ def test_a_shard_of_another_shape_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"version": 2}, "upgrade"),
+        ({"version": 3}, "upgrade"),
         ({"format": "something"}, "something else than activations"),
         ({"complete": False, "command": "saetui extract --name A"}, "continue it with saetui extract --name A"),
         ({"shards": None}, "damaged"),
@@ -255,3 +257,43 @@ def test_the_file_in_memory_reads_back_what_was_written() -> None:
     memory.seek(0)
     buffer = bytearray(3)
     assert memory.readinto(buffer) == 3 and buffer == b"abc"
+
+
+def test_images_are_read_shard_by_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = np.ones((7, 2), np.float32)
+    listed = write_store(tmp_path / "old", x, shard_images=3, version=1)
+    store = write_store(tmp_path / "new", x, shard_images=3)
+    read: list[str] = []
+
+    def reading(path: Path) -> list[ImageRecord]:
+        read.append(path.name)
+        return read_records(path)
+
+    monkeypatch.setattr(stored_images, "read_records", reading)
+    assert len(store.images) == 7 and not read
+    assert store.images[4] == store.images[-3] == listed.images[4]
+    assert store.images[3] == listed.images[3] and read == ["shard-00001.h5"]
+    assert list(store.images) == listed.images
+    assert read == ["shard-00001.h5", "shard-00000.h5", "shard-00002.h5"], "each once"
+    for outside in (7, -8):
+        with pytest.raises(IndexError):
+            store.images[outside]
+
+
+def test_broken_images_are_found_in_the_shards_that_have_some(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = write_store(tmp_path / "s", np.ones((6, 2), np.float32), shard_images=2, broken=1)
+    shard = ShardWriter(store.path / "shard-00001.h5", 2, "float32")
+    shard.append(np.ones((1, 2), np.float32), np.array([2]), np.array([0]))
+    bad = ImageRecord("3.png", broken="cut short")
+    made = shard.commit([ImageRecord("2.png"), bad], 2)
+    assert (made.broken, store.shards[0].broken) == (1, 0)
+    manifest = replace(store.manifest, shards=(store.shards[0], made, store.shards[2]))
+    (store.path / "shard-00002.h5").unlink()
+    assert stored_images.broken_images(store.path, manifest) == [bad]
+
+
+def test_a_shard_with_other_images_is_told(tmp_path: Path) -> None:
+    store = write_store(tmp_path / "s", np.ones((4, 2), np.float32), shard_images=2)
+    short = replace(store.manifest, shards=(store.shards[0], replace(store.shards[1], next_image=5)))
+    with pytest.raises(UserError, match="lists 2 images, the manifest beside it 3"):
+        stored_images.stored_images(store.path, short)[3]

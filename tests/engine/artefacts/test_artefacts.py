@@ -208,7 +208,7 @@ def test_no_content_of_any_file_raises(tmp_path_factory, junk):
 
 def test_the_list_of_images_is_not_read(workspace, monkeypatch):
     """The head alone says the same as the whole; and what has not changed is not read again."""
-    store = write_store(workspace.activations("a"), np.ones((70_000, 1), np.float16), dtype="float16", broken=2)
+    store = write_store(workspace.activations("a"), np.ones((70_000, 1)), version=1, broken=2)
     path = store.path / "manifest.json"
     assert path.stat().st_size > 8e6
     path.write_bytes(path.read_bytes()[:5000])
@@ -225,6 +225,8 @@ def test_the_list_of_images_is_not_read(workspace, monkeypatch):
 
 
 def test_a_manifest_laid_out_by_another_program_is_read_whole(full):
+    shutil.rmtree(full.activations("a"))
+    write_store(full.activations("a"), trainings.activations()[0], tokens=4, version=1)
     path = full.activations("a") / "manifest.json"
     (before,) = inventory(full).stores
     manifest = json.loads(path.read_text())
