@@ -9,6 +9,8 @@ import contextlib
 import shutil
 from pathlib import Path
 
+import numpy as np
+
 from engine.activations.forward import TORCH, forward
 from engine.activations.manifest import FILE, read_manifest
 from engine.activations.reading import Batch, prepared
@@ -19,7 +21,7 @@ from engine.activations.writing import StoreWriter
 from engine.config import ExtractSettings
 from engine.errors import UserError, system_mistake
 from engine.files import lock
-from engine.images import Images, open_images
+from engine.images import BrokenImage, Images, decode, open_images
 from engine.models import HookPoint, TokenPolicy, load_encoder
 from engine.models.device import pick_device
 from engine.models.encoder import VisionEncoder
@@ -27,6 +29,7 @@ from engine.reporter import Reporter, StageBegan, Warned
 from engine.workspace import Workspace
 
 SHARD_IMAGES = 8192  # at most, so that an interruption costs little where an image is a single row
+SAMPLED = 5  # images that are looked at where each has a number of tokens of its own
 NAMED = 10  # broken images that get a warning of their own
 
 
@@ -71,8 +74,12 @@ def plan(
     folders = [home(settings.name if len(hooks) == 1 else f"{settings.name}-{str(h).replace(':', '')}") for h in hooks]
     for hook in hooks:
         encoder.check(hook)
+    if not all(hook.pooled for hook in hooks):
+        encoder.check_tokens(policy.kind)
     shapes = [encoder.shape(hook) for hook in hooks]
-    rows = [_rows_an_image(hook, policy, tokens, encoder) for hook, (tokens, _) in zip(hooks, shapes, strict=True)]
+    rows = [_rows_an_image(hook, policy, shape[0], encoder) for hook, shape in zip(hooks, shapes, strict=True)]
+    if encoder.alone and max(rows) > 1:
+        rows = [max(n, _rows_of_some(hook, policy, images, encoder)) for hook, n in zip(hooks, rows, strict=True)]
     if settings.embeddings and max(rows) > 1:
         raise UserError("Embeddings have one row an image: use --at last, or --tokens cls or mean.")
     batch_rows = settings.batch_size * max(rows)
@@ -89,19 +96,21 @@ def plan(
 
 
 def _rows_an_image(hook: HookPoint, policy: TokenPolicy, tokens: int, encoder: VisionEncoder) -> int:
-    if hook.kind == "last":
-        return 1
-    if policy.kind == "cls" and not encoder.has_cls:
-        raise UserError(f"{encoder.spec} has no CLS token: use --tokens mean, patches, all or random:K.")
-    if policy.count > tokens:
+    if not hook.pooled and policy.count > tokens and not encoder.alone:
         raise UserError(f"{encoder.spec} has {tokens} tokens an image, fewer than --tokens {policy}: lower the number.")
-    return {
-        "all": tokens,
-        "patches": tokens - encoder.n_prefix,
-        "random": policy.count,
-        "cls": 1,
-        "mean": 1,
-    }[policy.kind]
+    return policy.rows_an_image(hook) or tokens - (encoder.n_prefix if policy.kind == "patches" else 0)
+
+
+def _rows_of_some(hook: HookPoint, policy: TokenPolicy, images: Images, encoder: VisionEncoder) -> int:
+    """Where the number of tokens depends on the image: the most that some images from all over the list have."""
+    if policy.rows_an_image(hook):
+        return 1
+    most = 1
+    for index in np.linspace(0, len(images) - 1, SAMPLED).astype(int).tolist():
+        with contextlib.suppress(BrokenImage):
+            inputs = encoder.preprocess([decode(images.read_bytes(index), images.entries[index].path)])
+            most = max(most, encoder.activations(inputs, [HookPoint("layer", 0)], 1)[HookPoint("layer", 0)].shape[1])
+    return most
 
 
 def check(settings: ExtractSettings) -> None:

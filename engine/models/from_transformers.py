@@ -86,7 +86,7 @@ class TransformersEncoder(VisionEncoder):
     @cached_property
     def _tokenizer(self) -> Any:
         # Without its files, transformers would create a tokenizer of the family with an empty vocabulary.
-        if self.folder is None or not any((self.folder / name).is_file() for name in TOKENIZER_FILES):
+        if self.folder is None or not _has_tokenizer(self.folder):
             raise UserError(f"{self.spec} has no tokenizer: put tokenizer.json beside its weights.")
         try:
             return AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
@@ -98,12 +98,17 @@ class TransformersEncoder(VisionEncoder):
 
 def load_folder(
     folder: Path, spec: str, revision: str | None, device: str | torch.device, dtype: torch.dtype | None
-) -> TransformersEncoder:
+) -> VisionEncoder:
     """An encoder from a directory in the layout of ``save_pretrained``. Raises UserError."""
     config = _config(folder, spec)
     untrained: list[str] = []
+    language = "ForConditionalGeneration" in "".join(config.architectures or ())
+    if language and hasattr(config, "vision_config") and _has_processor(folder) and _has_tokenizer(folder):
+        from engine.models.tower import load_tower
+
+        with quiet():
+            return load_tower(folder, spec, revision, config, device, dtype or torch.float32)
     with quiet():
-        language = "ForConditionalGeneration" in "".join(config.architectures or ())
         if language and hasattr(config, "vision_config"):
             model, weights = _tower(folder, spec, config.vision_config, dtype or torch.float32)
         else:
@@ -113,6 +118,11 @@ def load_folder(
     encoder = TransformersEncoder(model.to(device), processor, spec, folder)
     encoder.revision, encoder.weights = revision, weights
     encoder.no_last = f"the checkpoint lacks {untrained[0]}" if untrained else ""
+    if language and encoder.alone:
+        raise UserError(
+            f"{spec} cuts or packs images as its whole processor says, which is not there: put its tokenizer.json and "
+            "processor_config.json beside its weights."
+        )
     if missing:
         size = encoder.preprocessing.get("crop_size") or encoder.preprocessing.get("size")
         encoder.warnings.append(
@@ -203,6 +213,10 @@ def _pooled(output: Any) -> Tensor | None:
         return output
     embeds = getattr(output, "image_embeds", None)
     return embeds if embeds is not None else getattr(output, "pooler_output", None)
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in TOKENIZER_FILES)
 
 
 def _has_processor(folder: Path) -> bool:

@@ -98,11 +98,15 @@ class VLM:
 
     def inputs(self, images: list[Image.Image], prompts: list[str]) -> BatchFeature:
         """The inputs of ``generate``: one question per image, padded on the left, on the model's device."""
+        return self.prepared(images, prompts).to(self.device, self.model.dtype)
+
+    def prepared(self, images: list[Image.Image], prompts: list[str]) -> BatchFeature:
+        """The same, on the CPU."""
         asked = {prompt: self.question(prompt) for prompt in set(prompts)}
         texts = [asked[prompt] for prompt in prompts]
         bos = self.processor.tokenizer.bos_token
         try:
-            inputs = self.processor(
+            return self.processor(
                 text=texts,
                 images=[[image] for image in images],
                 return_tensors="pt",
@@ -115,7 +119,6 @@ class VLM:
                 f"The processor of {self.spec} refuses an image with a question ({first_line(error)}): "
                 "check its processor_config.json."
             ) from error
-        return inputs.to(self.device, self.model.dtype)
 
 
 def load_vlm(spec: str, device: str | torch.device = "auto", dtype: str | torch.dtype = "auto") -> VLM:
@@ -131,14 +134,14 @@ def load_vlm(spec: str, device: str | torch.device = "auto", dtype: str | torch.
     elif isinstance(dtype, str) and dtype != "auto":
         dtype = getattr(torch, dtype)
     with quiet():
-        model, processor = _model(folder, spec, dtype), _processor(folder, spec)
+        model, processor = _model(folder, spec, dtype), load_processor(folder, spec)
     return wrap(model.to(where).eval().requires_grad_(False), processor, spec)
 
 
 def wrap(model: PreTrainedModel, processor: Any, spec: str = "") -> VLM:
     """A loaded model and processor as a VLM. Raises UserError when no vision blocks are found."""
     spec = spec or type(model).__name__
-    tower: Any = model.get_encoder(modality="image")
+    tower: Any = image_tower(model)
     blocks = find_blocks(tower) if tower is not model else []
     if not blocks:
         raise UserError(
@@ -161,6 +164,11 @@ def wrap(model: PreTrainedModel, processor: Any, spec: str = "") -> VLM:
         form = FALLBACK_PROMPT.format(image="<image>", prompt="...").replace("\n", "\\n")
         vlm.notes.append(f"{spec} has no chat template for images: it is asked in the form of LLaVA-1.5 ({form}).")
     return vlm
+
+
+def image_tower(model: Any) -> Any:
+    """The vision tower of a model; the model itself where it has none."""
+    return model.get_encoder(modality="image")
 
 
 def is_local(spec: str) -> bool:
@@ -207,7 +215,8 @@ def _model(folder: Path, spec: str, dtype: str | torch.dtype) -> Any:
     return model
 
 
-def _processor(folder: Path, spec: str) -> Any:
+def load_processor(folder: Path, spec: str) -> Any:
+    """The processor of the model in ``folder``. UserError where it has no image processor or no tokenizer."""
     reason = "it has no tokenizer or no image processor"
     try:
         processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
