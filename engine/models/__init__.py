@@ -61,9 +61,10 @@ def _local(
 
         return load_folder(folder, path if is_weights else None, spec, revision, device, dtype)
     if for_transformers:
-        from engine.models.from_transformers import load_folder as load_transformers
+        from engine.models import from_transformers, tower
 
-        return load_transformers(folder, spec, revision, device, dtype)
+        load = tower.load_folder if tower.is_vlm(folder) else from_transformers.load_folder
+        return load(folder, spec, revision, device, dtype)
     raise UserError(
         f"{path} is no model: it needs config.json (of transformers) or open_clip_config.json beside its weights."
     )

@@ -21,8 +21,8 @@ GREY = (128, 128, 128)
 TRIED = ((256, 256), (700, 180), (180, 700))  # width and height of images whose number of sequences is looked at
 
 
-class _Enough(Exception):
-    """All hook points have been recorded: ends the forward pass early."""
+class Enough(Exception):
+    """What was wanted has been recorded: ends the forward pass early."""
 
 
 class VisionEncoder(ABC):
@@ -88,11 +88,7 @@ class VisionEncoder(ABC):
         So it is where a preprocessing cuts images into tiles or leaves them of several sizes, and where a model packs
         all of them into one row. Tried on images of several shapes; alone, every row is that image's.
         """
-        images = [Image.new("RGB", size, GREY) for size in TRIED]
-        apart = [self.preprocess([image])["pixel_values"] for image in images]
-        if {pixels.shape for pixels in apart} != {(1, *apart[0].shape[1:])} or apart[0].ndim > 4:
-            return True
-        return bool(self.blocks) and len(self._embedded(images)) != len(images)
+        return seen_alone(self.preprocess, self._embedded if self.blocks else None)
 
     @cached_property
     def tiled(self) -> bool:
@@ -117,20 +113,9 @@ class VisionEncoder(ABC):
     @torch.no_grad()
     def _embedded(self, images: Sequence[Image.Image]) -> Float[Tensor, "sequence token d"]:
         """What the first block is given for ``images``."""
-        given: list[Any] = []
-
-        def take(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            given.append(args[0] if args else kwargs["hidden_states"])
-            raise _Enough
-
-        handle = self.blocks[0].register_forward_pre_hook(take, with_kwargs=True, prepend=True)
-        try:
-            inputs = self.preprocess(images)
-            with self._explained(inputs):
-                self._forward(self._to_device(inputs))
-        finally:
-            handle.remove()
-        hidden = given[0] if given[0].ndim > 2 else given[0][None]
+        inputs = self.preprocess(images)
+        with self._explained(inputs):
+            hidden = block_input(self.blocks[0], lambda: self._forward(self._to_device(inputs)))
         return hidden if self.batch_first else hidden.transpose(0, 1)
 
     @cached_property
@@ -196,7 +181,7 @@ class VisionEncoder(ABC):
             def take(module: nn.Module, args: Any, output: Any) -> None:
                 taken[hook] = self._sequence(output, hook, inputs)
                 if len(taken) == len(set(hooks)):
-                    raise _Enough
+                    raise Enough
 
             return take
 
@@ -222,7 +207,7 @@ class VisionEncoder(ABC):
         """What ends a forward pass: having enough, or an error of the library's, in words."""
         try:
             yield
-        except _Enough:
+        except Enough:
             pass
         except torch.OutOfMemoryError as error:
             raise UserError(f"{self.device} is out of memory for {self.spec}: lower --batch-size.") from error
@@ -280,6 +265,39 @@ class VisionEncoder(ABC):
 
     def _blank(self) -> Image.Image:
         return Image.new("RGB", (256, 256), GREY)
+
+
+def seen_alone(
+    prepare: Callable[[Sequence[Image.Image]], dict[str, Tensor]],
+    embedded: Callable[[Sequence[Image.Image]], Tensor] | None,
+) -> bool:
+    """Whether a batch of images is no sequence of tokens an image.
+
+    ``prepare`` makes the inputs of images; ``embedded`` gives what the first block gets for them, by its sequences.
+    """
+    images = [Image.new("RGB", size, GREY) for size in TRIED]
+    apart = [prepare([image])["pixel_values"] for image in images]
+    if {pixels.shape for pixels in apart} != {(1, *apart[0].shape[1:])} or apart[0].ndim > 4:
+        return True
+    return embedded is not None and len(embedded(images)) != len(images)
+
+
+def block_input(block: nn.Module, run: Callable[[], Any]) -> Float[Tensor, "sequence token d"]:
+    """What ``block`` is given in ``run``, which ends there."""
+    given: list[Tensor] = []
+
+    def take(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        given.append(args[0] if args else kwargs["hidden_states"])
+        raise Enough
+
+    handle = block.register_forward_pre_hook(take, with_kwargs=True, prepend=True)
+    try:
+        run()
+    except Enough:
+        pass
+    finally:
+        handle.remove()
+    return given[0] if given[0].ndim > 2 else given[0][None]
 
 
 def patches(tokens: int, n_prefix: int, tiles: int = 1) -> slice | np.ndarray:

@@ -86,7 +86,7 @@ class TransformersEncoder(VisionEncoder):
     @cached_property
     def _tokenizer(self) -> Any:
         # Without its files, transformers would create a tokenizer of the family with an empty vocabulary.
-        if self.folder is None or not _has_tokenizer(self.folder):
+        if self.folder is None or not any((self.folder / name).is_file() for name in TOKENIZER_FILES):
             raise UserError(f"{self.spec} has no tokenizer: put tokenizer.json beside its weights.")
         try:
             return AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
@@ -98,22 +98,17 @@ class TransformersEncoder(VisionEncoder):
 
 def load_folder(
     folder: Path, spec: str, revision: str | None, device: str | torch.device, dtype: torch.dtype | None
-) -> VisionEncoder:
+) -> TransformersEncoder:
     """An encoder from a directory in the layout of ``save_pretrained``. Raises UserError."""
-    config = _config(folder, spec)
+    config = load_config(folder, spec)
     untrained: list[str] = []
-    language = "ForConditionalGeneration" in "".join(config.architectures or ())
-    if language and hasattr(config, "vision_config") and _has_processor(folder) and _has_tokenizer(folder):
-        from engine.models.tower import load_tower
-
-        with quiet():
-            return load_tower(folder, spec, revision, config, device, dtype or torch.float32)
     with quiet():
+        language = "ForConditionalGeneration" in "".join(config.architectures or ())
         if language and hasattr(config, "vision_config"):
             model, weights = _tower(folder, spec, config.vision_config, dtype or torch.float32)
         else:
             model, weights, untrained = _whole(folder, spec, config, dtype or torch.float32)
-        encoder, missing = None, not _has_processor(folder)
+        encoder, missing = None, not has_processor(folder)
         processor = _default_processor(_vision_module(model).config) if missing else _processor(folder, spec)
     encoder = TransformersEncoder(model.to(device), processor, spec, folder)
     encoder.revision, encoder.weights = revision, weights
@@ -131,7 +126,8 @@ def load_folder(
     return encoder
 
 
-def _config(folder: Path, spec: str) -> Any:
+def load_config(folder: Path, spec: str) -> Any:
+    """The config.json of a model of transformers. UserError for a kind that is not known."""
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -215,11 +211,8 @@ def _pooled(output: Any) -> Tensor | None:
     return embeds if embeds is not None else getattr(output, "pooler_output", None)
 
 
-def _has_tokenizer(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in TOKENIZER_FILES)
-
-
-def _has_processor(folder: Path) -> bool:
+def has_processor(folder: Path) -> bool:
+    """Whether the settings of an image processor are in ``folder``."""
     if (folder / "preprocessor_config.json").is_file():
         return True
     whole = folder / "processor_config.json"

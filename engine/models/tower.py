@@ -1,6 +1,5 @@
 """The vision tower of a vision-language model, run as that model runs it: what steering turns, extraction reads."""
 
-import inspect
 import json
 import re
 from collections.abc import Sequence
@@ -13,13 +12,13 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from engine.errors import UserError
+from engine.files import read_json
 from engine.models.encoder import VisionEncoder, first_line
-from engine.models.from_transformers import prefix_tokens
+from engine.models.from_transformers import TOKENIZER_FILES, has_processor, load_config, prefix_tokens, quiet
 from engine.models.vlm import VLM, image_tower, load_processor, wrap
-
-TEXT = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
 
 
 class TowerEncoder(VisionEncoder):
@@ -32,9 +31,9 @@ class TowerEncoder(VisionEncoder):
         self.spec = spec
         self.family = re.sub("_vision(_model)?$", "", tower.config.model_type)
         processor: Any = vlm.processor
-        how = dict(getattr(processor, "images_kwargs", {}))  # what it asks of its image processor, beside the latter's own
-        how.pop("return_tensors", None)
-        self.preprocessing = {**json.loads(processor.image_processor.to_json_string()), **how}
+        asks = {**getattr(processor, "images_kwargs", {})}  # of its image processor, over the latter's own settings
+        asks.pop("return_tensors", None)
+        self.preprocessing = {**json.loads(processor.image_processor.to_json_string()), **asks}
         self.has_cls, self.n_prefix = prefix_tokens(tower, tower.config)
         side = getattr(tower.config, "patch_size", None)
         self.patch_size = (side, side) if isinstance(side, int) else None
@@ -42,51 +41,43 @@ class TowerEncoder(VisionEncoder):
             self.no_last = "it does not see an image as one sequence of tokens"
 
     def preprocess(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
-        features = self.vlm.prepared(list(images), [""] * len(images))
-        return {name: value for name, value in features.items() if isinstance(value, Tensor) and name not in TEXT}
+        return self.vlm.visual(images)
 
     def embed_text(self, texts: Sequence[str]) -> Float[Tensor, "text D"]:
         raise UserError(f"{self.spec} has no text tower: use a CLIP or SigLIP model for words.")
 
     def _forward(self, inputs: dict[str, Tensor]) -> Float[Tensor, "batch D"]:
-        """Run the tower by way of the model that it is a part of, up to its output."""
-        seen: list[Any] = []
-
-        def take(module: nn.Module, args: Any, output: Any) -> None:
-            seen.append(getattr(output, "pooler_output", None))
-            raise _Through
-
-        handle = self.vision.register_forward_hook(take)
-        features: Any = self.vlm.model.get_image_features
-        taken = {*inspect.signature(features).parameters, *inspect.signature(self.vision.forward).parameters}
-        try:
-            features(**{name: value for name, value in inputs.items() if name in taken})
-        except _Through:
-            pass
-        finally:
-            handle.remove()
-        if seen[0] is None or seen[0].ndim != 2:
+        pooled = getattr(self.vlm.look(inputs), "pooler_output", None)
+        if pooled is None or pooled.ndim != 2:
             raise UserError(f"{self.spec} has no last (its output is not pooled): use layer:N.")
-        return seen[0]
+        return pooled
 
 
-class _Through(Exception):
-    """The tower has been run: nothing after it is."""
+def is_vlm(folder: Path) -> bool:
+    """Whether ``folder`` holds a vision-language model with the processor that its questions need."""
+    config = read_json(folder / "config.json")
+    kind, names = config.get("model_type"), " ".join(config.get("architectures") or ())
+    answers = "ForConditionalGeneration" in names or (
+        kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES and kind != "blip"
+    )
+    whole = any((folder / name).is_file() for name in TOKENIZER_FILES) and has_processor(folder)
+    return "vision_config" in config and answers and whole
 
 
-def load_tower(
-    folder: Path, spec: str, revision: str | None, config: Any, device: str | torch.device, dtype: torch.dtype
+def load_folder(
+    folder: Path, spec: str, revision: str | None, device: str | torch.device, dtype: torch.dtype | None
 ) -> TowerEncoder:
     """The tower of the model in ``folder``, from a directory in the layout of ``save_pretrained``. Raises UserError."""
-    processor = load_processor(folder, spec)
-    with torch.device("meta"):
-        model: Any = AutoModelForImageTextToText.from_config(config).to(dtype).eval()
-    empty: Any = image_tower(model)
-    vlm = wrap(model, processor, spec)  # refuses what has no tower
-    path = next(name for name, module in model.named_modules() if module is empty)
-    tower, weights = _read(folder, spec, type(empty)._from_config(empty.config))
-    model.set_submodule(path, tower.to(device, dtype).eval())
-    encoder = TowerEncoder(vlm, spec)
+    with quiet():
+        processor, config = load_processor(folder, spec), load_config(folder, spec)
+        with torch.device("meta"):
+            model: Any = AutoModelForImageTextToText.from_config(config).to(dtype or torch.float32).eval()
+        empty: Any = image_tower(model)
+        wrap(model, processor, spec)  # refuses what has no tower
+        path = next(name for name, module in model.named_modules() if module is empty)
+        tower, weights = _read(folder, spec, type(empty)._from_config(empty.config))
+        model.set_submodule(path, tower.to(device, dtype or torch.float32).eval())
+        encoder = TowerEncoder(wrap(model, processor, spec), spec)
     encoder.revision, encoder.weights = revision, weights
     return encoder
 
@@ -105,7 +96,7 @@ def _read(folder: Path, spec: str, tower: Any) -> tuple[nn.Module, list[Path]]:
     if prefix is None:
         raise UserError(f"{spec} lacks weights of its vision tower in .safetensors files: fetch or save it again.")
     files = sorted({places[prefix + name] for name in wanted})
-    state = {}
+    state: dict[str, Tensor] = {}
     for file in files:
         with safe_open(file, framework="pt") as tensors:
             state |= {n: tensors.get_tensor(prefix + n) for n in wanted if places[prefix + n] == file}

@@ -1,6 +1,9 @@
 """Vision-language models: loading, vision blocks, prompts and inputs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +21,15 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 
 from engine.errors import UserError
 from engine.models.device import pick_device
-from engine.models.encoder import find_blocks, first_line, module_at
+from engine.models.encoder import Enough, block_input, find_blocks, first_line, module_at, seen_alone
 from engine.models.from_transformers import prefix_tokens, quiet
 from engine.models.hookpoints import HookPoint
 from engine.models.hub import hub_folder
 
 FALLBACK_PROMPT = "USER: {image}\n{prompt} ASSISTANT:"  # the form of LLaVA-1.5
+
+QUESTION = "Question: {prompt} Answer:"  # of BLIP-2, whose processor puts the image before it
+TEXT = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
 
 
 @dataclass(eq=False)
@@ -64,6 +70,15 @@ class VLM:
         side = getattr(getattr(self.model.config, "vision_config", None), "image_size", None) or 224
         return (side, side) if isinstance(side, int) else (side[1], side[0])
 
+    @cached_property
+    def alone(self) -> bool:
+        """Whether a batch of images is no row an image of the vision tower, so that each is asked about alone."""
+
+        def embedded(images: Sequence[Image.Image]) -> torch.Tensor:
+            return block_input(self.blocks[0], lambda: self.look(self.visual(images)))
+
+        return seen_alone(self.visual, embedded)
+
     def site(self, hook: str | HookPoint) -> nn.Module:
         """The module whose output is that hook point. Raises UserError when a change there would change no answer."""
         if not hook:
@@ -90,11 +105,44 @@ class VLM:
     def question(self, prompt: str) -> str:
         """``prompt`` in the model's chat format, with the image before it."""
         mark = _image_mark(self.processor)
-        if mark in prompt:
+        if mark and mark in prompt:
             raise UserError(
                 f"The prompt contains {mark}, which stands for the image: leave it out, it is put in for you."
             )
-        return _chat(self.processor, prompt) if self.chat else FALLBACK_PROMPT.format(image=mark, prompt=prompt)
+        if self.chat:
+            return _chat(self.processor, prompt)
+        return FALLBACK_PROMPT.format(image=mark, prompt=prompt) if mark else QUESTION.format(prompt=prompt)
+
+    def visual(self, images: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
+        """What the vision tower is given of ``images`` when they are asked about, on the CPU."""
+        features = self.prepared(list(images), [""] * len(images))
+        return {name: value for name, value in features.items() if isinstance(value, torch.Tensor) and name not in TEXT}
+
+    @torch.no_grad()
+    def look(self, inputs: dict[str, torch.Tensor]) -> Any:
+        """The output of the vision tower for ``visual`` inputs, which the model itself gives to it."""
+        tower, seen = image_tower(self.model), []
+
+        def take(module: nn.Module, args: Any, output: Any) -> None:
+            seen.append(output)
+            raise Enough
+
+        known = {*signature(self.model.get_image_features).parameters, *signature(tower.forward).parameters}
+        first = next(tower.parameters())
+        given = {
+            name: value.to(first.device, first.dtype if value.is_floating_point() else None)
+            for name, value in inputs.items()
+            if name in known
+        }
+        handle = tower.register_forward_hook(take)
+        try:
+            self.model.get_image_features(**given)
+        except Enough:
+            if not seen:  # another hook has enough
+                raise
+        finally:
+            handle.remove()
+        return seen[0]
 
     def inputs(self, images: list[Image.Image], prompts: list[str]) -> BatchFeature:
         """The inputs of ``generate``: one question per image, padded on the left, on the model's device."""
@@ -143,6 +191,11 @@ def wrap(model: PreTrainedModel, processor: Any, spec: str = "") -> VLM:
     spec = spec or type(model).__name__
     tower: Any = image_tower(model)
     blocks = find_blocks(tower) if tower is not model else []
+    if not blocks and tower is not model:
+        raise UserError(
+            f"The vision tower of {spec} ({type(model).__name__}) is no single stack of equal blocks: saetui can "
+            "neither steer nor extract from it yet; use a family that the README lists."
+        )
     if not blocks:
         raise UserError(
             f"Found no vision blocks in {spec} ({type(model).__name__}): looked for a list of equal blocks inside "
@@ -160,7 +213,7 @@ def wrap(model: PreTrainedModel, processor: Any, spec: str = "") -> VLM:
         chat=bool(processor.chat_template) and _image_mark(processor) in _chat(processor, ""),
     )
     _complete(vlm)
-    if not vlm.chat:
+    if not vlm.chat and _image_mark(processor):
         form = FALLBACK_PROMPT.format(image="<image>", prompt="...").replace("\n", "\\n")
         vlm.notes.append(f"{spec} has no chat template for images: it is asked in the form of LLaVA-1.5 ({form}).")
     return vlm
@@ -238,7 +291,8 @@ def _lacking(folder: Path, spec: str) -> str:
 
 
 def _image_mark(processor: Any) -> str:
-    return getattr(processor, "image_token", "<image>")
+    """What stands for the image in a question; empty for processors that put it before every question."""
+    return "" if hasattr(processor, "num_query_tokens") else getattr(processor, "image_token", "<image>")
 
 
 def _chat(processor: Any, prompt: str) -> str:
