@@ -16,6 +16,7 @@ from engine.activations.manifest import FILE, read_manifest
 from engine.activations.reading import Batch, prepared
 from engine.activations.results import Extracted, StoreMade
 from engine.activations.shards import STORED, read_records
+from engine.activations.store import Store
 from engine.activations.target import Target, header, take_over
 from engine.activations.writing import StoreWriter
 from engine.config import ExtractSettings
@@ -56,7 +57,7 @@ def extract(settings: ExtractSettings, workspace: Workspace, reporter: Reporter 
                 _resume(target)
             extracted = _run(settings, images, encoder, targets, shard_images, reporter)
             _refuse_nothing(targets, images)
-            return _result(settings, targets, extracted)
+            return _result(settings, targets, extracted, encoder.alone)
     except OSError as error:
         error.filename = error.filename or str(targets[0].folder)  # plain writes do not know it
         if sentence := system_mistake(error):
@@ -226,12 +227,20 @@ def _refuse_nothing(targets: list[Target], images: Images) -> None:
     )
 
 
-def _result(settings: ExtractSettings, targets: list[Target], extracted: int) -> Extracted:
+def _result(settings: ExtractSettings, targets: list[Target], extracted: int, alone: bool) -> Extracted:
     stores = []
     for target in targets:
         manifest, images = read_manifest(target.folder)
+        if alone or TokenPolicy.parse(settings.tokens).rows_an_image(target.hook):
+            _check_owners(Store(target.folder, manifest, images))
         name, shards = target.folder.name, len(manifest.shards)
         stores.append(StoreMade(name, str(target.folder), manifest.hook, manifest.rows, manifest.d, shards))
     broken = {image.path: image.broken for image in images if image.broken is not None}
     rows = sum(store.rows for store in stores)
     return Extracted(settings.name, len(images) - len(broken), broken, rows, extracted, tuple(stores))
+
+
+def _check_owners(store: Store) -> None:
+    for shard in store.shards:
+        if problems := store.misplaced(shard):
+            raise UserError(problems[0])

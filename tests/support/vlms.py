@@ -234,23 +234,14 @@ def _qwen(config: Any, model: Any, processor: Any, vision: Any, sections: list[i
 
 
 def idefics3() -> Made:
-    images = t.Idefics3ImageProcessor(size={"longest_edge": 64}, max_image_size={"longest_edge": 32})
-    return _idefics(t.Idefics3Config, t.Idefics3ForConditionalGeneration, t.Idefics3Processor, images)
-
-
-def smolvlm() -> Made:
-    images = t.SmolVLMImageProcessor(size={"longest_edge": 64}, max_image_size={"longest_edge": 32})
-    return _idefics(t.SmolVLMConfig, t.SmolVLMForConditionalGeneration, t.SmolVLMProcessor, images)
-
-
-def _idefics(config: Any, model: Any, processor: Any, images: Any) -> Made:
     tiles = [f"<row_{row}_col_{column}>" for row in range(1, 5) for column in range(1, 5)]
     tokenizer, _ = _added("<fake_token_around_image>", "<global-img>", "<end_of_utterance>", *tiles)
-    made = config(
+    config = t.Idefics3Config(
         vision_config=VISION, text_config=text_config(tokenizer, model_type="llama"), image_token_id=4, scale_factor=2
     )
-    more = {"video_processor": t.SmolVLMVideoProcessor()} if processor is t.SmolVLMProcessor else {}
-    return model(made), processor(images, tokenizer=tokenizer, image_seq_len=4, chat_template=TEMPLATE, **more)
+    images = t.Idefics3ImageProcessor(size={"longest_edge": 64}, max_image_size={"longest_edge": 32})
+    processor = t.Idefics3Processor(images, tokenizer=tokenizer, image_seq_len=4, chat_template=TEMPLATE)
+    return t.Idefics3ForConditionalGeneration(config), processor
 
 
 def idefics2() -> Made:
@@ -366,7 +357,6 @@ VLMS: dict[str, Callable[[], Made]] = {
     "Qwen3-VL": qwen3_vl,
     "Idefics2": idefics2,
     "Idefics3": idefics3,
-    "SmolVLM": smolvlm,
     "InternVL": internvl,
     "Aya Vision": aya_vision,
     "Mllama": mllama,

@@ -1,0 +1,278 @@
+"""Family by family, from checkpoints that their libraries saved: what extraction keeps is what the library computes,
+steering is what a hook written by hand does, one directory serves both, and the table in the README says so."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers as t
+from torch import Tensor
+
+from engine.activations.extract import extract
+from engine.activations.store import Store
+from engine.errors import UserError
+from engine.images import open_images
+from engine.models import HookPoint, load_encoder
+from engine.models.encoder import VisionEncoder
+from engine.models.vlm import load_vlm
+from engine.sae.config import WEIGHTS
+from engine.steer.generate import answer, answers
+from engine.steer.interventions import Intervention, attached
+from engine.workspace import Workspace
+from tests.support.extractions import ask
+from tests.support.families import ENCODERS, Seen, save_encoder
+from tests.support.tiny_llava import picture, random_sae
+from tests.support.vlms import VLMS, save_vlm
+
+README = Path(__file__).parents[3] / "README.md"
+LAYER, MLP, LAST = HookPoint("layer", 1), HookPoint("mlp", 1), HookPoint("last")
+POLICIES = ("cls", "mean", "patches", "all", "random:3")
+SHAPES = ((40, 56), (90, 30), (30, 90), (64, 64), (33, 31))
+REFUSED = ("Mllama",)
+PATHS = {  # where the library keeps block 1 and its MLP
+    "LLaVA": ("model.vision_tower.encoder.layers.1", "mlp"),
+    "VipLLaVA": ("model.vision_tower.encoder.layers.1", "mlp"),
+    "LLaVA-NeXT": ("model.vision_tower.encoder.layers.1", "mlp"),
+    "LLaVA-OneVision": ("model.vision_tower.encoder.layers.1", "mlp"),
+    "Pixtral": ("model.vision_tower.transformer.layers.1", "feed_forward"),
+    "Mistral 3": ("model.vision_tower.transformer.layers.1", "feed_forward"),
+    "PaliGemma": ("model.vision_tower.encoder.layers.1", "mlp"),
+    "Gemma 3": ("model.vision_tower.encoder.layers.1", "mlp"),
+    "Qwen2-VL": ("model.visual.blocks.1", "mlp"),
+    "Qwen2.5-VL": ("model.visual.blocks.1", "mlp"),
+    "Qwen3-VL": ("model.visual.blocks.1", "mlp"),
+    "Idefics2": ("model.vision_model.encoder.layers.1", "mlp"),
+    "Idefics3": ("model.vision_model.encoder.layers.1", "mlp"),
+    "InternVL": ("model.vision_tower.encoder.layer.1", "mlp"),
+    "Aya Vision": ("model.vision_tower.encoder.layers.1", "mlp"),
+    "BLIP-2": ("vision_model.encoder.layers.1", "mlp"),
+}
+PREFIXED = ("LLaVA", "VipLLaVA", "LLaVA-NeXT", "InternVL", "BLIP-2")  # their towers put CLS before the patches
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The checkpoint of a family, saved when it is first asked for."""
+    home, made = tmp_path_factory.mktemp("families"), set()
+
+    def folder(family: str) -> Path:
+        path = home / family.replace(" ", "-")
+        if family not in made:
+            save_vlm(family, path) if family in VLMS else save_encoder(family, path)
+            made.add(family)
+        return path
+
+    return folder
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures of several shapes, so that tiles and native sizes differ from one to the next."""
+    folder = tmp_path_factory.mktemp("images")
+    for number, size in enumerate(SHAPES):
+        picture(number).resize(size).save(folder / f"{number}.png")
+    return folder
+
+
+# The table
+
+
+def row(family: str, folder: Path) -> str:
+    """What the README says of a family."""
+    try:
+        encoder = load_encoder(str(folder))
+        encoder.check(LAYER)
+    except UserError as error:
+        return f"| {family} | {'only `last`' if 'only hook point is last' in str(error) else 'not yet'} | | | {_steered(family, folder)} |"
+    seen = "in tiles" if _tiles(encoder, folder) else "at its own size" if encoder.alone else "whole"
+    if encoder.token_mask(encoder.preprocess([picture(0).resize((90, 30))])) is not None:
+        seen = "at its own shape"
+    tokens = [kind for kind in ("cls", "mean", "patches", "all") if not _refusal(encoder.check_tokens, kind)]
+    last = "" if _refusal(encoder.check, LAST) or _refusal(encoder.width, LAST) else "yes"
+    return f"| {family} | {seen} | {', '.join(tokens)} | {last} | {_steered(family, folder)} |"
+
+
+def _tiles(encoder: VisionEncoder, folder: Path) -> bool:
+    """Whether the tower sees an image as several sequences."""
+    if not encoder.alone:
+        return False
+    return any(len(encoder._embedded([picture(0).resize(size)])) > 1 for size in SHAPES)
+
+
+def _refusal(ask: Callable[[Any], object], of: Any) -> str:
+    try:
+        ask(of)
+    except UserError as error:
+        assert_one_sentence(str(error))
+        return str(error)
+    return ""
+
+
+def assert_one_sentence(text: str) -> None:
+    assert "\n" not in text and text.endswith(".") and ":" in text or ";" in text
+
+
+def _steered(family: str, folder: Path) -> str:
+    if family not in VLMS:
+        return ""
+    return "not yet" if _refusal(lambda spec: load_vlm(spec, "cpu"), str(folder)) else "yes"
+
+
+FAMILIES = (*ENCODERS, *VLMS)
+
+
+def test_the_readme_lists_these_families_and_no_others() -> None:
+    assert [line.split(" | ")[0].removeprefix("| ") for line in _table()] == list(FAMILIES)
+    assert len(FAMILIES) >= 30
+
+
+def _table() -> list[str]:
+    block = re.search(r"<!-- families: .*?-->\n(.*?)<!-- end of families -->", README.read_text(), re.DOTALL)
+    assert block is not None
+    return block[1].strip().splitlines()[2:]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_readme_says_what_holds_of(family: str, folders: Callable[[str], Path]) -> None:
+    assert row(family, folders(family)) in _table()
+
+
+# What the library computes
+
+
+def by_library(family: str, folder: Path, images: Path) -> list[Seen]:
+    pictures = [open_images(images).load(i) for i in range(len(SHAPES))]
+    if family in ENCODERS:
+        return [ENCODERS[family].seen(folder, one) for one in pictures]
+    model: Any = t.AutoModelForImageTextToText.from_pretrained(folder).eval()
+    question = load_vlm(str(folder), "cpu")
+    block, mlp = PATHS[family]
+    seen = []
+    for one in pictures:
+        inputs = question.inputs([one], ["what is it"])
+        caught: dict[str, Tensor] = {}
+        modules = {"layer": model.get_submodule(block), "mlp": model.get_submodule(f"{block}.{mlp}")}
+        modules["tower"] = model.get_submodule(re.sub(r"\.(encoder|transformer|blocks)\..*", "", block))
+        handles = [m.register_forward_hook(_catch(caught, name), prepend=True) for name, m in modules.items()]
+        with torch.no_grad():
+            model.generate(**inputs, max_new_tokens=1)
+        for handle in handles:
+            handle.remove()
+        last = getattr(caught.pop("tower"), "pooler_output", None)
+        layer, inside = (h if h.ndim == 3 else h[None] for h in (caught["layer"], caught["mlp"]))
+        pooled = last if isinstance(last, Tensor) and last.ndim == 2 and len(last) == 1 else None
+        seen.append(Seen(layer, inside, pooled, int(family in PREFIXED)))
+    return seen
+
+
+def _catch(caught: dict[str, Any], name: str) -> Callable[[Any, Any, Any], None]:
+    def catch(module: Any, args: Any, output: Any) -> None:
+        caught.setdefault(name, output[0] if type(output) is tuple else output)
+
+    return catch
+
+
+@pytest.mark.parametrize("family", [f for f in FAMILIES if f not in REFUSED])
+def test_activations_are_the_librarys(family: str, folders: Callable[[str], Path], images: Path) -> None:
+    """The short form: one hook point, image by image."""
+    encoder, source = load_encoder(str(folders(family))), open_images(images)
+    hook = LAYER if encoder.blocks else LAST
+    for number, seen in enumerate(by_library(family, folders(family), images)[:3]):
+        inputs = encoder.preprocess([source.load(number)])
+        taken, shown = encoder.activations(inputs, [hook], 1)[hook][0], encoder.token_mask(inputs)
+        taken = taken if shown is None else taken[shown[0]]
+        expected = seen.last if seen.layer is None else seen.layer.flatten(0, 1)
+        torch.testing.assert_close(taken, expected, atol=2e-5, rtol=2e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tokens", POLICIES)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_stores_hold_what_the_library_computes(
+    family: str, tokens: str, folders: Callable[[str], Path], images: Path, tmp_path: Path
+) -> None:
+    """The long form: every hook point and choice of tokens, through ``extract``, in batches; or one sentence."""
+    _stores_hold(family, tokens, folders(family), images, tmp_path)
+
+
+@pytest.mark.parametrize("tokens", POLICIES)
+@pytest.mark.parametrize("family", ["Mistral 3", "InternVL"])
+def test_packed_and_tiled_images_keep_their_rows(
+    family: str, tokens: str, folders: Callable[[str], Path], images: Path, tmp_path: Path
+) -> None:
+    _stores_hold(family, tokens, folders(family), images, tmp_path)
+
+
+def _stores_hold(family: str, tokens: str, folder: Path, images: Path, tmp_path: Path) -> None:
+    place, library = Workspace(tmp_path), None
+    for hook in (LAYER, MLP, LAST):
+        try:
+            settings = ask(folder, images, at=(str(hook),), tokens=tokens, name=hook.kind, dtype="float32")
+            settings = type(settings)(**{**vars(settings), "shard_rows": 4096})
+            extract(settings, place)
+        except UserError as error:
+            assert_one_sentence(str(error))
+            continue
+        library = library or by_library(family, folder, images)
+        store = Store.open(place.activations(hook.kind))
+        assert store.verify() == [] and np.unique(store.image).tolist() == list(range(len(SHAPES)))
+        for number, seen in enumerate(library):
+            mine = store.image == number
+            expected = seen.last if hook == LAST else seen.rows(hook.kind, tokens, store.token[mine])
+            assert expected is not None
+            rows = torch.from_numpy(store.take(np.flatnonzero(mine)))
+            torch.testing.assert_close(rows, expected, atol=5e-5, rtol=5e-5)
+            assert len(set(store.token[mine])) == len(rows)
+    if tokens == "all" and family not in REFUSED:
+        assert library is not None
+
+
+# What steering does
+
+
+def by_hand(family: str, folder: Path, image: Any, sae: Any, latent: int, value: float) -> str:
+    """The greedy answer with a hook written from the formula, on every patch of every sequence."""
+    model: Any = t.AutoModelForImageTextToText.from_pretrained(folder).eval()
+    vlm = load_vlm(str(folder), "cpu")
+    prefix = int(family in PREFIXED)
+
+    def hook(module: Any, args: Any, output: Any) -> Any:
+        hidden = output[0] if type(output) is tuple else output
+        new = hidden.clone()
+        sequences = new if new.ndim == 3 else new[None]
+        for sequence in sequences:
+            for position in range(prefix, len(sequence)):
+                z = torch.relu((sequence[position] - sae.b_dec) @ sae.W_enc + sae.b_enc)
+                a = z * (z > sae.threshold)
+                a[latent] = value
+                sequence[position] = a @ sae.W_dec + sae.b_dec
+        return (new, *output[1:]) if type(output) is tuple else new
+
+    handle = model.get_submodule(PATHS[family][0]).register_forward_hook(hook, prepend=True)
+    inputs = vlm.inputs([image], ["what is it"])
+    out = model.generate(**inputs, do_sample=False, max_new_tokens=8)
+    handle.remove()
+    return vlm.processor.tokenizer.decode(out[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+
+
+@pytest.mark.parametrize(
+    "family",
+    [pytest.param(f, marks=() if f in ("Mistral 3", "InternVL", "BLIP-2") else pytest.mark.slow) for f in PATHS],
+)
+def test_steering_is_a_hook_written_by_hand(family: str, folders: Callable[[str], Path]) -> None:
+    vlm, sae = load_vlm(str(folders(family)), "cpu"), random_sae(hook="layer:1")
+    pictures = [picture(0), picture(1).resize((90, 30))]
+    steered = Intervention(latents=((3, 60.0),))
+    expected = [by_hand(family, folders(family), one, sae, 3, 60.0) for one in pictures]
+    untouched = [answer(vlm, one, "what is it", 8) for one in pictures]
+    with attached(vlm, sae, steered):
+        assert [answer(vlm, one, "what is it", 8) for one in pictures] == expected
+    assert answers(vlm, pictures, "what is it", 8, sae=sae, interventions=[steered, None]) == [
+        expected[0],
+        untouched[1],
+    ]
+    assert expected != untouched
