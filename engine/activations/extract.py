@@ -80,7 +80,8 @@ def plan(
     shapes = [encoder.shape(hook) for hook in hooks]
     rows = [_rows_an_image(hook, policy, shape[0], encoder) for hook, shape in zip(hooks, shapes, strict=True)]
     if encoder.alone and max(rows) > 1:
-        rows = [max(n, _rows_of_some(hook, policy, images, encoder)) for hook, n in zip(hooks, rows, strict=True)]
+        seen = _tokens_of_some(images, encoder)
+        rows = [policy.rows_an_image(hook) or seen or n for hook, n in zip(hooks, rows, strict=True)]
     if settings.embeddings and max(rows) > 1:
         raise UserError("Embeddings have one row an image: use --at last, or --tokens cls or mean.")
     batch_rows = settings.batch_size * max(rows)
@@ -102,15 +103,13 @@ def _rows_an_image(hook: HookPoint, policy: TokenPolicy, tokens: int, encoder: V
     return policy.rows_an_image(hook) or tokens - (encoder.n_prefix if policy.kind == "patches" else 0)
 
 
-def _rows_of_some(hook: HookPoint, policy: TokenPolicy, images: Images, encoder: VisionEncoder) -> int:
-    """Where the number of tokens depends on the image: the most that some images from all over the list have."""
-    if policy.rows_an_image(hook):
-        return 1
-    most = 1
-    for index in np.linspace(0, len(images) - 1, SAMPLED).astype(int).tolist():
+def _tokens_of_some(images: Images, encoder: VisionEncoder) -> int:
+    """Where every image has a number of tokens of its own: the most that some from all over the list have."""
+    hook, most = HookPoint("layer", 0), 0
+    for index in np.unique(np.linspace(0, len(images) - 1, SAMPLED).astype(int)).tolist():
         with contextlib.suppress(BrokenImage):
             inputs = encoder.preprocess([decode(images.read_bytes(index), images.entries[index].path)])
-            most = max(most, encoder.activations(inputs, [HookPoint("layer", 0)], 1)[HookPoint("layer", 0)].shape[1])
+            most = max(most, encoder.activations(inputs, [hook], 1)[hook].shape[1])
     return most
 
 

@@ -195,6 +195,8 @@ class VisionEncoder(ABC):
             for handle in handles:
                 handle.remove()
         for hook in hooks:
+            if hook not in taken:
+                raise UserError(f"{self.spec} does not run {hook} on images: use another hook point, such as last.")
             if images is not None and (len(taken[hook]) != images or not taken[hook].shape[1]):
                 raise UserError(
                     f"{self.spec} gives {len(taken[hook])} sequences of {taken[hook].shape[1]} tokens for {images} "
@@ -297,6 +299,8 @@ def block_input(block: nn.Module, run: Callable[[], Any]) -> Float[Tensor, "sequ
         pass
     finally:
         handle.remove()
+    if not given:
+        raise UserError("None of the blocks that were found in the model is run on images: use another encoder.")
     return given[0] if given[0].ndim > 2 else given[0][None]
 
 

@@ -45,7 +45,7 @@ def image_latents(
 
 
 def _grid(encoder: VisionEncoder, inputs: dict[str, Tensor]) -> tuple[int, int] | None:
-    if "spatial_shapes" in inputs:  # each image has its own
+    if "spatial_shapes" in inputs and not encoder.alone:  # each image has its own
         rows, columns = inputs["spatial_shapes"][0].tolist()
         return rows, columns
     return encoder.grid

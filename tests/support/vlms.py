@@ -29,8 +29,8 @@ def text_config(tokenizer: Any, **more: Any) -> dict[str, Any]:
 
 def save_vlm(family: str, folder: Path) -> Path:
     """A model of ``family`` whose random weights are large enough for images and latents to change its answers."""
-    torch.manual_seed(0)
     model, processor = VLMS[family]()
+    torch.manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
