@@ -6,15 +6,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
 import transformers as t
 from torch import Tensor
 
+from engine.activations.estimate import estimate
 from engine.activations.extract import extract
 from engine.activations.store import Store
 from engine.errors import UserError
+from engine.files import file_sha256, read_json, write_json
 from engine.images import open_images
 from engine.models import HookPoint, load_encoder
 from engine.models.encoder import VisionEncoder
@@ -209,13 +212,47 @@ def test_packed_and_tiled_images_keep_their_rows(
     _stores_hold(family, tokens, folders(family), images, tmp_path)
 
 
+def test_what_is_no_sequence_an_image_is_refused(folders: Callable[[str], Path]) -> None:
+    """The net under it all: were images not run alone, no row would be given to another image."""
+    for family in ("Mistral 3", "InternVL", "Qwen2-VL"):
+        encoder = load_encoder(str(folders(family)))
+        encoder.alone = False
+        inputs = encoder.preprocess([picture(0), picture(1).resize((90, 30)), picture(2)])
+        with pytest.raises(UserError, match=r"cannot tell whose they are|is no sequence of tokens"):
+            encoder.activations(inputs, [LAYER], 3)
+
+
+def test_rows_of_other_images_are_found_by_verify(folders: Callable[[str], Path], images: Path, tmp_path: Path) -> None:
+    """Stores of older versions had 108 rows for 24 images in tiles, and ``verify`` was content."""
+    place = Workspace(tmp_path)
+    settings = ask(folders("InternVL"), images, tokens="mean", name="A")
+    extract(settings, place)
+    shard = next(place.activations("A").glob("*.h5"))
+    with h5py.File(shard, "r+") as file:
+        file["image"][0] = 1
+    manifest = place.activations("A") / "manifest.json"
+    value = read_json(manifest)
+    value["shards"][0]["sha256"] = file_sha256(shard)
+    write_json(manifest, value)
+    assert "rows that are not their images'" in Store.open(place.activations("A")).verify()[0]
+    with pytest.raises(UserError, match="under another --name"):
+        extract(settings, place)
+
+
+def test_the_estimate_is_an_upper_bound(folders: Callable[[str], Path], images: Path, tmp_path: Path) -> None:
+    settings = ask(folders("Qwen2-VL"), images, tokens="patches", shard_rows=4096)
+    told, made = estimate(settings, Workspace(tmp_path)), extract(settings, Workspace(tmp_path))
+    assert made.rows <= told.rows <= 2 * made.rows
+
+
 def _stores_hold(family: str, tokens: str, folder: Path, images: Path, tmp_path: Path) -> None:
     place, library = Workspace(tmp_path), None
     for hook in (LAYER, MLP, LAST):
         try:
-            settings = ask(folder, images, at=(str(hook),), tokens=tokens, name=hook.kind, dtype="float32")
-            settings = type(settings)(**{**vars(settings), "shard_rows": 4096})
-            extract(settings, place)
+            extract(
+                ask(folder, images, at=(str(hook),), tokens=tokens, name=hook.kind, dtype="float32", shard_rows=4096),
+                place,
+            )
         except UserError as error:
             assert_one_sentence(str(error))
             continue
