@@ -105,10 +105,7 @@ class VisionEncoder(ABC):
         """Whether tokens that every image shares (CLS, registers) stand elsewhere than before the patches."""
         if not self.blocks or self.device.type == "meta":
             return False
-        noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8))
-        grey, other = (self._embedded([image])[0] for image in (self._blank(), noise))
-        shared = (grey == other).all(-1)
-        return bool(shared.any()) and not (bool(shared[: self.n_prefix].all()) and not shared[self.n_prefix :].any())
+        return astray(self._embedded, self.n_prefix)
 
     @torch.no_grad()
     def _embedded(self, images: Sequence[Image.Image]) -> Float[Tensor, "sequence token d"]:
@@ -213,7 +210,7 @@ class VisionEncoder(ABC):
             pass
         except torch.OutOfMemoryError as error:
             raise UserError(f"{self.device} is out of memory for {self.spec}: lower --batch-size.") from error
-        except (ValueError, RuntimeError) as error:
+        except (ValueError, RuntimeError, TypeError) as error:
             raise UserError(self._refusal(inputs, error)) from error
 
     def check(self, hook: HookPoint) -> None:
@@ -237,7 +234,10 @@ class VisionEncoder(ABC):
         if isinstance(hidden, Tensor) and hidden.ndim == 2 and self.alone:
             hidden = hidden[None]
         if not isinstance(hidden, Tensor) or hidden.ndim != 3:
-            raise UserError(f"{hook} of {self.spec} is no sequence of tokens: its only hook point is last.")
+            raise UserError(
+                f"{hook} of {self.spec} is no sequence of tokens, which saetui does not keep yet: use last where it "
+                "has one, or another encoder."
+            )
         hidden = hidden if self.batch_first else hidden.transpose(0, 1)
         if not self.alone:
             return hidden
@@ -259,10 +259,14 @@ class VisionEncoder(ABC):
         }
 
     def _refusal(self, inputs: dict[str, Tensor], error: Exception) -> str:
-        shape = " x ".join(str(side) for side in inputs["pixel_values"].shape[1:])
+        pixels = inputs["pixel_values"]
+        shape = " x ".join(str(side) for side in pixels.shape[1:])
+        way_out = "correct the sizes in its preprocessor_config.json"
+        if pixels.ndim != 4 or isinstance(error, TypeError):
+            way_out = "if it is the vision tower of a larger model, give the whole model's directory"
         return (
-            f"{self.spec} does not take the {shape} inputs that its preprocessing makes ({first_line(error)}): correct "
-            "the sizes in its preprocessor_config.json."
+            f"{self.spec} does not take the {shape} inputs that its preprocessing makes ({first_line(error)}): "
+            f"{way_out}."
         )
 
     def _blank(self) -> Image.Image:
@@ -284,12 +288,25 @@ def seen_alone(
     return embedded is not None and len(embedded(images)) != len(images)
 
 
+def astray(embedded: Callable[[Sequence[Image.Image]], Tensor], n_prefix: int) -> bool:
+    """Whether tokens that every image shares (CLS, registers) stand elsewhere than in the first ``n_prefix`` places.
+
+    ``embedded`` gives what the first block gets for images. Llama 4 puts CLS at the end, YOLOS its detections.
+    """
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8))
+    grey, other = (embedded([image])[0] for image in (Image.new("RGB", (256, 256), GREY), noise))
+    if grey.shape != other.shape:
+        return False
+    shared = (grey == other).all(-1)
+    return bool(shared.any()) and not (bool(shared[:n_prefix].all()) and not shared[n_prefix:].any())
+
+
 def block_input(block: nn.Module, run: Callable[[], Any]) -> Float[Tensor, "sequence token d"]:
     """What ``block`` is given in ``run``, which ends there."""
     given: list[Tensor] = []
 
     def take(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        given.append(args[0] if args else kwargs["hidden_states"])
+        given.append(next(one for one in (*args, *kwargs.values()) if isinstance(one, Tensor)))
         raise Enough
 
     handle = block.register_forward_pre_hook(take, with_kwargs=True, prepend=True)

@@ -175,7 +175,10 @@ def _tower(folder: Path, spec: str, config: Any, dtype: torch.dtype) -> tuple[nn
         if names:
             weights.append(file)
     if not state:
-        raise UserError(f"{spec} has no vision tower in .safetensors files: give the directory of its vision encoder.")
+        raise UserError(
+            f"{spec} has no vision tower in .safetensors files that can be read without its processor: put its "
+            "tokenizer.json and processor_config.json beside its weights."
+        )
     model = AutoModel.from_config(config)
     try:
         model.load_state_dict(state)

@@ -21,7 +21,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 
 from engine.errors import UserError
 from engine.models.device import pick_device
-from engine.models.encoder import Enough, block_input, find_blocks, first_line, module_at, seen_alone
+from engine.models.encoder import Enough, astray, block_input, find_blocks, first_line, module_at, seen_alone
 from engine.models.from_transformers import prefix_tokens, quiet
 from engine.models.hookpoints import HookPoint
 from engine.models.hub import hub_folder
@@ -74,10 +74,15 @@ class VLM:
     def alone(self) -> bool:
         """Whether a batch of images is no row an image of the vision tower, so that each is asked about alone."""
 
-        def embedded(images: Sequence[Image.Image]) -> torch.Tensor:
-            return block_input(self.blocks[0], lambda: self.look(self.visual(images)))
+        return seen_alone(self.visual, self._embedded)
 
-        return seen_alone(self.visual, embedded)
+    @cached_property
+    def astray(self) -> bool:
+        """Whether the tower puts CLS or other tokens of its own elsewhere than before the patches."""
+        return astray(self._embedded, self.n_prefix)
+
+    def _embedded(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        return block_input(self.blocks[0], lambda: self.look(self.visual(images)))
 
     def site(self, hook: str | HookPoint) -> nn.Module:
         """The module whose output is that hook point. Raises UserError when a change there would change no answer."""

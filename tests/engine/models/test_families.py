@@ -23,12 +23,13 @@ from engine.models import HookPoint, load_encoder
 from engine.models.encoder import VisionEncoder
 from engine.models.vlm import load_vlm
 from engine.steer.generate import answer, answers, next_token_logits
-from engine.steer.interventions import Intervention, attached
+from engine.steer.interventions import Intervention, attached, check
 from engine.workspace import Workspace
+from tests.support.checkpoints import perturbed, save
 from tests.support.extractions import ask
 from tests.support.families import ENCODERS, Seen, save_encoder
 from tests.support.tiny_llava import picture, random_sae
-from tests.support.vlms import VLMS, save_vlm
+from tests.support.vlms import SQUARE, VISION, VLMS, save_vlm
 
 README = Path(__file__).parents[3] / "README.md"
 LAYER, MLP, LAST = HookPoint("layer", 1), HookPoint("mlp", 1), HookPoint("last")
@@ -237,6 +238,22 @@ def test_rows_of_other_images_are_found_by_verify(folders: Callable[[str], Path]
     assert "rows that are not their images'" in Store.open(place.activations("A")).verify()[0]
     with pytest.raises(UserError, match="under another --name"):
         extract(settings, place)
+
+
+def test_a_tower_with_its_class_token_at_the_end_is_refused(folders: Callable[[str], Path], tmp_path: Path) -> None:
+    """Llama 4's tower: the last token would be taken for a patch, and the first patch for CLS."""
+    config = t.Llama4VisionConfig(**VISION, vision_output_dim=32, projector_input_dim=32, projector_output_dim=32)
+    torch.manual_seed(0)
+    save(perturbed(t.Llama4VisionModel(config)), tmp_path, t.CLIPImageProcessor(size=SQUARE, crop_size=SQUARE))
+    encoder = load_encoder(str(tmp_path))
+    encoder.check_tokens("all")
+    for kind in ("cls", "mean", "patches"):
+        with pytest.raises(UserError, match="elsewhere than before the patches"):
+            encoder.check_tokens(kind)
+    vlm = load_vlm(str(folders("LLaVA")), "cpu")
+    vlm.n_prefix = 0
+    with pytest.raises(UserError, match="elsewhere than before the patches"):
+        check(vlm, random_sae(hook="layer:1"), Intervention())
 
 
 def test_the_estimate_is_an_upper_bound(folders: Callable[[str], Path], images: Path, tmp_path: Path) -> None:
