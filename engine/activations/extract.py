@@ -9,18 +9,21 @@ import contextlib
 import shutil
 from pathlib import Path
 
+import numpy as np
+
 from engine.activations.forward import TORCH, forward
 from engine.activations.manifest import FILE, read_manifest
 from engine.activations.reading import Batch, prepared
 from engine.activations.results import Extracted, StoreMade
 from engine.activations.shards import STORED, read_records
+from engine.activations.store import Store
 from engine.activations.stored_images import broken_images
 from engine.activations.target import Target, header, take_over
 from engine.activations.writing import StoreWriter
 from engine.config import ExtractSettings
 from engine.errors import UserError, system_mistake
 from engine.files import lock
-from engine.images import Images, open_images
+from engine.images import BrokenImage, Images, decode, open_images
 from engine.images.kinds import in_words
 from engine.models import HookPoint, TokenPolicy, load_encoder
 from engine.models.device import pick_device
@@ -29,6 +32,7 @@ from engine.reporter import Reporter, StageBegan, Warned
 from engine.workspace import Workspace
 
 SHARD_IMAGES = 8192  # at most, so that an interruption costs little where an image is a single row
+SAMPLED = 5  # images that are looked at where each has a number of tokens of its own
 NAMED = 10  # broken images that get a warning of their own
 
 
@@ -57,7 +61,7 @@ def extract(settings: ExtractSettings, workspace: Workspace, reporter: Reporter 
                 _resume(target, images, reporter)
             extracted = _run(settings, images, encoder, targets, shard_images, reporter)
             _refuse_nothing(targets, images)
-            return _result(settings, targets, extracted, images)
+            return _result(settings, targets, extracted, images, encoder.alone)
     except OSError as error:
         error.filename = error.filename or str(targets[0].folder)  # plain writes do not know it
         if sentence := system_mistake(error):
@@ -75,8 +79,13 @@ def plan(
     folders = [home(settings.name if len(hooks) == 1 else f"{settings.name}-{str(h).replace(':', '')}") for h in hooks]
     for hook in hooks:
         encoder.check(hook)
+    if not all(hook.pooled for hook in hooks):
+        encoder.check_tokens(policy.kind)
     shapes = [encoder.shape(hook) for hook in hooks]
-    rows = [_rows_an_image(hook, policy, tokens, encoder) for hook, (tokens, _) in zip(hooks, shapes, strict=True)]
+    rows = [_rows_an_image(hook, policy, shape[0], encoder) for hook, shape in zip(hooks, shapes, strict=True)]
+    if encoder.alone and max(rows) > 1:
+        seen = _tokens_of_some(images, encoder)
+        rows = [policy.rows_an_image(hook) or seen or n for hook, n in zip(hooks, rows, strict=True)]
     if settings.embeddings and max(rows) > 1:
         raise UserError("Embeddings have one row an image: use --at last, or --tokens cls or mean.")
     batch_rows = settings.batch_size * max(rows)
@@ -100,21 +109,19 @@ def left_out(images: Images) -> list[str]:
 
 
 def _rows_an_image(hook: HookPoint, policy: TokenPolicy, tokens: int, encoder: VisionEncoder) -> int:
-    if hook.kind == "last":
-        return 1
-    if policy.kind == "cls" and not encoder.has_cls:
-        raise UserError(f"{encoder.spec} has no CLS token: use --tokens mean, patches, all or random:K.")
-    if policy.kind in ("patches", "mean"):
-        encoder.check_patches()
-    if policy.count > tokens:
+    if not hook.pooled and policy.count > tokens and not encoder.alone:
         raise UserError(f"{encoder.spec} has {tokens} tokens an image, fewer than --tokens {policy}: lower the number.")
-    return {
-        "all": tokens,
-        "patches": tokens - encoder.n_prefix,
-        "random": policy.count,
-        "cls": 1,
-        "mean": 1,
-    }[policy.kind]
+    return policy.rows_an_image(hook) or tokens - (encoder.n_prefix if policy.kind == "patches" else 0)
+
+
+def _tokens_of_some(images: Images, encoder: VisionEncoder) -> int:
+    """Where every image has a number of tokens of its own: the most that some from all over the list have."""
+    hook, most = HookPoint("layer", 0), 0
+    for index in np.unique(np.linspace(0, len(images) - 1, SAMPLED).astype(int)).tolist():
+        with contextlib.suppress(BrokenImage):
+            inputs = encoder.preprocess([decode(images.read_bytes(index), images.entries[index].path)])
+            most = max(most, encoder.activations(inputs, [hook], 1)[hook].shape[1])
+    return most
 
 
 def check(settings: ExtractSettings) -> None:
@@ -231,12 +238,20 @@ def _refuse_nothing(targets: list[Target], images: Images) -> None:
     )
 
 
-def _result(settings: ExtractSettings, targets: list[Target], extracted: int, images: Images) -> Extracted:
+def _result(settings: ExtractSettings, targets: list[Target], extracted: int, images: Images, alone: bool) -> Extracted:
     stores = []
     for target in targets:
         manifest = read_manifest(target.folder)
+        if alone or TokenPolicy.parse(settings.tokens).rows_an_image(target.hook):
+            _check_owners(Store(target.folder, manifest))
         name, shards = target.folder.name, len(manifest.shards)
         stores.append(StoreMade(name, str(target.folder), manifest.hook, manifest.rows, manifest.d, shards))
     broken = {image.path: image.broken or "" for image in broken_images(targets[-1].folder, manifest)}
     rows, read = sum(store.rows for store in stores), len(images) - len(broken)
     return Extracted(settings.name, read, broken, rows, extracted, tuple(stores), images.left_out)
+
+
+def _check_owners(store: Store) -> None:
+    for shard in store.shards:
+        if problems := store.misplaced(shard):
+            raise UserError(problems[0])

@@ -7,12 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.activations.reading import Batch
+from engine.activations.reading import Batch, Part
+from engine.activations.store import owned
 from engine.activations.target import Target
 from engine.config import ExtractSettings
 from engine.errors import UserError
 from engine.models import HookPoint, TokenPolicy
-from engine.models.encoder import VisionEncoder
+from engine.models.encoder import VisionEncoder, patches
 
 TORCH = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 LARGEST = {"float16": 65504.0, "bfloat16": 3.3895e38, "float32": 3.4028234e38}
@@ -31,36 +32,62 @@ class Rows:
 
 def forward(encoder: VisionEncoder, batch: Batch, settings: ExtractSettings, needed: list[Target]) -> dict[str, Rows]:
     """Rows of the batch by hook point, on their way to the host; empty when no image of it can be read."""
-    if not batch.inputs:
+    if not batch.parts:
         return {}
-    inputs = batch.inputs
+    policy = TokenPolicy.parse(settings.tokens)
+    taken = [_of_part(encoder, part, policy, settings.seed, needed) for part in batch.parts]
+    rows = {}
+    for target in needed:
+        values, images, tokens = zip(*(part[target.hook] for part in taken), strict=True)
+        image = np.concatenate(images)
+        if not owned(image, batch.indices, policy.rows_an_image(target.hook)):
+            raise UserError(
+                f"{encoder.spec} does not give each of the images {batch.indices[0]} to {batch.indices[-1]} its rows "
+                f"at {target.hook}: use another encoder."
+            )
+        chosen = torch.cat(values) if len(values) > 1 else values[0]
+        rows[str(target.hook)] = _to_host(chosen, TORCH[settings.dtype], image, np.concatenate(tokens))
+    return rows
+
+
+def _of_part(
+    encoder: VisionEncoder, part: Part, policy: TokenPolicy, seed: int, needed: list[Target]
+) -> dict[HookPoint, tuple[Tensor, np.ndarray, np.ndarray]]:
+    """The rows of images that are run together, with the image and token of each."""
+    inputs = part.inputs
     if encoder.device.type == "cuda":
         inputs = {name: value.pin_memory() for name, value in inputs.items()}
-    activations = encoder.activations(inputs, [target.hook for target in needed])
-    mask = encoder.token_mask(batch.inputs)
-    policy = TokenPolicy.parse(settings.tokens)
+    activations = encoder.activations(inputs, [target.hook for target in needed], len(part.indices))
+    mask, tiles = encoder.token_mask(part.inputs), encoder.tiles(part.inputs)
     rows = {}
     for target in needed:
         hidden = activations[target.hook]
         if target.hook.kind == "last":
-            chosen, image, token = hidden[:, 0], np.array(batch.indices), np.full(len(hidden), -1)
+            rows[target.hook] = hidden[:, 0], np.array(part.indices), np.full(len(hidden), -1)
         else:
-            chosen, image, token = select(hidden, policy, encoder.n_prefix, settings.seed, batch.indices, mask)
-        rows[str(target.hook)] = _to_host(chosen, TORCH[settings.dtype], image, token)
+            rows[target.hook] = select(hidden, policy, encoder.n_prefix, seed, part.indices, mask, tiles)
     return rows
 
 
 def select(
-    hidden: Tensor, policy: TokenPolicy, n_prefix: int, seed: int, indices: list[int], mask: Tensor | None = None
+    hidden: Tensor,
+    policy: TokenPolicy,
+    n_prefix: int,
+    seed: int,
+    indices: list[int],
+    mask: Tensor | None = None,
+    tiles: int = 1,
 ) -> tuple[Tensor, np.ndarray, np.ndarray]:
     """The rows that ``policy`` keeps of ``hidden`` (batch, token, d), with the image and token index of each.
 
     ``indices``: image index of each batch element. ``mask`` (batch, token): False for padding, which is never kept.
+    ``tiles``: of how many sequences, each with its own prefix, the tokens of an image are.
     """
     batch, tokens, d = hidden.shape
+    shown = patches(tokens, n_prefix, tiles)
     if policy.kind == "mean":
         return (
-            _mean(hidden[:, n_prefix:], None if mask is None else mask[:, n_prefix:]),
+            _mean(hidden[:, shown], None if mask is None else mask[:, shown]),
             np.array(indices),
             np.full(batch, -1),
         )
@@ -72,7 +99,7 @@ def select(
                 raise UserError(f"Image {index} has {length} tokens, fewer than --tokens {policy}: lower the number.")
             keep[row, policy.draw(int(length), seed, index)] = True
     else:
-        keep[:, {"cls": slice(0, 1), "patches": slice(n_prefix, None), "all": slice(None)}[policy.kind]] = True
+        keep[:, {"cls": slice(0, 1), "patches": shown, "all": slice(None)}[policy.kind]] = True
         if mask is not None:
             keep &= mask.numpy()
     element, token = np.nonzero(keep)

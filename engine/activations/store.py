@@ -16,6 +16,7 @@ from engine.activations.stored_images import StoredImages, stored_images
 from engine.config import VerifySettings
 from engine.errors import UserError
 from engine.files import file_sha256, read_json, value_sha256
+from engine.models.hookpoints import HookPoint, TokenPolicy
 from engine.reporter import Reporter
 from engine.workspace import Workspace
 
@@ -110,7 +111,7 @@ class Store:
         if not path.is_file():
             return [f"{path} is missing."]
         if file_sha256(path) == shard.sha256:
-            return []
+            return self.misplaced(shard)
         try:
             with open_shard(path) as file:
                 values, sums = file["activations"], file["checksums"]
@@ -123,6 +124,22 @@ class Store:
             return [f"{path} differs from what was written, outside its activations."]
         spans = ", ".join(f"{b}-{min(b + size, shard.rows) - 1}" for b in bad[:4]) + (", ..." if len(bad) > 4 else "")
         return [f"{path} has wrong values in rows {spans}."]
+
+    def misplaced(self, shard: Shard) -> list[str]:
+        """A sentence when rows are not their images': so were some of older versions, of tiled and packed images."""
+        path = self.path / shard.file
+        with open_shard(path) as file:
+            image = file["image"][:]
+        if self.manifest.hook and self.manifest.tokens and not owned(image, self._readable(shard), self._rows_an_image):
+            return [f"{path} has rows that are not their images': extract them again, under another --name."]
+        return []
+
+    def _readable(self, shard: Shard) -> list[int]:
+        return [i for i in range(shard.first_image, shard.next_image) if self.images[i].broken is None]
+
+    @cached_property
+    def _rows_an_image(self) -> int | None:
+        return TokenPolicy.parse(self.manifest.tokens).rows_an_image(HookPoint.parse(self.manifest.hook))
 
     @cached_property
     def _rows_of_shards(self) -> np.ndarray:
@@ -174,6 +191,13 @@ def verify(settings: VerifySettings, workspace: Workspace, reporter: Reporter | 
     problems = store.verify(reporter)
     size = sum(shard.bytes for shard in store.shards)
     return Verified(str(store.path), len(store.shards), size, tuple(problems))
+
+
+def owned(image: Int[np.ndarray, " rows"], readable: Sequence[int], each: int | None) -> bool:
+    """Whether the ``readable`` images, and no others, have rows, in order, and ``each`` that many where it is given."""
+    numbers, counts = np.unique(image, return_counts=True)
+    in_order = bool((np.diff(image) >= 0).all())
+    return in_order and numbers.tolist() == list(readable) and (each is None or bool((counts == each).all()))
 
 
 def _as_float32(stored: np.ndarray, out: np.ndarray) -> None:

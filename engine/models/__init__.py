@@ -61,16 +61,17 @@ def _local(
 
         return load_folder(folder, path if is_weights else None, spec, revision, device, dtype)
     if for_transformers:
-        from engine.models.from_transformers import WEIGHTS
-        from engine.models.from_transformers import load_folder as load_transformers
+        from engine.models import from_transformers, tower
 
-        read = next((name for name in WEIGHTS if (folder / name).is_file()), "the files of its index")
+        weights = from_transformers.WEIGHTS
+        read = next((name for name in weights if (folder / name).is_file()), "the files of its index")
         if is_weights and path.name != read:
             raise UserError(
                 f"Of {folder} transformers reads {read}, not {path.name}: give the directory, or copy {path.name} as "
-                f"{WEIGHTS[0] if path.suffix == '.safetensors' else WEIGHTS[1]} into one of its own, with config.json."
+                f"{weights[0] if path.suffix == '.safetensors' else weights[1]} into one of its own, with config.json."
             )
-        return load_transformers(folder, spec, revision, device, dtype)
+        load = tower.load_folder if tower.is_vlm(folder) else from_transformers.load_folder
+        return load(folder, spec, revision, device, dtype)
     raise UserError(
         f"{path} is no model: it needs config.json (of transformers) or open_clip_config.json beside its weights."
     )

@@ -1,11 +1,13 @@
 """A vision encoder and the activations at its hook points."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from PIL import Image
@@ -17,10 +19,11 @@ from engine.models.device import random_state
 from engine.models.hookpoints import HookPoint
 
 GREY = (128, 128, 128)
+TRIED = ((256, 256), (700, 180), (180, 700))  # width and height of images whose number of sequences is looked at
 
 
-class _Enough(Exception):
-    """All hook points have been recorded: ends the forward pass early."""
+class Enough(Exception):
+    """What was wanted has been recorded: ends the forward pass early."""
 
 
 class VisionEncoder(ABC):
@@ -81,6 +84,40 @@ class VisionEncoder(ABC):
         return next(iter(hashes.values())) if len(hashes) == 1 else value_sha256(hashes) if hashes else None
 
     @cached_property
+    def alone(self) -> bool:
+        """Whether images are run one at a time, since a batch of them is no sequence of tokens an image.
+
+        So it is where a preprocessing cuts images into tiles or leaves them of several sizes, and where a model packs
+        all of them into one row. Tried on images of several shapes; alone, every row is that image's.
+        """
+        return seen_alone(self.preprocess, self._embedded if self.blocks else None)
+
+    @cached_property
+    def tiled(self) -> bool:
+        """Whether it sees an image as several sequences of tokens, each with CLS and registers of its own."""
+        return self.alone and any(self.tiles(self.preprocess([Image.new("RGB", size, GREY)])) > 1 for size in TRIED)
+
+    def tiles(self, inputs: dict[str, Tensor]) -> int:
+        """How many sequences of tokens, one after the other, an image's tokens are: 1, or its number of tiles."""
+        pixels = inputs["pixel_values"]
+        return int(np.prod(pixels.shape[:-3])) if self.alone and self.n_prefix and pixels.ndim > 3 else 1
+
+    @cached_property
+    def _astray(self) -> bool:
+        """Whether tokens that every image shares (CLS, registers) stand elsewhere than before the patches."""
+        if not self.blocks or self.device.type == "meta":
+            return False
+        return astray(self._embedded, self.n_prefix)
+
+    @torch.no_grad()
+    def _embedded(self, images: Sequence[Image.Image]) -> Float[Tensor, "sequence token d"]:
+        """What the first block is given for ``images``."""
+        inputs = self.preprocess(images)
+        with self._explained(inputs):
+            hidden = block_input(self.blocks[0], lambda: self._forward(self._to_device(inputs)))
+        return hidden if self.batch_first else hidden.transpose(0, 1)
+
+    @cached_property
     def grid(self) -> tuple[int, int] | None:
         """(rows, columns) of patches; None where that depends on the image, or patches form no plain grid."""
         counted = self._counted
@@ -99,7 +136,7 @@ class VisionEncoder(ABC):
     def _counted(self) -> tuple[int, int, int] | None:
         """Rows and columns of patches by their size in pixels, and how many tokens come after CLS and registers."""
         pixels = self.preprocess([self._blank()])["pixel_values"]
-        if self.patch_size is None or pixels.ndim != 4 or not self.blocks:
+        if self.patch_size is None or pixels.ndim != 4 or not self.blocks or self.alone:
             return None
         rows, columns = (side // patch for side, patch in zip(pixels.shape[-2:], self.patch_size, strict=True))
         try:
@@ -119,7 +156,7 @@ class VisionEncoder(ABC):
         """
         if hook not in self._shapes:
             inputs, before = self.preprocess([self._blank()]), random_state(self.device)
-            seen = self.activations(inputs, [hook])[hook]
+            seen = self.activations(inputs, [hook], 1)[hook]
             if not torch.equal(before, random_state(self.device)):
                 raise UserError(f"The forward pass of {self.spec} draws random numbers: give an encoder that does not.")
             self._shapes[hook] = (seen.shape[1], seen.shape[2])
@@ -128,16 +165,34 @@ class VisionEncoder(ABC):
     def token_mask(self, inputs: dict[str, Tensor]) -> Bool[Tensor, "batch token"] | None:
         """True for tokens of the image, False for padding; None without padding."""
         mask = inputs.get("pixel_attention_mask")
-        return None if mask is None or bool(mask.all()) else mask.bool()
+        return None if mask is None or self.alone or bool(mask.all()) else mask.bool()
+
+    def check_tokens(self, kind: str) -> None:
+        """UserError when ``kind`` (of a token policy) asks for tokens that cannot be told from the others."""
+        if kind == "cls" and not self.has_cls:
+            raise UserError(f"{self.spec} has no CLS token: use --tokens mean, patches, all or random:K.")
+        if kind == "cls" and self.tiled:
+            raise UserError(
+                f"{self.spec} cuts images into tiles, each with a CLS token of its own: use --tokens mean, patches, "
+                "all or random:K."
+            )
+        if kind in ("mean", "patches"):
+            self.check_patches()
+        if kind in ("cls", "mean", "patches") and self._astray:
+            raise UserError(
+                f"{self.spec} puts tokens of its own elsewhere than before the patches, so that saetui cannot tell "
+                "them apart yet: use --tokens all or random:K."
+            )
 
     @torch.no_grad()
     def activations(
-        self, inputs: dict[str, Tensor], hooks: Sequence[HookPoint]
+        self, inputs: dict[str, Tensor], hooks: Sequence[HookPoint], images: int | None = None
     ) -> dict[HookPoint, Float[Tensor, "batch token d"]]:
         """Activations at every hook point, from one forward pass that stops after the deepest one needed.
 
-        ``inputs`` come from ``preprocess`` (any device). ``last`` has a token axis of 1. Raises UserError for a hook
-        point that the model does not have and for inputs it does not take.
+        ``inputs`` come from ``preprocess`` (any device), of one image where images are run ``alone``. ``last`` has a
+        token axis of 1. Raises UserError for a hook point that the model does not have, for inputs it does not take,
+        and when it does not give one sequence of tokens for each of as many ``images``.
         """
         for hook in hooks:
             self.check(hook)
@@ -146,28 +201,43 @@ class VisionEncoder(ABC):
 
         def taker(hook: HookPoint) -> Callable[[nn.Module, Any, Any], None]:
             def take(module: nn.Module, args: Any, output: Any) -> None:
-                taken[hook] = self._sequence(output, hook)
+                taken[hook] = self._sequence(output, hook, inputs)
                 if len(taken) == len(set(hooks)):
-                    raise _Enough
+                    raise Enough
 
             return take
 
         # prepend: a hook of the library's own may replace the output, and would run first
         handles = [module.register_forward_hook(taker(hook), prepend=True) for hook, module in modules.items()]
         try:
-            last = self._forward(self._to_device(inputs))
-            taken[HookPoint("last")] = last.unsqueeze(1)
-        except _Enough:
+            with self._explained(inputs):
+                last = self._forward(self._to_device(inputs))
+                taken[HookPoint("last")] = last.unsqueeze(1)
+        finally:
+            for handle in handles:
+                handle.remove()
+        for hook in hooks:
+            if hook not in taken:
+                raise UserError(f"{self.spec} does not run {hook} on images: use another hook point, such as last.")
+            if images is not None and (len(taken[hook]) != images or not taken[hook].shape[1]):
+                raise UserError(
+                    f"{self.spec} gives {len(taken[hook])} sequences of {taken[hook].shape[1]} tokens for {images} "
+                    f"images at {hook}, so that saetui cannot tell whose they are: use another encoder."
+                )
+        return {hook: taken[hook] for hook in hooks}
+
+    @contextmanager
+    def _explained(self, inputs: dict[str, Tensor]) -> Iterator[None]:
+        """What ends a forward pass: having enough, or an error of the library's, in words."""
+        try:
+            yield
+        except Enough:
             pass
         except torch.OutOfMemoryError as error:
             way_out = "lower --batch-size" if len(inputs["pixel_values"]) > 1 else "use --device cpu"
             raise UserError(f"{self.device} is out of memory for {self.spec}: {way_out}.") from error
         except (ValueError, RuntimeError, TypeError) as error:
             raise UserError(self._refusal(inputs, error)) from error
-        finally:
-            for handle in handles:
-                handle.remove()
-        return {hook: taken[hook] for hook in hooks}
 
     def check(self, hook: HookPoint) -> None:
         """Raise the UserError that ``activations`` would for this hook point, without running the model."""
@@ -185,11 +255,27 @@ class VisionEncoder(ABC):
             )
         return module_at(hook, self.blocks[hook.index], self.spec, "use layer:N")
 
-    def _sequence(self, output: Any, hook: HookPoint) -> Float[Tensor, "batch token d"]:
+    def _sequence(self, output: Any, hook: HookPoint, inputs: dict[str, Tensor]) -> Float[Tensor, "batch token d"]:
         hidden = output[0] if isinstance(output, (tuple, list)) else output
+        if isinstance(hidden, Tensor) and hidden.ndim == 2 and self.alone:
+            hidden = hidden[None]
         if not isinstance(hidden, Tensor) or hidden.ndim != 3:
-            raise UserError(f"{hook} of {self.spec} is no sequence of tokens: its only hook point is last.")
-        return hidden if self.batch_first else hidden.transpose(0, 1)
+            raise UserError(
+                f"{hook} of {self.spec} is no sequence of tokens, which saetui does not keep yet: use last where it "
+                "has one, or another encoder."
+            )
+        hidden = hidden if self.batch_first else hidden.transpose(0, 1)
+        if not self.alone:
+            return hidden
+        if self.n_prefix and len(hidden) != self.tiles(inputs):
+            raise UserError(
+                f"{self.spec} gives {len(hidden)} sequences of tokens for the {self.tiles(inputs)} tiles of an image "
+                f"at {hook}, so that saetui cannot tell CLS and patches apart: use another encoder."
+            )
+        kept = inputs.get("pixel_attention_mask")  # of tokens: padding is left out
+        if kept is not None and kept.shape == hidden.shape[:2]:
+            return hidden[kept.bool().to(hidden.device)][None]
+        return hidden.flatten(0, 1)[None]
 
     def _to_device(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         device, dtype = self.device, self.dtype
@@ -199,14 +285,73 @@ class VisionEncoder(ABC):
         }
 
     def _refusal(self, inputs: dict[str, Tensor], error: Exception) -> str:
-        shape = " x ".join(str(side) for side in inputs["pixel_values"].shape[1:])
+        pixels = inputs["pixel_values"]
+        shape = " x ".join(str(side) for side in pixels.shape[1:])
+        way_out = f"correct the sizes in its {self.settings_file}, or give another encoder"
+        if pixels.ndim != 4 or isinstance(error, TypeError):
+            way_out = "if it is the vision tower of a larger model, give the whole model's directory"
         return (
-            f"{self.spec} does not take the {shape} inputs that its preprocessing makes ({first_line(error)}): correct "
-            f"the sizes in its {self.settings_file}, or give another encoder."
+            f"{self.spec} does not take the {shape} inputs that its preprocessing makes ({first_line(error)}): "
+            f"{way_out}."
         )
 
     def _blank(self) -> Image.Image:
         return Image.new("RGB", (256, 256), GREY)
+
+
+def seen_alone(
+    prepare: Callable[[Sequence[Image.Image]], dict[str, Tensor]],
+    embedded: Callable[[Sequence[Image.Image]], Tensor] | None,
+) -> bool:
+    """Whether a batch of images is no sequence of tokens an image.
+
+    ``prepare`` makes the inputs of images; ``embedded`` gives what the first block gets for them, by its sequences.
+    """
+    images = [Image.new("RGB", size, GREY) for size in TRIED]
+    apart = [prepare([image])["pixel_values"] for image in images]
+    if {pixels.shape for pixels in apart} != {(1, *apart[0].shape[1:])} or apart[0].ndim > 4:
+        return True
+    return embedded is not None and len(embedded(images)) != len(images)
+
+
+def astray(embedded: Callable[[Sequence[Image.Image]], Tensor], n_prefix: int) -> bool:
+    """Whether tokens that every image shares (CLS, registers) stand elsewhere than in the first ``n_prefix`` places.
+
+    ``embedded`` gives what the first block gets for images. Llama 4 puts CLS at the end, YOLOS its detections.
+    """
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8))
+    grey, other = (embedded([image])[0] for image in (Image.new("RGB", (256, 256), GREY), noise))
+    if grey.shape != other.shape:
+        return False
+    shared = (grey == other).all(-1)
+    return bool(shared.any()) and not (bool(shared[:n_prefix].all()) and not shared[n_prefix:].any())
+
+
+def block_input(block: nn.Module, run: Callable[[], Any]) -> Float[Tensor, "sequence token d"]:
+    """What ``block`` is given in ``run``, which ends there."""
+    given: list[Tensor] = []
+
+    def take(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        given.append(next(one for one in (*args, *kwargs.values()) if isinstance(one, Tensor)))
+        raise Enough
+
+    handle = block.register_forward_pre_hook(take, with_kwargs=True, prepend=True)
+    try:
+        run()
+    except Enough:
+        pass
+    finally:
+        handle.remove()
+    if not given:
+        raise UserError("None of the blocks that were found in the model is run on images: use another encoder.")
+    return given[0] if given[0].ndim > 2 else given[0][None]
+
+
+def patches(tokens: int, n_prefix: int, tiles: int = 1) -> slice | np.ndarray:
+    """Which of an image's ``tokens`` are patches: all but the first ``n_prefix`` of each of its ``tiles``."""
+    if tiles == 1 or not n_prefix:
+        return slice(n_prefix, None)
+    return np.flatnonzero(np.arange(tokens) % (tokens // tiles) >= n_prefix)
 
 
 def first_line(error: Exception) -> str:

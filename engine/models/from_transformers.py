@@ -121,7 +121,7 @@ def load_folder(
     folder: Path, spec: str, revision: str | None, device: str | torch.device, dtype: torch.dtype | None
 ) -> TransformersEncoder:
     """An encoder from a directory in the layout of ``save_pretrained``. Raises UserError."""
-    config = _config(folder, spec)
+    config = load_config(folder, spec)
     untrained: list[str] = []
     with quiet():
         language = "ForConditionalGeneration" in "".join(config.architectures or ())
@@ -129,11 +129,16 @@ def load_folder(
             model, weights = _tower(folder, spec, config.vision_config, dtype or torch.float32)
         else:
             model, weights, untrained = _whole(folder, spec, config, dtype or torch.float32)
-        stated = _has_processor(folder) or config.model_type == "timm_wrapper"  # timm's stands in its config.json
+        stated = has_processor(folder) or config.model_type == "timm_wrapper"  # timm's stands in its config.json
         processor = _processor(folder, spec) if stated else _default_processor(_vision_module(model).config, spec)
     encoder = TransformersEncoder(model.to(device), processor, spec, folder)
     encoder.revision, encoder.weights = revision, weights
     encoder.no_last = f"the checkpoint lacks {untrained[0]}" if untrained else ""
+    if language and encoder.alone:
+        raise UserError(
+            f"{spec} cuts or packs images as its whole processor says, which is not there: put its tokenizer.json and "
+            "processor_config.json beside its weights."
+        )
     if not stated:
         told = encoder.preprocessing
         encoder.warnings.append(
@@ -144,7 +149,8 @@ def load_folder(
     return encoder
 
 
-def _config(folder: Path, spec: str) -> Any:
+def load_config(folder: Path, spec: str) -> Any:
+    """The config.json of a model of transformers. UserError for a kind that is not known."""
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -235,7 +241,10 @@ def _tower(folder: Path, spec: str, config: Any, dtype: torch.dtype) -> tuple[nn
         if names:
             weights.append(file)
     if not state:
-        raise UserError(f"{spec} has no vision tower in .safetensors files: give the directory of its vision encoder.")
+        raise UserError(
+            f"{spec} has no vision tower in .safetensors files that can be read without its processor: put its "
+            "tokenizer.json and processor_config.json beside its weights."
+        )
     model = AutoModel.from_config(config)
     try:
         model.load_state_dict(state)
@@ -286,7 +295,8 @@ def _pooled(output: Any) -> Tensor | None:
     return embeds if embeds is not None else getattr(output, "pooler_output", None)
 
 
-def _has_processor(folder: Path) -> bool:
+def has_processor(folder: Path) -> bool:
+    """Whether the settings of an image processor are in ``folder``."""
     if (folder / "preprocessor_config.json").is_file():
         return True
     whole = folder / "processor_config.json"

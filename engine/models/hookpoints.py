@@ -104,6 +104,10 @@ class TokenPolicy:
     def __str__(self) -> str:
         return f"random:{self.count}" if self.kind == "random" else self.kind
 
+    def rows_an_image(self, hook: HookPoint) -> int | None:
+        """How many rows every image has at ``hook``; None where that depends on the image's number of tokens."""
+        return 1 if hook.pooled else {"cls": 1, "mean": 1, "random": self.count}.get(self.kind)
+
     def draw(self, tokens: int, seed: int, image: int) -> np.ndarray:
         """For ``random``: ``count`` sorted distinct positions below ``tokens``. They depend only on ``seed`` and
         ``image``, the number of the image, so neither batching nor an interruption changes them."""

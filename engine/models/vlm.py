@@ -1,6 +1,9 @@
 """Vision-language models: loading, vision blocks, prompts and inputs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +21,15 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 
 from engine.errors import UserError
 from engine.models.device import pick_device
-from engine.models.encoder import find_blocks, first_line, module_at
+from engine.models.encoder import Enough, astray, block_input, find_blocks, first_line, module_at, seen_alone
 from engine.models.from_transformers import prefix_tokens, quiet
 from engine.models.hookpoints import HookPoint
 from engine.models.hub import hub_folder
 
 FALLBACK_PROMPT = "USER: {image}\n{prompt} ASSISTANT:"  # the form of LLaVA-1.5
+
+QUESTION = "Question: {prompt} Answer:"  # of BLIP-2, whose processor puts the image before it
+TEXT = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
 
 
 @dataclass(eq=False)
@@ -64,6 +70,20 @@ class VLM:
         side = getattr(getattr(self.model.config, "vision_config", None), "image_size", None) or 224
         return (side, side) if isinstance(side, int) else (side[1], side[0])
 
+    @cached_property
+    def alone(self) -> bool:
+        """Whether a batch of images is no row an image of the vision tower, so that each is asked about alone."""
+
+        return seen_alone(self.visual, self._embedded)
+
+    @cached_property
+    def astray(self) -> bool:
+        """Whether the tower puts CLS or other tokens of its own elsewhere than before the patches."""
+        return astray(self._embedded, self.n_prefix)
+
+    def _embedded(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        return block_input(self.blocks[0], lambda: self.look(self.visual(images)))
+
     def site(self, hook: str | HookPoint) -> nn.Module:
         """The module whose output is that hook point. Raises UserError when a change there would change no answer."""
         if not hook:
@@ -90,19 +110,56 @@ class VLM:
     def question(self, prompt: str) -> str:
         """``prompt`` in the model's chat format, with the image before it."""
         mark = _image_mark(self.processor)
-        if mark in prompt:
+        if mark and mark in prompt:
             raise UserError(
                 f"The prompt contains {mark}, which stands for the image: leave it out, it is put in for you."
             )
-        return _chat(self.processor, prompt) if self.chat else FALLBACK_PROMPT.format(image=mark, prompt=prompt)
+        if self.chat:
+            return _chat(self.processor, prompt)
+        return FALLBACK_PROMPT.format(image=mark, prompt=prompt) if mark else QUESTION.format(prompt=prompt)
+
+    def visual(self, images: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
+        """What the vision tower is given of ``images`` when they are asked about, on the CPU."""
+        features = self.prepared(list(images), [""] * len(images))
+        return {name: value for name, value in features.items() if isinstance(value, torch.Tensor) and name not in TEXT}
+
+    @torch.no_grad()
+    def look(self, inputs: dict[str, torch.Tensor]) -> Any:
+        """The output of the vision tower for ``visual`` inputs, which the model itself gives to it."""
+        tower, seen = image_tower(self.model), []
+
+        def take(module: nn.Module, args: Any, output: Any) -> None:
+            seen.append(output)
+            raise Enough
+
+        known = {*signature(self.model.get_image_features).parameters, *signature(tower.forward).parameters}
+        first = next(tower.parameters())
+        given = {
+            name: value.to(first.device, first.dtype if value.is_floating_point() else None)
+            for name, value in inputs.items()
+            if name in known
+        }
+        handle = tower.register_forward_hook(take)
+        try:
+            self.model.get_image_features(**given)
+        except Enough:
+            if not seen:  # another hook has enough
+                raise
+        finally:
+            handle.remove()
+        return seen[0]
 
     def inputs(self, images: list[Image.Image], prompts: list[str]) -> BatchFeature:
         """The inputs of ``generate``: one question per image, padded on the left, on the model's device."""
+        return self.prepared(images, prompts).to(self.device, self.model.dtype)
+
+    def prepared(self, images: list[Image.Image], prompts: list[str]) -> BatchFeature:
+        """The same, on the CPU."""
         asked = {prompt: self.question(prompt) for prompt in set(prompts)}
         texts = [asked[prompt] for prompt in prompts]
         bos = self.processor.tokenizer.bos_token
         try:
-            inputs = self.processor(
+            return self.processor(
                 text=texts,
                 images=[[image] for image in images],
                 return_tensors="pt",
@@ -115,7 +172,6 @@ class VLM:
                 f"The processor of {self.spec} refuses an image with a question ({first_line(error)}): "
                 "check its processor_config.json."
             ) from error
-        return inputs.to(self.device, self.model.dtype)
 
 
 def load_vlm(spec: str, device: str | torch.device = "auto", dtype: str | torch.dtype = "auto") -> VLM:
@@ -131,15 +187,20 @@ def load_vlm(spec: str, device: str | torch.device = "auto", dtype: str | torch.
     elif isinstance(dtype, str) and dtype != "auto":
         dtype = getattr(torch, dtype)
     with quiet():
-        model, processor = _model(folder, spec, dtype), _processor(folder, spec)
+        model, processor = _model(folder, spec, dtype), load_processor(folder, spec)
     return wrap(model.to(where).eval().requires_grad_(False), processor, spec)
 
 
 def wrap(model: PreTrainedModel, processor: Any, spec: str = "") -> VLM:
     """A loaded model and processor as a VLM. Raises UserError when no vision blocks are found."""
     spec = spec or type(model).__name__
-    tower: Any = model.get_encoder(modality="image")
+    tower: Any = image_tower(model)
     blocks = find_blocks(tower) if tower is not model else []
+    if not blocks and tower is not model:
+        raise UserError(
+            f"The vision tower of {spec} ({type(model).__name__}) is no single stack of equal blocks: saetui can "
+            "neither steer nor extract from it yet; use a family that the README lists."
+        )
     if not blocks:
         raise UserError(
             f"Found no vision blocks in {spec} ({type(model).__name__}): looked for a list of equal blocks inside "
@@ -157,10 +218,15 @@ def wrap(model: PreTrainedModel, processor: Any, spec: str = "") -> VLM:
         chat=bool(processor.chat_template) and _image_mark(processor) in _chat(processor, ""),
     )
     _complete(vlm)
-    if not vlm.chat:
+    if not vlm.chat and _image_mark(processor):
         form = FALLBACK_PROMPT.format(image="<image>", prompt="...").replace("\n", "\\n")
         vlm.notes.append(f"{spec} has no chat template for images: it is asked in the form of LLaVA-1.5 ({form}).")
     return vlm
+
+
+def image_tower(model: Any) -> Any:
+    """The vision tower of a model; the model itself where it has none."""
+    return model.get_encoder(modality="image")
 
 
 def is_local(spec: str) -> bool:
@@ -207,7 +273,8 @@ def _model(folder: Path, spec: str, dtype: str | torch.dtype) -> Any:
     return model
 
 
-def _processor(folder: Path, spec: str) -> Any:
+def load_processor(folder: Path, spec: str) -> Any:
+    """The processor of the model in ``folder``. UserError where it has no image processor or no tokenizer."""
     reason = "it has no tokenizer or no image processor"
     try:
         processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
@@ -229,7 +296,8 @@ def _lacking(folder: Path, spec: str) -> str:
 
 
 def _image_mark(processor: Any) -> str:
-    return getattr(processor, "image_token", "<image>")
+    """What stands for the image in a question; empty for processors that put it before every question."""
+    return "" if hasattr(processor, "num_query_tokens") else getattr(processor, "image_token", "<image>")
 
 
 def _chat(processor: Any, prompt: str) -> str:

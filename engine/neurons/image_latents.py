@@ -31,7 +31,7 @@ def image_latents(
     """
     hook, tokens = HookPoint.parse(sae.config.hook), scored_tokens(pooling, sae, encoder)
     inputs = encoder.preprocess([image])
-    x, mask = chosen_tokens(encoder.activations(inputs, [hook])[hook].float(), tokens, encoder, inputs)
+    x, mask = chosen_tokens(encoder.activations(inputs, [hook], 1)[hook].float(), tokens, encoder, inputs)
     z = sae.encode(x)
     several = tokens == "patches"
     pooled = pool(z, mask, pooling if several else "max")[0]
@@ -45,7 +45,7 @@ def image_latents(
 
 
 def _grid(encoder: VisionEncoder, inputs: dict[str, Tensor]) -> tuple[int, int] | None:
-    if "spatial_shapes" in inputs:  # each image has its own
+    if "spatial_shapes" in inputs and not encoder.alone:  # each image has its own
         rows, columns = inputs["spatial_shapes"][0].tolist()
         return rows, columns
     return encoder.grid

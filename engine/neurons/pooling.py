@@ -6,7 +6,7 @@ from torch import Tensor
 
 from engine.config import Pooling
 from engine.errors import UserError
-from engine.models.encoder import VisionEncoder
+from engine.models.encoder import VisionEncoder, patches
 from engine.sae.model import SAE
 
 
@@ -15,11 +15,11 @@ def scored_tokens(pooling: Pooling, sae: SAE, encoder: VisionEncoder) -> str:
     trained_on = sae.config.tokens
     if sae.config.hook == "last":
         return "pooled"
+    kind = "cls" if "cls" in (pooling, trained_on) else "mean" if trained_on == "mean" else "patches"
     if pooling == "cls" and not encoder.has_cls:
         raise UserError(f"{encoder.spec} has no CLS token: use --pooling max or mean.")
-    if pooling == "cls" or trained_on == "cls":
-        return "cls"
-    return "mean" if trained_on == "mean" else "patches"
+    encoder.check_tokens(kind)
+    return kind
 
 
 def chosen_tokens(
@@ -28,8 +28,8 @@ def chosen_tokens(
     """The tokens to score, and which of them are image rather than padding."""
     if tokens in ("pooled", "cls"):
         return x[:, :1], torch.ones(len(x), 1, dtype=torch.bool, device=x.device)
-    x = x[:, encoder.n_prefix :]
     padding = encoder.token_mask(inputs)
+    x = x[:, patches(x.shape[1], encoder.n_prefix, encoder.tiles(inputs))]
     mask = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
     if padding is not None:
         mask = padding[:, -x.shape[1] :].to(x.device)

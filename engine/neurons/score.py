@@ -298,21 +298,20 @@ def _encode(
     done = 0
     for batch in prepared(images, encoder, batches, settings.workers):
         _check_judged(batch, embeddings)
-        if not batch.indices:
-            continue
-        taken = encoder.activations(batch.inputs, hooks)
-        x, mask = chosen_tokens(taken[hook].float(), tokens, encoder, batch.inputs)
-        _check_finite(x, [images.entries[i].path for i in batch.indices], hook)
-        stop = done + len(x)
-        how = settings.pooling if several else "max"
-        seen.up[done:stop], seen.down[done:stop] = (pool(v, mask, how).cpu().numpy() for v in (x, -x))
-        if LAST in taken and encoder.has_text:
-            joint = taken[LAST][:, 0].float().cpu().numpy()
-            seen.joint = np.empty((N, joint.shape[1]), np.float32) if seen.joint is None else seen.joint
-            seen.joint[done:stop] = joint
-        for first, part, shown in _parts(x, mask, w):
-            _take(sae, part, shown, how, done + first, E, seen)
-        done = stop
+        for together in batch.parts:
+            taken = encoder.activations(together.inputs, hooks, len(together.indices))
+            x, mask = chosen_tokens(taken[hook].float(), tokens, encoder, together.inputs)
+            _check_finite(x, [images.entries[i].path for i in together.indices], hook)
+            stop = done + len(x)
+            how = settings.pooling if several else "max"
+            seen.up[done:stop], seen.down[done:stop] = (pool(v, mask, how).cpu().numpy() for v in (x, -x))
+            if LAST in taken and encoder.has_text:
+                joint = taken[LAST][:, 0].float().cpu().numpy()
+                seen.joint = np.empty((N, joint.shape[1]), np.float32) if seen.joint is None else seen.joint
+                seen.joint[done:stop] = joint
+            for first, part, shown in _parts(x, mask, w):
+                _take(sae, part, shown, how, done + first, E, seen)
+            done = stop
         reporter.progress(done, N, "images")
         reporter.check()
     return seen

@@ -62,8 +62,8 @@ def answers(
     said: list[str] = []
     for start in range(0, len(images), batch_size):
         part = slice(start, start + batch_size)
-        inputs = vlm.inputs(list(images[part]), prompts[part])
-        if _one_row_an_image(inputs, len(prompts[part])):
+        if not vlm.alone:
+            inputs = vlm.inputs(list(images[part]), prompts[part])
             with _through(vlm, sae, each[part]):
                 said += [_text(vlm, ids) for ids in _generate(vlm, inputs, max_new_tokens, _Steps(check))]
             continue
@@ -84,10 +84,9 @@ def next_token_logits(
 ) -> Float[Tensor, "intervention vocabulary"]:
     """Logits of the first token of the answer under each of ``interventions`` (None: untouched), in float32."""
     n = len(interventions)
-    inputs = vlm.inputs([image] * n, [prompt] * n)
-    if _one_row_an_image(inputs, n):
+    if not vlm.alone:
         with _through(vlm, sae, interventions):
-            return _first_logits(vlm, inputs)
+            return _first_logits(vlm, vlm.inputs([image] * n, [prompt] * n))
     rows = []
     for one in interventions:
         with _through(vlm, sae, one):
@@ -220,12 +219,6 @@ def _each(given: Interventions, n: int) -> list[Intervention | None]:
     if len(given) != n:
         raise UserError(f"There are {len(given)} interventions for {n} images: give one for all, or one an image.")
     return list(given)
-
-
-def _one_row_an_image(inputs: BatchFeature, n: int) -> bool:
-    """False for models that cut an image into tiles, or pack all images into one row of the vision tower."""
-    pixels = inputs.get("pixel_values")
-    return pixels is not None and pixels.ndim == 4 and len(pixels) == n
 
 
 class _mismatch_explained:

@@ -119,6 +119,11 @@ def check(vlm: VLM, sae: SAE, *interventions: Intervention) -> None:
             f"The SAE reads vectors of width {sae.config.d}, the vision tower of {vlm.spec} is {vlm.width} wide: "
             "take an SAE that was trained on this vision tower."
         )
+    if vlm.astray:
+        raise UserError(
+            f"The vision tower of {vlm.spec} puts tokens of its own elsewhere than before the patches, which saetui "
+            "cannot steer yet: use a family that the README lists."
+        )
     for one in interventions:
         for latent, _ in one.latents:
             if not 0 <= latent < sae.config.w:

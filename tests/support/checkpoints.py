@@ -63,7 +63,7 @@ def build(family: str) -> nn.Module:
         "vit": lambda: t.ViTModel(t.ViTConfig(**VISION)),
         "deit": lambda: t.DeiTModel(t.DeiTConfig(**VISION)),
     }[family]()
-    return _perturbed(model)
+    return perturbed(model)
 
 
 def llava() -> nn.Module:
@@ -74,10 +74,10 @@ def llava() -> nn.Module:
         vision_config=transformers.CLIPVisionConfig(**VISION), text_config=text, image_token_index=39
     )
     torch.manual_seed(5)
-    return _perturbed(transformers.LlavaForConditionalGeneration(config))
+    return perturbed(transformers.LlavaForConditionalGeneration(config))
 
 
-def _perturbed(model: nn.Module) -> nn.Module:
+def perturbed(model: nn.Module) -> nn.Module:
     """Moves biases and norms away from 0 and 1, so that hooks before and after a norm differ."""
     with torch.no_grad():
         for parameter in model.parameters():
@@ -123,7 +123,7 @@ OPEN_CLIP = {
 def open_clip_model() -> nn.Module:
     torch.manual_seed(3)
     config = {key: dict(value) if isinstance(value, dict) else value for key, value in OPEN_CLIP.items()}
-    return _perturbed(open_clip.CLIP(**config))
+    return perturbed(open_clip.CLIP(**config))
 
 
 def save_open_clip(model: nn.Module, folder: Path, suffix: str = ".safetensors") -> Path:

@@ -26,12 +26,13 @@ TEMPLATE = (
 WORDS = "describe this image . what is it a an the red blue green fish tree house car star on in two and big small dark"
 
 
-def word_tokenizer() -> PreTrainedTokenizerFast:
+def word_tokenizer(**roles: str) -> PreTrainedTokenizerFast:
+    """A tokenizer with a token per word. ``roles``: special tokens by what they are for; else the image's alone."""
     special = ["<unk>", "<s>", "</s>", "<pad>", "<image>"]
     words = [*special, "USER", "ASSISTANT", ":", *WORDS.split()]
     core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.Whitespace()
-    return _wrapped(core)
+    return _wrapped(core, **roles)
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
@@ -44,14 +45,14 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     return _wrapped(core)
 
 
-def _wrapped(core: Tokenizer) -> PreTrainedTokenizerFast:
+def _wrapped(core: Tokenizer, **roles: str) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=core,
         unk_token="<unk>",
         bos_token="<s>",
         eos_token="</s>",
         pad_token="<pad>",
-        extra_special_tokens={"image_token": "<image>"},
+        extra_special_tokens=roles or {"image_token": "<image>"},
     )
 
 
