@@ -10,8 +10,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from engine.config import PLACES
 from engine.errors import UserError
 from engine.files import read_toml
+from engine.places import changed_values, located_text
 
 MARKER = "workspace.toml"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@=:-]*")
@@ -50,9 +52,13 @@ class Workspace:
         return cls(here)
 
     def defaults(self) -> dict[str, Any]:
-        """The settings in workspace.toml (device, dtype, model, images, seed, ...); empty without the file."""
+        """The settings in workspace.toml (device, dtype, model, images, seed, ...); empty without the file.
+
+        Places are full paths: what stands there as relative is relative to the workspace.
+        """
         path = self.root / MARKER
-        return read_toml(path) if path.is_file() else {}
+        written = read_toml(path) if path.is_file() else {}
+        return changed_values(written, PLACES, lambda text, sort: located_text(text, sort, self.root))
 
     def activations(self, name: str) -> Path:
         return self.root / "activations" / check_name(name, "activations")
@@ -97,9 +103,8 @@ class Source:
     """One artefact that another was made from."""
 
     kind: str
-    name: str
-    path: str
-    """As it is in the workspace, so that a moved workspace still makes sense."""
+    name: str = field(metadata={"place": "name"})
+    path: str = field(metadata={"place": "source"})
     sha256: str
 
     @property

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from engine.activations.shards import ImageRecord, Shard
+from engine.config import place
 from engine.errors import UserError
 from engine.files import Stamp, check_version, read_json, stamp, write_json
+from engine.places import located, recorded, workspace_of
 from engine.records import from_json, to_json
 from engine.workspace import Provenance
 
@@ -27,7 +29,7 @@ VERSION = 1
 class Model:
     """The encoder that was run."""
 
-    spec: str = ""
+    spec: str = place("model", "")
     family: str = ""
     revision: str | None = None
     sha256: str | None = None
@@ -38,7 +40,7 @@ class Model:
 class Listed:
     """The image source as it was listed."""
 
-    spec: str = ""
+    spec: str = place("path", "")
     images: int | None = None
     sha256: str | None = None
     """Of the paths and sizes in order."""
@@ -70,7 +72,7 @@ class Manifest:
     grid: tuple[int, int] | None = None
     """Rows and columns of patches; None where they differ from image to image."""
     source: Listed = field(default_factory=Listed)
-    command: str = ""
+    command: str = place("command", "")
     """That continues it."""
     provenance: Provenance = Provenance()
     rows: int
@@ -82,7 +84,7 @@ class Manifest:
 
 def write_manifest(folder: Path, manifest: Manifest, records: Sequence[ImageRecord]) -> None:
     """Replace the manifest of the store in ``folder``. ``records``: its images, none until it is complete."""
-    value = to_json(manifest)
+    value = to_json(recorded(manifest, workspace_of(folder)))
     if manifest.broken is None:
         del value["broken"]
     write_json(folder / FILE, {**value, "images": [one.to_json() for one in records]})  # last: see _head
@@ -137,7 +139,7 @@ def _parsed(value: Any, path: Path) -> Manifest:
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise UserError(f"{path.parent} holds something else than activations: give another name.")
     check_version(value.get("version"), VERSION, path)
-    return from_json(Manifest, value, str(path))
+    return located(from_json(Manifest, value, str(path)), workspace_of(path.parent))
 
 
 def _json(text: bytes) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Read an activation store. Costs no torch; random rows come straight from memory-mapped shards."""
 
 import itertools
+import shlex
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ from engine.activations.shards import STORED, ImageRecord, Shard, damaged, open_
 from engine.config import VerifySettings
 from engine.errors import UserError
 from engine.files import file_sha256, read_json, value_sha256
+from engine.places import workspace_of
 from engine.reporter import Reporter
 from engine.workspace import Workspace
 
@@ -43,7 +45,9 @@ class Store:
             raise UserError(f"{path} is no activation store (it has no {FILE}): make one with saetui extract.")
         manifest, images = read_manifest(path)
         if not manifest.complete:
-            raise UserError(f"{path} is not finished: continue it with {manifest.command or 'the same command'}")
+            command, root = manifest.command or "the same command", workspace_of(path)
+            here = "" if Workspace.find().root == root.resolve() else f" --workspace {shlex.quote(str(root))}"
+            raise UserError(f"{path} is not finished: continue it with {command}{here}")
         return cls(path, manifest, images)
 
     @cached_property

@@ -101,7 +101,7 @@ def _now(origin: Origin, workspace: Workspace) -> Origin:
     if origin.kind not in _FOLDERS:
         return replace(origin, state="outside")
     here = workspace.root / _FOLDERS[origin.kind] / origin.name
-    place = next((p for p in (Path(origin.path), here) if origin.name and p.exists()), None)
+    place = next((p for p in (workspace.root / origin.path, here) if origin.name and p.exists()), None)
     if place is None:
         return replace(origin, state="missing")
     try:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.errors import UserError
-from engine.images.opening import IN, placed
+from engine.places import IN
 from engine.workspace import Workspace
 
 if TYPE_CHECKING:
-    from engine.neurons.file import Neurons
+    pass
 
 
 class KnownLatent(NamedTuple):
@@ -53,13 +53,8 @@ def top_images(path: str, latent: int) -> list[str]:
     from engine.neurons.file import Neurons
 
     with Neurons.open(path) as neurons:
-        source = scored_images(neurons)
+        source = neurons.summary.settings.images
         return [f"{source}{IN}{top.path}" for top in neurons.top(latent)]
-
-
-def scored_images(neurons: Neurons) -> str:
-    """The image source that was scored."""
-    return placed(neurons.summary.settings.images, neurons.path.parent.parent)
 
 
 def _labels(neurons: Path) -> dict[int, str]:

@@ -2,7 +2,7 @@
 
 A list where a setting takes one value makes a grid: ``arch = ["topk", "batchtopk"]`` with ``expansion = [4, 8]`` trains
 four SAEs, named by ``name``'s fields (``name = "clip-{arch}-x{expansion}"``). ``sae = "*"`` in ``[[score]]`` or
-``[[steer]]`` means every SAE that the plan trains.
+``[[steer]]`` means every SAE that the plan trains. Relative paths are from the workspace, wherever one stands.
 """
 
 import dataclasses
@@ -16,6 +16,7 @@ from typing import Any
 from engine.config import PlanSettings, from_mapping
 from engine.errors import UserError
 from engine.files import read_toml
+from engine.places import located
 from engine.records import to_json
 from engine.reporter import Reporter, StageBegan
 from engine.runs.tasks import TASKS
@@ -83,7 +84,7 @@ def read_plan(path: Path, workspace: Workspace) -> list[Stage]:
             raise UserError(f"{path}: {task} is {given!r}: write its settings under [[{task}]].")
         for table in tables:
             trained = [s.settings.name for s in stages if s.task == "train"]
-            stages += _expand(task, table, workspace.defaults(), trained, path)
+            stages += _expand(task, table, workspace.defaults(), trained, path, workspace.root)
     if not stages:
         raise UserError(f"{path} has no stages: add [[extract]], [[train]], [[score]] or [[steer]] tables.")
     names = [(s.task, s.name) for s in stages if s.task in ("extract", "train")]
@@ -94,7 +95,7 @@ def read_plan(path: Path, workspace: Workspace) -> list[Stage]:
 
 
 def _expand(
-    task: str, table: dict[str, Any], defaults: dict[str, Any], trained: list[str], path: Path
+    task: str, table: dict[str, Any], defaults: dict[str, Any], trained: list[str], path: Path, root: Path
 ) -> Iterator[Stage]:
     kind = TASKS[task].settings
     hints = typing.get_type_hints(kind)
@@ -109,7 +110,7 @@ def _expand(
         template = chosen.get("name") or DEFAULT_NAMES.get(task)
         if template:
             chosen["name"] = _named(str(template), fields | chosen, path)
-        yield Stage(task, from_mapping(kind, chosen, f"{path} [[{task}]]"))
+        yield Stage(task, located(from_mapping(kind, chosen, f"{path} [[{task}]]"), root))
 
 
 def _named(template: str, values: dict[str, Any], path: Path) -> str:

@@ -369,11 +369,13 @@ class Trainings:
         if part is None or part.command.task == "demo":
             return None
         if part.command.task == "train":
-            settings: TrainSettings = from_json(TrainSettings, part.command.settings, str(part.run.path))
+            settings: TrainSettings = from_json(
+                TrainSettings, part.command.asked(self.workspace.root), str(part.run.path)
+            )
             return settings
         from engine.runs.plan import read_plan
 
-        path = part.command.cwd / Path(part.command.settings["plan"]).expanduser()
+        path = Path(part.command.asked(self.workspace.root)["plan"])
         stages = self._once(path, lambda: read_plan(path, self.workspace))
         asked = [s.settings for s in stages if s.task == "train"] if isinstance(stages, list) else []
         return next((settings for settings in asked if settings.name == name), None)

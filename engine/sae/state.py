@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from engine.config import TrainSettings
 from engine.errors import UserError
 from engine.files import check_version, read_json, write_json
+from engine.places import located, recorded, workspace_of
 from engine.records import from_json, to_json
 from engine.sae.config import CHECKPOINTS, TRAINING
 from engine.sae.results import FinalMeasurement, MeasuredStep
@@ -108,11 +109,11 @@ def read_training(folder: Path) -> Finished | None:
     value = read_json(path)
     check_version(value.get("version") if isinstance(value, dict) else None, TRAINING_VERSION, path)
     finished: Finished = from_json(Finished, value, str(path))
-    return finished
+    return located(finished, workspace_of(folder))
 
 
 def write_training(folder: Path, finished: Finished) -> None:
-    write_json(folder / TRAINING, to_json(finished))
+    write_json(folder / TRAINING, to_json(recorded(finished, workspace_of(folder))))
 
 
 def differences(before: Identity, now: Identity) -> list[str]:

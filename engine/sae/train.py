@@ -89,7 +89,7 @@ class TrainingLoop:
         self.scale = 1.0
         self.history: list[MeasuredStep] = []
         self.identity = identity(settings, store.sha256)
-        source = Source("activations", store.path.name, _shown(store.path, workspace), store.sha256)
+        source = Source("activations", store.path.name, str(store.path), store.sha256)
         self.origin = Provenance((source,), versions())
 
     @property
@@ -324,10 +324,3 @@ def _tidy(folder: Path) -> None:
     """Remove what a killed process was writing."""
     for left in [*folder.glob(".*.tmp"), *checkpoint_path(folder).parent.glob(".*.tmp")]:
         left.unlink(missing_ok=True)
-
-
-def _shown(path: Path, workspace: Workspace) -> str:
-    """A path as it is in the workspace, so that a moved workspace still makes sense."""
-    with contextlib.suppress(ValueError):
-        return str(path.relative_to(workspace.root))
-    return str(path)

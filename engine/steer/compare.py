@@ -4,16 +4,14 @@ import dataclasses
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
 from engine.config import SteerSettings
 from engine.errors import UserError
-from engine.images.opening import is_plain, open_image
+from engine.images.opening import open_image
 from engine.models.device import pick_device
-from engine.models.vlm import VLM, is_local
+from engine.models.vlm import VLM
 from engine.reporter import Intervened, Reporter, StageBegan, Token, Warned
 from engine.sae.model import SAE
 from engine.steer.generate import answer, check_length
@@ -69,7 +67,7 @@ def steer(settings: SteerSettings, workspace: Workspace, reporter: Reporter | No
         reporter.event(Warned(warning))
     reporter.event(Intervened(**dataclasses.asdict(steering.intervention)))
     if settings.save_recipe:
-        keep_recipe(workspace, _anywhere(settings, workspace))
+        keep_recipe(workspace, settings)
     return Steered(**{name: steering.answer(name, reporter) for name in ANSWERS})
 
 
@@ -131,14 +129,3 @@ def _maxima(wanted: Sequence[LatentValue], sae: str, sha256: str, workspace: Wor
         if not maxima[latent] > 0:
             raise UserError(f"Latent {latent} fired on none of the images that {sae} was scored on: {way_out}.")
     return maxima
-
-
-def _anywhere(settings: SteerSettings, workspace: Workspace) -> SteerSettings:
-    """Local files by their full paths, so that a recipe can be replayed from another directory."""
-    folder = workspace.existing("saes", settings.sae)
-    full: dict[str, Any] = {"sae": folder.name if folder.parent == workspace.root / "saes" else str(folder)}
-    if not is_plain(settings.image):
-        full["image"] = str(Path(settings.image).expanduser().resolve())
-    if is_local(settings.vlm):
-        full["vlm"] = str(Path(settings.vlm).expanduser().resolve())
-    return dataclasses.replace(settings, **full)

@@ -10,6 +10,7 @@ from textual.widgets import Static
 
 from engine.config import IMAGE_SOURCES, DemoSettings, to_mapping
 from engine.files import write_text
+from engine.places import recorded_text
 from engine.runs.run import Run
 from engine.workspace import MARKER, Workspace
 from saetui.bindings import key
@@ -66,7 +67,11 @@ class StartMode(Mode):
                 self.services.say(f"There is nothing at {path}: give {IMAGE_SOURCES}.")
                 return
             place = self.services.workspace
-            self.services.guard(lambda: write_text(place.root / MARKER, f'images = "{_quoted(path.resolve())}"\n'))
+            self.services.guard(
+                lambda: write_text(
+                    place.root / MARKER, f'images = "{_quoted(recorded_text(str(path), "path", place.root))}"\n'
+                )
+            )
             self.services.open_workspace(place, "data")
 
         self.app.push_screen(Ask(f"Images: {IMAGE_SOURCES}"), chosen)
@@ -79,5 +84,5 @@ class StartMode(Mode):
         self.app.push_screen(Ask("Directory of the workspace:"), chosen)
 
 
-def _quoted(path: Path) -> str:
-    return str(path).replace("\\", "\\\\").replace('"', '\\"')
+def _quoted(path: str) -> str:
+    return path.replace("\\", "\\\\").replace('"', '\\"')

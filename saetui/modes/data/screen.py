@@ -15,6 +15,7 @@ from textual.widgets import Static
 from engine.activations.target import settings_of
 from engine.config import IMAGE_SOURCES, to_mapping
 from engine.files import write_text
+from engine.places import recorded_text
 from engine.runs.run import Run
 from engine.runs.watch import RunSnapshot
 from engine.workspace import MARKER
@@ -256,7 +257,7 @@ class DataMode(Mode):
             self.services.say(f"There is nothing at {path}: give {IMAGE_SOURCES}.")
             return
         if "images" not in self.listing.found.defaults and not self.listing.found.sources:
-            self.services.guard(lambda: _set_default_images(self.services.workspace.root / MARKER, spec))
+            self.services.guard(lambda: _set_default_images(self.services.workspace.root, spec))
         elif spec not in self._added:
             self.remember(sources=[*self._added, spec])
         self.selected = None
@@ -306,8 +307,9 @@ class DataMode(Mode):
             self._check.cancel()
 
 
-def _set_default_images(path: Path, spec: str) -> None:
+def _set_default_images(root: Path, spec: str) -> None:
     """Put ``images`` before all that workspace.toml says: a key that follows a table would belong to it."""
+    path, spec = root / MARKER, recorded_text(spec, "path", root)
     before = path.read_text(encoding="utf-8") if path.is_file() else ""
     quoted = spec.replace("\\", "\\\\").replace('"', '\\"')
     write_text(path, f'images = "{quoted}"\n{before}')
