@@ -39,7 +39,7 @@ class Scores:
                     getattr(neurons, quantity.name)
             neurons.order()  # the words' index and the ranking by MS
             _ = neurons.images, neurons.w and neurons.names_of(0)
-        labels = Labels.open(workspace.labels(neurons.summary.sae))
+        labels = Labels.open(workspace.labels(neurons.summary.sae), neurons.sae_sha256)
         pictures = Thumbnails(neurons.summary.settings.images)
         return cls(path, neurons, labels, pictures, seen)
 

@@ -250,6 +250,11 @@ class Neurons:
         )
 
     @property
+    def sae_sha256(self) -> str:
+        """Content hash of the SAE that was scored; a name is no identity."""
+        return next((one.sha256 for one in self.provenance.made_from if one.kind == "sae"), "")
+
+    @property
     def complete(self) -> bool:
         """Whether it has all that scoring computes now; a file of an older version may lack some."""
         return all(name in self._file["latents"] for name, quantity in KEPT.items() if quantity.made_by)

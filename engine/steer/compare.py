@@ -114,13 +114,16 @@ def _maxima(wanted: Sequence[LatentValue], sae: str, sha256: str, workspace: Wor
     from engine.neurons.file import Neurons
 
     way_out = f"run saetui score {sae}, or give an absolute number"
-    scores = []
+    scores, others = [], False
     for path in neurons_files(workspace, sae):
         with Neurons.open(path) as neurons:
-            if sha256 in [s.sha256 for s in neurons.provenance.made_from if s.kind == "sae"]:
+            if neurons.sae_sha256 == sha256:
                 scores.append(neurons.maximum)
+            else:
+                others = True
     if not scores:
-        raise UserError(f"The maximum of latent {latents[0]} is not known, as {sae} has no scores: {way_out}.")
+        why = f"the scores of {sae} are of other weights than it has now" if others else f"{sae} has no scores"
+        raise UserError(f"The maximum of latent {latents[0]} is not known, as {why}: {way_out}.")
     maxima = {}
     for latent in latents:
         if latent >= len(scores[0]):

@@ -6,7 +6,7 @@ import pytest
 
 from engine.config import SteerSettings
 from engine.errors import UserError
-from engine.steer.recipes import Source, load_recipe, save_recipe, with_recipe
+from engine.steer.recipes import load_recipe, save_recipe, with_recipe
 from engine.workspace import Source, Workspace
 
 FISH = SteerSettings(
