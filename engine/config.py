@@ -103,6 +103,11 @@ class TrainSettings:
     holdout: float = setting("Share of images held out for FVE, L0, dead and dense share.", 0.05)
     eval_every: int = setting("Steps between measurements on held-out rows.", 500)
     checkpoint_every: int = setting("Steps between checkpoints.", 1000)
+    keep_state: bool = setting(
+        "Keep what a longer training (more --steps) goes on from, three times the size of the SAE; or drop it.",
+        True,
+        flag="--keep-state/--drop-state",
+    )
     embeddings: str = setting(
         "Embedding store for the MS of held-out images while training (empty: none).", "", place="artefact"
     )

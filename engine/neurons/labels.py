@@ -19,6 +19,7 @@ from pathlib import Path
 
 from engine.errors import UserError
 from engine.files import Stamp, check_version, lock, read_toml, stamp, to_toml, write_text
+from engine.sae.state import read_training
 
 FORMAT, VERSION = "saetui-labels", 1
 _NUMBER = re.compile(r"[0-9]{1,18}")
@@ -61,12 +62,17 @@ class Labels:
         """The labels in ``path``; none when there is no such file. UserError: damaged, or written by a newer saetui.
 
         ``sae``: content hash of the SAE whose latents they are about, where it is known. A file that says that it is
-        about another SAE is left alone: labels of this one lie beside it, with the hash in their name.
+        about another SAE is left alone: labels of this one lie beside it, with the hash in their name. Those of an SAE
+        that was trained for more steps since begin with what was said of it before.
         """
         path = Path(path)
         if sae and path.is_file() and about(path) not in ("", sae):
-            path = path.with_name(f"{path.stem}-{sae[:8]}{path.suffix}")
-        labels = cls(path, sae)
+            apart = path.with_name(f"{path.stem}-{sae[:8]}{path.suffix}")
+            labels = cls(apart, sae)
+            if not apart.is_file() and about(path) in _shorter(path):
+                labels.texts, labels.marks = _read(path)
+        else:
+            labels = cls(path, sae)
         labels.reload()
         return labels
 
@@ -177,6 +183,15 @@ def _read(path: Path) -> tuple[dict[int, str], set[int]]:
 def about(path: Path) -> str:
     """The content hash of the SAE that the labels in ``path`` are about; empty where they do not say."""
     return str(read_toml(path).get("sae", ""))
+
+
+def _shorter(labels: Path) -> list[str | None]:
+    """Content hashes that the SAE of the file ``labels`` had after fewer steps."""
+    try:
+        finished = read_training(labels.parent.parent / "saes" / labels.stem)
+    except UserError:
+        return []
+    return [span.sha256 for span in finished.spans] if finished else []
 
 
 def _document(texts: Mapping[int, str], marks: set[int], sae: str, over: Path) -> str:

@@ -306,6 +306,9 @@ class Trainings:
         checkpoint = self._once(checkpoint_path(folder), lambda: read_state(folder))
         part = parts[-1] if parts else None
         last = part.status.state if part is not None and part.log.current == name else None
+        done = finished.result.steps if isinstance(finished, Finished) else 0
+        if isinstance(checkpoint, Checkpointed) and checkpoint.step > done:
+            finished = None  # it goes on to more steps
         if last in LIVE:
             state, error = str(last), None
         elif isinstance(finished, Exception):
@@ -320,7 +323,7 @@ class Trainings:
             state, error = "unfinished", None
         else:
             return None
-        told = finished if isinstance(finished, Finished) else None
+        told = finished if isinstance(finished, Finished) and state == "done" else None
         kept = checkpoint if isinstance(checkpoint, Checkpointed) else None
         return self._filled(name, state, error, parts, told, kept)
 

@@ -94,6 +94,8 @@ def show_estimate(result: Estimated) -> None:
 def show_train(result: Trained) -> None:
     print(literal(result.path))
     print(f"{_train_figures(result)} (held-out activations)" + ("" if result.made else "; it was trained already"))
+    if result.state_bytes:
+        print(f"{size(result.state_bytes)} of state are kept for a longer training; --drop-state removes them")
 
 
 def _train_figures(result: Trained) -> str:
