@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from engine.config import PLACES
+from engine.config import PLACES, ScoreSettings
 from engine.errors import UserError
 from engine.files import read_toml
 from engine.places import changed_values, located_text
@@ -138,6 +138,11 @@ def folders(place: Path) -> list[Path]:
         return sorted(path for path in place.iterdir() if path.is_dir() and not path.name.startswith("."))
     except OSError:
         return []
+
+
+def neurons_path(settings: ScoreSettings, sae: str, workspace: Workspace) -> Path:
+    """Where the scores of ``sae`` are written that ``settings`` ask for."""
+    return workspace.neurons(sae, settings.name or slug(Path(settings.images).stem))
 
 
 def neurons_files(workspace: Workspace, sae: str | None = None) -> list[Path]:

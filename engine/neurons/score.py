@@ -35,7 +35,7 @@ from engine.neurons.top_images import TopImages
 from engine.reporter import Reporter, StageBegan, Warned
 from engine.sae.config import WEIGHTS
 from engine.sae.model import SAE
-from engine.workspace import Provenance, Source, Workspace, slug, versions
+from engine.workspace import Provenance, Source, Workspace, neurons_path, slug, versions
 
 LAST = HookPoint("last")
 DENSE = 0.1  # a latent that fires on a larger share of the tokens is dense
@@ -59,7 +59,7 @@ def score(settings: ScoreSettings, workspace: Workspace, reporter: Reporter | No
     sae = SAE.load(folder, device)
     images = open_images(settings.images, settings.limit)
     words = read_vocabulary(settings.vocabulary)
-    path = workspace.neurons(folder.name, settings.name or slug(Path(settings.images).stem))
+    path = neurons_path(settings, folder.name, workspace)
     encoder = _encoder(settings, sae, device, reporter)
 
     reporter.event(StageBegan("embedding"))
