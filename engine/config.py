@@ -205,6 +205,14 @@ class VerifySettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RelinkSettings:
+    """Tell the workspace that images, models or artefacts were moved: rewrite where its files say that they are."""
+
+    old: str = setting("Where they were.", positional=True)
+    new: str = setting("Where they are now.", positional=True)
+
+
+@dataclass(frozen=True, kw_only=True)
 class DemoSettings:
     """Run the whole loop on drawn images and the shipped models."""
 

@@ -10,6 +10,7 @@ import dataclasses
 import os
 import shlex
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -56,8 +57,6 @@ def changed_values(values: Mapping[str, Any], places: Mapping[str, Place], chang
 
 def recorded_text(text: str, sort: Place, root: Path) -> str:
     """One place as it is written down."""
-    if sort == "command":
-        return _command(text, lambda word, of: recorded_text(word, of, root))
     before, path, after = split(text, sort)
     if not path:
         return text
@@ -71,8 +70,6 @@ def recorded_text(text: str, sort: Place, root: Path) -> str:
 
 def located_text(text: str, sort: Place, root: Path) -> str:
     """One place as a full path."""
-    if sort == "command":
-        return _command(text, lambda word, of: located_text(word, of, root))
     before, path, after = split(text, sort)
     return before + os.path.normpath(root / os.path.expanduser(path)) + after if path else text
 
@@ -114,7 +111,7 @@ def _sort(record: Any, sort: Place | None) -> Place | None:
 
 def _changed(value: Any, sort: Place, change: Change) -> Any:
     if isinstance(value, str):
-        return change(value, sort) if value else value
+        return _command(value, change) if sort == "command" else change(value, sort) if value else value
     return type(value)(_changed(one, sort, change) for one in value) if isinstance(value, (tuple, list)) else value
 
 
@@ -139,3 +136,22 @@ def _command(text: str, change: Change) -> str:
         if sort is not None:
             words[n + 1] = change(words[n + 1], sort)
     return shlex.join(words)
+
+
+@dataclass(frozen=True)
+class Rewritten:
+    file: str
+    """Relative to the workspace."""
+    places: tuple[str, ...]
+    """What it says now, each once."""
+
+
+@dataclass(frozen=True)
+class Relinked:
+    """What engine.artefacts.relink.relink returns."""
+
+    old: str
+    new: str
+    images: int
+    """That were compared."""
+    files: tuple[Rewritten, ...]

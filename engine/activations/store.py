@@ -52,8 +52,10 @@ class Store:
 
     @cached_property
     def sha256(self) -> str:
-        """Identity: hash over the manifest, which holds the hash of every shard."""
-        return value_sha256(read_json(self.path / FILE))
+        """Identity: hash over the manifest as it was written, which holds the hash of every shard. What was said
+        since of where things are now (engine.artefacts.relink) is no part of it."""
+        manifest = read_json(self.path / FILE)
+        return value_sha256(manifest | manifest.pop("as_written", {}))
 
     @cached_property
     def image(self) -> Int[np.ndarray, " rows"]:

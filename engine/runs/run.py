@@ -52,10 +52,15 @@ class Command:
         written = changed_values(settings, _places(task), lambda text, sort: recorded_text(text, sort, workspace.root))
         return cls(task=task, settings=written, workspace=workspace.root, cwd=Path.cwd(), argv=tuple(argv))
 
+    @property
+    def places(self) -> dict[str, Place]:
+        """The settings that say where something is."""
+        return _places(self.task)
+
     def asked(self, workspace: Path) -> dict[str, Any]:
         """The settings with full paths, in the ``workspace`` that may have been moved since."""
         base = self.cwd if self.version < 2 and self.cwd != self.workspace else workspace
-        return changed_values(self.settings, _places(self.task), lambda text, sort: located_text(text, sort, base))
+        return changed_values(self.settings, self.places, lambda text, sort: located_text(text, sort, base))
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import typer
 from engine import config
 from engine.activations.results import Estimated, Extracted, Verified
 from engine.neurons.results import MatrixScored, Scored
+from engine.places import Relinked
 from engine.runs.plan import PlanDone
 from engine.runs.tasks import TASKS
 from engine.sae.results import Encoded, Trained
@@ -31,6 +32,7 @@ def register(app: typer.Typer) -> None:
     doc = "Rows, bytes and time of an extraction with these settings, before it is begun."
     estimate = _short("estimate", config.ExtractSettings, show_estimate, doc)
     command(app, "estimate", config.ExtractSettings, *COMMON)(estimate)
+    command(app, "relink", config.RelinkSettings, *COMMON)(_short("relink", config.RelinkSettings, show_relink))
     command(app, "verify", config.VerifySettings, *COMMON)(_short("verify", config.VerifySettings, show_verify))
 
 
@@ -172,6 +174,12 @@ def show_encode(result: Encoded) -> None:
         literal(f"{result.out}: {result.rows:,} rows of {result.latents:,} latents")
         + f", {result.nonzero:,} nonzero, L0 {number(result.l0, 1)}"
     )
+
+
+def show_relink(result: Relinked) -> None:
+    for one in result.files:
+        print(literal(f"{one.file}: {', '.join(one.places)}"))
+    print(f"{len(result.files):,} files rewritten, {result.images:,} images compared")
 
 
 def show_verify(result: Verified) -> None:
