@@ -19,6 +19,11 @@ Dtype = Literal["float16", "bfloat16", "float32"]
 ArchitectureName = Literal["relu", "topk", "batchtopk", "matryoshka-batchtopk", "jumprelu", "gated"]
 InterventionMode = Literal["clamp", "add", "scale", "ablate"]
 Pooling = Literal["max", "mean", "cls"]
+Place = Literal["path", "model", "image", "artefact", "file", "command", "source", "name"]
+"""What a text that says where something is may be besides a path: ``model``, a name of a hub or the demo; ``image``,
+a colour, or one of a source; ``artefact``, a name in the workspace, as is ``file`` where there is no such file;
+``command``, one that has places among its options; ``source`` and ``name``, path and name of an
+engine.workspace.Source, which depend on its kind."""
 
 S = TypeVar("S")
 
@@ -28,16 +33,31 @@ IMAGE_SOURCES = "a folder, a text or CSV list, .tar shards or .zip archives"
 
 def setting(help: str, default: Any = MISSING, **extra: Any) -> Any:
     """A dataclass field with its help text. ``extra``: ``flag`` (its name on the command line),
-    ``positional`` (an argument instead of an option)."""
+    ``positional`` (an argument instead of an option), ``place`` (see :func:`place`)."""
     return field(default=default, metadata={"help": help, **extra})
+
+
+def place(sort: Place, default: str) -> Any:
+    """A field of a record that says where something is: see engine.places. A setting has ``place=SORT``, a field
+    without a default that metadata."""
+    return field(default=default, metadata={"place": sort})
+
+
+def place_of(field: dataclasses.Field[Any]) -> Place | None:
+    return field.metadata.get("place")
+
+
+def places_of(cls: type) -> dict[str, Place]:
+    """The fields of a record that say where something is."""
+    return {one.name: sort for one in dataclasses.fields(cls) if (sort := place_of(one)) is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractSettings:
     """Run images through a vision encoder and keep activations as an HDF5 store."""
 
-    model: str = setting("Encoder: hf:REPO, openclip:ARCH/TAG, a local directory or file, or demo.")
-    images: str = setting(f"Images: {IMAGE_SOURCES}; globs and {{000..127}} work.")
+    model: str = setting("Encoder: hf:REPO, openclip:ARCH/TAG, a local directory or file, or demo.", place="model")
+    images: str = setting(f"Images: {IMAGE_SOURCES}; globs and {{000..127}} work.", place="path")
     name: str = setting("Name of the store in the workspace.")
     at: tuple[str, ...] = setting("Hook points: layer:N, mlp:N, attn:N (0-based) or last; repeatable.", ("last",))
     tokens: str = setting("Which tokens to keep: cls, mean, all, patches or random:K.", "all")
@@ -56,7 +76,7 @@ class ExtractSettings:
 class TrainSettings:
     """Train a sparse autoencoder on an activation store."""
 
-    activations: str = setting("Name or path of the activation store.", positional=True)
+    activations: str = setting("Name or path of the activation store.", positional=True, place="artefact")
     name: str = setting("Name of the SAE in the workspace.")
     arch: ArchitectureName = setting("Sparsifier and loss.", "matryoshka-batchtopk")
     expansion: float = setting("Expansion factor: latents per dimension of the activations.", 8.0)
@@ -84,7 +104,14 @@ class TrainSettings:
     holdout: float = setting("Share of images held out for FVE, L0, dead and dense share.", 0.05)
     eval_every: int = setting("Steps between measurements on held-out rows.", 500)
     checkpoint_every: int = setting("Steps between checkpoints.", 1000)
-    embeddings: str = setting("Embedding store for the MS of held-out images while training (empty: none).", "")
+    keep_state: bool = setting(
+        "Keep what a longer training (more --steps) goes on from, three times the size of the SAE; or drop it.",
+        True,
+        flag="--keep-state/--drop-state",
+    )
+    embeddings: str = setting(
+        "Embedding store for the MS of held-out images while training (empty: none).", "", place="artefact"
+    )
     device: str = setting("auto, cpu, cuda, cuda:1, mps.", "auto")
     seed: int = setting("Seed of initialisation and order.", 0)
 
@@ -93,13 +120,15 @@ class TrainSettings:
 class ScoreSettings:
     """Score every latent of an SAE on a set of images."""
 
-    sae: str = setting("Name or path of the SAE.", positional=True)
-    images: str = setting(f"Images to score on: {IMAGE_SOURCES}.")
-    embed_with: str = setting("Independent encoder that judges similarity (its last hook point).")
-    encoder: str = setting("Encoder the SAE reads (empty: the one it was trained on).", "")
+    sae: str = setting("Name or path of the SAE.", positional=True, place="artefact")
+    images: str = setting(f"Images to score on: {IMAGE_SOURCES}.", place="path")
+    embed_with: str = setting("Independent encoder that judges similarity (its last hook point).", place="model")
+    encoder: str = setting("Encoder the SAE reads (empty: the one it was trained on).", "", place="model")
     name: str = setting("Name of the image set in the result's file name (empty: from --images).", "")
     pooling: Pooling = setting("How a latent's tokens become one value per image.", "max")
-    vocabulary: str = setting("File of words to name latents with, one per line (empty: the built-in list).", "")
+    vocabulary: str = setting(
+        "File of words to name latents with, one per line (empty: the built-in list).", "", place="path"
+    )
     min_support: int = setting("Latents that fire on fewer images have no MS.", 2)
     top: int = setting("Top images per latent.", 16)
     batch_size: int = setting("Images per forward pass.", 64)
@@ -113,10 +142,14 @@ class ScoreSettings:
 class SteerSettings:
     """Ask a vision-language model the same question untouched, with the SAE attached, and steered."""
 
-    sae: str = setting("Name or path of the SAE (empty: the recipe's).", "", positional=True)
-    vlm: str = setting("LLaVA-class model: hf:REPO, a local directory, or demo (empty: the recipe's).", "")
+    sae: str = setting("Name or path of the SAE (empty: the recipe's).", "", positional=True, place="artefact")
+    vlm: str = setting(
+        "LLaVA-class model: hf:REPO, a local directory, or demo (empty: the recipe's).", "", place="model"
+    )
     prompt: str = setting("What to ask.", "Describe this image.")
-    image: str = setting("Image file; SOURCE::PATH for one of an image source; blank or blank:COLOUR.", "blank")
+    image: str = setting(
+        "Image file; SOURCE::PATH for one of an image source; blank or blank:COLOUR.", "blank", place="image"
+    )
     latent: tuple[str, ...] = setting(
         "LATENT=VALUE, repeatable; a value like 2x is a multiple of the latent's largest activation.", ()
     )
@@ -128,7 +161,7 @@ class SteerSettings:
     )
     tokens: str = setting("Visual tokens to steer: all, or indices like 0,3,5-9.", "all")
     max_new_tokens: int = setting("Maximum length of an answer.", 24)
-    recipe: str = setting("Recipe to replay (its settings first, flags over them).", "")
+    recipe: str = setting("Recipe to replay (its settings first, flags over them).", "", place="artefact")
     save_recipe: str = setting("Save these settings as a recipe of this name.", "")
     device: str = setting("auto, cpu, cuda, cuda:1, mps.", "auto")
     dtype: Literal["auto", "float16", "bfloat16", "float32"] = setting("Precision of the model.", "auto")
@@ -138,8 +171,10 @@ class SteerSettings:
 class MsSettings:
     """Monosemanticity score of any matrix of activations against any embeddings."""
 
-    activations: str = setting("Images x latents: .npy, .npz (scipy sparse), .h5, .pt, .safetensors.", positional=True)
-    embeddings: str = setting("Images x D, in the same order and formats.", positional=True)
+    activations: str = setting(
+        "Images x latents: .npy, .npz (scipy sparse), .h5, .pt, .safetensors.", positional=True, place="file"
+    )
+    embeddings: str = setting("Images x D, in the same order and formats.", positional=True, place="file")
     min_support: int = setting("Columns that fire on fewer images have no MS.", 2)
 
 
@@ -147,9 +182,9 @@ class MsSettings:
 class EncodeSettings:
     """Latents of any activations, as a sparse matrix."""
 
-    sae: str = setting("Name or path of the SAE.", positional=True)
-    activations: str = setting("Activation store, or a matrix file as for ms.", positional=True)
-    out: str = setting("File to write: .npz (scipy CSR, rows x latents).")
+    sae: str = setting("Name or path of the SAE.", positional=True, place="artefact")
+    activations: str = setting("Activation store, or a matrix file as for ms.", positional=True, place="file")
+    out: str = setting("File to write: .npz (scipy CSR, rows x latents).", place="path")
     batch_size: int = setting("Rows per step.", 4096)
     device: str = setting("auto, cpu, cuda, cuda:1, mps.", "auto")
 
@@ -158,14 +193,24 @@ class EncodeSettings:
 class PlanSettings:
     """Run the stages of a plan, skipping those whose results exist."""
 
-    plan: str = setting("TOML file with [[extract]], [[train]], [[score]] and [[steer]] tables.", positional=True)
+    plan: str = setting(
+        "TOML file with [[extract]], [[train]], [[score]] and [[steer]] tables.", positional=True, place="path"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class VerifySettings:
     """Check that every byte of an activation store is as it was written."""
 
-    store: str = setting("Name or path of the store.", positional=True)
+    store: str = setting("Name or path of the store.", positional=True, place="artefact")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelinkSettings:
+    """Tell the workspace that images, models or artefacts were moved: rewrite where its files say that they are."""
+
+    old: str = setting("Where they were.", positional=True)
+    new: str = setting("Where they are now.", positional=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,6 +225,11 @@ class DemoSettings:
 @dataclass(frozen=True, kw_only=True)
 class DoctorSettings:
     """What this machine can do."""
+
+
+_STAGES = (ScoreSettings, ExtractSettings, TrainSettings, SteerSettings)
+PLACES: dict[str, Place] = {name: sort for cls in _STAGES for name, sort in places_of(cls).items()}
+"""Those of the stages, by name: what workspace.toml and the options of a command may say."""
 
 
 def from_mapping(cls: type[S], values: Mapping[str, Any], source: str) -> S:

@@ -11,8 +11,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from engine.config import PLACES, ScoreSettings
 from engine.errors import UserError
 from engine.files import read_toml, to_toml, write_text
+from engine.places import changed_values, located_text, recorded_text
 
 MARKER = "workspace.toml"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@=:-]*")
@@ -57,9 +59,13 @@ class Workspace:
         return cls(here)
 
     def defaults(self) -> dict[str, Any]:
-        """The settings in workspace.toml (device, dtype, model, images, seed, ...); empty without the file."""
+        """The settings in workspace.toml (device, dtype, model, images, seed, ...); empty without the file.
+
+        Places are full paths: what stands there as relative is relative to the workspace.
+        """
         path = self.root / MARKER
-        return read_toml(path) if path.is_file() else {}
+        written = read_toml(path) if path.is_file() else {}
+        return changed_values(written, PLACES, lambda text, sort: located_text(text, sort, self.root))
 
     def defaults_of(self, kind: type) -> dict[str, Any]:
         """Those in workspace.toml that are settings of the dataclass ``kind``."""
@@ -70,7 +76,7 @@ class Workspace:
         """Make ``source`` the default of images: before all else, as a key that follows a table would belong to it."""
         path = self.root / MARKER
         before = path.read_text(encoding="utf-8") if path.is_file() else ""
-        write_text(path, to_toml({"images": source}) + before)
+        write_text(path, to_toml({"images": recorded_text(source, "path", self.root)}) + before)
 
     def activations(self, name: str) -> Path:
         return self.root / "activations" / check_name(name, "activations")
@@ -115,9 +121,8 @@ class Source:
     """One artefact that another was made from."""
 
     kind: str
-    name: str
-    path: str
-    """As it is in the workspace, so that a moved workspace still makes sense."""
+    name: str = field(metadata={"place": "name"})
+    path: str = field(metadata={"place": "source"})
     sha256: str
 
     @property
@@ -151,6 +156,11 @@ def folders(place: Path) -> list[Path]:
         return sorted(path for path in place.iterdir() if path.is_dir() and not path.name.startswith("."))
     except OSError:
         return []
+
+
+def neurons_path(settings: ScoreSettings, sae: str, workspace: Workspace) -> Path:
+    """Where the scores of ``sae`` are written that ``settings`` ask for."""
+    return workspace.neurons(sae, settings.name or slug(Path(settings.images).stem))
 
 
 def neurons_files(workspace: Workspace, sae: str | None = None) -> list[Path]:

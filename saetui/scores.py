@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.files import Stamp, stamp
-from engine.images.opening import placed
 from engine.images.thumbnails import Thumbnails
 from engine.neurons.file import Neurons, refusing_damage
 from engine.neurons.labels import Labels
@@ -40,8 +39,8 @@ class Scores:
                     getattr(neurons, quantity.name)
             neurons.order()  # the words' index and the ranking by MS
             _ = neurons.images, neurons.w and neurons.names_of(0)
-        labels = Labels.open(workspace.labels(neurons.summary.sae))
-        pictures = Thumbnails(placed(neurons.summary.settings.images, workspace.root))
+        labels = Labels.open(workspace.labels(neurons.summary.sae), neurons.sae_sha256)
+        pictures = Thumbnails(neurons.summary.settings.images)
         return cls(path, neurons, labels, pictures, seen)
 
     @property

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from engine.activations.shards import ImageRecord, Shard
+from engine.config import place
 from engine.errors import UserError
 from engine.files import Stamp, check_version, read_json, stamp, write_json
+from engine.places import located, recorded, workspace_of
 from engine.records import from_json, to_json
 from engine.workspace import Provenance
 
@@ -28,7 +30,7 @@ LISTS_IMAGES = 1  # the version that does
 class Model:
     """The encoder that was run."""
 
-    spec: str = ""
+    spec: str = place("model", "")
     family: str = ""
     revision: str | None = None
     sha256: str | None = None
@@ -39,7 +41,7 @@ class Model:
 class Listed:
     """The image source as it was listed."""
 
-    spec: str = ""
+    spec: str = place("path", "")
     images: int | None = None
     sha256: str | None = None
     """Of paths, classes, taxonomy and contents in order (engine.images.sources.identity), None until it is complete. In
@@ -76,7 +78,7 @@ class Manifest:
     grid: tuple[int, int] | None = None
     """Rows and columns of patches; None where they differ from image to image."""
     source: Listed = field(default_factory=Listed)
-    command: str = ""
+    command: str = place("command", "")
     """That continues it."""
     provenance: Provenance = Provenance()
     rows: int
@@ -88,7 +90,7 @@ class Manifest:
 
 def write_manifest(folder: Path, manifest: Manifest, records: Sequence[ImageRecord] = ()) -> None:
     """Replace the manifest of the store in ``folder``. ``records``: its images, where its version lists them."""
-    value = to_json(manifest)
+    value = to_json(recorded(manifest, workspace_of(folder)))
     if manifest.broken is None:
         del value["broken"]
     if manifest.version == LISTS_IMAGES:
@@ -143,7 +145,7 @@ def _parsed(value: Any, path: Path) -> Manifest:
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise UserError(f"{path.parent} holds something else than activations: give another name.")
     check_version(value.get("version"), VERSION, path)
-    return from_json(Manifest, value, str(path))
+    return located(from_json(Manifest, value, str(path)), workspace_of(path.parent))
 
 
 def _json(text: bytes) -> dict[str, Any]:

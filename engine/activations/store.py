@@ -1,6 +1,7 @@
 """Read an activation store. Costs no torch; random rows come straight from memory-mapped shards."""
 
 import itertools
+import shlex
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,7 @@ from engine.config import VerifySettings
 from engine.errors import UserError
 from engine.files import file_sha256, read_json, value_sha256
 from engine.models.hookpoints import HookPoint, TokenPolicy
+from engine.places import workspace_of
 from engine.reporter import Reporter
 from engine.workspace import Workspace
 
@@ -44,7 +46,9 @@ class Store:
             raise UserError(f"{path} is no activation store (it has no {FILE}): make one with saetui extract.")
         manifest = read_manifest(path)
         if not manifest.complete:
-            raise UserError(f"{path} is not finished: continue it with {manifest.command or 'the same command'}")
+            command, root = manifest.command or "the same command", workspace_of(path)
+            here = "" if Workspace.find().root == root.resolve() else f" --workspace {shlex.quote(str(root))}"
+            raise UserError(f"{path} is not finished: continue it with {command}{here}")
         return cls(path, manifest)
 
     @cached_property
@@ -54,8 +58,10 @@ class Store:
 
     @cached_property
     def sha256(self) -> str:
-        """Identity: hash over the manifest, which holds the hash of every shard."""
-        return value_sha256(read_json(self.path / FILE))
+        """Identity: hash over the manifest as it was written, which holds the hash of every shard. What was said
+        since of where things are now (engine.artefacts.relink) is no part of it."""
+        manifest = read_json(self.path / FILE)
+        return value_sha256(manifest | manifest.pop("as_written", {}))
 
     @cached_property
     def image(self) -> Int[np.ndarray, " rows"]:

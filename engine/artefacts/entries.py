@@ -18,12 +18,13 @@ from engine.errors import UserError
 from engine.files import Stamp, file_sha256, read_toml, stamp
 from engine.neurons.file import Neurons
 from engine.neurons.results import Summary
+from engine.places import located, workspace_of
 from engine.records import from_json, to_json
 from engine.runs.run import Run
 from engine.sae.config import CHECKPOINTS, CONFIG, WEIGHTS, SAEConfig, read_config
 from engine.sae.results import FinalMeasurement
 from engine.sae.state import read_state, read_training
-from engine.workspace import Source, image_set_of
+from engine.workspace import Provenance, Source, image_set_of
 
 State = Literal["complete", "writing", "unfinished"]
 _UNREADABLE = (UserError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError)
@@ -236,9 +237,10 @@ class RecipeEntry(Entry):
     @classmethod
     def read(cls, path: Path) -> Self:
         recipe = read_toml(path)
+        made_from = Provenance(from_json(tuple[Source, ...], recipe.get("made_from", []), "made_from"))
         return cls(
             path=path,
-            made_from=_origins(from_json(tuple[Source, ...], recipe.get("made_from", []), "made_from")),
+            made_from=_origins(located(made_from, workspace_of(path)).made_from),
             settings=dict(recipe["settings"]),
         )
 

@@ -12,10 +12,8 @@ from typing import Any, TypeVar
 
 from engine.artefacts.entries import Entry, NeuronsEntry, RecipeEntry, SAEEntry, StoreEntry, read_entry
 from engine.errors import UserError
-from engine.images.opening import placed
 from engine.images.sources import is_there
 from engine.neurons.file import Neurons
-from engine.neurons.latents import scored_images
 from engine.workspace import Workspace, folders, neurons_files, recipe_files
 
 E = TypeVar("E", bound=Entry)
@@ -95,9 +93,9 @@ def sources(workspace: Workspace, neurons: str) -> list[str]:
     found = []
     if neurons:
         with Neurons.open(neurons) as opened:
-            found.append(scored_images(opened))
+            found.append(opened.summary.settings.images)
     if default := workspace.defaults().get("images"):
-        found.append(placed(str(default), workspace.root))
+        found.append(str(default))
     found += map(str, folders(workspace.root / "images"))
     return list(dict.fromkeys(found))
 

@@ -1,5 +1,6 @@
 """One artefact, what it came from, and whether that is still what it was."""
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -46,9 +47,9 @@ def describe(given: str, workspace: Workspace) -> Description:
 
 def find(given: str, workspace: Workspace) -> Path:
     """The artefact that ``given`` names: a path, or a name in the workspace that only one artefact has."""
-    path = Path(given).expanduser()
-    if path.exists():
-        return path.resolve()
+    for path in (Path(given).expanduser(), workspace.root / given if os.sep in given else Path()):
+        if path != Path() and path.exists():
+            return path.resolve()
     places = [
         *(workspace.root / kind / given for kind in ("activations", "embeddings", "saes", "runs")),
         workspace.root / "neurons" / given,
@@ -103,7 +104,7 @@ def _now(origin: Origin, workspace: Workspace) -> Origin:
     if origin.kind not in _FOLDERS:
         return replace(origin, state="outside")
     here = workspace.root / _FOLDERS[origin.kind] / origin.name
-    place = next((p for p in (Path(origin.path), here) if origin.name and p.exists()), None)
+    place = next((p for p in (workspace.root / origin.path, here) if origin.name and p.exists()), None)
     if place is None:
         return replace(origin, state="missing")
     try:

@@ -12,8 +12,7 @@ from engine.errors import UserError
 from engine.images.by_path import ByPath
 from engine.images.decoding import BrokenImage, decode, thumbnail
 from engine.images.sources import open_images
-
-IN = "::"  # between an image source and the path of one of its images
+from engine.places import IN
 
 
 def open_image(spec: str) -> Image.Image | tuple[int, ...]:
@@ -74,12 +73,6 @@ def picture(image: str, side: int = SIDE) -> tuple[UInt8[ndarray, "height width 
         return np.asarray(thumbnail(opened, side)), f"{name}  {opened.width} x {opened.height}"
     colour = np.array(opened, np.uint8)
     return np.broadcast_to(colour, (side, side, 3)), image.replace(":", " ")
-
-
-def placed(source: str, root: Path) -> str:
-    """A source as it was written down, which may be from within the workspace ``root``, from anywhere."""
-    inside = root / Path(source).expanduser()
-    return str(inside if inside.exists() else Path(source).expanduser().absolute())
 
 
 def read_picture(path: Path) -> Image.Image:

@@ -39,6 +39,7 @@ from engine.neurons.query import Query
 from engine.neurons.results import LatentRow, Related, ScoredImage, Summary, TopImage, Value
 from engine.neurons.taxonomy import SHARE, Taxonomy
 from engine.neurons.word_index import WordIndex
+from engine.places import located, recorded, workspace_of
 from engine.records import from_json, to_json
 from engine.workspace import Provenance
 
@@ -65,6 +66,7 @@ def write_neurons(
     missing = {name for name, quantity in KEPT.items() if not quantity.optional} - set(latents)
     if missing:
         raise ValueError(f"no {', '.join(sorted(missing))}")
+    summary, provenance = recorded(summary, workspace_of(path)), recorded(provenance, workspace_of(path))
     # Built in memory: HDF5 does not survive a disk that fills up under it, a plain write says so.
     with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
         file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
@@ -107,10 +109,10 @@ class Neurons:
 
     def __init__(self, path: Path, file: h5py.File):
         self.path, self._file = path, file
-        self.summary: Summary = from_json(Summary, json.loads(self._read("summary")), f"The summary of {path}")
-        self.provenance: Provenance = from_json(
-            Provenance, json.loads(self._read("provenance")), f"The origin of {path}"
-        )
+        summary = from_json(Summary, json.loads(self._read("summary")), f"The summary of {path}")
+        provenance = from_json(Provenance, json.loads(self._read("provenance")), f"The origin of {path}")
+        self.summary: Summary = located(summary, workspace_of(path))
+        self.provenance: Provenance = located(provenance, workspace_of(path))
         self.w: int = self._dataset("latents/ms").shape[0]
         self._derived: dict[str, np.ndarray] = {}
         self._rankings: dict[tuple[str, bool], np.ndarray] = {}
@@ -246,6 +248,11 @@ class Neurons:
             near=self._pairs(latent, "near", "near_cosines"),
             cofiring=self._pairs(latent, "cofiring", "cofiring_scores"),
         )
+
+    @property
+    def sae_sha256(self) -> str:
+        """Content hash of the SAE that was scored; a name is no identity."""
+        return next((one.sha256 for one in self.provenance.made_from if one.kind == "sae"), "")
 
     @property
     def complete(self) -> bool:

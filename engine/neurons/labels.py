@@ -4,6 +4,7 @@
 
     format = "saetui-labels"
     version = 1
+    sae = "5f70bf18..."  the content hash of the SAE; absent in files of older versions
     marked = [17, 1203]
     [text]
     17 = "red things"
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from engine.errors import UserError
 from engine.files import Stamp, check_version, lock, read_toml, stamp, to_toml, write_text
+from engine.sae.state import read_training
 
 FORMAT, VERSION = "saetui-labels", 1
 _NUMBER = re.compile(r"[0-9]{1,18}")
@@ -46,8 +48,9 @@ class Labels:
     texts: dict[int, str]  #: of the latents that have one
     marks: set[int]
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, sae: str = ""):
         self.path = path
+        self._sae = sae
         self.texts, self.marks = {}, set()
         self._unsaved: dict[int, _Note] = {}
         self._done: list[_Change] = []  # the newest last
@@ -55,9 +58,21 @@ class Labels:
         self._seen: Stamp | None = None
 
     @classmethod
-    def open(cls, path: str | Path) -> "Labels":
-        """The labels in ``path``; none when there is no such file. UserError: damaged, or written by a newer saetui."""
-        labels = cls(Path(path))
+    def open(cls, path: str | Path, sae: str = "") -> "Labels":
+        """The labels in ``path``; none when there is no such file. UserError: damaged, or written by a newer saetui.
+
+        ``sae``: content hash of the SAE whose latents they are about, where it is known. A file that says that it is
+        about another SAE is left alone: labels of this one lie beside it, with the hash in their name. Those of an SAE
+        that was trained for more steps since begin with what was said of it before.
+        """
+        path = Path(path)
+        if sae and path.is_file() and about(path) not in ("", sae):
+            apart = path.with_name(f"{path.stem}-{sae[:8]}{path.suffix}")
+            labels = cls(apart, sae)
+            if not apart.is_file() and about(path) in _shorter(path):
+                labels.texts, labels.marks = _read(path)
+        else:
+            labels = cls(path, sae)
         labels.reload()
         return labels
 
@@ -133,7 +148,7 @@ class Labels:
         try:
             with lock(self.path.parent, _PATIENCE):
                 self.reload()
-                write_text(self.path, _document(self.texts, self.marks, over=self.path))
+                write_text(self.path, _document(self.texts, self.marks, self._sae, over=self.path))
                 self._seen = stamp(self.path)
         except OSError as error:
             raise UserError(
@@ -165,11 +180,26 @@ def _read(path: Path) -> tuple[dict[int, str], set[int]]:
     return {latent: text for latent, text in lines.items() if text}, set(marks)
 
 
-def _document(texts: Mapping[int, str], marks: set[int], over: Path) -> str:
+def about(path: Path) -> str:
+    """The content hash of the SAE that the labels in ``path`` are about; empty where they do not say."""
+    return str(read_toml(path).get("sae", ""))
+
+
+def _shorter(labels: Path) -> list[str | None]:
+    """Content hashes that the SAE of the file ``labels`` had after fewer steps."""
+    try:
+        finished = read_training(labels.parent.parent / "saes" / labels.stem)
+    except UserError:
+        return []
+    return [span.sha256 for span in finished.spans] if finished else []
+
+
+def _document(texts: Mapping[int, str], marks: set[int], sae: str, over: Path) -> str:
     """The labels as TOML, laid over what a person may have written around them in the file ``over``."""
     document = {
         "format": FORMAT,
         "version": VERSION,
+        **({"sae": sae} if sae else {}),
         "marked": sorted(marks),
         "text": {str(latent): texts[latent] for latent in sorted(texts)},
     }

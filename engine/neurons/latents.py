@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.errors import UserError
-from engine.images.opening import IN, placed
+from engine.places import IN, workspace_of
 from engine.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -29,8 +28,8 @@ def describe(path: str, latents: Iterable[int]) -> dict[int, tuple[str, float]]:
     """
     from engine.neurons.file import Neurons
 
-    labels = _labels(Path(path))
     with Neurons.open(path) as neurons:
+        labels = _labels(neurons)
         return {
             n: (labels.get(n) or " · ".join(neurons.names_of(n)[:2]), float(neurons.maximum[n]))
             for n in latents
@@ -43,7 +42,7 @@ def search(path: str, text: str, limit: int = 50) -> list[KnownLatent]:
     from engine.neurons.file import Neurons
 
     with Neurons.open(path) as neurons:
-        found = neurons.order(search=text, labels=_labels(Path(path)))[:limit]
+        found = neurons.order(search=text, labels=_labels(neurons))[:limit]
     known = describe(path, found)
     return [KnownLatent(latent, *known[latent]) for latent in found]
 
@@ -53,21 +52,16 @@ def top_images(path: str, latent: int) -> list[str]:
     from engine.neurons.file import Neurons
 
     with Neurons.open(path) as neurons:
-        source = scored_images(neurons)
+        source = neurons.summary.settings.images
         return [f"{source}{IN}{top.path}" for top in neurons.top(latent)]
 
 
-def scored_images(neurons: Neurons) -> str:
-    """The image source that was scored."""
-    return placed(neurons.summary.settings.images, neurons.path.parent.parent)
-
-
-def _labels(neurons: Path) -> dict[int, str]:
+def _labels(neurons: Neurons) -> dict[int, str]:
     """What a person calls latents of that SAE; nothing when that cannot be read: mode Neurons says why."""
     from engine.neurons.labels import Labels
 
-    sae = neurons.name.partition("--")[0]
+    path = Workspace(workspace_of(neurons.path)).labels(neurons.summary.sae)
     try:
-        return Labels.open(Workspace(neurons.parent.parent).labels(sae)).texts
+        return Labels.open(path, neurons.sae_sha256).texts
     except UserError:
         return {}

@@ -58,10 +58,10 @@ class Summary:
     """Which tokens were scored: ``pooled``, ``cls``, ``mean`` or ``patches``."""
     pooling: str
     """How the tokens of an image became one value; ``none`` for one token an image."""
-    model: str
+    model: str = field(metadata={"place": "model"})
     """The encoder that the SAE reads."""
     hook: str
-    embed_with: str
+    embed_with: str = field(metadata={"place": "model"})
     """The encoder that judges."""
     ms: MSSummary
     alive: int

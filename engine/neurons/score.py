@@ -36,7 +36,7 @@ from engine.neurons.top_images import TopImages
 from engine.reporter import Reporter, StageBegan, Warned
 from engine.sae.config import WEIGHTS
 from engine.sae.model import SAE
-from engine.workspace import Provenance, Source, Workspace, slug, versions
+from engine.workspace import Provenance, Source, Workspace, neurons_path, slug, versions
 
 LAST = HookPoint("last")
 DENSE = 0.1  # a latent that fires on a larger share of the tokens is dense
@@ -51,7 +51,7 @@ def score(settings: ScoreSettings, workspace: Workspace, reporter: Reporter | No
     takes the CLS token instead). MS, support, frequency of images and top images are about these pooled values.
 
     Memory: O(w x top) for the top images, 8 bytes for each latent that fires on an image, N x D for the embeddings.
-    UserError for whatever the user can mend; an existing result stays until the new one is complete.
+    UserError for whatever the user can mend, as for a name under which there are other scores.
     """
     reporter = reporter or Reporter()
     _check(settings)
@@ -60,7 +60,7 @@ def score(settings: ScoreSettings, workspace: Workspace, reporter: Reporter | No
     sae = SAE.load(folder, device)
     images = open_images(settings.images, settings.limit)
     words = read_vocabulary(settings.vocabulary)
-    path = workspace.neurons(folder.name, settings.name or slug(Path(settings.images).stem))
+    path = neurons_path(settings, folder.name, workspace)
     encoder = _encoder(settings, sae, device, reporter)
 
     reporter.event(StageBegan("embedding"))
@@ -70,7 +70,7 @@ def score(settings: ScoreSettings, workspace: Workspace, reporter: Reporter | No
         Source("model", encoder.spec, encoder.spec, encoder.sha256 or ""),
         Source("embeddings", embeddings.path.name, str(embeddings.path), embeddings.sha256),
         Source("images", images.spec, images.spec, images.sha256),
-        Source("vocabulary", settings.vocabulary or "built-in", settings.vocabulary, value_sha256(words)),
+        Source("vocabulary", Path(settings.vocabulary).name or "built-in", settings.vocabulary, value_sha256(words)),
     )
     if found := _scored_already(path, settings, sources):
         reporter.event(StageBegan("nothing to do: it is scored"))
@@ -176,21 +176,53 @@ def _images(embeddings: Store) -> list[ScoredImage]:
 def _scored_already(path: Path, settings: ScoreSettings, sources: Sequence[Source]) -> Summary | None:
     """The summary in ``path`` if it was made from the very same sources with the same settings.
 
-    The embeddings name their images by content, so the identity of the list itself, which once was of paths and sizes,
-    adds nothing.
+    UserError for other scores: a name is no identity, and they are not replaced. A file that lacks what scoring
+    computes now, or is damaged, is made anew.
     """
     if not path.is_file():
         return None
     try:
-        with Neurons.open(path) as found:
-            same = _contents(found.provenance.made_from) == _contents(sources)
-            return found.summary if same and found.summary.settings == settings and found.complete else None
-    except UserError:  # damaged: it is made anew
+        found = Neurons.open(path)
+    except UserError:  # damaged
         return None
+    with found:
+        if differing := _differences(found, settings, sources):
+            raise UserError(f"{path} holds scores of {'; '.join(differing)}: give another --name.")
+        return found.summary if found.complete else None
 
 
-def _contents(sources: Sequence[Source]) -> list[tuple[str, str, str]]:
-    return [one.content for one in sources if one.kind != "images"]
+_SAID = {"sae": "the SAE", "model": "the encoder", "images": "the images", "vocabulary": "the words"}
+_COMPARED = ("pooling", "min_support", "top", "batch_size", "seed")  # settings that no source tells
+
+
+def _differences(found: Neurons, settings: ScoreSettings, sources: Sequence[Source]) -> list[str]:
+    """In what the scores that are there differ from those that are asked for, in words."""
+    kept, before = {one.kind: one for one in found.provenance.made_from}, found.summary.settings
+    changed = [one for one in sources if one.kind not in kept or kept[one.kind].sha256 != one.sha256]
+    if not any(one.kind == "embeddings" for one in changed):
+        # They name their images by content. The identity of the list once was of paths and sizes.
+        changed = [one for one in changed if one.kind != "images"]
+    differing = [
+        _other(_SAID[one.kind], _called(kept.get(one.kind), before), _called(one, settings))
+        for one in changed
+        if one.kind in _SAID
+    ]
+    pairs = [(name, getattr(before, name), getattr(settings, name)) for name in _COMPARED]
+    differing += [_other(name.replace("_", " "), was, now) for name, was, now in pairs if was != now]
+    if changed and (not differing or before.embed_with != settings.embed_with):
+        differing.append(_other("the judge", before.embed_with, settings.embed_with))
+    return differing
+
+
+def _called(source: Source | None, settings: ScoreSettings) -> str:
+    if source is None:
+        return "none"
+    limit = settings.limit if source.kind == "images" else 0
+    return (source.path or source.name) + (f" (the first {limit:,})" if limit else "")
+
+
+def _other(what: str, before: object, now: object) -> str:
+    return f"{what} {before}, not {now}" if before != now else f"{what} {now} as it was then"
 
 
 @dataclass

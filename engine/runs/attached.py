@@ -30,7 +30,7 @@ class Attached:
     """
 
     def __init__(self, workspace: Workspace, task: str, settings: Mapping[str, Any], run: Run | None = None):
-        self._command = Command(task=task, settings=settings, workspace=workspace.root)
+        self._command = Command.of(workspace, task, settings)
         self._run = run
         self._lock = threading.RLock()
         self._process: subprocess.Popen[bytes] | None = None

@@ -2,10 +2,12 @@
 
 A list where a setting takes one value makes a grid: ``arch = ["topk", "batchtopk"]`` with ``expansion = [4, 8]`` trains
 four SAEs, named by ``name``'s fields (``name = "clip-{arch}-x{expansion}"``). ``sae = "*"`` in ``[[score]]`` or
-``[[steer]]`` means every SAE that the plan trains.
+``[[steer]]`` means every SAE that the plan trains, ``"*-x4"`` some of them. Relative paths are from the workspace,
+wherever one stands.
 """
 
 import dataclasses
+import fnmatch
 import itertools
 import typing
 from collections.abc import Iterator, Mapping
@@ -16,10 +18,12 @@ from typing import Any
 from engine.config import PlanSettings, from_mapping
 from engine.errors import UserError
 from engine.files import read_toml
+from engine.places import located
 from engine.records import to_json
 from engine.reporter import Reporter, StageBegan
 from engine.runs.tasks import TASKS
-from engine.workspace import Workspace, slug
+from engine.steer.recipes import with_recipe
+from engine.workspace import Workspace, neurons_path, slug
 
 STAGES = ("extract", "train", "score", "steer")
 DEFAULT_NAMES = {"train": "{activations}-{arch}-x{expansion}-k{k}-s{seed}"}
@@ -57,7 +61,9 @@ def run_plan(settings: PlanSettings, workspace: Workspace, reporter: Reporter | 
     The whole plan is checked before anything starts.
     """
     reporter = reporter or Reporter()
-    stages = read_plan(Path(settings.plan).expanduser(), workspace)
+    path = Path(settings.plan).expanduser()
+    stages = read_plan(path, workspace)
+    check_plan(stages, workspace, path)
     done = []
     for index, stage in enumerate(stages, 1):
         reporter.event(StageBegan(f"{index}/{len(stages)} {stage.task} {stage.name}"))
@@ -83,7 +89,7 @@ def read_plan(path: Path, workspace: Workspace) -> list[Stage]:
             raise UserError(f"{path}: {task} is {given!r}: write its settings under [[{task}]].")
         for table in tables:
             trained = [s.settings.name for s in stages if s.task == "train"]
-            stages += _expand(task, table, workspace.defaults(), trained, path)
+            stages += _expand(task, table, workspace.defaults(), trained, path, workspace.root)
     if not stages:
         raise UserError(f"{path} has no stages: add [[extract]], [[train]], [[score]] or [[steer]] tables.")
     names = [(s.task, s.name) for s in stages if s.task in ("extract", "train")]
@@ -94,13 +100,14 @@ def read_plan(path: Path, workspace: Workspace) -> list[Stage]:
 
 
 def _expand(
-    task: str, table: dict[str, Any], defaults: dict[str, Any], trained: list[str], path: Path
+    task: str, table: dict[str, Any], defaults: dict[str, Any], trained: list[str], path: Path, root: Path
 ) -> Iterator[Stage]:
     kind = TASKS[task].settings
     hints = typing.get_type_hints(kind)
     table = {key.replace("-", "_"): value for key, value in table.items()}
-    if table.get("sae") == "*":
-        table["sae"] = trained
+    if "sae" in table:
+        given = table["sae"] if isinstance(table["sae"], list) else [table["sae"]]
+        table["sae"] = [name for one in given for name in _saes(one, trained, path)]
     grid = [k for k, v in table.items() if isinstance(v, list) and typing.get_origin(hints.get(k)) is not tuple]
     fields = {f.name: f.default for f in dataclasses.fields(kind)}
     base = {k: v for k, v in defaults.items() if k in fields}
@@ -109,7 +116,57 @@ def _expand(
         template = chosen.get("name") or DEFAULT_NAMES.get(task)
         if template:
             chosen["name"] = _named(str(template), fields | chosen, path)
-        yield Stage(task, from_mapping(kind, chosen, f"{path} [[{task}]]"))
+        yield Stage(task, located(from_mapping(kind, chosen, f"{path} [[{task}]]"), root))
+
+
+def _saes(given: Any, trained: list[str], path: Path) -> list[Any]:
+    """The SAEs that ``sae = ...`` means: with * or ?, those that the plan trains."""
+    if not isinstance(given, str) or not set("*?") & set(given):
+        return [given]
+    found = fnmatch.filter(trained, given)
+    if not found:
+        known = f"it trains {', '.join(trained)}" if trained else "it trains none"
+        raise UserError(f"{path}: no SAE that it trains is called {given!r}: {known}.")
+    return found
+
+
+READS = {"activations": "activations", "embeddings": "embeddings", "sae": "saes"}  # settings, and the folder of each
+
+
+def check_plan(stages: list[Stage], workspace: Workspace, path: Path) -> None:
+    """UserError for what neither is there nor made by an earlier stage, and for two scores of one name."""
+    made: set[tuple[str, str]] = set()
+    for stage in stages:
+        asked = stage.settings
+        read = [(folder, getattr(asked, name, "")) for name, folder in READS.items() if stage.task != "extract"]
+        try:
+            for folder, name in read:
+                if name and (folder, name) not in made:
+                    workspace.existing(folder, name)
+            if stage.task == "steer" and ("recipes", asked.recipe) not in made:
+                with_recipe(workspace, asked)
+        except UserError as error:
+            raise UserError(f"{path} [[{stage.task}]]: {error}") from error
+        now = _makes(stage, workspace)
+        if stage.task == "score" and made & now:
+            name = next(iter(now))[1]
+            raise UserError(f"{path} makes {name} twice: put the differing settings, like {{pooling}}, into its name.")
+        made |= now
+
+
+def _makes(stage: Stage, workspace: Workspace) -> set[tuple[str, str]]:
+    """What other stages may read of it, as folder and name."""
+    asked = stage.settings
+    match stage.task:
+        case "extract":
+            hooks = [at.replace(":", "") for at in dict.fromkeys(asked.at)]
+            names = [asked.name] if len(hooks) == 1 else [f"{asked.name}-{hook}" for hook in hooks]
+            return {("embeddings" if asked.embeddings else "activations", name) for name in names}
+        case "train":
+            return {("saes", asked.name)}
+        case "score":
+            return {("neurons", neurons_path(asked, Path(asked.sae).name, workspace).name)}
+    return {("recipes", asked.save_recipe)} if asked.save_recipe else set()
 
 
 def _named(template: str, values: dict[str, Any], path: Path) -> str:

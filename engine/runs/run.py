@@ -18,10 +18,13 @@ from pathlib import Path
 from typing import IO, Any
 
 import engine
+from engine.config import Place, places_of
 from engine.errors import UserError
 from engine.files import read_json, write_json, write_text
+from engine.places import changed_values, located_text, recorded_text
 from engine.records import from_json, to_json
 from engine.runs.events import Control, Logged, Status, parse_events, read_events
+from engine.runs.tasks import TASKS
 from engine.workspace import Workspace
 
 STARTING = 60.0  # seconds that a worker may take to import what it needs before it counts as dead
@@ -33,7 +36,8 @@ TAIL = 65_536  # bytes of a log that its end is read from
 class Command:
     """What a worker is asked to do: command.json, or the first line that an attached worker reads."""
 
-    version: int = 1
+    version: int = 2
+    """1: places in the settings are from ``cwd``; 2: as engine.places writes them."""
     task: str
     """A key of engine.runs.tasks.TASKS."""
     settings: Mapping[str, Any]
@@ -41,6 +45,22 @@ class Command:
     workspace: Path
     cwd: Path = Path()
     argv: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, workspace: Workspace, task: str, settings: Mapping[str, Any], argv: Sequence[str] = ()) -> "Command":
+        """What is asked here; places in ``settings`` are from the current directory."""
+        written = changed_values(settings, _places(task), lambda text, sort: recorded_text(text, sort, workspace.root))
+        return cls(task=task, settings=written, workspace=workspace.root, cwd=Path.cwd(), argv=tuple(argv))
+
+    @property
+    def places(self) -> dict[str, Place]:
+        """The settings that say where something is."""
+        return _places(self.task)
+
+    def asked(self, workspace: Path) -> dict[str, Any]:
+        """The settings with full paths, in the ``workspace`` that may have been moved since."""
+        base = self.cwd if self.version < 2 and self.cwd != self.workspace else workspace
+        return changed_values(self.settings, self.places, lambda text, sort: located_text(text, sort, base))
 
 
 @dataclass(frozen=True)
@@ -59,10 +79,7 @@ class Run:
             except FileExistsError:
                 continue
         run = cls(path)
-        command = Command(
-            task=task, settings=settings, workspace=workspace.root, cwd=Path(os.getcwd()), argv=tuple(argv)
-        )
-        write_json(path / "command.json", to_json(command))
+        write_json(path / "command.json", to_json(Command.of(workspace, task, settings, argv)))
         run._write_starting()
         return run
 
@@ -174,9 +191,10 @@ class Run:
         return self.path.parent.parent
 
     def _cwd(self) -> Path:
-        """Where its command was given. UserError when that is gone."""
+        """Where its worker is started: where the command was given, of one whose paths are from there. UserError when
+        that is gone."""
         command = self.command
-        cwd = self.workspace if command.cwd == command.workspace else command.cwd
+        cwd = self.workspace if command.version > 1 or command.cwd == command.workspace else command.cwd
         if not cwd.is_dir():
             raise UserError(
                 f"Run {self.id} was started in {cwd}, which is gone: give its command again: "
@@ -191,6 +209,10 @@ class Run:
 
     def _write_starting(self) -> None:
         write_json(self.path / "status.json", to_json(Status(state="starting", started=time.time())))
+
+
+def _places(task: str) -> dict[str, Place]:
+    return places_of(TASKS[task].settings) if task in TASKS else {}
 
 
 def runs(workspace: Workspace) -> list[Run]:

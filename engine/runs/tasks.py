@@ -40,6 +40,7 @@ TASKS = {
     "ms": Task("engine.neurons.matrix_scores:ms_files", config.MsSettings, "engine.neurons.results:MatrixScored"),
     "encode": Task("engine.sae.encode:encode_store", config.EncodeSettings, "engine.sae.results:Encoded"),
     "verify": Task("engine.activations.store:verify", config.VerifySettings, f"{MADE}:Verified"),
+    "relink": Task("engine.artefacts.relink:relink", config.RelinkSettings, "engine.places:Relinked"),
     "run": Task("engine.runs.plan:run_plan", config.PlanSettings, "engine.runs.plan:PlanDone"),
     "demo": Task("engine.demo.pipeline:demo", config.DemoSettings, "engine.demo.results:DemoDone"),
     "doctor": Task("engine.doctor:doctor", config.DoctorSettings, "engine.doctor:Report"),

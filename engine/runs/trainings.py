@@ -306,6 +306,9 @@ class Trainings:
         checkpoint = self._once(checkpoint_path(folder), lambda: read_state(folder))
         part = parts[-1] if parts else None
         last = part.status.state if part is not None and part.log.current == name else None
+        done = finished.result.steps if isinstance(finished, Finished) else 0
+        if isinstance(checkpoint, Checkpointed) and checkpoint.step > done:
+            finished = None  # it goes on to more steps
         if last in LIVE:
             state, error = str(last), None
         elif isinstance(finished, Exception):
@@ -320,7 +323,7 @@ class Trainings:
             state, error = "unfinished", None
         else:
             return None
-        told = finished if isinstance(finished, Finished) else None
+        told = finished if isinstance(finished, Finished) and state == "done" else None
         kept = checkpoint if isinstance(checkpoint, Checkpointed) else None
         return self._filled(name, state, error, parts, told, kept)
 
@@ -369,11 +372,13 @@ class Trainings:
         if part is None or part.command.task == "demo":
             return None
         if part.command.task == "train":
-            settings: TrainSettings = from_json(TrainSettings, part.command.settings, str(part.run.path))
+            settings: TrainSettings = from_json(
+                TrainSettings, part.command.asked(self.workspace.root), str(part.run.path)
+            )
             return settings
         from engine.runs.plan import read_plan
 
-        path = part.command.cwd / Path(part.command.settings["plan"]).expanduser()
+        path = Path(part.command.asked(self.workspace.root)["plan"])
         stages = self._once(path, lambda: read_plan(path, self.workspace))
         asked = [s.settings for s in stages if s.task == "train"] if isinstance(stages, list) else []
         return next((settings for settings in asked if settings.name == name), None)

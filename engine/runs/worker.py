@@ -31,7 +31,7 @@ def work(command: Command, reporter: StreamReporter) -> int:
     """Do what ``command`` says and report how it ended; the exit code."""
     try:
         task = TASKS[command.task]
-        settings = from_mapping(task.settings, command.settings, command.task)
+        settings = from_mapping(task.settings, command.asked(command.workspace), command.task)
         result = task.load()(settings, Workspace(command.workspace), reporter)
     except Stopped:
         reporter.finish(StoppedEarly())

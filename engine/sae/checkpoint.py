@@ -34,7 +34,8 @@ def restore(folder: Path, model: TrainingSAE, optimiser: torch.optim.Optimizer) 
     try:
         with safe_open(path, framework="pt", device=device) as file:
             tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        model.load_state_dict(_below("model.", tensors))
+        unknown = {"smallest": torch.full_like(model.smallest, torch.nan)}  # in checkpoints of older versions
+        model.load_state_dict(unknown | _below("model.", tensors))
         model.dead = tensors.get("dead")
         moments = [_below(f"optimiser.{name}.", tensors) for name, _ in model.named_parameters()]
         loaded = {"state": {i: m for i, m in enumerate(moments) if m}}

@@ -8,9 +8,10 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.config import ArchitectureName
+from engine.config import ArchitectureName, place
 from engine.errors import UserError
 from engine.files import check_version, read_json, write_json
+from engine.places import located, recorded, workspace_of
 from engine.records import from_json, to_json
 from engine.workspace import Provenance
 
@@ -37,7 +38,7 @@ class SAEConfig:
     """Nested prefixes of the dictionary (matryoshka)."""
     scale: float = 1.0
     """Raw activations were divided by this while training; the weights have it folded in."""
-    model: str = ""
+    model: str = place("model", "")
     """Spec of the encoder whose activations it reads."""
     model_sha256: str | None = None
     hook: str = ""
@@ -72,11 +73,13 @@ def read_config(folder: str | Path) -> SAEConfig:
     config: SAEConfig = from_json(SAEConfig, values, str(path))
     if min(config.d, config.w) < 1 or not math.isfinite(config.scale):
         raise UserError(f"{path} is damaged (d, w or scale makes no sense): remove the SAE and train it again.")
-    return config
+    return located(config, workspace_of(folder))
 
 
 def write_config(folder: Path, config: SAEConfig) -> None:
-    write_json(folder / CONFIG, {"format": FORMAT, "version": VERSION, **to_json(config)})
+    write_json(
+        folder / CONFIG, {"format": FORMAT, "version": VERSION, **to_json(recorded(config, workspace_of(folder)))}
+    )
 
 
 def latents(d: int, expansion: float) -> int:

@@ -19,6 +19,7 @@ from engine.errors import UserError
 from engine.files import atomic_path
 from engine.models.device import pick_device
 from engine.reporter import Reporter, StageBegan
+from engine.sae.config import SAEConfig
 from engine.sae.model import SAE
 from engine.sae.results import Encoded
 from engine.workspace import Workspace
@@ -47,6 +48,8 @@ def encode_store(settings: EncodeSettings, workspace: Workspace, reporter: Repor
             f"{source.path} is {source.d} wide, the SAE {settings.sae} reads activations {sae.config.d} wide: "
             "give activations of the model and hook point that it was trained on."
         )
+    if isinstance(source.content, Store):
+        _check_origin(source.content, sae.config, settings.sae)
     step = max(1, min(settings.batch_size, MOST_VALUES // sae.config.w))
     reporter.event(StageBegan("encode"))
     with _Parts(out) as parts:
@@ -63,6 +66,19 @@ def encode_store(settings: EncodeSettings, workspace: Workspace, reporter: Repor
         nonzero=parts.nonzero,
         l0=parts.nonzero / source.rows if source.rows else None,
     )
+
+
+def _check_origin(store: Store, config: SAEConfig, name: str) -> None:
+    """UserError for a store of another encoder or hook point than the SAE reads, as far as both say."""
+    manifest = store.manifest
+    was, now = manifest.model.sha256, config.model_sha256
+    other_model = was != now if was and now else manifest.model.spec != config.model
+    said = manifest.hook and config.hook and manifest.model.spec and config.model
+    if said and (other_model or manifest.hook != config.hook):
+        raise UserError(
+            f"{store.path} holds {manifest.hook} of {manifest.model.spec}, the SAE {name} reads {config.hook} of "
+            f"{config.model}: give a store of these."
+        )
 
 
 @torch.no_grad()

@@ -22,6 +22,7 @@ from jaxtyping import Float
 
 from engine.errors import UserError
 from engine.files import check_version, read_json, write_json
+from engine.places import located_text, recorded_text, workspace_of
 
 FORMAT = "saetui-preview"
 VERSION = 1
@@ -73,7 +74,8 @@ def read_preview(folder: str | Path) -> Preview | None:
             )
             for one in found["latents"]
         )
-        return Preview(int(found["step"]), str(found["store"]), str(found["source"]), grid, latents)
+        source = located_text(str(found["source"]), "path", workspace_of(path.parent))
+        return Preview(int(found["step"]), str(found["store"]), source, grid, latents)
     except (KeyError, IndexError, TypeError, ValueError, zlib.error, binascii.Error) as error:
         raise UserError(f"{path} is damaged ({error}): remove it, the next measurement writes it anew.") from error
 
@@ -95,7 +97,7 @@ def write_preview(folder: Path, preview: Preview) -> None:
         "version": VERSION,
         "step": preview.step,
         "store": preview.store,
-        "source": preview.source,
+        "source": recorded_text(preview.source, "path", workspace_of(folder)),
         "grid": list(preview.grid) if preview.grid else None,
         "latents": latents,
     }

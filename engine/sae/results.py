@@ -61,6 +61,8 @@ class Trained(FinalMeasurement):
     """The folder of the SAE."""
     made: bool = True
     """False: it was finished already."""
+    state_bytes: int = 0
+    """Size of what a longer training goes on from; 0 where it is not kept."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,6 +49,21 @@ class Schedule:
         falling = min(1.0, (self.steps - step) / self.decay) if self.decay else 1.0
         return self.lr * rising * falling
 
+    def differences(self, other: "Schedule", until: int, revives: bool) -> list[str]:
+        """In what the first ``until`` steps under ``other`` would have been other steps, in words.
+
+        ``revives``: whether the training looks at dead latents. The threshold is left out: it is followed anew (see
+        engine.sae.training_sae.TrainingSAE.follow).
+        """
+        found = []
+        if self.warmup != other.warmup and min(self.warmup, other.warmup) < until:
+            found.append(f"warmup over {self.warmup:,} steps, not {other.warmup:,}")
+        if any(one.decay and until > one.steps - one.decay for one in (self, other)):
+            found.append("a learning rate that had fallen")
+        if revives and self.dead_after != other.dead_after:
+            found.append(f"latents dead after {self.dead_after:,} tokens, not {other.dead_after:,}")
+        return found
+
     def smoothing(self, step: int) -> float:
         return self.theta_smoothing if step >= self.theta_from else 0.0
 

@@ -11,18 +11,29 @@ from safetensors import SafetensorError, safe_open
 from engine.config import TrainSettings
 from engine.errors import UserError
 from engine.files import check_version, read_json, write_json
-from engine.records import from_json, to_json
+from engine.places import located, recorded, workspace_of
+from engine.records import from_json, seldom, to_json
 from engine.sae.config import CHECKPOINTS, TRAINING
 from engine.sae.results import FinalMeasurement, MeasuredStep
 
 CHECKPOINT_VERSION = 1
 FORMAT = "saetui-training"
 TRAINING_VERSION = 1
-UNIDENTIFIED = ("device", "eval_every", "checkpoint_every", "embeddings", "activations", "name")
+UNIDENTIFIED = ("device", "eval_every", "checkpoint_every", "embeddings", "activations", "name", "keep_state")
 """Settings that do not change the weights: a training may continue under others. The store is compared by content."""
 
 Identity = Mapping[str, Any]
 """The settings that the weights depend on, as JSON values; ``activations`` is the content hash of the store."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """A part of a training that was continued: until ``step``, its schedule was that of ``of`` steps in all."""
+
+    step: int
+    of: int
+    sha256: str | None = None
+    """Of the SAE as it was then; None where there was none yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +48,8 @@ class Checkpointed:
     history: tuple[MeasuredStep, ...]
     threads: int
     """Threads of torch on a CPU: with another number the last bits differ."""
+    spans: tuple[Span, ...] = seldom(())
+    """Before this one, when it was continued to more steps."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +74,8 @@ class Finished:
     images: Split
     history: tuple[MeasuredStep, ...]
     result: FinalMeasurement
+    spans: tuple[Span, ...] = seldom(())
+    """As in Checkpointed."""
 
 
 def identity(settings: TrainSettings, activations: str) -> Identity:
@@ -108,17 +123,17 @@ def read_training(folder: Path) -> Finished | None:
     value = read_json(path)
     check_version(value.get("version") if isinstance(value, dict) else None, TRAINING_VERSION, path)
     finished: Finished = from_json(Finished, value, str(path))
-    return finished
+    return located(finished, workspace_of(folder))
 
 
 def write_training(folder: Path, finished: Finished) -> None:
-    write_json(folder / TRAINING, to_json(finished))
+    write_json(folder / TRAINING, to_json(recorded(finished, workspace_of(folder))))
 
 
 def differences(before: Identity, now: Identity) -> list[str]:
-    """The settings in which two identities differ, in words."""
+    """The settings in which two identities differ, in words. More steps are no other training: it continues."""
     known = identity(settings_of("", before), before["activations"])  # with today's defaults for settings it lacks
-    return [_difference(key, known[key], now[key]) for key in now if known[key] != now[key]]
+    return [_difference(key, known[key], now[key]) for key in now if known[key] != now[key] and key != "steps"]
 
 
 def _difference(key: str, before: Any, now: Any) -> str:

@@ -2,6 +2,10 @@
 
 Killed at any moment and started again by the same command, a training ends with the same bytes on the same device: all
 that a step depends on is in the checkpoint or is a function of the settings (a CPU must also use as many threads).
+
+A training that is done goes on to more steps from its last checkpoint. It then ends with the weights of one that had
+as many steps from the start, unless its schedule depends on the number of steps (engine.sae.schedule): warmup and
+dead_after where they are capped by it, and any decay. Then a warning says so.
 """
 
 import contextlib
@@ -18,7 +22,7 @@ from engine.activations.loader import Loader
 from engine.activations.store import Store
 from engine.config import TrainSettings
 from engine.errors import Stopped, UserError
-from engine.files import lock
+from engine.files import file_sha256, lock
 from engine.models.device import pick_device
 from engine.records import to_json
 from engine.reporter import Measured, Reporter, StageBegan, Warned
@@ -34,6 +38,7 @@ from engine.sae.schedule import Schedule, Waiting
 from engine.sae.state import (
     Checkpointed,
     Finished,
+    Span,
     Split,
     checkpoint_path,
     differences,
@@ -43,7 +48,7 @@ from engine.sae.state import (
     write_training,
 )
 from engine.sae.training_sae import TrainingSAE
-from engine.workspace import Provenance, Source, Workspace, versions
+from engine.workspace import Provenance, Source, Workspace, neurons_files, versions
 
 SAMPLE = 16_384  # rows that the scale and the start of b_dec come from
 
@@ -66,10 +71,14 @@ def train(settings: TrainSettings, workspace: Workspace, reporter: Reporter | No
     with lock(folder):
         found = _found(folder, training)
         if isinstance(found, Finished):
-            shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+            if not settings.keep_state:
+                shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
             return _trained(folder, found.result, made=False)
         _tidy(folder)
-        return training.run(folder, found, reporter)
+        result = training.run(folder, found, reporter)
+        if training.spans and neurons_files(workspace, folder.name):
+            reporter.event(Warned(f"The scores of {folder.name} are of fewer steps: score it again, with a --name."))
+        return result
 
 
 class TrainingLoop:
@@ -88,8 +97,9 @@ class TrainingLoop:
         self.step = 0
         self.scale = 1.0
         self.history: list[MeasuredStep] = []
+        self.spans: tuple[Span, ...] = ()
         self.identity = identity(settings, store.sha256)
-        source = Source("activations", store.path.name, _shown(store.path, workspace), store.sha256)
+        source = Source("activations", store.path.name, str(store.path), store.sha256)
         self.origin = Provenance((source,), versions())
 
     @property
@@ -147,6 +157,9 @@ class TrainingLoop:
             earlier = read_preview(folder)
             self.forming.show([one.latent for one in earlier.latents] if earlier else [])
         self.step, self.scale, self.history = state.step, state.scale, list(state.history)
+        self.spans = state.spans
+        if state.identity["steps"] != self.settings.steps:
+            self._lengthen(folder, state, reporter)
         if self.device.type == "cpu" and state.threads != torch.get_num_threads():
             reporter.event(
                 Warned(
@@ -154,6 +167,21 @@ class TrainingLoop:
                     f"{torch.get_num_threads()}: its weights may differ in the last bits.",
                 )
             )
+
+    def _lengthen(self, folder: Path, state: Checkpointed, reporter: Reporter) -> None:
+        """Go on under the schedule of another number of steps; say where the steps done differ from those under it."""
+        done = file_sha256(folder / WEIGHTS) if (folder / WEIGHTS).is_file() else None
+        self.spans = (*state.spans, Span(state.step, state.identity["steps"], done))
+        self.model.follow(self.step, self.schedule.smoothing)
+        for span in self.spans:
+            before = Schedule.of(dataclasses.replace(self.settings, steps=span.of), self.w)
+            if differing := before.differences(self.schedule, span.step, self.architecture.revives):
+                reporter.event(
+                    Warned(
+                        f"The steps up to {span.step:,} had {', '.join(differing)}: the result is not the very one of "
+                        f"{self.settings.steps:,} steps from the start."
+                    )
+                )
 
     def _loop(self, folder: Path, reporter: Reporter) -> None:
         settings, schedule = self.settings, self.schedule
@@ -194,7 +222,7 @@ class TrainingLoop:
         self.optimiser.step()
         self.optimiser.zero_grad()
         model.constrain()
-        model.observe(loss, len(x), self.schedule.smoothing(step))
+        model.observe(loss, len(x), self.schedule.smoothing(step), step)
         return loss.total.detach()
 
     def _measure(self, loss: float, folder: Path, reporter: Reporter) -> None:
@@ -220,6 +248,7 @@ class TrainingLoop:
             scale=self.scale,
             history=tuple(self.history),
             threads=torch.get_num_threads(),
+            spans=self.spans,
         )
         save_checkpoint(folder, self.model, self.optimiser, state)
 
@@ -258,15 +287,21 @@ class TrainingLoop:
             images=Split(len(train.images), len(held_out.images)),
             history=tuple(self.history),
             result=result,
+            spans=self.spans,
         )
+        if self.settings.keep_state:
+            self._save(folder)
         sae.save(folder)
         write_training(folder, finished)
-        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+        if not self.settings.keep_state:
+            shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
         return _trained(folder, result, made=True)
 
 
 def _trained(folder: Path, result: FinalMeasurement, made: bool) -> Trained:
-    return Trained(path=str(folder), made=made, **dataclasses.asdict(result))
+    state = checkpoint_path(folder)
+    kept = state.stat().st_size if state.is_file() else 0
+    return Trained(path=str(folder), made=made, state_bytes=kept, **dataclasses.asdict(result))
 
 
 @torch.no_grad()
@@ -309,25 +344,32 @@ def _check(settings: TrainSettings) -> None:
 
 def _found(folder: Path, training: TrainingLoop) -> Finished | Checkpointed | None:
     """What an earlier run left: a finished SAE, a checkpoint, or nothing."""
-    found = read_training(folder) or read_state(folder)
-    if found is None:
-        if (folder / WEIGHTS).is_file():
-            raise UserError(f"{folder} holds an SAE that was not trained here: choose another --name.")
-        return None
-    if differing := differences(found.identity, training.identity):
+    finished, steps = read_training(folder), training.settings.steps
+    _check_same(folder, finished, training)
+    if finished and finished.result.steps == steps:
+        return finished
+    state = read_state(folder)
+    _check_same(folder, state, training)
+    if state is None and (folder / WEIGHTS).is_file() and not finished:
+        raise UserError(f"{folder} holds an SAE that was not trained here: choose another --name.")
+    done = max(finished.result.steps if finished else 0, state.step if state else 0)
+    if done > steps:
+        raise UserError(f"The SAE {folder.name} has {done:,} steps already: choose another --name for {steps:,}.")
+    if finished and (state is None or state.step < done):
+        raise UserError(
+            f"The SAE {folder.name} was trained for {done:,} steps, and the state from which it could go on is not "
+            f"there (as with --drop-state): choose another --name to train {steps:,} from the start."
+        )
+    return state
+
+
+def _check_same(folder: Path, found: Finished | Checkpointed | None, training: TrainingLoop) -> None:
+    if found and (differing := differences(found.identity, training.identity)):
         said = ", ".join(differing[:3])
-        raise UserError(f"The SAE {folder.name} was trained with {said}: choose another --name, or remove {folder}.")
-    return found
+        raise UserError(f"The SAE {folder.name} was trained with {said}: choose another --name.")
 
 
 def _tidy(folder: Path) -> None:
     """Remove what a killed process was writing."""
     for left in [*folder.glob(".*.tmp"), *checkpoint_path(folder).parent.glob(".*.tmp")]:
         left.unlink(missing_ok=True)
-
-
-def _shown(path: Path, workspace: Workspace) -> str:
-    """A path as it is in the workspace, so that a moved workspace still makes sense."""
-    with contextlib.suppress(ValueError):
-        return str(path.relative_to(workspace.root))
-    return str(path)

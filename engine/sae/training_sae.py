@@ -21,6 +21,7 @@ from engine.config import ArchitectureName, TrainSettings
 from engine.sae.config import SAEConfig
 
 A = TypeVar("A", bound="Architecture")
+FOLLOWED = 10_000  # steps up to which a training's length changes how its threshold is followed (engine.sae.schedule)
 
 
 @dataclass
@@ -115,8 +116,10 @@ class TrainingSAE(nn.Module):
             self.register_parameter(name, nn.Parameter(start))
         self.theta: Tensor
         self.since_fired: Tensor
+        self.smallest: Tensor
         self.register_buffer("theta", torch.zeros(()))
         self.register_buffer("since_fired", torch.zeros(w, dtype=torch.int64))
+        self.register_buffer("smallest", torch.full((FOLLOWED,), torch.inf))  # see Loss, of the first steps
         self.dead: Int[Tensor, " dead"] | None = None  # latents that the auxiliary loss revives; None: there are none
 
     @property
@@ -168,16 +171,31 @@ class TrainingSAE(nn.Module):
         self.architecture.constrain(self)
 
     @torch.no_grad()
-    def observe(self, loss: Loss, batch: int, smoothing: float) -> None:
-        """Count how long latents have been silent and follow the threshold.
-
-        ``theta`` becomes ``smoothing * theta + (1 - smoothing) * smallest``; a batch in which nothing fired is left
-        out.
-        """
+    def observe(self, loss: Loss, batch: int, smoothing: float, step: int = FOLLOWED) -> None:
+        """Count how long latents have been silent and follow the threshold."""
         self.since_fired += batch
         self.since_fired.masked_fill_(loss.fired, 0)
-        moved = torch.lerp(loss.smallest.to(self.theta), self.theta, smoothing)
-        self.theta.copy_(torch.where(torch.isfinite(loss.smallest), moved, self.theta))
+        if step < FOLLOWED:
+            self.smallest[step] = loss.smallest
+        self._follow(loss.smallest, smoothing)
+
+    @torch.no_grad()
+    def follow(self, steps: int, smoothing: Callable[[int], float]) -> None:
+        """The threshold as it would be after ``steps`` steps of a training with another ``smoothing``.
+
+        No other step depends on it, so that it can be followed again; from step ``FOLLOWED`` on the smoothing is the
+        same for all trainings that are longer.
+        """
+        if steps <= FOLLOWED and not self.smallest[:steps].isnan().any():
+            self.theta.zero_()
+            for step in range(steps):
+                self._follow(self.smallest[step], smoothing(step))
+
+    def _follow(self, smallest: Float[Tensor, ""], smoothing: float) -> None:
+        """``theta`` becomes ``smoothing * theta + (1 - smoothing) * smallest``; a batch in which nothing fired is left
+        out."""
+        moved = torch.lerp(smallest.to(self.theta), self.theta, smoothing)
+        self.theta.copy_(torch.where(torch.isfinite(smallest), moved, self.theta))
 
     @torch.no_grad()
     def threshold(self, scale: float) -> Float[Tensor, ""] | Float[Tensor, " w"] | None:

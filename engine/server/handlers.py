@@ -175,7 +175,7 @@ def _identity(steering: Steering, name: AnswerName) -> Hashable:
 
 def _check_same(neurons: Neurons, sae: str, sha256: str) -> None:
     """UserError unless the scores are of the SAE with this content hash."""
-    if sha256 not in [source.sha256 for source in neurons.provenance.made_from if source.kind == "sae"]:
+    if neurons.sae_sha256 != sha256:
         raise UserError(
             f"{neurons.path.name} has the scores of another SAE than {sae}: "
             f"run saetui score {sae} --images DIR --embed-with MODEL."

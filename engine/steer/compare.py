@@ -4,16 +4,14 @@ import dataclasses
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
 from engine.config import SteerSettings
 from engine.errors import UserError
-from engine.images.opening import is_plain, open_image
+from engine.images.opening import open_image
 from engine.models.device import pick_device
-from engine.models.vlm import VLM, is_local
+from engine.models.vlm import VLM
 from engine.reporter import Intervened, Reporter, StageBegan, Token, Warned
 from engine.sae.model import SAE
 from engine.steer.generate import answer, check_length
@@ -69,7 +67,7 @@ def steer(settings: SteerSettings, workspace: Workspace, reporter: Reporter | No
         reporter.event(Warned(warning))
     reporter.event(Intervened(**dataclasses.asdict(steering.intervention)))
     if settings.save_recipe:
-        keep_recipe(workspace, _anywhere(settings, workspace))
+        keep_recipe(workspace, settings)
     return Steered(**{name: steering.answer(name, reporter) for name in ANSWERS})
 
 
@@ -116,13 +114,16 @@ def _maxima(wanted: Sequence[LatentValue], sae: str, sha256: str, workspace: Wor
     from engine.neurons.file import Neurons
 
     way_out = f"run saetui score {sae} --images DIR --embed-with MODEL, or give an absolute number"
-    scores = []
+    scores, others = [], False
     for path in neurons_files(workspace, sae):
         with Neurons.open(path) as neurons:
-            if sha256 in [s.sha256 for s in neurons.provenance.made_from if s.kind == "sae"]:
+            if neurons.sae_sha256 == sha256:
                 scores.append(neurons.maximum)
+            else:
+                others = True
     if not scores:
-        raise UserError(f"The maximum of latent {latents[0]} is not known, as {sae} has no scores: {way_out}.")
+        why = f"the scores of {sae} are of other weights than it has now" if others else f"{sae} has no scores"
+        raise UserError(f"The maximum of latent {latents[0]} is not known, as {why}: {way_out}.")
     maxima = {}
     for latent in latents:
         if latent >= len(scores[0]):
@@ -131,14 +132,3 @@ def _maxima(wanted: Sequence[LatentValue], sae: str, sha256: str, workspace: Wor
         if not maxima[latent] > 0:
             raise UserError(f"Latent {latent} fired on none of the images that {sae} was scored on: {way_out}.")
     return maxima
-
-
-def _anywhere(settings: SteerSettings, workspace: Workspace) -> SteerSettings:
-    """Local files by their full paths, so that a recipe can be replayed from another directory."""
-    folder = workspace.existing("saes", settings.sae)
-    full: dict[str, Any] = {"sae": folder.name if folder.parent == workspace.root / "saes" else str(folder)}
-    if not is_plain(settings.image):
-        full["image"] = str(Path(settings.image).expanduser().resolve())
-    if is_local(settings.vlm):
-        full["vlm"] = str(Path(settings.vlm).expanduser().resolve())
-    return dataclasses.replace(settings, **full)

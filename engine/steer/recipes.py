@@ -17,6 +17,7 @@ from pathlib import Path
 from engine.config import SteerSettings, from_mapping, to_mapping
 from engine.errors import UserError
 from engine.files import check_version, file_sha256, read_toml, to_toml, write_text
+from engine.places import located, recorded, workspace_of
 from engine.records import from_json, to_json
 from engine.sae.config import WEIGHTS
 from engine.workspace import Provenance, Source, Workspace, versions
@@ -47,12 +48,11 @@ def save_recipe(workspace: Workspace, settings: SteerSettings, made_from: Sequen
     """Keep ``settings`` under the name ``settings.save_recipe``; a recipe with other settings is not overwritten."""
     path = workspace.recipe(settings.save_recipe)
     names = _changed(settings) - {"recipe", "save_recipe"}
-    kept = {key: value for key, value in to_mapping(settings).items() if key in names}
-    if path.exists() and read_toml(path).get("settings") != kept:
-        raise UserError(
-            f"There is a recipe {settings.save_recipe} with other settings: take another name, or remove {path}."
-        )
-    origin = to_json(Provenance(tuple(made_from), versions()))
+    now = recorded(settings, workspace.root)
+    kept = {key: value for key, value in to_mapping(now).items() if key in names}
+    if path.exists():
+        _refuse_another(load_recipe(workspace, str(path)), located(now, workspace.root), made_from)
+    origin = to_json(recorded(Provenance(tuple(made_from), versions()), workspace.root))
     document = {"format": FORMAT, "version": VERSION, "settings": kept, **origin}
     write_text(path, to_toml(document))
     return path
@@ -61,8 +61,16 @@ def save_recipe(workspace: Workspace, settings: SteerSettings, made_from: Sequen
 def keep_recipe(workspace: Workspace, settings: SteerSettings) -> Path:
     """As :func:`save_recipe`, with the content hash of the SAE that ``settings`` name."""
     folder = workspace.existing("saes", settings.sae)
-    path = folder.relative_to(workspace.root) if folder.is_relative_to(workspace.root) else folder
-    return save_recipe(workspace, settings, [Source("sae", folder.name, str(path), file_sha256(folder / WEIGHTS))])
+    return save_recipe(workspace, settings, [Source("sae", folder.name, str(folder), file_sha256(folder / WEIGHTS))])
+
+
+def _refuse_another(kept: Recipe, settings: SteerSettings, made_from: Sequence[Source]) -> None:
+    """UserError unless the recipe that is there says the same of the same SAE."""
+    name = settings.save_recipe
+    if kept.settings != replace(settings, recipe="", save_recipe=""):
+        raise UserError(f"There is a recipe {name} with other settings: take another name.")
+    if any(kept.warning(one.sha256) for one in made_from if one.kind == "sae"):
+        raise UserError(f"There is a recipe {name}, saved with another SAE of this name: take another name.")
 
 
 def load_recipe(workspace: Workspace, given: str) -> Recipe:
@@ -74,8 +82,10 @@ def load_recipe(workspace: Workspace, given: str) -> Recipe:
     check_version(document.get("version"), VERSION, path)
     if not isinstance(document.get("settings"), dict):
         raise UserError(f"{path} has no table [settings]: it is damaged, save the recipe again.")
-    made_from = from_json(tuple[Source, ...], document.get("made_from", []), f"{path}: made_from")
-    return Recipe(from_mapping(SteerSettings, document["settings"], f"Recipe {given}"), made_from)
+    origin = Provenance(from_json(tuple[Source, ...], document.get("made_from", []), f"{path}: made_from"))
+    settings = from_mapping(SteerSettings, document["settings"], f"Recipe {given}")
+    root = workspace_of(path) if path.parent.name == "recipes" else workspace.root
+    return Recipe(located(settings, root), located(origin, root).made_from)
 
 
 def open_recipe(workspace: Workspace, given: str) -> tuple[SteerSettings, str]:

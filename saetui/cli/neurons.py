@@ -1,6 +1,7 @@
 """saetui neurons: the table of latents, and their top images in the terminal."""
 
 import json as json_module
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,11 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from engine.errors import UserError
+from engine.files import file_sha256
 from engine.neurons.labels import Labels
 from engine.neurons.quantities import FIELDS, QUANTITIES, SORTS
 from engine.records import to_json
+from engine.sae.config import WEIGHTS
 from engine.workspace import Workspace, image_set_of, neurons_files
 from saetui.cli.options import JsonOption, WorkspaceOption
+from saetui.cli.work import note
 from saetui.formatting import cell, fit, literal, number, percent
 
 if TYPE_CHECKING:
@@ -50,7 +54,7 @@ def neurons(
 
     place = Workspace.find(workspace)
     with Neurons.open(scores_of(sae, on, place)) as scored:
-        labels = Labels.open(place.labels(scored.summary.sae))
+        labels = Labels.open(place.labels(scored.summary.sae), scored.sae_sha256)
         rows = scored.table(sort=sort, top=top, search=search, labels=labels.texts, marks=labels.marks)
         if json:
             latents = [row.to_json() | {"top_images": to_json(scored.top(row.latent))} for row in rows]
@@ -69,21 +73,49 @@ def neurons(
 
 
 def scores_of(sae: str, on: str, workspace: Workspace) -> Path:
-    """The neurons file that the user means: a path, or the SAE's only one, or the one of the image set ``on``."""
+    """The neurons file that the user means: a path, or the SAE's only one, or the one of the image set ``on``.
+
+    Of several those are meant that are of the SAE as it is now. Where all are of other weights, a note says so.
+    """
     if Path(sae).suffix == ".h5" and Path(sae).is_file():
         return Path(sae)
     name = Path(sae).name
-    if on:
-        return workspace.neurons(name, on)
-    found = sorted(neurons_files(workspace, name))
+    found = [workspace.neurons(name, on)] if on else sorted(neurons_files(workspace, name))
     if not found:
         raise UserError(
             f"{name} has no scores in {workspace.root}: run saetui score {name} --images DIR --embed-with MODEL first."
         )
+    found = _of_the_sae(sae, name, found, workspace)
     if len(found) > 1:
         sets = ", ".join(image_set_of(path) for path in found)
         raise UserError(f"{name} was scored on several image sets ({sets}): choose one with --on.")
     return found[0]
+
+
+def _of_the_sae(given: str, name: str, found: list[Path], workspace: Workspace) -> list[Path]:
+    """Those of ``found`` that are scores of the SAE that is there; all where there is none, or none of them is."""
+    by_path = Path(given).expanduser() / WEIGHTS if os.sep in given else None
+    weights = by_path if by_path is not None and by_path.is_file() else workspace.sae(name) / WEIGHTS
+    if not weights.is_file():
+        return found
+    now = file_sha256(weights)
+    same = [path for path in found if not path.is_file() or _scored_sae(path) == now]
+    if same:
+        return same
+    if by_path is not None:
+        raise UserError(f"{given} has no scores in {workspace.root}, another {name} has: run saetui score {given}.")
+    note(f"saetui: these are scores of {name} with other weights than it has now: saetui score {name} makes new ones.")
+    return found
+
+
+def _scored_sae(path: Path) -> str:
+    from engine.neurons.file import Neurons
+
+    try:
+        with Neurons.open(path) as neurons:
+            return neurons.sae_sha256
+    except UserError:  # damaged: whoever asks for it is told
+        return ""
 
 
 def _head(scored: "Neurons", labels: Labels, search: str) -> list[str]:

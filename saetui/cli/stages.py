@@ -9,6 +9,7 @@ import typer
 from engine import config
 from engine.activations.results import Estimated, Extracted, Verified
 from engine.neurons.results import MatrixScored, Scored
+from engine.places import Relinked
 from engine.runs.plan import PlanDone
 from engine.runs.tasks import TASKS
 from engine.sae.results import Encoded, Trained
@@ -31,6 +32,7 @@ def register(app: typer.Typer) -> None:
     _add(app, "encode", config.EncodeSettings, show_encode)
     doc = "Rows, bytes and time of an extraction with these settings, before it is begun."
     _add(app, "estimate", config.ExtractSettings, show_estimate, doc)
+    _add(app, "relink", config.RelinkSettings, show_relink)
     _add(app, "verify", config.VerifySettings, show_verify)
 
 
@@ -81,6 +83,8 @@ def show_estimate(result: Estimated) -> None:
 def show_train(result: Trained) -> None:
     again = "" if result.made else "; it was trained already"
     say(result.path, f"{_train_figures(result)} (held-out activations){again}")
+    if result.state_bytes:
+        say(f"{size(result.state_bytes)} of state are kept for a longer training; --drop-state removes them")
 
 
 def _train_figures(result: Trained) -> str:
@@ -153,6 +157,12 @@ def show_ms(result: MatrixScored) -> None:
 def show_encode(result: Encoded) -> None:
     size = f"{result.rows:,} rows of {result.latents:,} latents, {result.nonzero:,} nonzero"
     say(f"{result.out}: {size}, L0 {number(result.l0, 1)}")
+
+
+def show_relink(result: Relinked) -> None:
+    for one in result.files:
+        say(f"{one.file}: {', '.join(one.places)}")
+    say(f"{len(result.files):,} files rewritten, {result.images:,} images compared")
 
 
 def show_verify(result: Verified) -> None:

@@ -29,7 +29,7 @@ SUMMARY = Summary(
     hierarchy=None,
     uniqueness=Overlap(2, 1, 0, 0),
     named=0,
-    settings=ScoreSettings(sae="s", images="images/val", embed_with="demo:encoder"),
+    settings=ScoreSettings(sae="s", images="/pictures/val", embed_with="demo:encoder"),
 )
 """Of scores whose summary a test does not look at."""
 

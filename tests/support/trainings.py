@@ -25,7 +25,7 @@ def activations(images=300, tokens=4, d=16, features=24, active=3, seed=0, noise
 def chosen(**changes):
     usual = {
         "activations": "a", "name": "s", "expansion": 2.0, "k": 3, "steps": 30, "batch_size": 64, "lr": 3e-3,
-        "eval_every": 10, "checkpoint_every": 7, "device": "cpu", "holdout": 0.1,
+        "eval_every": 10, "checkpoint_every": 7, "device": "cpu", "holdout": 0.1, "keep_state": False,
     }  # fmt: skip
     return TrainSettings(**usual | changes)
 

@@ -219,3 +219,20 @@ def test_what_a_person_wrote_around_the_labels_stays(tmp_path):
         'marked = [3, 9]  # to look at again\n\n[text]\n# animals\n1 = "a cat"  # sure\n'
         '5 = "ant"\n# plants\n8 = "oak"\n'
     )
+
+
+def test_labels_of_another_sae_of_the_same_name_lie_apart(tmp_path):
+    path = tmp_path / "labels/s.toml"
+    Labels.open(path, "1" * 64).set(3, "pencil")
+    other = Labels.open(path, "2" * 64)
+    assert other.texts == {} and Labels.open(path, "1" * 64).texts == {3: "pencil"}
+    other.set(3, "fish")
+    assert Labels.open(path, "1" * 64).text(3) == "pencil" and Labels.open(path, "2" * 64).text(3) == "fish"
+    assert sorted(one.name for one in path.parent.glob("*.toml")) == ["s-22222222.toml", "s.toml"]
+
+
+def test_labels_that_do_not_say_their_sae_are_of_the_first_that_writes_them(tmp_path):
+    path = tmp_path / "labels/s.toml"
+    Labels.open(path).set(3, "pencil")
+    Labels.open(path, "1" * 64).set(4, "fish")
+    assert Labels.open(path, "1" * 64).texts == {3: "pencil", 4: "fish"} and Labels.open(path, "2" * 64).texts == {}

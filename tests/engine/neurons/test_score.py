@@ -405,8 +405,8 @@ class Stopping(Reporter):
 def test_stopping_leaves_what_was_there(scored, place):
     before = Path(scored[0].path).read_bytes()
     with pytest.raises(Stopped):
-        score(ask(place, min_support=3), Workspace(place / "work"), Stopping())
-    assert Path(scored[0].path).read_bytes() == before
+        score(ask(place, name="stopped"), Workspace(place / "work"), Stopping())
+    assert Path(scored[0].path).read_bytes() == before and not (place / "work/neurons/S--stopped.h5").exists()
     assert not list((place / "work/neurons").glob(".*"))
 
 
@@ -435,3 +435,41 @@ def test_ms_reads_stores_by_name_and_by_path(scored, place):
     result = ms_files(MsSettings(activations=str(store), embeddings=store.name), Workspace(place / "work"))
     np.testing.assert_allclose(result.ms, monosemanticity(E, E).ms)
     assert len(result.ms) == 32
+
+
+def other_images(place: Path) -> Path:
+    """Equally named pictures of other content and size in a folder of the same name."""
+    for kind, colour in KINDS.items():
+        (place / "other/images" / kind).mkdir(parents=True, exist_ok=True)
+        for i in range(2):
+            Image.new("RGB", (36 + i, 36), colour).save(place / "other/images" / kind / f"{i:02d}.png")
+    return place / "other/images"
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"pooling": "mean"}, "holds scores of pooling max, not mean: give another --name"),
+        ({"limit": 9}, r"the images .*/images, not .*/images \(the first 9\)"),
+        ({"embed_with": "demo:encoder"}, "the judge .*/dino, not demo:encoder"),
+        ({"images": "other"}, "the images .*/images, not .*/other/images"),
+        ({"sae": "elsewhere"}, "the SAE .*/work/saes/S, not .*/elsewhere/S"),
+        ({"vocabulary": ""}, "the words .*/words.txt, not built-in"),
+    ],
+    ids=["pooling", "limit", "judge", "images", "sae", "words"],
+)
+def test_other_scores_are_not_replaced_by_those_of_the_same_name(scored, place, changed, says):
+    if "images" in changed:
+        changed = {"images": str(other_images(place))}
+    if "sae" in changed:
+        changed = {"sae": str(place / "elsewhere/S")}
+        with torch.no_grad():
+            random_sae(str(place / "clip"), place / "elsewhere/S", threshold=1.0)
+    before = Path(scored[0].path).read_bytes()
+    with pytest.raises(UserError, match=says):
+        score(ask(place, **changed), Workspace(place / "work"))
+    assert Path(scored[0].path).read_bytes() == before
+
+
+def test_how_it_is_computed_makes_no_other_scores(scored, place):
+    assert not score(ask(place, workers=1, images=f"{place}/./images"), Workspace(place / "work")).made

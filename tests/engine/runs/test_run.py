@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from engine.errors import UserError
-from engine.files import write_json
+from engine.files import read_json, write_json
 from engine.runs.run import Run
 from engine.workspace import Workspace
 from tests.support.shell import saetui_json
@@ -36,11 +36,29 @@ def test_a_run_whose_directory_is_gone_says_so_and_stays_as_it_was(workspace, tm
     place.mkdir()
     monkeypatch.chdir(place)
     run = stopped(workspace, ["doctor", "--detach"])
+    command = read_json(run.path / "command.json")
+    write_json(run.path / "command.json", command | {"version": 1})  # whose paths were from there
     monkeypatch.chdir(tmp_path)
     place.rmdir()
     with pytest.raises(UserError, match=r"place, which is gone: give its command again: saetui doctor --detach"):
         run.resume()
     assert run.status.state == "stopped"
+
+
+def test_what_was_asked_does_not_depend_on_where_one_stands(workspace, tmp_path, monkeypatch):
+    """Paths of the command line are from there; those of a run are from its workspace, wherever that is now."""
+    for folder in ("workspace/images", "elsewhere"):
+        (tmp_path / folder).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    asked = {"sae": "S", "images": "workspace/images", "embed_with": "hf:a/b", "vocabulary": "elsewhere/words.txt"}
+    run = Run.create(workspace, "score", asked, [])
+    monkeypatch.chdir("elsewhere")
+    assert read_json(run.path / "command.json")["settings"] == {
+        **asked, "images": "images", "vocabulary": str(tmp_path / "elsewhere/words.txt")
+    }  # fmt: skip
+    assert run.command.asked(workspace.root)["images"] == str(workspace.root / "images")
+    assert run.command.asked(tmp_path / "moved")["images"] == str(tmp_path / "moved/images")
+    assert run.command.asked(tmp_path / "moved")["sae"] == "S"
 
 
 def test_machines_read_the_others_where_one_run_is_damaged(workspace):

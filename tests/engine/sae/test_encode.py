@@ -105,3 +105,17 @@ def test_nothing_active_and_no_rows(workspace, x, tmp_path):
     assert sparse.load_npz(tmp_path / "o.npz").shape == (ROWS, W)
     assert encode(workspace, "empty", tmp_path / "o.npz").l0 is None
     assert sparse.load_npz(tmp_path / "o.npz").shape == (0, W)
+
+
+def test_a_store_of_another_hook_point_or_encoder_is_refused(workspace, x, tmp_path):
+    """Equally wide as it may be."""
+    store = write_store(workspace.activations("a"), x)
+    manifest = store.manifest
+    says = {"model": manifest.model.spec, "model_sha256": manifest.model.sha256, "hook": manifest.hook}
+    for changed in ({"hook": "layer:99"}, {"model": "hf:another/model", "model_sha256": "1" * 64}):
+        SAE(SAEConfig(arch="relu", d=D, w=W, **says | changed)).save(workspace.sae("s"))
+        with pytest.raises(UserError, match=f"holds {manifest.hook} of .*, the SAE s reads {changed.get('hook', '')}"):
+            encode(workspace, "a", tmp_path / "f.npz")
+        assert not (tmp_path / "f.npz").exists()
+    SAE(SAEConfig(arch="relu", d=D, w=W, **says)).save(workspace.sae("s"))
+    assert encode(workspace, "a", tmp_path / "f.npz").rows == ROWS

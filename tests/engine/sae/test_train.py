@@ -174,6 +174,49 @@ def test_a_finished_sae_is_returned_as_it_is(workspace, store):
     }
 
 
+@pytest.mark.parametrize("arch", ["batchtopk", "relu"])
+@pytest.mark.parametrize("to", [45, 60])
+def test_more_steps_go_on_to_the_weights_of_as_many_from_the_start(workspace, store, arch, to):
+    """Where no schedule depends on the number of steps; it is the threshold's that always does."""
+    same = {"arch": arch, "warmup": 1, "dead_after": 40, "keep_state": True}
+    first, reporter = train(chosen(**same), workspace), Recorder()
+    assert first.steps == 30 and first.state_bytes == checkpoint_path(workspace.sae("s")).stat().st_size > 0
+    longer = train(chosen(**same, steps=to), workspace, reporter)
+    assert (longer.made, longer.steps) == (True, to) and reporter.of("warning") == []
+    once = train(chosen(name="once", **same, steps=to), workspace)
+    assert weights(workspace) == weights(workspace, "once") and longer.fve == once.fve
+    assert train(chosen(**same, steps=to), workspace) == replace(longer, made=False)
+
+
+def test_a_continuation_that_is_interrupted_goes_on(workspace, store):
+    train(chosen(keep_state=True), workspace)
+    done = weights(workspace)
+    with pytest.raises(Stopped):
+        train(chosen(keep_state=True, steps=90), workspace, Recorder(stop_at=20))
+    assert weights(workspace) == done and read_state(workspace.sae("s")).step > 30
+    train(chosen(keep_state=True, steps=90), workspace)
+    train(chosen(name="t", keep_state=True), workspace)
+    train(chosen(name="t", keep_state=True, steps=90), workspace)
+    assert weights(workspace) == weights(workspace, "t") != done
+
+
+def test_where_more_steps_are_not_those_from_the_start_is_said(workspace, store):
+    train(chosen(keep_state=True, decay=0.5, warmup=100), workspace)
+    reporter = Recorder()
+    train(chosen(keep_state=True, decay=0.5, warmup=100, steps=60), workspace, reporter)
+    (said,) = [one["message"] for one in reporter.of("warning")]
+    assert "up to 30 had warmup over 3 steps, not 6, a learning rate that had fallen, latents dead after" in said
+
+
+def test_fewer_steps_and_a_dropped_state_are_refused_and_nothing_is_to_be_removed(workspace, store):
+    train(chosen(), workspace)
+    for steps, says in ((20, "has 30 steps already"), (60, "--drop-state")):
+        with pytest.raises(UserError, match=says) as refusal:
+            train(chosen(steps=steps), workspace)
+        assert "another --name" in str(refusal.value) and "remove" not in str(refusal.value)
+    assert train(chosen(), workspace).state_bytes == 0
+
+
 def test_other_settings_under_the_same_name_are_refused(workspace, store):
     with pytest.raises(Stopped):
         train(chosen(), workspace, Recorder(stop_at=3))

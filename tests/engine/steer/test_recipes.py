@@ -6,7 +6,8 @@ import pytest
 
 from engine.config import SteerSettings
 from engine.errors import UserError
-from engine.steer.recipes import Source, load_recipe, save_recipe, with_recipe
+from engine.steer.recipes import load_recipe, save_recipe, with_recipe
+from engine.workspace import Source, Workspace
 
 FISH = SteerSettings(
     sae="clip-x8",
@@ -21,11 +22,12 @@ FISH = SteerSettings(
 
 
 def test_round_trip(workspace):
-    source = Source("sae", "clip-x8", "saes/clip-x8", "ab" * 32)
+    source = Source("sae", "clip-x8", str(workspace.sae("clip-x8")), "ab" * 32)
     path = save_recipe(workspace, FISH, [source])
     assert path == workspace.root / "recipes" / "fish.toml"
     document = tomllib.loads(path.read_text())
     assert (document["format"], document["version"]) == ("saetui-recipe", 1)
+    assert document["made_from"][0]["path"] == "saes/clip-x8"
     assert load_recipe(workspace, "fish").made_from == (source,)
     replayed = with_recipe(workspace, SteerSettings(recipe="fish"))
     expected = {**vars(FISH), "save_recipe": "", "recipe": "fish"}
@@ -62,6 +64,27 @@ def test_the_same_recipe_again_and_another_under_its_name(workspace):
     with pytest.raises(UserError, match="recipe fish with other settings: take another name"):
         save_recipe(workspace, other)
     assert (workspace.root / "recipes" / "fish.toml").read_bytes() == before
+
+
+def test_the_same_recipe_of_another_sae_of_that_name_is_refused(workspace):
+    path = save_recipe(workspace, FISH, [Source("sae", "clip-x8", str(workspace.sae("clip-x8")), "ab" * 32)])
+    before = path.read_bytes()
+    with pytest.raises(UserError, match="fish, saved with another SAE of this name: take another name"):
+        save_recipe(workspace, FISH, [Source("sae", "clip-x8", str(workspace.sae("clip-x8")), "cd" * 32)])
+    assert path.read_bytes() == before
+
+
+def test_pictures_and_models_are_found_from_anywhere(workspace, tmp_path, monkeypatch):
+    """Also in a workspace that was moved, if they lie in it."""
+    (workspace.root / "images").mkdir(parents=True)
+    monkeypatch.chdir(workspace.root)
+    asked = SteerSettings(sae="a", vlm="llava", image="images::a/b.png", latent=("3=1",), save_recipe="r")
+    path = save_recipe(workspace, asked)
+    assert tomllib.loads(path.read_text())["settings"]["vlm"] == "./llava"
+    moved = Workspace(workspace.root.rename(tmp_path / "moved"))
+    monkeypatch.chdir("/")
+    found = load_recipe(moved, "r").settings
+    assert (found.image, found.vlm) == (f"{moved.root}/images::a/b.png", str(moved.root / "llava"))
 
 
 @pytest.mark.parametrize(

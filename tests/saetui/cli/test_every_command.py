@@ -146,6 +146,13 @@ CASES = [
     Case("verify", "patches", ("every byte of 1 shards is as it was written",), {"problems": []}),
     Case("show", "saes/jump", ("jumprelu", "made from    activations patches", "unchanged"), {"kind": "sae", "w": 24}),
     Case("show", "images/025_sky_sun_striped/000009.png", ("▀",), {"kind": "picture", "width": 64, "height": 64}),
+    Case(
+        "relink",
+        "images pictures",
+        ("activations/patches/manifest.json: pictures", "files rewritten, 24 images compared"),
+        {"images": 24},
+        lambda place: (place / "images").rename(place / "pictures") and None,
+    ),
     Case("doctor", "", ("libraries ", "terminal ", "2 embeddings, 7 saes, 3 neurons"), None),
 ]
 

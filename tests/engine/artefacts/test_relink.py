@@ -1,0 +1,84 @@
+"""After something was moved, a workspace is told, and all that it made is still what it was."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from engine.activations.store import Store
+from engine.artefacts import describe
+from engine.artefacts.relink import relink
+from engine.config import RelinkSettings, ScoreSettings
+from engine.errors import UserError
+from engine.files import read_json
+from engine.images import open_image
+from engine.neurons.file import Neurons
+from engine.neurons.latents import top_images
+from engine.neurons.score import score
+from engine.workspace import Workspace
+
+MADE = Path(__file__).parents[2] / "old_workspace"
+
+
+@pytest.fixture
+def place(tmp_path) -> Workspace:
+    return Workspace(Path(shutil.copytree(MADE, tmp_path / "study")))
+
+
+def states(place: Workspace) -> set[str]:
+    return {one.state for one in describe("saes/jump", place).chain if one.kind == "activations"}
+
+
+@pytest.fixture(autouse=True)
+def there(place, monkeypatch):
+    monkeypatch.chdir(place.root)
+
+
+def test_all_that_names_what_was_moved_names_its_new_place(place, tmp_path, monkeypatch):
+    before = Store.open(place.activations("patches")).sha256
+    data = tmp_path / "data/images"
+    shutil.move(place.root / "images", data)
+    done = relink(RelinkSettings(old="images", new="../data/images"), place)
+    assert done.images == 24 and {"activations/patches/manifest.json", "neurons/jump--images.h5"} <= {
+        one.file for one in done.files
+    }
+    monkeypatch.chdir("/")
+    assert Store.open(place.activations("patches")).sha256 == before and states(place) == {"unchanged"}
+    top = top_images(str(place.neurons("jump", "images")), 6)
+    assert top[0].startswith(f"{data}::") and isinstance(open_image(top[0]), Image.Image)
+    asked = read_json(next((place.runs).glob("*-train/command.json")))
+    assert asked["task"] == "train"
+    with Neurons.open(place.neurons("jump", "images")) as neurons:
+        settings = neurons.summary.settings
+    assert isinstance(settings, ScoreSettings) and settings.images == str(data)
+    assert not score(settings, place).made, "they are the same scores"
+    shutil.move(data, place.root / "images")
+    relink(RelinkSettings(old=str(data), new=str(place.root / "images")), place)
+    assert read_json(place.activations("patches") / "manifest.json")["source"]["spec"] == "images"
+    assert Store.open(place.activations("patches")).sha256 == before
+
+
+def test_other_images_are_refused_and_nothing_is_written(place, tmp_path):
+    shutil.copytree(place.root / "images", tmp_path / "data")
+    one = next((tmp_path / "data").rglob("*.png"))
+    good = one.read_bytes()
+    files = {path: path.read_bytes() for path in place.root.rglob("*") if path.is_file()}
+    Image.new("RGB", (64, 64), "red").save(one)
+    with pytest.raises(UserError, match=f"does not hold the same images: .*{one.name} is another image"):
+        relink(RelinkSettings(old="images", new=str(tmp_path / "data")), place)
+    one.unlink()
+    with pytest.raises(UserError, match=f"{one.name} is missing"):
+        relink(RelinkSettings(old="images", new=str(tmp_path / "data")), place)
+    one.write_bytes(good)
+    for old, new, says in (("images", "nowhere", "There is nothing at nowhere"), ("nothing", ".", "names nothing")):
+        with pytest.raises(UserError, match=says):
+            relink(RelinkSettings(old=old, new=new), place)
+    assert files == {path: path.read_bytes() for path in place.root.rglob("*") if path.is_file()}
+
+
+def test_a_moved_workspace_needs_no_relinking(place, tmp_path, monkeypatch):
+    moved = Workspace(place.root.rename(tmp_path / "moved"))
+    monkeypatch.chdir("/")
+    assert states(moved) == {"unchanged"}
+    assert isinstance(open_image(top_images(str(moved.neurons("jump", "images")), 6)[0]), Image.Image)
