@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.activations.shards import ImageRecord, Shard
-from engine.errors import UserError
+from engine.errors import UserError, refusal
 from engine.files import Stamp, check_version, read_json, stamp, write_json
 from engine.records import from_json, to_json
 from engine.workspace import Provenance
@@ -105,7 +105,7 @@ def manifest_head(folder: Path) -> Manifest:
     try:
         return _head(path, stamp(path))
     except OSError as error:
-        raise UserError(f"Cannot read {path} ({error.strerror}): make the store again.") from error
+        raise refusal(error, path) or error from error
 
 
 _IMAGES = b'\n "images": ['  # as write_json lays it out; a line break inside of a string would be escaped

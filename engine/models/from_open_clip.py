@@ -15,7 +15,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from torch import Tensor, nn
 
-from engine.errors import UserError
+from engine.errors import UserError, refusal
 from engine.models.encoder import VisionEncoder, first_line
 
 
@@ -84,7 +84,7 @@ def load_tagged(spec: str, device: str | torch.device, dtype: torch.dtype | None
                 arch, pretrained=tag if config else str(file), require_pretrained=True, **quick
             )
     except Exception as error:  # network, hash, pickle and shape errors, in several libraries' own classes
-        raise UserError(
+        raise refusal(error) or UserError(
             f"The weights of {spec} cannot be fetched or read ({first_line(error)}): check the network, or give "
             f"openclip:{arch}/FILE."
         ) from error
@@ -109,7 +109,8 @@ def load_folder(
             model = open_clip.create_model(name, load_weights=False, pretrained_text=False)
             open_clip.load_checkpoint(model, str(found))
     except Exception as error:  # JSON, pickle, shape and key errors
-        raise UserError(f"Cannot load {found} ({first_line(error)}): save or fetch the checkpoint again.") from error
+        damaged = UserError(f"Cannot load {found} ({first_line(error)}): save or fetch the checkpoint again.")
+        raise refusal(error, found) or damaged from error
     encoder = OpenClipEncoder(_placed(model, device, dtype), name, spec)
     encoder.revision = revision
     return _finished(encoder, Path(found))

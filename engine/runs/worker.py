@@ -13,14 +13,17 @@ import signal
 import sys
 import threading
 import traceback
+import warnings
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from engine.config import from_mapping
-from engine.errors import Stopped, UserError, system_mistake
+from engine.errors import Stopped, UserError, refusal
+from engine.locks import NoLocks
 from engine.records import from_json, to_json
-from engine.reporter import Done, Failed, StoppedEarly
+from engine.reporter import Done, Failed, StoppedEarly, Warned
 from engine.runs.events import StreamReporter
 from engine.runs.run import Command, Run
 from engine.runs.tasks import TASKS
@@ -32,26 +35,47 @@ def work(command: Command, reporter: StreamReporter) -> int:
     try:
         task = TASKS[command.task]
         settings = from_mapping(task.settings, command.settings, command.task)
-        result = task.load()(settings, Workspace(command.workspace), reporter)
+        with _telling_of_locks(reporter):
+            result = task.load()(settings, Workspace(command.workspace), reporter)
     except Stopped:
         reporter.finish(StoppedEarly())
         return 3
     except BaseException as error:
-        message = mistake(error)
-        if message is None:
-            traceback.print_exc()
-        reporter.finish(Failed(message or f"{type(error).__name__}: {error}", mistake=message is not None))
-        return 2 if message else 1
+        return _failed(error, reporter)
     reporter.finish(Done(to_json(result)))
     return 0
+
+
+def _failed(error: BaseException, reporter: StreamReporter) -> int:
+    message = mistake(error)
+    if not isinstance(error, UserError):  # a library's, or the system's: the log says where
+        traceback.print_exc()
+    reporter.finish(Failed(message or f"{type(error).__name__}: {error}", mistake=message is not None))
+    return 2 if message else 1
+
+
+@contextlib.contextmanager
+def _telling_of_locks(reporter: StreamReporter) -> Iterator[None]:
+    """Whoever asked for the work hears that the file system does not lock; other warnings go to the log."""
+    shown = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+        if issubclass(category, NoLocks):
+            reporter.event(Warned(str(message)))
+        else:
+            shown(message, category, *rest, **more)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
 
 
 def mistake(error: BaseException) -> str | None:
     """The sentence for an end that the user can mend; None for a bug in saetui."""
     if isinstance(error, UserError):
         return str(error)
-    if isinstance(error, OSError) and (sentence := system_mistake(error)):
-        return sentence
+    if isinstance(error, OSError) and (refused := refusal(error)):
+        return str(refused)
     if type(error).__name__ == "OutOfMemoryError":
         return "The accelerator's memory is full: lower --batch-size, or use --device cpu."
     if isinstance(error, MemoryError):
@@ -78,8 +102,11 @@ def _attached() -> int:
     os.dup2(2, 1)  # what libraries print must not mix with the events
     asked = json.loads(sys.stdin.readline())
     command, run = from_json(Command, asked, "The request"), asked.get("run")
-    held = Run(Path(run)).hold() if run else None
-    reporter = StreamReporter(Path(run) if run else None, events)
+    try:
+        held = Run(Path(run)).hold() if run else None
+        reporter = StreamReporter(Path(run) if run else None, events)
+    except (UserError, OSError) as error:
+        return _failed(error, StreamReporter(None, events))
     threading.Thread(target=_listen, args=(reporter,), daemon=True).start()
     code = work(command, reporter)
     del held

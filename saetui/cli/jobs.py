@@ -123,7 +123,10 @@ def _record(run: Run) -> dict[str, Any]:
 
 
 def _line(run: Run) -> str:
-    status = run.status
+    try:
+        status = run.status
+    except UserError as error:
+        return f"{run.id:<28}  {error}"
     parts = [f"{run.id:<28}", f"{status.state:<8}"]
     if status.progress and status.state != "done":
         parts.append(f"{status.stage or ''}: {progress_text(status.progress, None)}")
