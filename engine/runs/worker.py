@@ -107,10 +107,24 @@ def _attached() -> int:
         reporter = StreamReporter(Path(run) if run else None, events)
     except (UserError, OSError) as error:
         return _failed(error, StreamReporter(None, events))
+    _heed_signals(reporter)
     threading.Thread(target=_listen, args=(reporter,), daemon=True).start()
     code = work(command, reporter)
     del held
     return code
+
+
+def _heed_signals(reporter: StreamReporter) -> None:
+    """SIGTERM, SIGINT and SIGHUP ask the work to stop where it can go on; another of the same kind ends it at once."""
+
+    def stop(number: int, _: Any) -> None:
+        if reporter.stop_requested:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        reporter.stop_requested = True
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, stop)
 
 
 def _listen(reporter: StreamReporter) -> None:
@@ -125,17 +139,14 @@ def _detached(run: Run) -> int:
     held = run.hold()
     command, reporter = replace(run.command, workspace=run.workspace), StreamReporter(run.path)
 
-    def stop(*_: Any) -> None:
-        reporter.stop_requested = True
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    _heed_signals(reporter)
     code = work(command, reporter)
     del held
     return code
 
 
 def main() -> None:
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # what libraries print is for the log alone
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     code = _attached() if sys.argv[1] == "-" else _detached(Run(Path(sys.argv[1])))

@@ -1,6 +1,5 @@
 """saetui doctor: what the terminal, the machine and the workspace can do, and what would improve it."""
 
-import json as json_module
 from dataclasses import asdict, replace
 
 import typer
@@ -11,6 +10,7 @@ from engine.records import to_json
 from engine.workspace import Workspace
 from saetui.cli import work
 from saetui.cli.options import JsonOption, WorkspaceOption
+from saetui.cli.streams import print_json
 from saetui.formatting import literal
 from saetui.terminal.probe import Terminal, probe
 
@@ -36,7 +36,7 @@ def doctor(workspace: WorkspaceOption = None, json: JsonOption = False) -> None:
     report = replace(report, advice=(*report.advice, *terminal.advice))
     if json:
         told = {key: value for key, value in asdict(terminal).items() if key != "advice"}
-        print(json_module.dumps({**to_json(report), "terminal": told}, ensure_ascii=False))
+        print_json({**to_json(report), "terminal": told})
         return
     for line in _lines(report, terminal):
         print(literal(line))

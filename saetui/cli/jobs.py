@@ -1,6 +1,5 @@
 """saetui jobs: list, follow, stop, pause and resume detached work."""
 
-import json as json_module
 import time
 from typing import Annotated, Any
 
@@ -13,6 +12,7 @@ from engine.runs.tasks import TASKS
 from engine.workspace import Workspace
 from saetui.cli import demo, stages
 from saetui.cli.options import JsonOption, WorkspaceOption
+from saetui.cli.streams import print_json
 from saetui.cli.work import ProgressDisplay, note, progress_text
 from saetui.formatting import duration, literal
 
@@ -33,7 +33,7 @@ def main(context: typer.Context, workspace: WorkspaceOption = None, json: JsonOp
         return
     found = runs(Workspace.find(workspace))
     if json:
-        print(json_module.dumps([_record(run) for run in found], ensure_ascii=False))
+        print_json([_record(run) for run in found])
         return
     if not found:
         print("No runs here yet: add --detach to extract, train, score, steer, run or demo.")
@@ -58,7 +58,7 @@ def follow(context: typer.Context, id: IdArgument, workspace: WorkspaceOption = 
     _say(run, _line(run), json)
     if status.state != "done":
         note(status.error or f"It {status.state}; continue with: saetui jobs resume {run.id}")
-        raise typer.Exit(2 if status.mistake else 1)
+        raise typer.Exit(1 if status.state == "failed" and not status.mistake else 2)
     if not json:
         _show_result(run)
 
@@ -100,7 +100,7 @@ def _find(context: typer.Context, id: str, workspace: str | None) -> Run:
 
 
 def _say(run: Run, sentence: str, json: bool) -> None:
-    print(json_module.dumps(_record(run), ensure_ascii=False) if json else literal(sentence))
+    print_json(_record(run)) if json else print(literal(sentence))
 
 
 def _show_result(run: Run) -> None:

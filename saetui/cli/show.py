@@ -1,6 +1,5 @@
 """saetui show: any artefact in words, with the chain of what it came from; or a picture."""
 
-import json as json_module
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,6 +8,7 @@ import typer
 
 from engine.workspace import Workspace
 from saetui.cli.options import JsonOption, WorkspaceOption
+from saetui.cli.streams import print_json
 from saetui.formatting import literal
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def show(
 
     description = describe(artefact, Workspace.find(workspace))
     if json:
-        print(json_module.dumps(description.to_json(), ensure_ascii=False, default=str))  # a recipe may hold a date
+        print_json(description.to_json())
         return
     facts = description.to_json()
     del facts["chain"]
@@ -48,7 +48,7 @@ def _show_picture(path: Path, json: bool) -> None:
         from engine.images.opening import read_picture
 
         width, height = read_picture(path).size
-        print(json_module.dumps({"kind": "picture", "path": str(path.resolve()), "width": width, "height": height}))
+        print_json({"kind": "picture", "path": str(path.resolve()), "width": width, "height": height})
         return
     from saetui.cli.pictures import print_picture
 
