@@ -5,10 +5,14 @@ and refuses a file that this process has open under other options. We replace fi
 may read: there is nothing to lock. So too, what the system refuses comes as the system's own error.
 """
 
+import atexit
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import h5py
+
+_OPEN: "WeakValueDictionary[int, HDF5File]" = WeakValueDictionary()
 
 
 class HDF5File(h5py.File):  # type: ignore[misc]
@@ -22,7 +26,15 @@ class HDF5File(h5py.File):  # type: ignore[misc]
         except BaseException:
             self._disk.close()
             raise
+        _OPEN[id(self)] = self
 
     def close(self) -> None:
         super().close()
         self._disk.close()
+
+
+@atexit.register
+def _close_all() -> None:
+    """HDF5 would close them when Python's files can no longer be called, and crash."""
+    for file in list(_OPEN.values()):
+        file.close()
