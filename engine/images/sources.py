@@ -133,7 +133,7 @@ def _tree(root: Path) -> list[ImageEntry]:
         if real in around:  # a link back up
             return
         for child in _children(folder):
-            if child.is_dir():
+            if _is_folder(child):
                 visit(child.path, (*names, child.name), around | {real})
             elif os.path.splitext(child.name)[1].lower() in SUFFIXES:
                 path = "/".join((*names, child.name))
@@ -149,6 +149,13 @@ def _children(folder: str) -> list[os.DirEntry[str]]:
             return sorted((c for c in found if not c.name.startswith(".")), key=lambda c: c.name)
     except OSError as error:
         raise UserError(f"Cannot read the directory {folder}: {error.strerror}.") from error
+
+
+def _is_folder(child: os.DirEntry[str]) -> bool:
+    try:
+        return child.is_dir()
+    except OSError:  # a link to itself, or into a place that is closed to us: reading it says so, if it is an image
+        return False
 
 
 def _matching(pattern: Path) -> list[Path]:

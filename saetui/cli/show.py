@@ -78,6 +78,8 @@ def _words(value: Any) -> list[str]:
 
 def _plain(value: Any) -> str:
     match value:
+        case None:
+            return "–"
         case bool():
             return "yes" if value else "no"
         case int():
