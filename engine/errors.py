@@ -1,9 +1,31 @@
 """The exceptions that end work early on purpose, and sentences for errors of the operating system."""
 
 import errno
+import os
+import re
+from pathlib import Path
 
 DISK_FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 FORBIDDEN = {errno.EACCES, errno.EROFS, errno.EPERM}
+OURS = {errno.EBADF, errno.EFAULT, errno.EPIPE, errno.ECHILD}
+"""What the system says to a program with a bug."""
+
+_TOLD = re.compile(r"\b(?:os error|errno =|Errno) (\d+)")  # by safetensors, HDF5, and Python itself
+_AGAIN = "run the same command again, it continues"
+_WAYS = {
+    errno.ENOENT: f"it was moved or removed; put it back and {_AGAIN}",
+    errno.ELOOP: "it is a symbolic link that leads to itself; remove the link",
+    errno.EAGAIN: f"another program holds it; close it there and {_AGAIN}",
+    errno.EMFILE: f"raise the limit (ulimit -n) and {_AGAIN}",
+    errno.ENFILE: f"end programs that have many files open and {_AGAIN}",
+    errno.ENOMEM: f"free some memory and {_AGAIN}",
+    errno.EIO: f"look after the disk; when it works, {_AGAIN}",
+    errno.ESTALE: f"the network file system has lost it; when it is back, {_AGAIN}",
+    errno.EEXIST: "something else has that name; move it away",
+    errno.ENOTDIR: "a part of its path is a file; move that away",
+    errno.EISDIR: "give a file",
+    errno.ENAMETOOLONG: "give a shorter one",
+}
 
 
 class UserError(Exception):
@@ -11,6 +33,10 @@ class UserError(Exception):
 
     Commands print it on stderr and exit with code 2. Nothing on disk has been damaged.
     """
+
+
+class Refused(UserError):
+    """The operating system did not let a file be read or written. What is in it may well be intact."""
 
 
 class Stopped(Exception):
@@ -22,11 +48,33 @@ def sentence_of(error: UserError | OSError) -> str:
     return str(error) if isinstance(error, UserError) else system_mistake(error) or str(error)
 
 
+def refusal(error: BaseException, path: Path | None = None) -> Refused | None:
+    """What to say where ``error`` is, or tells of, a refusal of the system to let ``path`` be used; None for others.
+
+    Whoever reads a file asks this before it says that the file is damaged. Libraries pass some refusals on as errors of
+    their own, which have the system's number in their text alone.
+    """
+    if isinstance(error, Refused):
+        return error
+    told = _TOLD.search(str(error))
+    number = error.errno if isinstance(error, OSError) else None
+    number = int(told[1]) if number is None and told else number
+    if number is None:
+        return None
+    where = path or getattr(error, "filename", None)
+    sentence = system_mistake(OSError(number, os.strerror(number), str(where) if where else None))
+    return Refused(sentence) if sentence else None
+
+
 def system_mistake(error: OSError) -> str | None:
-    """The sentence for a full disk or a missing permission; None for other errors."""
-    where = f" while writing {error.filename}" if error.filename else ""
+    """The sentence for what the system refused: what, why and the way out; None where it did not."""
     if error.errno in DISK_FULL or "No space left" in str(error):  # HDF5 has it only in its message
-        return f"The disk is full{where}: free some space and run the same command again, it continues."
+        where = f" while writing {error.filename}" if error.filename else ""
+        return f"The disk is full{where}: free some space and {_AGAIN}."
+    if error.errno is None or error.errno in OURS:
+        return None
     if error.errno in FORBIDDEN:
-        return f"No permission for {error.filename}: change it or choose another --workspace."
-    return None
+        return f"No permission for {error.filename or 'a file'}: change it or choose another --workspace."
+    reason = os.strerror(error.errno)
+    way = _WAYS.get(error.errno, f"mend that and {_AGAIN}")
+    return f"The system does not let {error.filename or 'a file'} be used ({reason}): {way}."

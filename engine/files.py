@@ -1,7 +1,6 @@
 """Files: TOML and JSON, atomic writes, content hashes, versions, locks."""
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -11,7 +10,8 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
-from engine.errors import UserError
+from engine.errors import UserError, refusal
+from engine.locks import take
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid TOML ({error}): correct it and try again.") from error
     except OSError as error:
-        raise UserError(f"Cannot read {path}: {error.strerror}.") from error
+        raise refusal(error, path) or error from error
 
 
 def to_toml(document: Mapping[str, Any], over: str = "") -> str:
@@ -58,7 +58,18 @@ def read_json(path: Path) -> Any:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is damaged ({error}): remove it and make it again.") from error
     except OSError as error:
-        raise UserError(f"Cannot read {path}: {error.strerror}.") from error
+        raise refusal(error, path) or error from error
+
+
+@contextlib.contextmanager
+def open_tensors(path: Path, framework: str, device: str = "cpu") -> Iterator[Any]:
+    """A safetensors file, open for reading. Raises OSError for what the system refuses, SafetensorError for damage."""
+    from safetensors import safe_open
+
+    with open(path, "rb"):  # whatever the system says, safetensors calls it "not found"
+        pass
+    with safe_open(path, framework=framework, device=device) as file:
+        yield file
 
 
 @contextlib.contextmanager
@@ -133,20 +144,19 @@ def check_version(found: Any, newest: int, path: Path) -> None:
         raise UserError(f"{path} has format version {found}, this saetui reads up to {newest}: upgrade saetui.")
 
 
+LOCK = ".lock"
+
+
 @contextlib.contextmanager
 def lock(folder: Path, patience: float = 15.0) -> Iterator[None]:
     """Lock ``folder`` for writing. Raises UserError after waiting ``patience`` seconds for another writer to end."""
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as file:
-        deadline = time.monotonic() + patience
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise UserError(
-                        f"{folder} is being written by another process: wait for it, or stop it (saetui jobs)."
-                    ) from None
-                time.sleep(0.05)
+    deadline = time.monotonic() + patience
+    while (taken := take(folder / LOCK)) is None:
+        if time.monotonic() > deadline:
+            raise UserError(f"{folder} is being written by another process: wait for it, or stop it (saetui jobs).")
+        time.sleep(0.05)
+    try:
         yield
+    finally:
+        taken.close()

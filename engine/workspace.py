@@ -48,7 +48,7 @@ class Workspace:
     def find(cls, given: str | Path | None = None) -> "Workspace":
         """``given``, else the nearest directory with a workspace.toml from here upwards, else the current one."""
         if given is not None:
-            root = Path(given).expanduser().resolve()
+            root = Path(os.path.realpath(Path(given).expanduser()))  # unlike resolve, it takes a link to itself
             if root.exists() and not root.is_dir():
                 raise UserError(f"The workspace {root} is not a directory: give a directory to --workspace.")
             return cls(root)

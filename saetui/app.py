@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import signal
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 from rich.text import Text
@@ -108,8 +111,16 @@ class Workbench(Services):
 
     def on_mount(self) -> None:
         self.garbage.start()
+        self._leave_on_signals()
         self.app_resume_signal.subscribe(self, lambda _: self.refresh(layout=True))  # after ctrl+z the screen is empty
         look_up_each(self, "runs", self._watch_runs, self._runs_seen, self.say)
+
+    def _leave_on_signals(self) -> None:
+        """Whoever ends the workbench from outside, as a closing terminal does, finds the terminal as it was."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if not self.is_headless and signal.getsignal(number) is not signal.SIG_IGN:
+                leave = partial(self.exit, return_code=128 + number)
+                asyncio.get_running_loop().add_signal_handler(number, leave)
 
     def _watch_runs(self, wanted: Wanted) -> Iterable[list[RunSnapshot]]:
         pause = threading.Event()

@@ -1,4 +1,6 @@
+import contextlib
 import os
+import runpy
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,9 +49,22 @@ def workspace(tmp_path: Path) -> Workspace:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-snapshots", action="store_true", help="write tests/saetui/snapshots anew")
+    parser.addoption("--without-locks", action="store_true", help="as on a file system whose flock answers ENOLCK")
+
+
+WITHIN = "PYTEST_CURRENT_TEST" in os.environ
+"""These tests are run by a test, which has the machine for them already."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--without-locks"):
+        refusing = Path(__file__).parent / "support" / "without_locks"
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(refusing), os.environ["PYTHONPATH"]])  # workers too
+        runpy.run_path(str(refusing / "sitecustomize.py"))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    with turn(alone=item.get_closest_marker("alone") is not None):
+    alone = item.get_closest_marker("alone") is not None
+    with contextlib.nullcontext() if WITHIN else turn(alone):
         return (yield)

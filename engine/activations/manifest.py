@@ -14,7 +14,7 @@ from typing import Any
 
 from engine.activations.shards import ImageRecord, Shard
 from engine.config import place
-from engine.errors import UserError
+from engine.errors import UserError, refusal
 from engine.files import Stamp, check_version, read_json, stamp, write_json
 from engine.places import located, recorded, workspace_of
 from engine.records import from_json, to_json
@@ -113,7 +113,7 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         return _head(path, stamp(path))
     except OSError as error:
-        raise UserError(f"Cannot read {path} ({error.strerror}): make the store again.") from error
+        raise refusal(error, path) or error from error
 
 
 _IMAGES = b'\n "images": ['  # as write_json lays it out; a line break inside of a string would be escaped

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from engine.errors import UserError
+from engine.errors import UserError, refusal
+from engine.files import open_tensors
 
 Matrix = Any  # dense ndarray, or scipy sparse
 
@@ -37,13 +38,12 @@ def read_matrix(path: Path) -> Matrix:
         raise
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist: check the path.") from error
-    except PermissionError as error:
-        raise UserError(f"{path} may not be read: change its permissions.") from error
     except MemoryError as error:
         raise UserError(f"{path} does not fit into memory: save it sparse (scipy.sparse.save_npz).") from error
     except Exception as error:  # what a damaged file raises depends on where in it the damage is
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path} is damaged or not a {path.suffix} file ({reason}): write it again.") from error
+        damaged = UserError(f"{path} is damaged or not a {path.suffix} file ({reason}): write it again.")
+        raise refusal(error, path) or damaged from error
 
 
 def _npy(path: Path) -> np.ndarray:
@@ -62,7 +62,9 @@ def _npz(path: Path) -> Matrix:
 def _hdf5(path: Path) -> np.ndarray:
     import h5py
 
-    with h5py.File(path, "r") as file:
+    from engine.hdf5 import HDF5File
+
+    with HDF5File(path) as file:
         found: dict[str, Any] = {}
         file.visititems(lambda name, item: found.setdefault(name, item) if isinstance(item, h5py.Dataset) else None)
         dataset = _only(found, path)
@@ -93,9 +95,9 @@ def _torch(path: Path) -> Matrix:
 
 
 def _safetensors(path: Path) -> np.ndarray:
-    from safetensors import deserialize, safe_open
+    from safetensors import deserialize
 
-    with safe_open(path, framework="np") as file:
+    with open_tensors(path, "np") as file:
         name, tensor = _one({key: file.get_slice(key) for key in file.keys()}, path)  # noqa: SIM118 - not a dict
         if tensor.get_dtype() != "BF16":
             return file.get_tensor(name)

@@ -23,8 +23,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from engine.errors import UserError
+from engine.errors import UserError, refusal
 from engine.files import file_sha256, utf8
+from engine.hdf5 import HDF5File
 from engine.records import seldom
 
 VERSION = 1
@@ -175,19 +176,19 @@ def read_records(path: Path) -> list[ImageRecord]:
         try:
             return [ImageRecord.of(value) for value in json.loads(bytes(file["source"][:]))]
         except (KeyError, ValueError, TypeError, AttributeError, OSError) as error:
-            raise damaged(path, "its list of images cannot be read") from error
+            raise refusal(error, path) or damaged(path, "its list of images cannot be read") from error
 
 
 def open_shard(path: Path) -> h5py.File:
     """The shard opened for reading; a UserError that names it when it is missing or damaged."""
     try:
-        return h5py.File(path, "r", locking="best-effort")
+        return HDF5File(path)
     except FileNotFoundError as error:
         raise UserError(
             f"{path} is missing: run the command that made the store again, which makes it anew."
         ) from error
     except OSError as error:
-        raise damaged(path, "it is truncated or no HDF5 file") from error
+        raise refusal(error, path) or damaged(path, "it is truncated or no HDF5 file") from error
 
 
 def damaged(path: Path, why: str) -> UserError:

@@ -15,7 +15,7 @@ from engine.activations.results import Verified
 from engine.activations.shards import STORED, ImageRecord, Shard, damaged, open_shard
 from engine.activations.stored_images import StoredImages, stored_images
 from engine.config import VerifySettings
-from engine.errors import UserError
+from engine.errors import UserError, refusal
 from engine.files import file_sha256, read_json, value_sha256
 from engine.models.hookpoints import HookPoint, TokenPolicy
 from engine.places import workspace_of
@@ -124,7 +124,9 @@ class Store:
                 size = int(sums.attrs["block_rows"])
                 blocks = range(0, values.shape[0], size)
                 bad = [b for b, s in zip(blocks, sums, strict=True) if crc32(values[b : b + size].tobytes()) != s]
-        except (UserError, OSError, KeyError, ValueError, RuntimeError):
+        except (UserError, OSError, KeyError, ValueError, RuntimeError) as error:
+            if refused := refusal(error, path):
+                raise refused from error
             return [f"{path} is truncated or unreadable."]
         if not bad:
             return [f"{path} differs from what was written, outside its activations."]
@@ -173,7 +175,7 @@ class Store:
                     return values[:]
             return np.memmap(path, stored, "r", offset, shape)
         except (KeyError, ValueError, OSError) as error:
-            raise damaged(path, "it is truncated or not a shard") from error
+            raise refusal(error, path) or damaged(path, "it is truncated or not a shard") from error
 
     def _column(self, name: str) -> np.ndarray:
         columns = [np.empty(0, np.int32)]
@@ -183,7 +185,7 @@ class Store:
                 with open_shard(path) as file:
                     columns.append(file[name][:])
             except (KeyError, OSError) as error:
-                raise damaged(path, f"{name} cannot be read") from error
+                raise refusal(error, path) or damaged(path, f"{name} cannot be read") from error
         joined = np.concatenate(columns)
         if len(joined) != self.rows:
             raise damaged(self.path, f"{len(joined)} rows instead of {self.rows}")

@@ -175,14 +175,12 @@ def _mended(folder: Path, shard: Shard, images: Images) -> Iterator[bool]:
 def _check_same(earlier: Manifest, target: Target) -> None:
     now = target.header
     names = ["hook", "dtype", "precision", "batch_size", "preprocessing", "d"]
-    names += [] if target.hook.kind == "last" else ["tokens"]
+    names += [] if target.hook.pooled else ["tokens"]
     names += ["seed"] if now.tokens.startswith("random") else []
     names += [] if earlier.complete else ["device"]
-    differences = [
-        f"{name.replace('_', ' ')} {getattr(earlier, name)}, not {getattr(now, name)}"
-        for name in names
-        if getattr(earlier, name) != getattr(now, name)
-    ]
+    differences: list[str] = []
+    for name in names:
+        differences += _differing(name.replace("_", " "), getattr(earlier, name), getattr(now, name))
     was_model, model = earlier.model, now.model
     if was_model.sha256 != model.sha256 or (model.sha256 is None and was_model.spec != model.spec):
         differences.append(f"model {was_model.spec}, not {model.spec} (their weights differ)")
@@ -192,6 +190,14 @@ def _check_same(earlier: Manifest, target: Target) -> None:
         differences.append(f"shards of {earlier.shard_images} images, not {now.shard_images}")
     if differences:
         raise UserError(f"{target.folder} was made with {'; '.join(differences)}: give another --name.")
+
+
+def _differing(name: str, before: object, now: object) -> list[str]:
+    """What differs between two values, in words; of records, field by field."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = sorted(before.keys() | now.keys())
+        return [one for key in keys for one in _differing(f"{name} {key}", before.get(key), now.get(key))]
+    return [] if before == now else [f"{name} {before}, not {now}"]
 
 
 def _counts(earlier: Manifest, target: Target) -> str:

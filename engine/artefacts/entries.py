@@ -1,6 +1,5 @@
 """The artefacts of a workspace, one reader each: for listings, and for ``saetui show``. Costs no torch."""
 
-import fcntl
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -14,8 +13,9 @@ from engine.activations.manifest import Manifest, read_manifest
 from engine.activations.store import Store
 from engine.activations.stored_images import broken_images
 from engine.config import TrainSettings
-from engine.errors import UserError
-from engine.files import Stamp, file_sha256, read_toml, stamp
+from engine.errors import UserError, refusal
+from engine.files import LOCK, Stamp, file_sha256, read_toml, stamp
+from engine.locks import held
 from engine.neurons.file import Neurons
 from engine.neurons.results import Summary
 from engine.places import located, workspace_of
@@ -271,8 +271,9 @@ def read_entry(kind: type[E], path: Path) -> E | None:
     try:
         found = kind.read(path)
     except _UNREADABLE as error:
-        sentence = f"{path} is damaged ({type(error).__name__}: {error}): remove it and make it again."
-        found = kind(path=path, error=str(error) if isinstance(error, UserError) else sentence)
+        damaged = UserError(f"{path} is damaged ({type(error).__name__}: {error}): remove it and make it again.")
+        told = error if isinstance(error, UserError) else refusal(error) or damaged
+        found = kind(path=path, error=str(told))
     return found and replace(found, when=_when(path))
 
 
@@ -301,15 +302,8 @@ def _scores(path: Path, stamp: Stamp | None) -> tuple[Summary, tuple[Origin, ...
 
 
 def _locked(folder: Path) -> bool:
-    """Whether some process is writing the artefact (see engine.files.lock)."""
-    try:
-        with open(folder / ".lock") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
+    """Whether some process is known to write the artefact (see engine.files.lock)."""
+    return bool(held(folder / LOCK))
 
 
 def _when(path: Path) -> float | None:

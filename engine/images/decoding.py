@@ -43,6 +43,8 @@ def decode(data: bytes, path: str = "image") -> Image.Image:
             return to_rgb(_upright(image))
     except BrokenImage:
         raise
+    except Image.DecompressionBombError:  # far too many pixels: Pillow refuses before their number can be asked
+        raise BrokenImage(path, f"it has far more pixels than the {MAX_PIXELS:,} allowed") from None
     except Image.UnidentifiedImageError:
         raise BrokenImage(path, f"not an image of a known format ({', '.join(FORMATS)})") from None
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged data

@@ -16,7 +16,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from torch import Tensor, nn
 
-from engine.errors import UserError
+from engine.errors import UserError, refusal
 from engine.models.encoder import VisionEncoder, first_line
 
 CONFIG = "open_clip_config.json"
@@ -109,7 +109,7 @@ def load_tagged(spec: str, device: str | torch.device, dtype: torch.dtype | None
     except UserError:
         raise
     except Exception as error:  # network, hash, pickle and shape errors, in several libraries' own classes
-        raise UserError(
+        raise refusal(error) or UserError(
             f"The weights of {spec} cannot be fetched or read ({first_line(error)}): check the network, or give "
             f"openclip:{arch}/TAG@FILE for a file that has them."
         ) from error
@@ -173,7 +173,8 @@ def load_folder(
             open_clip.load_checkpoint(model, str(found))
             shapes = _shapes(Path(found))
     except Exception as error:  # JSON, pickle, shape and key errors
-        raise UserError(f"Cannot load {found} ({first_line(error)}): save or fetch the checkpoint again.") from error
+        damaged = UserError(f"Cannot load {found} ({first_line(error)}): save or fetch the checkpoint again.")
+        raise refusal(error, found) or damaged from error
     _check_grid(model, shapes, Path(found))
     encoder = OpenClipEncoder(_placed(model, device, dtype), name, spec)
     encoder.revision = revision

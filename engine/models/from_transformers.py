@@ -13,13 +13,13 @@ import torch
 import transformers
 from jaxtyping import Float
 from PIL import Image
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
 from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
-from engine.errors import UserError
-from engine.files import read_json
+from engine.errors import UserError, refusal
+from engine.files import open_tensors, read_json
 from engine.models.encoder import VisionEncoder, first_line
 
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -112,7 +112,7 @@ class TransformersEncoder(VisionEncoder):
         try:
             return AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
         except (OSError, ValueError, TypeError) as error:
-            raise UserError(
+            raise refusal(error) or UserError(
                 f"The tokenizer of {self.spec} cannot be read ({first_line(error)}): fetch it again."
             ) from error
 
@@ -155,7 +155,7 @@ def load_config(folder: Path, spec: str) -> Any:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError) as error:
         kind = read_json(folder / "config.json").get("model_type")
-        raise UserError(
+        raise refusal(error) or UserError(
             f"{spec} is of a kind ({kind}) that transformers {transformers.__version__} does not know: use a CLIP, "
             "SigLIP, DINOv2 or AIMv2 model, or a newer transformers."
         ) from error
@@ -177,7 +177,7 @@ def _whole(folder: Path, spec: str, config: Any, dtype: torch.dtype) -> tuple[nn
             folder, config=config, dtype=dtype, output_loading_info=True, trust_remote_code=False, weights_only=True
         )
     except (OSError, ValueError, RuntimeError, SafetensorError, KeyError, TypeError, ImportError) as error:
-        raise UserError(
+        raise refusal(error) or UserError(
             f"Cannot load the weights of {spec} ({first_line(error)}): fetch or save the checkpoint again."
         ) from error
     weights = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
@@ -232,12 +232,12 @@ def _tower(folder: Path, spec: str, config: Any, dtype: torch.dtype) -> tuple[nn
     state, weights = {}, []
     for file in sorted(folder.glob("*.safetensors")):
         try:
-            with safe_open(file, framework="pt") as tensors:
+            with open_tensors(file, "pt") as tensors:
                 names = [name for name in tensors.keys() if "vision_tower." in name]  # noqa: SIM118 - no mapping
                 for name in names:
                     state[name.split("vision_tower.")[1].removeprefix("vision_model.")] = tensors.get_tensor(name)
         except (OSError, SafetensorError) as error:
-            raise UserError(f"{file} is damaged ({error}): fetch it again.") from error
+            raise refusal(error, file) or UserError(f"{file} is damaged ({error}): fetch it again.") from error
         if names:
             weights.append(file)
     if not state:
@@ -307,7 +307,7 @@ def _processor(folder: Path, spec: str) -> Any:
     try:
         return AutoImageProcessor.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
-        raise UserError(
+        raise refusal(error) or UserError(
             f"The preprocessing of {spec} cannot be read ({first_line(error)}): correct its preprocessor_config.json."
         ) from error
 

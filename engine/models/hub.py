@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from engine.errors import UserError
+from engine.errors import UserError, refusal
 
 
 def hub_folder(spec: str) -> Path:
@@ -25,7 +25,7 @@ def hub_folder(spec: str) -> Path:
     except HFValidationError as error:
         raise UserError(f"{spec} is no repository name: write hf:ORG/NAME.") from error
     except (OSError, HfHubHTTPError) as error:
-        raise UserError(
+        raise refusal(error) or UserError(
             f"{spec} is not on this machine and cannot be fetched ({type(error).__name__}): check the name and the "
             "network, or copy the checkpoint here and give its directory."
         ) from error

@@ -19,7 +19,7 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
-from engine.errors import UserError
+from engine.errors import UserError, refusal
 from engine.models.device import pick_device
 from engine.models.encoder import Enough, astray, block_input, find_blocks, first_line, module_at, seen_alone
 from engine.models.from_transformers import prefix_tokens, quiet
@@ -261,7 +261,7 @@ def _model(folder: Path, spec: str, dtype: str | torch.dtype) -> Any:
     except UserError:
         raise
     except Exception as error:  # damaged and foreign checkpoints make libraries raise many kinds of error
-        raise UserError(
+        raise refusal(error) or UserError(
             f"Cannot load {spec} as a vision-language model ({first_line(error)}): "
             "give a complete LLaVA-class checkpoint in safetensors."
         ) from error
@@ -281,6 +281,8 @@ def load_processor(folder: Path, spec: str) -> Any:
         if hasattr(processor, "image_processor") and hasattr(processor, "tokenizer"):
             return processor
     except Exception as error:  # the kind of error depends on which file is missing
+        if refused := refusal(error):
+            raise refused from error
         reason = first_line(error)
     raise UserError(f"{_lacking(folder, spec)} ({reason}): save the model's processor beside it.")
 

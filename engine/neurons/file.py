@@ -31,8 +31,9 @@ import h5py
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from engine.errors import UserError
+from engine.errors import UserError, refusal
 from engine.files import atomic_path, check_version
+from engine.hdf5 import HDF5File
 from engine.neurons.matching import TopSets
 from engine.neurons.quantities import FIELDS, KEPT, SORTS, Quantity
 from engine.neurons.query import Query
@@ -125,9 +126,10 @@ class Neurons:
         if not path.is_file():
             raise UserError(f"There are no scores at {path}: make them with saetui score.")
         try:
-            file = h5py.File(path, "r")
+            file = HDF5File(path)
         except OSError as error:
-            raise UserError(f"{path} is damaged or no HDF5 file: score again (saetui score).") from error
+            damaged = UserError(f"{path} is damaged or no HDF5 file: score again (saetui score).")
+            raise refusal(error, path) or damaged from error
         try:
             if file.attrs.get("format") != FORMAT:
                 raise UserError(f"{path} is no neurons file of saetui: make one with saetui score.")
@@ -136,7 +138,7 @@ class Neurons:
             return cls(path, file)
         except (KeyError, OSError, ValueError) as error:
             file.close()
-            raise UserError(f"{path} is damaged ({error}): score again (saetui score).") from error
+            raise refusal(error, path) or damaged_scores(path, error) from error
         except UserError:
             file.close()
             raise
@@ -399,7 +401,8 @@ class Neurons:
             raise UserError(f"{self.path.name} has latents 0 to {self.w - 1}, not {latent}: give one of them.")
 
     def _damaged(self, reason: object) -> UserError:
-        return UserError(f"{self.path} is damaged ({reason}): score again (saetui score).")
+        refused = refusal(reason, self.path) if isinstance(reason, Exception) else None
+        return refused or damaged_scores(self.path, reason)
 
 
 @contextlib.contextmanager
@@ -408,7 +411,11 @@ def refusing_damage(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, KeyError, IndexError, ValueError) as error:
-        raise UserError(f"{path} is damaged ({error}): score again (saetui score).") from error
+        raise refusal(error, path) or damaged_scores(path, error) from error
+
+
+def damaged_scores(path: Path, reason: object) -> UserError:
+    return UserError(f"{path} is damaged ({reason}): score again (saetui score).")
 
 
 def _write_text(file: h5py.File, name: str, texts: Sequence[str]) -> None:

@@ -14,9 +14,13 @@ from typing import IO, Any, assert_never
 from engine.errors import UserError
 from engine.records import to_json
 from engine.reporter import Done, End, Event, Failed, StoppedEarly, event_from_json
+from engine.runs.memory import killed, memory_kills
 from engine.runs.run import Command, Run, environment, last_lines, python_module
 from engine.runs.tasks import TASKS
 from engine.workspace import Workspace
+
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGXCPU)
+"""Signals by which somebody ends a process; others tell of a crash."""
 
 
 def _unheard(event: Event) -> None:
@@ -56,7 +60,7 @@ class Attached:
     def end(self, heard: Callable[[Event], None] = _unheard) -> End:
         """How the work ended. ``heard`` gets every event before that."""
         with self._log() as log:
-            process = self._start(log)
+            kills, process = memory_kills(), self._start(log)
             if process is None:
                 return StoppedEarly()
             assert process.stdin and process.stdout
@@ -66,7 +70,7 @@ class Attached:
             self.printed = last_lines(Path(log.name))
         if end is None and self.cancelled:
             return StoppedEarly()
-        return end or _unexplained(code, self.printed)
+        return end or _unexplained(code, self.printed, kills)
 
     def stop(self) -> None:
         """Ask the worker to stop at the next point from which it can go on."""
@@ -122,13 +126,21 @@ def _write(process: subprocess.Popen[bytes], line: str) -> None:
         os.write(process.stdin.fileno(), f"{line}\n".encode())
 
 
-def _unexplained(code: int, printed: list[str]) -> Failed:
-    """The end of a worker that did not say why it ended."""
+def _unexplained(code: int, printed: list[str], kills: int | None) -> Failed:
+    """The end of a worker that did not say why it ended; ``kills``: see memory_kills, when it was started."""
     if code == -signal.SIGKILL:
+        why = killed(kills)
+        way = "run" if why.endswith("not for memory") else "lower --batch-size and run"
+        return Failed(f"The worker was {why}: {way} the same command again, it continues.", mistake=True)
+    if -code in ENDING:
+        name = signal.Signals(-code).name
+        return Failed(f"The worker was ended by {name}: run the same command again, it continues.", mistake=True)
+    if code == -signal.SIGBUS:
         return Failed(
-            "The worker was killed, perhaps for memory: lower --batch-size and run the same command again, "
-            "it continues.",
+            "The worker was ended by SIGBUS, as when a file that it reads became shorter or its disk failed: look "
+            "after the disk and run the same command again, it continues.",
             mistake=True,
         )
     said = next((f": {line.strip()}" for line in reversed(printed) if line.strip()), "")
-    return Failed(f"the worker ended with code {code}{said}")
+    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+    return Failed(f"the worker {how}{said}")

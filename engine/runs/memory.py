@@ -1,6 +1,8 @@
 """Memory that this process and its accelerator use. Imports no torch: it asks one that is there already."""
 
+import contextlib
 import os
+import re
 import resource
 import sys
 from dataclasses import dataclass
@@ -31,6 +33,36 @@ class Memory:
 def memory() -> Memory:
     """What this process uses now."""
     return Memory(_rss(), _gpu())
+
+
+def memory_kills(
+    group: Path = Path("/proc/self/cgroup"), groups: Path = Path("/sys/fs/cgroup"), system: Path = Path("/proc/vmstat")
+) -> int | None:
+    """How many processes the system has killed for lack of memory so far; None where it does not tell.
+
+    Counted in this control group (memory.events of cgroup v2, memory.oom_control of v1), else in the whole system.
+    """
+    places = [system]
+    with contextlib.suppress(OSError):
+        for line in reversed(group.read_text().splitlines()):
+            _, controllers, path = line.split(":", 2)
+            if "memory" in controllers.split(","):
+                places.insert(0, groups / "memory" / path.lstrip("/") / "memory.oom_control")
+            elif not controllers:
+                places.insert(0, groups / path.lstrip("/") / "memory.events")
+    for place in places:
+        with contextlib.suppress(OSError):
+            if found := re.search(r"^oom_kill (\d+)$", place.read_text(), re.MULTILINE):
+                return int(found[1])
+    return None
+
+
+def killed(before: int | None) -> str:
+    """Why a process was killed by SIGKILL, in words: what is known. ``before``: memory_kills when it was started."""
+    now = memory_kills()
+    if now is None or before is None:
+        return "killed by SIGKILL, perhaps for memory: the system does not say"
+    return "killed by the system, as memory was full" if now > before else "killed by SIGKILL, though not for memory"
 
 
 def _rss() -> int:

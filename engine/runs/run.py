@@ -5,7 +5,6 @@ A run is a directory ``runs/<id>/`` with ``command.json`` (task, settings, works
 the directory while it lives: so a run whose worker was killed is never shown as running.
 """
 
-import fcntl
 import os
 import shlex
 import subprocess
@@ -15,12 +14,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import engine
 from engine.config import Place, places_of
-from engine.errors import UserError
+from engine.errors import Refused, UserError
 from engine.files import read_json, write_json, write_text
+from engine.locks import Lock, held, take
 from engine.places import changed_values, located_text, recorded_text
 from engine.records import from_json, to_json
 from engine.runs.events import Control, Logged, Status, parse_events, read_events
@@ -28,6 +28,7 @@ from engine.runs.tasks import TASKS
 from engine.workspace import Workspace
 
 STARTING = 60.0  # seconds that a worker may take to import what it needs before it counts as dead
+HELD = "worker.lock"
 ENDED = ("done", "stopped", "failed", "died")
 TAIL = 65_536  # bytes of a log that its end is read from
 
@@ -95,9 +96,11 @@ class Run:
 
     @property
     def status(self) -> Status:
-        """status.json with the ``state`` that is true now: a run whose worker is gone has died."""
+        """status.json with the ``state`` that is true now: a run whose worker is gone has died. May be Refused."""
         try:
             status = self._read_status()
+        except Refused:
+            raise
         except UserError:
             return Status(state="died")
         if status.state in ENDED or self.alive:
@@ -109,26 +112,15 @@ class Run:
 
     @property
     def alive(self) -> bool:
-        """Whether a worker holds this run."""
-        try:
-            with open(self.path / "worker.lock") as file:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except FileNotFoundError:
-            return False
-        return False
+        """Whether a worker holds this run, as far as can be told: where it cannot, the run is not called dead."""
+        return held(self.path / HELD) is not False
 
-    def hold(self) -> IO[str]:
-        """Take the worker's lock of this run for as long as the returned file lives."""
-        file = open(self.path / "worker.lock", "w")  # noqa: SIM115 - held until the worker ends
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"Run {self.id} is going on already: follow it with saetui jobs follow {self.id}."
-            ) from None
-        return file
+    def hold(self) -> Lock:
+        """Take the worker's lock of this run for as long as the returned object lives."""
+        lock = take(self.path / HELD)
+        if lock is None:
+            raise UserError(f"Run {self.id} is going on already: follow it with saetui jobs follow {self.id}.")
+        return lock
 
     def detach(self) -> None:
         """Start the run's worker so that it outlives this process and its terminal."""

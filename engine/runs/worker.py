@@ -13,14 +13,17 @@ import signal
 import sys
 import threading
 import traceback
+import warnings
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from engine.config import from_mapping
-from engine.errors import Stopped, UserError, system_mistake
+from engine.errors import Stopped, UserError, refusal
+from engine.locks import NoLocks
 from engine.records import from_json, to_json
-from engine.reporter import Done, Failed, StoppedEarly
+from engine.reporter import Done, Failed, StoppedEarly, Warned
 from engine.runs.events import StreamReporter
 from engine.runs.run import Command, Run
 from engine.runs.tasks import TASKS, Task
@@ -32,26 +35,47 @@ def work(command: Command, reporter: StreamReporter) -> int:
     try:
         task = TASKS[command.task]
         settings = from_mapping(task.settings, command.asked(command.workspace), command.task)
-        result = task.load()(settings, Workspace(command.workspace), reporter)
+        with _telling_of_locks(reporter):
+            result = task.load()(settings, Workspace(command.workspace), reporter)
     except Stopped:
         reporter.finish(StoppedEarly())
         return 3
     except BaseException as error:
-        message = mistake(error, TASKS.get(command.task))
-        if message is None:
-            traceback.print_exc()
-        reporter.finish(Failed(message or f"{type(error).__name__}: {error}", mistake=message is not None))
-        return 2 if message else 1
+        return _failed(error, TASKS.get(command.task), reporter)
     reporter.finish(Done(to_json(result)))
     return 0
+
+
+def _failed(error: BaseException, task: Task | None, reporter: StreamReporter) -> int:
+    message = mistake(error, task)
+    if not isinstance(error, UserError):  # a library's, or the system's: the log says where
+        traceback.print_exc()
+    reporter.finish(Failed(message or f"{type(error).__name__}: {error}", mistake=message is not None))
+    return 2 if message else 1
+
+
+@contextlib.contextmanager
+def _telling_of_locks(reporter: StreamReporter) -> Iterator[None]:
+    """Whoever asked for the work hears that the file system does not lock; other warnings go to the log."""
+    shown = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+        if issubclass(category, NoLocks):
+            reporter.event(Warned(str(message)))
+        else:
+            shown(message, category, *rest, **more)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
 
 
 def mistake(error: BaseException, task: Task | None = None) -> str | None:
     """The sentence for an end of ``task`` that the user can mend; None for a bug in saetui."""
     if isinstance(error, UserError):
         return str(error)
-    if isinstance(error, OSError) and (sentence := system_mistake(error)):
-        return sentence
+    if isinstance(error, OSError) and (refused := refusal(error)):
+        return str(refused)
     if type(error).__name__ == "OutOfMemoryError":
         return f"The accelerator's memory is full: {_less_memory(task, 'batch_size', 'device')}."
     if isinstance(error, MemoryError):
@@ -85,12 +109,29 @@ def _attached() -> int:
     os.dup2(2, 1)  # what libraries print must not mix with the events
     asked = json.loads(sys.stdin.readline())
     command, run = from_json(Command, asked, "The request"), asked.get("run")
-    held = Run(Path(run)).hold() if run else None
-    reporter = StreamReporter(Path(run) if run else None, events)
+    try:
+        held = Run(Path(run)).hold() if run else None
+        reporter = StreamReporter(Path(run) if run else None, events)
+    except (UserError, OSError) as error:
+        return _failed(error, TASKS.get(command.task), StreamReporter(None, events))
+    _heed_signals(reporter)
     threading.Thread(target=_listen, args=(reporter,), daemon=True).start()
     code = work(command, reporter)
     del held
     return code
+
+
+def _heed_signals(reporter: StreamReporter) -> None:
+    """SIGTERM, SIGINT and SIGHUP ask the work to stop where it can go on; another of the same kind ends it at once."""
+
+    def stop(number: int, _: Any) -> None:
+        if reporter.stop_requested:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        reporter.stop_requested = True
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, stop)
 
 
 def _listen(reporter: StreamReporter) -> None:
@@ -105,17 +146,14 @@ def _detached(run: Run) -> int:
     held = run.hold()
     command, reporter = replace(run.command, workspace=run.workspace), StreamReporter(run.path)
 
-    def stop(*_: Any) -> None:
-        reporter.stop_requested = True
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    _heed_signals(reporter)
     code = work(command, reporter)
     del held
     return code
 
 
 def main() -> None:
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # what libraries print is for the log alone
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     code = _attached() if sys.argv[1] == "-" else _detached(Run(Path(sys.argv[1])))

@@ -7,12 +7,13 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
+from engine.files import open_tensors
 from engine.records import to_json
 from engine.sae.model import write_tensors
-from engine.sae.state import Checkpointed, checkpoint_path, damaged
+from engine.sae.state import Checkpointed, checkpoint_path, unreadable
 from engine.sae.training_sae import TrainingSAE
 
 
@@ -32,7 +33,7 @@ def restore(folder: Path, model: TrainingSAE, optimiser: torch.optim.Optimizer) 
     path = checkpoint_path(folder)
     device = str(model.W_enc.device)
     try:
-        with safe_open(path, framework="pt", device=device) as file:
+        with open_tensors(path, "pt", device) as file:
             tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         unknown = {"smallest": torch.full_like(model.smallest, torch.nan)}  # in checkpoints of older versions
         model.load_state_dict(unknown | _below("model.", tensors))
@@ -41,7 +42,7 @@ def restore(folder: Path, model: TrainingSAE, optimiser: torch.optim.Optimizer) 
         loaded = {"state": {i: m for i, m in enumerate(moments) if m}}
         optimiser.load_state_dict(optimiser.state_dict() | loaded)
     except (SafetensorError, OSError, RuntimeError) as error:
-        raise damaged(path, error) from error
+        raise unreadable(path, error) from error
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

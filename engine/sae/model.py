@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from engine.errors import UserError
-from engine.files import atomic_path
+from engine.errors import UserError, refusal
+from engine.files import atomic_path, open_tensors
 from engine.sae.architectures import REGISTRY
 from engine.sae.config import WEIGHTS, SAEConfig, read_config, write_config
 
@@ -116,7 +116,8 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], note: str | None = Non
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Every tensor of a safetensors file; a UserError that names it when it is damaged."""
     try:
-        with safe_open(path, framework="pt") as file:
+        with open_tensors(path, "pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is damaged ({error}): train the SAE again, or copy it again.") from error
+        damaged = UserError(f"{path} is damaged ({error}): train the SAE again, or copy it again.")
+        raise refusal(error, path) or damaged from error

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from engine.config import TrainSettings
-from engine.errors import UserError
-from engine.files import check_version, read_json, write_json
+from engine.errors import UserError, refusal
+from engine.files import check_version, open_tensors, read_json, write_json
 from engine.places import located, recorded, workspace_of
 from engine.records import from_json, seldom, to_json
 from engine.sae.config import CHECKPOINTS, TRAINING
@@ -101,18 +101,20 @@ def read_state(folder: Path) -> Checkpointed | None:
     if not path.is_file():
         return None
     try:
-        with safe_open(path, framework="np") as file:
+        with open_tensors(path, "np") as file:
             value = json.loads(file.metadata()["note"])
         found_version = value.get("version")
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise damaged(path, error) from error
+        raise unreadable(path, error) from error
     check_version(found_version, CHECKPOINT_VERSION, path)
     state: Checkpointed = from_json(Checkpointed, value, f"The checkpoint {path}")
     return state
 
 
-def damaged(path: Path, error: Exception) -> UserError:
-    return UserError(f"The checkpoint {path} is damaged ({error}): remove it to train from the start.")
+def unreadable(path: Path, error: Exception) -> UserError:
+    return refusal(error, path) or UserError(
+        f"The checkpoint {path} is damaged ({error}): remove it to train from the start."
+    )
 
 
 def read_training(folder: Path) -> Finished | None:

@@ -135,6 +135,7 @@ class Server:
 
 def main() -> None:
     give_way(8)  # where cores are few, keys come before answers, and answers before training
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # what libraries print is for the log alone
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     events = os.fdopen(os.dup(1), "wb")

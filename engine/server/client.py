@@ -1,6 +1,7 @@
 """Starts the model server (``engine.server``) and talks to it. Imports no torch; no call waits for the server."""
 
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from engine.errors import UserError
+from engine.runs.memory import killed, memory_kills
 from engine.runs.run import environment, python_module
 from engine.server.protocol import (
     END,
@@ -96,11 +98,11 @@ class ModelServer:
             left = list(server.open)
             server.open.clear()
         for number in left:
-            self._tell(number, Cancelled() if server.killed else Failed(self._death(code), mistake=False))
+            self._tell(number, Cancelled() if server.killed else Failed(self._death(code, server.kills), mistake=False))
 
-    def _death(self, code: int) -> str:
+    def _death(self, code: int, kills: int | None) -> str:
         how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-        why = " (out of memory?)" if code == -9 else ""
+        why = f" ({killed(kills)})" if code == -signal.SIGKILL else ""
         where = f"its log is {self.log}" if self.log else "it kept no log"
         return f"The model server {how}{why}: {where}; ask again and a new one starts."
 
@@ -128,6 +130,7 @@ class _Process:
         self.open: dict[int, type[Request]] = {}  # requests without an end yet; under the owner's lock
         self.killed = False  # by us
         self._outbox: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self.kills = memory_kills()
         self._process = _start(owner.workspace, owner.log)
         self.pid = self._process.pid
         for work in (self._write, self._read):

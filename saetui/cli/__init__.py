@@ -1,19 +1,34 @@
 """The commands. Each takes its options from one settings class and hands the work to an engine worker."""
 
 import os
+import signal
 import sys
 from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
 from engine.errors import UserError, system_mistake
+from saetui.cli.streams import finish_streams, open_streams
 
 OPEN = "open"  # the hidden command that is the workbench
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line; exit codes: 0 done, 1 a bug in saetui, 2 a user's mistake, 130 stopped by Ctrl-C."""
-    sys.exit(_run(list(sys.argv[1:] if argv is None else argv)))
+    """Run the command line.
+
+    Exit codes: 0 done; 1 a bug in saetui; 2 not done, or damage found, and a sentence says what to do; 128 and the
+    number of the signal that ended it, as 130 for Ctrl-C.
+    """
+    open_streams()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # not under nohup
+            signal.signal(number, _end)
+    sys.exit(finish_streams(_run(list(sys.argv[1:] if argv is None else argv))))
+
+
+def _end(number: int, _: Any) -> None:
+    """End as if by ``sys.exit``, so that whatever was switched on is switched off again."""
+    sys.exit(128 + number)
 
 
 def _means_workbench(argv: list[str], commands: Container[str]) -> bool:
@@ -41,8 +56,6 @@ def _run(argv: list[str]) -> int:
     except UserError as error:
         print(f"saetui: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # the reader of our output (head, less) has gone
-        return 0
     except OSError as error:  # ours, before a worker has begun: a run cannot be recorded
         sentence = system_mistake(error)
         if sentence is None:

@@ -10,6 +10,7 @@ from engine.records import to_json
 from engine.workspace import Workspace
 from saetui.cli import work
 from saetui.cli.options import JsonOption, WorkspaceOption
+from saetui.cli.streams import print_json
 from saetui.terminal.probe import Terminal, probe
 
 COLOURS = {"truecolor": "24-bit colour", "256": "256 colours", "16": "16 colours", "mono": "no colours"}
@@ -34,7 +35,7 @@ def doctor(workspace: WorkspaceOption = None, json: JsonOption = False) -> None:
     report = replace(report, advice=(*report.advice, *terminal.advice))
     if json:
         told = {key: value for key, value in asdict(terminal).items() if key != "advice"}
-        work.say_json({**to_json(report), "terminal": told})
+        print_json({**to_json(report), "terminal": told})
     else:
         work.say(*_lines(report, terminal))
 

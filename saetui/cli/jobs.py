@@ -13,7 +13,8 @@ from engine.runs.tasks import TASKS
 from engine.workspace import Workspace
 from saetui.cli import demo, stages
 from saetui.cli.options import JsonOption, WorkspaceOption
-from saetui.cli.work import ProgressDisplay, note, progress_text, say, say_json
+from saetui.cli.streams import print_json
+from saetui.cli.work import ProgressDisplay, note, progress_text, say
 from saetui.formatting import duration
 
 app = typer.Typer(
@@ -33,7 +34,7 @@ def main(context: typer.Context, workspace: WorkspaceOption = None, json: JsonOp
         return
     found = runs(Workspace.find(workspace))
     if json:
-        say_json([_record(run) for run in found])
+        print_json([_record(run) for run in found])
     else:
         nothing = "No runs here yet: add --detach to extract, train, score, steer, run or demo."
         say(*(map(_line, found) if found else [nothing]))
@@ -56,7 +57,7 @@ def follow(context: typer.Context, id: IdArgument, workspace: WorkspaceOption = 
     _say(run, _line(run), json)
     if status.state != "done":
         note(status.error or f"It {status.state}; continue with: saetui jobs resume {run.id}")
-        raise typer.Exit(2 if status.mistake else 1)
+        raise typer.Exit(1 if status.state == "failed" and not status.mistake else 2)
     if not json:
         _show_result(run)
 
@@ -103,7 +104,7 @@ def _control(run: Run, what: Control, json: bool) -> bool:
 
 def _say(run: Run, sentence: str, json: bool) -> None:
     if json:
-        say_json(_record(run))
+        print_json(_record(run))
     else:
         say(sentence)
 
@@ -128,7 +129,10 @@ def _record(run: Run) -> dict[str, Any]:
 
 
 def _line(run: Run) -> str:
-    status = run.status
+    try:
+        status = run.status
+    except UserError as error:
+        return f"{run.id:<28}  {error}"
     parts = [f"{run.id:<28}", f"{status.state:<8}"]
     if status.progress and status.state != "done":
         parts.append(f"{status.stage or ''}: {progress_text(status.progress, None)}")

@@ -1,6 +1,5 @@
 """saetui neurons: the table of latents, and their top images in the terminal."""
 
-import json as json_module
 import os
 import shutil
 from pathlib import Path
@@ -16,6 +15,7 @@ from engine.records import to_json
 from engine.sae.config import WEIGHTS
 from engine.workspace import Workspace, image_set_of, neurons_files
 from saetui.cli.options import JsonOption, WorkspaceOption
+from saetui.cli.streams import print_json
 from saetui.cli.work import note
 from saetui.formatting import cell, fit, literal, number, percent
 
@@ -58,7 +58,7 @@ def neurons(
         rows = scored.table(sort=sort, top=top, search=search, labels=labels.texts, marks=labels.marks)
         if json:
             latents = [row.to_json() | {"top_images": to_json(scored.top(row.latent))} for row in rows]
-            print(json_module.dumps({"summary": to_json(scored.summary), "latents": latents}, ensure_ascii=False))
+            print_json({"summary": to_json(scored.summary), "latents": latents})
             return
         if not rows:
             print(literal(f"No latent answers to {search!r}: try another word, or leave --search out."))

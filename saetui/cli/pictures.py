@@ -1,6 +1,7 @@
 """Pictures printed by commands, by whatever protocol or colours the terminal has."""
 
 import shutil
+import sys
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -42,7 +43,15 @@ def print_strip(thumbnails: Thumbnails, paths: Sequence[str]) -> int:
 def _print(image: Image.Image, columns: int, rows: int) -> None:
     terminal = _terminal()
     wide, high = fitted(image.width, image.height, columns, rows, terminal.cell_ratio)
-    print(rendered(image, terminal, wide, high))
+    print(rendered(image, terminal, wide, high, ascii=not _shows_blocks(sys.stdout.encoding)))
+
+
+def _shows_blocks(encoding: str) -> bool:
+    try:
+        "▀▄█▚".encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @cache

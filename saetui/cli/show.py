@@ -8,7 +8,8 @@ import typer
 
 from engine.workspace import Workspace
 from saetui.cli.options import JsonOption, WorkspaceOption
-from saetui.cli.work import say, say_json
+from saetui.cli.streams import print_json
+from saetui.cli.work import say
 
 if TYPE_CHECKING:
     from engine.artefacts import Origin
@@ -34,7 +35,7 @@ def show(
 
     description = describe(artefact, Workspace.find(workspace))
     if json:
-        say_json(description.to_json())
+        print_json(description.to_json())
         return
     facts = description.to_json()
     del facts["chain"]
@@ -46,7 +47,7 @@ def _show_picture(path: Path, json: bool) -> None:
         from engine.images.opening import read_picture
 
         width, height = read_picture(path).size
-        say_json({"kind": "picture", "path": str(path.resolve()), "width": width, "height": height})
+        print_json({"kind": "picture", "path": str(path.resolve()), "width": width, "height": height})
         return
     from saetui.cli.pictures import print_picture
 
@@ -76,6 +77,8 @@ def _words(value: Any) -> list[str]:
 
 def _plain(value: Any) -> str:
     match value:
+        case None:
+            return "–"
         case bool():
             return "yes" if value else "no"
         case int():

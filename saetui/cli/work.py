@@ -1,7 +1,7 @@
 """Run a task in a worker and show how it goes: a progress bar for people, one JSON object for machines."""
 
 import contextlib
-import json
+import os
 import shlex
 import shutil
 import signal
@@ -20,6 +20,7 @@ from engine.runs.attached import Attached
 from engine.runs.run import Run
 from engine.runs.tasks import TASKS
 from engine.workspace import Workspace
+from saetui.cli.streams import print_json
 from saetui.formatting import duration, literal
 
 Show = Callable[[Any], None]
@@ -29,11 +30,14 @@ def perform(workspace: Workspace, task: str, settings: Any, *, as_json: bool, sh
     """Do ``task`` in an attached worker, then print its result. ``keep``: the run is recorded under runs/."""
     result = compute(workspace, task, settings, quiet=as_json, keep=keep)
     if as_json:
-        say_json(to_json(result))
+        print_json(to_json(result))
     else:
         show(result)
     if getattr(result, "problems", ()):
-        raise typer.Exit(1)
+        raise UserError(
+            f"{result.path} is not as it was written: delete the files that are named and run the command that made "
+            "the store again, which makes them anew."
+        )
 
 
 def compute(workspace: Workspace, task: str, settings: Any, *, quiet: bool, keep: bool) -> Any:
@@ -41,7 +45,7 @@ def compute(workspace: Workspace, task: str, settings: Any, *, quiet: bool, keep
     new = not workspace.root.exists()
     run = Run.create(workspace, task, to_mapping(settings), sys.argv[1:]) if keep else None
     asked, progress = Attached(workspace, task, to_mapping(settings), run), ProgressDisplay(quiet)
-    with _interrupts(asked):
+    with _interrupts(asked) as signals:
         try:
             end = asked.end(progress.show)
         finally:
@@ -50,8 +54,9 @@ def compute(workspace: Workspace, task: str, settings: Any, *, quiet: bool, keep
         case Done(result):
             return TASKS[task].read(result)
         case StoppedEarly():
-            note(f"Stopped; everything so far is kept. Continue with: {shlex.join(['saetui', *sys.argv[1:]])}")
-            raise typer.Exit(130)
+            how = "Killed; what was finished before" if asked.cancelled else "Stopped; everything so far"
+            note(f"{how} is kept. Continue with: {shlex.join(['saetui', *sys.argv[1:]])}")
+            raise typer.Exit(128 + signals[0] if signals else 2)
         case Failed(error, mistake=True):
             if run:
                 _forget(run, workspace, new)
@@ -68,7 +73,7 @@ def detach(workspace: Workspace, task: str, settings: Any, as_json: bool) -> Non
     run = Run.create(workspace, task, to_mapping(settings), sys.argv[1:])
     run.detach()
     if as_json:
-        say_json({"run": run.id, "path": str(run.path)})
+        print_json({"run": run.id, "path": str(run.path)})
     else:
         say(f"{run.id} is running: saetui jobs follow {run.id}")
 
@@ -77,11 +82,6 @@ def say(*lines: str) -> None:
     """Print ``lines``, none of which may act on the terminal."""
     for line in lines:
         print(literal(line))
-
-
-def say_json(value: Any) -> None:
-    """Print ``value`` for machines: one line."""
-    print(json.dumps(value, ensure_ascii=False, default=str))  # a recipe may hold a date
 
 
 def note(sentence: str) -> None:
@@ -170,22 +170,25 @@ def progress_text(event: Progress, rate: float | None) -> str:
 
 
 @contextlib.contextmanager
-def _interrupts(asked: Attached) -> Iterator[None]:
-    """The first Ctrl-C or SIGTERM asks the worker to stop at a point from which it can go on; the second kills it."""
-    again = False
+def _interrupts(asked: Attached) -> Iterator[list[int]]:
+    """The first Ctrl-C, SIGTERM or SIGHUP asks the worker to stop at a point from which it can go on; the second kills
+    it. Yields those that came."""
+    signals: list[int] = []
 
-    def interrupt(*_: Any) -> None:
-        nonlocal again
-        if again:
+    def interrupt(number: int, _: Any) -> None:
+        signals.append(number)
+        if len(signals) > 1:
             asked.cancel()
             return
-        again = True
         asked.stop()
-        note("Stopping at the next safe point (Ctrl-C again kills) ...")
+        with contextlib.suppress(OSError):  # no print, which this may interrupt
+            os.write(sys.stderr.fileno(), b"Stopping at the next safe point (Ctrl-C again kills) ...\n")
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    heeded = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    ignored = {number for number in heeded if signal.getsignal(number) is signal.SIG_IGN}
+    before = {number: signal.signal(number, interrupt) for number in heeded if number not in ignored}
     try:
-        yield
+        yield signals
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -49,7 +49,11 @@ def run(workspace: Workspace, preferences: Preferences | None = None, mode: str 
     os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")  # each frame would be sent over SSH
     from saetui.app import Workbench
     from saetui.services import Reopen
+    from saetui.terminal.late_replies import expect_late_replies
     from saetui.widgets.sharp_picture import graphics
+
+    if terminal.late:
+        expect_late_replies()
 
     drawn_by = graphics(terminal)
     again: Reopen | None = Reopen(workspace, mode)

@@ -1,11 +1,14 @@
 """One picture on the whole terminal, in the best way it supports, while the app is suspended."""
 
+import contextlib
 import os
 import shutil
+import signal
 import sys
 import termios
 import tty
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -32,14 +35,39 @@ def show_full(image: Image.Image | Path, terminal: Terminal, caption: str = "", 
     columns, lines = shutil.get_terminal_size()
     words = fit(f"{literal(caption)}  {HINT}".replace("\n", " ").strip(), columns)
     sys.stdout.write(_ENTER)
+    with _ended_by_signals():
+        try:
+            sys.stdout.write(rendered(picture, terminal, columns, max(lines - 1, 1), ascii=ascii))
+            sys.stdout.write(f"\x1b[m\x1b[{lines};1H{words}")
+            sys.stdout.flush()
+            _wait_for_key()
+        finally:
+            sys.stdout.write(("\x1b_Ga=d\x1b\\" if terminal.kitty else "") + _LEAVE)  # kitty keeps images
+            sys.stdout.flush()
+
+
+class _Ended(Exception):
+    pass
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Signals that end a process end the block first, which would wait for a key, and then do what they did before."""
+    came: list[int] = []
+
+    def end(number: int, _: object) -> None:
+        came.append(number)
+        raise _Ended
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
-        sys.stdout.write(rendered(picture, terminal, columns, max(lines - 1, 1), ascii=ascii))
-        sys.stdout.write(f"\x1b[m\x1b[{lines};1H{words}")
-        sys.stdout.flush()
-        _wait_for_key()
+        with contextlib.suppress(_Ended):
+            yield
     finally:
-        sys.stdout.write(("\x1b_Ga=d\x1b\\" if terminal.kitty else "") + _LEAVE)  # kitty keeps images
-        sys.stdout.flush()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if came:
+        signal.raise_signal(came[0])
 
 
 def rendered(picture: Image.Image, terminal: Terminal, columns: int, rows: int, *, ascii: bool = False) -> str:

@@ -96,6 +96,8 @@ class Terminal:
     ssh: bool = False
     tmux: bool = False
     tty: bool = False
+    late: bool = False
+    """Whether it was asked and had not answered all in time: what it still says is no key."""
     rung: Rung = "mono"
     """The best way to draw pictures here: kitty's placeholders, sixel, cells in many or few colours, glyphs."""
     seconds: float = 0.0
@@ -122,11 +124,11 @@ def probe(environ: Mapping[str, str] | None = None, device: str = "/dev/tty", li
     env = os.environ if environ is None else environ
     began = time.monotonic()
     is_tty = sys.stdin.isatty() and sys.stdout.isatty()
-    replies = Replies()
+    replies, asked = Replies(), False
     if env.get("TMUX"):
         replies = parse_tmux(_ask_tmux())
     elif is_tty and env.get("TERM", "") not in _NEVER_ASKED and not env.get("STY"):  # STY: GNU screen
-        replies = parse(ask(device, limit))
+        replies, asked = parse(ask(device, limit)), True
     size = shutil.get_terminal_size()
     terminal = Terminal(
         term=env.get("TERM", ""),
@@ -141,6 +143,7 @@ def probe(environ: Mapping[str, str] | None = None, device: str = "/dev/tty", li
         ssh=bool(env.get("SSH_CONNECTION") or env.get("SSH_TTY")),
         tmux=bool(env.get("TMUX")),
         tty=is_tty,
+        late=asked and not replies.complete,
         seconds=time.monotonic() - began,
     )
     return choose(terminal, environ=env)

@@ -41,6 +41,22 @@ def test_q_leaves_the_terminal_as_it_was(terminal, drawn):
     terminal.until("echo icanon icrnl isig ixon")
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize("view", ["mode", "picture"])
+def test_a_signal_leaves_the_terminal_as_it_was(terminal, drawn, number, view):
+    terminal.run(f"{SAETUI} {drawn}; echo code $?")
+    terminal.until(HEAD)
+    terminal.settle()
+    if view == "picture":
+        terminal.press("v")
+        terminal.until("any key returns")
+    os.kill(interface(drawn), number)
+    terminal.until(f"code {128 + number}")
+    assert terminal.modes == AT_REST and "Traceback" not in terminal.screen
+    terminal.run("stty -a | tr ' ' '\\n' | grep -xE '[-]?(echo|icanon|isig|ixon|icrnl)' | sort | tr '\\n' ' '")
+    terminal.until("echo icanon icrnl isig ixon")
+
+
 def test_ctrl_z_suspends_and_fg_paints_everything_again(terminal, drawn):
     before = opened(terminal, drawn)
     terminal.press("C-z")

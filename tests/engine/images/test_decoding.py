@@ -131,6 +131,13 @@ def test_a_decompression_bomb_is_refused_before_it_is_unpacked() -> None:
         decode(bomb)
 
 
+def test_nor_does_pillow_say_so_in_its_words() -> None:
+    bomb = b"P6 30000 30000 255\n"
+    with pytest.raises(BrokenImage) as caught:
+        decode(bomb)
+    assert caught.value.reason == f"it has far more pixels than the {MAX_PIXELS:,} allowed"
+
+
 def test_a_strip_is_refused() -> None:
     with pytest.raises(BrokenImage, match="narrow"):
         decode(encoded(Image.new("RGB", (1, 500)), "PNG"))

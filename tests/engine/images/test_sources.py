@@ -80,6 +80,19 @@ def test_links_are_followed_once(tree: Path) -> None:
     assert [e.path for e in open_images(tree).entries if "loop" not in e.path][-2:] == ["c/2.png", "top.png"]
 
 
+def test_a_link_to_itself_is_a_broken_image_or_nothing(tree: Path) -> None:
+    before = [e.path for e in open_images(tree).entries]
+    for name, to in (("me", "me"), ("one", "other"), ("other", "one"), ("here", "."), ("z.png", "z.png")):
+        (tree / name).symlink_to(to)
+    (tree / "b" / "up").symlink_to(tree / "a")
+    (tree / "a" / "down").symlink_to(tree / "b")
+    images = open_images(tree)
+    listed = [e.path for e in images.entries]
+    assert [path for path in listed if "/up/" not in path and "/down/" not in path] == [*before, "z.png"]
+    with pytest.raises(BrokenImage, match="Too many levels of symbolic links"):
+        images.load(listed.index("z.png"))
+
+
 @pytest.mark.parametrize("separator", ["\t", ","])
 def test_a_text_list(tree: Path, separator: str) -> None:
     file = tree / "list.txt"

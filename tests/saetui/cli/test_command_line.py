@@ -1,15 +1,24 @@
 """The commands as a shell sees them."""
 
 import ast
+import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import engine
 import saetui
+from engine.files import write_json
+from engine.runs.run import Run
+from engine.workspace import Workspace
+from tests.support.shell import command_of
 from tests.support.shell import saetui as run_saetui
+from tests.support.stores import write_store
 
 HEAVY = ("torch", "transformers", "open_clip", "torchvision")
 
@@ -84,3 +93,49 @@ def test_a_workspace_that_cannot_be_written_is_one_sentence(tmp_path):
     assert len(done.stderr.strip().splitlines()) == 1 and "not a directory" in done.stderr
     done = run_saetui("train", "x", "--name", "s", "--workspace", "/sys/saetui", code=2)
     assert len(done.stderr.strip().splitlines()) == 1 and "/sys/saetui" in done.stderr
+
+
+# Exit codes
+
+
+def test_damage_that_is_found_is_exit_code_2_with_the_way_out(tmp_path):
+    store = write_store(tmp_path / "activations" / "a", np.ones((20, 3)))
+    shard = store.path / "shard-00000.h5"
+    shard.write_bytes(shard.read_bytes()[:-40])
+    done = run_saetui("verify", "a", cwd=tmp_path, code=2)
+    assert str(shard) in done.stdout and done.stderr.count("\n") == 1
+    assert done.stderr.endswith("run the command that made the store again, which makes them anew.\n")
+    assert json.loads(run_saetui("verify", "a", "--json", cwd=tmp_path, code=2).stdout)["problems"]
+
+
+@pytest.mark.parametrize(
+    "status, code",
+    [
+        ({"state": "done", "result": None}, 0),
+        ({"state": "stopped"}, 2),
+        ({"state": "running"}, 2),  # and nobody works on it: it died
+        ({"state": "failed", "error": "No.", "mistake": True}, 2),
+        ({"state": "failed", "error": "ValueError: no", "mistake": False}, 1),
+    ],
+)
+def test_only_a_bug_is_exit_code_1(status, code, tmp_path):
+    run = Run.create(Workspace(tmp_path), "doctor", {}, ["doctor"])
+    write_json(run.path / "status.json", {"started": 1.0, "ended": 2.0, **status})
+    done = run_saetui("jobs", "follow", "last", "--json", cwd=tmp_path, code=code)
+    assert bool(done.stderr) == (code != 0)
+
+
+@pytest.mark.parametrize("signals", [(signal.SIGINT,), (signal.SIGTERM,), (signal.SIGHUP,), (signal.SIGINT,) * 2])
+def test_a_signal_is_128_and_its_number(signals, tmp_path):
+    write_store(tmp_path / "activations" / "a", np.random.default_rng(0).normal(size=(64, 8)))
+    train = command_of(["train", "a", "--name", "s", "--steps", 10**7, "--expansion", 2, "--k", 2, "--batch-size", 16])
+    with subprocess.Popen(train, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob("saes/s/checkpoints/*.safetensors")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        for number in signals:
+            process.send_signal(number)
+            time.sleep(0.001)
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 128 + signals[0]
+    assert " is kept. Continue with: saetui train a" in said and "memory" not in said and "bug" not in said
