@@ -3,6 +3,8 @@
 import unicodedata
 from typing import assert_never
 
+from rich.cells import cell_len, set_cell_size
+
 from engine.neurons.quantities import Form
 
 
@@ -14,6 +16,14 @@ def literal(text: str) -> str:
 def fit(text: str, width: int) -> str:
     """``text`` in at most ``width`` characters, an ellipsis where it was cut."""
     return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def fit_ends(text: str, width: int) -> str:
+    """The two ends of ``text`` in at most ``width`` terminal cells: names of classes and runs often begin alike."""
+    if cell_len(text) <= width:
+        return text
+    tail = (width - 1) // 2
+    return set_cell_size(text, width - 1 - tail) + "…" + set_cell_size(text[::-1], tail)[::-1]
 
 
 def duration(seconds: float) -> str:
