@@ -18,6 +18,7 @@ from pathlib import Path
 
 from engine.errors import UserError
 from engine.files import Stamp, check_version, lock, read_toml, stamp, to_toml, write_text
+from engine.workspace import Workspace
 
 FORMAT, VERSION = "saetui-labels", 1
 _NUMBER = re.compile(r"[0-9]{1,18}")
@@ -60,6 +61,11 @@ class Labels:
         labels = cls(Path(path))
         labels.reload()
         return labels
+
+    @classmethod
+    def of(cls, neurons: Path, sae: str) -> "Labels":
+        """The labels of ``sae`` in the workspace in which the file ``neurons`` lies, wherever one stands."""
+        return cls.open(Workspace(neurons.resolve().parent.parent).labels(sae))
 
     def text(self, latent: int) -> str:
         """What a person calls ``latent``; empty for no name."""

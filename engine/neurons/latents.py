@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.errors import UserError
 from engine.images.opening import IN, placed
-from engine.workspace import Workspace
+from engine.neurons.labels import Labels
 
 if TYPE_CHECKING:
     from engine.neurons.file import Neurons
@@ -29,10 +28,10 @@ def describe(path: str, latents: Iterable[int]) -> dict[int, tuple[str, float]]:
     """
     from engine.neurons.file import Neurons
 
-    labels = _labels(Path(path))
     with Neurons.open(path) as neurons:
+        labels = _labels(neurons)
         return {
-            n: (labels.get(n) or " · ".join(neurons.names_of(n)[:2]), float(neurons.maximum[n]))
+            n: (labels.text(n) or " · ".join(neurons.names_of(n)[:2]), float(neurons.maximum[n]))
             for n in latents
             if 0 <= n < neurons.w
         }
@@ -43,7 +42,8 @@ def search(path: str, text: str, limit: int = 50) -> list[KnownLatent]:
     from engine.neurons.file import Neurons
 
     with Neurons.open(path) as neurons:
-        found = neurons.order(search=text, labels=_labels(Path(path)))[:limit]
+        labels = _labels(neurons)
+        found = neurons.order(search=text, labels=labels.texts, marks=labels.marks)[:limit]
     known = describe(path, found)
     return [KnownLatent(latent, *known[latent]) for latent in found]
 
@@ -62,12 +62,9 @@ def scored_images(neurons: Neurons) -> str:
     return placed(neurons.summary.settings.images, neurons.path.parent.parent)
 
 
-def _labels(neurons: Path) -> dict[int, str]:
-    """What a person calls latents of that SAE; nothing when that cannot be read: mode Neurons says why."""
-    from engine.neurons.labels import Labels
-
-    sae = neurons.name.partition("--")[0]
+def _labels(neurons: Neurons) -> Labels:
+    """What a person says of latents of that SAE; nothing when that cannot be read: mode Neurons says why."""
     try:
-        return Labels.open(Workspace(neurons.parent.parent).labels(sae)).texts
+        return Labels.of(neurons.path, neurons.summary.sae)
     except UserError:
-        return {}
+        return Labels(neurons.path)

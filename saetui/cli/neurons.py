@@ -50,7 +50,7 @@ def neurons(
 
     place = Workspace.find(workspace)
     with Neurons.open(scores_of(sae, on, place)) as scored:
-        labels = Labels.open(place.labels(scored.summary.sae))
+        labels = Labels.of(scored.path, scored.summary.sae)
         rows = scored.table(sort=sort, top=top, search=search, labels=labels.texts, marks=labels.marks)
         if json:
             latents = [row.to_json() | {"top_images": to_json(scored.top(row.latent))} for row in rows]
