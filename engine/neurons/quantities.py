@@ -189,6 +189,23 @@ QUANTITIES = (
         field="group",
         sorts=True,
     ),
+    Quantity(
+        "class_image",
+        "number of the first top image of its commonest class; -1: none",
+        "int32",
+        optional=True,
+        made_by="engine.metrics.classes:commonest",
+        of=("top_images", "labels"),
+    ),
+    Quantity(
+        "class_share",
+        "share of its top images in their commonest class",  # NaN without classes
+        "float64",
+        optional=True,
+        made_by="engine.metrics.classes:commonest",
+        of=("top_images", "labels"),
+        field="class_share",
+    ),
     Quantity("partner", "latent with the most similar top images; -1: none", "int32"),
     Quantity("jaccard", "Jaccard index of its top images and its partner's", "float32"),
     Quantity("names", "numbers of the nearest words, nearest first; -1: none", "int32", "n"),
