@@ -42,7 +42,7 @@ def percent(share: float | None, digits: int = 0) -> str:
     return "–" if share is None or share != share else f"{share:.{digits}%}"
 
 
-def cell(value: float, form: Form) -> str:
+def cell(value: float | str, form: Form) -> str:
     """A quantity of a latent in a table; a dash where it is undefined."""
     if value != value:
         return "–"
@@ -57,6 +57,8 @@ def cell(value: float, form: Form) -> str:
             return f"{100 * float(value):.2f}"
         case "value":
             return f"{float(value):.2f}"
+        case "text":
+            return str(value)
         case _:
             assert_never(form)
 

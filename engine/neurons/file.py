@@ -165,6 +165,11 @@ class Neurons:
             self._derived[quantity.name] = quantity.derived(partial(getattr, self))
         return self._derived[quantity.name]
 
+    def defined(self, quantity: Quantity) -> bool:
+        """Whether some latent has it."""
+        values = self.values(quantity)
+        return bool((values == values).any())
+
     @cached_property
     def words(self) -> list[str]:
         return [_text(word) for word in self._read("words/word")]

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Form = Literal["score", "count", "share", "percent", "value"]
-"""How a value is written: ``.61``, ``1,234``, ``12.5%``, ``12.50`` (per cent, without the sign), ``3.14``."""
+Form = Literal["score", "count", "share", "percent", "value", "text"]
+"""How a value is written: ``.61``, ``1,234``, ``12.5%``, ``12.50`` (per cent, without the sign), ``3.14``, as it is."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,10 @@ class Quantity:
     shape: str = ""
     """Beside the w latents; empty for one value a latent."""
     optional: bool = False
-    """Absent in files of older versions, or of some models; then undefined for all."""
+    """Absent in files of older versions, or of some models or images; then undefined for all, and its column left
+    out."""
     derived: Callable[[Callable[[str], Any]], Any] | None = None
-    """One value a latent from others, which are asked for by name."""
+    """One value a latent from others, or from what else :class:`engine.neurons.file.Neurons` has, asked for by name."""
     made_by: str = ""
     """``module:function`` that ``score`` calls; empty where :mod:`engine.neurons.score` gives it itself. Neighbours in
     the list with the same function and arguments are its results, in this order."""

@@ -9,11 +9,11 @@ import typer
 
 from engine.errors import UserError
 from engine.neurons.labels import Labels
-from engine.neurons.quantities import FIELDS, QUANTITIES, SORTS
+from engine.neurons.quantities import FIELDS, QUANTITIES, SORTS, Quantity, Shown
 from engine.records import to_json
 from engine.workspace import Workspace, image_set_of, neurons_files
 from saetui.cli.options import JsonOption, WorkspaceOption
-from saetui.formatting import cell, fit, literal, number, percent
+from saetui.formatting import cell, fit, fit_ends, literal, number, percent
 
 if TYPE_CHECKING:
     from engine.images.thumbnails import Thumbnails
@@ -88,7 +88,7 @@ def _head(scored: "Neurons", labels: Labels, search: str) -> list[str]:
     summary, ms = scored.summary, scored.summary.ms
     fits = scored.order(search=search, labels=labels.texts, marks=labels.marks) if search else []
     found = f"{len(fits):,} latents found for {search!r}, " if search else ""
-    titles = [f"{column.title:>{column.width}}" for _, column in PRINTED]
+    titles = [_placed(column.title, column) for _, column in _known(scored)]
     return [
         f"{summary.sae} on {summary.images:,} images: {found}{summary.alive:,} of {scored.w:,} alive",
         f"MS mean {number(ms.sae.mean)}, matched raw neurons {number(ms.matched.mean)} "
@@ -100,10 +100,20 @@ def _head(scored: "Neurons", labels: Labels, search: str) -> list[str]:
 
 def _line(scored: "Neurons", row: "LatentRow", columns: int) -> str:
     numbers = [
-        f"{cell(scored.values(quantity)[row.latent], column.form):>{column.width}}" for quantity, column in PRINTED
+        _placed(cell(scored.values(quantity)[row.latent], column.form), column) for quantity, column in _known(scored)
     ]
     start = "  ".join([f"{row.latent:>6}", *numbers, ""])
     return start + fit(row.label or " · ".join(row.names), max(columns - len(start), 8))
+
+
+def _known(scored: "Neurons") -> list[tuple[Quantity, Shown]]:
+    """The columns of quantities that these scores have."""
+    return [(one, column) for one, column in PRINTED if not one.optional or scored.defined(one)]
+
+
+def _placed(text: str, column: Shown) -> str:
+    """``text`` in its column."""
+    return fit_ends(text, column.width).ljust(column.width) if column.form == "text" else text.rjust(column.width)
 
 
 def _print_strip(scored: "Neurons", latent: int, thumbnails: "Thumbnails") -> None:
