@@ -71,6 +71,14 @@ def _numbers(of: Callable[[str], Any]) -> Any:
     return np.arange(len(of("ms")))
 
 
+def _classes(of: Callable[[str], Any]) -> Any:
+    import numpy as np
+
+    called, shares = of("class_of"), of("class_share")
+    shown = [f"{share:4.0%} {called(latent)}" if share > 0 else np.nan for latent, share in enumerate(shares.tolist())]
+    return np.array(shown, object)
+
+
 QUANTITIES = (
     Quantity(
         "ms",
@@ -206,6 +214,15 @@ QUANTITIES = (
         made_by="engine.metrics.classes:commonest",
         of=("top_images", "labels"),
         field="class_share",
+        sorts=True,
+    ),
+    Quantity(
+        "class",
+        "the commonest class of its top images and its share of them",
+        optional=True,
+        derived=_classes,
+        column=Shown("class", 14, "text"),
+        printed=Shown("class", 14, "text"),
     ),
     Quantity("partner", "latent with the most similar top images; -1: none", "int32"),
     Quantity("jaccard", "Jaccard index of its top images and its partner's", "float32"),

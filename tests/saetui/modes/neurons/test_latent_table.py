@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from engine.neurons.quantities import QUANTITIES, Quantity, Shown
+from engine.neurons.results import ScoredImage
 from engine.server.protocol import Done, Failed, Loading, RankedLatents
 from engine.workspace import Workspace
+from saetui.cli.app import app
 from saetui.formatting import number, percent
 from saetui.modes.neurons.latent_list import LatentList
 from saetui.modes.neurons.latent_table import ALL, BESIDE, LatentTable, cells, columns, known
@@ -29,7 +32,7 @@ def scores(workspace: Workspace) -> Scores:
 def test_columns_are_those_that_are_declared(scores: Scores) -> None:
     assert [column.title for column in columns(known(scores, ALL))] == ["MS", "±", "raw", "n", "freq"]
     assert [column.title for column in columns(known(scores, BESIDE))] == ["MS", "raw"]
-    assert cells(scores, 1, ALL) == [".50", ".04", ".25", "1,234", "12.3%"]
+    assert cells(scores, 1, known(scores, ALL)) == [".50", ".04", ".25", "1,234", "12.3%"]
     assert cells(scores, 2, BESIDE) == ["–", "–"]
     assert all(len(shown.title) <= shown.width for one in QUANTITIES for shown in (one.column, one.printed) if shown)
 
@@ -59,6 +62,27 @@ def test_ranked_lists_say_how_well_each_latent_answers(scores: Scores) -> None:
     assert [column.title for column in table.columns] == ["#", "match", "MS", "raw", "", "names"]
     scores.labels.set(1, text="a pen", marked=True)
     assert table._cells_of(0) == ["1", "0.123", ".50", ".25", "★", "a pen"]
+
+
+def test_the_commonest_class_stands_with_its_share(workspace: Workspace) -> None:
+    images = [ScoredImage("a.png", "Smileys/face-smiling", (), ""), ScoredImage("b.png", None, (), "")]
+    images += [ScoredImage("c.png", "flag", (), "")]
+    arrays = {"class_image": np.array([0, -1, 2]), "class_share": np.array([0.875, np.nan, 1])}
+    path = write_scores(workspace.neurons("s", "val"), 3, images=images, **arrays)
+    scores = Scores.open(path, workspace)
+    table = LatentTable(LatentList())
+    table.listed.sort = "class_share"
+    table.listed.filter(scores, "")
+    table.show_list(scores)
+    place = [column.title for column in table.columns].index("class")
+    assert [table._cells_of(row)[place] for row in range(3)] == ["100% flag", " 88% Smileys/face-smiling", "–"]
+    printed = CliRunner().invoke(app, ["neurons", str(path)]).stdout.splitlines()
+    assert [line[53:67] for line in printed[3:]] == [
+        "class         ",
+        " 88% Sm…miling",
+        "–             ",
+        "100% flag     ",
+    ]
 
 
 def test_columns_of_what_these_scores_lack_are_left_out(workspace: Workspace) -> None:
