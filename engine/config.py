@@ -98,7 +98,9 @@ class ScoreSettings:
     encoder: str = setting("Encoder the SAE reads (empty: the one it was trained on).", "")
     name: str = setting("Name of the image set in the result's file name (empty: from --images).", "")
     pooling: Pooling = setting("How a latent's tokens become one value per image.", "max")
-    vocabulary: str = setting("File of words to name latents with, one per line (empty: the built-in list).", "")
+    vocabulary: str = setting(
+        "File of words to name latents with, one per line (empty: the built-in list and the images' classes).", ""
+    )
     min_support: int = setting("Latents that fire on fewer images have no MS.", 2)
     top: int = setting("Top images per latent.", 16)
     batch_size: int = setting("Images per forward pass.", 64)
