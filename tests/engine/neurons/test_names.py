@@ -1,3 +1,5 @@
+from importlib import resources
+
 import numpy as np
 import pytest
 
@@ -87,7 +89,12 @@ def test_no_latent_with_images_leaves_words_without_latents(scene):
 
 def test_the_built_in_vocabulary():
     words = read_vocabulary()
-    assert 700 < len(words) < 1100 and len(set(words)) == len(words)
+    path = resources.files("engine.neurons").joinpath("vocabulary.txt")
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    assert 3000 < len(words) < 5000 and lines == words == sorted(set(words)) == [word.lower() for word in words]
+    assert {"flag", "face", "smiley", "violin", "zebra", "granite", "hexagon", "wrench", "ankle", "volcano"} <= set(
+        words
+    )
     assert {"fish", "pencil", "umbrella", "red", "striped", "circle", "beach", "sky"} <= set(words)
     assert not any(word.startswith("#") or word != word.strip() for word in words)
 
