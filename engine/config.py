@@ -81,6 +81,7 @@ class TrainSettings:
         "A latent that has not fired for this many tokens is dead; at most a fortieth of all tokens.", 10_000_000
     )
     holdout: float = setting("Share of images held out for FVE, L0, dead and dense share.", 0.05)
+    max_norm: float = setting("Train without rows longer than this many median norms of the store (0: with all).", 0.0)
     eval_every: int = setting("Steps between measurements on held-out rows.", 500)
     checkpoint_every: int = setting("Steps between checkpoints.", 1000)
     embeddings: str = setting("Embedding store for the MS of held-out images while training (empty: none).", "")

@@ -94,6 +94,12 @@ def show_estimate(result: Estimated) -> None:
 def show_train(result: Trained) -> None:
     print(literal(result.path))
     print(f"{_train_figures(result)} (held-out activations)" + ("" if result.made else "; it was trained already"))
+    if result.outliers:
+        print(
+            f"{result.outliers:.2%} of these rows are longer than ten median ones and carry "
+            f"{percent(result.outlier_variance)} of the variance: without them FVE is "
+            f"{number(result.fve_without_outliers)} (--max-norm 10 trains without them)"
+        )
 
 
 def _train_figures(result: Trained) -> str:
