@@ -102,6 +102,7 @@ class TrainSettings:
         "A latent that has not fired for this many tokens is dead; at most a fortieth of all tokens.", 10_000_000
     )
     holdout: float = setting("Share of images held out for FVE, L0, dead and dense share.", 0.05)
+    max_norm: float = setting("Train without rows longer than this many median norms of the store (0: with all).", 0.0)
     eval_every: int = setting("Steps between measurements on held-out rows.", 500)
     checkpoint_every: int = setting("Steps between checkpoints.", 1000)
     keep_state: bool = setting(
@@ -127,7 +128,9 @@ class ScoreSettings:
     name: str = setting("Name of the image set in the result's file name (empty: from --images).", "")
     pooling: Pooling = setting("How a latent's tokens become one value per image.", "max")
     vocabulary: str = setting(
-        "File of words to name latents with, one per line (empty: the built-in list).", "", place="path"
+        "File of words to name latents with, one per line (empty: the built-in list and the images' classes).",
+        "",
+        place="path",
     )
     min_support: int = setting("Latents that fire on fewer images have no MS.", 2)
     top: int = setting("Top images per latent.", 16)

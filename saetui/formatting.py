@@ -3,6 +3,8 @@
 import unicodedata
 from typing import assert_never
 
+from rich.cells import cell_len, set_cell_size
+
 from engine.neurons.quantities import Form
 
 
@@ -14,6 +16,14 @@ def literal(text: str) -> str:
 def fit(text: str, width: int) -> str:
     """``text`` in at most ``width`` characters, an ellipsis where it was cut."""
     return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def fit_ends(text: str, width: int) -> str:
+    """The two ends of ``text`` in at most ``width`` terminal cells: names of classes and runs often begin alike."""
+    if cell_len(text) <= width:
+        return text
+    tail = (width - 1) // 2
+    return set_cell_size(text, width - 1 - tail) + "…" + set_cell_size(text[::-1], tail)[::-1]
 
 
 def duration(seconds: float) -> str:
@@ -32,7 +42,7 @@ def percent(share: float | None, digits: int = 0) -> str:
     return "–" if share is None or share != share else f"{share:.{digits}%}"
 
 
-def cell(value: float, form: Form) -> str:
+def cell(value: float | str, form: Form) -> str:
     """A quantity of a latent in a table; a dash where it is undefined."""
     if value != value:
         return "–"
@@ -47,6 +57,8 @@ def cell(value: float, form: Form) -> str:
             return f"{100 * float(value):.2f}"
         case "value":
             return f"{float(value):.2f}"
+        case "text":
+            return str(value)
         case _:
             assert_never(form)
 

@@ -13,7 +13,7 @@ from engine.neurons.quantities import KEPT
 from engine.workspace import Workspace
 from saetui.formatting import fit, literal
 
-SHOWN = ("top_images", "top_activations", "histogram")  # beside one latent, with all that rows have
+SHOWN = ("top_images", "top_activations", "histogram")  # beside one latent, with the values that rows have
 
 
 @dataclass(eq=False)
@@ -35,7 +35,7 @@ class Scores:
         seen, neurons = stamp(path), Neurons.open(path)
         with refusing_damage(path):
             for quantity in KEPT.values():
-                if quantity.field or quantity.name in SHOWN:
+                if not quantity.shape or quantity.name in SHOWN:
                     getattr(neurons, quantity.name)
             neurons.order()  # the words' index and the ranking by MS
             _ = neurons.images, neurons.w and neurons.names_of(0)

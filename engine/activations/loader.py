@@ -7,6 +7,7 @@ Nothing here keeps a state: batch ``s`` is a function of the store, the seed and
 import queue
 import threading
 from collections.abc import Generator, Iterator
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch import Tensor
 from engine.activations.store import Store
 from engine.errors import UserError
 
+SAMPLE = 16_384  # rows that the scale, the start of b_dec and the typical norm come from
 READ_AHEAD = 3  # batches that wait: enough to hide the reading, small beside the model
 _ROUNDS = 6
 
@@ -111,8 +113,9 @@ class Loader:
     epochs' borders, so a store smaller than a batch works too.
     """
 
-    def __init__(self, store: Store, batch_size: int, seed: int, holdout: float):
-        """``holdout``: share of the images of the store that is never trained on.
+    def __init__(self, store: Store, batch_size: int, seed: int, holdout: float, max_norm: float = 0.0):
+        """``holdout``: share of the images of the store that is never trained on. ``max_norm``: rows longer than this
+        many typical ones are not trained on (0: all are).
 
         UserError when the share leaves no image on one side.
         """
@@ -122,7 +125,7 @@ class Loader:
             raise UserError(f"--holdout is {holdout:g}: give a share from 0 to below 1.")
         if store.rows == 0:
             raise UserError(f"The activation store {store.path} has no rows: extract it again, from readable images.")
-        self.store, self.batch_size, self.seed = store, batch_size, seed
+        self.store, self.batch_size, self.seed, self.max_norm = store, batch_size, seed, max_norm
         image = np.asarray(store.image)
         first = np.flatnonzero(np.diff(image, prepend=image[0] - 1)).astype(np.int64)
         count = np.diff(first, append=len(image))
@@ -146,7 +149,19 @@ class Loader:
 
     def batch(self, step: int) -> Float[Tensor, "batch d"]:
         """Batch ``step`` in float32 on the CPU; UserError naming store and row at a value that is not finite."""
-        return torch.from_numpy(self.take(self.rows_of_batch(step)))
+        return torch.from_numpy(self._kept(self.take(self.rows_of_batch(step))))
+
+    @cached_property
+    def typical_norm(self) -> float:
+        """Median Euclidean norm of ``SAMPLE`` training rows."""
+        return float(np.median(np.linalg.norm(self._sample(SAMPLE), axis=1)))
+
+    def _kept(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """``rows`` without those that are left out; the shortest of a batch stays, as there must be one."""
+        if not self.max_norm:
+            return rows
+        norms = np.linalg.norm(rows, axis=1)
+        return rows[norms <= max(self.max_norm * self.typical_norm, norms.min())]
 
     def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """These rows, checked to be finite."""
@@ -155,10 +170,13 @@ class Loader:
         return values
 
     def sample(self, rows: int) -> Float[Tensor, "sample d"]:
-        """``rows`` different training rows (all, if there are fewer): what initialisation looks at."""
+        """``rows`` different training rows (all, if there are fewer), without those that are left out: what
+        initialisation looks at."""
+        return torch.from_numpy(self._kept(self._sample(rows)))
+
+    def _sample(self, rows: int) -> NDArray[np.float32]:
         n = len(self.train)
-        positions = np.sort(Permutation(n, self.seed, 3)(np.arange(min(rows, n))))
-        return torch.from_numpy(self.take(self.train[positions]))
+        return self.take(self.train[np.sort(Permutation(n, self.seed, 3)(np.arange(min(rows, n))))])
 
     def batches(self, start: int, stop: int, device: torch.device) -> Generator[Float[Tensor, "batch d"], None, None]:
         """Batches ``start`` to ``stop`` on ``device``; a thread reads ahead and pins them for a CUDA device."""

@@ -169,6 +169,11 @@ class Neurons:
             self._derived[quantity.name] = quantity.derived(partial(getattr, self))
         return self._derived[quantity.name]
 
+    def defined(self, quantity: Quantity) -> bool:
+        """Whether some latent has it."""
+        values = self.values(quantity)
+        return bool((values == values).any())
+
     @cached_property
     def words(self) -> list[str]:
         return [_text(word) for word in self._read("words/word")]
@@ -186,6 +191,16 @@ class Neurons:
     @cached_property
     def _name_numbers(self) -> np.ndarray:
         return self._read("latents/names")
+
+    @cached_property
+    def _class_images(self) -> list[int]:
+        return np.nan_to_num(self.class_image, nan=-1).astype(int).tolist()
+
+    def class_of(self, latent: int) -> str:
+        """The commonest class of the top images of ``latent``; empty without one, and in files that are older."""
+        self._check(latent)
+        image = self._class_images[latent]
+        return (self.images[image].label or "") if image >= 0 else ""
 
     @cached_property
     def images(self) -> list[ScoredImage]:
@@ -276,7 +291,9 @@ class Neurons:
         self._check(latent)
         values = {field: _plain(self.values(quantity)[latent]) for field, quantity in FIELDS.items()}
         del values["latent"]
-        return LatentRow(int(latent), (labels or {}).get(latent, ""), self.names_of(latent), values)
+        return LatentRow(
+            int(latent), (labels or {}).get(latent, ""), self.names_of(latent), values, self.class_of(latent)
+        )
 
     def top(self, latent: int) -> list[TopImage]:
         """The top images of ``latent``, largest activation first."""
@@ -347,7 +364,8 @@ class Neurons:
     @cached_property
     def _index(self) -> WordIndex:
         scores = self._read("words/latents"), self._read("words/scores")
-        return WordIndex(self.words, self._name_numbers, self.name_scores, *scores)
+        commonest = [self.images[n].classes if n >= 0 else "" for n in self._class_images]
+        return WordIndex(self.words, self._name_numbers, self.name_scores, *scores, commonest, self.class_share)
 
     def _ranking(self, sort: str, descending: bool) -> np.ndarray:
         """All latents by ``sort``, undefined last; kept, because every key that is typed asks for it again."""

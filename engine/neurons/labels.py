@@ -19,7 +19,9 @@ from pathlib import Path
 
 from engine.errors import UserError
 from engine.files import Stamp, check_version, lock, read_toml, stamp, to_toml, write_text
+from engine.places import workspace_of
 from engine.sae.state import read_training
+from engine.workspace import Workspace
 
 FORMAT, VERSION = "saetui-labels", 1
 _NUMBER = re.compile(r"[0-9]{1,18}")
@@ -75,6 +77,12 @@ class Labels:
             labels = cls(path, sae)
         labels.reload()
         return labels
+
+    @classmethod
+    def of(cls, neurons: Path, name: str, sae: str) -> "Labels":
+        """The labels of the SAE ``name`` in the workspace of the file ``neurons``, wherever one stands; ``sae``: as for
+        ``open``."""
+        return cls.open(Workspace(workspace_of(neurons)).labels(name), sae)
 
     def text(self, latent: int) -> str:
         """What a person calls ``latent``; empty for no name."""

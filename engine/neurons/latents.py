@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.errors import UserError
-from engine.places import IN, workspace_of
-from engine.workspace import Workspace
+from engine.neurons.labels import Labels
+from engine.places import IN
 
 if TYPE_CHECKING:
     from engine.neurons.file import Neurons
@@ -31,7 +31,7 @@ def describe(path: str, latents: Iterable[int]) -> dict[int, tuple[str, float]]:
     with Neurons.open(path) as neurons:
         labels = _labels(neurons)
         return {
-            n: (labels.get(n) or " · ".join(neurons.names_of(n)[:2]), float(neurons.maximum[n]))
+            n: (labels.text(n) or " · ".join(neurons.names_of(n)[:2]), float(neurons.maximum[n]))
             for n in latents
             if 0 <= n < neurons.w
         }
@@ -42,7 +42,8 @@ def search(path: str, text: str, limit: int = 50) -> list[KnownLatent]:
     from engine.neurons.file import Neurons
 
     with Neurons.open(path) as neurons:
-        found = neurons.order(search=text, labels=_labels(neurons))[:limit]
+        labels = _labels(neurons)
+        found = neurons.order(search=text, labels=labels.texts, marks=labels.marks)[:limit]
     known = describe(path, found)
     return [KnownLatent(latent, *known[latent]) for latent in found]
 
@@ -56,12 +57,9 @@ def top_images(path: str, latent: int) -> list[str]:
         return [f"{source}{IN}{top.path}" for top in neurons.top(latent)]
 
 
-def _labels(neurons: Neurons) -> dict[int, str]:
-    """What a person calls latents of that SAE; nothing when that cannot be read: mode Neurons says why."""
-    from engine.neurons.labels import Labels
-
-    path = Workspace(workspace_of(neurons.path)).labels(neurons.summary.sae)
+def _labels(neurons: Neurons) -> Labels:
+    """What a person says of latents of that SAE; nothing when that cannot be read: mode Neurons says why."""
     try:
-        return Labels.open(path, neurons.sae_sha256).texts
+        return Labels.of(neurons.path, neurons.summary.sae, neurons.sae_sha256)
     except UserError:
-        return {}
+        return Labels(neurons.path)

@@ -6,6 +6,8 @@ their own unit text embedding, less its mean over the vocabulary. Both means are
 (and words) have a part in common that says nothing about one of them.
 """
 
+import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -16,6 +18,7 @@ import torch
 from jaxtyping import Float, Int
 
 from engine.errors import UserError
+from engine.images.sources import ImageEntry
 from engine.models.encoder import VisionEncoder
 
 _BLOCK = 2048  # latents scored against all words together
@@ -57,6 +60,27 @@ def read_vocabulary(path: str | Path = "") -> list[str]:
     if not words:
         raise UserError(f"The vocabulary {path} has no words: give a text file, one word a line.")
     return list(words.values())
+
+
+def class_words(images: Sequence[ImageEntry], most: int = 10_000) -> list[str]:
+    """The classes of images as words, the commonest first: of a taxonomy every level, of nested folders each.
+
+    Numbers, and codes with no two letters in a row, are none.
+    """
+    counts: Counter[str] = Counter()
+    for (taxonomy, label), number in Counter((one.taxonomy, one.label) for one in images).items():
+        for name in dict.fromkeys(taxonomy or (label or "").split("/")):
+            counts[" ".join(re.split(r"[\s_-]+", name)).strip()] += number
+    return [word for word, _ in counts.most_common() if re.search(r"[^\W\d_]{2}", word)][:most]
+
+
+def vocabulary(path: str, images: Sequence[ImageEntry]) -> list[str]:
+    """What latents are named with: the words in ``path``, else the built-in list and the classes of ``images``."""
+    if path:
+        return read_vocabulary(path)
+    words = read_vocabulary()
+    known = {word.casefold() for word in words}
+    return words + [word for word in class_words(images) if word.casefold() not in known]
 
 
 def directions(top_images: Int[np.ndarray, "w top"], embeddings: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "w D"]:

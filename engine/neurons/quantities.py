@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Form = Literal["score", "count", "share", "percent", "value"]
-"""How a value is written: ``.61``, ``1,234``, ``12.5%``, ``12.50`` (per cent, without the sign), ``3.14``."""
+Form = Literal["score", "count", "share", "percent", "value", "text"]
+"""How a value is written: ``.61``, ``1,234``, ``12.5%``, ``12.50`` (per cent, without the sign), ``3.14``, as it is."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,10 @@ class Quantity:
     shape: str = ""
     """Beside the w latents; empty for one value a latent."""
     optional: bool = False
-    """Absent in files of older versions, or of some models; then undefined for all."""
+    """Absent in files of older versions, or of some models or images; then undefined for all, and its column left
+    out."""
     derived: Callable[[Callable[[str], Any]], Any] | None = None
-    """One value a latent from others, which are asked for by name."""
+    """One value a latent from others, or from what else :class:`engine.neurons.file.Neurons` has, asked for by name."""
     made_by: str = ""
     """``module:function`` that ``score`` calls; empty where :mod:`engine.neurons.score` gives it itself. Neighbours in
     the list with the same function and arguments are its results, in this order."""
@@ -68,6 +69,14 @@ def _numbers(of: Callable[[str], Any]) -> Any:
     import numpy as np
 
     return np.arange(len(of("ms")))
+
+
+def _classes(of: Callable[[str], Any]) -> Any:
+    import numpy as np
+
+    called, shares = of("class_of"), of("class_share")
+    shown = [f"{share:4.0%} {called(latent)}" if share > 0 else np.nan for latent, share in enumerate(shares.tolist())]
+    return np.array(shown, object)
 
 
 QUANTITIES = (
@@ -188,6 +197,32 @@ QUANTITIES = (
         of=("groups", "w"),
         field="group",
         sorts=True,
+    ),
+    Quantity(
+        "class_image",
+        "number of the first top image of its commonest class; -1: none",
+        "int32",
+        optional=True,
+        made_by="engine.metrics.classes:commonest",
+        of=("top_images", "labels"),
+    ),
+    Quantity(
+        "class_share",
+        "share of its top images in their commonest class",  # NaN without classes
+        "float64",
+        optional=True,
+        made_by="engine.metrics.classes:commonest",
+        of=("top_images", "labels"),
+        field="class_share",
+        sorts=True,
+    ),
+    Quantity(
+        "class",
+        "the commonest class of its top images and its share of them",
+        optional=True,
+        derived=_classes,
+        column=Shown("class", 14, "text"),
+        printed=Shown("class", 14, "text"),
     ),
     Quantity("partner", "latent with the most similar top images; -1: none", "int32"),
     Quantity("jaccard", "Jaccard index of its top images and its partner's", "float32"),

@@ -113,6 +113,13 @@ class ScoredImage:
     """Root first; () without one."""
     sha256: str
 
+    @property
+    def classes(self) -> str:
+        """Class and taxonomy in words; empty without. File names join words by - and _."""
+        written = "\n".join(dict.fromkeys([self.label or "", "/".join(self.taxonomy)])).strip()
+        spaced = written.replace("_", " ").replace("-", " ")
+        return written if spaced == written else f"{written}\n{spaced}"
+
 
 Value = float | int | None
 """Of one latent; None where undefined."""
@@ -129,11 +136,14 @@ class LatentRow:
     """The nearest words, nearest first."""
     values: dict[str, Value]
     """By field (:mod:`engine.neurons.quantities`)."""
+    top_class: str = ""
+    """The commonest class of its top images; empty for none."""
     match: float | None = None
     """How well a search for text found it."""
 
     def to_json(self) -> dict[str, Any]:
-        row: dict[str, Any] = {"latent": self.latent, "label": self.label, "names": self.names} | self.values
+        said = {"label": self.label, "names": self.names, "class": self.top_class}
+        row: dict[str, Any] = {"latent": self.latent} | said | self.values
         return row if self.match is None else row | {"match": self.match}
 
 

@@ -28,7 +28,7 @@ from engine.models import HookPoint, load_encoder
 from engine.models.device import pick_device
 from engine.models.encoder import VisionEncoder
 from engine.neurons.file import Neurons, write_neurons
-from engine.neurons.names import Names, embed_text, name_latents, read_vocabulary
+from engine.neurons.names import Names, embed_text, name_latents, vocabulary
 from engine.neurons.pooling import chosen_tokens, pool, scored_tokens
 from engine.neurons.quantities import KEPT
 from engine.neurons.results import Frequency, LatentSpread, MSSummary, Scored, ScoredImage, Summary
@@ -59,7 +59,7 @@ def score(settings: ScoreSettings, workspace: Workspace, reporter: Reporter | No
     device = pick_device(settings.device)
     sae = SAE.load(folder, device)
     images = open_images(settings.images, settings.limit)
-    words = read_vocabulary(settings.vocabulary)
+    words = vocabulary(settings.vocabulary, images.entries)
     path = neurons_path(settings, folder.name, workspace)
     encoder = _encoder(settings, sae, device, reporter)
 

@@ -1,4 +1,4 @@
-"""Which latents a text finds: through the words that name them and through what a person called them."""
+"""Which latents a text finds: through the words that name them, the classes of their images, and their labels."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,8 @@ LABEL = 2.0  # how well a label is found; cosines are at most 1
 class WordIndex:
     """From every word of a vocabulary to the latents that it names, w latents in all.
 
-    A latent belongs to a word when the word is among its names or it is among the latents nearest to the word.
+    A latent belongs to a word when the word is among its names or it is among the latents nearest to the word, and to
+    the commonest class of its top images.
     """
 
     def __init__(
@@ -22,7 +23,15 @@ class WordIndex:
         name_scores: Float[np.ndarray, "w n"],
         word_latents: Int[np.ndarray, "V m"],
         word_scores: Float[np.ndarray, "V m"],
+        classes: Sequence[str] = (),
+        shares: Float[np.ndarray, " w"] = np.empty(0),  # noqa: B008 - only read
     ):
+        """``classes``: of each latent in words, empty for none; ``shares``: of its top images that have it."""
+        self._of_class: dict[str, list[int]] = {}
+        for n, words_of_class in enumerate(classes):
+            if words_of_class:
+                self._of_class.setdefault(words_of_class, []).append(n)
+        self._shares = shares
         self.words, self.w = words, len(names)
         word = np.concatenate([names.ravel(), np.repeat(np.arange(len(word_latents)), word_latents.shape[1])])
         latent = np.concatenate([np.repeat(np.arange(self.w), names.shape[1]), word_latents.ravel()])
@@ -33,7 +42,8 @@ class WordIndex:
         self._starts = np.searchsorted(word[kept], np.arange(len(words) + 1))
 
     def find(self, text: str, labels: Mapping[int, str]) -> Float[np.ndarray, " w"]:
-        """How well ``text`` fits each latent: ``LABEL`` in its label, else the cosine of the name found; 0 not at all.
+        """How well ``text`` fits each latent: ``LABEL`` in its label, else the cosine of the name found or the share of
+        its top images in the class found, whichever is larger; 0 not at all.
 
         Whole words go before parts: *car* finds *scarf* only when nothing is called car. A number finds the latent of
         that number.
@@ -55,5 +65,8 @@ class WordIndex:
         if words:
             of_words = np.concatenate([np.arange(self._starts[n], self._starts[n + 1]) for n in words])
             np.maximum.at(scores, self._latents[of_words], self._scores[of_words])
+        for words_of_class, these in self._of_class.items():
+            if pattern.search(words_of_class):
+                scores[these] = np.maximum(scores[these], self._shares[these])
         called = [latent for latent, label in labels.items() if 0 <= latent < self.w and pattern.search(label)]
         scores[called] = LABEL

@@ -21,6 +21,7 @@ from engine.sae.results import HeldOutMeasurement
 from engine.workspace import Workspace
 
 MOST_ROWS = 131_072  # rows measured at most: whole images, drawn from the held-out ones by the seed
+OUTLIER = 10.0  # rows longer than so many typical ones are outliers
 _MATCHED = 1 << 25  # values of raw neurons sorted at a measurement, about
 _FEWEST = 256  # latents with a matched neuron, however many images there are
 
@@ -72,12 +73,15 @@ class HeldOut:
                 pooled.append(sparse.csr_array(highest.cpu().numpy()))
 
         batches = (torch.from_numpy(self.loader.take(self.rows[piece])).to(sae.W_enc.device) for piece in pieces)
-        found = measure(sae, batches, see if watch is not None or self.embeddings is not None else None)
+        found = measure(sae, batches, see if watch is not None or self.embeddings is not None else None, self._longest)
         ms, matched, beaten = self._ms(pooled)
         return HeldOutMeasurement(
             rows=found.rows,
             fve=_defined(found.fve),
             fve_batch=_defined(found.fve_batch),
+            outliers=_defined(found.outliers),
+            outlier_variance=_defined(found.outlier_variance),
+            fve_without_outliers=_defined(found.fve_without_outliers),
             l0=_defined(found.l0),
             cosine=_defined(found.cosine),
             dead=_defined(found.dead),
@@ -86,6 +90,11 @@ class HeldOut:
             ms_matched=matched,
             ms_beaten=beaten,
         )
+
+    @property
+    def _longest(self) -> float:
+        """The norm above which a row is an outlier; of a store that is mostly zeros none is."""
+        return OUTLIER * self.loader.typical_norm or np.inf
 
     def _ms(self, pooled: list[sparse.csr_array]) -> tuple[float | None, float | None, float | None]:
         """Mean MS, that of matched neurons, and the share of latents that beat theirs."""

@@ -13,11 +13,14 @@ class HeldOutMeasurement:
     rows: int = 0
     fve: float | None = None
     fve_batch: float | None = None
+    outliers: float | None = None
+    outlier_variance: float | None = None
+    fve_without_outliers: float | None = None
     l0: float | None = None
     cosine: float | None = None
     dead: float | None = None
     dense: float | None = None
-    """These as in engine.sae.fidelity.Fidelity."""
+    """These as in engine.sae.fidelity.Fidelity; outliers are rows longer than ten median ones."""
     ms: float | None = None
     """Mean MS of the latents, of the largest activation over an image's tokens."""
     ms_matched: float | None = None

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from engine.activations.loader import Loader
+from engine.activations.loader import SAMPLE, Loader
 from engine.activations.store import Store
 from engine.config import TrainSettings
 from engine.errors import Stopped, UserError
@@ -49,8 +49,6 @@ from engine.sae.state import (
 )
 from engine.sae.training_sae import TrainingSAE
 from engine.workspace import Provenance, Source, Workspace, neurons_files, versions
-
-SAMPLE = 16_384  # rows that the scale and the start of b_dec come from
 
 
 def train(settings: TrainSettings, workspace: Workspace, reporter: Reporter | None = None) -> Trained:
@@ -91,7 +89,7 @@ class TrainingLoop:
         self.w = latents(store.d, settings.expansion)
         self.architecture = architecture(settings, self.w)
         self.schedule = Schedule.of(settings, self.w)
-        self.loader = Loader(store, settings.batch_size, settings.seed, settings.holdout)
+        self.loader = Loader(store, settings.batch_size, settings.seed, settings.holdout, settings.max_norm)
         self.held_out = HeldOut.of(self.loader, settings.embeddings, workspace)
         self.forming = Forming(self.held_out, self.w, settings.seed)
         self.step = 0
@@ -336,6 +334,8 @@ def _check(settings: TrainSettings) -> None:
     for name in ("lr", "l1", "l0", "aux", "decay", "warmup", "seed"):
         if not 0 <= getattr(settings, name) < math.inf:
             raise UserError(f"--{name} is {getattr(settings, name)}: give 0 or more.")
+    if settings.max_norm and not 1 <= settings.max_norm < math.inf:
+        raise UserError(f"--max-norm is {settings.max_norm:g}: give 1 or more, or 0 to leave no row out.")
     if settings.decay > 1:
         raise UserError(f"--decay is {settings.decay:g}: give a share of the steps, from 0 to 1.")
     if not 0 < settings.bandwidth < math.inf:

@@ -10,14 +10,14 @@ import typer
 from engine.errors import UserError
 from engine.files import file_sha256
 from engine.neurons.labels import Labels
-from engine.neurons.quantities import FIELDS, QUANTITIES, SORTS
+from engine.neurons.quantities import FIELDS, QUANTITIES, SORTS, Quantity, Shown
 from engine.records import to_json
 from engine.sae.config import WEIGHTS
 from engine.workspace import Workspace, image_set_of, neurons_files
 from saetui.cli.options import JsonOption, WorkspaceOption
 from saetui.cli.streams import print_json
 from saetui.cli.work import note
-from saetui.formatting import cell, fit, literal, number, percent
+from saetui.formatting import cell, fit, fit_ends, literal, number, percent
 
 if TYPE_CHECKING:
     from engine.images.thumbnails import Thumbnails
@@ -54,7 +54,7 @@ def neurons(
 
     place = Workspace.find(workspace)
     with Neurons.open(scores_of(sae, on, place)) as scored:
-        labels = Labels.open(place.labels(scored.summary.sae), scored.sae_sha256)
+        labels = Labels.of(scored.path, scored.summary.sae, scored.sae_sha256)
         rows = scored.table(sort=sort, top=top, search=search, labels=labels.texts, marks=labels.marks)
         if json:
             latents = [row.to_json() | {"top_images": to_json(scored.top(row.latent))} for row in rows]
@@ -122,7 +122,7 @@ def _head(scored: "Neurons", labels: Labels, search: str) -> list[str]:
     summary, ms = scored.summary, scored.summary.ms
     fits = scored.order(search=search, labels=labels.texts, marks=labels.marks) if search else []
     found = f"{len(fits):,} latents found for {search!r}, " if search else ""
-    titles = [f"{column.title:>{column.width}}" for _, column in PRINTED]
+    titles = [_placed(column.title, column) for _, column in _known(scored)]
     return [
         f"{summary.sae} on {summary.images:,} images: {found}{summary.alive:,} of {scored.w:,} alive",
         f"MS mean {number(ms.sae.mean)}, matched raw neurons {number(ms.matched.mean)} "
@@ -134,10 +134,20 @@ def _head(scored: "Neurons", labels: Labels, search: str) -> list[str]:
 
 def _line(scored: "Neurons", row: "LatentRow", columns: int) -> str:
     numbers = [
-        f"{cell(scored.values(quantity)[row.latent], column.form):>{column.width}}" for quantity, column in PRINTED
+        _placed(cell(scored.values(quantity)[row.latent], column.form), column) for quantity, column in _known(scored)
     ]
     start = "  ".join([f"{row.latent:>6}", *numbers, ""])
     return start + fit(row.label or " · ".join(row.names), max(columns - len(start), 8))
+
+
+def _known(scored: "Neurons") -> list[tuple[Quantity, Shown]]:
+    """The columns of quantities that these scores have."""
+    return [(one, column) for one, column in PRINTED if not one.optional or scored.defined(one)]
+
+
+def _placed(text: str, column: Shown) -> str:
+    """``text`` in its column."""
+    return fit_ends(text, column.width).ljust(column.width) if column.form == "text" else text.rjust(column.width)
 
 
 def _print_strip(scored: "Neurons", latent: int, thumbnails: "Thumbnails") -> None:

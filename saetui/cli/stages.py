@@ -83,6 +83,12 @@ def show_estimate(result: Estimated) -> None:
 def show_train(result: Trained) -> None:
     again = "" if result.made else "; it was trained already"
     say(result.path, f"{_train_figures(result)} (held-out activations){again}")
+    if result.outliers:
+        say(
+            f"{result.outliers:.2%} of these rows are longer than ten median ones and carry "
+            f"{percent(result.outlier_variance)} of the variance: without them FVE is "
+            f"{number(result.fve_without_outliers)} (--max-norm 10 trains without them)"
+        )
     if result.state_bytes:
         say(f"{size(result.state_bytes)} of state are kept for a longer training; --drop-state removes them")
 

@@ -20,7 +20,7 @@ from textual.widget import Widget
 
 from engine.errors import UserError
 from engine.images import BrokenImage
-from saetui.formatting import fit, literal
+from saetui.formatting import fit, fit_ends, literal
 from saetui.terminal.cells import Look, draw
 from saetui.widgets.picture import look_of
 
@@ -41,6 +41,14 @@ class Tile:
     load: Callable[[], Any]
     heat: Callable[[], Any] = lambda: None
     heat_maximum: float = 1.0
+    name: str = ""
+    """Behind the caption, in the room that it leaves."""
+
+    def words(self, width: int) -> str:
+        """What stands below the picture."""
+        caption = fit(literal(self.caption), width)
+        room = width - cell_len(caption) - 1
+        return f"{caption} {fit_ends(literal(self.name), room)}" if self.name and room > 0 else caption
 
 
 @dataclass(frozen=True)
@@ -182,7 +190,7 @@ class Gallery(Widget):
         if line == grid.height:
             kind = "gallery--chosen" if place == self.chosen else "gallery--caption"
             mark = "▸" if place == self.chosen else " "
-            text = set_cell_size(mark + fit(literal(tile.caption), grid.width - 1), grid.width)
+            text = set_cell_size(mark + tile.words(grid.width - 1), grid.width)
             return [Segment(text, self.get_component_rich_style(kind))]
         drawn = self._strips.get(self._key(tile, grid))
         if isinstance(drawn, list) and line < len(drawn):

@@ -28,8 +28,8 @@ MARKS = {
 }
 COLUMNS = (
     Column("", 1, "left"),
-    Column("run", 28, "left"),
-    Column("makes", 18, "left"),
+    Column("run", 28, "left", ends=True),
+    Column("makes", 18, "left", ends=True),
     Column("state", 8, "left"),
     Column("done", 5),
     Column("left", 8),

@@ -15,7 +15,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from saetui.bindings import key
-from saetui.formatting import fit, literal
+from saetui.formatting import fit, fit_ends, literal
 
 Cells = Sequence[str]
 
@@ -27,6 +27,8 @@ class Column:
     title: str
     width: int = 0
     align: str = "right"
+    ends: bool = False
+    """Whether a text that is too long loses its middle, not its end."""
 
 
 class Table(ScrollView, can_focus=True):
@@ -124,7 +126,8 @@ class Table(ScrollView, can_focus=True):
         parts = []
         for column, text in zip(self.columns, cells, strict=True):
             room = column.width or max(width - fixed - 2, 4)
-            parts.append(_cell(literal(text), room, column.align))
+            shown = literal(text)
+            parts.append(_cell(fit_ends(shown, room) if column.ends else shown, room, column.align))
         return Strip([Segment(" " + " ".join(parts), style)]).adjust_cell_length(width, Style(bgcolor=style.bgcolor))
 
     @property

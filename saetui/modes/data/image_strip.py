@@ -13,7 +13,7 @@ from textual.widgets import Static
 from engine.errors import UserError, sentence_of
 from engine.images.thumbnails import Thumbnails
 from saetui.background import Wanted, look_up_each
-from saetui.formatting import fit, literal
+from saetui.formatting import fit_ends, literal
 from saetui.widgets.picture import Picture
 
 WIDTH, HEIGHT, MOST = 20, 10, 8
@@ -68,7 +68,7 @@ class PictureStrip(Horizontal):
             box.display = place < len(shown)
             if place < len(shown):
                 path, label = shown[place]
-                words = fit(literal(label.rpartition("/")[2] or path.rpartition("/")[2]), WIDTH)
+                words = fit_ends(literal(label.rpartition("/")[2] or path.rpartition("/")[2]), WIDTH)
                 box.query_one(Static).update(Text(words, no_wrap=True))
         if self._thumbnails is not None:
             self._load(self._thumbnails, [path for path, _ in shown])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,7 +35,7 @@ GROUPS = (
     Column("matched", 7),
 )
 TAXA = (
-    Column("taxonomy", 0, "left"),
+    Column("taxonomy", 0, "left", ends=True),
     Column("images", 8),
     Column("latents", 7),
     Column("here", 6),
@@ -110,7 +111,8 @@ class HierarchyMode(Mode):
     def _show(self, found: Trees | None, error: str = "") -> None:
         self.trees = found
         self.taxa.display = bool(found and found.by_taxon)
-        self.taxa.set_columns([Column("taxonomy" if found and found.has_taxonomy else "classes", 0, "left"), *TAXA[1:]])
+        title = "taxonomy" if found and found.has_taxonomy else "classes"
+        self.taxa.set_columns([replace(TAXA[0], title=title), *TAXA[1:]])
         self.groups.display = found is not None
         if found is None:
             self.chart.say(error or TEACH)

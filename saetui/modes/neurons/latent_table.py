@@ -13,31 +13,39 @@ from saetui.widgets.table import Column, Table
 if TYPE_CHECKING:
     from saetui.scores import Scores
 
+Quantities = list[tuple[Quantity, Shown]]
+
 ALL = [(one, one.column) for one in QUANTITIES if one.column]
 BESIDE = [(one, column) for one, column in ALL if one.beside]
 """Those that stand in every list of latents."""
 
 
-def columns(quantities: list[tuple[Quantity, Shown]]) -> list[Column]:
-    return [Column(shown.title, shown.width) for _, shown in quantities]
+def columns(quantities: Quantities) -> list[Column]:
+    return [
+        Column(shown.title, shown.width, *(("left", True) if shown.form == "text" else ())) for _, shown in quantities
+    ]
 
 
-def cells(scores: Scores, latent: int, quantities: list[tuple[Quantity, Shown]]) -> list[str]:
+def known(scores: Scores, quantities: Quantities) -> Quantities:
+    """Those of ``quantities`` that these scores have."""
+    return [(one, shown) for one, shown in quantities if not one.optional or scores.neurons.defined(one)]
+
+
+def cells(scores: Scores, latent: int, quantities: Quantities) -> list[str]:
     """What the columns of ``quantities`` say of ``latent``."""
     return [cell(scores.neurons.values(one)[latent], shown.form) for one, shown in quantities]
 
 
-NUMBER, NAMES = Column("#", 6), [Column("", 1, "left"), Column("names", 0, "left")]
-COLUMNS = [NUMBER, *columns(ALL), *NAMES]
-RANKED = [NUMBER, Column("match", 6), *columns(BESIDE), *NAMES]
+NUMBER, MATCH, NAMES = Column("#", 6), Column("match", 6), [Column("", 1, "left"), Column("names", 0, "left")]
 
 
 class LatentTable(Table):
     """The rows of a :class:`LatentList`, with a cursor."""
 
     def __init__(self, listed: LatentList) -> None:
-        super().__init__(COLUMNS, self._cells_of, empty="…", id="latents")
+        super().__init__([NUMBER, *NAMES], self._cells_of, empty="…", id="latents")
         self.listed = listed
+        self.quantities: Quantities = []
         self.scores: Scores | None = None
         self._place, self._stride = 0, 1  # of the cursor, and how far the last key moved it
 
@@ -50,7 +58,9 @@ class LatentTable(Table):
         """The list is another one now; the cursor goes to ``latent`` where it is listed."""
         self.scores = scores
         self.empty = "No latent answers to this filter: esc clears it."
-        self.set_columns(RANKED if self.listed.matches else COLUMNS)
+        match = [MATCH] if self.listed.matches else []
+        self.quantities = known(scores, BESIDE if match else ALL)
+        self.set_columns([NUMBER, *match, *columns(self.quantities), *NAMES])
         self.show(len(self.listed.latents), self.listed.place(latent))
 
     def go_to(self, latent: int) -> bool:
@@ -75,5 +85,5 @@ class LatentTable(Table):
         latent, matches = self.listed.latents[row], self.listed.matches
         mark = "★" if self.scores.labels.marked(latent) else ""
         match = [f"{matches[latent]:.3g}"] if matches else []
-        numbers = cells(self.scores, latent, BESIDE if matches else ALL)
+        numbers = cells(self.scores, latent, self.quantities)
         return [str(latent), *match, *numbers, mark, self.scores.name(latent)]

@@ -114,7 +114,8 @@ def tiles(scores: "Scores", latent: int, most: int) -> list[Tile]:
     return [
         Tile(
             key=(str(scores.path), scores.stamp, latent, place),
-            caption=f"{one.activation:.3g} {called(scores.neurons.images[one.image])}",
+            caption=f"{one.activation:.3g}",
+            name=called(scores.neurons.images[one.image]),
             load=partial(scores.thumbnails.load, one.path),
             heat=partial(_map, maps, place),
             heat_maximum=maximum,

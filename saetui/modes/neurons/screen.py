@@ -62,7 +62,8 @@ class NeuronsMode(LatentBrowser):
             self.table.cursor = (self.table.cursor + by) % len(self.latents)
 
     def action_sort(self) -> None:
-        names = {name: f"{name:<10} {about}" for name, about in SORTS.items()}
+        width = max(map(len, SORTS))
+        names = {name: f"{name:<{width}}  {about}" for name, about in SORTS.items()}
         self.services.ask(Pick("Sort by", names, self.listed.sort), partial(self._sort, descending=True))
 
     def _sort(self, sort: str, descending: bool) -> None:

@@ -92,7 +92,11 @@ def fitting(width: int) -> list[Figure]:
 
 def titled(figures: Sequence[Figure], sort: str) -> list[Column]:
     """The columns of the table; that which it is sorted by is marked."""
-    columns = {"mark": Column("", 2, "left"), "name": Column("training", 0, "left"), "step": Column("step", 11)}
+    columns = {
+        "mark": Column("", 2, "left"),
+        "name": Column("training", 0, "left", ends=True),
+        "step": Column("step", 11),
+    }
     columns |= {figure.name: figure.column for figure in figures}
     if sort in columns:
         columns[sort] = replace(columns[sort], title=columns[sort].title + "▾")

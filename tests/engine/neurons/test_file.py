@@ -84,6 +84,30 @@ def test_everything_written_is_read(neurons, contents):
     assert [row.activation for row in neurons.top(1)] == [3, 2, 1]
 
 
+def test_latents_are_found_by_the_classes_of_their_images(contents, tmp_path):
+    """The words name none of these; classes are searched at every level of their folders, whole words first."""
+    contents["images"] = [
+        ScoredImage("1.png", "Flags/country-flag", ("Flags", "country-flag"), ""),
+        ScoredImage("2.png", "Smileys/face_smiling", ("Smileys", "face_smiling"), ""),
+        ScoredImage("3.png", "surface", (), ""),
+    ]
+    contents["latents"] |= {"class_image": [0, 1, -1, 2, 0, -1], "class_share": [0.5, 1, np.nan, 0.25, 0.75, np.nan]}
+    write_neurons(tmp_path / "n.h5", **contents)
+    with Neurons.open(tmp_path / "n.h5") as neurons:
+        assert neurons.order(search="flag") == [4, 0] and neurons.search("flag") == {0: 0.5, 4: 0.75}
+        assert neurons.order(search="face") == [1] and neurons.order(search="face smiling") == [1]
+        assert neurons.order(search="Smileys") == [1] and neurons.order(search="rface") == [3]
+        assert neurons.order(search="class_share>=.5 country-flag") == [4, 0]
+        assert neurons.order(search="flag", labels={2: "a flag"}) == [2, 4, 0], "labels stand before them"
+        assert [neurons.class_of(n) for n in (1, 2)] == ["Smileys/face_smiling", ""]
+        assert neurons.row(0).to_json()["class"] == "Flags/country-flag"
+
+
+def test_files_without_classes_of_latents_are_as_before(neurons):
+    assert neurons.class_of(0) == "" and neurons.row(0).to_json()["class"] == ""
+    assert neurons.order(search="life") == []
+
+
 def test_neighbours_and_directions(neurons, contents, tmp_path):
     assert neurons.neighbours(1) == Related([], []) and not neurons.complete
     assert neurons.directions is None and neurons.word_mean is None, "files of older versions have none"

@@ -1,8 +1,11 @@
+from importlib import resources
+
 import numpy as np
 import pytest
 
 from engine.errors import UserError
-from engine.neurons.names import name_latents, rank_text, read_vocabulary
+from engine.images.sources import ImageEntry
+from engine.neurons.names import class_words, name_latents, rank_text, read_vocabulary, vocabulary
 
 
 @pytest.fixture
@@ -86,9 +89,34 @@ def test_no_latent_with_images_leaves_words_without_latents(scene):
 
 def test_the_built_in_vocabulary():
     words = read_vocabulary()
-    assert 700 < len(words) < 1100 and len(set(words)) == len(words)
+    path = resources.files("engine.neurons").joinpath("vocabulary.txt")
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    assert 3000 < len(words) < 5000 and lines == words == sorted(set(words)) == [word.lower() for word in words]
+    assert {"flag", "face", "smiley", "violin", "zebra", "granite", "hexagon", "wrench", "ankle", "volcano"} <= set(
+        words
+    )
     assert {"fish", "pencil", "umbrella", "red", "striped", "circle", "beach", "sky"} <= set(words)
     assert not any(word.startswith("#") or word != word.strip() for word in words)
+
+
+def test_classes_of_the_images_join_the_built_in_words(tmp_path):
+    kinds = [
+        ("Flags/country-flag", ("Flags", "country-flag")),
+        ("00012_Animalia_Aves_Columba_livia", ("Animalia", "Aves", "Columba", "livia")),
+        ("n01440764", ()),
+        ("7", ()),
+        (None, ()),
+        ("Fish", ()),
+        ("Quxling", ()),
+        ("Flags/country-flag", ("Flags", "country-flag")),
+    ]
+    images = [ImageEntry(f"{n}.png", 1, label, taxonomy) for n, (label, taxonomy) in enumerate(kinds)]
+    flags, taxa = ["Flags", "country flag"], ["Animalia", "Aves", "Columba", "livia"]
+    assert class_words(images) == [*flags, *taxa, "Fish", "Quxling"] and class_words(images, 2) == flags
+    words, built_in = vocabulary("", images), read_vocabulary()
+    assert words[: len(built_in)] == built_in and words[-1] == "Quxling" and "Fish" not in words
+    (tmp_path / "words.txt").write_text("cat")
+    assert vocabulary(str(tmp_path / "words.txt"), images) == ["cat"], "words of one's own are all"
 
 
 def test_a_vocabulary_of_ones_own(tmp_path):

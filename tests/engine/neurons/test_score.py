@@ -473,3 +473,22 @@ def test_other_scores_are_not_replaced_by_those_of_the_same_name(scored, place, 
 
 def test_how_it_is_computed_makes_no_other_scores(scored, place):
     assert not score(ask(place, workers=1, images=f"{place}/./images"), Workspace(place / "work")).made
+
+
+def test_classes_of_the_images_are_kept_of_latents_and_name_them(place, tmp_path):
+    images = tmp_path / "flags"
+    for n, kind in enumerate(("banner/qux-flag", "banner/qux-sign")):
+        (images / kind).mkdir(parents=True)
+        for number, colour in enumerate(KINDS.values()):
+            shade = tuple((value + 20 * n) % 256 for value in colour)
+            Image.new("RGB", (36, 36), shade).save(images / kind / f"{number}.png")
+    sae = str(place / "work/saes/S")
+    result = score(ask(place, sae=sae, images=str(images), vocabulary=""), Workspace(tmp_path / "work"))
+    with Neurons.open(result.path) as neurons:
+        assert neurons.complete
+        latent = int(np.nanargmax(neurons.class_share))
+        labels = [one.label for one in neurons.top(latent)]
+        assert neurons.class_share[latent] == labels.count(neurons.class_of(latent)) / len(labels)
+        assert neurons.class_of(latent).startswith("banner/qux-")
+        found = neurons.order(search="flag")
+        assert found and {neurons.class_of(n) for n in found} == {"banner/qux-flag"}

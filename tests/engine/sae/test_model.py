@@ -127,6 +127,27 @@ def test_fidelity_by_the_formulas():
     assert found.dense == pytest.approx((share > 0.1).mean())
 
 
+def test_fidelity_without_rows_of_a_hundredfold_norm_by_the_formulas():
+    """An SAE that gives back the long rows alone: its FVE is near 1, that of all other rows is 0."""
+    sae, x = made()
+    x[4], x[25] = 100 * x[4], 120 * x[25]
+    long = x.norm(dim=1) > 10 * x.norm(dim=1).median()
+    assert long.sum() == 2
+    found = measure(sae, [x[:12], x[12:24], x[24:]], longest=float(10 * x.norm(dim=1).median()))
+    x_hat, keep = sae(x).double().numpy(), ~long.numpy()
+    x = x.double().numpy()
+    apart, error = ((x - x.mean(0)) ** 2).sum(1), ((x - x_hat) ** 2).sum(1)
+    assert found.outliers == pytest.approx(2 / 30)
+    assert found.outlier_variance == pytest.approx(apart[~keep].sum() / apart.sum(), rel=1e-5)
+    own = ((x[keep] - x[keep].mean(0)) ** 2).sum()
+    assert found.fve_without_outliers == pytest.approx(1 - error[keep].sum() / own, rel=1e-4)
+    assert found.fve == pytest.approx(1 - error.sum() / apart.sum(), rel=1e-4)
+    plain = measure(sae, [torch.from_numpy(x).float()])
+    assert (plain.outliers, plain.outlier_variance, plain.fve_without_outliers) == (0, 0, plain.fve)
+    nothing = measure(sae, [torch.from_numpy(x).float()], longest=0.0)
+    assert nothing.outliers == 1 and np.isnan(nothing.fve_without_outliers)
+
+
 def test_fidelity_of_nothing_and_of_a_constant_is_not_a_number():
     sae, _ = made()
     assert np.isnan(measure(sae, []).fve)

@@ -22,7 +22,7 @@ from engine.sae.architectures import REGISTRY
 from engine.sae.model import SAE
 from engine.sae.schedule import Schedule, Waiting
 from engine.sae.state import checkpoint_path, read_state
-from engine.sae.train import geometric_median, train
+from engine.sae.train import TrainingLoop, geometric_median, train
 from engine.workspace import Workspace
 from tests.support.stores import write_store
 from tests.support.trainings import Recorder, activations, chosen
@@ -273,6 +273,7 @@ def test_activations_that_are_not_finite_are_named(workspace, image):
         ({"holdout": 1.5}, "--holdout is 1.5"),
         ({"lr": -1.0}, "--lr is -1"),
         ({"decay": 2.0}, "--decay is 2"),
+        ({"max_norm": 0.5}, "--max-norm is 0.5: give 1 or more, or 0"),
         ({"device": "cuda:9"}, "no cuda:9"),
         ({"embeddings": "none"}, "No embeddings named 'none'"),
     ],
@@ -281,6 +282,30 @@ def test_settings_that_cannot_be_trained_on_leave_nothing(workspace, store, chan
     with pytest.raises(UserError, match=says):
         train(chosen(**changes), workspace)
     assert not (workspace.root / "saes").exists()
+
+
+def test_long_rows_are_told_and_can_be_left_out(workspace, monkeypatch):
+    """One row in a hundred a hundredfold longer: with them FVE says little, and --max-norm trains without them."""
+    x = activations()[0]
+    rng = np.random.default_rng(0)
+    long = rng.choice(len(x), len(x) // 100, replace=False)
+    x[long] *= 100
+    write_store(workspace.activations("a"), x, tokens=4)
+    seen: list[np.ndarray] = []
+    take = TrainingLoop._update
+    monkeypatch.setattr(TrainingLoop, "_update", lambda loop, rows: seen.append(rows.numpy()) or take(loop, rows))
+    with_all = train(chosen(steps=100), workspace)
+    limit = 10 * np.median(np.linalg.norm(x, axis=1))
+    assert any((np.linalg.norm(rows, axis=1) > limit).any() for rows in seen)
+    assert with_all.outliers == pytest.approx(0.01, abs=0.01) and with_all.outlier_variance > 0.9
+    assert with_all.fve_without_outliers < with_all.fve
+    seen.clear()
+    without = train(chosen(steps=100, name="t", max_norm=10.0), workspace)
+    assert len(seen) == 100 and all((np.linalg.norm(rows, axis=1) <= limit).all() for rows in seen)
+    assert without.fve_without_outliers > max(with_all.fve_without_outliers, 0.5)
+    assert SAE.load(workspace.sae("t")).config.scale < SAE.load(workspace.sae("s")).config.scale / 3
+    with pytest.raises(UserError, match=r"max_norm 10\.0 instead of 0\.0"):
+        train(chosen(steps=100, name="t"), workspace)
 
 
 def test_a_constant_store_has_nothing_to_learn(workspace):

@@ -2,15 +2,19 @@
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
-from engine.neurons.quantities import QUANTITIES
+from engine.neurons.quantities import QUANTITIES, Quantity, Shown
+from engine.neurons.results import ScoredImage
 from engine.server.protocol import Done, Failed, Loading, RankedLatents
 from engine.workspace import Workspace
+from saetui.cli.app import app
 from saetui.formatting import number, percent
 from saetui.modes.neurons.latent_list import LatentList
-from saetui.modes.neurons.latent_table import ALL, BESIDE, COLUMNS, RANKED, LatentTable, cells
+from saetui.modes.neurons.latent_table import ALL, BESIDE, LatentTable, cells, columns, known
 from saetui.modes.neurons.text_search import TextSearch
 from saetui.scores import Scores
+from saetui.widgets.table import Column
 from tests.support.scores import SUMMARY, write_scores
 
 MS = np.array([0.1, 0.5, np.nan, 0.3])
@@ -26,9 +30,9 @@ def scores(workspace: Workspace) -> Scores:
 
 
 def test_columns_are_those_that_are_declared(scores: Scores) -> None:
-    assert [column.title for column in COLUMNS] == ["#", "MS", "±", "raw", "n", "freq", "", "names"]
-    assert [column.title for column in RANKED] == ["#", "match", "MS", "raw", "", "names"]
-    assert cells(scores, 1, ALL) == [".50", ".04", ".25", "1,234", "12.3%"]
+    assert [column.title for column in columns(known(scores, ALL))] == ["MS", "±", "raw", "n", "freq"]
+    assert [column.title for column in columns(known(scores, BESIDE))] == ["MS", "raw"]
+    assert cells(scores, 1, known(scores, ALL)) == [".50", ".04", ".25", "1,234", "12.3%"]
     assert cells(scores, 2, BESIDE) == ["–", "–"]
     assert all(len(shown.title) <= shown.width for one in QUANTITIES for shown in (one.column, one.printed) if shown)
 
@@ -53,10 +57,45 @@ def test_the_list_answers_the_filter_then_a_question_then_the_filter_again(score
 def test_ranked_lists_say_how_well_each_latent_answers(scores: Scores) -> None:
     listed = LatentList()
     table = LatentTable(listed)
-    table.scores = scores
     listed.ranked({1: 0.12345, 0: 0.1}, "fired by x")
+    table.show_list(scores)
+    assert [column.title for column in table.columns] == ["#", "match", "MS", "raw", "", "names"]
     scores.labels.set(1, text="a pen", marked=True)
     assert table._cells_of(0) == ["1", "0.123", ".50", ".25", "★", "a pen"]
+
+
+def test_the_commonest_class_stands_with_its_share(workspace: Workspace) -> None:
+    images = [ScoredImage("a.png", "Smileys/face-smiling", (), ""), ScoredImage("b.png", None, (), "")]
+    images += [ScoredImage("c.png", "flag", (), "")]
+    arrays = {"class_image": np.array([0, -1, 2]), "class_share": np.array([0.875, np.nan, 1])}
+    path = write_scores(workspace.neurons("s", "val"), 3, images=images, **arrays)
+    scores = Scores.open(path, workspace)
+    table = LatentTable(LatentList())
+    table.listed.sort = "class_share"
+    table.listed.filter(scores, "")
+    table.show_list(scores)
+    place = [column.title for column in table.columns].index("class")
+    assert [table._cells_of(row)[place] for row in range(3)] == ["100% flag", " 88% Smileys/face-smiling", "–"]
+    printed = CliRunner().invoke(app, ["neurons", str(path)]).stdout.splitlines()
+    assert [line[53:67] for line in printed[3:]] == [
+        "class         ",
+        " 88% Sm…miling",
+        "–             ",
+        "100% flag     ",
+    ]
+
+
+def test_columns_of_what_these_scores_lack_are_left_out(workspace: Workspace) -> None:
+    name = Quantity("name", "a word", optional=True, derived=lambda of: np.array(of("called"), object))
+    number = Quantity("number", "a number", derived=lambda of: of("called"))
+    asked = [(name, Shown("name", 6, "text")), (number, Shown("number", 6, "value"))]
+    scores = Scores.open(write_scores(workspace.neurons("s", "val"), 2), workspace)
+    scores.neurons.__dict__["called"] = np.array([np.nan, np.nan])
+    assert [column.title for column in columns(known(scores, asked))] == ["number"]
+    named = Scores.open(write_scores(workspace.neurons("t", "val"), 2), workspace)
+    named.neurons.__dict__["called"] = ["bird", np.nan]
+    assert columns(known(named, asked))[0] == Column("name", 6, "left", ends=True)
+    assert [cells(named, latent, asked[:1]) for latent in (0, 1)] == [["bird"], ["–"]]
 
 
 def test_a_search_by_text_tells_how_it_goes_and_what_it_found(scores: Scores) -> None:
