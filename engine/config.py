@@ -68,7 +68,9 @@ class TrainSettings:
         "Sum over prefixes as the paper prints it, or divided by the squared number of groups as its code does.",
         "sum",
     )
-    steps: int = setting("Training steps.", 100_000)
+    steps: int = setting(
+        "Training steps (0: 20 passes over the rows, but 1,000 steps at least and 100,000 at most).", 0
+    )
     batch_size: int = setting("Tokens per step.", 4096)
     lr: float = setting("Learning rate (0: 2e-4 / sqrt(latents / 2^14)).", 0.0)
     warmup: int = setting("Steps over which the learning rate rises; at most a tenth of all steps.", 1000)
