@@ -183,7 +183,7 @@ def _scored_already(path: Path, settings: ScoreSettings, sources: Sequence[Sourc
         return None
 
 
-def _contents(sources: Sequence[Source]) -> list[str]:
+def _contents(sources: Sequence[Source]) -> list[Any]:
     """What tells sources apart. The built-in words grow from version to version: names by older ones still hold."""
     return ["built-in" if one.name == "built-in" else one.content for one in sources]
 
