@@ -38,7 +38,13 @@ class ExtractSettings:
     model: str = setting("Encoder: hf:REPO, openclip:ARCH/TAG, a local directory or file, or demo.")
     images: str = setting(f"Images: {IMAGE_SOURCES}; a glob works.")
     name: str = setting("Name of the store in the workspace.")
-    at: tuple[str, ...] = setting("Hook points: layer:N, mlp:N, attn:N (0-based) or last; repeatable.", ("last",))
+    at: tuple[str, ...] = setting(
+        "Hook points: layer:N, mlp:N, attn:N (0-based) or last, which cannot steer; repeatable.", ("last",)
+    )
+    for_steering: str = setting(
+        "Vision-language model to steer later: takes the hook point that its language half reads, instead of --at.",
+        "",
+    )
     tokens: str = setting("Which tokens to keep: cls, mean, all, patches or random:K.", "all")
     dtype: Dtype = setting("How activations are stored.", "float16")
     precision: Dtype = setting("Precision of the model's weights and forward pass.", "float32")
