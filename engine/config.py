@@ -59,7 +59,13 @@ class ExtractSettings:
     model: str = setting("Encoder: hf:REPO, openclip:ARCH/TAG, a local directory or file, or demo.", place="model")
     images: str = setting(f"Images: {IMAGE_SOURCES}; globs and {{000..127}} work.", place="path")
     name: str = setting("Name of the store in the workspace.")
-    at: tuple[str, ...] = setting("Hook points: layer:N, mlp:N, attn:N (0-based) or last; repeatable.", ("last",))
+    at: tuple[str, ...] = setting(
+        "Hook points: layer:N, mlp:N, attn:N (0-based) or last, which cannot steer; repeatable.", ("last",)
+    )
+    for_steering: str = setting(
+        "Vision-language model to steer later: takes the hook point that its language half reads, instead of --at.",
+        "",
+    )
     tokens: str = setting("Which tokens to keep: cls, mean, all, patches or random:K.", "all")
     dtype: Dtype = setting("How activations are stored.", "float16")
     precision: Dtype = setting("Precision of the model's weights and forward pass.", "float32")
@@ -89,7 +95,9 @@ class TrainSettings:
         "Sum over prefixes as the paper prints it, or divided by the squared number of groups as its code does.",
         "sum",
     )
-    steps: int = setting("Training steps.", 100_000)
+    steps: int = setting(
+        "Training steps (0: 20 passes over the rows, but 1,000 steps at least and 100,000 at most).", 0
+    )
     batch_size: int = setting("Tokens per step.", 4096)
     lr: float = setting("Learning rate (0: 2e-4 / sqrt(latents / 2^14)).", 0.0)
     warmup: int = setting("Steps over which the learning rate rises; at most a tenth of all steps.", 1000)

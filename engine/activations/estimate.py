@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.activations.extract import check, left_out, no_room, plan, size_of
+from engine.activations.extract import check, consequences, for_purpose, left_out, no_room, plan, size_of
 from engine.activations.forward import TORCH, check_storable, forward
 from engine.activations.reading import CHUNK, prepared
 from engine.activations.results import Estimated, StoreEstimate
@@ -30,6 +30,7 @@ def estimate(settings: ExtractSettings, workspace: Workspace, reporter: Reporter
     """
     reporter = reporter or Reporter()
     check(settings)
+    settings = for_purpose(settings)
     reporter.event(StageBegan("opening images and encoder"))
     images = open_images(settings.images, settings.limit)
     encoder = load_encoder(settings.model, pick_device(settings.device), TORCH[settings.precision])
@@ -62,7 +63,13 @@ def estimate(settings: ExtractSettings, workspace: Workspace, reporter: Reporter
         d=max(target.d for target in targets),
         hooks=hooks,
         model_parameters=sum(p.numel() for p in encoder.model.parameters()),
-        warnings=(*encoder.warnings, *left_out(images), *broken, *([room] if room else [])),
+        warnings=(
+            *encoder.warnings,
+            *left_out(images),
+            *consequences(settings),
+            *broken,
+            *([room] if room else []),
+        ),
         left_out=images.left_out,
     )
 

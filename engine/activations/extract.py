@@ -7,6 +7,7 @@ interrupted: the bytes on disk do not depend on interruptions, nor on how many t
 
 import contextlib
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ from engine.workspace import Workspace
 
 SHARD_IMAGES = 8192  # at most, so that an interruption costs little where an image is a single row
 SAMPLED = 5  # images that are looked at where each has a number of tokens of its own
+UNASKED = ("last",)  # the hook points where none are given
 NAMED = 10  # broken images that get a warning of their own
 
 
@@ -44,11 +46,12 @@ def extract(settings: ExtractSettings, workspace: Workspace, reporter: Reporter 
     """
     reporter = reporter or Reporter()
     check(settings)
+    settings = for_purpose(settings)
     reporter.event(StageBegan("opening images and encoder"))
     images = open_images(settings.images, settings.limit)
     device = pick_device(settings.device)
     encoder = load_encoder(settings.model, device, TORCH[settings.precision])
-    for message in encoder.warnings:
+    for message in (*encoder.warnings, *consequences(settings)):
         reporter.event(Warned(message))
     for message in left_out(images):
         reporter.event(Warned(message))
@@ -131,6 +134,27 @@ def check(settings: ExtractSettings) -> None:
             raise UserError(f"--{name.replace('_', '-')} is {getattr(settings, name)}: it must be at least 1.")
     if settings.limit < 0:
         raise UserError(f"--limit is {settings.limit}: give 0 for all images, or how many.")
+
+
+def for_purpose(settings: ExtractSettings) -> ExtractSettings:
+    """``settings`` at the hook point that the model of ``for_steering`` reads. UserError where --at is given too."""
+    if not settings.for_steering:
+        return settings
+    if settings.at != UNASKED:
+        raise UserError("--for-steering chooses the hook point: leave --at out, or --for-steering.")
+    from engine.models.vlm import read_hook  # the classes of every family, which only this asks for
+
+    return replace(settings, at=(str(read_hook(settings.for_steering)),), for_steering="")
+
+
+def consequences(settings: ExtractSettings) -> list[str]:
+    """What a person should know of the hook points before it is too late."""
+    if settings.embeddings or "last" not in settings.at:
+        return []
+    return [
+        "An SAE of the hook point last cannot steer, as language models read the tokens of a layer: extract with "
+        "--for-steering MODEL to steer MODEL later."
+    ]
 
 
 # Resuming

@@ -345,3 +345,26 @@ def _complete(vlm: VLM) -> None:
     processor.vision_feature_select_strategy = config.vision_feature_select_strategy
     processor.num_additional_image_tokens = vlm.n_prefix
     vlm.notes.append(f"The processor of {vlm.spec} has no patch size: taken from the model, {processor.patch_size}.")
+
+
+def read_hook(spec: str) -> HookPoint:
+    """The hook point of the vision tower that the language half of ``spec`` reads, from its config alone.
+
+    UserError for what is no such model.
+    """
+    folder = _folder(spec)
+    try:
+        config: Any = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:  # damaged and foreign configurations make the library raise many kinds of error
+        raise UserError(
+            f"Cannot read the config.json of {spec} ({first_line(error)}): give a LLaVA-class model."
+        ) from error
+    vision = getattr(config, "vision_config", None)
+    blocks = next(
+        (n for name in ("num_hidden_layers", "depth") if isinstance(n := getattr(vision, name, None), int)), 0
+    )
+    if config.model_type not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES or not blocks:
+        raise UserError(
+            f"{spec} is a {config.model_type}, whose vision tower is not known: name a hook point with --at."
+        )
+    return HookPoint("layer", _seen(config, blocks))

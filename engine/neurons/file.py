@@ -156,10 +156,26 @@ class Neurons:
         if name not in KEPT:
             raise AttributeError(f"Neurons have no {name!r}")
         quantity = KEPT[name]
-        absent = quantity.optional and not quantity.shape and name not in self._file["latents"]
-        array = np.full(self.w, np.nan) if absent else self._read(f"latents/{name}")
+        if name in self._file["latents"] or quantity.shape or not quantity.optional:
+            array = self._read(f"latents/{name}")
+        else:
+            array = self._made_now(quantity) if self._can_make(quantity) else np.full(self.w, np.nan)
         setattr(self, name, array)
         return array
+
+    def _can_make(self, quantity: Quantity) -> bool:
+        """Whether what it is made of is in the file."""
+        return bool(quantity.made_by) and all(name in KEPT or name == "labels" for name in quantity.of)
+
+    def _made_now(self, quantity: Quantity) -> np.ndarray:
+        """A quantity that is younger than the file."""
+        given = [
+            [one.label for one in self.images] if name == "labels" else getattr(self, name) for name in quantity.of
+        ]
+        result = quantity.function()(*given)
+        together = [one.name for one in KEPT.values() if (one.made_by, one.of) == (quantity.made_by, quantity.of)]
+        made = result[together.index(quantity.name)] if len(together) > 1 else result
+        return np.asarray(made, quantity.dtype)
 
     def values(self, quantity: Quantity) -> Shaped[np.ndarray, " w"]:
         """One value a latent, kept or derived."""
@@ -273,8 +289,9 @@ class Neurons:
 
     @property
     def complete(self) -> bool:
-        """Whether it has all that scoring computes now; a file of an older version may lack some."""
-        return all(name in self._file["latents"] for name, quantity in KEPT.items() if quantity.made_by)
+        """Whether it has all that scoring computes now, or can make it; a file of an older version may lack some."""
+        made = [quantity for quantity in KEPT.values() if quantity.made_by]
+        return all(one.name in self._file["latents"] or self._can_make(one) for one in made)
 
     @property
     def directions(self) -> Float[np.ndarray, "w D"] | None:

@@ -346,7 +346,7 @@ class Trainings:
         if settings is None and checkpoint:
             settings = settings_of(name, checkpoint.identity)
         step = finished.result.steps if finished else progress.step or (checkpoint.step if checkpoint else 0)
-        steps = settings.steps if settings else progress.steps
+        steps = (settings.steps if settings else 0) or progress.steps or (kept.identity["steps"] if kept else 0)
         live = state in LIVE and part is not None
         rate = progress.rate if state == "running" and part and name in part.log.trainings else None
         return Training(

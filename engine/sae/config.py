@@ -93,3 +93,10 @@ def latents(d: int, expansion: float) -> int:
 def learning_rate(w: int) -> float:
     """2e-4 / sqrt(w / 2^14): the scaling of Gao et al., arXiv 2406.04093, as used for the SAEs of arXiv 2504.02821."""
     return 2e-4 / math.sqrt(w / 2**14)
+
+
+def steps_for(rows: int, batch_size: int) -> int:
+    """Steps of a training that is given none: 20 passes over the rows; 1,000 at least, for short trainings end before
+    their thresholds settle, and at most the 100,000 of arXiv 2504.02821, which has 1.28 million images.
+    """
+    return min(max(math.ceil(20 * rows / batch_size), 1_000), 100_000)

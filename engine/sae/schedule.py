@@ -95,3 +95,21 @@ class Waiting:
             self._share = so_far
             self._began, self._waited = time.perf_counter(), 0.0
         return so_far if self._share is None else self._share
+
+
+class Pace:
+    """How long a training will take, told once it is known: after ``STEPS`` steps, and one that does not count."""
+
+    STEPS = 10
+
+    def __init__(self, step: int) -> None:
+        self._first = step + 1
+        self._began = 0.0
+
+    def left(self, step: int, steps: int) -> float | None:
+        """Seconds until ``steps`` are done, at the step at which that is known; else None."""
+        if step == self._first:
+            self._began = time.perf_counter()
+        if step != self._first + self.STEPS:
+            return None
+        return (time.perf_counter() - self._began) / self.STEPS * (steps - step)

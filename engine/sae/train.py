@@ -28,13 +28,13 @@ from engine.records import to_json
 from engine.reporter import Measured, Reporter, StageBegan, Warned
 from engine.sae.architectures import architecture
 from engine.sae.checkpoint import restore, save_checkpoint
-from engine.sae.config import CHECKPOINTS, WEIGHTS, SAEConfig, latents
+from engine.sae.config import CHECKPOINTS, WEIGHTS, SAEConfig, latents, steps_for
 from engine.sae.forming import Forming
 from engine.sae.held_out import HeldOut
 from engine.sae.model import SAE
 from engine.sae.preview import read_preview, write_preview
 from engine.sae.results import FinalMeasurement, MeasuredStep, Trained
-from engine.sae.schedule import Schedule, Waiting
+from engine.sae.schedule import Pace, Schedule, Waiting
 from engine.sae.state import (
     Checkpointed,
     Finished,
@@ -65,7 +65,9 @@ def train(settings: TrainSettings, workspace: Workspace, reporter: Reporter | No
     folder = workspace.sae(settings.name)
     path = workspace.existing("activations", settings.activations)
     store = Store.open(path)
-    training = TrainingLoop(settings, workspace, store)
+    _check(settings)
+    training = TrainingLoop(with_steps(settings, store, folder), workspace, store)
+    training.asked = bool(settings.steps)
     with lock(folder):
         found = _found(folder, training)
         if isinstance(found, Finished):
@@ -79,12 +81,21 @@ def train(settings: TrainSettings, workspace: Workspace, reporter: Reporter | No
         return result
 
 
+def with_steps(settings: TrainSettings, store: Store, folder: Path) -> TrainSettings:
+    """Where no steps are given: those of the training that began in ``folder``, else as many as the rows are worth."""
+    if settings.steps:
+        return settings
+    begun = read_training(folder) or read_state(folder)
+    steps = begun.identity["steps"] if begun else steps_for(store.rows, settings.batch_size)
+    return dataclasses.replace(settings, steps=steps)
+
+
 class TrainingLoop:
     """One training: what it is made of, and the loop."""
 
     def __init__(self, settings: TrainSettings, workspace: Workspace, store: Store):
-        _check(settings)
         self.settings, self.store = settings, store
+        self.asked = True  # for so many steps
         self.device = pick_device(settings.device)
         self.w = latents(store.d, settings.expansion)
         self.architecture = architecture(settings, self.w)
@@ -187,13 +198,16 @@ class TrainingLoop:
         on_cpu = self.device.type == "cpu"
         ask_every = 1 if on_cpu else 25
         batches = self.loader.batches(self.step, schedule.steps, self.device)
-        waiting = Waiting()
+        waiting, pace = Waiting(), Pace(self.step)
         with contextlib.closing(batches):
             for x in waiting.over(batches):
                 if self.architecture.revives and self.step % (1 if on_cpu else 16) == 0:
                     self.model.dead = find_dead(self.model, schedule.dead_after)
                 loss = self._update(x)
                 self.step += 1
+                if not self.asked and (seconds := pace.left(self.step, schedule.steps)) is not None:
+                    passes = schedule.steps * settings.batch_size / len(self.loader.train)
+                    reporter.event(Warned(_announced(schedule.steps, passes, seconds)))
                 measuring = self.step % settings.eval_every == 0 or self.step == schedule.steps
                 if measuring or self.step % ask_every == 0:
                     value = float(loss)
@@ -296,6 +310,12 @@ class TrainingLoop:
         return _trained(folder, result, made=True)
 
 
+def _announced(steps: int, passes: float, seconds: float) -> str:
+    minutes = max(round(seconds / 60), 1)
+    time = f"{minutes // 60}:{minutes % 60:02} hours"
+    return f"{steps:,} steps, {passes:,.3g} passes over the rows, take about {time}; --steps sets how many."
+
+
 def _trained(folder: Path, result: FinalMeasurement, made: bool) -> Trained:
     state = checkpoint_path(folder)
     kept = state.stat().st_size if state.is_file() else 0
@@ -328,7 +348,9 @@ def geometric_median(x: Float[Tensor, "n d"], tolerance: float = 1e-6, iteration
 
 
 def _check(settings: TrainSettings) -> None:
-    for name in ("steps", "batch_size", "k", "eval_every", "checkpoint_every", "dead_after"):
+    if settings.steps < 0:
+        raise UserError(f"--steps is {settings.steps}: give at least 1, or 0 for as many as the rows are worth.")
+    for name in ("batch_size", "k", "eval_every", "checkpoint_every", "dead_after"):
         if getattr(settings, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} is {getattr(settings, name)}: give at least 1.")
     for name in ("lr", "l1", "l0", "aux", "decay", "warmup", "seed"):

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from engine.neurons.results import LatentRow
 
 PRINTED = [(one, one.printed) for one in QUANTITIES if one.printed]
+Columns = list[tuple[Quantity, Shown]]
+PIPED = 120  # characters of a line that goes to no terminal
+NAMES = 20  # characters that names have at least
 STRIP = 8  # top images of a latent printed side by side
 
 
@@ -63,11 +66,13 @@ def neurons(
         if not rows:
             print(literal(f"No latent answers to {search!r}: try another word, or leave --search out."))
             return
-        for line in _head(scored, labels, search):
+        width = shutil.get_terminal_size((PIPED, 24)).columns
+        columns = _columns(scored, width)
+        for line in _head(scored, labels, search, columns):
             print(literal(line))
         thumbnails = Thumbnails(scored.summary.settings.images)
         for row in rows:
-            print(literal(_line(scored, row, shutil.get_terminal_size().columns)))
+            print(literal(_line(scored, row, columns, width)))
             if images:
                 _print_strip(scored, row.latent, thumbnails)
 
@@ -118,11 +123,11 @@ def _scored_sae(path: Path) -> str:
         return ""
 
 
-def _head(scored: "Neurons", labels: Labels, search: str) -> list[str]:
+def _head(scored: "Neurons", labels: Labels, search: str, columns: Columns) -> list[str]:
     summary, ms = scored.summary, scored.summary.ms
     fits = scored.order(search=search, labels=labels.texts, marks=labels.marks) if search else []
     found = f"{len(fits):,} latents found for {search!r}, " if search else ""
-    titles = [_placed(column.title, column) for _, column in _known(scored)]
+    titles = [_placed(column.title, column) for _, column in columns]
     return [
         f"{summary.sae} on {summary.images:,} images: {found}{summary.alive:,} of {scored.w:,} alive",
         f"MS mean {number(ms.sae.mean)}, matched raw neurons {number(ms.matched.mean)} "
@@ -132,17 +137,17 @@ def _head(scored: "Neurons", labels: Labels, search: str) -> list[str]:
     ]
 
 
-def _line(scored: "Neurons", row: "LatentRow", columns: int) -> str:
-    numbers = [
-        _placed(cell(scored.values(quantity)[row.latent], column.form), column) for quantity, column in _known(scored)
-    ]
+def _line(scored: "Neurons", row: "LatentRow", columns: Columns, width: int) -> str:
+    numbers = [_placed(cell(scored.values(quantity)[row.latent], column.form), column) for quantity, column in columns]
     start = "  ".join([f"{row.latent:>6}", *numbers, ""])
-    return start + fit(row.label or " · ".join(row.names), max(columns - len(start), 8))
+    return start + fit(row.label or " · ".join(row.names), max(width - len(start), 8))
 
 
-def _known(scored: "Neurons") -> list[tuple[Quantity, Shown]]:
-    """The columns of quantities that these scores have."""
-    return [(one, column) for one, column in PRINTED if not one.optional or scored.defined(one)]
+def _columns(scored: "Neurons", width: int) -> Columns:
+    """The columns of what these scores have; words among them where enough of ``width`` is left for the names."""
+    known = [(one, column) for one, column in PRINTED if not one.optional or scored.defined(one)]
+    taken = 8 + sum(column.width + 2 for _, column in known)
+    return known if width - taken >= NAMES else [(one, column) for one, column in known if column.form != "text"]
 
 
 def _placed(text: str, column: Shown) -> str:

@@ -19,6 +19,7 @@ from engine.errors import UserError
 from engine.files import read_json
 from engine.images import open_images
 from engine.models import HookPoint, TokenPolicy, load_encoder
+from engine.models.vlm import load_vlm
 from engine.workspace import Workspace
 from tests.support.checkpoints import build, save
 from tests.support.extractions import Recorder, ask, contents, saved_model, write_pictures
@@ -278,3 +279,25 @@ def test_a_shard_of_broken_images_only(model: Path, workspace: Workspace, tmp_pa
     assert store.shards[0].rows == 0 and result.images == 20 and store.verify() == []
     assert store.take([0, store.rows - 1]).shape == (2, 32) and store.image.min() == 10
     assert extract(ask(model, folder), workspace).extracted_now == 0
+
+
+def test_for_steering_takes_the_hook_point_that_the_model_reads(images: Path, workspace: Workspace) -> None:
+    said = Recorder()
+    result = extract(ask(Path("demo"), images, at=("last",), for_steering="demo", limit=4), workspace, said)
+    assert [store.hook for store in result.stores] == [f"layer:{load_vlm('demo', 'cpu').seen}"]
+    assert not any("cannot steer" in words for words in [words for _, words in said.events])
+    again = extract(ask(Path("demo"), images, at=(result.stores[0].hook,), limit=4), workspace)
+    assert not again.extracted_now, "it is the same store as with its hook point"
+    with pytest.raises(UserError, match="leave --at out"):
+        extract(ask(Path("demo"), images, at=("layer:1",), for_steering="demo", name="B"), workspace)
+
+
+def test_last_says_that_it_cannot_steer_before_anything_is_done(images: Path, workspace: Workspace) -> None:
+    said = Recorder()
+    extract(ask(Path("demo"), images, at=("last",), limit=4), workspace, said)
+    assert any(
+        "cannot steer" in words and "--for-steering MODEL" in words for words in [words for _, words in said.events]
+    )
+    said = Recorder()
+    extract(ask(Path("demo"), images, at=("last",), limit=4, embeddings=True), workspace, said)
+    assert not any("cannot steer" in words for words in [words for _, words in said.events]), "a judge steers nothing"

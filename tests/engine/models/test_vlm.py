@@ -14,7 +14,8 @@ from transformers import (
 )
 
 from engine.errors import UserError
-from engine.models.vlm import load_vlm, wrap
+from engine.models import HookPoint
+from engine.models.vlm import load_vlm, read_hook, wrap
 from engine.steer.generate import answer, answers, next_token_kl
 from engine.steer.interventions import Intervention, attached
 from tests.support.tiny_llava import byte_tokenizer, picture, random_sae, save_llava, word_tokenizer
@@ -40,6 +41,7 @@ def test_other_families(tmp_path, family, facts):
     vlm = load_vlm(str(tmp_path), "cpu")
     assert {name: getattr(vlm, name) for name in facts} == facts
     assert (vlm.width, len(vlm.blocks)) == (32, 4)
+    assert read_hook(str(tmp_path)) == HookPoint("layer", vlm.seen), "its config says so without its weights"
     sae, steered = random_sae(), Intervention(latents=((3, 100.0),))
     images = [picture(0), picture(1), picture(2).resize((90, 30))]
     single = [answer(vlm, images[0], "what", 8)]
@@ -52,6 +54,15 @@ def test_other_families(tmp_path, family, facts):
     kept, clamped = next_token_kl(vlm, images[0], "what", sae, [Intervention(keep_error=True), steered]).tolist()
     assert kept == pytest.approx(0, abs=1e-9)
     assert clamped > 0.01
+
+
+def test_the_hook_point_of_what_is_no_vlm_is_refused(tmp_path):
+    CLIPVisionConfig().save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="is a clip_vision_model, whose vision tower is not known: name a hook point"):
+        read_hook(str(tmp_path))
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(UserError, match=r"Cannot read the config\.json"):
+        read_hook(str(tmp_path))
 
 
 def test_what_a_llava_says_about_itself(vlm):

@@ -103,9 +103,12 @@ def test_latents_are_found_by_the_classes_of_their_images(contents, tmp_path):
         assert neurons.row(0).to_json()["class"] == "Flags/country-flag"
 
 
-def test_files_without_classes_of_latents_are_as_before(neurons):
-    assert neurons.class_of(0) == "" and neurons.row(0).to_json()["class"] == ""
-    assert neurons.order(search="life") == []
+def test_files_that_are_older_than_classes_of_latents_have_them(neurons):
+    """They are made from the top images and their labels, which are there: of two in two classes the strongest."""
+    assert neurons.class_image.tolist() == [2] * W and neurons.class_share.tolist() == [1 / 3] * W
+    assert neurons.class_of(0) == "b" and neurons.row(0).to_json()["class"] == "b"
+    assert neurons.order(search="life") == list(np.argsort(-neurons.class_share, kind="stable"))
+    assert not neurons.complete, "neighbours need the SAE"
 
 
 def test_neighbours_and_directions(neurons, contents, tmp_path):

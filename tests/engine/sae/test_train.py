@@ -19,9 +19,10 @@ import torch
 from engine.config import ArchitectureName, TrainSettings
 from engine.errors import Stopped, UserError
 from engine.sae.architectures import REGISTRY
+from engine.sae.config import steps_for
 from engine.sae.model import SAE
 from engine.sae.schedule import Schedule, Waiting
-from engine.sae.state import checkpoint_path, read_state
+from engine.sae.state import checkpoint_path, read_state, read_training
 from engine.sae.train import TrainingLoop, geometric_median, train
 from engine.workspace import Workspace
 from tests.support.stores import write_store
@@ -267,7 +268,7 @@ def test_activations_that_are_not_finite_are_named(workspace, image):
         ({"name": "a/b"}, "cannot name an SAE"),
         ({"k": 33}, "--k 33 is more than the 32 latents"),
         ({"k": 0}, "--k is 0"),
-        ({"steps": 0}, "--steps is 0"),
+        ({"steps": -1}, "--steps is -1"),
         ({"expansion": 0.01}, "leaves no latent"),
         ({"groups": (0.5, 0.7)}, "must end at 1"),
         ({"holdout": 1.5}, "--holdout is 1.5"),
@@ -282,6 +283,21 @@ def test_settings_that_cannot_be_trained_on_leave_nothing(workspace, store, chan
     with pytest.raises(UserError, match=says):
         train(chosen(**changes), workspace)
     assert not (workspace.root / "saes").exists()
+
+
+def test_without_steps_the_rows_say_how_many(workspace, store, monkeypatch):
+    assert [steps_for(rows, 4096) for rows in (24, 1_000_000, 10**9)] == [1000, 4883, 100_000]
+    monkeypatch.setattr("engine.sae.train.steps_for", lambda rows, batch: 10 * rows // batch)
+    reporter = Recorder()
+    result = train(chosen(steps=0, batch_size=100), workspace, reporter)
+    assert result.steps == 10 * store.rows // 100
+    assert read_training(workspace.sae("s")).settings.steps == result.steps, "what is recorded is what was done"
+    (said,) = [one["message"] for one in reporter.of("warning")]
+    passes = result.steps * 100 / read_training(workspace.sae("s")).rows.train
+    assert said.startswith(f"{result.steps:,} steps, {passes:.3g} passes over the rows, take about 0:01 hours;")
+    assert not train(chosen(steps=0, batch_size=100), workspace).made
+    train(chosen(steps=7, name="begun"), workspace)
+    assert not train(chosen(steps=0, name="begun"), workspace).made, "of one that is there, its own number holds"
 
 
 def test_long_rows_are_told_and_can_be_left_out(workspace, monkeypatch):
@@ -408,7 +424,7 @@ def test_embeddings_of_other_images_are_refused(workspace, store):
 
 
 def test_the_schedule_of_the_paper_and_of_a_short_run():
-    long = Schedule.of(TrainSettings(activations="a", name="n"), 2**14)
+    long = Schedule.of(TrainSettings(activations="a", name="n", steps=100_000), 2**14)
     assert (long.lr, long.warmup, long.decay, long.dead_after) == (2e-4, 1000, 0, 10_000_000)
     assert (long.theta_from, long.theta_smoothing) == (1000, 0.999)
     assert long.rate(0) == pytest.approx(2e-7) and long.rate(999) == long.rate(99_999) == 2e-4
