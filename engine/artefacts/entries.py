@@ -4,7 +4,7 @@ import fcntl
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar
@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, Self, TypeVar
 from engine.activations.manifest import FILE as MANIFEST
 from engine.activations.manifest import Manifest, manifest_head
 from engine.activations.store import Store
-from engine.config import TrainSettings
+from engine.config import SteerSettings, TrainSettings
 from engine.errors import UserError
 from engine.files import Stamp, file_sha256, read_toml, stamp
 from engine.neurons.file import Neurons
@@ -22,6 +22,7 @@ from engine.runs.run import Run
 from engine.sae.config import CHECKPOINTS, CONFIG, WEIGHTS, SAEConfig, read_config
 from engine.sae.results import FinalMeasurement
 from engine.sae.state import read_state, read_training
+from engine.steer.recipes import settings_in
 from engine.workspace import Source, image_set_of
 
 State = Literal["complete", "writing", "unfinished"]
@@ -227,7 +228,8 @@ class RecipeEntry(Entry):
     """The settings of a steered answer."""
 
     KIND = "recipe"
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: SteerSettings | None = None
+    """None where it is damaged."""
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -235,7 +237,7 @@ class RecipeEntry(Entry):
         return cls(
             path=path,
             made_from=_origins(from_json(tuple[Source, ...], recipe.get("made_from", []), "made_from")),
-            settings=dict(recipe["settings"]),
+            settings=settings_in(recipe, path),
         )
 
     def to_json(self) -> dict[str, Any]:
