@@ -3,7 +3,7 @@
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar
@@ -12,7 +12,7 @@ from engine.activations.manifest import FILE as MANIFEST
 from engine.activations.manifest import Manifest, read_manifest
 from engine.activations.store import Store
 from engine.activations.stored_images import broken_images
-from engine.config import TrainSettings
+from engine.config import SteerSettings, TrainSettings
 from engine.errors import UserError, refusal
 from engine.files import LOCK, Stamp, file_sha256, read_toml, stamp
 from engine.locks import held
@@ -24,6 +24,7 @@ from engine.runs.run import Run
 from engine.sae.config import CHECKPOINTS, CONFIG, WEIGHTS, SAEConfig, read_config
 from engine.sae.results import FinalMeasurement
 from engine.sae.state import read_state, read_training
+from engine.steer.recipes import settings_in
 from engine.workspace import Provenance, Source, image_set_of
 
 State = Literal["complete", "writing", "unfinished"]
@@ -232,7 +233,8 @@ class RecipeEntry(Entry):
     """The settings of a steered answer."""
 
     KIND = "recipe"
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: SteerSettings | None = None
+    """None where it is damaged."""
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -241,7 +243,7 @@ class RecipeEntry(Entry):
         return cls(
             path=path,
             made_from=_origins(located(made_from, workspace_of(path)).made_from),
-            settings=dict(recipe["settings"]),
+            settings=settings_in(recipe, path),
         )
 
     def to_json(self) -> dict[str, Any]:

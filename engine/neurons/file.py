@@ -218,6 +218,11 @@ class Neurons:
         image = self._class_images[latent]
         return (self.images[image].label or "") if image >= 0 else ""
 
+    def kind_of(self, latent: int) -> str:
+        """:meth:`class_of` in a word or two."""
+        image = self._class_images[latent]
+        return self.images[image].kind if image >= 0 else ""
+
     @cached_property
     def images(self) -> list[ScoredImage]:
         """The images that were scored."""

@@ -74,7 +74,7 @@ def _numbers(of: Callable[[str], Any]) -> Any:
 def _classes(of: Callable[[str], Any]) -> Any:
     import numpy as np
 
-    called, shares = of("class_of"), of("class_share")
+    called, shares = of("kind_of"), of("class_share")
     shown = [f"{share:4.0%} {called(latent)}" if share > 0 else np.nan for latent, share in enumerate(shares.tolist())]
     return np.array(shown, object)
 

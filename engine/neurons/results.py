@@ -114,6 +114,12 @@ class ScoredImage:
     sha256: str
 
     @property
+    def kind(self) -> str:
+        """Its class in a word or two: its last folder, or genus and species; empty without."""
+        folder = (self.label or "").rpartition("/")[2]
+        return folder if not self.taxonomy or self.taxonomy[-1] == folder else " ".join(self.taxonomy[-2:])
+
+    @property
     def classes(self) -> str:
         """Class and taxonomy in words; empty without. File names join words by - and _."""
         written = "\n".join(dict.fromkeys([self.label or "", "/".join(self.taxonomy)])).strip()

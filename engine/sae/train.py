@@ -312,7 +312,7 @@ class TrainingLoop:
 
 def _announced(steps: int, passes: float, seconds: float) -> str:
     minutes = max(round(seconds / 60), 1)
-    time = f"{minutes // 60}:{minutes % 60:02} hours"
+    time = f"{minutes // 60}:{minutes % 60:02} hours" if minutes >= 60 else f"{minutes} min"
     return f"{steps:,} steps, {passes:,.3g} passes over the rows, take about {time}; --steps sets how many."
 
 

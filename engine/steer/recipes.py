@@ -10,9 +10,10 @@ A setting given beside a recipe overrides the recipe's when it differs from the 
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from engine.config import SteerSettings, from_mapping, to_mapping
 from engine.errors import UserError
@@ -80,12 +81,17 @@ def load_recipe(workspace: Workspace, given: str) -> Recipe:
     if document.get("format") != FORMAT:
         raise UserError(f"{path} is not a steering recipe (its format is not {FORMAT}): give a file of recipes/.")
     check_version(document.get("version"), VERSION, path)
-    if not isinstance(document.get("settings"), dict):
-        raise UserError(f"{path} has no table [settings]: it is damaged, save the recipe again.")
     origin = Provenance(from_json(tuple[Source, ...], document.get("made_from", []), f"{path}: made_from"))
-    settings = from_mapping(SteerSettings, document["settings"], f"Recipe {given}")
     root = workspace_of(path) if path.parent.name == "recipes" else workspace.root
-    return Recipe(located(settings, root), located(origin, root).made_from)
+    return Recipe(located(settings_in(document, path), root), located(origin, root).made_from)
+
+
+def settings_in(document: Mapping[str, Any], path: Path) -> SteerSettings:
+    """The settings of the recipe that was read from ``path``. UserError where they are none."""
+    given = document.get("settings")
+    if not isinstance(given, dict):
+        raise UserError(f"{path} has no table [settings]: it is damaged, save the recipe again.")
+    return from_mapping(SteerSettings, given, f"Recipe {path.stem}")
 
 
 def open_recipe(workspace: Workspace, given: str) -> tuple[SteerSettings, str]:

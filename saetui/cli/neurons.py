@@ -17,7 +17,7 @@ from engine.workspace import Workspace, image_set_of, neurons_files
 from saetui.cli.options import JsonOption, WorkspaceOption
 from saetui.cli.streams import print_json
 from saetui.cli.work import note
-from saetui.formatting import cell, fit, fit_ends, literal, number, percent
+from saetui.formatting import cell, counted, fit, fit_ends, literal, number, percent
 
 if TYPE_CHECKING:
     from engine.images.thumbnails import Thumbnails
@@ -126,10 +126,10 @@ def _scored_sae(path: Path) -> str:
 def _head(scored: "Neurons", labels: Labels, search: str, columns: Columns) -> list[str]:
     summary, ms = scored.summary, scored.summary.ms
     fits = scored.order(search=search, labels=labels.texts, marks=labels.marks) if search else []
-    found = f"{len(fits):,} latents found for {search!r}, " if search else ""
+    found = f"{counted(len(fits), 'latent')} found for {search!r}, " if search else ""
     titles = [_placed(column.title, column) for _, column in columns]
     return [
-        f"{summary.sae} on {summary.images:,} images: {found}{summary.alive:,} of {scored.w:,} alive",
+        f"{summary.sae} on {counted(summary.images, 'image')}: {found}{summary.alive:,} of {scored.w:,} alive",
         f"MS mean {number(ms.sae.mean)}, matched raw neurons {number(ms.matched.mean)} "
         f"(beaten by {percent(ms.matched.share_beaten)}), baseline {number(ms.baseline)}",
         "",

@@ -128,7 +128,7 @@ def test_top_images_are_drawn(old):
 
 def test_labels_name_latents_and_mark_them(old):
     table = saetui("neurons", "matryoshka", "--search", "clouds", cwd=old).stdout
-    assert "clouds on black" in table and "1 latents found" in table
+    assert "clouds on black" in table and "1 latent found" in table
     marked = saetui_json("neurons", "matryoshka", "--search", "marked", cwd=old)["latents"]
     assert {row["latent"]: row["label"] for row in marked} == {1: "dark backgrounds", 14: "clouds on black"}
     [house] = saetui_json("neurons", "matryoshka", "--search", '"flat"', cwd=old)["latents"]

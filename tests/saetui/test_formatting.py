@@ -3,7 +3,7 @@
 import pytest
 from rich.cells import cell_len
 
-from saetui.formatting import fit_ends
+from saetui.formatting import counted, fit_ends
 from saetui.widgets.gallery import Tile
 from saetui.widgets.table import Column, Table
 
@@ -36,3 +36,7 @@ def test_a_picture_keeps_its_number_and_both_ends_of_its_class():
         "17.5",
         "17…",
     ]
+
+
+def test_one_is_not_many():
+    assert [counted(number, "latent") for number in (0, 1, 1234)] == ["0 latents", "1 latent", "1,234 latents"]

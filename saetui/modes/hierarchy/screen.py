@@ -17,7 +17,7 @@ from engine.files import Stamp, stamp
 from engine.runs.watch import RunSnapshot
 from saetui.background import look_up
 from saetui.bindings import key
-from saetui.formatting import fit, literal, number
+from saetui.formatting import counted, fit, literal, number
 from saetui.messages import ShowLatents
 from saetui.modes.mode import Mode
 from saetui.widgets.table import Column, Table
@@ -148,7 +148,8 @@ class HierarchyMode(Mode):
             return
         if not found.has_taxonomy:
             classes = "" if found.by_taxon else f" {NO_TREE}"
-            self.chart.say(f"{found.sae} on {found.images:,} images without a taxonomy: no depth.{classes}")
+            images = counted(found.images, "image")
+            self.chart.say(f"{found.sae} on {images} without a taxonomy: no depth.{classes}")
             return
         from saetui.modes.hierarchy.trees import chart, trend_in_words
 
@@ -158,7 +159,8 @@ class HierarchyMode(Mode):
         room = max(self.size.width - 2, 20)
         text = Text(no_wrap=True)
         text.append(
-            fit(literal(f"{found.sae} on {found.images:,} images · taxonomy depth by group"), room), style="bold"
+            fit(literal(f"{found.sae} on {counted(found.images, 'image')} · taxonomy depth by group"), room),
+            style="bold",
         )
         text.append(f"\n{fit(f'┊ {expected} is the depth of images drawn at random', room)}\n", style=quiet)
         for name, bar, numbers in chart(found, max(room - 44, 10)):

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from engine.metrics.results import Trend
 from engine.neurons.file import Neurons, refusing_damage
 from engine.neurons.taxonomy import Group, Node, Taxonomy, matryoshka
-from saetui.formatting import number
+from saetui.formatting import counted, number
 from saetui.widgets.tree_table import Branch
 
 
@@ -137,4 +137,4 @@ def trend_in_words(trees: Trees) -> str:
 
 def title_of(branch: Branch) -> str:
     """How mode Neurons names the latents of a node."""
-    return f"{branch.count:,} latents of {' › '.join(branch.place)}"
+    return f"{counted(branch.count, 'latent')} of {' › '.join(branch.place)}"

@@ -17,7 +17,7 @@ from engine.neurons.results import ImageLatents
 from engine.server.protocol import Done, Failed, FindImageLatents, Loading, ServerEvent
 from saetui.background import look_up
 from saetui.bindings import key
-from saetui.formatting import literal
+from saetui.formatting import counted, literal
 from saetui.modes.neurons.latent_table import BESIDE, NUMBER, cells, columns
 from saetui.services import Served
 from saetui.widgets.bars import KeyBar
@@ -173,11 +173,11 @@ class LookScreen(Served, Screen[Pairs | None]):
         if picture.patch is None or picture.size_of_grid is None:
             pairs = self.found.image
             move = ": hjkl moves over its patches" if picture.size_of_grid else ""
-            self._say(f"{_latents(len(pairs))} of the whole image{move}")
+            self._say(f"{counted(len(pairs), 'latent')} of the whole image{move}")
         else:
             row, column = picture.patch
             pairs = self.found.patches[row * picture.size_of_grid[1] + column]
-            self._say(f"{_latents(len(pairs))} of the patch in row {row + 1}, column {column + 1}")
+            self._say(f"{counted(len(pairs), 'latent')} of the patch in row {row + 1}, column {column + 1}")
         self.shown = list(pairs)
         self.query_one(Table).show(len(self.shown))
 
@@ -198,7 +198,3 @@ class LookScreen(Served, Screen[Pairs | None]):
     def action_list(self) -> None:
         if self.shown:
             self.dismiss(self.shown)
-
-
-def _latents(count: int) -> str:
-    return f"{count} latent{'s' * (count != 1)}"

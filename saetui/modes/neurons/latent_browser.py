@@ -35,7 +35,6 @@ class LatentBrowser(Mode):
     LatentBrowser #list { width: 45%; min-width: 62; border-right: solid $border-blurred; }
     LatentBrowser #head { height: 2; color: $secondary; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
     LatentBrowser #filter { border: none; height: 1; padding: 0 1; background: $background; }
-    LatentBrowser #filter.-aside { color: $secondary; text-style: dim; }
     LatentBrowser #filter:focus { background: $panel; }
     LatentBrowser LatentView { width: 1fr; }
     LatentBrowser.-narrow #list { width: 1fr; border-right: none; }
@@ -55,6 +54,7 @@ class LatentBrowser(Mode):
         self._opening = False
         self._failed: tuple[Path, Stamp | None] | None = None
         self._asked: ShowLatents | None = None  # before the scores were open
+        self._aside = ""  # the filter, while something else is listed
 
     def parts(self) -> Iterable[Widget]:
         with Horizontal():
@@ -71,8 +71,7 @@ class LatentBrowser(Mode):
         self.view.gallery.show_heat = bool(was.get("heat", False))
         self.set_class(bool(was.get("open", False)), "-open")
         self._wanted = int(was.get("latent", -1))
-        with self.prevent(Input.Changed):
-            self.filter.value = str(was.get("filter", ""))
+        self._write_filter(str(was.get("filter", "")))
 
     @property
     def latents(self) -> list[int]:
@@ -161,6 +160,9 @@ class LatentBrowser(Mode):
 
     def relist(self, keep: bool = False) -> None:
         """List what the filter finds; ``keep``: the selected latent stays selected where it is listed."""
+        if self._aside:
+            self._write_filter(self._aside)
+            self._aside = ""
         if self.scores is not None:
             here = self._wanted if self._wanted >= 0 else self.latent
             self.listed.filter(self.scores, self.filter.value)
@@ -173,12 +175,18 @@ class LatentBrowser(Mode):
             self._show_list(self.scores)
 
     def _show_list(self, scores: Scores, latent: int = -1) -> None:
-        self.filter.set_class(bool(self.listed.title), "-aside")  # it holds again after esc
+        if self.listed.title and self.filter.value:  # it does not hold for these; it does again after esc
+            self._aside = self.filter.value
+            self._write_filter("")
         self._wanted = -1
         self.say(self.listed.head(scores))
         self.table.show_list(scores, latent)
         if not self.latents:
             self.view.show(None)
+
+    def _write_filter(self, text: str) -> None:
+        with self.prevent(Input.Changed):
+            self.filter.value = text
 
     def say(self, words: str) -> None:
         """In the head of the list."""
@@ -223,6 +231,7 @@ class LatentBrowser(Mode):
 
     def on_input_changed(self, event: Input.Changed) -> None:
         if event.input is self.filter:
+            self._aside = ""
             self.relist()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
@@ -237,8 +246,7 @@ class LatentBrowser(Mode):
         elif self.listed.title:
             self.relist(keep=True)
         elif self.filter.value:
-            with self.prevent(Input.Changed):
-                self.filter.value = ""
+            self._write_filter("")
             self.remember(filter="")
             self.relist(keep=True)
         self.table.focus()

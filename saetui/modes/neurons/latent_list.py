@@ -54,7 +54,8 @@ class LatentList:
         ms, all_listed = summary.ms, len(self.latents) == neurons.w
         shown = f"{neurons.w:,}" if all_listed else f"{len(self.latents):,} of {neurons.w:,}"
         order = "best match first" if self.by_match else f"by {self.sort} {'↓' if self.descending else '↑'}"
-        listed = self.title or f"{shown} latents, {summary.alive:,} alive · {order}"
+        latents = "latent" if shown == "1" else "latents"
+        listed = self.title or f"{shown} {latents}, {summary.alive:,} alive · {order}"
         return (
             f"{scores.sae} · {listed}\nMS mean {number(ms.sae.mean)} · matched raw {number(ms.matched.mean)}, "
             f"{percent(ms.matched.share_beaten)} of latents beat theirs · all pairs {number(ms.baseline)}"

@@ -10,7 +10,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from engine.neurons.results import ScoredImage
-from saetui.formatting import literal, number, percent
+from saetui.formatting import counted, literal, number, percent
 from saetui.widgets.gallery import Gallery, Tile
 
 if TYPE_CHECKING:
@@ -70,8 +70,9 @@ class LatentView(Vertical):
             first.append(f"lift {ms / baseline:.0f}×")
         if depth == depth:
             first.append(f"depth {depth:.2f}")
+        share = percent(float(neurons.image_frequency[latent]), 1)
         rest = [
-            f"fires on {neurons.support[latent]:,} images, {percent(float(neurons.image_frequency[latent]), 1)}",
+            f"fires on {counted(int(neurons.support[latent]), 'image')}, {share}",
             f"effective {neurons.effective_support[latent]:,.0f}",
             f"group {neurons.group[latent] + 1}/{scores.groups}",
         ]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -96,7 +97,7 @@ def test_one_of_everything(full):
     assert (scores.name, scores.sae, scores.images) == ("s--test", "s", "test")
     assert (scores.summary.images, scores.summary.alive, scores.source) == (3, 2, "/tests")
     (recipe,) = found.recipes
-    assert recipe.name == "red" and recipe.settings["vlm"] == "demo"
+    assert recipe.name == "red" and recipe.settings.vlm == "demo"
     assert [(len(e.manifest.shards), e.images, e.rows) for e in found.embeddings] == [(3, 5, 5)]
     assert all(entry.path.exists() and entry.when > 1e9 for entry in entries(found))
 
@@ -184,6 +185,21 @@ def test_missing_parts_are_named(full):
     assert "shard-00000.h5 is missing" in found.stores[0].error
     assert "has weights and no config.json" in found.saes[1].error
     assert "no manifest.json" in found.embeddings[0].error
+
+
+@pytest.mark.parametrize(
+    ("written", "says"),
+    [
+        ("settings = 3", r"has no table \[settings\]: it is damaged, save the recipe again"),
+        ("", r"has no table \[settings\]"),
+        ("[settings]\nvlm = 3", "Recipe r: vlm is 3: it must be text"),
+    ],
+)
+def test_a_damaged_recipe_is_told_in_words(workspace, written, says):
+    workspace.recipe("r").parent.mkdir(parents=True)
+    workspace.recipe("r").write_text(written)
+    (recipe,) = inventory(workspace).recipes
+    assert recipe.settings is None and re.search(says, recipe.error) and "Error" not in recipe.error
 
 
 FILES = ("activations/a/manifest.json", "saes/s/config.json", "saes/s/training.json", "neurons/s--n.h5",

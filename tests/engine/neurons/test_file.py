@@ -101,6 +101,9 @@ def test_latents_are_found_by_the_classes_of_their_images(contents, tmp_path):
         assert neurons.order(search="flag", labels={2: "a flag"}) == [2, 4, 0], "labels stand before them"
         assert [neurons.class_of(n) for n in (1, 2)] == ["Smileys/face_smiling", ""]
         assert neurons.row(0).to_json()["class"] == "Flags/country-flag"
+        assert [neurons.kind_of(n) for n in (0, 2, 3)] == ["country-flag", "", "surface"]
+    bird = ScoredImage("4.png", "7_Animalia_Aves_Columba_livia", ("Animalia", "Aves", "Columba", "livia"), "")
+    assert bird.kind == "Columba livia"
 
 
 def test_files_that_are_older_than_classes_of_latents_have_them(neurons):

@@ -294,7 +294,7 @@ def test_without_steps_the_rows_say_how_many(workspace, store, monkeypatch):
     assert read_training(workspace.sae("s")).settings.steps == result.steps, "what is recorded is what was done"
     (said,) = [one["message"] for one in reporter.of("warning")]
     passes = result.steps * 100 / read_training(workspace.sae("s")).rows.train
-    assert said.startswith(f"{result.steps:,} steps, {passes:.3g} passes over the rows, take about 0:01 hours;")
+    assert said.startswith(f"{result.steps:,} steps, {passes:.3g} passes over the rows, take about 1 min;")
     assert not train(chosen(steps=0, batch_size=100), workspace).made
     train(chosen(steps=7, name="begun"), workspace)
     assert not train(chosen(steps=0, name="begun"), workspace).made, "of one that is there, its own number holds"

@@ -317,6 +317,23 @@ def test_other_modes_can_list_latents_here(place):
     scenario(test, place)
 
 
+def test_the_filter_is_put_aside_while_it_does_not_hold(place):
+    async def test(app, pilot):
+        pane = app.screen
+        await pilot.press("slash", *"ms>.1", "enter")
+        held = pane.latents
+        pane.receive(ShowLatents([5, 3, 8], "of a node"))
+        await pilot.pause()
+        assert pane.latents == [5, 3, 8] and pane.filter.value == "", "these were not found by it"
+        await pilot.press("escape")
+        assert pane.latents == held and pane.filter.value == "ms>.1"
+        pane.receive(ShowLatents([5], "of a node"))
+        await pilot.press("slash", *"ms>.2", "enter")
+        assert pane.filter.value == "ms>.2" and pane.latents and set(pane.latents) < set(held)
+
+    scenario(test, place)
+
+
 def test_the_place_is_remembered(place):
     async def first(app, pilot):
         await pilot.press("slash", *"ms>.1", "enter", "j", "j", "m", "minus")
