@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
 import threading
@@ -42,6 +43,7 @@ from saetui.widgets.bars import TITLES, TopBar, summary
 from saetui.widgets.dialogs import ActionsProvider, Help, actions
 from saetui.widgets.runs_drawer import RunsDrawer
 
+_LEAVE = 3.0  # seconds after a signal until the workbench ends, whatever it waits for
 _LOOK = 0.5  # seconds between looks at the runs
 
 
@@ -116,11 +118,27 @@ class Workbench(Services):
         look_up_each(self, "runs", self._watch_runs, self._runs_seen, self.say)
 
     def _leave_on_signals(self) -> None:
-        """Whoever ends the workbench from outside, as a closing terminal does, finds the terminal as it was."""
+        """Whoever ends the workbench from outside finds the terminal as it was."""
+        loop = asyncio.get_running_loop()
+
+        def leave(number: int, _: object) -> None:
+            if not os.isatty(2):  # the terminal is gone
+                self._vanish(number)
+            last = threading.Timer(_LEAVE, self._vanish, (number,))
+            last.daemon = True
+            last.start()
+            loop.call_soon_threadsafe(partial(self.exit, return_code=128 + number))
+
+        # Not the loop's own handlers: it may wait for a terminal that takes no more.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if not self.is_headless and signal.getsignal(number) is not signal.SIG_IGN:
-                leave = partial(self.exit, return_code=128 + number)
-                asyncio.get_running_loop().add_signal_handler(number, leave)
+                signal.signal(number, leave)
+
+    def _vanish(self, number: int) -> None:
+        """End at once: Textual waits for ever to write to a terminal that is gone."""
+        with contextlib.suppress(OSError):
+            self.session.save()
+        os._exit(128 + number)
 
     def _watch_runs(self, wanted: Wanted) -> Iterable[list[RunSnapshot]]:
         pause = threading.Event()

@@ -12,7 +12,7 @@ import pytest
 
 from saetui.gc_tuning import IDLE
 from tests.support.synthetic import write_synthetic
-from tests.support.tmux import AT_REST, SAETUI, Terminal, interface, megabytes, non_ascii, processes
+from tests.support.tmux import AT_REST, SAETUI, Terminal, alive, interface, megabytes, non_ascii, processes
 
 MOUSE = re.compile(rb"\x1b\[\?(?:1000|1002|1003|1006|1015)h")
 COLOUR = re.compile(rb"\x1b\[(?:[\d;:]*[;:])?((?:3|4|9|10)[0-8](?:[;:][\d;:]*)?)m")
@@ -55,6 +55,18 @@ def test_a_signal_leaves_the_terminal_as_it_was(terminal, drawn, number, view):
     assert terminal.modes == AT_REST and "Traceback" not in terminal.screen
     terminal.run("stty -a | tr ' ' '\\n' | grep -xE '[-]?(echo|icanon|isig|ixon|icrnl)' | sort | tr '\\n' ' '")
     terminal.until("echo icanon icrnl isig ixon")
+
+
+def test_a_terminal_that_is_closed_ends_the_workbench(tmp_path, drawn):
+    with Terminal(tmp_path) as terminal:
+        terminal.run(f"{SAETUI} {drawn}")
+        terminal.until(HEAD)
+        workbench = interface(drawn)
+        terminal.press("j", "j")
+    begun = time.monotonic()
+    while alive(workbench):
+        assert time.monotonic() - begun < 2
+        time.sleep(0.02)
 
 
 def test_ctrl_z_suspends_and_fg_paints_everything_again(terminal, drawn):
