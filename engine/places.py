@@ -35,7 +35,8 @@ def located(record: R, root: Path) -> R:
 
 def workspace_of(artefact: Path) -> Path:
     """The root of the workspace that ``artefact`` lies in: all lie in a folder for their kind."""
-    return Path(os.path.abspath(artefact)).parent.parent
+    far = artefact if len(artefact.parts) > 2 else Path(os.path.abspath(artefact))
+    return far.parent.parent
 
 
 def changed(record: R, change: Change) -> R:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from engine.activations.manifest import manifest_head
+from engine.activations.manifest import _head
 from engine.activations.matrix_files import read_matrix
 from engine.activations.shards import read_records
 from engine.activations.store import Store
@@ -67,7 +67,6 @@ def _bytes(place: Path) -> Any:
 
 READERS: dict[str, Callable[[Path], Any]] = {
     "manifest": lambda place: Store.open(place / "activations" / "x"),
-    "head": lambda place: manifest_head(place / "activations" / "x"),
     "records": lambda place: read_records(place / "activations" / "x" / "shard-00000.h5"),
     "neurons": lambda place: Neurons.open(place / "neurons" / "jump--images.h5"),
     "weights": lambda place: read_tensors(place / "a.safetensors"),
@@ -96,6 +95,7 @@ def nothing_opens() -> Iterator[None]:
 
 @pytest.mark.parametrize("name", READERS)
 def test_too_many_open_files_are_no_damage(name: str, study: Path) -> None:
+    _head.cache_clear()
     with pytest.raises(Refused, match=r"\(Too many open files\): raise the limit"), nothing_opens():
         READERS[name](study)
 

@@ -3,6 +3,7 @@ import multiprocessing
 import os
 import time
 import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ def test_default_images_stand_before_every_table_and_defaults_are_picked_by_kind
     place = Workspace(tmp_path)
     (tmp_path / "workspace.toml").write_text('steps = 3\n[table]\nkey = "of it"\n')
     place.set_images('C:\\my "pictures"')
-    assert place.defaults() == {"images": 'C:\\my "pictures"', "steps": 3, "table": {"key": "of it"}}
+    assert place.defaults() == {"images": str(Path.cwd() / 'C:\\my "pictures"'), "steps": 3, "table": {"key": "of it"}}
     assert place.defaults_of(TrainSettings) == {"steps": 3}
 
 

@@ -36,7 +36,7 @@ SUMMARY = Summary(
 
 def made_from(sae: str, sha256: str) -> Provenance:
     """The origin of scores of the SAE with this content hash."""
-    return Provenance((Source("sae", sae, f"saes/{sae}", sha256),))
+    return Provenance((Source("sae", sae, f"/saes/{sae}", sha256),))
 
 
 def write_scores(

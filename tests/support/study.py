@@ -73,12 +73,12 @@ class Answered(Workbench):
 def write_study(parent: Path) -> Workspace:
     """Write ``parent``/study. The current directory must be ``parent``, so that all paths are relative."""
     place = Workspace(write_synthetic(Path("study"), w=W, images=SHOWN, top=8))
-    source = str(place.root / "images" / IMAGES)
+    source = f"images/{IMAGES}"
     write_text(place.root / MARKER, f'images = "{source}"\nvlm = "demo"\nembed_with = "demo:encoder"\n')
     _store(place, "drawn-patches", source, SHOWN)
     _store(place, "half", source, SHOWN // 4)
     write_images(place.root / "images" / "more", 12, seed=1)
-    _trainings(place, source)
+    _trainings(place, str(place.root / source))
     shutil.copy(place.neurons(NAME, IMAGES), place.neurons("second", IMAGES))
     for age, sae in enumerate((NAME, "second")):  # the newest scores are opened
         os.utime(place.neurons(sae, IMAGES), (BEGAN - age, BEGAN - age))
@@ -91,7 +91,7 @@ def write_study(parent: Path) -> Workspace:
 def _store(place: Workspace, name: str, source: str, images: int) -> None:
     """A store of the first ``images`` images of ``source``; incomplete if there are more."""
     rows = np.arange(images * 4 * 8, dtype=np.float32).reshape(-1, 8) / 64
-    pictures = [entry.path for entry in open_images(source).entries[:images]]
+    pictures = [entry.path for entry in open_images(place.root / source).entries[:images]]
     listed = {"spec": source, "images": SHOWN}
     store = write_store(place.activations(name), rows, tokens=4, paths=pictures, source=listed)
     manifest = read_json(store.path / "manifest.json")
