@@ -35,9 +35,10 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def place(made, tmp_path):
-    """A workspace of this test's own; the pictures stay where they are."""
+    """A workspace of this test's own; the pictures are shared."""
     folder = tmp_path / "study"
     shutil.copytree(made, folder, ignore=shutil.ignore_patterns("images"))
+    (folder / "images").symlink_to(made / "images")
     return folder
 
 

@@ -57,9 +57,11 @@ def place(tmp_path_factory) -> Workspace:
 
 def write_scores(workspace):
     sha256 = file_sha256(workspace.sae("s") / "sae.safetensors")
+    pictures = replace(scores.SUMMARY.settings, images=str(workspace.root / "images" / "val"))
     return scores.write_scores(
         workspace.neurons("s", "val"),
         LATENTS,
+        replace(scores.SUMMARY, settings=pictures),
         origin=scores.made_from("s", sha256),
         images=[ScoredImage(f"{seed}.png", None, (), "") for seed in range(3)],
         words=WORDS,
