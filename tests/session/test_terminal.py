@@ -96,7 +96,7 @@ def test_a_picture_in_full_size_and_back(terminal, drawn):
 def test_keys_that_arrive_at_once_go_where_each_should(terminal, drawn):
     opened(terminal, drawn)
     terminal.type("/wa\r:goto 64\r")
-    terminal.until("64  wagon")
+    terminal.until("64  fly swatter")
     assert " wa" in terminal.screen.splitlines()[3]
     terminal.type("s:prompt what is this\rb")
     terminal.until("prompt what is this")
