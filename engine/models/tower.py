@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from PIL import Image
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
-from engine.errors import UserError
-from engine.files import read_json
+from engine.errors import UserError, refusal
+from engine.files import open_tensors, read_json
 from engine.models.encoder import VisionEncoder, first_line
 from engine.models.from_transformers import TOKENIZER_FILES, has_processor, load_config, prefix_tokens, quiet
 from engine.models.vlm import VLM, image_tower, load_processor, wrap
@@ -88,17 +88,17 @@ def _read(folder: Path, spec: str, tower: Any) -> tuple[nn.Module, list[Path]]:
     places: dict[str, Path] = {}
     for file in sorted(folder.glob("*.safetensors")):
         try:
-            with safe_open(file, framework="pt") as tensors:
+            with open_tensors(file, "pt") as tensors:
                 places |= dict.fromkeys(tensors.keys(), file)
         except (OSError, SafetensorError) as error:
-            raise UserError(f"{file} is damaged ({error}): fetch it again.") from error
+            raise refusal(error, file) or UserError(f"{file} is damaged ({error}): fetch it again.") from error
     prefix = _prefix(set(places), set(wanted))
     if prefix is None:
         raise UserError(f"{spec} lacks weights of its vision tower in .safetensors files: fetch or save it again.")
     files = sorted({places[prefix + name] for name in wanted})
     state: dict[str, Tensor] = {}
     for file in files:
-        with safe_open(file, framework="pt") as tensors:
+        with open_tensors(file, "pt") as tensors:
             state |= {n: tensors.get_tensor(prefix + n) for n in wanted if places[prefix + n] == file}
     try:
         tower.load_state_dict(state)

@@ -2,6 +2,7 @@
 steering is what a hook written by hand does, one directory serves both, and the table in the README says so."""
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from torch import Tensor
 from engine.activations.estimate import estimate
 from engine.activations.extract import extract
 from engine.activations.store import Store
-from engine.errors import UserError
+from engine.errors import Refused, UserError
 from engine.files import file_sha256, read_json, write_json
 from engine.images import open_images
 from engine.models import HookPoint, load_encoder
@@ -336,3 +337,19 @@ def test_steering_is_a_hook_written_by_hand(family: str, folders: Callable[[str]
         plain, turned = next_token_logits(vlm, one, "what is it", sae=sae, interventions=[None, steered])
         torch.testing.assert_close(turned[None], by_library, atol=1e-3, rtol=1e-3)
         assert not torch.allclose(plain, turned, atol=0.1)
+
+
+@pytest.mark.parametrize(("content", "says"), [(None, "symbolic link that leads to itself"), (b"{", "is damaged")])
+def test_weights_of_a_tower_that_cannot_be_read(
+    content: bytes | None, says: str, folders: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(folders("LLaVA"), tmp_path / "copy"))
+    weights = folder / "model.safetensors"
+    weights.unlink()
+    if content is None:
+        weights.symlink_to(weights)
+    else:
+        weights.write_bytes(content)
+    with pytest.raises(UserError, match=says) as refusal:
+        load_encoder(str(folder))
+    assert isinstance(refusal.value, Refused) == (content is None)
