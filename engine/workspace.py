@@ -5,7 +5,7 @@ import itertools
 import os
 import re
 import sys
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
@@ -156,6 +156,11 @@ def folders(place: Path) -> list[Path]:
         return sorted(path for path in place.iterdir() if path.is_dir() and not path.name.startswith("."))
     except OSError:
         return []
+
+
+def store_names(name: str, hooks: Sequence[str]) -> list[str]:
+    """Of the stores of an extraction called ``name``: several hook points are told apart by theirs."""
+    return [name] if len(hooks) == 1 else [f"{name}-{hook.replace(':', '')}" for hook in hooks]
 
 
 def neurons_path(settings: ScoreSettings, sae: str, workspace: Workspace) -> Path:

@@ -65,8 +65,8 @@ def estimate(settings: ExtractSettings, workspace: Workspace, reporter: Reporter
         model_parameters=sum(p.numel() for p in encoder.model.parameters()),
         warnings=(
             *encoder.warnings,
-            *left_out(images),
             *consequences(settings),
+            *left_out(images),
             *broken,
             *([room] if room else []),
         ),

@@ -30,7 +30,7 @@ from engine.models import HookPoint, TokenPolicy, load_encoder
 from engine.models.device import pick_device
 from engine.models.encoder import VisionEncoder
 from engine.reporter import Reporter, StageBegan, Warned
-from engine.workspace import Workspace
+from engine.workspace import Workspace, store_names
 
 SHARD_IMAGES = 8192  # at most, so that an interruption costs little where an image is a single row
 SAMPLED = 5  # images that are looked at where each has a number of tokens of its own
@@ -51,9 +51,7 @@ def extract(settings: ExtractSettings, workspace: Workspace, reporter: Reporter 
     images = open_images(settings.images, settings.limit)
     device = pick_device(settings.device)
     encoder = load_encoder(settings.model, device, TORCH[settings.precision])
-    for message in (*encoder.warnings, *consequences(settings)):
-        reporter.event(Warned(message))
-    for message in left_out(images):
+    for message in (*encoder.warnings, *consequences(settings), *left_out(images)):
         reporter.event(Warned(message))
     targets, shard_images = plan(settings, workspace, images, encoder)
     try:
@@ -79,7 +77,7 @@ def plan(
     hooks = list(dict.fromkeys(HookPoint.parse(at) for at in settings.at))
     policy = TokenPolicy.parse(settings.tokens)
     home = workspace.embeddings if settings.embeddings else workspace.activations
-    folders = [home(settings.name if len(hooks) == 1 else f"{settings.name}-{str(h).replace(':', '')}") for h in hooks]
+    folders = [home(name) for name in store_names(settings.name, list(map(str, hooks)))]
     for hook in hooks:
         encoder.check(hook)
     if not all(hook.pooled for hook in hooks):

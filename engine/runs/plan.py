@@ -18,12 +18,13 @@ from typing import Any
 from engine.config import PlanSettings, from_mapping
 from engine.errors import UserError
 from engine.files import read_toml
+from engine.models import HookPoint
 from engine.places import located
 from engine.records import to_json
 from engine.reporter import Reporter, StageBegan
 from engine.runs.tasks import TASKS
 from engine.steer.recipes import with_recipe
-from engine.workspace import Workspace, neurons_path, slug
+from engine.workspace import Workspace, neurons_path, slug, store_names
 
 STAGES = ("extract", "train", "score", "steer")
 DEFAULT_NAMES = {"train": "{activations}-{arch}-x{expansion}-k{k}-s{seed}"}
@@ -159,9 +160,8 @@ def _makes(stage: Stage, workspace: Workspace) -> set[tuple[str, str]]:
     asked = stage.settings
     match stage.task:
         case "extract":
-            hooks = [at.replace(":", "") for at in dict.fromkeys(asked.at)]
-            names = [asked.name] if len(hooks) == 1 else [f"{asked.name}-{hook}" for hook in hooks]
-            return {("embeddings" if asked.embeddings else "activations", name) for name in names}
+            hooks = list(dict.fromkeys(str(HookPoint.parse(at)) for at in asked.at))
+            return {("embeddings" if asked.embeddings else "activations", n) for n in store_names(asked.name, hooks)}
         case "train":
             return {("saes", asked.name)}
         case "score":
