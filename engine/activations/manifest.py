@@ -93,7 +93,8 @@ def write_manifest(folder: Path, manifest: Manifest, records: Sequence[ImageReco
     value = to_json(recorded(manifest, workspace_of(folder)))
     if manifest.broken is None:
         del value["broken"]
-    if manifest.version == LISTS_IMAGES:
+    if manifest.version == LISTS_IMAGES:  # what it did not say is left out: its hash is the store's identity
+        del value["transparency"], value["source"]["left_out"]
         value["images"] = [one.to_json() for one in records]  # last: see _head
     write_json(folder / FILE, value)
 

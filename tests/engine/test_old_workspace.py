@@ -177,3 +177,17 @@ def test_a_training_that_was_interrupted_goes_on(old):
     events = map(json.loads, (newest / "events.jsonl").read_text().splitlines())
     first = next(event for event in events if event["kind"] == "progress")
     assert first["done"] > 270, "it goes on from its checkpoint"
+
+
+def test_a_shard_that_is_made_anew_leaves_the_manifest_as_it_was(old):
+    """So the store keeps its hash, and nothing that was made from it counts as made from another."""
+    folder = old / "activations" / "patches"
+    before = json.loads((folder / "manifest.json").read_text())
+    (folder / "shard-00000.h5").unlink()
+    again = ("--model", "demo", "--images", "images", "--at", "layer:4", "--tokens", "patches", "--seed", 3)
+    assert saetui_json("extract", *again, "--name", "patches", cwd=old)["extracted_now"] == 24
+    after = json.loads((folder / "manifest.json").read_text())
+    assert list(after) == list(before) and after | {"shards": []} == before | {"shards": []}
+    differing = {"bytes", "sha256"}  # another machine rounds otherwise
+    (was,), (now,) = before["shards"], after["shards"]
+    assert {k: v for k, v in now.items() if k not in differing} == {k: v for k, v in was.items() if k not in differing}
