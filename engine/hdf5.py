@@ -15,7 +15,7 @@ import h5py
 _OPEN: "WeakValueDictionary[int, HDF5File]" = WeakValueDictionary()
 
 
-class HDF5File(h5py.File):  # type: ignore[misc]
+class HDF5File(h5py.File):  # type: ignore[misc]  # h5py has no types
     """An HDF5 file, open for reading."""
 
     def __init__(self, path: Path):

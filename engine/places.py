@@ -12,11 +12,14 @@ import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from engine.config import PLACES, Place, place_of
 
-R = TypeVar("R")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+R = TypeVar("R", bound="DataclassInstance")
 IN = "::"  # between an image source and the path of one of its images
 Change = Callable[[str, Place], str]
 _NAMED: Mapping[str, Place] = {"images": "path", "model": "model"}
@@ -42,13 +45,13 @@ def workspace_of(artefact: Path) -> Path:
 def changed(record: R, change: Change) -> R:
     """``record`` with ``change`` applied to every place in it, in records within it too."""
     changes: dict[str, Any] = {}
-    for field in dataclasses.fields(record):  # type: ignore[arg-type]
+    for field in dataclasses.fields(record):
         before = getattr(record, field.name)
         sort = _sort(record, place_of(field))
         after = _within(before, change) if sort is None else _changed(before, sort, change)
         if after is not before and after != before:
             changes[field.name] = after
-    return dataclasses.replace(record, **changes) if changes else record  # type: ignore[type-var]
+    return dataclasses.replace(record, **changes) if changes else record
 
 
 def changed_values(values: Mapping[str, Any], places: Mapping[str, Place], change: Change) -> dict[str, Any]:

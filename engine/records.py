@@ -96,7 +96,7 @@ PLAIN: dict[type[Any], str] = {str: "text", int: "a whole number", float: "a num
 def plain(value: Any, kind: type[T]) -> T | None:
     """``value`` if it is a ``kind``, one of ``PLAIN``; None if it is not. A whole number may stand for a float."""
     fits = isinstance(value, bool) is (kind is bool) and isinstance(value, (int, float) if kind is float else kind)
-    return kind(value) if fits else None  # type: ignore[call-arg]
+    return kind(value) if fits else None  # type: ignore[call-arg]  # each of PLAIN takes a value
 
 
 def _strict(value: Any, kind: type[T]) -> T:

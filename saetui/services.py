@@ -179,6 +179,9 @@ class Services(App[Reopen | None]):
 class Served:
     """A screen or widget that such an app shows."""
 
+    if TYPE_CHECKING:
+        app: App[Any]
+
     @property
     def services(self) -> Services:
-        return cast(Services, self.app)  # type: ignore[attr-defined]
+        return cast(Services, self.app)

@@ -48,4 +48,4 @@ class PatientParser(XTermParser):
 
 def expect_late_replies() -> None:
     """Have the app's driver read by such a parser; it offers no other way to choose one."""
-    linux_driver.XTermParser = PatientParser  # type: ignore[misc]
+    linux_driver.XTermParser = PatientParser  # type: ignore[misc]  # a class is no variable to mypy

@@ -129,8 +129,15 @@ def test_a_listing_advises_to_remove_nothing_that_it_could_not_read(kind: Any, p
 @pytest.mark.parametrize("mode", ["r", "r+"])
 @pytest.mark.parametrize("path", ["activations/x/shard-00000.h5", "neurons/jump--images.h5"])
 def test_a_file_that_this_process_has_open(path: str, mode: str, study: Path) -> None:
+    def read() -> object:
+        if "neurons" not in path:
+            return read_records(study / path)
+        with Neurons.open(study / path) as neurons:
+            return neurons.summary, neurons.ms.tolist()
+
+    before = repr(read())
     with h5py.File(study / path, mode):
-        Neurons.open(study / path).close() if "neurons" in path else read_records(study / path)
+        assert repr(read()) == before
 
 
 def test_a_file_that_another_process_has_open_and_locked(study: Path) -> None:

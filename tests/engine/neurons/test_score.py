@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from dataclasses import replace
 from itertools import combinations
@@ -453,7 +454,7 @@ def other_images(place: Path) -> Path:
         ({"limit": 9}, r"the images .*/images, not .*/images \(the first 9\)"),
         ({"embed_with": "demo:encoder"}, "the judge .*/dino, not demo:encoder"),
         ({"images": "other"}, "the images .*/images, not .*/other/images"),
-        ({"sae": "elsewhere"}, "the SAE .*/work/saes/S, not .*/elsewhere/S"),
+        ({"sae": "elsewhere"}, "the SAE {place}/{workspace}/saes/S, not {place}/elsewhere/S"),
         ({"vocabulary": ""}, "the words .*/words.txt, not built-in"),
     ],
     ids=["pooling", "limit", "judge", "images", "sae", "words"],
@@ -466,7 +467,7 @@ def test_other_scores_are_not_replaced_by_those_of_the_same_name(scored, place, 
         with torch.no_grad():
             random_sae(str(place / "clip"), place / "elsewhere/S", threshold=1.0)
     before = Path(scored[0].path).read_bytes()
-    with pytest.raises(UserError, match=says):
+    with pytest.raises(UserError, match=says.format(place=re.escape(str(place)), workspace="work")):
         score(ask(place, **changed), Workspace(place / "work"))
     assert Path(scored[0].path).read_bytes() == before
 
