@@ -83,6 +83,15 @@ def test_sentences_are_found() -> None:
     assert any("saetui jobs resume {}" in text for text in texts)
 
 
+def test_a_command_that_scores_an_sae_has_what_scoring_needs() -> None:
+    wanting = [
+        f"{place}: {text}"
+        for place, text in SENTENCES
+        if re.search(r"\bsaetui score \{", text) and not {"--images", "--embed-with"} <= set(re.findall(FLAG, text))
+    ]
+    assert wanting == []
+
+
 def test_every_command_exists() -> None:
     wrong = []
     for place, text in SENTENCES:

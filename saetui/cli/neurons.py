@@ -108,8 +108,14 @@ def _of_the_sae(given: str, name: str, found: list[Path], workspace: Workspace) 
     if same:
         return same
     if by_path is not None:
-        raise UserError(f"{given} has no scores in {workspace.root}, another {name} has: run saetui score {given}.")
-    note(f"saetui: these are scores of {name} with other weights than it has now: saetui score {name} makes new ones.")
+        raise UserError(
+            f"{given} has no scores in {workspace.root}, another {name} has: "
+            f"run saetui score {given} --images DIR --embed-with MODEL --name OTHER."
+        )
+    note(
+        f"saetui: these are scores of {name} with other weights than it has now; for new ones: "
+        f"saetui score {name} --images DIR --embed-with MODEL --name OTHER"
+    )
     return found
 
 
