@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,11 @@ from textual.app import App, SuspendNotSupported
 from textual.screen import Screen
 from textual.widget import Widget
 
+from engine.config import IMAGE_SOURCES
 from engine.errors import UserError, sentence_of
 from engine.files import write_text
 from engine.images.decoding import BrokenImage
+from engine.images.sources import is_there
 from engine.runs.run import Run
 from engine.runs.watch import RunSnapshot
 from engine.workspace import MARKER, Workspace, neurons_files
@@ -89,6 +92,14 @@ class Services(App[Reopen | None]):
                 then(answer)
 
         self.push_screen(dialog, said)
+
+    def image_source(self, given: str) -> str | None:
+        """The image source that a person has named, by its full path; None where nothing is there, which is said."""
+        spec = os.path.realpath(os.path.expanduser(given))
+        if is_there(spec):
+            return spec
+        self.say(f"There is nothing at {given}: give {IMAGE_SOURCES}.")
+        return None
 
     def guard(self, act: Callable[[], Any]) -> bool:
         """Do ``act``; what a user can mend is said instead of raised. Whether it was done."""

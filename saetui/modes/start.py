@@ -57,14 +57,11 @@ class StartMode(Mode):
         self.services.open_workspace(place, "neurons" if (place.root / "neurons").is_dir() else "train")
 
     def action_images(self) -> None:
-        def chosen(folder: str) -> None:
-            path = Path(folder).expanduser()
-            if not path.exists():
-                self.services.say(f"There is nothing at {path}: give {IMAGE_SOURCES}.")
-                return
-            place = self.services.workspace
-            self.services.guard(lambda: place.set_images(str(path.resolve())))
-            self.services.open_workspace(place, "data")
+        def chosen(given: str) -> None:
+            place, spec = self.services.workspace, self.services.image_source(given)
+            if spec is not None:
+                self.services.guard(lambda: place.set_images(spec))
+                self.services.open_workspace(place, "data")
 
         self.services.ask(Ask(f"Images: {IMAGE_SOURCES}"), chosen)
 

@@ -322,6 +322,21 @@ def test_the_first_screen_offers_three_ways(tmp_path, monkeypatch):
     assert Workspace(tmp_path / "new").defaults() == {"images": str(tmp_path / "pictures")}
 
 
+@pytest.mark.parametrize("typed", ["shards/*.tar", "shards/{000..002}.tar"])
+def test_the_first_screen_takes_what_means_several_sources(tmp_path, monkeypatch, typed):
+    (tmp_path / "shards").mkdir()
+    for n in range(3):
+        (tmp_path / f"shards/{n:03}.tar").write_bytes(bytes(10240))
+    monkeypatch.chdir(tmp_path)
+
+    async def test(app, pilot):
+        await pilot.press("i", *typed, "enter")
+        await pilot.pause()
+
+    assert scenario(test, tmp_path / "new").return_value == Reopen(Workspace(tmp_path / "new"), "data")
+    assert Workspace(tmp_path / "new").defaults() == {"images": str(tmp_path / typed)}
+
+
 def test_the_first_screen_opens_a_workspace(tmp_path):
     (tmp_path / "other").mkdir()
 

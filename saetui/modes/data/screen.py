@@ -234,10 +234,8 @@ class DataMode(Mode):
         self.services.ask(Ask(f"Images: {IMAGE_SOURCES}"), self._add)
 
     def _add(self, given: str) -> None:
-        path = Path(given).expanduser()
-        spec = str(path.resolve()) if path.exists() else str(path.absolute())
-        if not path.exists() and not any(letter in given for letter in "*?[{"):
-            self.services.say(f"There is nothing at {path}: give {IMAGE_SOURCES}.")
+        spec = self.services.image_source(given)
+        if spec is None:
             return
         if "images" not in self.listing.found.defaults and not self.listing.found.sources:
             self.services.guard(lambda: self.services.workspace.set_images(spec))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, assert_never
+from typing import TYPE_CHECKING, Protocol, assert_never
 
 from engine.config import SteerSettings
 from engine.server.protocol import (
@@ -24,11 +24,13 @@ from engine.server.protocol import (
     Warned,
 )
 from engine.steer.results import ANSWERS, AnswerName, Steered
-from saetui.modes.steer.answers import AnswersView
-from saetui.modes.steer.dose_response import Dose
 from saetui.modes.steer.setup import Setup, Slot
 from saetui.modes.steer.versions import Version
-from saetui.services import Services
+
+if TYPE_CHECKING:  # it runs without them: tests have no screen
+    from saetui.modes.steer.answers import AnswersView
+    from saetui.modes.steer.dose_response import Dose
+    from saetui.services import Services
 
 RATE_EVERY = 0.25  # seconds between two looks at the speed
 

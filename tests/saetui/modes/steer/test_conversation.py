@@ -1,5 +1,8 @@
 """The conversation with the model server, without a server and without a screen."""
 
+import subprocess
+import sys
+
 import pytest
 
 from engine.server.protocol import (
@@ -132,3 +135,9 @@ def test_failures_are_told_with_the_way_out(scene):
         scene.hear(Failed("It is full.", mistake))
         assert (scene.state, scene.wrong) == (state, True)
         assert scene.conversation.answering is None
+
+
+def test_it_needs_no_screen():
+    script = "import sys, saetui.modes.steer.conversation; print('textual' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
