@@ -20,6 +20,7 @@ from engine.config import PLACES, Place, RelinkSettings, SteerSettings, places_o
 from engine.errors import UserError
 from engine.files import atomic_path, read_json, read_toml, to_toml, write_json, write_text
 from engine.images import BrokenImage, open_images
+from engine.images.sources import is_there
 from engine.neurons.file import Neurons
 from engine.neurons.results import ScoredImage
 from engine.places import (
@@ -92,7 +93,7 @@ class _Move:
     def text(self, text: str, sort: Place) -> str:
         before, path, after = split(text, sort)
         moved = self.path(path) if path else path
-        if moved != path and not any(letter in moved for letter in "*?[{"):
+        if moved != path:
             self.wanted.add(moved)
         return f"{before}{moved}{after}"
 
@@ -110,7 +111,7 @@ class _Move:
     def check(self, reporter: Reporter) -> int:
         """UserError unless all is there that has to be; how many images were compared."""
         for path in sorted(self.wanted):
-            if not os.path.exists(path):
+            if not is_there(path):
                 raise UserError(f"There is no {path}: move all that was used to {self.new}, or give another place.")
         for path, sha256 in self.sources.items():
             if identity(Path(path)) != sha256:
