@@ -221,7 +221,7 @@ QUANTITIES = (
         "the commonest class of its top images and its share of them",
         optional=True,
         derived=_classes,
-        column=Shown("class", 14, "text"),
+        column=Shown("class", 18, "text"),
         printed=Shown("class", 14, "text"),
     ),
     Quantity("partner", "latent with the most similar top images; -1: none", "int32"),

@@ -29,6 +29,11 @@ class Column:
     align: str = "right"
     ends: bool = False
     """Whether a text that is too long loses its middle, not its end."""
+    spare: bool = False
+    """Whether it is left out where it would leave the column of width 0 less than ``ROOM``."""
+
+
+ROOM = 10  # terminal cells; less tells names apart no more
 
 
 class Table(ScrollView, can_focus=True):
@@ -122,10 +127,13 @@ class Table(ScrollView, can_focus=True):
 
     def _strip(self, cells: Cells, width: int, component: str) -> Strip:
         style = self.get_component_rich_style(component) if component else self.rich_style
-        fixed = sum(c.width + 1 for c in self.columns if c.width)
+        shown_cells = list(zip(self.columns, cells, strict=True))
+        if _left(self.columns, width) < ROOM:
+            shown_cells = [(column, text) for column, text in shown_cells if not column.spare]
+        left = max(_left([column for column, _ in shown_cells], width), 4)
         parts = []
-        for column, text in zip(self.columns, cells, strict=True):
-            room = column.width or max(width - fixed - 2, 4)
+        for column, text in shown_cells:
+            room = column.width or left
             shown = literal(text)
             parts.append(_cell(fit_ends(shown, room) if column.ends else shown, room, column.align))
         return Strip([Segment(" " + " ".join(parts), style)]).adjust_cell_length(width, Style(bgcolor=style.bgcolor))
@@ -161,6 +169,11 @@ class Table(ScrollView, can_focus=True):
     async def on_click(self, event: events.Click) -> None:
         if event.y > 0 and self.rows:
             self.cursor = event.y - 1 + self.scroll_offset.y
+
+
+def _left(columns: Sequence[Column], width: int) -> int:
+    """Terminal cells that ``columns`` leave to the one of width 0."""
+    return width - 2 - sum(column.width + 1 for column in columns if column.width)
 
 
 def _cell(text: str, room: int, align: str) -> str:

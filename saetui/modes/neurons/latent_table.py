@@ -21,9 +21,11 @@ BESIDE = [(one, column) for one, column in ALL if one.beside]
 
 
 def columns(quantities: Quantities) -> list[Column]:
-    return [
-        Column(shown.title, shown.width, *(("left", True) if shown.form == "text" else ())) for _, shown in quantities
-    ]
+    return [_words(shown) if shown.form == "text" else Column(shown.title, shown.width) for _, shown in quantities]
+
+
+def _words(shown: Shown) -> Column:
+    return Column(shown.title, shown.width, "left", ends=True, spare=True)
 
 
 def known(scores: Scores, quantities: Quantities) -> Quantities:

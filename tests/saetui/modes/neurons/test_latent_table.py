@@ -94,7 +94,7 @@ def test_columns_of_what_these_scores_lack_are_left_out(workspace: Workspace) ->
     assert [column.title for column in columns(known(scores, asked))] == ["number"]
     named = Scores.open(write_scores(workspace.neurons("t", "val"), 2), workspace)
     named.neurons.__dict__["called"] = ["bird", np.nan]
-    assert columns(known(named, asked))[0] == Column("name", 6, "left", ends=True)
+    assert columns(known(named, asked))[0] == Column("name", 6, "left", ends=True, spare=True)
     assert [cells(named, latent, asked[:1]) for latent in (0, 1)] == [["bird"], ["–"]]
 
 
