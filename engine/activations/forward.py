@@ -97,7 +97,7 @@ def select(
         for row, (index, length) in enumerate(zip(indices, lengths, strict=True)):
             if length < policy.count:
                 raise UserError(f"Image {index} has {length} tokens, fewer than --tokens {policy}: lower the number.")
-            keep[row, policy.draw(int(length), seed, index)] = True
+            keep[row, drawn(int(length), policy.count, seed, index)] = True
     else:
         keep[:, {"cls": slice(0, 1), "patches": shown, "all": slice(None)}[policy.kind]] = True
         if mask is not None:
@@ -107,6 +107,15 @@ def select(
     if len(token) < batch * tokens:
         flat = flat[torch.from_numpy(np.flatnonzero(keep)).to(hidden.device)]
     return flat, np.asarray(indices)[element], token
+
+
+def drawn(tokens: int, count: int, seed: int, image: int) -> np.ndarray:
+    """The positions that ``random:count`` keeps: sorted, distinct, below ``tokens``.
+
+    They depend only on ``seed`` and ``image``, the number of the image, so neither batching nor an interruption
+    changes them.
+    """
+    return np.sort(np.random.default_rng([seed, image]).choice(tokens, count, replace=False))
 
 
 def _mean(patches: Tensor, mask: Tensor | None) -> Tensor:

@@ -1,10 +1,8 @@
-"""Where in an encoder activations are taken (hook points), and from which tokens. Does not import torch."""
+"""Where in an encoder activations are taken (hook points), and from which tokens. Does not import torch or NumPy."""
 
 import re
 from dataclasses import dataclass
 from typing import Literal
-
-import numpy as np
 
 from engine.errors import UserError
 
@@ -107,9 +105,3 @@ class TokenPolicy:
     def rows_an_image(self, hook: HookPoint) -> int | None:
         """How many rows every image has at ``hook``; None where that depends on the image's number of tokens."""
         return 1 if hook.pooled else {"cls": 1, "mean": 1, "random": self.count}.get(self.kind)
-
-    def draw(self, tokens: int, seed: int, image: int) -> np.ndarray:
-        """For ``random``: ``count`` sorted distinct positions below ``tokens``. They depend only on ``seed`` and
-        ``image``, the number of the image, so neither batching nor an interruption changes them."""
-        chosen = np.random.default_rng([seed, image]).choice(tokens, self.count, replace=False)
-        return np.sort(chosen).astype(np.int64)

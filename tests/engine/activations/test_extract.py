@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from engine.activations.extract import SHARD_IMAGES, extract
-from engine.activations.forward import select
+from engine.activations.forward import drawn, select
 from engine.activations.manifest import Model
 from engine.activations.store import Store
 from engine.errors import UserError
@@ -102,8 +102,13 @@ def test_policies(tokens: str, model: Path, images: Path, workspace: Workspace) 
             rows.append(hidden[1:].mean(0, keepdims=True))
             positions = np.array([-1])
         else:
-            drawn = TokenPolicy.parse(tokens).draw(17, 4, i) if tokens.startswith("random") else np.arange(0)
-            positions = {"cls": np.arange(1), "all": np.arange(17), "patches": np.arange(1, 17)}.get(tokens, drawn)
+            at = {
+                "cls": np.arange(1),
+                "all": np.arange(17),
+                "patches": np.arange(1, 17),
+                "random:3": drawn(17, 3, 4, i),
+            }
+            positions = at[tokens]
             rows.append(hidden[positions])
         image.append(np.full(len(positions), i))
         token.append(positions)

@@ -51,7 +51,15 @@ def test_no_module_of_the_app_imports_torch_even_indirectly():
 
 @pytest.mark.parametrize(
     "name",
-    ["engine", "engine.workspace", "engine.runs.events", "engine.runs.run", "engine.config", "engine.server.client"],
+    [
+        "engine",
+        "engine.workspace",
+        "engine.runs.events",
+        "engine.runs.plan",
+        "engine.runs.run",
+        "engine.config",
+        "engine.server.client",
+    ],
 )
 def test_what_the_app_reads_through_is_light(name):
     assert not modules_after(f"import {name}") & {*HEAVY, "numpy", "h5py", "scipy"}
