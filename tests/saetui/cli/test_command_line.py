@@ -141,9 +141,12 @@ def test_a_signal_is_128_and_its_number(signals, tmp_path):
         deadline = time.monotonic() + 120
         while not list(tmp_path.glob("saes/s/checkpoints/*.safetensors")) and time.monotonic() < deadline:
             time.sleep(0.05)
-        for number in signals:
-            process.send_signal(number)
-            time.sleep(0.001)
-        _, said = process.communicate(timeout=120)
+        try:
+            for number in signals:
+                process.send_signal(number)
+                time.sleep(0.001)
+            _, said = process.communicate(timeout=120)
+        finally:
+            process.kill()  # a test that fails leaves no training behind
     assert process.returncode == 128 + signals[0]
     assert " is kept. Continue with: saetui train a" in said and "memory" not in said and "bug" not in said
