@@ -114,16 +114,20 @@ def xdg(variable: str, default: str) -> Path:
     return Path(given) if os.path.isabs(given) else Path.home() / default
 
 
-Stamp = tuple[int, int, int]
+Stamp = tuple[int, int, int, int]
 
 
 def stamp(path: Path) -> Stamp | None:
-    """What tells versions of a file apart: modification time, size, inode. None without a file."""
+    """What tells versions of a file apart. None without a file."""
     try:
-        found = path.stat()
+        return stamp_of(path.stat())
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def stamp_of(status: os.stat_result) -> Stamp:
+    """Modification, size, inode and change: the last time cannot be set, as ``cp -p`` and ``tar`` set the first."""
+    return status.st_mtime_ns, status.st_size, status.st_ino, status.st_ctime_ns
 
 
 def file_sha256(path: Path) -> str:

@@ -10,7 +10,7 @@ from functools import lru_cache
 from lzma import LZMAError
 
 from engine.errors import UserError
-from engine.files import Stamp
+from engine.files import Stamp, stamp_of
 from engine.images.kinds import is_read, left_out
 
 
@@ -53,8 +53,10 @@ def _read_range(entry: ImageEntry) -> bytes:
 
 
 def check_unchanged(entry: ImageEntry) -> None:
-    """UserError when the file of ``entry`` is not the one that was listed: what was read may be another picture."""
-    if entry.stamp is not None and stamp(entry.file) != entry.stamp:
+    """UserError when the file of ``entry`` is not the one that was listed: what was read may be another picture. A new
+    owner, mode or link alone, which changes the change time, is none."""
+    now = stamp(entry.file)
+    if entry.stamp is not None and (now is None or now[:3] != entry.stamp[:3]):
         raise UserError(f"{entry.file} changed while its images were read: run the same command again.")
 
 
@@ -64,7 +66,7 @@ def stamp(path: str) -> Stamp | None:
         found = os.stat(path)
     except OSError:
         return None
-    return (found.st_mtime_ns, found.st_size, found.st_ino) if stat.S_ISREG(found.st_mode) else None
+    return stamp_of(found) if stat.S_ISREG(found.st_mode) else None
 
 
 _UNREADABLE = (zipfile.BadZipFile, zlib.error, LZMAError, EOFError, KeyError, NotImplementedError, RuntimeError)

@@ -64,8 +64,11 @@ class Images:
 
     def remember(self, index: int, sha256: str) -> None:
         """Note the content of an image that was just read. UserError when its file is another than was listed."""
-        check_unchanged(self.entries[index])
-        self._contents.add(self.entries[index], sha256)
+        entry = self.entries[index]
+        check_unchanged(entry)
+        self._known[index] = sha256
+        if stamp(entry.file) == entry.stamp:
+            self._contents.add(entry, sha256)
 
     def keep(self) -> None:
         """Let other processes know what was remembered."""

@@ -8,16 +8,16 @@ from typing import Generic, NamedTuple, TypeVar
 
 import torch
 
-from engine.files import file_sha256
-from engine.models import load_encoder
+from engine.files import Stamp, file_sha256, stamp_of
+from engine.models import WEIGHT_SUFFIXES, load_encoder
 from engine.models.encoder import VisionEncoder
 from engine.models.vlm import VLM, is_local, load_vlm
 from engine.reporter import Reporter, Warned
-from engine.sae.config import CONFIG, WEIGHTS
+from engine.sae.config import WEIGHTS
 from engine.sae.model import SAE
 
 T = TypeVar("T")
-Stamp = tuple[tuple[str, int, int], ...]
+Stamps = tuple[tuple[str, Stamp], ...]
 
 
 class LoadedSAE(NamedTuple):
@@ -96,25 +96,21 @@ class ModelCache:
             kept.clear()
 
 
-def _stamp(spec: str) -> Stamp:
-    """Names, sizes and times of the weights and settings in a local directory; nothing for a model of the hub."""
-    found = []
-    for path in _files(spec):
-        status = path.stat()
-        found.append((path.name, status.st_size, status.st_mtime_ns))
-    return tuple(found)
+def _stamp(spec: str) -> Stamps:
+    """Names and stamps of the files in a local directory: weights, settings, words; nothing for a model of the hub."""
+    return tuple((path.name, stamp_of(path.stat())) for path in _files(spec))
 
 
 def _bytes(spec: str) -> int:
     """Size of the weights in a local directory; 0 where it is not known."""
-    return sum(size for name, size, _ in _stamp(spec) if name != CONFIG)
+    return sum(path.stat().st_size for path in _files(spec) if path.suffix in WEIGHT_SUFFIXES)
 
 
 def _files(spec: str) -> list[Path]:
     folder = Path(spec).expanduser()
     if not is_local(spec) or not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if path.suffix == ".safetensors" or path.name == CONFIG)
+    return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
 
 
 def _free() -> None:
