@@ -5,7 +5,7 @@ import itertools
 import os
 import re
 import sys
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
@@ -34,8 +34,12 @@ def slug(text: str) -> str:
 
 def free_name(stem: str, taken: Container[str]) -> str:
     """The first of stem, stem-2, stem-3, ... that is not taken."""
-    names = itertools.chain([stem], (f"{stem}-{n}" for n in itertools.count(2)))
-    return next(name for name in names if name not in taken)
+    return next(name for name in numbered(stem) if name not in taken)
+
+
+def numbered(stem: str) -> Iterator[str]:
+    """stem, stem-2, stem-3, ..."""
+    return itertools.chain([stem], (f"{stem}-{n}" for n in itertools.count(2)))
 
 
 @dataclass(frozen=True)

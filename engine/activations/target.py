@@ -13,7 +13,7 @@ from engine.config import ExtractSettings, from_words
 from engine.errors import UserError
 from engine.images import BrokenImage, ImageEntry, Images
 from engine.images.sources import identity
-from engine.models import HookPoint
+from engine.models import HookPoint, same_model
 from engine.reporter import Reporter, Warned
 from engine.workspace import Provenance, Source, versions
 
@@ -172,6 +172,10 @@ def _mended(folder: Path, shard: Shard, images: Images) -> Iterator[bool]:
                 yield False
 
 
+class MadeOtherwise(UserError):
+    """There is a store of that name, made with another model or other settings."""
+
+
 def _check_same(earlier: Manifest, target: Target) -> None:
     now = target.header
     names = ["hook", "dtype", "precision", "batch_size", "preprocessing", "d"]
@@ -182,14 +186,14 @@ def _check_same(earlier: Manifest, target: Target) -> None:
     for name in names:
         differences += _differing(name.replace("_", " "), getattr(earlier, name), getattr(now, name))
     was_model, model = earlier.model, now.model
-    if was_model.sha256 != model.sha256 or (model.sha256 is None and was_model.spec != model.spec):
-        differences.append(f"model {was_model.spec}, not {model.spec} (their weights differ)")
+    if not same_model(was_model.sha256, model.sha256) or (model.sha256 is None and was_model.spec != model.spec):
+        differences.append(f"model {was_model.spec}, not {model.spec} (their weights or configurations differ)")
     if earlier.source.images != now.source.images:
         differences.append(_counts(earlier, target))
     if not differences and earlier.shard_images != now.shard_images:
         differences.append(f"shards of {earlier.shard_images} images, not {now.shard_images}")
     if differences:
-        raise UserError(f"{target.folder} was made with {'; '.join(differences)}: give another --name.")
+        raise MadeOtherwise(f"{target.folder} was made with {'; '.join(differences)}: give another --name.")
 
 
 def _differing(name: str, before: object, now: object) -> list[str]:

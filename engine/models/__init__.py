@@ -11,9 +11,17 @@ if TYPE_CHECKING:
 
     from engine.models.encoder import VisionEncoder
 
-__all__ = ["HookPoint", "TokenPolicy", "load_encoder"]
+__all__ = ["HookPoint", "TokenPolicy", "load_encoder", "same_model"]
 
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
+
+
+def same_model(was: str | None, now: str | None) -> bool:
+    """Whether two ``VisionEncoder.sha256`` are of one model. Artefacts once knew the weights alone, not the
+    architecture: with such, the weights decide."""
+    weights, _, architecture = (was or "").partition(".")
+    other_weights, _, other = (now or "").partition(".")
+    return weights == other_weights and (not architecture or not other or architecture == other)
 
 
 def load_encoder(

@@ -36,6 +36,7 @@ class VisionEncoder(ABC):
     family: str  # clip, siglip, dinov2, ..., open_clip
     revision: str | None = None  # commit on the Hub
     weights: Sequence[Path] = ()  # the files the weights came from
+    architecture: Any = None  # what its configuration says of it, as JSON
     settings_file = "preprocessor_config.json"  # where its preprocessing stands
     preprocessing: dict[str, Any]  # what happens to an image before the model, as JSON
     warnings: list[str]  # what the user should know about this load
@@ -79,9 +80,14 @@ class VisionEncoder(ABC):
 
     @cached_property
     def sha256(self) -> str | None:
-        """Hash of the weights file, or of the hashes of several; None when the weights came from none."""
+        """Identity, for engine.models.same_model: hash of the weights file (or of the hashes of several), a dot, and
+        that of the architecture, since the same weights compute something else with another activation function. None
+        when the weights came from no file."""
         hashes = {path.name: file_sha256(path) for path in self.weights}
-        return next(iter(hashes.values())) if len(hashes) == 1 else value_sha256(hashes) if hashes else None
+        if not hashes:
+            return None
+        weights = next(iter(hashes.values())) if len(hashes) == 1 else value_sha256(hashes)
+        return f"{weights}.{value_sha256(self.architecture)}"
 
     @cached_property
     def alone(self) -> bool:

@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from engine.errors import UserError, refusal
+from engine.files import read_json
 from engine.models.encoder import VisionEncoder, first_line
 
 CONFIG = "open_clip_config.json"
@@ -115,7 +116,9 @@ def load_tagged(spec: str, device: str | torch.device, dtype: torch.dtype | None
         ) from error
     _check_grid(model, shapes, weights)
     spec = f"openclip:{arch}/{tag}{'@' if tag else ''}{file.resolve()}" if file else spec
-    encoder = _finished(OpenClipEncoder(_placed(model, device, dtype), arch, spec), weights)
+    encoder = OpenClipEncoder(_placed(model, device, dtype), arch, spec)
+    encoder.weights = [weights]
+    encoder.architecture = [open_clip.get_model_config(arch), bool(config.get("quick_gelu"))]
     if told:
         encoder.warnings.append(f"By its name {weights.name} is taken for the weights {told} of {arch}.")
     return encoder
@@ -177,12 +180,7 @@ def load_folder(
         raise refusal(error, found) or damaged from error
     _check_grid(model, shapes, Path(found))
     encoder = OpenClipEncoder(_placed(model, device, dtype), name, spec)
-    encoder.revision = revision
-    return _finished(encoder, Path(found))
-
-
-def _finished(encoder: OpenClipEncoder, weights: Path) -> OpenClipEncoder:
-    encoder.weights = [weights]
+    encoder.revision, encoder.weights, encoder.architecture = revision, [Path(found)], read_json(folder / CONFIG)
     return encoder
 
 

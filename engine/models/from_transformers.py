@@ -117,6 +117,21 @@ class TransformersEncoder(VisionEncoder):
             ) from error
 
 
+_OF_THE_WRITER = ("transformers_version", "_name_or_path", "_commit_hash", "torch_dtype", "dtype")
+
+
+def architecture(folder: Path) -> Any:
+    """What ``config.json`` says of the model, without what depends on who wrote it. Weights are read as they are asked
+    for, whatever type it names."""
+
+    def said(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: said(one) for name, one in value.items() if name not in _OF_THE_WRITER}
+        return value
+
+    return said(read_json(folder / "config.json"))
+
+
 def load_folder(
     folder: Path, spec: str, revision: str | None, device: str | torch.device, dtype: torch.dtype | None
 ) -> TransformersEncoder:
@@ -132,7 +147,7 @@ def load_folder(
         stated = has_processor(folder) or config.model_type == "timm_wrapper"  # timm's stands in its config.json
         processor = _processor(folder, spec) if stated else _default_processor(_vision_module(model).config, spec)
     encoder = TransformersEncoder(model.to(device), processor, spec, folder)
-    encoder.revision, encoder.weights = revision, weights
+    encoder.revision, encoder.weights, encoder.architecture = revision, weights, architecture(folder)
     encoder.no_last = f"the checkpoint lacks {untrained[0]}" if untrained else ""
     if language and encoder.alone:
         raise UserError(

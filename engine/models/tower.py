@@ -17,7 +17,14 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 from engine.errors import UserError, refusal
 from engine.files import open_tensors, read_json
 from engine.models.encoder import VisionEncoder, first_line
-from engine.models.from_transformers import TOKENIZER_FILES, has_processor, load_config, prefix_tokens, quiet
+from engine.models.from_transformers import (
+    TOKENIZER_FILES,
+    architecture,
+    has_processor,
+    load_config,
+    prefix_tokens,
+    quiet,
+)
 from engine.models.vlm import VLM, image_tower, load_processor, wrap
 
 
@@ -78,7 +85,7 @@ def load_folder(
         tower, weights = _read(folder, spec, type(empty)._from_config(empty.config))
         model.set_submodule(path, tower.to(device, dtype or torch.float32).eval())
         encoder = TowerEncoder(wrap(model, processor, spec), spec)
-    encoder.revision, encoder.weights = revision, weights
+    encoder.revision, encoder.weights, encoder.architecture = revision, weights, architecture(folder)
     return encoder
 
 

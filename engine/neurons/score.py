@@ -1,7 +1,8 @@
 """Score every latent of an SAE on a set of images: one pass over them, one file of results."""
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from torch import Tensor
 from engine.activations.extract import extract
 from engine.activations.reading import Batch, prepared
 from engine.activations.store import Store
-from engine.activations.target import is_of
+from engine.activations.target import MadeOtherwise, is_of
 from engine.config import ExtractSettings, Pooling, ScoreSettings
 from engine.errors import UserError
 from engine.files import file_sha256, value_sha256
@@ -24,7 +25,7 @@ from engine.metrics.hierarchy import hierarchy
 from engine.metrics.matched_neurons import against, matched_ms, rectified_ms
 from engine.metrics.monosemanticity import MS, MSAccumulator, monosemanticity, number
 from engine.metrics.uniqueness import uniqueness
-from engine.models import HookPoint, load_encoder
+from engine.models import HookPoint, load_encoder, same_model
 from engine.models.device import pick_device
 from engine.models.encoder import VisionEncoder
 from engine.neurons.file import Neurons, write_neurons
@@ -33,10 +34,11 @@ from engine.neurons.pooling import chosen_tokens, pool, scored_tokens
 from engine.neurons.quantities import KEPT
 from engine.neurons.results import Frequency, LatentSpread, MSSummary, Scored, ScoredImage, Summary
 from engine.neurons.top_images import TopImages
+from engine.places import recorded_text, workspace_of
 from engine.reporter import Reporter, StageBegan, Warned
 from engine.sae.config import WEIGHTS
 from engine.sae.model import SAE
-from engine.workspace import Provenance, Source, Workspace, neurons_path, slug, versions
+from engine.workspace import Provenance, Source, Workspace, neurons_path, numbered, slug, versions
 
 LAST = HookPoint("last")
 DENSE = 0.1  # a latent that fires on a larger share of the tokens is dense
@@ -63,16 +65,19 @@ def score(settings: ScoreSettings, workspace: Workspace, reporter: Reporter | No
     path = neurons_path(settings, folder.name, workspace)
     encoder = _encoder(settings, sae, device, reporter)
 
-    reporter.event(StageBegan("embedding"))
-    embeddings = _embeddings(settings, workspace, images, reporter)
-    sources = (
+    images.learn(reporter=reporter)
+    read = (
         Source("sae", folder.name, str(folder), file_sha256(folder / WEIGHTS)),
         Source("model", encoder.spec, encoder.spec, encoder.sha256 or ""),
-        Source("embeddings", embeddings.path.name, str(embeddings.path), embeddings.sha256),
         Source("images", images.spec, images.spec, images.sha256),
         Source("vocabulary", Path(settings.vocabulary).name or "built-in", settings.vocabulary, value_sha256(words)),
     )
-    if found := _scored_already(path, settings, sources):
+    _scored_already(path, settings, read, images)  # other scores are refused before the judge sees all images
+    reporter.event(StageBegan("embedding"))
+    embeddings = _embeddings(settings, workspace, images, reporter)
+    judged = Source("embeddings", embeddings.path.name, str(embeddings.path), embeddings.sha256)
+    sources = (*read[:2], judged, *read[2:])
+    if found := _scored_already(path, settings, sources, images):
         reporter.event(StageBegan("nothing to do: it is scored"))
         return Scored(**vars(found), path=str(path), made=False)
     reporter.event(StageBegan("encoding"))
@@ -173,11 +178,11 @@ def _images(embeddings: Store) -> list[ScoredImage]:
     return [ScoredImage(one.path, one.label, one.taxonomy, one.sha256 or "") for one in records]
 
 
-def _scored_already(path: Path, settings: ScoreSettings, sources: Sequence[Source]) -> Summary | None:
+def _scored_already(path: Path, settings: ScoreSettings, sources: Sequence[Source], images: Images) -> Summary | None:
     """The summary in ``path`` if it was made from the very same sources with the same settings.
 
     UserError for other scores: a name is no identity, and they are not replaced. A file that lacks what scoring
-    computes now, or is damaged, is made anew.
+    computes now, or is damaged, is made anew; so is one of these images when some could not be read and now are others.
     """
     if not path.is_file():
         return None
@@ -186,22 +191,30 @@ def _scored_already(path: Path, settings: ScoreSettings, sources: Sequence[Sourc
     except UserError:  # damaged
         return None
     with found:
-        if differing := _differences(found, settings, sources):
+        mended = _mended(found, images)
+        compared = [one for one in sources if not (mended and one.kind in ("images", "embeddings"))]
+        if differing := _differences(found, settings, compared, images):
             raise UserError(f"{path} holds scores of {'; '.join(differing)}: give another --name.")
-        return found.summary if found.complete else None
+        return found.summary if found.complete and not mended else None
+
+
+def _mended(found: Neurons, images: Images) -> bool:
+    """Whether all images that were scored are the same now, and some that could not be read then are not."""
+    if not found.summary.broken or len(images) != found.summary.images + found.summary.broken:
+        return False
+    before = next((one.sha256 for one in found.provenance.made_from if one.kind == "images"), "")
+    now = {entry.path: images.content(number) for number, entry in enumerate(images.entries)}
+    return before != images.sha256 and all(now.get(one.path) == one.sha256 for one in found.images)
 
 
 _SAID = {"sae": "the SAE", "model": "the encoder", "images": "the images", "vocabulary": "the words"}
 _COMPARED = ("pooling", "min_support", "top", "batch_size", "seed")  # settings that no source tells
 
 
-def _differences(found: Neurons, settings: ScoreSettings, sources: Sequence[Source]) -> list[str]:
+def _differences(found: Neurons, settings: ScoreSettings, sources: Sequence[Source], images: Images) -> list[str]:
     """In what the scores that are there differ from those that are asked for, in words."""
     kept, before = {one.kind: one for one in found.provenance.made_from}, found.summary.settings
-    changed = [one for one in sources if one.kind not in kept or not _same(kept[one.kind], one)]
-    if not any(one.kind == "embeddings" for one in changed):
-        # They name their images by content. The identity of the list once was of paths and sizes.
-        changed = [one for one in changed if one.kind != "images"]
+    changed = [one for one in sources if one.kind not in kept or not _same(kept[one.kind], one, images)]
     differing = [
         _other(_SAID[one.kind], _called(kept.get(one.kind), before), _called(one, settings))
         for one in changed
@@ -209,14 +222,22 @@ def _differences(found: Neurons, settings: ScoreSettings, sources: Sequence[Sour
     ]
     pairs = [(name, getattr(before, name), getattr(settings, name)) for name in _COMPARED]
     differing += [_other(name.replace("_", " "), was, now) for name, was, now in pairs if was != now]
-    if changed and (not differing or before.embed_with != settings.embed_with):
+    was, now = (recorded_text(one.embed_with, "model", workspace_of(found.path)) for one in (before, settings))
+    if was != now or (changed and not differing):
         differing.append(_other("the judge", before.embed_with, settings.embed_with))
     return differing
 
 
-def _same(before: Source, now: Source) -> bool:
-    """The built-in words grow from version to version: names by older ones still hold."""
-    return before.sha256 == now.sha256 or before.name == now.name == "built-in"
+def _same(before: Source, now: Source, images: Images) -> bool:
+    match now.kind:
+        case "model":
+            return same_model(before.sha256, now.sha256)
+        case "images":  # the identity of their list once was of paths and sizes; the embeddings tell the rest
+            return before.sha256 in (images.sha256, images.listed_sha256)
+        case "vocabulary" if before.name == now.name == "built-in":
+            return True  # it grows from version to version: names by older ones still hold
+        case _:
+            return before.sha256 == now.sha256
 
 
 def _called(source: Source | None, settings: ScoreSettings) -> str:
@@ -268,8 +289,8 @@ def _encoder(settings: ScoreSettings, sae: SAE, device: torch.device, reporter: 
             f"The SAE {settings.sae} reads activations {sae.config.d} wide, {spec} has {width} at {hook}: "
             "give the encoder it was trained on to --encoder."
         )
-    if sae.config.model_sha256 and encoder.sha256 != sae.config.model_sha256:
-        reporter.event(Warned(f"{spec} has other weights than the encoder that the SAE was trained on."))
+    if sae.config.model_sha256 and not same_model(sae.config.model_sha256, encoder.sha256):
+        reporter.event(Warned(f"{spec} has other weights, or other settings, than the encoder the SAE was trained on."))
     if settings.embed_with == spec:
         reporter.event(Warned(f"{spec} judges its own latents: an independent encoder is meant."))
     return encoder
@@ -278,15 +299,15 @@ def _encoder(settings: ScoreSettings, sae: SAE, device: torch.device, reporter: 
 def _embeddings(settings: ScoreSettings, workspace: Workspace, images: Images, reporter: Reporter) -> Store:
     """What the judge sees of the images: extracted once for each judge and image list, then reused.
 
-    They once were named by the paths and sizes of the images: such are reused where the contents agree too.
+    They once were named by the paths and sizes of the images: such are reused where the contents agree too. Where a
+    judge of that name was another one, by its weights, the next free name is taken.
     """
-    images.learn(reporter=reporter)
     old, name = (_embeddings_name(settings, one) for one in (images.listed_sha256, images.sha256))
     name = old if is_of(workspace.embeddings(old), images, reporter) else name
     ask = ExtractSettings(
         model=settings.embed_with,
         images=settings.images,
-        name=name,
+        name="",
         at=("last",),
         dtype="float32",
         batch_size=settings.batch_size,
@@ -295,8 +316,11 @@ def _embeddings(settings: ScoreSettings, workspace: Workspace, images: Images, r
         device=settings.device,
         embeddings=True,
     )
-    extract(ask, workspace, reporter)
-    return Store.open(workspace.embeddings(name))
+    for one in numbered(name):
+        with contextlib.suppress(MadeOtherwise):
+            extract(replace(ask, name=one), workspace, reporter)
+            return Store.open(workspace.embeddings(one))
+    raise AssertionError("there is always a free name")
 
 
 def _embeddings_name(settings: ScoreSettings, images: str) -> str:

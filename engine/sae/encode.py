@@ -17,6 +17,7 @@ from engine.activations.store import Store
 from engine.config import EncodeSettings
 from engine.errors import UserError
 from engine.files import atomic_path
+from engine.models import same_model
 from engine.models.device import pick_device
 from engine.reporter import Reporter, StageBegan
 from engine.sae.config import SAEConfig
@@ -72,7 +73,7 @@ def _check_origin(store: Store, config: SAEConfig, name: str) -> None:
     """UserError for a store of another encoder or hook point than the SAE reads, as far as both say."""
     manifest = store.manifest
     was, now = manifest.model.sha256, config.model_sha256
-    other_model = was != now if was and now else manifest.model.spec != config.model
+    other_model = not same_model(was, now) if was and now else manifest.model.spec != config.model
     said = manifest.hook and config.hook and manifest.model.spec and config.model
     if said and (other_model or manifest.hook != config.hook):
         raise UserError(

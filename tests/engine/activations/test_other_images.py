@@ -1,5 +1,7 @@
 """A store is of the very images that it was made of: by content and class, not by name and size."""
 
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -182,3 +184,49 @@ def test_what_is_left_out_is_said_and_kept(model: Path, workspace: Workspace, tm
     assert ("warning", f"Left out of {mine}: 2 HEIC, 1 SVG, which are not read.") in said.events
     assert read_json(workspace.activations("A") / "manifest.json")["source"]["left_out"] == result.left_out
     assert estimate(ask(model, mine), workspace).left_out == result.left_out
+
+
+def test_other_pictures_under_the_same_times_sizes_and_inodes(
+    model: Path, workspace: Workspace, tmp_path: Path
+) -> None:
+    mine, theirs = bitmaps(tmp_path / "mine", 1), bitmaps(tmp_path / "theirs", 2)
+    for path in [*mine.rglob("*.bmp"), *theirs.rglob("*.bmp")]:
+        os.utime(path, ns=(10**18, 10**18))
+    extract(ask(model, mine), workspace)
+    for path in theirs.rglob("*.bmp"):  # as cp -p writes over what is there
+        into = mine / path.relative_to(theirs)
+        into.write_bytes(path.read_bytes())
+        os.utime(into, ns=(10**18, 10**18))
+    with pytest.raises(UserError, match="has other content"):
+        extract(ask(model, mine), workspace)
+
+
+def test_a_new_mode_of_a_picture_is_no_other_picture(
+    model: Path, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, read_bytes = bitmaps(tmp_path / "images", 1), Images.read_bytes
+
+    def meanwhile(self: Images, index: int) -> bytes:
+        data = read_bytes(self, index)
+        os.chmod(self.entries[index].file, 0o600)
+        return data
+
+    monkeypatch.setattr(Images, "read_bytes", meanwhile)
+    assert extract(ask(model, images), workspace).images == 20
+    monkeypatch.undo()
+    assert extract(ask(model, images), workspace).extracted_now == 0
+
+
+def test_the_same_weights_with_another_activation_function_are_another_model(
+    model: Path, workspace: Workspace, tmp_path: Path
+) -> None:
+    images, other = bitmaps(tmp_path / "images", 1), tmp_path / "other"
+    extract(ask(model, images), workspace)
+    shutil.copytree(model, other)
+    config = read_json(other / "config.json")
+    write_json(other / "config.json", config | {"transformers_version": "1.0"})
+    assert extract(ask(other, images), workspace).extracted_now == 0, "who wrote the file makes no difference"
+    config["vision_config"]["hidden_act"] = "relu"
+    write_json(other / "config.json", config)
+    with pytest.raises(UserError, match="their weights or configurations differ"):
+        extract(ask(other, images), workspace)

@@ -13,7 +13,8 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from engine.errors import UserError
-from engine.models import HookPoint, load_encoder
+from engine.files import file_sha256, read_json, write_json
+from engine.models import HookPoint, load_encoder, same_model
 from tests.support.checkpoints import (
     DINO,
     VISION,
@@ -578,13 +579,19 @@ def test_models_that_are_not_at_hand() -> None:
         load_encoder("openai/clip")
 
 
-def test_identity_is_the_weights(tmp_path: Path) -> None:
-    from engine.files import file_sha256
-
+def test_identity_is_the_weights_and_the_architecture(tmp_path: Path) -> None:
     folder = save(build("clip"), tmp_path / "m")
     encoder = load_encoder(str(folder))
-    assert encoder.sha256 == file_sha256(folder / "model.safetensors") and encoder.revision is None
+    weights = file_sha256(folder / "model.safetensors")
+    assert encoder.sha256 and encoder.sha256.startswith(f"{weights}.") and encoder.revision is None
     assert encoder.spec == str(folder) and encoder.family == "clip"
+    config = read_json(folder / "config.json")
+    config["vision_config"]["hidden_act"] = "gelu_new"
+    write_json(folder / "config.json", config)
+    other = load_encoder(str(folder)).sha256
+    assert other and other.startswith(weights) and not same_model(encoder.sha256, other)
+    assert same_model(weights, other) and same_model(other, weights), "older artefacts know the weights alone"
+    assert not same_model(None, other) and same_model(None, None)
 
 
 def test_half_precision(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from PIL import Image
 from engine.activations.store import Store
 from engine.config import MsSettings, ScoreSettings
 from engine.errors import Stopped, UserError
+from engine.files import read_json, write_json
 from engine.images import BrokenImage, Images, open_images
 from engine.metrics.firing import BINS
 from engine.metrics.monosemanticity import monosemanticity
@@ -336,6 +337,46 @@ def test_a_picture_that_could_not_be_read_once_ends_no_later_score(place, tmp_pa
         shutil.rmtree(work.root / "neurons")
         for path in images.iterdir():
             os.utime(path, ns=(1, broken))
+
+
+def test_an_image_that_was_mended_is_scored_by_the_same_command(place, tmp_path):
+    images, work = bitmaps(tmp_path / "val", 1), Workspace(tmp_path / "work")
+    shutil.copytree(place / "work/saes/S", work.sae("S"))
+    whole = (images / "05.bmp").read_bytes()
+    (images / "05.bmp").write_bytes(whole[:100])
+    before = score(ask(place, images=str(images)), work)
+    assert (before.images, before.broken) == (11, 1)
+    (images / "05.bmp").write_bytes(whole)
+    after = score(ask(place, images=str(images)), work)
+    assert after.made and (after.images, after.broken, after.path) == (12, 0, before.path)
+    (images / "05.bmp").write_bytes(whole[:100])
+    with pytest.raises(UserError, match=r"holds scores of the images .* as it was then: give another --name"):
+        score(ask(place, images=str(images)), work)
+
+
+def test_a_judge_that_was_changed_judges_anew_under_another_name(place, tmp_path):
+    images, work, judge = bitmaps(tmp_path / "val", 1), Workspace(tmp_path / "work"), tmp_path / "judge"
+    shutil.copytree(place / "work/saes/S", work.sae("S"))
+    shutil.copytree(place / "dino", judge)
+    asked = {"images": str(images), "embed_with": str(judge)}
+    kept = [score(ask(place, **asked, name="first"), work)]
+    for number, (file, field, value) in enumerate(
+        [("config.json", "hidden_act", "relu"), ("preprocessor_config.json", "image_mean", [0.1, 0.1, 0.1])]
+    ):
+        write_json(judge / file, read_json(judge / file) | {field: value})
+        with pytest.raises(UserError, match=r"holds scores of the judge .*judge as it was then: give another --name"):
+            score(ask(place, **asked, name="first"), work)
+        kept.append(score(ask(place, **asked, name=f"changed-{number}"), work))
+    assert len({one.ms.baseline for one in kept}) == len(list((work.root / "embeddings").iterdir())) == 3
+
+
+def test_other_scores_are_refused_before_the_judge_sees_an_image(scored, place):
+    embeddings = place / "work/embeddings"
+    before = sorted(embeddings.iterdir())
+    for changed in ({"limit": 9}, {"embed_with": "demo:encoder"}, {"pooling": "mean", "batch_size": 5}):
+        with pytest.raises(UserError, match="give another --name"):
+            score(ask(place, **changed), Workspace(place / "work"))
+    assert sorted(embeddings.iterdir()) == before
 
 
 def test_what_is_left_out_is_in_the_summary(place, tmp_path):
