@@ -178,5 +178,5 @@ def _check_same(neurons: Neurons, sae: str, sha256: str) -> None:
     if neurons.sae_sha256 != sha256:
         raise UserError(
             f"{neurons.path.name} has the scores of another SAE than {sae}: "
-            f"run saetui score {sae} --images DIR --embed-with MODEL."
+            f"run saetui score {sae} --images DIR --embed-with MODEL --name OTHER."
         )
