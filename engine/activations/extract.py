@@ -16,7 +16,7 @@ from engine.activations.forward import TORCH, forward
 from engine.activations.manifest import FILE, read_manifest
 from engine.activations.reading import Batch, prepared
 from engine.activations.results import Extracted, StoreMade
-from engine.activations.shards import STORED, read_records
+from engine.activations.shards import STORED, intact, read_records
 from engine.activations.store import Store
 from engine.activations.stored_images import broken_images
 from engine.activations.target import Target, header, take_over
@@ -250,7 +250,7 @@ def _refuse_nothing(targets: list[Target], images: Images) -> None:
     """A store without a single row is of no use: remove it, and say why."""
     if any(shard.rows for target in targets for shard in target.shards.values()):
         return
-    first = read_records(targets[0].folder / targets[0].shards[0].file)[0]
+    first = read_records(intact(targets[0].folder, targets[0].shards[0]))[0]
     for target in targets:
         (target.folder / FILE).unlink()
         for shard in target.shards.values():

@@ -12,11 +12,12 @@ from jaxtyping import Float, Int
 
 from engine.activations.manifest import FILE, Manifest, read_manifest
 from engine.activations.results import Verified
-from engine.activations.shards import STORED, ImageRecord, Shard, damaged, open_shard
+from engine.activations.shards import STORED, ImageRecord, Shard, damaged, intact, open_shard
 from engine.activations.stored_images import StoredImages, stored_images
 from engine.config import VerifySettings
 from engine.errors import UserError, refusal
-from engine.files import file_sha256, read_json, value_sha256
+from engine.files import read_json, value_sha256
+from engine.integrity import read_sha256
 from engine.models.hookpoints import HookPoint, TokenPolicy
 from engine.places import workspace_of
 from engine.reporter import Reporter
@@ -116,7 +117,7 @@ class Store:
         path = self.path / shard.file
         if not path.is_file():
             return [f"{path} is missing."]
-        if file_sha256(path) == shard.sha256:
+        if read_sha256(path) == shard.sha256:
             return self.misplaced(shard)
         try:
             with open_shard(path) as file:
@@ -135,7 +136,7 @@ class Store:
 
     def misplaced(self, shard: Shard) -> list[str]:
         """A sentence when rows are not their images': so were some of older versions, of tiled and packed images."""
-        path = self.path / shard.file
+        path = intact(self.path, shard)
         with open_shard(path) as file:
             image = file["image"][:]
         if self.manifest.hook and self.manifest.tokens and not owned(image, self._readable(shard), self._rows_an_image):
@@ -164,7 +165,7 @@ class Store:
         return self._maps[number]
 
     def _open_map(self, shard: Shard) -> np.ndarray:
-        path, shape, stored = self.path / shard.file, (shard.rows, self.d), STORED[self.dtype]
+        path, shape, stored = intact(self.path, shard), (shard.rows, self.d), STORED[self.dtype]
         try:
             with open_shard(path) as file:
                 values = file["activations"]
@@ -180,7 +181,7 @@ class Store:
     def _column(self, name: str) -> np.ndarray:
         columns = [np.empty(0, np.int32)]
         for shard in self.shards:
-            path = self.path / shard.file
+            path = intact(self.path, shard)
             try:
                 with open_shard(path) as file:
                     columns.append(file[name][:])

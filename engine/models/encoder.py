@@ -14,7 +14,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from engine.errors import UserError
-from engine.files import file_sha256, value_sha256
+from engine.files import value_sha256
+from engine.integrity import content_sha256
 from engine.models.device import random_state
 from engine.models.hookpoints import HookPoint
 
@@ -80,7 +81,7 @@ class VisionEncoder(ABC):
     @cached_property
     def sha256(self) -> str | None:
         """Hash of the weights file, or of the hashes of several; None when the weights came from none."""
-        hashes = {path.name: file_sha256(path) for path in self.weights}
+        hashes = {path.name: content_sha256(path) for path in self.weights}
         return next(iter(hashes.values())) if len(hashes) == 1 else value_sha256(hashes) if hashes else None
 
     @cached_property
