@@ -11,10 +11,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from engine.activations.manifest import FILE, Manifest, read_manifest
-from engine.activations.results import Verified
 from engine.activations.shards import STORED, ImageRecord, Shard, damaged, intact, open_shard
 from engine.activations.stored_images import StoredImages, stored_images
-from engine.config import VerifySettings
 from engine.errors import UserError, refusal
 from engine.files import read_json, value_sha256
 from engine.integrity import read_sha256
@@ -104,20 +102,31 @@ class Store:
 
     def verify(self, reporter: Reporter | None = None) -> list[str]:
         """What is wrong with the files, one sentence each; empty when every byte is as it was written."""
+        return [problem for problems in self.problems(reporter).values() for problem in problems]
+
+    def problems(self, reporter: Reporter | None = None) -> dict[Shard, list[str]]:
+        """What is wrong with each shard that something is wrong with."""
         reporter = reporter or Reporter()
-        problems, done, total = [], 0, sum(shard.bytes for shard in self.shards)
+        found: dict[Shard, list[str]] = {}
+        done, total = 0, sum(shard.bytes for shard in self.shards)
         for shard in self.shards:
             reporter.check()
-            problems += self._verify(shard)
+            if problems := self._verify(shard):
+                found[shard] = problems
             done += shard.bytes
-            reporter.progress(done, total, "bytes", problems=len(problems))
-        return problems
+            reporter.progress(done, total, "bytes", problems=len(found))
+        return found
+
+    def holds(self, shard: Shard) -> bool:
+        """Whether the shard's file is there and every byte of it as it was written."""
+        path = self.path / shard.file
+        return path.is_file() and read_sha256(path) == shard.sha256
 
     def _verify(self, shard: Shard) -> list[str]:
         path = self.path / shard.file
         if not path.is_file():
             return [f"{path} is missing."]
-        if read_sha256(path) == shard.sha256:
+        if self.holds(shard):
             return self.misplaced(shard)
         try:
             with open_shard(path) as file:
@@ -191,15 +200,6 @@ class Store:
         if len(joined) != self.rows:
             raise damaged(self.path, f"{len(joined)} rows instead of {self.rows}")
         return joined
-
-
-def verify(settings: VerifySettings, workspace: Workspace, reporter: Reporter | None = None) -> Verified:
-    """Compare every byte of a store with what was written."""
-    kind = next((k for k in KINDS if (workspace.root / k / settings.store).is_dir()), KINDS[0])
-    store = Store.open(workspace.existing(kind, settings.store))
-    problems = store.verify(reporter)
-    size = sum(shard.bytes for shard in store.shards)
-    return Verified(str(store.path), len(store.shards), size, tuple(problems))
 
 
 def owned(image: Int[np.ndarray, " rows"], readable: Sequence[int], each: int | None) -> bool:

@@ -33,6 +33,14 @@ class Target:
     shards: dict[int, Shard] = field(default_factory=dict)  # finished ones, by number
 
 
+class MadeOtherwise(UserError):
+    """A store was made with something else than what is asked for: ``why`` says with what."""
+
+    def __init__(self, folder: Path, why: str):
+        self.why = why
+        super().__init__(f"{folder} was made with {why}: give another --name.")
+
+
 def header(
     settings: ExtractSettings, images: Images, encoder: "VisionEncoder", hook: HookPoint, d: int, shard_images: int
 ) -> Manifest:
@@ -185,7 +193,7 @@ def _check_same(earlier: Manifest, target: Target) -> None:
     if not differences and earlier.shard_images != now.shard_images:
         differences.append(f"shards of {earlier.shard_images} images, not {now.shard_images}")
     if differences:
-        raise UserError(f"{target.folder} was made with {'; '.join(differences)}: give another --name.")
+        raise MadeOtherwise(target.folder, "; ".join(differences))
 
 
 def _differing(name: str, before: object, now: object) -> list[str]:
@@ -202,7 +210,7 @@ def _counts(earlier: Manifest, target: Target) -> str:
 
 
 def _others(earlier: Manifest, target: Target, why: str) -> UserError:
-    return UserError(f"{target.folder} was made with {_counts(earlier, target)}{why}: give another --name.")
+    return MadeOtherwise(target.folder, f"{_counts(earlier, target)}{why}")
 
 
 def write_progress(target: Target, images: int) -> None:

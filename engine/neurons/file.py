@@ -22,7 +22,7 @@ stand 512 bytes, a user block of HDF5, which any tool passes over: the SHA-256 o
 import contextlib
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -36,7 +36,7 @@ from jaxtyping import Float, Shaped
 from engine.errors import UserError, refusal
 from engine.files import atomic_path, check_version
 from engine.hdf5 import HDF5File
-from engine.integrity import HDF5, content_sha256
+from engine.integrity import HDF5, content_sha256, read_sha256
 from engine.neurons.matching import TopSets
 from engine.neurons.quantities import FIELDS, KEPT, SORTS, Quantity
 from engine.neurons.query import Query
@@ -120,14 +120,26 @@ def unsealed(path: Path) -> bytes:
     return content[BLOCK:] if content.startswith(SEALED) else content
 
 
-def _check_seal(path: Path) -> None:
+def verify_neurons(path: Path) -> None:
+    """UserError unless every byte is as it was written, whatever is known of it."""
+    try:
+        with open(path, "rb") as file:
+            sealed = file.read(len(HDF5)) != HDF5
+        if not sealed:
+            raise UserError(f"{path} has no hash to compare it with, as an older saetui wrote it: score again for one.")
+        _check_seal(path, read_sha256)
+    except OSError as error:
+        raise refusal(error, path) or error from error
+
+
+def _check_seal(path: Path, sha256: Callable[[Path, int], str] = content_sha256) -> None:
     """UserError unless the file is as it was written, as far as it says. Raises OSError."""
     with open(path, "rb") as file:
         head = file.read(BLOCK)
     if head.startswith(HDF5):  # of an older version
         return
     said = head[len(SEALED) :].rstrip(b"\n").decode("ascii", "replace")
-    if not head.startswith(SEALED) or content_sha256(path, BLOCK) != said:
+    if not head.startswith(SEALED) or sha256(path, BLOCK) != said:
         raise damaged_scores(path, "a bit of it has changed, or it is no HDF5 file")
 
 

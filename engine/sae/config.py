@@ -5,6 +5,7 @@ An SAE is a folder: ``sae.safetensors`` (weights in raw-activation units), ``con
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,17 +89,17 @@ def write_config(folder: Path, config: SAEConfig) -> None:
 _OF_WEIGHTS = "weights_sha256"
 
 
-def weights_sha256(folder: Path) -> str:
+def weights_sha256(folder: Path, sha256: Callable[[Path], str] = content_sha256) -> str:
     """Content hash of an SAE's weights: its identity. UserError when they are missing, or not those that its config
-    was written with, as far as it says."""
-    path, config = folder / WEIGHTS, folder / CONFIG
+    was written with, as far as it says. ``sha256``: how they are read."""
+    path = folder / WEIGHTS
     if not path.is_file():
         raise no_weights(folder)
     try:
-        found = content_sha256(path)
+        found = sha256(path)
     except OSError as error:
         raise refusal(error, path) or error from error
-    if config.is_file() and named_weights(folder) not in (None, found):
+    if (folder / CONFIG).is_file() and named_weights(folder) not in (None, found):
         raise UserError(
             f"{path} is damaged (a bit of it has changed, or it is of another SAE): give the command that trained it "
             "again, which mends it, or copy the whole folder again."
@@ -112,8 +113,8 @@ def no_weights(folder: Path) -> UserError:
 
 def named_weights(folder: Path) -> str | None:
     """Content hash of the weights that the config in ``folder`` was written with; None where an older version did."""
-    said: str | None = _said(folder / CONFIG).get(_OF_WEIGHTS)
-    return said
+    said = _said(folder / CONFIG)
+    return said.get(_OF_WEIGHTS) if isinstance(said, dict) else None
 
 
 def _said(path: Path) -> Any:

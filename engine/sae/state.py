@@ -131,6 +131,18 @@ def check_tensors(folder: Path, state: Checkpointed, tensors: Mapping[str, np.nd
         raise UserError(f"The checkpoint {path} is damaged (a bit of it has changed): {_FROM_START}.")
 
 
+def verify_checkpoint(folder: Path) -> None:
+    """UserError unless the checkpoint in ``folder``, if there is one, is as it was written."""
+    state, path = read_state(folder), checkpoint_path(folder)
+    if state is None:
+        return
+    try:
+        with open_tensors(path, "np") as file:
+            check_tensors(folder, state, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise unreadable(path, error) from error
+
+
 def tensors_sha256(tensors: Mapping[str, np.ndarray]) -> str:
     """Of names, types, shapes and bytes, in order of the names."""
     whole = hashlib.sha256()

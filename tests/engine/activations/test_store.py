@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from engine.activations import stored_images
 from engine.activations.results import Verified
 from engine.activations.shards import BLOCK_ROWS, STORED, ImageRecord, ShardWriter, read_records
-from engine.activations.store import Store, verify
+from engine.activations.store import Store
+from engine.artefacts.verify import verify
 from engine.config import VerifySettings
 from engine.errors import UserError
 from engine.files import write_json
