@@ -76,13 +76,20 @@ def sealed(value: Any) -> Any:
 
 def unsealed(value: Any, where: str, way: str) -> Any:
     """What was sealed; as it is where it has no seal, as in files of older versions. UserError when it has changed."""
-    said = value.pop(SEAL, None) if isinstance(value, dict) else None
-    if said is None or said == value_sha256(value):
+    if not isinstance(value, dict):
+        return value
+    said = value.pop(SEAL, None)
+    if said == value_sha256(value) or (said is None and not any(map(_nearly_seal, value))):
         return value
     raise UserError(
         f"{where} is damaged (a bit of it has changed since it was written): {way}, or take {SEAL} out of it if you "
         "changed it yourself."
     )
+
+
+def _nearly_seal(key: str) -> bool:
+    """Whether the bit that has changed is one of the seal's own name."""
+    return len(key) == len(SEAL) and sum(one != other for one, other in zip(key, SEAL, strict=True)) == 1
 
 
 @contextlib.contextmanager
