@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
-from engine.errors import UserError
+from engine.errors import UserError, refusal
 from engine.files import xdg
 
 SETTLED = 2.0
@@ -121,14 +121,21 @@ def _read(file: BinaryIO, start: int) -> str:
 
 
 def is_known(path: Path) -> bool:
-    """Whether :func:`content_sha256` of the whole file costs nothing. Raises OSError."""
+    """Whether :func:`content_sha256` of the whole file costs nothing."""
     folder = os.path.abspath(path.parent)
-    return known_hashes().get(folder, _version(folder, path.name, 0, _stamp(path.stat()))) is not None
+    try:
+        return known_hashes().get(folder, _version(folder, path.name, 0, _stamp(path.stat()))) is not None
+    except OSError:
+        return False
 
 
 def check_content(path: Path, sha256: str, way: str) -> None:
-    """UserError unless the file holds what ``sha256`` says; ``way``: what to do then. Raises OSError."""
-    if content_sha256(path) != sha256:
+    """UserError unless the file holds what ``sha256`` says; ``way``: what to do then."""
+    try:
+        found = content_sha256(path)
+    except OSError as error:
+        raise refusal(error, path) or error from error
+    if found != sha256:
         raise UserError(f"{path} is damaged (a bit of it has changed, or it is another file): {way}.")
 
 

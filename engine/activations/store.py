@@ -15,10 +15,10 @@ from engine.activations.shards import STORED, ImageRecord, Shard, damaged, intac
 from engine.activations.stored_images import StoredImages, stored_images
 from engine.errors import UserError, refusal
 from engine.files import read_json, value_sha256
-from engine.integrity import read_sha256
+from engine.integrity import is_known, read_sha256
 from engine.models.hookpoints import HookPoint, TokenPolicy
 from engine.places import workspace_of
-from engine.reporter import Reporter
+from engine.reporter import Reporter, StageBegan
 from engine.workspace import Workspace
 
 KINDS = ("activations", "embeddings")  # the folders of a workspace that hold stores
@@ -99,6 +99,22 @@ class Store:
                 rows = self._map(int(number))[ascending[lower:upper] - self._first_rows[number]]
                 _scatter(rows, out, order[lower:upper])
         return out
+
+    def check(self, reporter: Reporter, unasked: int = 1 << 30) -> None:
+        """Read what is not known to be as it was written, and tell how that goes; UserError at the first that is not.
+
+        Less than ``unasked`` bytes are left for whoever reads them first: nobody waits for these.
+        """
+        unknown = [shard for shard in self.shards if not is_known(self.path / shard.file)]
+        done, total = 0, sum(shard.bytes for shard in unknown)
+        if total < unasked:
+            return
+        reporter.event(StageBegan("comparing the store with what was written, once"))
+        for shard in unknown:
+            intact(self.path, shard)
+            done += shard.bytes
+            reporter.progress(done, total, "bytes")
+            reporter.check()
 
     def verify(self, reporter: Reporter | None = None) -> list[str]:
         """What is wrong with the files, one sentence each; empty when every byte is as it was written."""

@@ -67,6 +67,7 @@ def train(settings: TrainSettings, workspace: Workspace, reporter: Reporter | No
     path = workspace.existing("activations", settings.activations)
     store = Store.open(path)
     _check(settings)
+    store.check(reporter)
     training = TrainingLoop(with_steps(settings, store, folder), workspace, store)
     training.asked = bool(settings.steps)
     with lock(folder):
