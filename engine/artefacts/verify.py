@@ -75,7 +75,7 @@ def _weights(sae: Path) -> None:
     weights_sha256(sae, read_sha256)
     if named_weights(sae) is None:
         raise UserError(
-            f"{sae / WEIGHTS} has no hash to compare it with, as an older saetui wrote it: train it again for one."
+            f"{sae / WEIGHTS} has no hash to compare it with, as an older version wrote it: train it again for one."
         )
 
 

@@ -126,7 +126,9 @@ def verify_neurons(path: Path) -> None:
         with open(path, "rb") as file:
             sealed = file.read(len(HDF5)) != HDF5
         if not sealed:
-            raise UserError(f"{path} has no hash to compare it with, as an older saetui wrote it: score again for one.")
+            raise UserError(
+                f"{path} has no hash to compare it with, as an older version wrote it: score again for one."
+            )
         _check_seal(path, read_sha256)
     except OSError as error:
         raise refusal(error, path) or error from error

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from engine import integrity
 from engine.activations import stored_images
+from engine.activations.matrix_files import read_matrix
 from engine.activations.results import Verified
 from engine.activations.shards import BLOCK_ROWS, STORED, ImageRecord, ShardWriter, read_records
 from engine.activations.store import Store
@@ -204,7 +205,13 @@ def test_a_flipped_bit_in_any_part_of_a_shard_is_refused(part: str, tmp_path: Pa
     flip(path, offset)
     store = Store.open(tmp_path)
     assert store.read(0, 500).shape == (500, 8)
-    readings = (lambda: store.take([3, 700]), lambda: store.image, lambda: store.token, lambda: list(store.images))
+    readings = (
+        lambda: store.take([3, 700]),
+        lambda: store.image,
+        lambda: store.token,
+        lambda: list(store.images),
+        lambda: read_matrix(path),
+    )
     for reading in readings:
         with pytest.raises(UserError, match=r"shard-00001.h5 is damaged .*: delete it .* verify .* --repair"):
             reading()
