@@ -5,9 +5,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from safetensors import SafetensorError
 
 from engine.config import TrainSettings
@@ -17,6 +16,9 @@ from engine.places import located, recorded, workspace_of
 from engine.records import from_json, seldom, to_json
 from engine.sae.config import CHECKPOINTS, CONFIG, TRAINING, WEIGHTS, named_weights, no_weights
 from engine.sae.results import FinalMeasurement, MeasuredStep
+
+if TYPE_CHECKING:
+    import numpy as np
 
 CHECKPOINT_VERSION = 1
 FORMAT = "saetui-training"
@@ -124,7 +126,7 @@ def unreadable(path: Path, error: Exception) -> UserError:
 _FROM_START = "remove it to train from the start"
 
 
-def check_tensors(folder: Path, state: Checkpointed, tensors: Mapping[str, np.ndarray]) -> None:
+def check_tensors(folder: Path, state: Checkpointed, tensors: "Mapping[str, np.ndarray]") -> None:
     """UserError unless ``tensors`` are those that the checkpoint in ``folder`` was written with."""
     if state.tensors_sha256 not in (None, tensors_sha256(tensors)):
         path = checkpoint_path(folder)
@@ -143,12 +145,12 @@ def verify_checkpoint(folder: Path) -> None:
         raise unreadable(path, error) from error
 
 
-def tensors_sha256(tensors: Mapping[str, np.ndarray]) -> str:
+def tensors_sha256(tensors: "Mapping[str, np.ndarray]") -> str:
     """Of names, types, shapes and bytes, in order of the names."""
     whole = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         whole.update(json.dumps([name, str(tensor.dtype), tensor.shape]).encode())
-        whole.update(np.ascontiguousarray(tensor).data)
+        whole.update(tensor.data if tensor.flags.c_contiguous else tensor.tobytes())
     return whole.hexdigest()
 
 
