@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -21,6 +22,7 @@ from engine.images import open_image
 from engine.models import HookPoint, load_encoder
 from engine.models.vlm import load_vlm
 from engine.runs.run import environment, python_module
+from engine.sae.config import read_config, write_config
 from engine.sae.model import SAE
 from engine.server.__main__ import GONE
 from engine.server.client import ModelServer
@@ -156,8 +158,8 @@ def test_an_sae_that_is_trained_anew_is_loaded_anew(served, workspace, ask):
 
 def test_equal_weights_at_another_hook_point_are_another_sae(served, workspace, ask):
     SAE.load(workspace.sae("s")).save(workspace.sae("twin"))
-    config = workspace.sae("twin") / "config.json"
-    config.write_text(config.read_text().replace("layer:2", "layer:1"))
+    config = read_config(workspace.sae("twin"))
+    write_config(workspace.sae("twin"), replace(config, hook="layer:1"))
     requests = [ask(latent=("5=30",), sae=name) for name in ("s", "twin")]
     assert [served.result(request) for request in requests] == [steer(r.question, workspace) for r in requests]
 
