@@ -45,6 +45,7 @@ from engine.steer.compare import steer
 from engine.steer.generate import answer
 from engine.steer.interventions import Intervention, attached
 from engine.steer.results import ANSWERS
+from tests.support.scores import changing
 from tests.support.served import PATIENCE, Served, make_workspace, write_scores
 
 W = 64
@@ -423,14 +424,14 @@ def test_nonsense_on_the_wire_is_logged_and_ended_by_the_end_of_stdin(workspace)
 
 def test_files_without_directions_are_told_apart(served, workspace, root):
     path = write_scores(workspace, "s", root / "clip", "old")
-    with h5py.File(path, "r+") as file:
+    with changing(path) as file:
         del file["latents/directions"]
     assert "score again" in served.refusal(RankByText(neurons="s--old", text="x"))
 
 
 def test_a_bug_is_told_and_logged_and_survived(served, workspace, root):
     path = write_scores(workspace, "s", root / "clip", "odd")
-    with h5py.File(path, "r+") as file:
+    with changing(path) as file:
         del file["latents/maximum"]
         file["latents/maximum"] = np.ones(3, np.float32)  # not one a latent
     end = served.end(served.server.ask(FindImageLatents(image="blank", neurons="s--odd")))
