@@ -135,7 +135,7 @@ def _head(path: Path, stamp: Stamp | None) -> Manifest:
                 if "shards" in head:
                     return _parsed(head, path)
                 break
-    found = read_json(path, "remove it and run the command that made the store again")
+    found = read_json(path, "remove it and make it again with the command that made the store")
     if isinstance(found, dict):
         images = found.pop("images", [])
         found.setdefault("broken", sum("broken" in image for image in images) if found.get("complete") else None)
