@@ -211,9 +211,10 @@ class PlanSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class VerifySettings:
-    """Check that every byte of an activation store is as it was written."""
+    """Check that every byte of an activation store, an SAE or a neurons file is as it was written."""
 
-    store: str = setting("Name or path of the store.", positional=True, place="artefact")
+    store: str = setting("Name or path of the store, SAE or neurons file.", positional=True, place="artefact")
+    repair: bool = setting("Make damaged and missing shards anew, to the same bytes.", False, flag="--repair")
 
 
 @dataclass(frozen=True, kw_only=True)

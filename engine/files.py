@@ -1,4 +1,4 @@
-"""Files: TOML and JSON, atomic writes, content hashes, versions, locks."""
+"""Files: TOML and JSON, atomic writes, content hashes and seals, versions, locks."""
 
 import contextlib
 import hashlib
@@ -49,16 +49,47 @@ def _merge(whole: MutableMapping[str, Any], key: str, value: Any) -> None:
         whole[key] = value
 
 
-def read_json(path: Path) -> Any:
-    """The JSON in ``path``. Raises UserError when it is missing or damaged."""
+def read_json(path: Path, way: str = "remove it and make it again") -> Any:
+    """The JSON in ``path``. Raises UserError when it is missing, damaged, or not as it was written (:func:`sealed`);
+    ``way``: what to do then."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return unsealed(json.loads(path.read_text(encoding="utf-8")), str(path), way)
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist: check the name, or make it first.") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is damaged ({error}): remove it and make it again.") from error
+        raise UserError(f"{path} is damaged ({error}): {way}.") from error
     except OSError as error:
         raise refusal(error, path) or error from error
+
+
+SEAL = "content_sha256"
+
+
+def sealed(value: Any) -> Any:
+    """A JSON object with the hash of all else that it says, by which a reader knows that no bit of it has changed.
+    Other values as they are."""
+    if not isinstance(value, dict):
+        return value
+    content = json.loads(json.dumps({key: one for key, one in value.items() if key != SEAL}))
+    return content | {SEAL: value_sha256(content)}
+
+
+def unsealed(value: Any, where: str, way: str) -> Any:
+    """What was sealed; as it is where it has no seal, as in files of older versions. UserError when it has changed."""
+    if not isinstance(value, dict):
+        return value
+    said = value.pop(SEAL, None)
+    if said == value_sha256(value) or (said is None and not any(map(_nearly_seal, value))):
+        return value
+    raise UserError(
+        f"{where} is damaged (a bit of it has changed since it was written): {way}, or take {SEAL} out of it if you "
+        "changed it yourself."
+    )
+
+
+def _nearly_seal(key: str) -> bool:
+    """Whether the bit that has changed is one of the seal's own name."""
+    return len(key) == len(SEAL) and sum(one != other for one, other in zip(key, SEAL, strict=True)) == 1
 
 
 @contextlib.contextmanager
@@ -97,8 +128,9 @@ def write_text(path: Path, text: str, durable: bool = True) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path, value: Any, durable: bool = True) -> None:
-    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
+def write_json(path: Path, value: Any, durable: bool = True, seal: bool = True) -> None:
+    """Replace ``path`` by ``value`` in one step, with a ``seal`` that :func:`read_json` checks and takes off."""
+    text = json.dumps(sealed(value) if seal else value, indent=1, ensure_ascii=False, allow_nan=False)
     write_text(path, utf8(text).decode() + "\n", durable)
 
 

@@ -16,7 +16,7 @@ from engine.activations.forward import TORCH, forward
 from engine.activations.manifest import FILE, read_manifest
 from engine.activations.reading import Batch, prepared
 from engine.activations.results import Extracted, StoreMade
-from engine.activations.shards import STORED, read_records
+from engine.activations.shards import STORED, intact, read_records
 from engine.activations.store import Store
 from engine.activations.stored_images import broken_images
 from engine.activations.target import Target, header, take_over
@@ -38,8 +38,10 @@ UNASKED = ("last",)  # the hook points where none are given
 NAMED = 10  # broken images that get a warning of their own
 
 
-def extract(settings: ExtractSettings, workspace: Workspace, reporter: Reporter | None = None) -> Extracted:
-    """Extract activations into one store per hook point.
+def extract(
+    settings: ExtractSettings, workspace: Workspace, reporter: Reporter | None = None, only: str = ""
+) -> Extracted:
+    """Extract activations into one store per hook point; with ``only``, into that of this one.
 
     The same settings continue an interrupted extraction and find a finished one. Raises UserError for whatever the
     user can mend; finished shards are never harmed.
@@ -54,6 +56,7 @@ def extract(settings: ExtractSettings, workspace: Workspace, reporter: Reporter 
     for message in (*encoder.warnings, *consequences(settings), *left_out(images)):
         reporter.event(Warned(message))
     targets, shard_images = plan(settings, workspace, images, encoder)
+    targets = [target for target in targets if only in ("", str(target.hook))]
     try:
         with contextlib.ExitStack() as held:
             for target in sorted(targets, key=lambda t: t.folder):
@@ -76,8 +79,7 @@ def plan(
     """The stores to make, and how many images a shard of each covers. Raises UserError for what cannot be."""
     hooks = list(dict.fromkeys(HookPoint.parse(at) for at in settings.at))
     policy = TokenPolicy.parse(settings.tokens)
-    home = workspace.embeddings if settings.embeddings else workspace.activations
-    folders = [home(name) for name in store_names(settings.name, list(map(str, hooks)))]
+    folders = [store_of(settings, str(hook), workspace) for hook in hooks]
     for hook in hooks:
         encoder.check(hook)
     if not all(hook.pooled for hook in hooks):
@@ -100,6 +102,13 @@ def plan(
     for hook, folder, (_, d), most in zip(hooks, folders, shapes, rows, strict=True):
         targets.append(Target(hook, folder, d, most, header(settings, images, encoder, hook, d, shard_images)))
     return targets, shard_images
+
+
+def store_of(settings: ExtractSettings, hook: str, workspace: Workspace) -> Path:
+    """The folder of the store of one hook point."""
+    hooks = list(dict.fromkeys(str(HookPoint.parse(at)) for at in settings.at))
+    home = workspace.embeddings if settings.embeddings else workspace.activations
+    return home(dict(zip(hooks, store_names(settings.name, hooks), strict=True))[hook])
 
 
 def left_out(images: Images) -> list[str]:
@@ -250,7 +259,7 @@ def _refuse_nothing(targets: list[Target], images: Images) -> None:
     """A store without a single row is of no use: remove it, and say why."""
     if any(shard.rows for target in targets for shard in target.shards.values()):
         return
-    first = read_records(targets[0].folder / targets[0].shards[0].file)[0]
+    first = read_records(intact(targets[0].folder, targets[0].shards[0]))[0]
     for target in targets:
         (target.folder / FILE).unlink()
         for shard in target.shards.values():

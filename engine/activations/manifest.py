@@ -96,7 +96,7 @@ def write_manifest(folder: Path, manifest: Manifest, records: Sequence[ImageReco
     if manifest.version == LISTS_IMAGES:  # what it did not say is left out: its hash is the store's identity
         del value["transparency"], value["source"]["left_out"]
         value["images"] = [one.to_json() for one in records]  # last: see _head
-    write_json(folder / FILE, value)
+    write_json(folder / FILE, value, seal=manifest.version > LISTS_IMAGES)
 
 
 def listed_images(folder: Path) -> list[ImageRecord]:
@@ -135,7 +135,7 @@ def _head(path: Path, stamp: Stamp | None) -> Manifest:
                 if "shards" in head:
                     return _parsed(head, path)
                 break
-    found = read_json(path)
+    found = read_json(path, "remove it and make it again with the command that made the store")
     if isinstance(found, dict):
         images = found.pop("images", [])
         found.setdefault("broken", sum("broken" in image for image in images) if found.get("complete") else None)

@@ -1,5 +1,6 @@
 """Matrices from the files that people keep activations and embeddings in. torch is imported for .pt alone."""
 
+import contextlib
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -33,6 +34,7 @@ def read_matrix(path: Path) -> Matrix:
     if read is None:
         raise UserError(f"{path} has no format that can be read here: give {FORMATS}.")
     try:
+        _check_shard(path)
         return read(path)
     except UserError:
         raise
@@ -44,6 +46,20 @@ def read_matrix(path: Path) -> Matrix:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         damaged = UserError(f"{path} is damaged or not a {path.suffix} file ({reason}): write it again.")
         raise refusal(error, path) or damaged from error
+
+
+def _check_shard(path: Path) -> None:
+    """UserError for a shard that is not as the manifest beside it says."""
+    from engine.activations.manifest import FILE, read_manifest
+    from engine.activations.shards import Shard, intact
+
+    shards: tuple[Shard, ...] = ()
+    if path.suffix == ".h5" and (path.parent / FILE).is_file():
+        with contextlib.suppress(UserError):  # a manifest of something else
+            shards = read_manifest(path.parent).shards
+    for shard in shards:
+        if shard.file == path.name:
+            intact(path.parent, shard)
 
 
 def _npy(path: Path) -> np.ndarray:

@@ -1,6 +1,7 @@
 """What extraction, its estimate and the check of a store return."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -79,3 +80,7 @@ class Verified:
     bytes: int
     problems: tuple[str, ...]
     """What is wrong, one sentence each; none when every byte is as it was written."""
+    repaired: tuple[str, ...] = ()
+    """The shards that were made anew."""
+    unit: Literal["shards", "files"] = "shards"
+    """What ``shards`` counts."""

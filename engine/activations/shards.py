@@ -14,6 +14,7 @@ Rows are in order of image, then token. Nothing in the file tells a time: the sa
 
 import json
 import os
+import shlex
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ import numpy as np
 from engine.errors import UserError, refusal
 from engine.files import file_sha256, utf8
 from engine.hdf5 import HDF5File
+from engine.integrity import content_sha256
 from engine.records import seldom
 
 VERSION = 1
@@ -170,6 +172,23 @@ class ShardWriter:
                 self._crc = 0
 
 
+def intact(folder: Path, shard: Shard) -> Path:
+    """The path of a shard in ``folder``. UserError when it is missing or not as it was written: all of it is read for
+    that, once as long as it stays as it is."""
+    path = folder / shard.file
+    try:
+        size = path.stat().st_size
+        if size != shard.bytes:
+            raise damaged(path, f"{size} bytes instead of {shard.bytes}")
+        if content_sha256(path) != shard.sha256:
+            raise damaged(path, "a bit of it has changed, or it is another file")
+    except FileNotFoundError as error:
+        raise missing(path) from error
+    except OSError as error:
+        raise refusal(error, path) or error from error
+    return path
+
+
 def read_records(path: Path) -> list[ImageRecord]:
     """The records of a shard's images. UserError for a damaged file."""
     with open_shard(path) as file:
@@ -184,16 +203,19 @@ def open_shard(path: Path) -> h5py.File:
     try:
         return HDF5File(path)
     except FileNotFoundError as error:
-        raise UserError(
-            f"{path} is missing: run the command that made the store again, which makes it anew."
-        ) from error
+        raise missing(path) from error
     except OSError as error:
         raise refusal(error, path) or damaged(path, "it is truncated or no HDF5 file") from error
 
 
+def missing(path: Path) -> UserError:
+    return UserError(f"{path} is missing: run the command that made the store again, which makes it anew.")
+
+
 def damaged(path: Path, why: str) -> UserError:
     return UserError(
-        f"{path} is damaged ({why}): delete it and run the command that made the store again, which makes it anew."
+        f"{path} is damaged ({why}): delete it and run the command that made the store again, which makes it anew; "
+        f"of a finished store, saetui verify {shlex.quote(str(path.parent))} --repair does so."
     )
 
 

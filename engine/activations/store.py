@@ -11,15 +11,14 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from engine.activations.manifest import FILE, Manifest, read_manifest
-from engine.activations.results import Verified
-from engine.activations.shards import STORED, ImageRecord, Shard, damaged, open_shard
+from engine.activations.shards import STORED, ImageRecord, Shard, damaged, intact, open_shard
 from engine.activations.stored_images import StoredImages, stored_images
-from engine.config import VerifySettings
 from engine.errors import UserError, refusal
-from engine.files import file_sha256, read_json, value_sha256
+from engine.files import read_json, value_sha256
+from engine.integrity import is_known, read_sha256
 from engine.models.hookpoints import HookPoint, TokenPolicy
 from engine.places import workspace_of
-from engine.reporter import Reporter
+from engine.reporter import Reporter, StageBegan
 from engine.workspace import Workspace
 
 KINDS = ("activations", "embeddings")  # the folders of a workspace that hold stores
@@ -101,22 +100,49 @@ class Store:
                 _scatter(rows, out, order[lower:upper])
         return out
 
+    def check(self, reporter: Reporter, unasked: int = 1 << 30) -> None:
+        """Read what is not known to be as it was written, and tell how that goes; UserError at the first that is not.
+
+        Less than ``unasked`` bytes are left for whoever reads them first: nobody waits for these.
+        """
+        unknown = [shard for shard in self.shards if not is_known(self.path / shard.file)]
+        done, total = 0, sum(shard.bytes for shard in unknown)
+        if total < unasked:
+            return
+        reporter.event(StageBegan("comparing the store with what was written, once"))
+        for shard in unknown:
+            intact(self.path, shard)
+            done += shard.bytes
+            reporter.progress(done, total, "bytes")
+            reporter.check()
+
     def verify(self, reporter: Reporter | None = None) -> list[str]:
         """What is wrong with the files, one sentence each; empty when every byte is as it was written."""
+        return [problem for problems in self.problems(reporter).values() for problem in problems]
+
+    def problems(self, reporter: Reporter | None = None) -> dict[Shard, list[str]]:
+        """What is wrong with each shard that something is wrong with."""
         reporter = reporter or Reporter()
-        problems, done, total = [], 0, sum(shard.bytes for shard in self.shards)
+        found: dict[Shard, list[str]] = {}
+        done, total = 0, sum(shard.bytes for shard in self.shards)
         for shard in self.shards:
             reporter.check()
-            problems += self._verify(shard)
+            if problems := self._verify(shard):
+                found[shard] = problems
             done += shard.bytes
-            reporter.progress(done, total, "bytes", problems=len(problems))
-        return problems
+            reporter.progress(done, total, "bytes", problems=len(found))
+        return found
+
+    def holds(self, shard: Shard) -> bool:
+        """Whether the shard's file is there and every byte of it as it was written."""
+        path = self.path / shard.file
+        return path.is_file() and read_sha256(path) == shard.sha256
 
     def _verify(self, shard: Shard) -> list[str]:
         path = self.path / shard.file
         if not path.is_file():
             return [f"{path} is missing."]
-        if file_sha256(path) == shard.sha256:
+        if self.holds(shard):
             return self.misplaced(shard)
         try:
             with open_shard(path) as file:
@@ -135,7 +161,7 @@ class Store:
 
     def misplaced(self, shard: Shard) -> list[str]:
         """A sentence when rows are not their images': so were some of older versions, of tiled and packed images."""
-        path = self.path / shard.file
+        path = intact(self.path, shard)
         with open_shard(path) as file:
             image = file["image"][:]
         if self.manifest.hook and self.manifest.tokens and not owned(image, self._readable(shard), self._rows_an_image):
@@ -164,7 +190,7 @@ class Store:
         return self._maps[number]
 
     def _open_map(self, shard: Shard) -> np.ndarray:
-        path, shape, stored = self.path / shard.file, (shard.rows, self.d), STORED[self.dtype]
+        path, shape, stored = intact(self.path, shard), (shard.rows, self.d), STORED[self.dtype]
         try:
             with open_shard(path) as file:
                 values = file["activations"]
@@ -180,7 +206,7 @@ class Store:
     def _column(self, name: str) -> np.ndarray:
         columns = [np.empty(0, np.int32)]
         for shard in self.shards:
-            path = self.path / shard.file
+            path = intact(self.path, shard)
             try:
                 with open_shard(path) as file:
                     columns.append(file[name][:])
@@ -190,15 +216,6 @@ class Store:
         if len(joined) != self.rows:
             raise damaged(self.path, f"{len(joined)} rows instead of {self.rows}")
         return joined
-
-
-def verify(settings: VerifySettings, workspace: Workspace, reporter: Reporter | None = None) -> Verified:
-    """Compare every byte of a store with what was written."""
-    kind = next((k for k in KINDS if (workspace.root / k / settings.store).is_dir()), KINDS[0])
-    store = Store.open(workspace.existing(kind, settings.store))
-    problems = store.verify(reporter)
-    size = sum(shard.bytes for shard in store.shards)
-    return Verified(str(store.path), len(store.shards), size, tuple(problems))
 
 
 def owned(image: Int[np.ndarray, " rows"], readable: Sequence[int], each: int | None) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from engine.activations.manifest import LISTS_IMAGES, Manifest, listed_images
-from engine.activations.shards import ImageRecord, Shard, read_records
+from engine.activations.shards import ImageRecord, Shard, intact, read_records
 from engine.errors import UserError
 
 
@@ -55,7 +55,7 @@ def broken_images(folder: Path, manifest: Manifest) -> list[ImageRecord]:
 
 def _records(folder: Path, shard: Shard) -> list[ImageRecord]:
     path, expected = folder / shard.file, shard.next_image - shard.first_image
-    records = read_records(path)
+    records = read_records(intact(folder, shard))
     if len(records) != expected:
         raise UserError(
             f"{path} lists {len(records):,} images, the manifest beside it {expected:,}: delete the shard and run the "

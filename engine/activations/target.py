@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.activations.manifest import FILE, LISTS_IMAGES, Listed, Manifest, Model, read_manifest, write_manifest
-from engine.activations.shards import ImageRecord, Shard, damaged, read_records
+from engine.activations.shards import ImageRecord, Shard, intact, read_records
 from engine.config import ExtractSettings, from_words
 from engine.errors import UserError
 from engine.images import BrokenImage, ImageEntry, Images
@@ -31,6 +31,14 @@ class Target:
     rows_an_image: int  # at most
     header: Manifest  # without what is only known in the end
     shards: dict[int, Shard] = field(default_factory=dict)  # finished ones, by number
+
+
+class MadeOtherwise(UserError):
+    """A store was made with something else than what is asked for: ``why`` says with what."""
+
+    def __init__(self, folder: Path, why: str):
+        self.why = why
+        super().__init__(f"{folder} was made with {why}: give another --name.")
 
 
 def header(
@@ -100,13 +108,9 @@ def take_over(target: Target, images: Images, reporter: Reporter) -> None:
     if earlier.version == LISTS_IMAGES:  # its hash stays the same when a shard is made anew
         target.header = replace(earlier, rows=0, complete=False, shards=(), broken=None)
     for shard in earlier.shards:
-        file = target.folder / shard.file
-        if not file.exists():
-            continue
-        size = file.stat().st_size
-        if size != shard.bytes:
-            raise damaged(file, f"{size} bytes instead of {shard.bytes}")
-        target.shards[shard.first_image // target.header.shard_images] = shard
+        if (target.folder / shard.file).exists():
+            intact(target.folder, shard)
+            target.shards[shard.first_image // target.header.shard_images] = shard
     if not _is_of(earlier, images, reporter):
         _check_images(earlier, target, images, reporter)
 
@@ -144,7 +148,7 @@ def _differences(folder: Path, shards: Iterable[Shard], images: Images, reporter
     for shard in shards:
         numbers = range(shard.first_image, shard.next_image)
         images.learn(numbers, reporter)
-        for number, record in zip(numbers, read_records(folder / shard.file), strict=True):
+        for number, record in zip(numbers, read_records(intact(folder, shard)), strict=True):
             if words := _difference(record, images.entries[number], images.content(number)):
                 yield words
 
@@ -163,17 +167,13 @@ def _difference(record: ImageRecord, entry: ImageEntry, content: str | None) -> 
 
 def _mended(folder: Path, shard: Shard, images: Images) -> Iterator[bool]:
     """For each broken image of the shard, whether it can be read by now."""
-    for number, record in enumerate(read_records(folder / shard.file), shard.first_image):
+    for number, record in enumerate(read_records(intact(folder, shard)), shard.first_image):
         if record.broken is not None:
             try:
                 images.load(number)
                 yield True
             except BrokenImage:
                 yield False
-
-
-class MadeOtherwise(UserError):
-    """There is a store of that name, made with another model or other settings."""
 
 
 def _check_same(earlier: Manifest, target: Target) -> None:
@@ -193,7 +193,7 @@ def _check_same(earlier: Manifest, target: Target) -> None:
     if not differences and earlier.shard_images != now.shard_images:
         differences.append(f"shards of {earlier.shard_images} images, not {now.shard_images}")
     if differences:
-        raise MadeOtherwise(f"{target.folder} was made with {'; '.join(differences)}: give another --name.")
+        raise MadeOtherwise(target.folder, "; ".join(differences))
 
 
 def _differing(name: str, before: object, now: object) -> list[str]:
@@ -210,7 +210,7 @@ def _counts(earlier: Manifest, target: Target) -> str:
 
 
 def _others(earlier: Manifest, target: Target, why: str) -> UserError:
-    return UserError(f"{target.folder} was made with {_counts(earlier, target)}{why}: give another --name.")
+    return MadeOtherwise(target.folder, f"{_counts(earlier, target)}{why}")
 
 
 def write_progress(target: Target, images: int) -> None:
@@ -252,4 +252,4 @@ def _write_listing(target: Target, manifest: Manifest) -> None:
 def _records(target: Target) -> Iterator[ImageRecord]:
     """Of all finished shards, in order."""
     for number in sorted(target.shards):
-        yield from read_records(target.folder / target.shards[number].file)
+        yield from read_records(intact(target.folder, target.shards[number]))

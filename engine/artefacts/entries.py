@@ -14,16 +14,17 @@ from engine.activations.store import Store
 from engine.activations.stored_images import broken_images
 from engine.config import SteerSettings, TrainSettings
 from engine.errors import UserError, refusal
-from engine.files import LOCK, Stamp, file_sha256, read_toml, stamp
+from engine.files import LOCK, Stamp, read_toml, stamp
+from engine.integrity import content_sha256
 from engine.locks import held
 from engine.neurons.file import Neurons
 from engine.neurons.results import Summary
 from engine.places import located, workspace_of
 from engine.records import from_json, to_json
 from engine.runs.run import Run
-from engine.sae.config import CHECKPOINTS, CONFIG, WEIGHTS, SAEConfig, read_config
+from engine.sae.config import CHECKPOINTS, CONFIG, WEIGHTS, SAEConfig, read_config, weights_sha256
 from engine.sae.results import FinalMeasurement
-from engine.sae.state import read_state, read_training
+from engine.sae.state import check_together, read_state, read_training
 from engine.steer.recipes import settings_in
 from engine.workspace import Provenance, Source, image_set_of
 
@@ -173,6 +174,7 @@ class SAEEntry(Entry):
             return cls._unfinished(path)
         config = read_config(path)
         finished = read_training(path)
+        check_together(path, finished)
         return cls(
             path=path,
             made_from=_origins(config.provenance.made_from),
@@ -201,7 +203,7 @@ class SAEEntry(Entry):
         names = ("arch", "d", "w", "k", "groups", "scale", "model", "hook", "tokens")
         facts = {name: getattr(config, name) for name in names}
         training = {"training": to_json(self.settings), "result": to_json(self.result)}
-        return facts | training | {"sha256": file_sha256(self.path / WEIGHTS)}
+        return facts | training | {"sha256": weights_sha256(self.path)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,7 +227,7 @@ class NeuronsEntry(Entry):
         return self.summary.settings.images if self.summary else ""
 
     def to_json(self) -> dict[str, Any]:
-        return {"summary": to_json(self.summary), "sha256": file_sha256(self.path)}
+        return {"summary": to_json(self.summary), "sha256": content_sha256(self.path)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,7 +249,7 @@ class RecipeEntry(Entry):
         )
 
     def to_json(self) -> dict[str, Any]:
-        return {"recipe": read_toml(self.path), "sha256": file_sha256(self.path)}
+        return {"recipe": read_toml(self.path), "sha256": content_sha256(self.path)}
 
 
 @dataclass(frozen=True, kw_only=True)

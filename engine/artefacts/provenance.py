@@ -18,9 +18,9 @@ from engine.artefacts.entries import (
     read_entry,
 )
 from engine.errors import UserError
-from engine.files import file_sha256
+from engine.integrity import content_sha256
 from engine.records import to_json
-from engine.sae.config import CONFIG, TRAINING, WEIGHTS
+from engine.sae.config import CONFIG, TRAINING, weights_sha256
 from engine.workspace import Workspace
 
 _FOLDERS = {"activations": "activations", "embeddings": "embeddings", "sae": "saes", "saes": "saes"}  # by kind
@@ -87,7 +87,7 @@ def identity(path: Path) -> str:
     kind = kind_of(path)
     if kind is StoreEntry:
         return Store.open(path).sha256
-    return file_sha256(path / WEIGHTS if kind is SAEEntry else path)
+    return weights_sha256(path) if kind is SAEEntry else content_sha256(path)
 
 
 def _read(path: Path) -> Entry:

@@ -1,9 +1,9 @@
 """Tell a workspace that something was moved: rewrite where its artefacts say that it is."""
 
 import hashlib
+import io
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,10 +18,10 @@ from engine.activations.stored_images import StoredImages
 from engine.artefacts.provenance import identity
 from engine.config import PLACES, Place, RelinkSettings, SteerSettings, places_of
 from engine.errors import UserError
-from engine.files import atomic_path, read_json, read_toml, to_toml, write_json, write_text
+from engine.files import read_json, read_toml, to_toml, write_json, write_text
 from engine.images import BrokenImage, open_images
 from engine.images.sources import is_there
-from engine.neurons.file import Neurons
+from engine.neurons.file import Neurons, unsealed, write_sealed
 from engine.neurons.results import ScoredImage
 from engine.places import (
     Relinked,
@@ -212,12 +212,12 @@ def _neurons(path: Path, root: Path, move: _Move) -> _Document:
         provenance, more = _moved(neurons.provenance, root, move)
 
     def write() -> None:
-        with atomic_path(path) as temporary:
-            shutil.copyfile(path, temporary)
-            with h5py.File(temporary, "r+") as file:
-                for name, record in (("summary", summary), ("provenance", provenance)):
-                    del file[name]
-                    file[name] = json.dumps(to_json(record), allow_nan=False)
+        content = io.BytesIO(unsealed(path))
+        with h5py.File(content, "r+") as file:
+            for name, record in (("summary", summary), ("provenance", provenance)):
+                del file[name]
+                file[name] = json.dumps(to_json(record), allow_nan=False)
+        write_sealed(path, content.getvalue())
 
     return _Document(path, write, said + more)
 

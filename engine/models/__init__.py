@@ -37,9 +37,9 @@ def load_encoder(
     checkpoint is never run. Raises UserError when the model is missing, damaged or not supported.
     """
     if spec in ("demo", "demo:encoder"):
-        from engine.models.shipped import assets
+        from engine.models.shipped import shipped
 
-        return _local(assets() / ("clip" if spec == "demo" else "encoder"), spec, None, device, dtype)
+        return _local(shipped("clip" if spec == "demo" else "encoder"), spec, None, device, dtype)
     if spec.startswith("hf:"):
         from engine.models.hub import hub_folder
 

@@ -14,7 +14,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from engine.errors import UserError
-from engine.files import file_sha256, value_sha256
+from engine.files import value_sha256
+from engine.integrity import content_sha256
 from engine.models.device import random_state
 from engine.models.hookpoints import HookPoint
 
@@ -83,7 +84,7 @@ class VisionEncoder(ABC):
         """Identity, for engine.models.same_model: hash of the weights file (or of the hashes of several), a dot, and
         that of the architecture, since the same weights compute something else with another activation function. None
         when the weights came from no file."""
-        hashes = {path.name: file_sha256(path) for path in self.weights}
+        hashes = {path.name: content_sha256(path) for path in self.weights}
         if not hashes:
             return None
         weights = next(iter(hashes.values())) if len(hashes) == 1 else value_sha256(hashes)

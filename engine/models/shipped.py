@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from engine.errors import UserError
+from engine.files import read_json
+from engine.integrity import check_content
 
 MODELS = ("clip", "llava", "encoder")
 
@@ -19,3 +21,15 @@ def assets() -> Path:
         f"The demo's models are in neither {here / 'assets'} nor {here.parents[1] / 'assets'}: "
         "install saetui again, or build them with `python -m engine.demo.build`."
     )
+
+
+SCORES = "scores.json"
+"""What the build of the models measured and, by model, the hash of each of its ``files``."""
+
+
+def shipped(name: str) -> Path:
+    """The folder of one of ``MODELS``, whose files are as they were built."""
+    folder = assets()
+    for file, sha256 in read_json(folder / SCORES)[name]["files"].items():
+        check_content(folder / name / file, sha256, "install saetui again")
+    return folder / name

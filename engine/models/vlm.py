@@ -236,9 +236,9 @@ def is_local(spec: str) -> bool:
 
 def _folder(spec: str) -> Path:
     if spec == "demo":
-        from engine.models.shipped import assets
+        from engine.models.shipped import shipped
 
-        return assets() / "llava"
+        return shipped("llava")
     if spec.startswith("hf:"):
         return hub_folder(spec)
     folder = Path(spec).expanduser()

@@ -15,12 +15,14 @@ Layout of ``neurons/<sae>--<images>.h5`` (w latents, N images; any HDF5 tool can
       path, label, sha256    (N) text; an empty label is none
       taxonomy               (N) text: JSON list, root first
 
-``images/`` lists the images that could be read, in order; their numbers above are places in this list.
+``images/`` lists the images that could be read, in order; their numbers above are places in this list. Before all this
+stand 512 bytes, a user block of HDF5, which any tool passes over: the SHA-256 of the rest of the file.
 """
 
 import contextlib
+import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -34,6 +36,7 @@ from jaxtyping import Float, Shaped
 from engine.errors import UserError, refusal
 from engine.files import atomic_path, check_version
 from engine.hdf5 import HDF5File
+from engine.integrity import HDF5, content_sha256, read_sha256
 from engine.neurons.matching import TopSets
 from engine.neurons.quantities import FIELDS, KEPT, SORTS, Quantity
 from engine.neurons.query import Query
@@ -94,12 +97,52 @@ def write_neurons(
         file.flush()
         content = file.id.get_file_image()
     try:
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(content)
+        write_sealed(path, content)
     except OSError as error:
         raise UserError(
             f"Cannot write {path} ({error.strerror}): make room or check its permissions, and score again."
         ) from error
+
+
+SEALED, BLOCK = b"saetui sha256 ", 512
+
+
+def write_sealed(path: Path, content: bytes) -> None:
+    """Write an HDF5 file in one step, behind its hash. Raises OSError."""
+    with atomic_path(path) as temporary:
+        seal = SEALED + hashlib.sha256(content).hexdigest().encode()
+        temporary.write_bytes(seal.ljust(BLOCK, b"\n") + content)
+
+
+def unsealed(path: Path) -> bytes:
+    """The HDF5 of a neurons file, without its hash. Raises OSError."""
+    content = path.read_bytes()
+    return content[BLOCK:] if content.startswith(SEALED) else content
+
+
+def verify_neurons(path: Path) -> None:
+    """UserError unless every byte is as it was written, whatever is known of it."""
+    try:
+        with open(path, "rb") as file:
+            sealed = file.read(len(HDF5)) != HDF5
+        if not sealed:
+            raise UserError(
+                f"{path} has no hash to compare it with, as an older version wrote it: score again for one."
+            )
+        _check_seal(path, read_sha256)
+    except OSError as error:
+        raise refusal(error, path) or error from error
+
+
+def _check_seal(path: Path, sha256: Callable[[Path, int], str] = content_sha256) -> None:
+    """UserError unless the file is as it was written, as far as it says. Raises OSError."""
+    with open(path, "rb") as file:
+        head = file.read(BLOCK)
+    if head.startswith(HDF5):  # of an older version
+        return
+    said = head[len(SEALED) :].rstrip(b"\n").decode("ascii", "replace")
+    if not head.startswith(SEALED) or sha256(path, BLOCK) != said:
+        raise damaged_scores(path, "a bit of it has changed, or it is no HDF5 file")
 
 
 class Neurons:
@@ -126,6 +169,7 @@ class Neurons:
         if not path.is_file():
             raise UserError(f"There are no scores at {path}: make them with saetui score.")
         try:
+            _check_seal(path)
             file = HDF5File(path)
         except OSError as error:
             damaged = UserError(f"{path} is damaged or no HDF5 file: score again (saetui score).")

@@ -19,7 +19,7 @@ from engine.activations.store import Store
 from engine.activations.target import MadeOtherwise, is_of
 from engine.config import ExtractSettings, Pooling, ScoreSettings
 from engine.errors import UserError
-from engine.files import file_sha256, value_sha256
+from engine.files import value_sha256
 from engine.images import Images, open_images
 from engine.metrics.hierarchy import hierarchy
 from engine.metrics.matched_neurons import against, matched_ms, rectified_ms
@@ -36,7 +36,7 @@ from engine.neurons.results import Frequency, LatentSpread, MSSummary, Scored, S
 from engine.neurons.top_images import TopImages
 from engine.places import recorded_text, workspace_of
 from engine.reporter import Reporter, StageBegan, Warned
-from engine.sae.config import WEIGHTS
+from engine.sae.config import weights_sha256
 from engine.sae.model import SAE
 from engine.workspace import Provenance, Source, Workspace, neurons_path, numbered, slug, versions
 
@@ -67,7 +67,7 @@ def score(settings: ScoreSettings, workspace: Workspace, reporter: Reporter | No
 
     images.learn(reporter=reporter)
     read = (
-        Source("sae", folder.name, str(folder), file_sha256(folder / WEIGHTS)),
+        Source("sae", folder.name, str(folder), weights_sha256(folder)),
         Source("model", encoder.spec, encoder.spec, encoder.sha256 or ""),
         Source("images", images.spec, images.spec, images.sha256),
         Source("vocabulary", Path(settings.vocabulary).name or "built-in", settings.vocabulary, value_sha256(words)),

@@ -3,11 +3,13 @@
 import contextlib
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, assert_never
+from zlib import crc32
 
 from engine.errors import Stopped
 from engine.files import utf8, write_json
@@ -21,6 +23,7 @@ from engine.reporter import (
     Reporter,
     StageBegan,
     StoppedEarly,
+    Warned,
     event_from_json,
     event_to_json,
 )
@@ -61,7 +64,7 @@ class Logged:
 
 
 class EventLog:
-    """Append-only JSON lines: an event each, with its ``seq`` and ``time``."""
+    """Append-only JSON lines: an event each, with ``seq``, ``time`` and, last, the CRC-32 of the line without that."""
 
     def __init__(self, path: Path):
         written = path.read_bytes() if path.exists() else b""
@@ -73,7 +76,8 @@ class EventLog:
     def append(self, event: Event) -> None:
         self._seq += 1
         line = {"seq": self._seq, "time": round(time.time(), 3), **event_to_json(event)}
-        self._file.write(utf8(json.dumps(line, ensure_ascii=False, default=float)) + b"\n")
+        text = utf8(json.dumps(line, ensure_ascii=False, default=float))
+        self._file.write(text[:-1] + b', "crc": "%08x"}\n' % crc32(text))
 
     def close(self) -> None:
         self._file.close()
@@ -92,20 +96,34 @@ def read_events(path: Path, offset: int = 0) -> tuple[list[Logged], int]:
 
 
 def parse_events(data: bytes) -> Iterator[Logged]:
-    """The events in whole lines of a log; what is no event, or of a kind that is not known, is passed over."""
+    """The events in whole lines of a log; what is no event, or of a kind that is not known, is passed over.
+
+    In the place of a line of which a bit has changed since it was written stands the warning ``DAMAGED``.
+    """
     for line in _lines(data):
         event = event_from_json(line)
         if event is not None:
             yield Logged(line["seq"], line["time"], event)
 
 
+DAMAGED = Warned("A line of this run's events.jsonl is damaged: what it said is left out.")
+_SUMMED = re.compile(rb', "crc": "([0-9a-f]{8})".$', re.DOTALL)
+
+
 def _lines(data: bytes) -> Iterator[dict[str, Any]]:
+    place: dict[str, Any] = {"seq": 0, "time": 0.0}
     for text in data.splitlines():
+        summed = _SUMMED.search(text)
+        whole = text[: summed.start()] + b"}" if summed else text
         try:
-            line = json.loads(text)
-        except ValueError:  # a line torn by a kill, closed by the run that went on after it
-            continue
-        if isinstance(line, dict) and isinstance(line.get("seq"), int) and isinstance(line.get("time"), (int, float)):
+            line = json.loads(whole)
+            damaged = summed is not None and crc32(whole) != int(summed[1], 16)
+        except ValueError:  # else torn by a kill, and closed by the run that went on after it
+            line, damaged = None, text.endswith(b"}") or summed is not None
+        if damaged:
+            yield place | event_to_json(DAMAGED)
+        elif isinstance(line, dict) and isinstance(line.get("seq"), int) and isinstance(line.get("time"), (int, float)):
+            place = {"seq": line["seq"], "time": line["time"]}
             yield line
 
 

@@ -39,7 +39,7 @@ TASKS = {
     "steer": Task("engine.steer.compare:steer", config.SteerSettings, "engine.steer.results:Steered"),
     "ms": Task("engine.neurons.matrix_scores:ms_files", config.MsSettings, "engine.neurons.results:MatrixScored"),
     "encode": Task("engine.sae.encode:encode_store", config.EncodeSettings, "engine.sae.results:Encoded"),
-    "verify": Task("engine.activations.store:verify", config.VerifySettings, f"{MADE}:Verified"),
+    "verify": Task("engine.artefacts.verify:verify", config.VerifySettings, f"{MADE}:Verified"),
     "relink": Task("engine.artefacts.relink:relink", config.RelinkSettings, "engine.places:Relinked"),
     "run": Task("engine.runs.plan:run_plan", config.PlanSettings, "engine.runs.plan:PlanDone"),
     "demo": Task("engine.demo.pipeline:demo", config.DemoSettings, "engine.demo.results:DemoDone"),

@@ -20,7 +20,7 @@ from engine.files import stamp
 from engine.records import from_json
 from engine.reporter import Measured, StageBegan
 from engine.reporter import Progress as Step
-from engine.runs.events import Logged, Status, parse_events
+from engine.runs.events import DAMAGED, Logged, Status, parse_events
 from engine.runs.memory import Memory
 from engine.runs.run import ENDED, Command, Run, runs
 from engine.sae.config import TRAINING, WEIGHTS
@@ -163,6 +163,8 @@ class TrainingLog:
     def _restart(self) -> None:
         self._offset, self._inode = 0, 0
         self.trainings: dict[str, LoggedTraining] = {}
+        self.damaged = False
+        """Whether something that it said cannot be known any more."""
         self.current = self._name if self._whole else None
         """The training under way where the log ends; None between trainings."""
         self._next = self._name
@@ -198,6 +200,8 @@ class TrainingLog:
         match logged.event:
             case StageBegan(name):
                 self._stage(name)
+            case event if event == DAMAGED:
+                self.damaged = True
             case Measured() as measured if self.current is not None:
                 self.trainings.setdefault(self.current, LoggedTraining()).measure(measured)
             case Step(unit="steps") as steps if self.current is not None:
@@ -363,7 +367,7 @@ class Trainings:
             eta=(steps - step) / rate if rate else None,
             settings=settings,
             run=part.run.id if part else None,
-            error=error,
+            error=error or _left_out(parts),
             memory=part.status.memory if live and part else None,
         )
 
@@ -422,6 +426,14 @@ def _why(part: _Part) -> str | None:
     if part.status.state == "died":
         return f"Its worker was ended from outside, by hand or for want of memory: saetui jobs resume {part.run.id}."
     return None
+
+
+def _left_out(parts: list[_Part]) -> str | None:
+    """What is missing in the curves."""
+    damaged = [part.run for part in parts if part.log.damaged]
+    if not damaged:
+        return None
+    return f"{damaged[0].path} has damaged events, which are left out: saetui jobs follow {damaged[0].id} shows where."
 
 
 def _merged(parts: list[list[tuple[int, V]]]) -> list[tuple[int, V]]:

@@ -4,16 +4,18 @@ There is no random state in it: initialisation is a function of the seed, and ba
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from engine.files import open_tensors
+from engine.files import open_tensors, sealed
 from engine.records import to_json
 from engine.sae.model import write_tensors
-from engine.sae.state import Checkpointed, checkpoint_path, unreadable
+from engine.sae.state import Checkpointed, check_tensors, checkpoint_path, tensors_sha256, unreadable
 from engine.sae.training_sae import TrainingSAE
 
 
@@ -25,16 +27,19 @@ def save_checkpoint(folder: Path, model: TrainingSAE, optimiser: torch.optim.Opt
     names = [name for name, _ in model.named_parameters()]
     for index, moments in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{names[index]}.{key}": value for key, value in moments.items()}
-    write_tensors(checkpoint_path(folder), tensors, json.dumps(to_json(state)))
+    tensors = {name: tensor.detach().cpu() for name, tensor in tensors.items()}
+    state = replace(state, tensors_sha256=tensors_sha256(_arrays(tensors)))
+    write_tensors(checkpoint_path(folder), tensors, json.dumps(sealed(to_json(state))))
 
 
-def restore(folder: Path, model: TrainingSAE, optimiser: torch.optim.Optimizer) -> None:
-    """Put the checkpoint in ``folder`` into ``model`` and ``optimiser``."""
+def restore(folder: Path, state: Checkpointed, model: TrainingSAE, optimiser: torch.optim.Optimizer) -> None:
+    """Put the checkpoint in ``folder``, which says ``state`` of itself, into ``model`` and ``optimiser``."""
     path = checkpoint_path(folder)
-    device = str(model.W_enc.device)
     try:
-        with open_tensors(path, "pt", device) as file:
+        with open_tensors(path, "pt") as file:
             tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        check_tensors(folder, state, _arrays(tensors))
+        tensors = {name: tensor.to(model.W_enc.device) for name, tensor in tensors.items()}
         unknown = {"smallest": torch.full_like(model.smallest, torch.nan)}  # in checkpoints of older versions
         model.load_state_dict(unknown | _below("model.", tensors))
         model.dead = tensors.get("dead")
@@ -43,6 +48,10 @@ def restore(folder: Path, model: TrainingSAE, optimiser: torch.optim.Optimizer) 
         optimiser.load_state_dict(optimiser.state_dict() | loaded)
     except (SafetensorError, OSError, RuntimeError) as error:
         raise unreadable(path, error) from error
+
+
+def _arrays(tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
+    return {name: tensor.numpy() for name, tensor in tensors.items()}
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

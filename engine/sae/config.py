@@ -5,12 +5,15 @@ An SAE is a folder: ``sae.safetensors`` (weights in raw-activation units), ``con
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from engine.config import ArchitectureName, place
-from engine.errors import UserError
+from engine.errors import UserError, refusal
 from engine.files import check_version, read_json, write_json
+from engine.integrity import content_sha256
 from engine.places import located, recorded, workspace_of
 from engine.records import from_json, to_json
 from engine.workspace import Provenance
@@ -66,7 +69,7 @@ def read_config(folder: str | Path) -> SAEConfig:
     path = folder / CONFIG
     if not path.is_file():
         raise UserError(f"{folder} holds no finished SAE (no {CONFIG}): run the command that trains it to the end.")
-    values = read_json(path)
+    values = _said(path)
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise UserError(f"{path} is not the config of a saetui SAE: give the folder of one that saetui train has made.")
     check_version(values.get("version"), VERSION, path)
@@ -77,9 +80,45 @@ def read_config(folder: str | Path) -> SAEConfig:
 
 
 def write_config(folder: Path, config: SAEConfig) -> None:
-    write_json(
-        folder / CONFIG, {"format": FORMAT, "version": VERSION, **to_json(recorded(config, workspace_of(folder)))}
-    )
+    """The config of the weights that are in ``folder``; it names them by their content."""
+    weights = {_OF_WEIGHTS: content_sha256(folder / WEIGHTS)} if (folder / WEIGHTS).is_file() else {}
+    said = to_json(recorded(config, workspace_of(folder)))
+    write_json(folder / CONFIG, {"format": FORMAT, "version": VERSION, **weights, **said})
+
+
+_OF_WEIGHTS = "weights_sha256"
+
+
+def weights_sha256(folder: Path, sha256: Callable[[Path], str] = content_sha256) -> str:
+    """Content hash of an SAE's weights: its identity. UserError when they are missing, or not those that its config
+    was written with, as far as it says. ``sha256``: how they are read."""
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise no_weights(folder)
+    try:
+        found = sha256(path)
+    except OSError as error:
+        raise refusal(error, path) or error from error
+    if (folder / CONFIG).is_file() and named_weights(folder) not in (None, found):
+        raise UserError(
+            f"{path} is damaged (a bit of it has changed, or it is of another SAE): give the command that trained it "
+            "again, which mends it, or copy the whole folder again."
+        )
+    return found
+
+
+def no_weights(folder: Path) -> UserError:
+    return UserError(f"{folder} has no {WEIGHTS}: train the SAE again, or copy the whole folder.")
+
+
+def named_weights(folder: Path) -> str | None:
+    """Content hash of the weights that the config in ``folder`` was written with; None where an older version did."""
+    said = _said(folder / CONFIG)
+    return said.get(_OF_WEIGHTS) if isinstance(said, dict) else None
+
+
+def _said(path: Path) -> Any:
+    return read_json(path, "remove it and give the command that trains the SAE again, which mends it")
 
 
 def latents(d: int, expansion: float) -> int:

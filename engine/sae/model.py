@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from engine.errors import UserError, refusal
 from engine.files import atomic_path, open_tensors
 from engine.sae.architectures import REGISTRY
-from engine.sae.config import WEIGHTS, SAEConfig, read_config, write_config
+from engine.sae.config import WEIGHTS, SAEConfig, read_config, weights_sha256, write_config
 
 
 class SAE(nn.Module):
@@ -82,8 +82,7 @@ class SAE(nn.Module):
         """The SAE in ``folder``, in float32; a UserError when it is missing, damaged or of a newer version."""
         config = read_config(folder)
         path = Path(folder) / WEIGHTS
-        if not path.is_file():
-            raise UserError(f"{folder} has no {WEIGHTS}: train the SAE again, or copy the whole folder.")
+        weights_sha256(Path(folder))
         tensors = read_tensors(path)
         for name, shape in shapes(config).items():
             found = tuple(tensors[name].shape) if name in tensors else "missing"

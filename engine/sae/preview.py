@@ -62,7 +62,7 @@ def read_preview(folder: str | Path) -> Preview | None:
     path = Path(folder) / PREVIEW
     if not path.is_file():
         return None
-    found = read_json(path)
+    found = read_json(path, "remove it, the next measurement writes it anew")
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise UserError(f"{path} is no preview of a training: remove it, the next measurement writes it anew.")
     check_version(found.get("version"), VERSION, path)

@@ -1,20 +1,24 @@
 """How far a training is, as its checkpoint or its training.json says. Costs no torch."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
 from engine.config import TrainSettings
 from engine.errors import UserError, refusal
-from engine.files import check_version, open_tensors, read_json, write_json
+from engine.files import check_version, open_tensors, read_json, unsealed, write_json
 from engine.places import located, recorded, workspace_of
 from engine.records import from_json, seldom, to_json
-from engine.sae.config import CHECKPOINTS, TRAINING
+from engine.sae.config import CHECKPOINTS, CONFIG, TRAINING, WEIGHTS, named_weights, no_weights
 from engine.sae.results import FinalMeasurement, MeasuredStep
+
+if TYPE_CHECKING:
+    import numpy as np
 
 CHECKPOINT_VERSION = 1
 FORMAT = "saetui-training"
@@ -50,6 +54,8 @@ class Checkpointed:
     """Threads of torch on a CPU: with another number the last bits differ."""
     spans: tuple[Span, ...] = seldom(())
     """Before this one, when it was continued to more steps."""
+    tensors_sha256: str | None = seldom()
+    """Of the tensors beside it (:func:`tensors_sha256`); None in checkpoints of older versions."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,8 @@ class Finished:
     result: FinalMeasurement
     spans: tuple[Span, ...] = seldom(())
     """As in Checkpointed."""
+    sae_sha256: str | None = seldom()
+    """Of the weights that it ended with; None where an older version wrote it."""
 
 
 def identity(settings: TrainSettings, activations: str) -> Identity:
@@ -102,7 +110,7 @@ def read_state(folder: Path) -> Checkpointed | None:
         return None
     try:
         with open_tensors(path, "np") as file:
-            value = json.loads(file.metadata()["note"])
+            value = unsealed(json.loads(file.metadata()["note"]), f"The checkpoint {path}", _FROM_START)
         found_version = value.get("version")
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise unreadable(path, error) from error
@@ -112,9 +120,38 @@ def read_state(folder: Path) -> Checkpointed | None:
 
 
 def unreadable(path: Path, error: Exception) -> UserError:
-    return refusal(error, path) or UserError(
-        f"The checkpoint {path} is damaged ({error}): remove it to train from the start."
-    )
+    return refusal(error, path) or UserError(f"The checkpoint {path} is damaged ({error}): {_FROM_START}.")
+
+
+_FROM_START = "remove it to train from the start"
+
+
+def check_tensors(folder: Path, state: Checkpointed, tensors: "Mapping[str, np.ndarray]") -> None:
+    """UserError unless ``tensors`` are those that the checkpoint in ``folder`` was written with."""
+    if state.tensors_sha256 not in (None, tensors_sha256(tensors)):
+        path = checkpoint_path(folder)
+        raise UserError(f"The checkpoint {path} is damaged (a bit of it has changed): {_FROM_START}.")
+
+
+def verify_checkpoint(folder: Path) -> None:
+    """UserError unless the checkpoint in ``folder``, if there is one, is as it was written."""
+    state, path = read_state(folder), checkpoint_path(folder)
+    if state is None:
+        return
+    try:
+        with open_tensors(path, "np") as file:
+            check_tensors(folder, state, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise unreadable(path, error) from error
+
+
+def tensors_sha256(tensors: "Mapping[str, np.ndarray]") -> str:
+    """Of names, types, shapes and bytes, in order of the names."""
+    whole = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        whole.update(json.dumps([name, str(tensor.dtype), tensor.shape]).encode())
+        whole.update(tensor.data if tensor.flags.c_contiguous else tensor.tobytes())
+    return whole.hexdigest()
 
 
 def read_training(folder: Path) -> Finished | None:
@@ -122,7 +159,8 @@ def read_training(folder: Path) -> Finished | None:
     path = folder / TRAINING
     if not path.is_file():
         return None
-    value = read_json(path)
+    again = f"remove it and give the command that trains {folder.name} again, which mends it"
+    value = read_json(path, again if checkpoint_path(folder).is_file() else "train again under another --name")
     check_version(value.get("version") if isinstance(value, dict) else None, TRAINING_VERSION, path)
     finished: Finished = from_json(Finished, value, str(path))
     return located(finished, workspace_of(folder))
@@ -130,6 +168,18 @@ def read_training(folder: Path) -> Finished | None:
 
 def write_training(folder: Path, finished: Finished) -> None:
     write_json(folder / TRAINING, to_json(recorded(finished, workspace_of(folder))))
+
+
+def check_together(folder: Path, finished: Finished | None) -> None:
+    """UserError unless ``finished`` belongs to the SAE in ``folder``, all of which is there. Reads no weights."""
+    named = named_weights(folder)
+    if not (folder / WEIGHTS).is_file():
+        raise no_weights(folder)
+    if finished and finished.sae_sha256 and named and finished.sae_sha256 != named:
+        raise UserError(
+            f"{folder / TRAINING} is of another SAE than {CONFIG} beside it: give the command that trains "
+            f"{folder.name} again, which mends it, or copy the whole folder again."
+        )
 
 
 def differences(before: Identity, now: Identity) -> list[str]:

@@ -22,13 +22,13 @@ from engine.activations.loader import SAMPLE, Loader
 from engine.activations.store import Store
 from engine.config import TrainSettings
 from engine.errors import Stopped, UserError
-from engine.files import file_sha256, lock
+from engine.files import lock
 from engine.models.device import pick_device
 from engine.records import to_json
 from engine.reporter import Measured, Reporter, StageBegan, Warned
 from engine.sae.architectures import architecture
 from engine.sae.checkpoint import restore, save_checkpoint
-from engine.sae.config import CHECKPOINTS, WEIGHTS, SAEConfig, latents, steps_for
+from engine.sae.config import CHECKPOINTS, WEIGHTS, SAEConfig, latents, read_config, steps_for, weights_sha256
 from engine.sae.forming import Forming
 from engine.sae.held_out import HeldOut
 from engine.sae.model import SAE
@@ -40,6 +40,7 @@ from engine.sae.state import (
     Finished,
     Span,
     Split,
+    check_together,
     checkpoint_path,
     differences,
     identity,
@@ -66,10 +67,11 @@ def train(settings: TrainSettings, workspace: Workspace, reporter: Reporter | No
     path = workspace.existing("activations", settings.activations)
     store = Store.open(path)
     _check(settings)
+    store.check(reporter)
     training = TrainingLoop(with_steps(settings, store, folder), workspace, store)
     training.asked = bool(settings.steps)
     with lock(folder):
-        found = _found(folder, training)
+        found = _found(folder, training, reporter)
         if isinstance(found, Finished):
             if not settings.keep_state:
                 shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
@@ -161,7 +163,7 @@ class TrainingLoop:
             self.model.b_dec.copy_(geometric_median(sample / self.scale))
 
     def _continue(self, folder: Path, state: Checkpointed, reporter: Reporter) -> None:
-        restore(folder, self.model, self.optimiser)
+        restore(folder, state, self.model, self.optimiser)
         with contextlib.suppress(UserError):  # a damaged preview: the latents shown are chosen anew
             earlier = read_preview(folder)
             self.forming.show([one.latent for one in earlier.latents] if earlier else [])
@@ -179,7 +181,9 @@ class TrainingLoop:
 
     def _lengthen(self, folder: Path, state: Checkpointed, reporter: Reporter) -> None:
         """Go on under the schedule of another number of steps; say where the steps done differ from those under it."""
-        done = file_sha256(folder / WEIGHTS) if (folder / WEIGHTS).is_file() else None
+        done = None
+        with contextlib.suppress(UserError):  # it has none, or a bit of them has changed
+            done = weights_sha256(folder)
         self.spans = (*state.spans, Span(state.step, state.identity["steps"], done))
         self.model.follow(self.step, self.schedule.smoothing)
         for span in self.spans:
@@ -304,7 +308,7 @@ class TrainingLoop:
         if self.settings.keep_state:
             self._save(folder)
         sae.save(folder)
-        write_training(folder, finished)
+        write_training(folder, dataclasses.replace(finished, sae_sha256=weights_sha256(folder)))
         if not self.settings.keep_state:
             shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
         return _trained(folder, result, made=True)
@@ -364,14 +368,20 @@ def _check(settings: TrainSettings) -> None:
         raise UserError(f"--bandwidth is {settings.bandwidth:g}: give more than 0.")
 
 
-def _found(folder: Path, training: TrainingLoop) -> Finished | Checkpointed | None:
+def _found(folder: Path, training: TrainingLoop, reporter: Reporter) -> Finished | Checkpointed | None:
     """What an earlier run left: a finished SAE, a checkpoint, or nothing."""
     finished, steps = read_training(folder), training.settings.steps
     _check_same(folder, finished, training)
-    if finished and finished.result.steps == steps:
+    done_before = finished is not None and finished.result.steps == steps
+    lost = _lost(folder, finished) if done_before else None
+    if done_before and not lost:
         return finished
     state = read_state(folder)
     _check_same(folder, state, training)
+    if lost:
+        since = f"goes on from step {state.step:,}, which is kept" if state else "begins again"
+        reporter.event(Warned(f"{lost} This training {since}."))
+        return state
     if state is None and (folder / WEIGHTS).is_file() and not finished:
         raise UserError(f"{folder} holds an SAE that was not trained here: choose another --name.")
     done = max(finished.result.steps if finished else 0, state.step if state else 0)
@@ -383,6 +393,17 @@ def _found(folder: Path, training: TrainingLoop) -> Finished | Checkpointed | No
             f"there (as with --drop-state): choose another --name to train {steps:,} from the start."
         )
     return state
+
+
+def _lost(folder: Path, finished: Finished | None) -> str | None:
+    """Why what a finished training left is not whole any more; None when it is."""
+    try:
+        read_config(folder)
+        check_together(folder, finished)
+        weights_sha256(folder)
+    except UserError as error:
+        return str(error)
+    return None
 
 
 def _check_same(folder: Path, found: Finished | Checkpointed | None, training: TrainingLoop) -> None:

@@ -8,12 +8,12 @@ from typing import Generic, NamedTuple, TypeVar
 
 import torch
 
-from engine.files import Stamp, file_sha256, stamp_of
+from engine.files import Stamp, stamp_of
 from engine.models import WEIGHT_SUFFIXES, load_encoder
 from engine.models.encoder import VisionEncoder
 from engine.models.vlm import VLM, is_local, load_vlm
 from engine.reporter import Reporter, Warned
-from engine.sae.config import WEIGHTS
+from engine.sae.config import weights_sha256
 from engine.sae.model import SAE
 
 T = TypeVar("T")
@@ -86,7 +86,7 @@ class ModelCache:
         def load() -> LoadedSAE:
             with reporter.loading(f"the SAE {folder.name}", _bytes(str(folder))):
                 sae = SAE.load(folder, device).eval()
-                return LoadedSAE(folder.name, sae, file_sha256(folder / WEIGHTS))
+                return LoadedSAE(folder.name, sae, weights_sha256(folder))
 
         return self.saes.get((str(folder), str(device), _stamp(str(folder))), load)
 

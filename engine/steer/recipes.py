@@ -17,10 +17,10 @@ from typing import Any
 
 from engine.config import SteerSettings, from_mapping, to_mapping
 from engine.errors import UserError
-from engine.files import check_version, file_sha256, read_toml, to_toml, write_text
+from engine.files import check_version, read_toml, to_toml, write_text
 from engine.places import located, recorded, workspace_of
 from engine.records import from_json, to_json
-from engine.sae.config import WEIGHTS
+from engine.sae.config import weights_sha256
 from engine.workspace import Provenance, Source, Workspace, versions
 
 FORMAT, VERSION = "saetui-recipe", 1
@@ -62,7 +62,7 @@ def save_recipe(workspace: Workspace, settings: SteerSettings, made_from: Sequen
 def keep_recipe(workspace: Workspace, settings: SteerSettings) -> Path:
     """As :func:`save_recipe`, with the content hash of the SAE that ``settings`` name."""
     folder = workspace.existing("saes", settings.sae)
-    return save_recipe(workspace, settings, [Source("sae", folder.name, str(folder), file_sha256(folder / WEIGHTS))])
+    return save_recipe(workspace, settings, [Source("sae", folder.name, str(folder), weights_sha256(folder))])
 
 
 def _refuse_another(kept: Recipe, settings: SteerSettings, made_from: Sequence[Source]) -> None:
@@ -97,7 +97,7 @@ def settings_in(document: Mapping[str, Any], path: Path) -> SteerSettings:
 def open_recipe(workspace: Workspace, given: str) -> tuple[SteerSettings, str]:
     """The settings of a recipe, and a warning (or nothing) when its SAE is no longer the one that it was saved with."""
     recipe = load_recipe(workspace, given)
-    return recipe.settings, recipe.warning(file_sha256(workspace.existing("saes", recipe.settings.sae) / WEIGHTS))
+    return recipe.settings, recipe.warning(weights_sha256(workspace.existing("saes", recipe.settings.sae)))
 
 
 def with_recipe(workspace: Workspace, settings: SteerSettings) -> SteerSettings:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from engine.errors import UserError
-from engine.files import file_sha256
+from engine.integrity import content_sha256
 from engine.neurons.labels import Labels
 from engine.neurons.quantities import FIELDS, QUANTITIES, SORTS, Quantity, Shown
 from engine.records import to_json
@@ -103,7 +103,7 @@ def _of_the_sae(given: str, name: str, found: list[Path], workspace: Workspace) 
     weights = by_path if by_path is not None and by_path.is_file() else workspace.sae(name) / WEIGHTS
     if not weights.is_file():
         return found
-    now = file_sha256(weights)
+    now = content_sha256(weights)
     same = [path for path in found if not path.is_file() or _scored_sae(path) == now]
     if same:
         return same

@@ -172,5 +172,5 @@ def show_relink(result: Relinked) -> None:
 
 
 def show_verify(result: Verified) -> None:
-    whole = f"{result.path}: every byte of {result.shards:,} shards is as it was written"
-    say(*(result.problems or [whole]))
+    whole = f"{result.path}: every byte of {result.shards:,} {result.unit} is as it was written"
+    say(*(f"{name} is made anew" for name in result.repaired), *(result.problems or [whole]))

@@ -34,10 +34,13 @@ def perform(workspace: Workspace, task: str, settings: Any, *, as_json: bool, sh
     else:
         show(result)
     if getattr(result, "problems", ()):
-        raise UserError(
-            f"{result.path} is not as it was written: delete the files that are named and run the command that made "
-            "the store again, which makes them anew."
-        )
+        way = "do what is said of each file."
+        if result.unit == "shards":
+            way = (
+                f"saetui verify {shlex.quote(result.path)} --repair mends that; or delete the files that are named and "
+                "run the command that made the store again, which makes them anew."
+            )
+        raise UserError(f"{result.path} is not as it was written: {way}")
 
 
 def compute(workspace: Workspace, task: str, settings: Any, *, quiet: bool, keep: bool) -> Any:

@@ -1,13 +1,16 @@
 """Small neurons files with contents that a test chooses."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import io
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import h5py
 import numpy as np
 
 from engine.config import ScoreSettings
 from engine.metrics.results import AgainstMatched, Overlap, Spread
-from engine.neurons.file import write_neurons
+from engine.neurons.file import unsealed, write_neurons, write_sealed
 from engine.neurons.quantities import KEPT
 from engine.neurons.results import Frequency, LatentSpread, MSSummary, ScoredImage, Summary
 from engine.workspace import Provenance, Source
@@ -57,3 +60,12 @@ def write_scores(
     nothing = {"top_images": np.full((w, 2), -1), "names": np.full((w, 0), -1), "name_scores": np.zeros((w, 0))}
     write_neurons(path, {**arrays, **nothing, **latents}, images, words, word_latents, word_scores, said, origin)
     return path
+
+
+@contextlib.contextmanager
+def changing(path: Path) -> Iterator[h5py.File]:
+    """The HDF5 of scores, to be changed as another version might have written it."""
+    content = io.BytesIO(unsealed(path))
+    with h5py.File(content, "r+") as file:
+        yield file
+    write_sealed(path, content.getvalue())

@@ -5,7 +5,6 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
-import h5py
 import numpy as np
 import transformers
 
@@ -94,7 +93,7 @@ def write_scores(workspace: Workspace, name: str, model: Path, file: str = "val"
     directions = rng.normal(size=(w, 16))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     directions[3] = 0
-    with h5py.File(path, "r+") as opened:
+    with scores.changing(path) as opened:
         for key, values in (("latents/directions", directions), ("words/mean", rng.normal(size=16) * 0.1)):
             if key in opened:
                 del opened[key]

@@ -34,8 +34,8 @@ from engine.demo.build.models import (
 )
 from engine.demo.build.training import Recipe, Report
 from engine.errors import UserError
-from engine.files import write_text
-from engine.models.shipped import MODELS
+from engine.files import file_sha256, write_text
+from engine.models.shipped import MODELS, SCORES
 
 SMOKE_SHARE, SMOKE_IMAGES = 0.001, 12
 HELD_OUT_IMAGES = 1000
@@ -84,7 +84,7 @@ def build(
     """Build the named models in ``out`` and return the scores of all models there; about half an hour on two cores."""
     recipe = recipe or Recipe()
     out.mkdir(parents=True, exist_ok=True)
-    path = out / "scores.json"
+    path = out / SCORES
     results: Results = json.loads(path.read_text()) if path.is_file() else {}
     for name in (name for name in MODELS if name in names):
         began = time.monotonic()
@@ -93,6 +93,7 @@ def build(
         report(f"{name}: trained in {took:.0f} s; measuring on {images} held-out scenes")
         results[name] = {
             "scores": scores.measure(name, out / name, images),
+            "files": {file.name: file_sha256(file) for file in sorted((out / name).iterdir())},
             "training_seconds": round(took),
             "recipe": asdict(recipe),
             "held_out_images": images,

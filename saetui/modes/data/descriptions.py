@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.activations.manifest import Manifest
-from engine.activations.shards import ImageRecord, read_records
+from engine.activations.shards import ImageRecord, intact, read_records
 from engine.artefacts.entries import StoreEntry
 from engine.errors import UserError
 from engine.images import open_images
@@ -140,7 +140,7 @@ def _records(entry: StoreEntry, head: Manifest, wanted: Wanted) -> _Seen:
         if not wanted():
             break
         share = (shard.next_image - shard.first_image) / total
-        seen.add(read_records(entry.path / shard.file), round(SAMPLES * share) or 1)
+        seen.add(read_records(intact(entry.path, shard)), round(SAMPLES * share) or 1)
     return seen
 
 

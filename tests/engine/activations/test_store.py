@@ -13,14 +13,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine import integrity
 from engine.activations import stored_images
+from engine.activations.matrix_files import read_matrix
 from engine.activations.results import Verified
 from engine.activations.shards import BLOCK_ROWS, STORED, ImageRecord, ShardWriter, read_records
-from engine.activations.store import Store, verify
+from engine.activations.store import Store
+from engine.artefacts.verify import verify
 from engine.config import VerifySettings
 from engine.errors import UserError
 from engine.files import write_json
-from engine.reporter import Reporter
+from engine.reporter import Event, Reporter, StageBegan
 from engine.workspace import Workspace
 from tests.support.stores import write_store
 
@@ -193,12 +196,64 @@ def test_a_damaged_shard_is_named(damage: str, tmp_path: Path) -> None:
             reading()
 
 
+@pytest.mark.parametrize("part", ["activations", "image", "token", "checksums", "source"])
+def test_a_flipped_bit_in_any_part_of_a_shard_is_refused(part: str, tmp_path: Path) -> None:
+    make_store(tmp_path, [500, 500], 8, "float32")
+    path = tmp_path / "shard-00001.h5"
+    with h5py.File(path) as file:
+        offset = file[part].id.get_offset()
+    flip(path, offset)
+    store = Store.open(tmp_path)
+    assert store.read(0, 500).shape == (500, 8)
+    readings = (
+        lambda: store.take([3, 700]),
+        lambda: store.image,
+        lambda: store.token,
+        lambda: list(store.images),
+        lambda: read_matrix(path),
+    )
+    for reading in readings:
+        with pytest.raises(UserError, match=r"shard-00001.h5 is damaged .*: delete it .* verify .* --repair"):
+            reading()
+
+
+def test_a_shard_is_read_for_its_hash_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as it stays as it is, and in other processes too; what was written just now is not trusted yet."""
+    make_store(tmp_path, [500, 500], 8, "float32")
+    whole, read = integrity._read, list[int]()
+    monkeypatch.setattr(integrity, "_read", lambda file, start: read.append(1) or whole(file, start))
+    told = Stages()
+    for reads in (2, 4):
+        Store.open(tmp_path).check(told, unasked=1)
+        assert len(read) == reads
+    monkeypatch.setattr(integrity, "SETTLED", -1.0)
+    for _ in range(3):
+        Store.open(tmp_path).check(told, unasked=1)
+        assert Store.open(tmp_path).take([3, 700]).shape == (2, 8) and len(read) == 6
+    integrity._known_hashes.cache_clear()  # as a new process
+    Store.open(tmp_path).check(told, unasked=1)
+    assert len(read) == 6 and len(told.stages) == 3 and "once" in told.stages[0]
+    flip(tmp_path / "shard-00000.h5", -1)
+    with pytest.raises(UserError, match=r"shard-00000.h5 is damaged"):
+        Store.open(tmp_path).check(told, unasked=1)
+
+
+class Stages(Reporter):
+    def __init__(self) -> None:
+        self.stages: list[str] = []
+
+    def event(self, event: Event) -> None:
+        if isinstance(event, StageBegan):
+            self.stages.append(event.name)
+
+
 def test_a_shard_of_another_shape_is_named(tmp_path: Path) -> None:
     make_store(tmp_path / "a", [5], 8, "float32")
     make_store(tmp_path / "b", [5], 4, "float32")
-    (tmp_path / "b" / "shard-00000.h5").replace(tmp_path / "a" / "shard-00000.h5")
+    made, other = (json.loads((tmp_path / name / "manifest.json").read_text()) for name in "ab")
+    write_json(tmp_path / "b" / "manifest.json", made | {"shards": other["shards"]})
     with pytest.raises(UserError, match="the manifest says"):
-        Store.open(tmp_path / "a").take([0])
+        Store.open(tmp_path / "b").take([0])
 
 
 @pytest.mark.parametrize(

@@ -247,6 +247,7 @@ def test_a_manifest_laid_out_by_another_program_is_read_whole(full):
     (before,) = inventory(full).stores
     manifest = json.loads(path.read_text())
     manifest["images"][3]["broken"] = "no image"
+    del manifest["content_sha256"]  # as older versions wrote it
     path.write_text(json.dumps({"images": manifest.pop("images"), **manifest}))
     (after,) = inventory(full).stores
     assert after == replace(before, manifest=replace(before.manifest, broken=1), when=after.when)

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.errors import UserError
-from engine.neurons.file import Neurons, write_neurons
+from engine.neurons.file import Neurons, unsealed, write_neurons
 from engine.neurons.quantities import KEPT
 from engine.neurons.query import Query
 from engine.neurons.results import Related, ScoredImage
@@ -294,6 +294,7 @@ def test_mistakes_are_named(neurons, contents, tmp_path):
     with pytest.raises(UserError, match=r"other\.h5 is no neurons file"):
         Neurons.open(tmp_path / "other.h5")
     write_neurons(tmp_path / "new.h5", **contents)
+    (tmp_path / "new.h5").write_bytes(unsealed(tmp_path / "new.h5"))
     with h5py.File(tmp_path / "new.h5", "a") as file:
         file.attrs["version"] = 2
     with pytest.raises(UserError, match="version 2"):

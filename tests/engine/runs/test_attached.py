@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from engine.errors import UserError
+from engine.files import write_json
 from engine.reporter import Event, Progress
 from engine.runs.attached import Attached
 from engine.workspace import Workspace
@@ -35,7 +36,7 @@ def test_damage_is_a_sentence_that_names_the_file(tmp_path: Path) -> None:
     place = Workspace(tmp_path / "w")
     write_store(place.activations("A"), np.ones((20, 3)))
     manifest = place.activations("A") / "manifest.json"
-    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"shards": [{"rows": 1, "first_row": 0}]}))
+    write_json(manifest, json.loads(manifest.read_text()) | {"shards": [{"rows": 1, "first_row": 0}]})
     with pytest.raises(UserError, match=r"manifest\.json is damaged \(shards\[0\]\.file: missing"):
         Attached(place, "verify", {"store": "A"}).result()
 

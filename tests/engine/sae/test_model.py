@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from engine.errors import UserError
+from engine.files import write_json
 from engine.sae.architectures import REGISTRY
 from engine.sae.config import SAEConfig, learning_rate, read_config
 from engine.sae.fidelity import measure
@@ -72,7 +73,13 @@ def test_another_width_is_refused_naming_both():
 
 
 def edit(path, **changes):
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    """As another version might have written it."""
+    write_json(path, json.loads(path.read_text()) | changes)
+
+
+def of_an_older_version(folder):
+    edit(folder / "config.json", weights_sha256=None)
+    return folder
 
 
 @pytest.mark.parametrize(
@@ -88,7 +95,11 @@ def edit(path, **changes):
         (lambda f: (f / "sae.safetensors").unlink(), "no sae.safetensors"),
         (lambda f: (f / "sae.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{}"), "damaged"),
         (lambda f: (f / "sae.safetensors").write_bytes((f / "sae.safetensors").read_bytes()[:-9]), "damaged"),
-        (lambda f: save_file({"W_enc": torch.zeros(D, W)}, f / "sae.safetensors"), "b_enc is missing"),
+        (lambda f: save_file({"W_enc": torch.zeros(D, W)}, f / "sae.safetensors"), "is damaged"),
+        (
+            lambda f: save_file({"W_enc": torch.zeros(D, W)}, of_an_older_version(f) / "sae.safetensors"),
+            "b_enc is missing",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_folder_is_said_in_one_sentence(tmp_path, harm, says):

@@ -171,7 +171,7 @@ def test_damaged_previews_are_named(tmp_path):
         path.write_text(json.dumps(damage))
         with pytest.raises(UserError, match=r"preview.json is damaged"):
             read_preview(tmp_path)
-    path.write_text(json.dumps({**good, "version": 2}))
+    write_json(path, {**good, "version": 2})
     with pytest.raises(UserError, match="upgrade"):
         read_preview(tmp_path)
     path.write_text("[]")

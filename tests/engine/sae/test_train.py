@@ -16,6 +16,7 @@ import pytest
 import scipy.optimize
 import torch
 
+from engine.artefacts.entries import SAEEntry, read_entry
 from engine.config import ArchitectureName, TrainSettings
 from engine.errors import Stopped, UserError
 from engine.sae.architectures import REGISTRY
@@ -337,6 +338,60 @@ def test_a_damaged_checkpoint_is_named(workspace, store):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(UserError, match=r"newest.safetensors is damaged .* remove it to train from the start"):
         train(chosen(), workspace)
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 64
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("keep_state", [True, False])
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda folder: (folder / "sae.safetensors").unlink(),
+        lambda folder: (folder / "config.json").unlink(),
+        lambda folder: flip(folder / "sae.safetensors"),
+        lambda folder: flip(folder / "config.json"),
+    ],
+)
+def test_a_finished_training_that_lost_its_weights_makes_them_again(workspace, store, harm, keep_state):
+    """It once ended at once, with the FVE of weights that were not there."""
+    asked, folder = chosen(keep_state=keep_state), workspace.sae("s")
+    train(asked, workspace)
+    whole = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    harm(folder)
+    with pytest.raises(UserError, match=r"sae\.safetensors|config\.json"):
+        SAE.load(folder)
+    reporter = Recorder()
+    assert train(asked, workspace, reporter).made
+    [told] = [one["message"] for one in reporter.of("warning") if "This training" in one["message"]]
+    assert ("goes on from step 30, which is kept" if keep_state else "begins again") in told
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == whole
+    assert not train(asked, workspace).made
+
+
+def test_a_checkpoint_with_another_bit_is_named(workspace, store):
+    with pytest.raises(Stopped):
+        train(chosen(), workspace, Recorder(stop_at=3))
+    path = checkpoint_path(workspace.sae("s"))
+    whole = path.read_bytes()
+    header = 8 + int.from_bytes(whole[:8], "little")
+    for at in (whole.index(b"\\"), header + 5, len(whole) - 2):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        with pytest.raises(UserError, match=r"newest.safetensors is damaged .* remove it to train from the start"):
+            train(chosen(), workspace)
+
+
+def test_training_json_of_another_sae_is_named(workspace, store):
+    for seed in (0, 1):
+        train(chosen(seed=seed, name=f"s{seed}", keep_state=True), workspace)
+    one, other = (workspace.sae(f"s{seed}") / "training.json" for seed in (0, 1))
+    one.write_bytes(other.read_bytes())
+    with pytest.raises(UserError, match="was trained with seed 1 instead of 0"):
+        train(chosen(name="s0"), workspace)
+    assert "training.json is of another SAE" in str(read_entry(SAEEntry, workspace.sae("s0")))
 
 
 def test_one_image_is_trained_on_and_measured(workspace):

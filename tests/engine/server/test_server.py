@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -21,6 +22,7 @@ from engine.images import open_image
 from engine.models import HookPoint, load_encoder
 from engine.models.vlm import load_vlm
 from engine.runs.run import environment, python_module
+from engine.sae.config import read_config, write_config
 from engine.sae.model import SAE
 from engine.server.__main__ import GONE
 from engine.server.client import ModelServer
@@ -43,6 +45,7 @@ from engine.steer.compare import steer
 from engine.steer.generate import answer
 from engine.steer.interventions import Intervention, attached
 from engine.steer.results import ANSWERS
+from tests.support.scores import changing
 from tests.support.served import PATIENCE, Served, make_workspace, write_scores
 
 W = 64
@@ -156,8 +159,8 @@ def test_an_sae_that_is_trained_anew_is_loaded_anew(served, workspace, ask):
 
 def test_equal_weights_at_another_hook_point_are_another_sae(served, workspace, ask):
     SAE.load(workspace.sae("s")).save(workspace.sae("twin"))
-    config = workspace.sae("twin") / "config.json"
-    config.write_text(config.read_text().replace("layer:2", "layer:1"))
+    config = read_config(workspace.sae("twin"))
+    write_config(workspace.sae("twin"), replace(config, hook="layer:1"))
     requests = [ask(latent=("5=30",), sae=name) for name in ("s", "twin")]
     assert [served.result(request) for request in requests] == [steer(r.question, workspace) for r in requests]
 
@@ -421,14 +424,14 @@ def test_nonsense_on_the_wire_is_logged_and_ended_by_the_end_of_stdin(workspace)
 
 def test_files_without_directions_are_told_apart(served, workspace, root):
     path = write_scores(workspace, "s", root / "clip", "old")
-    with h5py.File(path, "r+") as file:
+    with changing(path) as file:
         del file["latents/directions"]
     assert "score again" in served.refusal(RankByText(neurons="s--old", text="x"))
 
 
 def test_a_bug_is_told_and_logged_and_survived(served, workspace, root):
     path = write_scores(workspace, "s", root / "clip", "odd")
-    with h5py.File(path, "r+") as file:
+    with changing(path) as file:
         del file["latents/maximum"]
         file["latents/maximum"] = np.ones(3, np.float32)  # not one a latent
     end = served.end(served.server.ask(FindImageLatents(image="blank", neurons="s--odd")))

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from engine.files import write_json
 from engine.runs.run import Run
 from engine.workspace import Workspace
 from tests.pictures import MODES, draw
@@ -265,6 +266,6 @@ def test_a_newer_format_is_refused(workspace):
     config = workspace / "saes" / "topk-x1" / "config.json"
     if not config.exists():
         pytest.skip("the plan's test did not run")
-    config.write_text(config.read_text().replace('"version": 1', '"version": 99'))
+    write_json(config, json.loads(config.read_text()) | {"version": 99})
     done = saetui("encode", "topk-x1", "demo-test", "--out", "x.npz", cwd=workspace, code=2)
     assert "99" in done.stderr and "upgrade" in done.stderr

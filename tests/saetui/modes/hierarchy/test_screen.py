@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import h5py
 import pytest
 from textual.pilot import Pilot
 
@@ -17,6 +16,7 @@ from saetui.app import Workbench
 from saetui.modes.hierarchy.screen import HierarchyMode
 from saetui.modes.neurons.screen import NeuronsMode
 from tests.support.pilots import rows, screen_text, until
+from tests.support.scores import changing
 from tests.support.synthetic import write_synthetic
 
 WIDE, NARROW = (130, 40), (80, 24)
@@ -50,7 +50,7 @@ def drive(
 
 def without_taxonomy(path: Path, labels: bool) -> None:
     """Make the scores those of images in plain folders, or in none."""
-    with h5py.File(path, "r+") as file:
+    with changing(path) as file:
         file["images/taxonomy"][:] = b"[]"
         if not labels:
             file["images/label"][:] = b""

@@ -1,0 +1,141 @@
+"""Whether an artefact is as it was written, to the byte; and how a damaged store is repaired."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from engine.activations.manifest import LISTS_IMAGES, write_manifest
+from engine.activations.results import Verified
+from engine.activations.shards import Shard
+from engine.activations.store import KINDS, Store
+from engine.activations.target import MadeOtherwise, settings_of
+from engine.artefacts.entries import NeuronsEntry, SAEEntry, StoreEntry
+from engine.artefacts.provenance import find, kind_of
+from engine.config import VerifySettings
+from engine.errors import UserError
+from engine.files import lock
+from engine.integrity import read_sha256
+from engine.neurons.file import verify_neurons
+from engine.reporter import Reporter, StageBegan
+from engine.sae.config import WEIGHTS, named_weights, read_config, weights_sha256
+from engine.sae.preview import read_preview
+from engine.sae.state import check_together, read_training, verify_checkpoint
+from engine.workspace import Workspace
+
+SCRATCH = ".repair"
+"""The folder of a store in which shards are made anew, as a workspace of its own."""
+
+
+def verify(settings: VerifySettings, workspace: Workspace, reporter: Reporter | None = None) -> Verified:
+    """Compare every byte of an artefact with what was written, whatever is known of it; ``repair`` a store.
+
+    UserError where it cannot be read or, by what else has changed, not be repaired.
+    """
+    reporter = reporter or Reporter()
+    path = _find(settings.store, workspace)
+    kind = kind_of(path)
+    if kind is StoreEntry:
+        return _store(Store.open(path), settings.repair, reporter)
+    if settings.repair:
+        raise UserError(f"{path} is no activation store, which --repair is for: give the command that made it again.")
+    if kind is SAEEntry:
+        checks = (_weights, _training, verify_checkpoint, read_preview)
+        return _others(path, [path / WEIGHTS, *path.glob("*.json"), *path.glob("*/*.safetensors")], checks)
+    if kind is NeuronsEntry:
+        return _others(path, [path], (verify_neurons,))
+    raise UserError(f"{path} has no hashes to compare it with: verify takes stores, SAEs and neurons files.")
+
+
+def _find(given: str, workspace: Workspace) -> Path:
+    """The store of that name or at that path, else what else ``given`` names."""
+    for kind in KINDS:
+        if os.sep not in given and (workspace.root / kind / given).is_dir():
+            return workspace.root / kind / given
+    try:
+        return find(given, workspace)
+    except UserError:
+        return workspace.existing(KINDS[0], given)  # says which there are
+
+
+def _others(path: Path, files: Iterable[Path], checks: Iterable[Callable[[Path], object]]) -> Verified:
+    problems = []
+    for check in checks:
+        try:
+            check(path)
+        except UserError as error:
+            problems.append(str(error))
+    sizes = [file.stat().st_size for file in files if file.is_file()]
+    return Verified(str(path), len(sizes), sum(sizes), tuple(problems), unit="files")
+
+
+def _weights(sae: Path) -> None:
+    read_config(sae)
+    weights_sha256(sae, read_sha256)
+    if named_weights(sae) is None:
+        raise UserError(
+            f"{sae / WEIGHTS} has no hash to compare it with, as an older version wrote it: train it again for one."
+        )
+
+
+def _training(sae: Path) -> None:
+    check_together(sae, read_training(sae))
+
+
+def _store(store: Store, repair: bool, reporter: Reporter) -> Verified:
+    found = store.problems(reporter)
+    size = sum(shard.bytes for shard in store.shards)
+    bad = [shard for shard in found if not store.holds(shard)] if repair else []
+    repaired = _repaired(store, bad, reporter) if bad else ()
+    problems = [problem for shard, told in found.items() if shard.file not in repaired for problem in told]
+    return Verified(str(store.path), len(store.shards), size, tuple(problems), repaired)
+
+
+def _repaired(store: Store, bad: list[Shard], reporter: Reporter) -> tuple[str, ...]:
+    """Make the ``bad`` shards anew, beside the store, and put them in their places; their names.
+
+    UserError when they come out otherwise than they were: then the store is left as it is.
+    """
+    scratch = store.path / SCRATCH
+    reporter.event(StageBegan("repairing"))
+    with lock(store.path):
+        shutil.rmtree(scratch, ignore_errors=True)  # of a repair that was killed
+        try:
+            made = _made_anew(store, bad, Workspace(scratch), reporter)
+            for shard in bad:
+                if read_sha256(made / shard.file) != shard.sha256:
+                    raise UserError(
+                        f"{store.path / shard.file} cannot be made as it was: it comes out otherwise now, with other "
+                        "versions of libraries, on another device, or of other images; extract again, under another "
+                        "--name."
+                    )
+            for shard in bad:
+                os.replace(made / shard.file, store.path / shard.file)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    return tuple(shard.file for shard in bad)
+
+
+def _made_anew(store: Store, bad: list[Shard], scratch: Workspace, reporter: Reporter) -> Path:
+    """The folder of a store in ``scratch`` that has the good shards of this one, and the ``bad`` ones made anew."""
+    from engine.activations.extract import extract, store_of  # needs torch, which comparing does not
+
+    manifest = store.manifest
+    settings = settings_of(manifest.command, store.path)
+    if settings.device == "auto":
+        settings = replace(settings, device=manifest.device or "auto")
+    folder = store_of(settings, manifest.hook, scratch)
+    folder.mkdir(parents=True)
+    write_manifest(folder, manifest, list(store.images) if manifest.version == LISTS_IMAGES else ())
+    for shard in store.shards:
+        if shard not in bad:
+            os.symlink(store.path / shard.file, folder / shard.file)
+    try:
+        extract(settings, scratch, reporter, only=manifest.hook)
+    except MadeOtherwise as error:
+        raise UserError(
+            f"{store.path} cannot be repaired, as it was made with {error.why}: put back what it was made with, or "
+            "extract it again under another name."
+        ) from error
+    return folder
