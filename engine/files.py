@@ -80,6 +80,7 @@ def atomic_path(path: Path, durable: bool = True) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)  # it may be a link
     try:
         yield temporary
         if durable:

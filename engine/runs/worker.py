@@ -15,7 +15,6 @@ import threading
 import traceback
 import warnings
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -144,8 +143,7 @@ def _listen(reporter: StreamReporter) -> None:
 def _detached(run: Run) -> int:
     give_way(10)  # where cores are few, whoever looks at the work comes before the work
     held = run.hold()
-    command, reporter = replace(run.command, workspace=run.workspace), StreamReporter(run.path)
-
+    command, reporter = run.command, StreamReporter(run.path)
     _heed_signals(reporter)
     code = work(command, reporter)
     del held

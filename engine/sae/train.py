@@ -23,6 +23,7 @@ from engine.activations.store import Store
 from engine.config import TrainSettings
 from engine.errors import Stopped, UserError
 from engine.files import file_sha256, lock
+from engine.links import check_own
 from engine.models.device import pick_device
 from engine.records import to_json
 from engine.reporter import Measured, Reporter, StageBegan, Warned
@@ -68,6 +69,7 @@ def train(settings: TrainSettings, workspace: Workspace, reporter: Reporter | No
     _check(settings)
     training = TrainingLoop(with_steps(settings, store, folder), workspace, store)
     training.asked = bool(settings.steps)
+    check_own(folder)
     with lock(folder):
         found = _found(folder, training)
         if isinstance(found, Finished):
