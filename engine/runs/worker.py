@@ -20,6 +20,7 @@ from typing import Any
 
 from engine.config import from_mapping
 from engine.errors import Stopped, UserError, refusal
+from engine.literal import log_literally
 from engine.locks import NoLocks
 from engine.records import from_json, to_json
 from engine.reporter import Done, Failed, StoppedEarly, Warned
@@ -151,7 +152,7 @@ def _detached(run: Run) -> int:
 
 
 def main() -> None:
-    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # what libraries print is for the log alone
+    log_literally()
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     code = _attached() if sys.argv[1] == "-" else _detached(Run(Path(sys.argv[1])))
