@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import UserError, refusal
+from engine.literal import escaped
 from engine.locks import take
 
 
@@ -111,6 +112,7 @@ def atomic_path(path: Path, durable: bool = True) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)  # it may be a link
     try:
         yield temporary
         if durable:
@@ -135,9 +137,9 @@ def write_json(path: Path, value: Any, durable: bool = True, seal: bool = True) 
 
 
 def utf8(text: str) -> bytes:
-    r"""JSON text as UTF-8. A byte of a file name that is not UTF-8 (a lone surrogate in Python) becomes a \u escape,
-    which JSON reads back unchanged."""
-    return text.encode("utf-8", "backslashreplace")
+    r"""JSON text as UTF-8. What would act on a terminal, and a byte of a file name that is not UTF-8 (in Python a lone
+    surrogate), becomes a \u escape, which JSON reads back unchanged."""
+    return escaped(text).encode()
 
 
 def xdg(variable: str, default: str) -> Path:

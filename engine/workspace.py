@@ -111,7 +111,7 @@ class Workspace:
         """
         as_path = Path(given).expanduser()
         if (os.sep in given or given.startswith(".")) and as_path.exists():
-            return as_path.resolve()
+            return Path(os.path.abspath(as_path))
         folder = self.root / kind
         if (folder / given).exists():
             return folder / given

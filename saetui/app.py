@@ -38,6 +38,7 @@ from saetui.services import Services
 from saetui.terminal.ascii import Ascii
 from saetui.terminal.colours import WithoutColour, Xterm
 from saetui.terminal.key_queue import KeyQueue
+from saetui.terminal.literal import Literal
 from saetui.themes import THEMES, ThemeStylesheet
 from saetui.widgets.bars import TITLES, TopBar, summary
 from saetui.widgets.dialogs import ActionsProvider, Help, actions
@@ -98,7 +99,7 @@ class Workbench(Services):
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """None of Textual's: its NO_COLOR leaves greys, colours too, and we draw in none of the 16 that it maps."""
-        filters: list[LineFilter] = []
+        filters: list[LineFilter] = [Literal()]
         if self.colours == "mono":
             filters.append(WithoutColour(self.current_theme.background or "#000000"))
         elif self.colours == "256":
@@ -179,7 +180,7 @@ class Workbench(Services):
         """A bug in saetui ends the workbench with a sentence; Textual would print its traceback over the terminal."""
         path, error = state_folder() / "defect.txt", sys.exc_info()[1]
         with contextlib.suppress(OSError):
-            write_text(path, "".join(traceback.format_exception(error)), durable=False)
+            write_text(path, literal("".join(traceback.format_exception(error))), durable=False)
         self._exit_renderables.append(
             Text(
                 f"saetui: a bug in saetui ended the workbench ({literal(f'{type(error).__name__}: {error}')}); the "

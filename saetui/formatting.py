@@ -1,16 +1,11 @@
 """Text from files and models, made safe to show."""
 
-import unicodedata
 from typing import assert_never
 
 from rich.cells import cell_len, set_cell_size
 
+from engine.literal import literal as literal
 from engine.neurons.quantities import Form
-
-
-def literal(text: str) -> str:
-    """``text`` with control, format and escape characters as U+FFFD, so that none acts on the terminal."""
-    return "".join(c if c == "\n" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co") else "�" for c in text)
 
 
 def fit(text: str, width: int) -> str:

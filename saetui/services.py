@@ -121,7 +121,9 @@ class Services(App[Reopen | None]):
         self.session.save()
 
     def copy(self, text: str) -> None:
-        """To the terminal's clipboard, and to a file for terminals that have none."""
+        """To the terminal's clipboard, and to a file for terminals that have none: as it is shown, as it may be pasted
+        into a shell."""
+        text = literal(text)
         self.copy_to_clipboard(text)
         path = state_folder() / "copied.txt"
         if self.guard(lambda: write_text(path, text, durable=False)):

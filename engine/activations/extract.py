@@ -26,6 +26,7 @@ from engine.errors import UserError, system_mistake
 from engine.files import lock
 from engine.images import BrokenImage, Images, decode, open_images
 from engine.images.kinds import in_words
+from engine.links import check_own
 from engine.models import HookPoint, TokenPolicy, load_encoder
 from engine.models.device import pick_device
 from engine.models.encoder import VisionEncoder
@@ -60,6 +61,7 @@ def extract(
     try:
         with contextlib.ExitStack() as held:
             for target in sorted(targets, key=lambda t: t.folder):
+                check_own(target.folder)
                 held.enter_context(lock(target.folder))
                 held.callback(_tidy, target.folder)  # runs before the lock is given back
                 _resume(target, images, reporter)

@@ -28,6 +28,7 @@ from engine.errors import UserError, refusal
 from engine.files import file_sha256, utf8
 from engine.hdf5 import HDF5File
 from engine.integrity import content_sha256
+from engine.links import file_name
 from engine.records import seldom
 
 VERSION = 1
@@ -100,6 +101,9 @@ class Shard:
     broken: int | None = seldom()
     """Of its images, those that cannot be used; None where the store's version does not count them by shard."""
 
+    def __post_init__(self) -> None:
+        file_name(self.file)
+
 
 class ShardWriter:
     """Writes one shard under a temporary name; ``commit`` gives it its own.
@@ -119,6 +123,7 @@ class ShardWriter:
         self._crc = 0  # of the block under way
         self._first_byte = _layout(1, d, dtype, {})[0]
         self._temporary = path.with_name(f".{path.name}.tmp")
+        self._temporary.unlink(missing_ok=True)  # it may be a link
         self._file = open(self._temporary, "w+b", buffering=0)  # noqa: SIM115 - closed by commit or discard
 
     def append(self, values: np.ndarray, image: np.ndarray, token: np.ndarray) -> None:

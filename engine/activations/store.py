@@ -45,7 +45,8 @@ class Store:
             raise UserError(f"{path} is no activation store (it has no {FILE}): make one with saetui extract.")
         manifest = read_manifest(path)
         if not manifest.complete:
-            command, root = manifest.command or "the same command", workspace_of(path)
+            known = manifest.command.startswith("saetui extract ")  # else a stranger's, which nobody should give
+            command, root = manifest.command if known else "the same command", workspace_of(path)
             here = "" if Workspace.find().root == root.resolve() else f" --workspace {shlex.quote(str(root))}"
             raise UserError(f"{path} is not finished: continue it with {command}{here}")
         return cls(path, manifest)

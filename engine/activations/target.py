@@ -15,7 +15,7 @@ from engine.images import BrokenImage, ImageEntry, Images
 from engine.images.sources import identity
 from engine.models import HookPoint, same_model
 from engine.reporter import Reporter, Warned
-from engine.workspace import Provenance, Source, versions
+from engine.workspace import Provenance, Source, store_names, versions
 
 if TYPE_CHECKING:
     from engine.models.encoder import VisionEncoder
@@ -91,9 +91,11 @@ def settings_of(command: str, store: Path) -> ExtractSettings:
         words = shlex.split(command)
     except ValueError:  # a quote that is not closed
         words = []
-    if words[:2] != ["saetui", "extract"]:
-        raise UserError(f"{store} does not say what command made it: start its extraction anew.")
-    return from_words(ExtractSettings, words[2:], str(store))
+    if words[:2] == ["saetui", "extract"]:
+        settings: ExtractSettings = from_words(ExtractSettings, words[2:], str(store))
+        if store.name in store_names(settings.name, settings.at):  # else it would write another
+            return settings
+    raise UserError(f"{store} does not say what command made it: start its extraction anew.")
 
 
 def take_over(target: Target, images: Images, reporter: Reporter) -> None:

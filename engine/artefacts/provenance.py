@@ -19,6 +19,7 @@ from engine.artefacts.entries import (
 )
 from engine.errors import UserError
 from engine.integrity import content_sha256
+from engine.places import workspace_of
 from engine.records import to_json
 from engine.sae.config import CONFIG, TRAINING, weights_sha256
 from engine.workspace import Workspace
@@ -41,15 +42,16 @@ class Description:
 
 def describe(given: str, workspace: Workspace) -> Description:
     """The artefact at the path, or of the name, ``given``. UserError when there is none or it is damaged."""
-    entry = _read(find(given, workspace))
-    return Description(entry, tuple(_now(one, workspace) for one in entry.made_from))
+    path = find(given, workspace)
+    entry, home = _read(path), workspace_of(path)
+    return Description(entry, tuple(_now(one, home) for one in entry.made_from))
 
 
 def find(given: str, workspace: Workspace) -> Path:
     """The artefact that ``given`` names: a path, or a name in the workspace that only one artefact has."""
     for path in (Path(given).expanduser(), workspace.root / given if os.sep in given else Path()):
         if path != Path() and path.exists():
-            return path.resolve()
+            return Path(os.path.abspath(path))
     places = [
         *(workspace.root / kind / given for kind in ("activations", "embeddings", "saes", "runs")),
         workspace.root / "neurons" / given,
@@ -99,12 +101,17 @@ def _read(path: Path) -> Entry:
     return entry
 
 
-def _now(origin: Origin, workspace: Workspace) -> Origin:
-    """``origin`` as it is now. In a workspace that was moved, it is found by its name."""
+def _now(origin: Origin, home: Path) -> Origin:
+    """``origin`` as it is now, of an artefact in the workspace ``home``.
+
+    What has the name of one in another workspace is looked for here first: this may be a copy of that.
+    """
     if origin.kind not in _FOLDERS:
         return replace(origin, state="outside")
-    here = workspace.root / _FOLDERS[origin.kind] / origin.name
-    place = next((p for p in (workspace.root / origin.path, here) if origin.name and p.exists()), None)
+    said, here = home / origin.path, home / _FOLDERS[origin.kind] / Path(origin.name).name
+    copied = said.parts[-2:] == here.parts[-2:] and not said.is_relative_to(home)
+    places = (here, said) if copied else (said, here)
+    place = next((p for p in places if origin.name and p.exists()), None)
     if place is None:
         return replace(origin, state="missing")
     try:
@@ -112,4 +119,4 @@ def _now(origin: Origin, workspace: Workspace) -> Origin:
         made_from = _read(place).made_from
     except (UserError, OSError) as error:
         return replace(origin, state=f"unreadable ({error})")
-    return replace(origin, state=state, chain=tuple(_now(one, workspace) for one in made_from))
+    return replace(origin, state=state, chain=tuple(_now(one, workspace_of(place)) for one in made_from))

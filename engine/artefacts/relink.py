@@ -21,6 +21,7 @@ from engine.errors import UserError
 from engine.files import read_json, read_toml, to_toml, write_json, write_text
 from engine.images import BrokenImage, open_images
 from engine.images.sources import is_there
+from engine.links import check_own
 from engine.neurons.file import Neurons, unsealed, write_sealed
 from engine.neurons.results import ScoredImage
 from engine.places import (
@@ -58,6 +59,9 @@ def relink(settings: RelinkSettings, workspace: Workspace, reporter: Reporter | 
         raise UserError(f"Nothing in {workspace.root} names {settings.old}: saetui show ARTEFACT says what it names.")
     reporter.event(StageBegan("comparing"))
     images = move.check(reporter)
+    for document in found:
+        if document.path.parent != workspace.root:
+            check_own(workspace.root.joinpath(*document.path.relative_to(workspace.root).parts[:2]))
     for document in found:
         document.write()
     files = [Rewritten(str(one.path.relative_to(workspace.root)), tuple(dict.fromkeys(one.places))) for one in found]

@@ -24,6 +24,7 @@ from engine.demo.results import ConceptFound, DemoDone, ExtractedImages, HeldOut
 from engine.demo.world import BACKGROUNDS, COLOURS, FILLS, KINDS, UNSEEN, blank, parse, write_images
 from engine.errors import UserError
 from engine.files import write_text
+from engine.links import check_own
 from engine.metrics.detection import auroc
 from engine.models.vlm import VLM, load_vlm
 from engine.neurons.score import score
@@ -69,6 +70,8 @@ def demo(settings: DemoSettings, workspace: Workspace, reporter: Reporter | None
     reporter.event(StageBegan("drawing"))
     if not (workspace.root / MARKER).exists():
         write_text(workspace.root / MARKER, DEFAULTS)
+    for split in ("train", "test"):
+        check_own(workspace.root / "images" / split)
     train_images = write_images(workspace.root / "images" / "train", settings.pictures, UNSEEN + 2 * settings.seed)
     test_count = max(settings.pictures // 4, 1)
     test_images = write_images(workspace.root / "images" / "test", test_count, UNSEEN + 2 * settings.seed + 1)

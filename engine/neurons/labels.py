@@ -19,9 +19,10 @@ from pathlib import Path
 
 from engine.errors import UserError
 from engine.files import Stamp, check_version, lock, read_toml, stamp, to_toml, write_text
+from engine.links import check_own
 from engine.places import workspace_of
 from engine.sae.state import read_training
-from engine.workspace import Workspace
+from engine.workspace import Workspace, slug
 
 FORMAT, VERSION = "saetui-labels", 1
 _NUMBER = re.compile(r"[0-9]{1,18}")
@@ -69,7 +70,7 @@ class Labels:
         """
         path = Path(path)
         if sae and path.is_file() and about(path) not in ("", sae):
-            apart = path.with_name(f"{path.stem}-{sae[:8]}{path.suffix}")
+            apart = path.with_name(f"{path.stem}-{slug(sae[:8])}{path.suffix}")
             labels = cls(apart, sae)
             if not apart.is_file() and about(path) in _shorter(path):
                 labels.texts, labels.marks = _read(path)
@@ -154,6 +155,7 @@ class Labels:
 
     def _save(self) -> None:
         try:
+            check_own(self.path)
             with lock(self.path.parent, _PATIENCE):
                 self.reload()
                 write_text(self.path, _document(self.texts, self.marks, self._sae, over=self.path))

@@ -21,6 +21,7 @@ from engine.config import ExtractSettings, Pooling, ScoreSettings
 from engine.errors import UserError
 from engine.files import value_sha256
 from engine.images import Images, open_images
+from engine.links import check_own
 from engine.metrics.hierarchy import hierarchy
 from engine.metrics.matched_neurons import against, matched_ms, rectified_ms
 from engine.metrics.monosemanticity import MS, MSAccumulator, monosemanticity, number
@@ -81,6 +82,7 @@ def score(settings: ScoreSettings, workspace: Workspace, reporter: Reporter | No
         reporter.event(StageBegan("nothing to do: it is scored"))
         return Scored(**vars(found), path=str(path), made=False)
     reporter.event(StageBegan("encoding"))
+    check_own(path)
     E = embeddings.read(0, embeddings.rows)
     seen = _encode(settings, sae, encoder, images, embeddings, E, reporter)
 

@@ -20,8 +20,9 @@ import engine
 from engine.config import Place, places_of
 from engine.errors import Refused, UserError
 from engine.files import read_json, write_json, write_text
+from engine.links import check_own
 from engine.locks import Lock, held, take
-from engine.places import changed_values, located_text, recorded_text
+from engine.places import changed_values, located_text, recorded_text, split
 from engine.records import from_json, to_json
 from engine.runs.events import Control, Logged, Status, parse_events, read_events
 from engine.runs.tasks import TASKS
@@ -63,6 +64,22 @@ class Command:
         base = self.cwd if self.version < 2 and self.cwd != self.workspace else workspace
         return changed_values(self.settings, self.places, lambda text, sort: located_text(text, sort, base))
 
+    def within(self, workspace: Path) -> "Command":
+        """It for ``workspace``, where its run lies. That may be a copy of the one that it names, which is left alone:
+        what lay in that is looked for here."""
+
+        def here(path: str) -> str:
+            inside = os.path.isabs(path) and Path(path).is_relative_to(self.workspace)
+            return str(workspace / Path(path).relative_to(self.workspace)) if inside else path
+
+        def change(text: str, sort: Place) -> str:
+            before, path, after = split(text, sort)
+            return f"{before}{here(path)}{after}"
+
+        cwd = workspace if self.cwd == self.workspace else Path(here(str(self.cwd)))
+        settings = changed_values(self.settings, self.places, change)
+        return replace(self, settings=settings, workspace=workspace, cwd=cwd)
+
 
 @dataclass(frozen=True)
 class Run:
@@ -75,6 +92,7 @@ class Run:
         for attempt in range(1000):
             path = workspace.runs / (f"{stamp}-{task}" + (f"-{attempt}" if attempt else ""))
             try:
+                check_own(path)
                 path.mkdir(parents=True)
                 break
             except FileExistsError:
@@ -92,7 +110,7 @@ class Run:
     def command(self) -> Command:
         path = self.path / "command.json"
         command: Command = from_json(Command, read_json(path), str(path))
-        return command
+        return command.within(self.workspace)
 
     @property
     def status(self) -> Status:
@@ -117,6 +135,7 @@ class Run:
 
     def hold(self) -> Lock:
         """Take the worker's lock of this run for as long as the returned object lives."""
+        check_own(self.path)
         lock = take(self.path / HELD)
         if lock is None:
             raise UserError(f"Run {self.id} is going on already: follow it with saetui jobs follow {self.id}.")
@@ -137,6 +156,7 @@ class Run:
 
     def control(self, what: Control) -> None:
         """Ask the worker to ``stop`` or to ``pause``; with the empty string, to go on."""
+        check_own(self.path)
         write_text(self.path / "control", what)
 
     def resume(self) -> None:
@@ -150,6 +170,8 @@ class Run:
         if state not in ENDED:
             raise UserError(f"Run {self.id} is {state}: follow it with saetui jobs follow {self.id}.")
         self._cwd()
+        if TASKS[self.command.task].outside:
+            raise UserError(f"Run {self.id} would write outside of its workspace: give its command, if you trust it.")
         self.control("")
         self._write_starting()
         self.detach()

@@ -16,6 +16,8 @@ class Task:
     settings: type[Any]
     result: str = ""
     """The record that it returns: ``module:Class``, of a module that costs no torch."""
+    outside: bool = False
+    """Whether it writes where its settings say. Then it is no run: those may be a stranger's."""
 
     def load(self) -> Callable[..., Any]:
         return _named(self.function)
@@ -38,7 +40,7 @@ TASKS = {
     "score": Task("engine.neurons.score:score", config.ScoreSettings, "engine.neurons.results:Scored"),
     "steer": Task("engine.steer.compare:steer", config.SteerSettings, "engine.steer.results:Steered"),
     "ms": Task("engine.neurons.matrix_scores:ms_files", config.MsSettings, "engine.neurons.results:MatrixScored"),
-    "encode": Task("engine.sae.encode:encode_store", config.EncodeSettings, "engine.sae.results:Encoded"),
+    "encode": Task("engine.sae.encode:encode_store", config.EncodeSettings, "engine.sae.results:Encoded", True),
     "verify": Task("engine.artefacts.verify:verify", config.VerifySettings, f"{MADE}:Verified"),
     "relink": Task("engine.artefacts.relink:relink", config.RelinkSettings, "engine.places:Relinked"),
     "run": Task("engine.runs.plan:run_plan", config.PlanSettings, "engine.runs.plan:PlanDone"),

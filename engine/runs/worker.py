@@ -15,12 +15,12 @@ import threading
 import traceback
 import warnings
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from engine.config import from_mapping
 from engine.errors import Stopped, UserError, refusal
+from engine.literal import log_literally
 from engine.locks import NoLocks
 from engine.records import from_json, to_json
 from engine.reporter import Done, Failed, StoppedEarly, Warned
@@ -144,8 +144,7 @@ def _listen(reporter: StreamReporter) -> None:
 def _detached(run: Run) -> int:
     give_way(10)  # where cores are few, whoever looks at the work comes before the work
     held = run.hold()
-    command, reporter = replace(run.command, workspace=run.workspace), StreamReporter(run.path)
-
+    command, reporter = run.command, StreamReporter(run.path)
     _heed_signals(reporter)
     code = work(command, reporter)
     del held
@@ -153,7 +152,7 @@ def _detached(run: Run) -> int:
 
 
 def main() -> None:
-    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # what libraries print is for the log alone
+    log_literally()
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     code = _attached() if sys.argv[1] == "-" else _detached(Run(Path(sys.argv[1])))

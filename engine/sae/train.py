@@ -23,6 +23,7 @@ from engine.activations.store import Store
 from engine.config import TrainSettings
 from engine.errors import Stopped, UserError
 from engine.files import lock
+from engine.links import check_own
 from engine.models.device import pick_device
 from engine.records import to_json
 from engine.reporter import Measured, Reporter, StageBegan, Warned
@@ -70,6 +71,7 @@ def train(settings: TrainSettings, workspace: Workspace, reporter: Reporter | No
     store.check(reporter)
     training = TrainingLoop(with_steps(settings, store, folder), workspace, store)
     training.asked = bool(settings.steps)
+    check_own(folder)
     with lock(folder):
         found = _found(folder, training, reporter)
         if isinstance(found, Finished):

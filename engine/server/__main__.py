@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from engine.errors import Stopped, UserError
+from engine.literal import log_literally
 from engine.runs.worker import give_way, mistake
 from engine.server.protocol import (
     Cancel,
@@ -135,7 +136,7 @@ class Server:
 
 def main() -> None:
     give_way(8)  # where cores are few, keys come before answers, and answers before training
-    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # what libraries print is for the log alone
+    log_literally()
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     events = os.fdopen(os.dup(1), "wb")

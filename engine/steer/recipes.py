@@ -18,6 +18,7 @@ from typing import Any
 from engine.config import SteerSettings, from_mapping, to_mapping
 from engine.errors import UserError
 from engine.files import check_version, read_toml, to_toml, write_text
+from engine.links import check_own
 from engine.places import located, recorded, workspace_of
 from engine.records import from_json, to_json
 from engine.sae.config import weights_sha256
@@ -48,6 +49,7 @@ class Recipe:
 def save_recipe(workspace: Workspace, settings: SteerSettings, made_from: Sequence[Source] = ()) -> Path:
     """Keep ``settings`` under the name ``settings.save_recipe``; a recipe with other settings is not overwritten."""
     path = workspace.recipe(settings.save_recipe)
+    check_own(path)
     names = _changed(settings) - {"recipe", "save_recipe"}
     now = recorded(settings, workspace.root)
     kept = {key: value for key, value in to_mapping(now).items() if key in names}

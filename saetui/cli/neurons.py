@@ -17,7 +17,7 @@ from engine.workspace import Workspace, image_set_of, neurons_files
 from saetui.cli.options import JsonOption, WorkspaceOption
 from saetui.cli.streams import print_json
 from saetui.cli.work import note
-from saetui.formatting import cell, counted, fit, fit_ends, literal, number, percent
+from saetui.formatting import cell, counted, fit, fit_ends, number, percent
 
 if TYPE_CHECKING:
     from engine.images.thumbnails import Thumbnails
@@ -64,15 +64,15 @@ def neurons(
             print_json({"summary": to_json(scored.summary), "latents": latents})
             return
         if not rows:
-            print(literal(f"No latent answers to {search!r}: try another word, or leave --search out."))
+            print(f"No latent answers to {search!r}: try another word, or leave --search out.")
             return
         width = shutil.get_terminal_size((PIPED, 24)).columns
         columns = _columns(scored, width)
         for line in _head(scored, labels, search, columns):
-            print(literal(line))
+            print(line)
         thumbnails = Thumbnails(scored.summary.settings.images)
         for row in rows:
-            print(literal(_line(scored, row, columns, width)))
+            print(_line(scored, row, columns, width))
             if images:
                 _print_strip(scored, row.latent, thumbnails)
 

@@ -11,6 +11,7 @@ from PIL import Image
 from engine.images.opening import read_picture
 from engine.images.thumbnails import Thumbnails
 from saetui.terminal.cells import fitted
+from saetui.terminal.drawing import Drawing
 from saetui.terminal.full import rendered
 from saetui.terminal.probe import Terminal, probe
 
@@ -43,7 +44,7 @@ def print_strip(thumbnails: Thumbnails, paths: Sequence[str]) -> int:
 def _print(image: Image.Image, columns: int, rows: int) -> None:
     terminal = _terminal()
     wide, high = fitted(image.width, image.height, columns, rows, terminal.cell_ratio)
-    print(rendered(image, terminal, wide, high, ascii=not _shows_blocks(sys.stdout.encoding)))
+    print(rendered(image, terminal, wide, high, ascii=not _shows_blocks(sys.stdout.encoding)), file=Drawing(sys.stdout))
 
 
 def _shows_blocks(encoding: str) -> bool:

@@ -1,6 +1,7 @@
 """stdout and stderr of a command. No failure of theirs ends it: its work counts, and it goes on for its exit code.
 
-What a terminal cannot show is replaced. A reader who has left is no fault; a full disk is said when all else is done.
+What a terminal cannot show is replaced, and so is what would act on it (engine.literal). A reader who has left is no
+fault; a full disk is said when all else is done.
 """
 
 import errno
@@ -13,6 +14,7 @@ import sys
 from typing import Any
 
 from engine.errors import system_mistake
+from engine.literal import LiteralStream, escaped
 
 LEFT = {errno.EPIPE, errno.ECONNRESET, errno.ESHUTDOWN, errno.ENOTCONN}
 
@@ -54,7 +56,7 @@ def open_streams() -> None:
             stream.flush()
             output = io.BufferedWriter(_Output(stream.fileno()))
             lines = stream.line_buffering
-            setattr(sys, name, io.TextIOWrapper(output, stream.encoding, "replace", line_buffering=lines))
+            setattr(sys, name, LiteralStream(output, stream.encoding, "replace", line_buffering=lines))
 
 
 def finish_streams(code: int) -> int:
@@ -69,12 +71,13 @@ def finish_streams(code: int) -> int:
 
 
 def print_json(value: Any) -> None:
-    """One line of JSON in ASCII: any encoding can show it, and a file name that is no UTF-8 comes back from it."""
+    """One line of JSON in ASCII: any encoding can show it, no terminal obeys it, and a file name that is no UTF-8 comes
+    back from it."""
     try:
         text = json.dumps(value, allow_nan=False, default=str)
     except ValueError:
         text = json.dumps(_finite(value), default=str)
-    print(text)
+    print(escaped(text))
 
 
 def _finite(value: Any) -> Any:

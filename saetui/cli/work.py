@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, assert_never
+from typing import IO, Any, assert_never, cast
 
 import typer
 
@@ -22,6 +22,7 @@ from engine.runs.tasks import TASKS
 from engine.workspace import Workspace
 from saetui.cli.streams import print_json
 from saetui.formatting import duration, literal
+from saetui.terminal.drawing import Drawing
 
 Show = Callable[[Any], None]
 
@@ -82,13 +83,12 @@ def detach(workspace: Workspace, task: str, settings: Any, as_json: bool) -> Non
 
 
 def say(*lines: str) -> None:
-    """Print ``lines``, none of which may act on the terminal."""
     for line in lines:
-        print(literal(line))
+        print(line)
 
 
 def note(sentence: str) -> None:
-    print(literal(sentence), file=sys.stderr)
+    print(sentence, file=sys.stderr)
 
 
 class ProgressDisplay:
@@ -143,10 +143,18 @@ class ProgressDisplay:
                 BarColumn(None),
                 TextColumn("{task.fields[words]}", markup=False),
             )
-            self._bar = Bar(*columns, console=Console(stderr=True), transient=True, expand=True)
+            console = Console(file=cast(IO[str], Drawing(sys.stderr)))
+            self._bar = Bar(
+                *columns,
+                console=console,
+                transient=True,
+                redirect_stdout=False,  # or rich would print past our streams
+                redirect_stderr=False,
+                expand=True,
+            )
             self._bar.start()
-            self._task = self._bar.add_task(self._stage, total=event.total, words="")
-        words = progress_text(event, rate)
+            self._task = self._bar.add_task(literal(self._stage), total=event.total, words="")
+        words = literal(progress_text(event, rate))
         self._bar.update(self._task, completed=event.done, total=event.total, words=words)
 
     def _token(self, event: Token) -> None:
@@ -154,7 +162,7 @@ class ProgressDisplay:
             self._close()
             print(("\n" if self._answer else "") + f"{event.answer:>10}  ", end="", flush=True)
             self._answer = event.answer
-        print(literal(event.text), end="", flush=True)
+        print(event.text, end="", flush=True)
 
     def _close(self) -> None:
         if self._bar is not None:

@@ -18,6 +18,7 @@ from rich.color import ColorSystem
 from engine.images.opening import read_picture
 from saetui.formatting import fit, literal
 from saetui.terminal.cells import Look, draw
+from saetui.terminal.drawing import Drawing
 from saetui.terminal.probe import Terminal
 
 INLINE_IMAGES = ("iTerm2", "WezTerm", "Konsole")  # names of terminals that speak iTerm2's protocol
@@ -34,16 +35,17 @@ def show_full(image: Image.Image | Path, terminal: Terminal, caption: str = "", 
     picture = image if isinstance(image, Image.Image) else read_picture(image)
     columns, lines = shutil.get_terminal_size()
     words = fit(f"{literal(caption)}  {HINT}".replace("\n", " ").strip(), columns)
-    sys.stdout.write(_ENTER)
+    screen = Drawing(sys.stdout)
+    screen.write(_ENTER)
     with _ended_by_signals():
         try:
-            sys.stdout.write(rendered(picture, terminal, columns, max(lines - 1, 1), ascii=ascii))
-            sys.stdout.write(f"\x1b[m\x1b[{lines};1H{words}")
-            sys.stdout.flush()
+            screen.write(rendered(picture, terminal, columns, max(lines - 1, 1), ascii=ascii))
+            screen.write(f"\x1b[m\x1b[{lines};1H{words}")
+            screen.flush()
             _wait_for_key()
         finally:
-            sys.stdout.write(("\x1b_Ga=d\x1b\\" if terminal.kitty else "") + _LEAVE)  # kitty keeps images
-            sys.stdout.flush()
+            screen.write(("\x1b_Ga=d\x1b\\" if terminal.kitty else "") + _LEAVE)  # kitty keeps images
+            screen.flush()
 
 
 class _Ended(Exception):

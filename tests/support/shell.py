@@ -49,8 +49,9 @@ def in_pipe(*arguments: str, cwd: Path) -> Done:
     return Done(done.returncode, done.stdout, done.stderr)
 
 
-def in_terminal(*arguments: str, cwd: Path) -> Done:
-    """Run ``saetui`` with ``arguments`` in a terminal of 80x24; stderr is another terminal."""
+def in_terminal(*arguments: str, cwd: Path, raw: bool = False) -> Done:
+    """Run ``saetui`` with ``arguments`` in a terminal of 80x24; stderr is another terminal. ``raw``: what it writes is
+    kept with its escape sequences."""
     (out, shell), (err, errors) = screens = [os.openpty(), os.openpty()]
     for master, slave in screens:
         os.set_blocking(master, False)
@@ -58,7 +59,7 @@ def in_terminal(*arguments: str, cwd: Path) -> Done:
     # a session leader that opens a terminal gets it as /dev/tty
     command = ["sh", "-c", 'exec "$@" <"$0" >"$0"', os.ttyname(shell), *command_of(arguments)]
     process = subprocess.Popen(command, cwd=cwd, env=ENVIRONMENT, stderr=errors, start_new_session=True)
-    said = list(heard(process, [out, err]))
+    said = [text if raw else plain(text) for text in heard(process, [out, err])]
     for end in (out, shell, err, errors):
         os.close(end)
     return Done(process.returncode, *said)
@@ -78,7 +79,7 @@ def heard(process: "subprocess.Popen[bytes]", masters: list[int]) -> Iterator[st
                 if ASKED in piece:
                     os.write(key.fd, VT220)
     for text in said.values():
-        yield plain(text.decode())
+        yield text.decode()
 
 
 def plain(text: str) -> str:

@@ -141,7 +141,8 @@ class Dose(Served, Vertical):
 
     def show_all(self) -> None:
         """Draw everything again."""
-        self.border_title = self.sweep.title + (" · of an earlier setup, d sweeps again" if self._old else "")
+        old = " · of an earlier setup, d sweeps again" if self._old else ""
+        self.border_title = Text(self.sweep.title + old)  # a title that is a str would be markup
         self.table.set_columns(self._columns())
         self.table.show(len(self.points), self.table.cursor)
         steered = [point for point in self.points if point.value is not None]

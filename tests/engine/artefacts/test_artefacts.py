@@ -128,6 +128,23 @@ def test_what_cannot_be_described_is_said(full, name, says):
         describe(name if name == "none" else str(full.root / name), full)
 
 
+@pytest.mark.parametrize("said", ["activations/a", "{original}/activations/a"])
+def test_a_copy_is_described_by_itself(said, full, tmp_path, monkeypatch):
+    """Wherever one stands, and whatever older artefacts say of the original, which is still there."""
+    copy = Workspace(shutil.copytree(full.root, tmp_path / "copy"))
+    config = json.loads((copy.sae("s") / "config.json").read_text())
+    config["provenance"]["made_from"][0]["path"] = said.format(original=full.root)
+    write_json(copy.sae("s") / "config.json", config)
+    write_json(copy.activations("a") / "manifest.json", {})
+    monkeypatch.chdir(full.root)
+    for name, place in ((str(copy.sae("s")), full), ("s", copy)):
+        [origin] = describe(name, place).chain
+        assert "unreadable" in origin.state and str(copy.root) in origin.state
+    if said.startswith("activations"):
+        shutil.rmtree(copy.activations("a"))
+        assert describe(str(copy.sae("s")), full).chain[0].state == "missing"
+
+
 def test_neurons_files_of_an_sae_are_its_own(workspace):
     for sae, images in (("s", "test"), ("s--x", "test"), ("s", "train")):
         os.utime(neurons_file(workspace, sae, images), (1, len(images)))

@@ -67,3 +67,36 @@ def test_machines_read_the_others_where_one_run_is_damaged(workspace):
     told = {run["id"]: run for run in saetui_json("jobs", "--workspace", workspace.root)}
     assert told[good.id]["state"] == "stopped" and "command.json is damaged" in told[bad.id]["error"]
     assert json.dumps(told)
+
+
+def copied(workspace: Workspace, tmp_path, command: dict) -> Run:
+    """The run of a copy of a workspace, of which the original is still there."""
+    run = stopped(workspace, [])
+    write_json(run.path / "command.json", command)
+    copy = Workspace(shutil.copytree(workspace.root, tmp_path / "copy"))
+    return Run(copy.runs / run.id)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("cwd", ["", "pictures"])
+def test_a_run_of_a_copy_goes_on_in_the_copy(version, cwd, workspace, tmp_path):
+    """What its command says of the workspace is where it was: nothing is read or written there."""
+    (workspace.root / "pictures").mkdir(parents=True)
+    relative, absolute = "more" if version == 1 else "pictures/more", str(workspace.root / "pictures/more")
+    for path in (relative, absolute):
+        settings = {"task": "score", "settings": {"sae": "s", "images": path}}
+        given = {"version": version, "workspace": str(workspace.root), "cwd": str(workspace.root / cwd)}
+        run = copied(workspace, tmp_path, given | settings)
+        command = run.command
+        assert command.workspace == run.workspace == tmp_path / "copy" and command.cwd == tmp_path / "copy" / cwd
+        below = "more" if path == "more" and not cwd else "pictures/more"
+        assert command.asked(run.workspace)["images"] == str(tmp_path / "copy" / below)
+        shutil.rmtree(tmp_path / "copy")
+
+
+def test_no_run_writes_where_its_command_says(workspace, tmp_path):
+    """Runs come with workspaces, from other people."""
+    out = {"sae": "s", "activations": "a", "out": str(tmp_path / "victim.npz")}
+    given = {"version": 2, "task": "encode", "settings": out, "workspace": "/", "cwd": "/"}
+    with pytest.raises(UserError, match="would write outside of its workspace"):
+        copied(workspace, tmp_path, given).resume()

@@ -1,0 +1,83 @@
+"""Files that others wrote lead nowhere else: neither the names that they tell, nor symbolic links.
+
+Workspaces come from other people, links and all. Reading follows links; nothing is written or deleted through one, but
+for one that a person makes to a larger disk: the folder of a kind, as ``activations``, may lead to a folder that holds
+artefacts of that kind alone and is no other workspace's.
+"""
+
+import os
+from pathlib import Path
+
+from engine.errors import UserError
+
+_FOLDERS = {
+    "activations": ("manifest.json",),
+    "embeddings": ("manifest.json",),
+    "saes": ("config.json", "training.json", "checkpoints", "preview.json"),
+    "runs": ("command.json",),
+    "images": ("labels.jsonl",),  # those that saetui draws
+}
+"""Of kinds whose artefacts are folders: what tells one."""
+_FILES = {"neurons": ".h5", "labels": ".toml", "recipes": ".toml"}
+"""Of the others: the suffix of their files."""
+
+
+def file_name(text: str) -> str:
+    """``text``, which a file tells as the name of another one beside it. UserError when it leads elsewhere."""
+    if text in ("", ".", "..") or "/" in text or os.sep in text or "\0" in text:
+        raise UserError(f"{text!r} is no name of a file beside it")
+    return text
+
+
+def check_own(artefact: Path) -> None:
+    """UserError where writing to ``artefact``, or deleting in it, would reach out of its workspace.
+
+    An artefact is no link, nor has it folders that are; a run, whose files are appended to, has no links at all.
+    """
+    home = artefact.parent
+    if home.is_symlink():
+        _check_home(home, Path(os.path.realpath(home)))
+    if artefact.is_symlink() and home.name in _FOLDERS:  # of a file, the link itself is replaced
+        raise _linked(artefact)
+    for link in _links(artefact):
+        if home.name == "runs" or link.name.startswith(".") or not link.is_file():
+            raise _linked(link)
+
+
+def _check_home(home: Path, real: Path) -> None:
+    if real.is_relative_to(os.path.realpath(home.parent)):
+        return
+    if real.name == home.name and any((real.parent / mark).exists() for mark in ("workspace.toml", "runs")):
+        raise _elsewhere(home, f"{real}, of another workspace")
+    if not real.is_dir() or not all(_is(home.name, path) for path in real.glob("[!.]*")):
+        raise _elsewhere(home, f"{real}, which is no folder of {home.name} alone")
+
+
+def _is(kind: str, path: Path) -> bool:
+    """Whether ``path`` is an artefact of that kind, or one that is being begun."""
+    if kind in _FILES:
+        return path.suffix == _FILES[kind]
+    inside = {file.name for file in path.glob("[!.]*")} if path.is_dir() else {path.name}
+    return not inside or not inside.isdisjoint(_FOLDERS[kind])
+
+
+def _links(folder: Path) -> list[Path]:
+    try:
+        with os.scandir(folder) as files:
+            return [Path(file) for file in files if file.is_symlink()]
+    except OSError:  # nothing is there yet, or it is a file
+        return []
+
+
+def _elsewhere(home: Path, where: str) -> UserError:
+    return UserError(
+        f"{home} is a symbolic link to {where}, and nothing is written through it: link to a folder of its own, or "
+        "choose another --workspace."
+    )
+
+
+def _linked(path: Path) -> UserError:
+    return UserError(
+        f"{path} is a symbolic link, and nothing is written through it: put what it leads to in its place, or choose "
+        "another name."
+    )
