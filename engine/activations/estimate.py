@@ -32,7 +32,7 @@ def estimate(settings: ExtractSettings, workspace: Workspace, reporter: Reporter
     check(settings)
     settings = for_purpose(settings)
     reporter.event(StageBegan("opening images and encoder"))
-    images = open_images(settings.images, settings.limit)
+    images = open_images(settings.images, settings.limit, settings.transparency)
     encoder = load_encoder(settings.model, pick_device(settings.device), TORCH[settings.precision])
     targets, shard_images = plan(settings, workspace, images, encoder)
     for target in targets:

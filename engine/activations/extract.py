@@ -24,7 +24,7 @@ from engine.activations.writing import StoreWriter
 from engine.config import ExtractSettings
 from engine.errors import UserError, system_mistake
 from engine.files import lock
-from engine.images import BrokenImage, Images, decode, open_images
+from engine.images import BrokenImage, Images, open_images
 from engine.images.kinds import in_words
 from engine.models import HookPoint, TokenPolicy, load_encoder
 from engine.models.device import pick_device
@@ -48,7 +48,7 @@ def extract(settings: ExtractSettings, workspace: Workspace, reporter: Reporter 
     check(settings)
     settings = for_purpose(settings)
     reporter.event(StageBegan("opening images and encoder"))
-    images = open_images(settings.images, settings.limit)
+    images = open_images(settings.images, settings.limit, settings.transparency)
     device = pick_device(settings.device)
     encoder = load_encoder(settings.model, device, TORCH[settings.precision])
     for message in (*encoder.warnings, *consequences(settings), *left_out(images)):
@@ -120,7 +120,7 @@ def _tokens_of_some(images: Images, encoder: VisionEncoder) -> int:
     hook, most = HookPoint("layer", 0), 0
     for index in np.unique(np.linspace(0, len(images) - 1, SAMPLED).astype(int)).tolist():
         with contextlib.suppress(BrokenImage):
-            inputs = encoder.preprocess([decode(images.read_bytes(index), images.entries[index].path)])
+            inputs = encoder.preprocess([images.load(index)])
             most = max(most, encoder.activations(inputs, [hook], 1)[hook].shape[1])
     return most
 

@@ -47,6 +47,7 @@ def header(
         tokens=settings.tokens,
         seed=settings.seed,
         preprocessing=encoder.preprocessing,
+        transparency=settings.transparency,
         dtype=settings.dtype,
         precision=settings.precision,
         device=encoder.device.type,
@@ -174,7 +175,7 @@ def _mended(folder: Path, shard: Shard, images: Images) -> Iterator[bool]:
 
 def _check_same(earlier: Manifest, target: Target) -> None:
     now = target.header
-    names = ["hook", "dtype", "precision", "batch_size", "preprocessing", "d"]
+    names = ["hook", "dtype", "precision", "batch_size", "preprocessing", "transparency", "d"]
     names += [] if target.hook.pooled else ["tokens"]
     names += ["seed"] if now.tokens.startswith("random") else []
     names += [] if earlier.complete else ["device"]

@@ -198,7 +198,7 @@ class SAEEntry(Entry):
 
     def to_json(self) -> dict[str, Any]:
         config = self.config or read_config(self.path)
-        names = ("arch", "d", "w", "k", "groups", "scale", "model", "hook", "tokens")
+        names = ("arch", "d", "w", "k", "groups", "scale", "model", "hook", "tokens", "transparency")
         facts = {name: getattr(config, name) for name in names}
         training = {"training": to_json(self.settings), "result": to_json(self.result)}
         return facts | training | {"sha256": file_sha256(self.path / WEIGHTS)}

@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.config import ArchitectureName, place
+from engine.config import ArchitectureName, Transparency, place
 from engine.errors import UserError
 from engine.files import check_version, read_json, write_json
 from engine.places import located, recorded, workspace_of
@@ -45,6 +45,8 @@ class SAEConfig:
     """Hook point of these activations, e.g. ``layer:22``."""
     tokens: str = ""
     """Token policy of the activations that it was trained on."""
+    transparency: Transparency = "white"
+    """What showed through the images that they are of."""
     provenance: Provenance = Provenance()
 
     def shapes(self, threshold: bool) -> dict[str, tuple[int, ...]]:

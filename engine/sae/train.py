@@ -123,6 +123,7 @@ class TrainingLoop:
             model_sha256=manifest.model.sha256,
             hook=manifest.hook,
             tokens=manifest.tokens,
+            transparency=manifest.transparency,
             provenance=self.origin,
         )
         return self.architecture.described(config)

@@ -131,7 +131,7 @@ class Handlers:
     def image_latents(self, request: FindImageLatents, reporter: Reporter) -> ImageLatents:
         given, spec, maximum = request.sae, "", None
         pooling: Pooling = "max"
-        picture, device = open_image(request.image), pick_device(request.device)
+        device = pick_device(request.device)
         if request.neurons:
             with self._neurons(request.neurons) as neurons:
                 given, spec = given or neurons.summary.sae, neurons.summary.model
@@ -144,6 +144,7 @@ class Handlers:
         spec = spec or sae.config.model
         if not spec or not sae.config.hook:
             raise UserError(f"The SAE {given} does not say what it reads: set model and hook in its config.json.")
+        picture = open_image(request.image, sae.config.transparency)
         image = picture if isinstance(picture, Image.Image) else Image.new("RGB", BLANK, picture)
         return image_latents(self.models.encoder(spec, device, reporter), sae, image, pooling, maximum)
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -339,6 +340,20 @@ def test_looking_at_patches(served, workspace, root, clip, scored):
     ]:
         assert [n for n, _ in found] == strongest(values, scale, number)
         np.testing.assert_allclose([v for _, v in found], values[[n for n, _ in found]], rtol=1e-5)
+
+
+@pytest.mark.parametrize("shown", ["white", "uncovered"])
+def test_looking_through_an_image_as_the_sae_did(served, workspace, root, clip, shown):
+    clear = open_image(str(root / "images/2.png")).convert("RGBA")
+    clear.putalpha(0)
+    clear.save(root / "clear.png")
+    sae = SAE.load(workspace.sae("s"))
+    sae.config = replace(sae.config, transparency=shown)
+    sae.save(workspace.sae(shown))
+    x, encode = latents(workspace, clip, shown, "layer:2", open_image(str(root / "clear.png"), shown))
+    z = encode(x[1:]).numpy().max(0)
+    seen = served.result(FindImageLatents(image=str(root / "clear.png"), sae=shown))
+    assert [n for n, _ in seen.image] == strongest(z, np.ones(W), 100) != []
 
 
 @pytest.mark.parametrize(("name", "hook"), [("cls", "layer:1"), ("mean", "layer:1"), ("pooled", "last")])
