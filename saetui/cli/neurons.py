@@ -10,6 +10,7 @@ import typer
 from engine.errors import UserError
 from engine.files import file_sha256
 from engine.neurons.labels import Labels
+from engine.neurons.latents import of_other_weights
 from engine.neurons.quantities import FIELDS, QUANTITIES, SORTS, Quantity, Shown
 from engine.records import to_json
 from engine.sae.config import WEIGHTS
@@ -112,10 +113,7 @@ def _of_the_sae(given: str, name: str, found: list[Path], workspace: Workspace) 
             f"{given} has no scores in {workspace.root}, another {name} has: "
             f"run saetui score {given} --images DIR --embed-with MODEL --name OTHER."
         )
-    note(
-        f"saetui: these are scores of {name} with other weights than it has now; for new ones: "
-        f"saetui score {name} --images DIR --embed-with MODEL --name OTHER"
-    )
+    note(f"saetui: {of_other_weights(name)}")
     return found
 
 

@@ -105,6 +105,7 @@ class HierarchyMode(Mode):
             return read(path)
 
         look_up(self, "read", find, self._show, partial(self._show, None))
+        self.check_scores(path)
 
     # What is shown
 

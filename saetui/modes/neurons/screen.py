@@ -220,6 +220,7 @@ class NeuronsMode(LatentBrowser):
             return
 
         def chosen(path: str) -> None:
+            self.check_scores(path)
             self.app.push_screen(CompareScreen(here, Path(path), self.latents, self.table.cursor, self.pictures))
 
         self.services.ask(Pick("Compare with", others), chosen)
