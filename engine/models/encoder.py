@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -244,16 +244,25 @@ class VisionEncoder(ABC):
         if not hook.pooled:
             self._module(hook)
         elif self.no_last:
-            raise UserError(f"{self.spec} has no last ({self.no_last}): use layer:N.")
+            raise self._without_last(self.no_last)
+
+    def _without_last(self, why: str) -> UserError:
+        """The refusal of ``last``, with a hook point that there is: some models give no sequence of tokens anywhere."""
+        with suppress(UserError):
+            if self.blocks:
+                self.shape(layer := HookPoint("layer", self.n_layers - 1))
+                return UserError(f"{self.spec} has no last ({why}): use {layer}.")
+        return UserError(f"{self.spec} has no last ({why}), nor tokens of layers: give another encoder.")
 
     def _module(self, hook: HookPoint) -> nn.Module:
         if not self.blocks:
+            self.shape(HookPoint("last"))  # which says so where there is none either
             raise UserError(f"{self.spec} is no plain stack of transformer blocks: its only hook point is last.")
         if hook.index >= len(self.blocks):
             raise UserError(
                 f"{self.spec} has no {hook}: its blocks are {hook.kind}:0 to {hook.kind}:{self.n_layers - 1}."
             )
-        return module_at(hook, self.blocks[hook.index], self.spec, "use layer:N")
+        return module_at(hook, self.blocks[hook.index], self.spec, f"use layer:{hook.index}")
 
     def _sequence(self, output: Any, hook: HookPoint, inputs: dict[str, Tensor]) -> Float[Tensor, "batch token d"]:
         hidden = output[0] if isinstance(output, (tuple, list)) else output

@@ -105,7 +105,7 @@ class VLM:
                 f"{self.seen}, so that steering would do nothing: take an SAE of layer:{self.seen} or before."
             )
         whose = f"the vision tower of {self.spec}"
-        return module_at(hook, self.blocks[hook.index], whose, "take an SAE of a layer:N")
+        return module_at(hook, self.blocks[hook.index], whose, f"take an SAE of layer:{hook.index}")
 
     def question(self, prompt: str) -> str:
         """``prompt`` in the model's chat format, with the image before it."""

@@ -1,6 +1,7 @@
 """The model server as the interface meets it: a real process, small models of the real classes."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 from engine.config import SteerSettings
 from engine.errors import UserError
+from engine.files import write_text
 from engine.images import open_image
 from engine.models import HookPoint, load_encoder
 from engine.models.vlm import load_vlm
@@ -25,6 +27,7 @@ from engine.runs.run import environment, python_module
 from engine.sae.model import SAE
 from engine.server.__main__ import GONE
 from engine.server.client import ModelServer
+from engine.server.handlers import Handlers
 from engine.server.protocol import (
     Answer,
     Cancelled,
@@ -44,7 +47,9 @@ from engine.steer.compare import steer
 from engine.steer.generate import answer
 from engine.steer.interventions import Intervention, attached
 from engine.steer.results import ANSWERS
+from engine.workspace import MARKER, Workspace
 from tests.support.served import PATIENCE, Served, make_workspace, write_scores
+from tests.test_ways_out import SENTENCES
 
 W = 64
 PATCHES = 16
@@ -365,6 +370,18 @@ def test_looking_with_one_token_an_image(served, workspace, root, clip, name, ho
     assert seen.grid is None and seen.patches == ()
     assert [n for n, _ in seen.image] == strongest(z, np.ones(W), 100) != []
     np.testing.assert_allclose([v for _, v in seen.image], z[[n for n, _ in seen.image]], rtol=1e-4)
+
+
+def test_a_full_accelerator_has_a_way_out_that_is_taken(workspace):
+    (message,) = {text for _, text in SENTENCES if "accelerator's memory is full" in text and "workbench" in text}
+    line = re.search(r"with (.*) in workspace.toml", message)[1]
+    place = Workspace(workspace.root / "elsewhere")
+    write_text(place.root / MARKER, line + "\n")
+    assert Handlers(place)._device("auto") == torch.device("cpu")
+    write_text(place.root / MARKER, 'device = "tpu"\n')
+    with pytest.raises(UserError, match="tpu"):
+        Handlers(place)._device("auto")
+    assert Handlers(place)._device("cpu") == torch.device("cpu")
 
 
 def test_status_tells_what_is_loaded(served, root, ask):
