@@ -28,7 +28,7 @@ from engine.steer.recipes import settings_in
 from engine.workspace import Provenance, Source, image_set_of
 
 State = Literal["complete", "writing", "unfinished"]
-_UNREADABLE = (UserError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError)
+UNREADABLE = (UserError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError)
 
 
 @dataclass(frozen=True)
@@ -272,11 +272,15 @@ def read_entry(kind: type[E], path: Path) -> E | None:
     """The artefact at ``path``, with an ``error`` where it is damaged; None when nothing of it is there yet."""
     try:
         found = kind.read(path)
-    except _UNREADABLE as error:
-        damaged = UserError(f"{path} is damaged ({type(error).__name__}: {error}): remove it and make it again.")
-        told = error if isinstance(error, UserError) else refusal(error) or damaged
-        found = kind(path=path, error=str(told))
+    except UNREADABLE as error:
+        found = kind(path=path, error=str(unreadable(path, error)))
     return found and replace(found, when=_when(path))
+
+
+def unreadable(path: Path, error: Exception) -> UserError:
+    """What one of ``UNREADABLE`` says of the artefact at ``path``, and the way out."""
+    damaged = UserError(f"{path} is damaged ({type(error).__name__}: {error}): remove it and make it again.")
+    return error if isinstance(error, UserError) else refusal(error) or damaged
 
 
 def _origins(made_from: Iterable[Source]) -> tuple[Origin, ...]:
