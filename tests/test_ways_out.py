@@ -127,6 +127,23 @@ def test_no_sentence_leaves_the_number_of_a_hook_point_or_the_way_to_set_a_devic
     assert guessed == [] and [text for _, text in SENTENCES if "device cpu" in text.replace("--device cpu", "")] == []
 
 
+def test_counts_are_written_with_their_things_by_one_function() -> None:
+    """``counted`` knows one thing from several; what is left here is never one, or no count."""
+    things = "images|shards|rows|steps|latents|tokens|files|stages|columns|stores|dimensions|blocks|answers|sequences"
+    written = {
+        text for _, text in SENTENCES if re.search(rf"\{{\}} ((broken|drawn|new|patch|visual) )?({things})\b", text)
+    }
+    allowed = (
+        "Skipped {} broken images in all",  # where they are more than are named
+        "{} does not give each of the images {} to {} its rows",
+        "No images in {}{}: give a directory, list, .tar or .zip with {} files",
+        "An answer of {} tokens is none",  # 0 or less
+        " in {} stores",  # of several hook points
+        "{} tokens/s",
+    )
+    assert [text for text in written if not text.startswith(allowed)] == []
+
+
 def test_every_module_and_setting_exists() -> None:
     for _, text in SENTENCES:
         for module in re.findall(r"python -m ([\w.]+)", text):

@@ -22,7 +22,7 @@ from engine.activations.stored_images import broken_images
 from engine.activations.target import Target, header, take_over
 from engine.activations.writing import StoreWriter
 from engine.config import ExtractSettings
-from engine.errors import UserError, system_mistake
+from engine.errors import UserError, counted, system_mistake
 from engine.files import lock
 from engine.images import BrokenImage, Images, open_images
 from engine.images.kinds import in_words
@@ -93,7 +93,8 @@ def plan(
     batches = min(settings.shard_rows // batch_rows, max(1, SHARD_IMAGES // settings.batch_size))
     if batches == 0:
         raise UserError(
-            f"A batch has {batch_rows} rows and --shard-rows is {settings.shard_rows}: raise it or lower --batch-size."
+            f"A batch has {counted(batch_rows, 'row')} and --shard-rows is {settings.shard_rows}: "
+            "raise it or lower --batch-size."
         )
     shard_images = batches * settings.batch_size
     targets = []
@@ -111,7 +112,9 @@ def left_out(images: Images) -> list[str]:
 
 def _rows_an_image(hook: HookPoint, policy: TokenPolicy, tokens: int, encoder: VisionEncoder) -> int:
     if not hook.pooled and policy.count > tokens and not encoder.alone:
-        raise UserError(f"{encoder.spec} has {tokens} tokens an image, fewer than --tokens {policy}: lower the number.")
+        raise UserError(
+            f"{encoder.spec} has {counted(tokens, 'token')} an image, fewer than --tokens {policy}: lower the number."
+        )
     return policy.rows_an_image(hook) or tokens - (encoder.n_prefix if policy.kind == "patches" else 0)
 
 
@@ -256,7 +259,8 @@ def _refuse_nothing(targets: list[Target], images: Images) -> None:
         for shard in target.shards.values():
             (target.folder / shard.file).unlink()
     raise UserError(
-        f"None of the {len(images)} images of {images.spec} can be read ({first.path}: {first.broken}): check --images."
+        f"Of {counted(len(images), 'image')} in {images.spec} none can be read ({first.path}: {first.broken}): "
+        "check --images."
     )
 
 

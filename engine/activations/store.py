@@ -15,7 +15,7 @@ from engine.activations.results import Verified
 from engine.activations.shards import STORED, ImageRecord, Shard, damaged, open_shard
 from engine.activations.stored_images import StoredImages, stored_images
 from engine.config import VerifySettings
-from engine.errors import UserError, refusal
+from engine.errors import UserError, counted, refusal
 from engine.files import file_sha256, read_json, value_sha256
 from engine.models.hookpoints import HookPoint, TokenPolicy
 from engine.places import workspace_of
@@ -188,7 +188,7 @@ class Store:
                 raise refusal(error, path) or damaged(path, f"{name} cannot be read") from error
         joined = np.concatenate(columns)
         if len(joined) != self.rows:
-            raise damaged(self.path, f"{len(joined)} rows instead of {self.rows}")
+            raise damaged(self.path, f"{counted(len(joined), 'row')} instead of {self.rows}")
         return joined
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor, nn
 
-from engine.errors import UserError
+from engine.errors import UserError, counted
 from engine.files import file_sha256, value_sha256
 from engine.models.device import random_state
 from engine.models.hookpoints import HookPoint
@@ -120,16 +120,16 @@ class VisionEncoder(ABC):
     @cached_property
     def grid(self) -> tuple[int, int] | None:
         """(rows, columns) of patches; None where that depends on the image, or patches form no plain grid."""
-        counted = self._counted
-        return counted[:2] if counted is not None and counted[2] == counted[0] * counted[1] else None
+        found = self._counted
+        return found[:2] if found is not None and found[2] == found[0] * found[1] else None
 
     def check_patches(self) -> None:
         """Raise a UserError when blocks put out more tokens than patches, CLS and registers."""
-        counted = self._counted
-        if counted is not None and counted[2] > counted[0] * counted[1]:
+        found = self._counted
+        if found is not None and found[2] > found[0] * found[1]:
             raise UserError(
-                f"{self.spec} has {counted[2]} tokens for {counted[0]} x {counted[1]} patches, and which are which is "
-                "not known: use --tokens all or random:K."
+                f"{self.spec} has {counted(found[2], 'token')} for {found[0]} x {found[1]} patches, and which are which "
+                "is not known: use --tokens all or random:K."
             )
 
     @cached_property
@@ -221,8 +221,9 @@ class VisionEncoder(ABC):
                 raise UserError(f"{self.spec} does not run {hook} on images: use another hook point, such as last.")
             if images is not None and (len(taken[hook]) != images or not taken[hook].shape[1]):
                 raise UserError(
-                    f"{self.spec} gives {len(taken[hook])} sequences of {taken[hook].shape[1]} tokens for {images} "
-                    f"images at {hook}, so that saetui cannot tell whose they are: use another encoder."
+                    f"{self.spec} gives {counted(len(taken[hook]), 'sequence')} of "
+                    f"{counted(taken[hook].shape[1], 'token')} for {counted(images, 'image')} at {hook}, so that "
+                    "saetui cannot tell whose they are: use another encoder."
                 )
         return {hook: taken[hook] for hook in hooks}
 
@@ -278,8 +279,9 @@ class VisionEncoder(ABC):
             return hidden
         if self.n_prefix and len(hidden) != self.tiles(inputs):
             raise UserError(
-                f"{self.spec} gives {len(hidden)} sequences of tokens for the {self.tiles(inputs)} tiles of an image "
-                f"at {hook}, so that saetui cannot tell CLS and patches apart: use another encoder."
+                f"{self.spec} gives {counted(len(hidden), 'sequence')} of tokens for "
+                f"{counted(self.tiles(inputs), 'tile')} of an image at {hook}, so that saetui cannot tell "
+                "CLS and patches apart: use another encoder."
             )
         kept = inputs.get("pixel_attention_mask")  # of tokens: padding is left out
         if kept is not None and kept.shape == hidden.shape[:2]:

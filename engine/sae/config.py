@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.config import ArchitectureName, Transparency, place
-from engine.errors import UserError
+from engine.errors import UserError, counted
 from engine.files import check_version, read_json, write_json
 from engine.places import located, recorded, workspace_of
 from engine.records import from_json, to_json
@@ -88,7 +88,7 @@ def latents(d: int, expansion: float) -> int:
     """Number of latents ``w = expansion * d``, to the nearest whole one."""
     w = round(expansion * d)
     if w < 1:
-        raise UserError(f"--expansion {expansion:g} of {d} dimensions leaves no latent: give a larger one.")
+        raise UserError(f"--expansion {expansion:g} of {counted(d, 'dimension')} leaves no latent: give a larger one.")
     return w
 
 

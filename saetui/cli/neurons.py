@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from engine.errors import UserError
+from engine.errors import UserError, counted
 from engine.files import file_sha256
 from engine.neurons.labels import Labels
 from engine.neurons.latents import of_other_weights
@@ -18,7 +18,7 @@ from engine.workspace import Workspace, image_set_of, neurons_files
 from saetui.cli.options import JsonOption, WorkspaceOption
 from saetui.cli.streams import print_json
 from saetui.cli.work import note
-from saetui.formatting import cell, counted, fit, fit_ends, literal, number, percent
+from saetui.formatting import cell, fit, fit_ends, literal, number, percent
 
 if TYPE_CHECKING:
     from engine.images.thumbnails import Thumbnails

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from textual import events
 from textual.message import Message
 
+from engine.errors import counted
 from saetui.formatting import duration, number, percent
 from saetui.modes.train.training_list import TrainingList, last
 from saetui.widgets.chart import tick_text
@@ -141,7 +142,7 @@ def _asked(row: Training) -> list[str]:
     asked = row.settings
     if asked is None:
         return []
-    made = [asked.arch, f"x{asked.expansion:g}", f"k {asked.k}", f"{asked.batch_size} tokens a step"]
+    made = [asked.arch, f"x{asked.expansion:g}", f"k {asked.k}", f"{counted(asked.batch_size, 'token')} a step"]
     made.append(f"seed {asked.seed}")
     return made + ([f"on {asked.activations}"] if asked.activations else [])
 

@@ -223,7 +223,7 @@ def test_broken_images_are_tried_again(
     said = Recorder()
     result = extract(ask(model, mine), workspace, said)
     assert result.broken == {} and result.extracted_now == (8 if finished else 20)
-    assert ("warning", "1 images that were broken can be read now: their shards are made anew.") in said.events
+    assert ("warning", "Made anew: the shards of 1 image that could not be read before.") in said.events
     extract(ask(model, mine), fresh)
     assert contents(workspace.root) == contents(fresh.root)
 
