@@ -128,8 +128,8 @@ class VisionEncoder(ABC):
         found = self._counted
         if found is not None and found[2] > found[0] * found[1]:
             raise UserError(
-                f"{self.spec} has {counted(found[2], 'token')} for {found[0]} x {found[1]} patches, and which are which "
-                "is not known: use --tokens all or random:K."
+                f"{self.spec} has {counted(found[2], 'token')} for {found[0]} x {found[1]} patches, and which are "
+                "which is not known: use --tokens all or random:K."
             )
 
     @cached_property

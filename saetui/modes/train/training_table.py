@@ -117,7 +117,7 @@ def in_a_line(row: Training, overlaid: dict[str, int]) -> str:
 
 def details(row: Training, scored: bool) -> str:
     """A training in a few lines: its pace, its settings, what went wrong, what can be done next."""
-    lines = [" · ".join(_pace(row)), " · ".join(_asked(row)), row.error or ""]
+    lines = [" · ".join(_pace(row)), " · ".join(_asked(row)), _outliers(row), row.error or ""]
     if row.state == "done" and not scored:
         lines.append("Not scored yet: s scores its latents.")
     elif row.state in ("stopped", "died", "unfinished"):
@@ -136,6 +136,14 @@ def _pace(row: Training) -> list[str]:
     if row.memory:
         pace.append(f"memory {row.memory.rss / 2**30:.1f} GiB")
     return pace
+
+
+def _outliers(row: Training) -> str:
+    """FVE without the rows far longer than others, which alone may carry most of the variance."""
+    share = last(row, "outliers", 0.0)
+    if not share:
+        return ""
+    return f"FVE {_score(row, 'fve_without_outliers', 3)} without outliers, {percent(share, 2)} of the rows"
 
 
 def _asked(row: Training) -> list[str]:
