@@ -19,6 +19,7 @@ Dtype = Literal["float16", "bfloat16", "float32"]
 ArchitectureName = Literal["relu", "topk", "batchtopk", "matryoshka-batchtopk", "jumprelu", "gated"]
 InterventionMode = Literal["clamp", "add", "scale", "ablate"]
 Pooling = Literal["max", "mean", "cls"]
+Transparency = Literal["white", "uncovered"]
 Place = Literal["path", "model", "image", "artefact", "file", "command", "source", "name"]
 """What a text that says where something is may be besides a path: ``model``, a name of a hub or the demo; ``image``,
 a colour, or one of a source; ``artefact``, a name in the workspace, as is ``file`` where there is no such file;
@@ -67,6 +68,11 @@ class ExtractSettings:
         "",
     )
     tokens: str = setting("Which tokens to keep: cls, mean, all, patches or random:K.", "all")
+    transparency: Transparency = setting(
+        "What shows through transparent images: white, or the colour stored below, uncovered as by convert('RGB') of "
+        "Pillow and open_clip. Scoring and steering keep to it.",
+        "white",
+    )
     dtype: Dtype = setting("How activations are stored.", "float16")
     precision: Dtype = setting("Precision of the model's weights and forward pass.", "float32")
     batch_size: int = setting("Images per forward pass.", 64)

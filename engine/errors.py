@@ -1,4 +1,4 @@
-"""The exceptions that end work early on purpose, and sentences for errors of the operating system."""
+"""The exceptions that end work early on purpose, sentences for errors of the operating system, and counts in words."""
 
 import errno
 import os
@@ -41,6 +41,11 @@ class Refused(UserError):
 
 class Stopped(Exception):
     """Work has stopped on request, at a point from which the same command continues."""
+
+
+def counted(count: int, thing: str) -> str:
+    """``1 latent``, ``1,234 latents``."""
+    return f"{count:,} {thing}{'s' * (count != 1)}"
 
 
 def sentence_of(error: UserError | OSError) -> str:

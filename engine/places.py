@@ -159,3 +159,5 @@ class Relinked:
     images: int
     """That were compared."""
     files: tuple[Rewritten, ...]
+    damaged: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Why artefacts could not be read, by where they are in the workspace: they are left as they are."""

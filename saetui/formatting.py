@@ -21,11 +21,6 @@ def fit_ends(text: str, width: int) -> str:
     return set_cell_size(text, width - 1 - tail) + "…" + set_cell_size(text[::-1], tail)[::-1]
 
 
-def counted(count: int, thing: str) -> str:
-    """``1 latent``, ``1,234 latents``."""
-    return f"{count:,} {thing}{'s' * (count != 1)}"
-
-
 def duration(seconds: float) -> str:
     """``m:ss`` or ``h:mm:ss``."""
     minutes, seconds = divmod(round(seconds), 60)

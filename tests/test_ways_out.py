@@ -121,6 +121,29 @@ def test_flags_are_those_of_a_command_that_ends_in_the_sentence(folder: str) -> 
     assert used <= known
 
 
+def test_no_sentence_leaves_the_number_of_a_hook_point_or_the_way_to_set_a_device_to_be_guessed() -> None:
+    guessed = [text for _, text in SENTENCES if re.search(r"\b(use|of|on|take) (a )?(layer|mlp|attn):N\b", text)]
+    guessed = [text for text in guessed if "N from 0" not in text]
+    assert guessed == [] and [text for _, text in SENTENCES if "device cpu" in text.replace("--device cpu", "")] == []
+
+
+def test_counts_are_written_with_their_things_by_one_function() -> None:
+    """``counted`` knows one thing from several; what is left here is never one, or no count."""
+    things = "images|shards|rows|steps|latents|tokens|files|stages|columns|stores|dimensions|blocks|answers|sequences"
+    written = {
+        text for _, text in SENTENCES if re.search(rf"\{{\}} ((broken|drawn|new|patch|visual) )?({things})\b", text)
+    }
+    allowed = (
+        "Skipped {} broken images in all",  # where they are more than are named
+        "{} does not give each of the images {} to {} its rows",
+        "No images in {}{}: give a directory, list, .tar or .zip with {} files",
+        "An answer of {} tokens is none",  # 0 or less
+        " in {} stores",  # of several hook points
+        "{} tokens/s",
+    )
+    assert [text for text in written if not text.startswith(allowed)] == []
+
+
 def test_every_module_and_setting_exists() -> None:
     for _, text in SENTENCES:
         for module in re.findall(r"python -m ([\w.]+)", text):

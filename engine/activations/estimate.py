@@ -12,6 +12,7 @@ from engine.activations.reading import CHUNK, prepared
 from engine.activations.results import Estimated, StoreEstimate
 from engine.activations.target import Target, take_over
 from engine.config import ExtractSettings
+from engine.errors import counted
 from engine.images import Images, open_images
 from engine.models import load_encoder
 from engine.models.device import pick_device
@@ -32,7 +33,7 @@ def estimate(settings: ExtractSettings, workspace: Workspace, reporter: Reporter
     check(settings)
     settings = for_purpose(settings)
     reporter.event(StageBegan("opening images and encoder"))
-    images = open_images(settings.images, settings.limit)
+    images = open_images(settings.images, settings.limit, settings.transparency)
     encoder = load_encoder(settings.model, pick_device(settings.device), TORCH[settings.precision])
     targets, shard_images = plan(settings, workspace, images, encoder)
     for target in targets:
@@ -97,7 +98,7 @@ def _pace(
         reporter.check()
         if time.perf_counter() - began > SECONDS:
             break
-    said = [f"{len(broken)} of {done} images tried cannot be read ({broken[0]})."] if broken else []
+    said = [f"{len(broken)} of {counted(done, 'image')} tried cannot be read ({broken[0]})."] if broken else []
     if len(broken) == done:
         return None, said
     return float(times.sum() if encoder.device.type == "cpu" else times.max()) / done, said

@@ -22,9 +22,9 @@ from engine.activations.stored_images import broken_images
 from engine.activations.target import Target, header, take_over
 from engine.activations.writing import StoreWriter
 from engine.config import ExtractSettings
-from engine.errors import UserError, system_mistake
+from engine.errors import UserError, counted, system_mistake
 from engine.files import lock
-from engine.images import BrokenImage, Images, decode, open_images
+from engine.images import BrokenImage, Images, open_images
 from engine.images.kinds import in_words
 from engine.links import check_own
 from engine.models import HookPoint, TokenPolicy, load_encoder
@@ -51,7 +51,7 @@ def extract(
     check(settings)
     settings = for_purpose(settings)
     reporter.event(StageBegan("opening images and encoder"))
-    images = open_images(settings.images, settings.limit)
+    images = open_images(settings.images, settings.limit, settings.transparency)
     device = pick_device(settings.device)
     encoder = load_encoder(settings.model, device, TORCH[settings.precision])
     for message in (*encoder.warnings, *consequences(settings), *left_out(images)):
@@ -97,7 +97,8 @@ def plan(
     batches = min(settings.shard_rows // batch_rows, max(1, SHARD_IMAGES // settings.batch_size))
     if batches == 0:
         raise UserError(
-            f"A batch has {batch_rows} rows and --shard-rows is {settings.shard_rows}: raise it or lower --batch-size."
+            f"A batch has {counted(batch_rows, 'row')} and --shard-rows is {settings.shard_rows}: "
+            "raise it or lower --batch-size."
         )
     shard_images = batches * settings.batch_size
     targets = []
@@ -122,7 +123,9 @@ def left_out(images: Images) -> list[str]:
 
 def _rows_an_image(hook: HookPoint, policy: TokenPolicy, tokens: int, encoder: VisionEncoder) -> int:
     if not hook.pooled and policy.count > tokens and not encoder.alone:
-        raise UserError(f"{encoder.spec} has {tokens} tokens an image, fewer than --tokens {policy}: lower the number.")
+        raise UserError(
+            f"{encoder.spec} has {counted(tokens, 'token')} an image, fewer than --tokens {policy}: lower the number."
+        )
     return policy.rows_an_image(hook) or tokens - (encoder.n_prefix if policy.kind == "patches" else 0)
 
 
@@ -131,7 +134,7 @@ def _tokens_of_some(images: Images, encoder: VisionEncoder) -> int:
     hook, most = HookPoint("layer", 0), 0
     for index in np.unique(np.linspace(0, len(images) - 1, SAMPLED).astype(int)).tolist():
         with contextlib.suppress(BrokenImage):
-            inputs = encoder.preprocess([decode(images.read_bytes(index), images.entries[index].path)])
+            inputs = encoder.preprocess([images.load(index)])
             most = max(most, encoder.activations(inputs, [hook], 1)[hook].shape[1])
     return most
 
@@ -267,7 +270,8 @@ def _refuse_nothing(targets: list[Target], images: Images) -> None:
         for shard in target.shards.values():
             (target.folder / shard.file).unlink()
     raise UserError(
-        f"None of the {len(images)} images of {images.spec} can be read ({first.path}: {first.broken}): check --images."
+        f"Of {counted(len(images), 'image')} in {images.spec} none can be read ({first.path}: {first.broken}): "
+        "check --images."
     )
 
 

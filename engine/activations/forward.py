@@ -11,7 +11,7 @@ from engine.activations.reading import Batch, Part
 from engine.activations.store import owned
 from engine.activations.target import Target
 from engine.config import ExtractSettings
-from engine.errors import UserError
+from engine.errors import UserError, counted
 from engine.models import HookPoint, TokenPolicy
 from engine.models.encoder import VisionEncoder, patches
 
@@ -96,7 +96,9 @@ def select(
         lengths = np.full(batch, tokens) if mask is None else mask.sum(1).numpy()
         for row, (index, length) in enumerate(zip(indices, lengths, strict=True)):
             if length < policy.count:
-                raise UserError(f"Image {index} has {length} tokens, fewer than --tokens {policy}: lower the number.")
+                raise UserError(
+                    f"Image {index} has {counted(length, 'token')}, fewer than --tokens {policy}: lower the number."
+                )
             keep[row, drawn(int(length), policy.count, seed, index)] = True
     else:
         keep[:, {"cls": slice(0, 1), "patches": shown, "all": slice(None)}[policy.kind]] = True

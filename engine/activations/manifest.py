@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.activations.shards import ImageRecord, Shard
-from engine.config import place
+from engine.config import Transparency, place
 from engine.errors import UserError, refusal
 from engine.files import Stamp, check_version, read_json, stamp, write_json
 from engine.places import located, recorded, workspace_of
@@ -62,7 +62,7 @@ class Manifest:
     seed: int = 0
     preprocessing: Any = None
     """What the encoder does to an image, as JSON."""
-    transparency: str = "white"
+    transparency: Transparency = "white"
     """What shows through where an image is transparent, before the encoder's own preprocessing."""
     dtype: str
     """Of the stored activations."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from engine.activations.shards import ImageRecord
 from engine.errors import UserError
-from engine.images import BrokenImage, Images, decode
+from engine.images import BrokenImage, Images
 from engine.models.encoder import VisionEncoder
 
 CHUNK = 16  # images that one thread prepares at a time; fixed, so that thread counts change nothing
@@ -86,7 +86,7 @@ def _prepare(images: Images, encoder: VisionEncoder, start: int, stop: int) -> B
             sha256 = hashlib.sha256(data).hexdigest()
             images.remember(index, sha256)
             record = replace(record, sha256=sha256)
-            pictures.append(decode(data, entry.path))
+            pictures.append(images.decode(index, data))
             indices.append(index)
         except BrokenImage as broken:
             record = replace(record, broken=broken.reason)

@@ -82,5 +82,5 @@ class Verified:
     """What is wrong, one sentence each; none when every byte is as it was written."""
     repaired: tuple[str, ...] = ()
     """The shards that were made anew."""
-    unit: Literal["shards", "files"] = "shards"
+    unit: Literal["shard", "file"] = "shard"
     """What ``shards`` counts."""

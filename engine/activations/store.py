@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from engine.activations.manifest import FILE, Manifest, read_manifest
 from engine.activations.shards import STORED, ImageRecord, Shard, damaged, intact, open_shard
 from engine.activations.stored_images import StoredImages, stored_images
-from engine.errors import UserError, refusal
+from engine.errors import UserError, counted, refusal
 from engine.files import read_json, value_sha256
 from engine.integrity import is_known, read_sha256
 from engine.models.hookpoints import HookPoint, TokenPolicy
@@ -215,7 +215,7 @@ class Store:
                 raise refusal(error, path) or damaged(path, f"{name} cannot be read") from error
         joined = np.concatenate(columns)
         if len(joined) != self.rows:
-            raise damaged(self.path, f"{len(joined)} rows instead of {self.rows}")
+            raise damaged(self.path, f"{counted(len(joined), 'row')} instead of {self.rows}")
         return joined
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from engine.activations.manifest import LISTS_IMAGES, Manifest, listed_images
 from engine.activations.shards import ImageRecord, Shard, intact, read_records
-from engine.errors import UserError
+from engine.errors import UserError, counted
 
 
 class StoredImages:
@@ -58,7 +58,7 @@ def _records(folder: Path, shard: Shard) -> list[ImageRecord]:
     records = read_records(intact(folder, shard))
     if len(records) != expected:
         raise UserError(
-            f"{path} lists {len(records):,} images, the manifest beside it {expected:,}: delete the shard and run the "
-            "command that made the store again."
+            f"{path} lists {counted(len(records), 'image')}, the manifest beside it {expected:,}: delete the shard "
+            "and run the command that made the store again."
         )
     return records

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from engine.activations.manifest import FILE, LISTS_IMAGES, Listed, Manifest, Model, read_manifest, write_manifest
 from engine.activations.shards import ImageRecord, Shard, intact, read_records
 from engine.config import ExtractSettings, from_words
-from engine.errors import UserError
+from engine.errors import UserError, counted
 from engine.images import BrokenImage, ImageEntry, Images
 from engine.images.sources import identity
 from engine.models import HookPoint, same_model
@@ -55,6 +55,7 @@ def header(
         tokens=settings.tokens,
         seed=settings.seed,
         preprocessing=encoder.preprocessing,
+        transparency=settings.transparency,
         dtype=settings.dtype,
         precision=settings.precision,
         device=encoder.device.type,
@@ -141,7 +142,7 @@ def _check_images(earlier: Manifest, target: Target, images: Images, reporter: R
         raise _others(earlier, target, f" ({difference})")
     mended = {n: sum(_mended(target.folder, shard, images)) for n, shard in target.shards.items()}
     if count := sum(mended.values()):
-        reporter.event(Warned(f"{count:,} images that were broken can be read now: their shards are made anew."))
+        reporter.event(Warned(f"Made anew: the shards of {counted(count, 'image')} that could not be read before."))
     target.shards = {n: shard for n, shard in target.shards.items() if not mended[n]}
 
 
@@ -180,7 +181,7 @@ def _mended(folder: Path, shard: Shard, images: Images) -> Iterator[bool]:
 
 def _check_same(earlier: Manifest, target: Target) -> None:
     now = target.header
-    names = ["hook", "dtype", "precision", "batch_size", "preprocessing", "d"]
+    names = ["hook", "dtype", "precision", "batch_size", "preprocessing", "transparency", "d"]
     names += [] if target.hook.pooled else ["tokens"]
     names += ["seed"] if now.tokens.startswith("random") else []
     names += [] if earlier.complete else ["device"]
@@ -193,7 +194,7 @@ def _check_same(earlier: Manifest, target: Target) -> None:
     if earlier.source.images != now.source.images:
         differences.append(_counts(earlier, target))
     if not differences and earlier.shard_images != now.shard_images:
-        differences.append(f"shards of {earlier.shard_images} images, not {now.shard_images}")
+        differences.append(f"shards of {counted(earlier.shard_images, 'image')}, not {now.shard_images}")
     if differences:
         raise MadeOtherwise(target.folder, "; ".join(differences))
 
@@ -208,7 +209,7 @@ def _differing(name: str, before: object, now: object) -> list[str]:
 
 def _counts(earlier: Manifest, target: Target) -> str:
     was, now = earlier.source, target.header.source
-    return f"{was.images} images of {was.spec}, not the {now.images} that are now in {now.spec}"
+    return f"{counted(was.images or 0, 'image')} of {was.spec}, not the {now.images} that are now in {now.spec}"
 
 
 def _others(earlier: Manifest, target: Target, why: str) -> UserError:

@@ -29,7 +29,7 @@ from engine.steer.recipes import settings_in
 from engine.workspace import Provenance, Source, image_set_of
 
 State = Literal["complete", "writing", "unfinished"]
-_UNREADABLE = (UserError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError)
+UNREADABLE = (UserError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError)
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ class SAEEntry(Entry):
 
     def to_json(self) -> dict[str, Any]:
         config = self.config or read_config(self.path)
-        names = ("arch", "d", "w", "k", "groups", "scale", "model", "hook", "tokens")
+        names = ("arch", "d", "w", "k", "groups", "scale", "model", "hook", "tokens", "transparency")
         facts = {name: getattr(config, name) for name in names}
         training = {"training": to_json(self.settings), "result": to_json(self.result)}
         return facts | training | {"sha256": weights_sha256(self.path)}
@@ -274,11 +274,15 @@ def read_entry(kind: type[E], path: Path) -> E | None:
     """The artefact at ``path``, with an ``error`` where it is damaged; None when nothing of it is there yet."""
     try:
         found = kind.read(path)
-    except _UNREADABLE as error:
-        damaged = UserError(f"{path} is damaged ({type(error).__name__}: {error}): remove it and make it again.")
-        told = error if isinstance(error, UserError) else refusal(error) or damaged
-        found = kind(path=path, error=str(told))
+    except UNREADABLE as error:
+        found = kind(path=path, error=str(unreadable(path, error)))
     return found and replace(found, when=_when(path))
+
+
+def unreadable(path: Path, error: Exception) -> UserError:
+    """What one of ``UNREADABLE`` says of the artefact at ``path``, and the way out."""
+    damaged = UserError(f"{path} is damaged ({type(error).__name__}: {error}): remove it and make it again.")
+    return error if isinstance(error, UserError) else refusal(error) or damaged
 
 
 def _origins(made_from: Iterable[Source]) -> tuple[Origin, ...]:

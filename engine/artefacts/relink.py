@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from engine.activations.manifest import FILE as MANIFEST
 from engine.activations.manifest import Manifest, read_manifest
 from engine.activations.shards import ImageRecord
 from engine.activations.stored_images import StoredImages
+from engine.artefacts.entries import UNREADABLE, unreadable
 from engine.artefacts.provenance import identity
 from engine.config import PLACES, Place, RelinkSettings, SteerSettings, places_of
 from engine.errors import UserError
@@ -36,8 +38,8 @@ from engine.places import (
     split,
 )
 from engine.records import from_json, to_json
-from engine.reporter import Reporter, StageBegan
-from engine.runs.run import runs
+from engine.reporter import Reporter, StageBegan, Warned
+from engine.runs.run import Run, runs
 from engine.sae.config import CONFIG, TRAINING, SAEConfig
 from engine.sae.preview import PREVIEW
 from engine.sae.state import Finished
@@ -49,14 +51,18 @@ def relink(settings: RelinkSettings, workspace: Workspace, reporter: Reporter | 
 
     What is named by its content stays the same: the identity of a store is not that of its place. UserError, before
     anything is written, when something is missing there, or is not what was used: images are compared by content.
+    Artefacts that cannot be read are left as they are, and named.
     """
     reporter = reporter or Reporter()
     move = _Move.of(settings, workspace)
     reporter.event(StageBegan("looking through artefacts"))
-    documents = list(_documents(workspace, move))
-    found = [one for one in documents if one.places]
+    damaged: dict[str, str] = {}
+    found = [one for one in _documents(workspace, move, damaged) if one.places]
     if not found:
-        raise UserError(f"Nothing in {workspace.root} names {settings.old}: saetui show ARTEFACT says what it names.")
+        unread = f" in what can be read (not {', '.join(damaged)})" if damaged else ""
+        raise UserError(
+            f"Nothing in {workspace.root} names {settings.old}{unread}: saetui show ARTEFACT says what it names."
+        )
     reporter.event(StageBegan("comparing"))
     images = move.check(reporter)
     for document in found:
@@ -65,7 +71,9 @@ def relink(settings: RelinkSettings, workspace: Workspace, reporter: Reporter | 
     for document in found:
         document.write()
     files = [Rewritten(str(one.path.relative_to(workspace.root)), tuple(dict.fromkeys(one.places))) for one in found]
-    return Relinked(str(move.old[0]), str(move.new), images, tuple(files))
+    for name, why in damaged.items():
+        reporter.event(Warned(f"{name} is left as it is: {why}"))
+    return Relinked(str(move.old[0]), str(move.new), images, tuple(files), damaged)
 
 
 @dataclass
@@ -148,31 +156,35 @@ class _Document:
     """What it would say that it does not say yet."""
 
 
-def _documents(workspace: Workspace, move: _Move) -> Iterator[_Document]:
+def _documents(workspace: Workspace, move: _Move, damaged: dict[str, str]) -> Iterator[_Document]:
+    """Of every artefact that can be read; of the others, the reason in ``damaged``, by where they are."""
+    for path, read in _readers(workspace, move):
+        try:
+            yield read()
+        except UNREADABLE as error:
+            name = str(path.relative_to(workspace.root))
+            damaged[name] = str(unreadable(path, error))
+
+
+def _readers(workspace: Workspace, move: _Move) -> Iterator[tuple[Path, Callable[[], _Document]]]:
     root = workspace.root
     for folder in (*folders(root / "activations"), *folders(root / "embeddings")):
         if (folder / MANIFEST).is_file():
-            yield _store(folder, root, move)
+            yield folder, partial(_store, folder, root, move)
     for folder in folders(root / "saes"):
         for name, kind in ((CONFIG, SAEConfig), (TRAINING, Finished)):
             if (folder / name).is_file():
-                yield _json_record(folder / name, kind, root, move)
+                yield folder / name, partial(_json_record, folder / name, kind, root, move)
         if (folder / PREVIEW).is_file():
-            yield _json_values(folder / PREVIEW, {"source": "path"}, root, move)
+            yield folder / PREVIEW, partial(_json_values, folder / PREVIEW, {"source": "path"}, root, move)
     for path in neurons_files(workspace):
-        yield _neurons(path, root, move)
+        yield path, partial(_neurons, path, root, move)
     for path in recipe_files(workspace):
-        yield _recipe(path, root, move)
+        yield path, partial(_recipe, path, root, move)
     for run in runs(workspace):
-        command, file = run.command, run.path / "command.json"
-        value, places = read_json(file), run.command.places
-        asked, said = _moved_values(command.asked(root), places, root, move)
-        settings = changed_values(asked, places, lambda text, sort: recorded_text(text, sort, root))
-        yield _Document(file, _json_writer(file, value | {"version": 2, "settings": settings}), said)
+        yield run.path, partial(_run, run, root, move)
     if (root / MARKER).is_file():
-        written, said = _moved_values(workspace.defaults(), PLACES, root, move)
-        values = changed_values(written, PLACES, lambda text, sort: recorded_text(text, sort, root))
-        yield _toml(root / MARKER, values, said)
+        yield root / MARKER, partial(_defaults, workspace, move)
 
 
 def _store(folder: Path, root: Path, move: _Move) -> _Document:
@@ -235,6 +247,20 @@ def _recipe(path: Path, root: Path, move: _Move) -> _Document:
     move.expect_sources(located(origin, root).made_from)
     record, more = _moved(origin, root, move)
     return _toml(path, value | {"settings": settings, "made_from": to_json(record.made_from)}, said + more)
+
+
+def _run(run: Run, root: Path, move: _Move) -> _Document:
+    file, places = run.path / "command.json", run.command.places
+    asked, said = _moved_values(run.command.asked(root), places, root, move)
+    settings = changed_values(asked, places, lambda text, sort: recorded_text(text, sort, root))
+    return _Document(file, _json_writer(file, read_json(file) | {"version": 2, "settings": settings}), said)
+
+
+def _defaults(workspace: Workspace, move: _Move) -> _Document:
+    root = workspace.root
+    written, said = _moved_values(workspace.defaults(), PLACES, root, move)
+    values = changed_values(written, PLACES, lambda text, sort: recorded_text(text, sort, root))
+    return _toml(root / MARKER, values, said)
 
 
 def _moved(record: Any, root: Path, move: _Move) -> tuple[Any, list[str]]:

@@ -67,7 +67,7 @@ def _others(path: Path, files: Iterable[Path], checks: Iterable[Callable[[Path],
         except UserError as error:
             problems.append(str(error))
     sizes = [file.stat().st_size for file in files if file.is_file()]
-    return Verified(str(path), len(sizes), sum(sizes), tuple(problems), unit="files")
+    return Verified(str(path), len(sizes), sum(sizes), tuple(problems), unit="file")
 
 
 def _weights(sae: Path) -> None:

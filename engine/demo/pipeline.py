@@ -22,7 +22,7 @@ from engine.activations.store import Store
 from engine.config import DemoSettings, ExtractSettings, ScoreSettings, TrainSettings
 from engine.demo.results import ConceptFound, DemoDone, ExtractedImages, HeldOutFigures, SteeringRates
 from engine.demo.world import BACKGROUNDS, COLOURS, FILLS, KINDS, UNSEEN, blank, parse, write_images
-from engine.errors import UserError
+from engine.errors import UserError, counted
 from engine.files import write_text
 from engine.links import check_own
 from engine.metrics.detection import auroc
@@ -156,7 +156,9 @@ def choose(
     for labels in (train_labels, test_labels):
         for (name, _), shown in zip(names, labels.sum(0), strict=True):
             if shown in (0, len(labels)):
-                raise UserError(f"{len(labels)} drawn images tell nothing about {name!r}: give more --pictures.")
+                raise UserError(
+                    f"There is nothing about {name!r} in {counted(len(labels), 'drawn image')}: give more --pictures."
+                )
     best = np.nanargmax(auroc(train_values, train_labels), axis=0)
     on_test = auroc(test_values[:, best], test_labels)
     return [

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from engine.config import Transparency
 from engine.images.decoding import BrokenImage, decode
 from engine.images.sources import Images, open_images
 
@@ -13,8 +14,9 @@ from engine.images.sources import Images, open_images
 class ByPath:
     """A source (as for ``open_images``), listed when that is needed and then once. Safe in threads."""
 
-    def __init__(self, source: str):
+    def __init__(self, source: str, transparency: Transparency = "white"):
         self.source = source
+        self.transparency = transparency
         self._root = Path(source).expanduser()
         self._listing = threading.Lock()
         self._places: tuple[Images, dict[str, int]] | None = None
@@ -27,7 +29,7 @@ class ByPath:
         file = self._file(path)
         if file is not None:
             try:
-                return decode(file.read_bytes(), path)
+                return decode(file.read_bytes(), path, self.transparency)
             except OSError as error:
                 raise BrokenImage(path, error.strerror or str(error)) from error
         images, places = self._listed()
@@ -49,6 +51,6 @@ class ByPath:
         """For lists and shards, whatever their images are called: all, and where in the list each path is."""
         with self._listing:
             if self._places is None:
-                images = open_images(self.source)
+                images = open_images(self.source, 0, self.transparency)
                 self._places = images, {entry.path: index for index, entry in enumerate(images.entries)}
             return self._places

@@ -7,11 +7,12 @@ from io import BytesIO
 import numpy as np
 from PIL import Image, ImageOps
 
+from engine.config import Transparency
 from engine.images.kinds import FORMATS
 
 MAX_PIXELS = 89_478_485  # Pillow's own threshold for a suspected decompression bomb: a quarter of a gibibyte of RGB
 MAX_ASPECT = 200  # resizing the short side of a longer strip to a model's input would need gigabytes
-PAGE = (255, 255, 255)  # what shows through transparency
+PAGE = (255, 255, 255)  # what shows through transparency, unless the colour below is uncovered
 
 # What matters of Pillow's warnings we say ourselves (too many pixels) or do not need (odd metadata).
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -27,10 +28,10 @@ class BrokenImage(Exception):
         self.reason = reason
 
 
-def decode(data: bytes, path: str = "image") -> Image.Image:
+def decode(data: bytes, path: str = "image", transparency: Transparency = "white") -> Image.Image:
     """The image in ``data``: RGB, turned upright by its EXIF orientation, the first frame of several.
 
-    Transparency is laid on white; 16-bit samples keep their high byte; palettes, CMYK and grey become RGB.
+    Transparency is laid on white, or dropped; 16-bit samples keep their high byte; palettes, CMYK and grey become RGB.
     Raises BrokenImage for other formats than FORMATS, damaged or truncated data, more than MAX_PIXELS pixels and
     strips longer than MAX_ASPECT times their width.
     """
@@ -40,7 +41,7 @@ def decode(data: bytes, path: str = "image") -> Image.Image:
         with Image.open(BytesIO(data), formats=FORMATS) as image:
             _check_size(image.size, path)
             image.load()
-            return to_rgb(_upright(image))
+            return to_rgb(_upright(image), transparency)
     except BrokenImage:
         raise
     except Image.DecompressionBombError:  # far too many pixels: Pillow refuses before their number can be asked
@@ -58,20 +59,22 @@ def thumbnail(image: Image.Image, size: int) -> Image.Image:
     return small
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow mode as RGB; transparency on white, 16 bits as 8."""
+def to_rgb(image: Image.Image, transparency: Transparency = "white") -> Image.Image:
+    """Any Pillow mode as RGB, 16 bits as 8; transparency on white, or dropped, which uncovers the colour below."""
     if image.mode.startswith("I"):
         # Pillow's own conversion clips at 255, which turns a 16-bit picture white.
         high_byte = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255)
         return Image.fromarray(high_byte.astype(np.uint8)).convert("RGB")
     if image.mode == "F":
         raise ValueError("samples are floating point, which has no agreed range")
-    if image.has_transparency_data:
+    if transparency == "white" and image.has_transparency_data:
         layer = image.convert("RGBA")
         page = Image.new("RGB", layer.size, PAGE)
         page.paste(layer, mask=layer.getchannel("A"))
         return page
-    return image.convert("RGB")
+    plain = image.convert("RGB")
+    plain.info.pop("transparency", None)  # of a palette, or one colour: a processor would lay it on white after all
+    return plain
 
 
 def _upright(image: Image.Image) -> Image.Image:

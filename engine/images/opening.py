@@ -8,6 +8,7 @@ from jaxtyping import UInt8
 from numpy import ndarray
 from PIL import Image, ImageColor
 
+from engine.config import Transparency
 from engine.errors import UserError
 from engine.images.by_path import ByPath
 from engine.images.decoding import BrokenImage, decode, thumbnail
@@ -15,11 +16,11 @@ from engine.images.sources import open_images
 from engine.places import IN
 
 
-def open_image(spec: str) -> Image.Image | tuple[int, ...]:
+def open_image(spec: str, transparency: Transparency = "white") -> Image.Image | tuple[int, ...]:
     """The image that ``spec`` means, or for ``blank`` and ``blank:COLOUR`` the RGB colour of a plain one.
 
     Else a file, or ``SOURCE::PATH``: the image listed as PATH in the image source SOURCE (a directory, a list, .tar
-    shards). Raises UserError when there is none or it cannot be decoded.
+    shards). ``transparency``: what shows through it. Raises UserError when there is none or it cannot be decoded.
     """
     if is_plain(spec):
         colour = spec.partition(":")[2] or "white"
@@ -29,8 +30,9 @@ def open_image(spec: str) -> Image.Image | tuple[int, ...]:
             raise UserError(f"There is no colour {colour!r}: write blank:red or blank:#ff8000.") from error
     path = Path(spec).expanduser()
     if IN in spec and not path.exists():
-        return _in_source(*spec.split(IN, 1))
-    return read_picture(path)
+        source, _, inside = spec.partition(IN)
+        return _in_source(source, inside, transparency)
+    return read_picture(path, transparency)
 
 
 def is_plain(spec: str) -> bool:
@@ -38,12 +40,12 @@ def is_plain(spec: str) -> bool:
     return spec == "blank" or spec.startswith("blank:")
 
 
-def _in_source(source: str, path: str) -> Image.Image:
+def _in_source(source: str, path: str, transparency: Transparency) -> Image.Image:
     try:
-        found = _source(source).load(path)
+        found = _source(source, transparency).load(path)
         if found is None:
             _source.cache_clear()  # it may have grown since it was listed
-            found = _source(source).load(path)
+            found = _source(source, transparency).load(path)
     except BrokenImage as error:
         raise _broken(f"{source}{IN}{path}", error) from error
     if found is None:
@@ -75,10 +77,10 @@ def picture(image: str, side: int = SIDE) -> tuple[UInt8[ndarray, "height width 
     return np.broadcast_to(colour, (side, side, 3)), image.replace(":", " ")
 
 
-def read_picture(path: Path) -> Image.Image:
+def read_picture(path: Path, transparency: Transparency = "white") -> Image.Image:
     """The image file ``path``. Raises UserError when it cannot be read or is no image."""
     try:
-        return decode(path.read_bytes())
+        return decode(path.read_bytes(), transparency=transparency)
     except OSError as error:
         raise UserError(f"Cannot read the image {path} ({error.strerror}): give another file.") from error
     except BrokenImage as error:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from engine.config import Transparency
 from engine.errors import UserError
 from engine.files import value_sha256
 from engine.images.archives import read_tar, read_zip
@@ -34,9 +35,16 @@ _READERS = 8  # threads that read images for their hashes alone
 class Images:
     """An ordered list of images. Safe to read from several threads."""
 
-    def __init__(self, spec: str, entries: list[ImageEntry], left_out: Counter[str] | None = None):
+    def __init__(
+        self,
+        spec: str,
+        entries: list[ImageEntry],
+        left_out: Counter[str] | None = None,
+        transparency: Transparency = "white",
+    ):
         self.spec = spec
         self.entries = entries
+        self.transparency = transparency
         self.left_out = dict(left_out or {})
         """How many files of the source are pictures of kinds that are not read."""
         self._contents = contents()
@@ -111,7 +119,11 @@ class Images:
 
     def load(self, index: int) -> Image.Image:
         """The image, upright and RGB. Raises BrokenImage."""
-        return decode(self.read_bytes(index), self.entries[index].path)
+        return self.decode(index, self.read_bytes(index))
+
+    def decode(self, index: int, data: bytes) -> Image.Image:
+        """The image whose file holds ``data``. Raises BrokenImage."""
+        return decode(data, self.entries[index].path, self.transparency)
 
 
 def identity(images: Iterable[tuple[str, str | None, Sequence[str], str | None]]) -> str:
@@ -122,8 +134,10 @@ def identity(images: Iterable[tuple[str, str | None, Sequence[str], str | None]]
     return whole.hexdigest()
 
 
-def open_images(spec: str | Path, limit: int = 0) -> Images:
+def open_images(spec: str | Path, limit: int = 0, transparency: Transparency = "white") -> Images:
     """The images that ``spec`` means, in a fixed order; only the first ``limit`` of them if that is not 0.
+
+    ``transparency``: what shows through them when they are loaded.
 
     - a directory: every image below it, sorted; the folder is the class. Folders in folders, and iNaturalist-style
       names (``00012_Kingdom_Phylum_Class_Order_Family_Genus_species``), are a taxonomy. Hidden files are passed over;
@@ -160,7 +174,7 @@ def open_images(spec: str | Path, limit: int = 0) -> Images:
         others = f" (it holds {in_words(listing.left_out)}, which are not read)" if listing.left_out else ""
         raise UserError(f"No images in {text}{others}: give a directory, list, .tar or .zip with {_SHORT} files.")
     entries = _told_apart(listing.entries)
-    return Images(text, entries[:limit] if limit > 0 else entries, listing.left_out)
+    return Images(text, entries[:limit] if limit > 0 else entries, listing.left_out, transparency)
 
 
 def meant(spec: str) -> list[Path]:

@@ -35,7 +35,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import sparse, special
 
-from engine.errors import UserError
+from engine.errors import UserError, counted
 from engine.metrics.results import Spread
 
 Matrix = Any  # dense ndarray, or any scipy sparse matrix or array
@@ -95,7 +95,8 @@ def monosemanticity(A: Matrix, E: Matrix, min_support: int = 2, interval: bool =
     E = _checked(E.toarray() if sparse.issparse(E) else E, "embeddings")
     if A.shape[0] != E.shape[0]:
         raise UserError(
-            f"The activations have {A.shape[0]} rows and the embeddings {E.shape[0]}: both need one row per image."
+            f"The activations have {counted(A.shape[0], 'row')} and the embeddings {E.shape[0]}: "
+            "both need one row per image."
         )
     if A.shape[0] < 2:
         raise UserError("A score needs pairs of images: give two or more rows.")

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor, nn
 
-from engine.errors import UserError
+from engine.errors import UserError, counted
 from engine.files import value_sha256
 from engine.integrity import content_sha256
 from engine.models.device import random_state
@@ -127,16 +127,16 @@ class VisionEncoder(ABC):
     @cached_property
     def grid(self) -> tuple[int, int] | None:
         """(rows, columns) of patches; None where that depends on the image, or patches form no plain grid."""
-        counted = self._counted
-        return counted[:2] if counted is not None and counted[2] == counted[0] * counted[1] else None
+        found = self._counted
+        return found[:2] if found is not None and found[2] == found[0] * found[1] else None
 
     def check_patches(self) -> None:
         """Raise a UserError when blocks put out more tokens than patches, CLS and registers."""
-        counted = self._counted
-        if counted is not None and counted[2] > counted[0] * counted[1]:
+        found = self._counted
+        if found is not None and found[2] > found[0] * found[1]:
             raise UserError(
-                f"{self.spec} has {counted[2]} tokens for {counted[0]} x {counted[1]} patches, and which are which is "
-                "not known: use --tokens all or random:K."
+                f"{self.spec} has {counted(found[2], 'token')} for {found[0]} x {found[1]} patches, and which are "
+                "which is not known: use --tokens all or random:K."
             )
 
     @cached_property
@@ -228,8 +228,9 @@ class VisionEncoder(ABC):
                 raise UserError(f"{self.spec} does not run {hook} on images: use another hook point, such as last.")
             if images is not None and (len(taken[hook]) != images or not taken[hook].shape[1]):
                 raise UserError(
-                    f"{self.spec} gives {len(taken[hook])} sequences of {taken[hook].shape[1]} tokens for {images} "
-                    f"images at {hook}, so that saetui cannot tell whose they are: use another encoder."
+                    f"{self.spec} gives {counted(len(taken[hook]), 'sequence')} of "
+                    f"{counted(taken[hook].shape[1], 'token')} for {counted(images, 'image')} at {hook}, so that "
+                    "saetui cannot tell whose they are: use another encoder."
                 )
         return {hook: taken[hook] for hook in hooks}
 
@@ -251,16 +252,25 @@ class VisionEncoder(ABC):
         if not hook.pooled:
             self._module(hook)
         elif self.no_last:
-            raise UserError(f"{self.spec} has no last ({self.no_last}): use layer:N.")
+            raise self._without_last(self.no_last)
+
+    def _without_last(self, why: str) -> UserError:
+        """The refusal of ``last``, with a hook point that there is: some models give no sequence of tokens anywhere."""
+        with suppress(UserError):
+            if self.blocks:
+                self.shape(layer := HookPoint("layer", self.n_layers - 1))
+                return UserError(f"{self.spec} has no last ({why}): use {layer}.")
+        return UserError(f"{self.spec} has no last ({why}), nor tokens of layers: give another encoder.")
 
     def _module(self, hook: HookPoint) -> nn.Module:
         if not self.blocks:
+            self.shape(HookPoint("last"))  # which says so where there is none either
             raise UserError(f"{self.spec} is no plain stack of transformer blocks: its only hook point is last.")
         if hook.index >= len(self.blocks):
             raise UserError(
                 f"{self.spec} has no {hook}: its blocks are {hook.kind}:0 to {hook.kind}:{self.n_layers - 1}."
             )
-        return module_at(hook, self.blocks[hook.index], self.spec, "use layer:N")
+        return module_at(hook, self.blocks[hook.index], self.spec, f"use layer:{hook.index}")
 
     def _sequence(self, output: Any, hook: HookPoint, inputs: dict[str, Tensor]) -> Float[Tensor, "batch token d"]:
         hidden = output[0] if isinstance(output, (tuple, list)) else output
@@ -276,8 +286,9 @@ class VisionEncoder(ABC):
             return hidden
         if self.n_prefix and len(hidden) != self.tiles(inputs):
             raise UserError(
-                f"{self.spec} gives {len(hidden)} sequences of tokens for the {self.tiles(inputs)} tiles of an image "
-                f"at {hook}, so that saetui cannot tell CLS and patches apart: use another encoder."
+                f"{self.spec} gives {counted(len(hidden), 'sequence')} of tokens for "
+                f"{counted(self.tiles(inputs), 'tile')} of an image at {hook}, so that saetui cannot tell "
+                "CLS and patches apart: use another encoder."
             )
         kept = inputs.get("pixel_attention_mask")  # of tokens: padding is left out
         if kept is not None and kept.shape == hidden.shape[:2]:

@@ -101,7 +101,7 @@ class TransformersEncoder(VisionEncoder):
         output = model.get_image_features(**inputs) if hasattr(model, "get_image_features") else model(**inputs)
         pooled = _pooled(output)
         if pooled is None:
-            raise UserError(f"{self.spec} has no last (its output is not pooled): use layer:N.")
+            raise self._without_last("its output is not pooled")
         return pooled
 
     @cached_property

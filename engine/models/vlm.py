@@ -19,7 +19,7 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
-from engine.errors import UserError, refusal
+from engine.errors import UserError, counted, refusal
 from engine.models.device import pick_device
 from engine.models.encoder import Enough, astray, block_input, find_blocks, first_line, module_at, seen_alone
 from engine.models.from_transformers import prefix_tokens, quiet
@@ -96,7 +96,7 @@ class VLM:
             )
         if hook.index >= len(self.blocks):
             raise UserError(
-                f"The SAE reads {hook}, but the vision tower of {self.spec} has {len(self.blocks)} blocks: "
+                f"The SAE reads {hook}, but the vision tower of {self.spec} has {counted(len(self.blocks), 'block')}: "
                 f"take an SAE of layer:{self.seen} or before."
             )
         if hook.index > self.seen:
@@ -105,7 +105,7 @@ class VLM:
                 f"{self.seen}, so that steering would do nothing: take an SAE of layer:{self.seen} or before."
             )
         whose = f"the vision tower of {self.spec}"
-        return module_at(hook, self.blocks[hook.index], whose, "take an SAE of a layer:N")
+        return module_at(hook, self.blocks[hook.index], whose, f"take an SAE of layer:{hook.index}")
 
     def question(self, prompt: str) -> str:
         """``prompt`` in the model's chat format, with the image before it."""

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.errors import UserError
+from engine.files import Stamp, file_sha256, stamp
 from engine.neurons.labels import Labels
-from engine.places import IN
+from engine.places import IN, workspace_of
+from engine.sae.config import WEIGHTS
+from engine.workspace import Workspace
 
 if TYPE_CHECKING:
     from engine.neurons.file import Neurons
@@ -55,6 +60,32 @@ def top_images(path: str, latent: int) -> list[str]:
     with Neurons.open(path) as neurons:
         source = neurons.summary.settings.images
         return [f"{source}{IN}{top.path}" for top in neurons.top(latent)]
+
+
+def outdated(path: str | Path) -> str:
+    """A sentence when the scores in the neurons file ``path`` are of other weights than their SAE has now, else empty.
+
+    It hashes the weights once for every time that they are written: for a thread. UserError as ``describe``.
+    """
+    from engine.neurons.file import Neurons
+
+    with Neurons.open(path) as neurons:
+        sae, scored = neurons.summary.sae, neurons.sae_sha256
+    weights = Workspace(workspace_of(Path(path))).sae(sae) / WEIGHTS
+    seen = stamp(weights)
+    return of_other_weights(sae) if seen and scored and _sha256(weights, seen) != scored else ""
+
+
+def of_other_weights(sae: str) -> str:
+    return (
+        f"These are scores of {sae} with other weights than it has now: for new ones run "
+        f"saetui score {sae} --images DIR --embed-with MODEL --name OTHER."
+    )
+
+
+@lru_cache(maxsize=64)
+def _sha256(path: Path, seen: Stamp) -> str:
+    return file_sha256(path)
 
 
 def _labels(neurons: Neurons) -> Labels:

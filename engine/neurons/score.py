@@ -17,7 +17,7 @@ from engine.activations.extract import extract
 from engine.activations.reading import Batch, prepared
 from engine.activations.store import Store
 from engine.activations.target import MadeOtherwise, is_of
-from engine.config import ExtractSettings, Pooling, ScoreSettings
+from engine.config import ExtractSettings, Pooling, ScoreSettings, Transparency
 from engine.errors import UserError
 from engine.files import value_sha256
 from engine.images import Images, open_images
@@ -61,7 +61,7 @@ def score(settings: ScoreSettings, workspace: Workspace, reporter: Reporter | No
     folder = workspace.existing("saes", settings.sae)
     device = pick_device(settings.device)
     sae = SAE.load(folder, device)
-    images = open_images(settings.images, settings.limit)
+    images = open_images(settings.images, settings.limit, sae.config.transparency)
     words = vocabulary(settings.vocabulary, images.entries)
     path = neurons_path(settings, folder.name, workspace)
     encoder = _encoder(settings, sae, device, reporter)
@@ -304,13 +304,15 @@ def _embeddings(settings: ScoreSettings, workspace: Workspace, images: Images, r
     They once were named by the paths and sizes of the images: such are reused where the contents agree too. Where a
     judge of that name was another one, by its weights, the next free name is taken.
     """
-    old, name = (_embeddings_name(settings, one) for one in (images.listed_sha256, images.sha256))
+    shown = images.transparency
+    old, name = (_embeddings_name(settings, one, shown) for one in (images.listed_sha256, images.sha256))
     name = old if is_of(workspace.embeddings(old), images, reporter) else name
     ask = ExtractSettings(
         model=settings.embed_with,
         images=settings.images,
         name="",
         at=("last",),
+        transparency=shown,
         dtype="float32",
         batch_size=settings.batch_size,
         limit=settings.limit,
@@ -325,8 +327,9 @@ def _embeddings(settings: ScoreSettings, workspace: Workspace, images: Images, r
     raise AssertionError("there is always a free name")
 
 
-def _embeddings_name(settings: ScoreSettings, images: str) -> str:
-    identity = value_sha256([settings.embed_with, images, settings.batch_size])[:8]
+def _embeddings_name(settings: ScoreSettings, images: str, transparency: Transparency) -> str:
+    told = [] if transparency == "white" else [transparency]  # of the names from when there was only white
+    identity = value_sha256([settings.embed_with, images, settings.batch_size, *told])[:8]
     return f"{slug(Path(settings.embed_with).name)}--{slug(Path(settings.images).stem)}-{identity}"
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.config import ArchitectureName, place
-from engine.errors import UserError, refusal
+from engine.config import ArchitectureName, Transparency, place
+from engine.errors import UserError, counted, refusal
 from engine.files import check_version, read_json, write_json
 from engine.integrity import content_sha256
 from engine.places import located, recorded, workspace_of
@@ -48,6 +48,8 @@ class SAEConfig:
     """Hook point of these activations, e.g. ``layer:22``."""
     tokens: str = ""
     """Token policy of the activations that it was trained on."""
+    transparency: Transparency = "white"
+    """What showed through the images that they are of."""
     provenance: Provenance = Provenance()
 
     def shapes(self, threshold: bool) -> dict[str, tuple[int, ...]]:
@@ -125,7 +127,7 @@ def latents(d: int, expansion: float) -> int:
     """Number of latents ``w = expansion * d``, to the nearest whole one."""
     w = round(expansion * d)
     if w < 1:
-        raise UserError(f"--expansion {expansion:g} of {d} dimensions leaves no latent: give a larger one.")
+        raise UserError(f"--expansion {expansion:g} of {counted(d, 'dimension')} leaves no latent: give a larger one.")
     return w
 
 

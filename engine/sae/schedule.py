@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from engine.config import TrainSettings
+from engine.errors import counted
 from engine.sae.config import learning_rate
 
 
@@ -57,11 +58,11 @@ class Schedule:
         """
         found = []
         if self.warmup != other.warmup and min(self.warmup, other.warmup) < until:
-            found.append(f"warmup over {self.warmup:,} steps, not {other.warmup:,}")
+            found.append(f"warmup over {counted(self.warmup, 'step')}, not {other.warmup:,}")
         if any(one.decay and until > one.steps - one.decay for one in (self, other)):
             found.append("a learning rate that had fallen")
         if revives and self.dead_after != other.dead_after:
-            found.append(f"latents dead after {self.dead_after:,} tokens, not {other.dead_after:,}")
+            found.append(f"latents dead after {counted(self.dead_after, 'token')}, not {other.dead_after:,}")
         return found
 
     def smoothing(self, step: int) -> float:

@@ -21,7 +21,7 @@ from torch import Tensor
 from engine.activations.loader import SAMPLE, Loader
 from engine.activations.store import Store
 from engine.config import TrainSettings
-from engine.errors import Stopped, UserError
+from engine.errors import Stopped, UserError, counted
 from engine.files import lock
 from engine.links import check_own
 from engine.models.device import pick_device
@@ -127,6 +127,7 @@ class TrainingLoop:
             model_sha256=manifest.model.sha256,
             hook=manifest.hook,
             tokens=manifest.tokens,
+            transparency=manifest.transparency,
             provenance=self.origin,
         )
         return self.architecture.described(config)
@@ -194,7 +195,7 @@ class TrainingLoop:
                 reporter.event(
                     Warned(
                         f"The steps up to {span.step:,} had {', '.join(differing)}: the result is not the very one of "
-                        f"{self.settings.steps:,} steps from the start."
+                        f"{counted(self.settings.steps, 'step')} from the start."
                     )
                 )
 
@@ -319,7 +320,7 @@ class TrainingLoop:
 def _announced(steps: int, passes: float, seconds: float) -> str:
     minutes = max(round(seconds / 60), 1)
     time = f"{minutes // 60}:{minutes % 60:02} hours" if minutes >= 60 else f"{minutes} min"
-    return f"{steps:,} steps, {passes:,.3g} passes over the rows, take about {time}; --steps sets how many."
+    return f"{counted(steps, 'step')}, {passes:,.3g} passes over the rows, take about {time}; --steps sets how many."
 
 
 def _trained(folder: Path, result: FinalMeasurement, made: bool) -> Trained:
@@ -388,11 +389,13 @@ def _found(folder: Path, training: TrainingLoop, reporter: Reporter) -> Finished
         raise UserError(f"{folder} holds an SAE that was not trained here: choose another --name.")
     done = max(finished.result.steps if finished else 0, state.step if state else 0)
     if done > steps:
-        raise UserError(f"The SAE {folder.name} has {done:,} steps already: choose another --name for {steps:,}.")
+        raise UserError(
+            f"The SAE {folder.name} has {counted(done, 'step')} already: choose another --name for {steps:,}."
+        )
     if finished and (state is None or state.step < done):
         raise UserError(
-            f"The SAE {folder.name} was trained for {done:,} steps, and the state from which it could go on is not "
-            f"there (as with --drop-state): choose another --name to train {steps:,} from the start."
+            f"The SAE {folder.name} was trained for {counted(done, 'step')}, and the state from which it could go on "
+            f"is not there (as with --drop-state): choose another --name to train {steps:,} from the start."
         )
     return state
 

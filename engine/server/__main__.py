@@ -128,7 +128,10 @@ class Server:
         if type(error).__name__ == "OutOfMemoryError" and self._handlers:
             traceback.clear_frames(error.__traceback__)  # they still hold what shall be freed
             self._handlers.models.clear()
-            message = "The accelerator's memory is full: close what else uses it, or choose the device cpu."
+            message = (
+                "The accelerator's memory is full: close what else uses it, or open the workbench again with "
+                'device = "cpu" in workspace.toml.'
+            )
         if message is None:
             traceback.print_exception(error)
         return Failed(message or f"{type(error).__name__}: {error}", mistake=message is not None)

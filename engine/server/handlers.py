@@ -7,10 +7,11 @@ from collections.abc import Callable, Hashable
 from dataclasses import asdict, replace
 from typing import assert_never
 
+import torch
 from PIL import Image
 
 from engine.artefacts import find
-from engine.config import Pooling
+from engine.config import Pooling, SteerSettings
 from engine.errors import UserError
 from engine.files import stamp
 from engine.images import open_image
@@ -131,7 +132,7 @@ class Handlers:
     def image_latents(self, request: FindImageLatents, reporter: Reporter) -> ImageLatents:
         given, spec, maximum = request.sae, "", None
         pooling: Pooling = "max"
-        picture, device = open_image(request.image), pick_device(request.device)
+        device = self._device(request.device)
         if request.neurons:
             with self._neurons(request.neurons) as neurons:
                 given, spec = given or neurons.summary.sae, neurons.summary.model
@@ -144,6 +145,7 @@ class Handlers:
         spec = spec or sae.config.model
         if not spec or not sae.config.hook:
             raise UserError(f"The SAE {given} does not say what it reads: set model and hook in its config.json.")
+        picture = open_image(request.image, sae.config.transparency)
         image = picture if isinstance(picture, Image.Image) else Image.new("RGB", BLANK, picture)
         return image_latents(self.models.encoder(spec, device, reporter), sae, image, pooling, maximum)
 
@@ -155,6 +157,10 @@ class Handlers:
         )
         return ServerStatus(loaded, os.getpid(), memory())
 
+    def _device(self, asked: str) -> torch.device:
+        """``asked``; where that leaves it open, what workspace.toml says."""
+        return pick_device(self.workspace.defaults_of(SteerSettings).get("device", asked) if asked == "auto" else asked)
+
     def _neurons(self, given: str) -> Neurons:
         return Neurons.open(find(given, self.workspace))
 
@@ -162,7 +168,7 @@ class Handlers:
         """Where the file's latents and texts meet, and the encoder that brings texts there."""
         key = (str(neurons.path), stamp(neurons.path))
         space = self._spaces.get(key, lambda: TextSpace.of(neurons))
-        return space, self.models.encoder(neurons.summary.model, pick_device(device), reporter)
+        return space, self.models.encoder(neurons.summary.model, self._device(device), reporter)
 
 
 def _identity(steering: Steering, name: AnswerName) -> Hashable:

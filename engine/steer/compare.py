@@ -13,6 +13,7 @@ from engine.images.opening import open_image
 from engine.models.device import pick_device
 from engine.models.vlm import VLM
 from engine.reporter import Intervened, Reporter, StageBegan, Token, Warned
+from engine.sae.config import read_config
 from engine.sae.model import SAE
 from engine.steer.generate import answer, check_length
 from engine.steer.interventions import Intervention, LatentValue, attached, check, parse_latents, parse_tokens, resolve
@@ -79,8 +80,8 @@ def prepare(settings: SteerSettings, workspace: Workspace, models: ModelCache, r
     _check_complete(settings)
     wanted = parse_latents(settings.latent, settings.mode)
     tokens = parse_tokens(settings.tokens)
-    picture = open_image(settings.image)
     folder = workspace.existing("saes", settings.sae)
+    picture = open_image(settings.image, read_config(folder).transparency)
 
     reporter.event(StageBegan("load"))
     device = pick_device(settings.device)

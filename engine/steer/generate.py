@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import BatchFeature, GenerationConfig
 from transformers.generation.streamers import BaseStreamer
 
-from engine.errors import UserError
+from engine.errors import UserError, counted
 from engine.models.vlm import VLM
 from engine.sae.model import SAE
 from engine.steer.interventions import Intervention, attached
@@ -56,7 +56,7 @@ def answers(
     prompts = [prompt] * len(images) if isinstance(prompt, str) else list(prompt)
     if len(prompts) != len(images):
         raise UserError(
-            f"There are {len(prompts)} prompts for {len(images)} images: give one for all, or one an image."
+            f"The prompts are {len(prompts)} for {counted(len(images), 'image')}: give one for all, or one an image."
         )
     each = _each(interventions, len(images))
     said: list[str] = []
@@ -217,7 +217,9 @@ def _each(given: Interventions, n: int) -> list[Intervention | None]:
     if given is None or isinstance(given, Intervention):
         return [given] * n
     if len(given) != n:
-        raise UserError(f"There are {len(given)} interventions for {n} images: give one for all, or one an image.")
+        raise UserError(
+            f"The interventions are {len(given)} for {counted(n, 'image')}: give one for all, or one an image."
+        )
     return list(given)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
 
 from engine.config import InterventionMode
-from engine.errors import UserError
+from engine.errors import UserError, counted
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -137,8 +137,8 @@ def _per_row(given: Intervention | Sequence[Intervention | None], n: int) -> Seq
         return [given] * n
     if len(given) != n:
         raise UserError(
-            f"There are {len(given)} interventions for {n} rows of the vision tower: give one intervention an image, "
-            "or, for a model that cuts an image into tiles, steer one image at a time."
+            f"The interventions are {len(given)} for {counted(n, 'row')} of the vision tower: give one intervention an "
+            "image, or, for a model that cuts an image into tiles, steer one image at a time."
         )
     return given
 

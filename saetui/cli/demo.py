@@ -8,6 +8,7 @@ import typer
 
 from engine.config import DemoSettings
 from engine.demo.results import DemoDone
+from engine.errors import counted
 from engine.workspace import Workspace
 from saetui.cli import work
 from saetui.cli.options import DetachOption, JsonOption, WorkspaceOption, command, complete, extra
@@ -51,7 +52,8 @@ def summary(result: DemoDone, place: Workspace) -> list[str]:
     sae, ms, steering = result.sae, result.ms, result.steering
     found = [c for c in result.concepts if c.auroc >= 0.9]
     lines = [
-        f"{result.extract.images:,} drawn images, {result.extract.rows:,} patch tokens, {result.seconds:.0f} s in all",
+        f"{counted(result.extract.images, 'drawn image')}, {counted(result.extract.rows, 'patch token')}, "
+        f"{result.seconds:.0f} s in all",
         f"SAE        FVE {number(sae.fve)}   L0 {number(sae.l0, 1)}   dead {percent(sae.dead, 1)}",
         f"MS         mean {ms.sae.mean:.3f}, matched raw neurons {ms.matched.mean:.3f} "
         f"(beaten by {ms.matched.share_beaten:.0%}), baseline {ms.baseline:.3f}",

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from engine.errors import UserError
+from engine.errors import UserError, counted
 from engine.integrity import content_sha256
 from engine.neurons.labels import Labels
+from engine.neurons.latents import of_other_weights
 from engine.neurons.quantities import FIELDS, QUANTITIES, SORTS, Quantity, Shown
 from engine.records import to_json
 from engine.sae.config import WEIGHTS
@@ -17,7 +18,7 @@ from engine.workspace import Workspace, image_set_of, neurons_files
 from saetui.cli.options import JsonOption, WorkspaceOption
 from saetui.cli.streams import print_json
 from saetui.cli.work import note
-from saetui.formatting import cell, counted, fit, fit_ends, number, percent
+from saetui.formatting import cell, fit, fit_ends, number, percent
 
 if TYPE_CHECKING:
     from engine.images.thumbnails import Thumbnails
@@ -112,10 +113,7 @@ def _of_the_sae(given: str, name: str, found: list[Path], workspace: Workspace) 
             f"{given} has no scores in {workspace.root}, another {name} has: "
             f"run saetui score {given} --images DIR --embed-with MODEL --name OTHER."
         )
-    note(
-        f"saetui: these are scores of {name} with other weights than it has now; for new ones: "
-        f"saetui score {name} --images DIR --embed-with MODEL --name OTHER"
-    )
+    note(f"saetui: {of_other_weights(name)}")
     return found
 
 

@@ -8,6 +8,7 @@ import typer
 
 from engine import config
 from engine.activations.results import Estimated, Extracted, Verified
+from engine.errors import counted
 from engine.neurons.results import MatrixScored, Scored
 from engine.places import Relinked
 from engine.runs.plan import PlanDone
@@ -69,15 +70,18 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def show_extract(result: Extracted) -> None:
-    say(*(f"{store.path}: {store.rows:,} rows of {store.d:,} at {store.hook}" for store in result.stores))
-    skipped = f", {len(result.broken):,} broken ones skipped" if result.broken else ""
-    say(f"{result.images:,} images{skipped}" + ("" if result.extracted_now else "; it was complete already"))
+    say(*(f"{store.path}: {counted(store.rows, 'row')} of {store.d:,} at {store.hook}" for store in result.stores))
+    skipped = f", {len(result.broken):,} broken skipped" if result.broken else ""
+    say(f"{counted(result.images, 'image')}{skipped}" + ("" if result.extracted_now else "; it was complete already"))
 
 
 def show_estimate(result: Estimated) -> None:
     room = f"{size(result.bytes)} of {size(result.free)} free"
     time = f", about {duration(result.seconds)}" if result.seconds is not None else ""
-    say(f"{result.images:,} images, {result.rows:,} rows of {result.d:,}: {room}{time}", *result.warnings)
+    say(
+        f"{counted(result.images, 'image')}, {counted(result.rows, 'row')} of {result.d:,}: {room}{time}",
+        *result.warnings,
+    )
 
 
 def show_train(result: Trained) -> None:
@@ -104,7 +108,7 @@ def show_score(result: Scored) -> None:
     ms, again = result.ms, "" if result.made else "; it was scored already"
     say(
         result.path,
-        f"{result.images:,} images, {result.alive:,} latents alive, {result.dead:,} dead{again}",
+        f"{counted(result.images, 'image')}, {counted(result.alive, 'latent')} alive, {result.dead:,} dead{again}",
         "MS                   mean    best   worst",
     )
     for name, spread in (("SAE latents", ms.sae), ("raw neurons", ms.raw), ("raw, rectified", ms.raw_relu)):
@@ -124,19 +128,19 @@ def show_plan(result: PlanDone) -> None:
         figures = _figures(stage.stage, stage.result)
         say(f"{stage.stage:>7}  {stage.name:<{width}}  {came}: {figures}")
     now = sum(_made(stage.result) for stage in stages)
-    say(f"{len(stages):,} stages: {now:,} done now, {len(stages) - now:,} there already")
+    say(f"{counted(len(stages), 'stage')}: {now:,} done now, {len(stages) - now:,} there already")
 
 
 def _figures(stage: str, result: Any) -> str:
     """The result of a stage of a plan in one line."""
     match stage:
         case "extract":
-            return f"{result['images']:,} images, {result['rows']:,} rows"
+            return f"{counted(result['images'], 'image')}, {counted(result['rows'], 'row')}"
         case "train":
             return _train_figures(TASKS[stage].read(result))
         case "score":
             ms = {key: number(result["ms"][key]["mean"]) for key in ("sae", "matched")}
-            return f"MS {ms['sae']}, matched raw neurons {ms['matched']}, {result['alive']:,} latents alive"
+            return f"MS {ms['sae']}, matched raw neurons {ms['matched']}, {counted(result['alive'], 'latent')} alive"
         case _:
             return result["steered"]
 
@@ -156,21 +160,21 @@ def show_ms(result: MatrixScored) -> None:
     say(
         f"mean {number(result.mean)}  best {number(result.best)}  worst {number(result.worst)}  "
         f"baseline {number(result.baseline)} (mean cosine of all pairs)  "
-        f"{len(result.ms):,} columns, {result.undefined:,} undefined"
+        f"{counted(len(result.ms), 'column')}, {result.undefined:,} undefined"
     )
 
 
 def show_encode(result: Encoded) -> None:
-    size = f"{result.rows:,} rows of {result.latents:,} latents, {result.nonzero:,} nonzero"
+    size = f"{counted(result.rows, 'row')} of {counted(result.latents, 'latent')}, {result.nonzero:,} nonzero"
     say(f"{result.out}: {size}, L0 {number(result.l0, 1)}")
 
 
 def show_relink(result: Relinked) -> None:
     for one in result.files:
         say(f"{one.file}: {', '.join(one.places)}")
-    say(f"{len(result.files):,} files rewritten, {result.images:,} images compared")
+    say(f"{counted(len(result.files), 'file')} rewritten, {counted(result.images, 'image')} compared")
 
 
 def show_verify(result: Verified) -> None:
-    whole = f"{result.path}: every byte of {result.shards:,} {result.unit} is as it was written"
+    whole = f"{result.path}: every byte of {counted(result.shards, result.unit)} is as it was written"
     say(*(f"{name} is made anew" for name in result.repaired), *(result.problems or [whole]))

@@ -36,7 +36,7 @@ def perform(workspace: Workspace, task: str, settings: Any, *, as_json: bool, sh
         show(result)
     if getattr(result, "problems", ()):
         way = "do what is said of each file."
-        if result.unit == "shards":
+        if result.unit == "shard":
             way = (
                 f"saetui verify {shlex.quote(result.path)} --repair mends that; or delete the files that are named and "
                 "run the command that made the store again, which makes them anew."

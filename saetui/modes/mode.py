@@ -1,13 +1,17 @@
 """What all modes share: the two bars, focus by tab, zoom, side bars, and remembering where one was."""
 
 from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar
 
 from textual.app import ComposeResult
 from textual.screen import Screen
 from textual.widget import Widget
 
+from engine.neurons.latents import outdated
 from engine.runs.watch import RunSnapshot
+from saetui.background import look_up
 from saetui.bindings import key
 from saetui.messages import ForMode
 from saetui.services import Served
@@ -28,6 +32,10 @@ class Mode(Served, Screen[None]):
         key("pane.left", "left_square_bracket", "side('left')", "Left side bar"),
         key("pane.right", "right_square_bracket", "side('right')", "Right side bar"),
     ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._outdated: dict[str, str] = {}  # what was said last of scores of other weights, by their path
 
     def compose(self) -> ComposeResult:
         yield TopBar()
@@ -67,6 +75,16 @@ class Mode(Served, Screen[None]):
         bar.mode, bar.place, bar.terminal = self.MODE, self.services.workspace.root.name, self.services.terminal_line
         bar.run = summary(self.services.runs)
         self.arrive()
+
+    def check_scores(self, path: str | Path) -> None:
+        """Say once when the scores in ``path`` are of other weights than their SAE has now."""
+
+        def take(sentence: str) -> None:
+            if sentence and sentence != self._outdated.get(str(path)):
+                self.services.say(sentence)
+            self._outdated[str(path)] = sentence
+
+        look_up(self, "outdated", partial(outdated, path), take, lambda _: None)  # who opens the file says more
 
     def action_part(self, part: str, verb: str, *given: Any) -> None:
         """Let a part of this mode do what a key is for."""

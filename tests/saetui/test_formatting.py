@@ -3,7 +3,8 @@
 import pytest
 from rich.cells import cell_len
 
-from saetui.formatting import counted, fit_ends
+from engine.errors import counted
+from saetui.formatting import fit_ends
 from saetui.widgets.gallery import Tile
 from saetui.widgets.table import Column, Table
 

@@ -2,7 +2,7 @@ import itertools
 from dataclasses import dataclass, replace
 
 from engine.config import TrainSettings
-from engine.errors import UserError
+from engine.errors import UserError, counted
 from engine.sae.architectures.batchtopk import BatchTopK
 from engine.sae.architectures.topk import fitting
 from engine.sae.config import SAEConfig
@@ -46,7 +46,9 @@ def prefixes(groups: tuple[float, ...], w: int) -> tuple[int, ...]:
     if not counts or counts[-1] != w:
         raise UserError(f"The matryoshka groups {_list(groups)} must end at 1 (shares) or at {w} (all latents).")
     if counts[0] < 1 or any(a >= b for a, b in itertools.pairwise(counts)):
-        raise UserError(f"The matryoshka groups {_list(groups)} of {w} latents must grow: give larger steps.")
+        raise UserError(
+            f"The matryoshka groups {_list(groups)} of {counted(w, 'latent')} must grow: give larger steps."
+        )
     return counts
 
 

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from engine.config import TrainSettings
-from engine.errors import UserError
+from engine.errors import UserError, counted
 from engine.sae.config import SAEConfig
 from engine.sae.sparse_codes import Encode, Kept, decode
 from engine.sae.training_sae import Architecture, Loss, TrainingSAE, activity, register, squared_error
@@ -96,7 +96,7 @@ class TopK(TopKFamily):
 
 def fitting(k: int, w: int) -> int:
     if k > w:
-        raise UserError(f"--k {k} is more than the {w} latents: lower it, or raise --expansion.")
+        raise UserError(f"--k {k} is more than the {counted(w, 'latent')}: lower it, or raise --expansion.")
     return k
 
 

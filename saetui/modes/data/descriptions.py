@@ -9,7 +9,7 @@ from typing import Any
 from engine.activations.manifest import Manifest
 from engine.activations.shards import ImageRecord, intact, read_records
 from engine.artefacts.entries import StoreEntry
-from engine.errors import UserError
+from engine.errors import UserError, counted
 from engine.images import open_images
 from engine.images.kinds import in_words
 from engine.models import HookPoint
@@ -53,7 +53,9 @@ class _Seen:
         """Facts on classes, taxonomy and broken images."""
         broken = f"{len(self.broken):,}" if self.broken else "none"
         named = "".join(f"\n{one}" for one in self.broken[:NAMED]) + ("\n…" if len(self.broken) > NAMED else "")
-        taxonomy = f"of {self.with_taxonomy:,} images" if self.with_taxonomy else "none: their folders spell no paths"
+        taxonomy = (
+            f"of {counted(self.with_taxonomy, 'image')}" if self.with_taxonomy else "none: their folders spell no paths"
+        )
         return [
             ("classes", f"{len(self.classes):,}" if self.classes else "none"),
             ("taxonomy", taxonomy),
@@ -70,7 +72,7 @@ def store(entry: StoreEntry, wanted: Wanted = lambda: True) -> Description:
         return Description(entry.name, [("state", "its first shard is being written")])
     seen = _records(entry, head, wanted)
     shards, model = len(head.shards), head.model
-    state = "ready" if head.complete else f"unfinished: {entry.images:,} of {entry.of_images or 0:,} images"
+    state = "ready" if head.complete else f"unfinished: {entry.images:,} of {counted(entry.of_images or 0, 'image')}"
     weights = f"weights {model.sha256[:12]}" if model.sha256 else f"revision {model.revision}"
     facts = [
         ("state", state),
@@ -78,7 +80,7 @@ def store(entry: StoreEntry, wanted: Wanted = lambda: True) -> Description:
         ("hook", _hook(head.hook)),
         ("tokens", _tokens(head)),
         ("rows", f"{head.rows:,} of {head.d:,} {head.dtype}"),
-        ("size", f"{size(entry.bytes)} in {shards:,} {'shard' if shards == 1 else 'shards'}"),
+        ("size", f"{size(entry.bytes)} in {counted(shards, 'shard')}"),
         ("images", f"{entry.of_images or 0:,} of {entry.source}"),
         *_left_out(head.source.left_out),
         *seen.words()[-1:],

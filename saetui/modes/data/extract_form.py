@@ -10,7 +10,7 @@ from textual.timer import Timer
 
 from engine.activations.results import Estimated
 from engine.config import ExtractSettings
-from engine.errors import UserError
+from engine.errors import UserError, counted
 from engine.runs.attached import Attached
 from engine.workspace import Workspace, free_name, slug
 from saetui.background import look_up
@@ -94,10 +94,10 @@ def in_words(estimated: Estimated) -> str:
     """An estimate as the form says it."""
     d = f" of {estimated.d:,}" if len(estimated.hooks) == 1 else f" in {len(estimated.hooks)} stores"
     room = f"{size(estimated.bytes)}, {size(estimated.free)} free"
-    lines = [f"{estimated.rows:,} rows{d} from {estimated.images:,} images: {room}"]
+    lines = [f"{counted(estimated.rows, 'row')}{d} from {counted(estimated.images, 'image')}: {room}"]
     if estimated.seconds is not None:
         fewer = estimated.images_left < estimated.images
-        left = f" for the {estimated.images_left:,} images left" if fewer else ""
+        left = f" for the {counted(estimated.images_left, 'image')} left" if fewer else ""
         pace = f", {rate(estimated.images_per_s, 'images')}" if estimated.images_per_s else ""
         lines.append(f"about {duration(estimated.seconds)}{left}{pace}")
     return "\n".join([*lines, *estimated.warnings])

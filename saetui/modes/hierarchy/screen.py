@@ -13,11 +13,12 @@ from textual import events
 from textual.containers import Horizontal
 from textual.widget import Widget
 
+from engine.errors import counted
 from engine.files import Stamp, stamp
 from engine.runs.watch import RunSnapshot
 from saetui.background import look_up
 from saetui.bindings import key
-from saetui.formatting import counted, fit, literal, number
+from saetui.formatting import fit, literal, number
 from saetui.messages import ShowLatents
 from saetui.modes.mode import Mode
 from saetui.widgets.table import Column, Table
@@ -105,6 +106,7 @@ class HierarchyMode(Mode):
             return read(path)
 
         look_up(self, "read", find, self._show, partial(self._show, None))
+        self.check_scores(path)
 
     # What is shown
 

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from engine.errors import counted
 from engine.metrics.results import Trend
 from engine.neurons.file import Neurons, refusing_damage
 from engine.neurons.taxonomy import Group, Node, Taxonomy, matryoshka
-from saetui.formatting import counted, number
+from saetui.formatting import number
 from saetui.widgets.tree_table import Branch
 
 

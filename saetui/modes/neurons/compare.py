@@ -10,9 +10,10 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.screen import Screen
 
+from engine.errors import counted
 from saetui.background import look_up
 from saetui.bindings import key
-from saetui.formatting import counted, literal, number, percent
+from saetui.formatting import literal, number, percent
 from saetui.modes.neurons.latent_view import LatentView
 from saetui.services import Served
 from saetui.widgets.bars import KeyBar
@@ -129,8 +130,8 @@ def summary(scores: Scores) -> Text:
     found = scores.neurons.summary
     ms, hierarchy = found.ms, found.hierarchy
     lines = [
-        f"{scores.sae}  {scores.neurons.w:,} latents, {found.alive:,} alive, {counted(scores.groups, 'group')}, "
-        f"L0 {found.frequency.l0:.1f}",
+        f"{scores.sae}  {counted(scores.neurons.w, 'latent')}, {found.alive:,} alive, "
+        f"{counted(scores.groups, 'group')}, L0 {found.frequency.l0:.1f}",
         f"MS mean {number(ms.sae.mean)}  matched raw {number(ms.matched.mean)} "
         f"({percent(ms.matched.share_beaten)} beat theirs)  best {number(ms.sae.best)}",
         f"{counted(found.images, 'image')} of {found.settings.images}",

@@ -90,6 +90,8 @@ class LatentBrowser(Mode):
 
     def arrive(self) -> None:
         self.check_files()
+        if self.scores is not None:
+            self.check_scores(self.scores.path)
 
     def runs_changed(self, runs: list[RunSnapshot]) -> None:
         self.check_files()
@@ -152,6 +154,7 @@ class LatentBrowser(Mode):
         if before is not None and before.path != scores.path:
             self._wanted = -1
         self.services.scores_path = scores.path
+        self.check_scores(scores.path)
         self.remember(file=scores.path.name)
         self.relist(keep=True)
         self._list_asked()

@@ -9,8 +9,9 @@ from textual.containers import Vertical
 from textual.widget import Widget
 from textual.widgets import Static
 
+from engine.errors import counted
 from engine.neurons.results import ScoredImage
-from saetui.formatting import counted, literal, number, percent
+from saetui.formatting import literal, number, percent
 from saetui.widgets.gallery import Gallery, Tile
 
 if TYPE_CHECKING:

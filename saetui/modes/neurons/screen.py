@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from textual import events
 
+from engine.errors import counted
 from engine.neurons.quantities import SORTS
 from saetui.bindings import key
 from saetui.formatting import number
@@ -220,6 +221,7 @@ class NeuronsMode(LatentBrowser):
             return
 
         def chosen(path: str) -> None:
+            self.check_scores(path)
             self.app.push_screen(CompareScreen(here, Path(path), self.latents, self.table.cursor, self.pictures))
 
         self.services.ask(Pick("Compare with", others), chosen)
@@ -296,5 +298,6 @@ def in_one_line(scores: Scores, latent: int) -> str:
     top = ", ".join(image.path for image in neurons.top(latent))
     return (
         f"{scores.sae} latent {latent}: {scores.name(latent)}; MS {number(float(neurons.ms[latent]))}, "
-        f"matched raw {number(float(neurons.matched[latent]))}, {neurons.support[latent]} images; top images {top}"
+        f"matched raw {number(float(neurons.matched[latent]))}, {counted(int(neurons.support[latent]), 'image')}; "
+        f"top images {top}"
     )

@@ -124,6 +124,11 @@ class SteerMode(Mode):
         if not self.setup.sae:
             self.editor.become(self._first_setup())
         self.rack.look_names_up()
+        self._check_scores()
+
+    def _check_scores(self) -> None:
+        if self.setup.neurons:
+            self.check_scores(self.setup.neurons)
 
     def _first_setup(self) -> Setup:
         """What was remembered, else what the workspace has: its SAE with scores, its model."""
@@ -157,6 +162,8 @@ class SteerMode(Mode):
         self._show_setup()
         if setup.image != before.image:
             self.image.load()
+        if setup.neurons != before.neurons:
+            self._check_scores()
 
     def _show_setup(self) -> None:
         keys = {action.id: action.keys[0] for action in actions(cast(Screen[object], self))}

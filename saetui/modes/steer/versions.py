@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.errors import UserError
+from engine.errors import UserError, counted
 from engine.files import write_text
 from engine.records import from_json, to_json
 from engine.steer.results import ANSWERS, Steered
@@ -33,7 +33,7 @@ class Version:
         lines = [
             f"SAE {setup.sae}, model {setup.vlm}, image {setup.image}",
             f"prompt: {setup.prompt}",
-            f"mode {setup.mode}, tokens {setup.tokens}, {setup.max_new_tokens} new tokens, "
+            f"mode {setup.mode}, tokens {setup.tokens}, {counted(setup.max_new_tokens, 'new token')}, "
             f"error {'kept' if setup.keep_error else 'dropped'}",
             *(["latents:", *rack] if rack else ["no latent changed"]),
             *(f"{name}: {getattr(self.answers, name)}" for name in ANSWERS),

@@ -26,6 +26,8 @@ class Quantity:
     say: Callable[[float], str]
     control: str = ""
     """Another measurement that it is compared to, dotted."""
+    control_name: str = "raw"
+    """What is written behind the name of a training for that."""
     times: float = 1.0
     """What values are shown in: 100 for percent."""
     empty: str = "no measurements yet"
@@ -33,7 +35,7 @@ class Quantity:
 
 QUANTITIES = (
     Quantity("loss", "loss", "{:.3g}".format),
-    Quantity("fve", "FVE", number),
+    Quantity("fve", "FVE", number, "fve_without_outliers", "without outliers"),
     Quantity("dead", "dead %", "{:.1f}".format, times=100),
     Quantity("ms", "MS, raw dotted", number, "ms_matched", empty="measured where embeddings are given"),
     Quantity("l0", "L0", "{:.1f}".format),
@@ -158,7 +160,7 @@ class Charts(Widget, can_focus=True):
                 for name, dotted in ((one.name, False), (one.control, True)):
                     if name and (name in curves.lines or not dotted):
                         x, y = curves.lines.get(name, (np.empty(0), np.empty(0)))
-                        title = f"{curves.name} raw" if dotted else curves.name
+                        title = f"{curves.name} {one.control_name}" if dotted else curves.name
                         series.append(Series(title, x, y * one.times, curves.look, dotted))
             chart.show(series, self.span or self.whole, self.logarithmic)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from textual.containers import Vertical
 from textual.widget import Widget
 
+from engine.errors import counted
 from saetui.formatting import fit
 from saetui.widgets.gallery import Gallery, Tile
 from saetui.widgets.words import Words
@@ -59,7 +60,8 @@ class FormingLatents(Vertical):
             self._shown = shown
             self.gallery.show(tiles)
         if preview:
-            words = f"{len(latents)} latents forming, step {preview.step:,}: the held-out images that fire each most"
+            forming = f"{counted(len(latents), 'latent')} forming"
+            words = f"{forming}, step {preview.step:,}: the held-out images that fire each most"
             self.words.say(fit(words, max(self.screen.size.width - 2, 8)))
 
     def _tile(self, preview: Preview, training: str, latent: FormingLatent, image: TopImage) -> Tile:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from textual import events
 from textual.message import Message
 
+from engine.errors import counted
 from saetui.formatting import duration, number, percent
 from saetui.modes.train.training_list import TrainingList, last
 from saetui.widgets.chart import tick_text
@@ -116,7 +117,7 @@ def in_a_line(row: Training, overlaid: dict[str, int]) -> str:
 
 def details(row: Training, scored: bool) -> str:
     """A training in a few lines: its pace, its settings, what went wrong, what can be done next."""
-    lines = [" · ".join(_pace(row)), " · ".join(_asked(row)), row.error or ""]
+    lines = [" · ".join(_pace(row)), " · ".join(_asked(row)), _outliers(row), row.error or ""]
     if row.state == "done" and not scored:
         lines.append("Not scored yet: s scores its latents.")
     elif row.state in ("stopped", "died", "unfinished"):
@@ -137,11 +138,19 @@ def _pace(row: Training) -> list[str]:
     return pace
 
 
+def _outliers(row: Training) -> str:
+    """FVE without the rows far longer than others, which alone may carry most of the variance."""
+    share = last(row, "outliers", 0.0)
+    if not share:
+        return ""
+    return f"FVE {_score(row, 'fve_without_outliers', 3)} without outliers, {percent(share, 2)} of the rows"
+
+
 def _asked(row: Training) -> list[str]:
     asked = row.settings
     if asked is None:
         return []
-    made = [asked.arch, f"x{asked.expansion:g}", f"k {asked.k}", f"{asked.batch_size} tokens a step"]
+    made = [asked.arch, f"x{asked.expansion:g}", f"k {asked.k}", f"{counted(asked.batch_size, 'token')} a step"]
     made.append(f"seed {asked.seed}")
     return made + ([f"on {asked.activations}"] if asked.activations else [])
 

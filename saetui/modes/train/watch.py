@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 LOOK = 0.5  # seconds between looks at the files
 BREATH = 0.02  # the same while a long log is being read for the first time
-MEASURED = ("fve", "l0", "dead", "ms", "ms_matched")
+MEASURED = ("fve", "fve_without_outliers", "l0", "dead", "ms", "ms_matched")
 _LINES = 400
 
 
@@ -120,6 +120,8 @@ def lines_of(row: Training) -> dict[str, Line]:
         values = np.array([_value(getattr(one, name)) for one in row.history], float)
         if np.isfinite(values).any():
             lines[name] = steps, values
+    if not any(one.outliers for one in row.history):  # then it is FVE itself
+        lines.pop("fve_without_outliers", None)
     batch = row.settings.batch_size if row.settings else 0
     paces = [(step, pace * batch) for step, pace in row.pace] if batch else []
     for name, points in (("loss", row.loss), ("rate", paces)):

@@ -272,7 +272,7 @@ def test_cls_of_a_model_without_one(images: Path, workspace: Workspace, tmp_path
 
 def test_only_broken_images(model: Path, workspace: Workspace, tmp_path: Path) -> None:
     folder = write_pictures(tmp_path / "i", 10, broken=tuple(range(10)))
-    with pytest.raises(UserError, match=r"None of the 10 images .* can be read \(ape/0000.png: "):
+    with pytest.raises(UserError, match=r"Of 10 images in .* none can be read \(ape/0000.png: "):
         extract(ask(model, folder), workspace)
     assert not workspace.activations("A").exists()
 

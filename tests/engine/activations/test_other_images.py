@@ -36,8 +36,8 @@ def bitmaps(root: Path, seed: int, count: int = 20) -> Path:
     return root
 
 
-def rows(workspace: Workspace) -> np.ndarray:
-    store = Store.open(workspace.activations("A"))
+def rows(workspace: Workspace, name: str = "A") -> np.ndarray:
+    store = Store.open(workspace.activations(name))
     return store.read(0, store.rows)
 
 
@@ -127,6 +127,62 @@ def test_the_identity_of_a_finished_store_is_that_of_its_images(
     assert manifest.transparency == "white"
 
 
+def see_through(root: Path) -> Path:
+    """Pictures with an upper half that is transparent, above colours."""
+    random = np.random.default_rng(3)
+    root.mkdir()
+    for i in range(20):
+        pixels = random.integers(0, 255, (40, 40, 4), np.uint8)
+        pixels[..., 3] = 255
+        pixels[:20, :, 3] = 0
+        Image.fromarray(pixels).save(root / f"{i:02d}.png")
+    return root
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_what_shows_through_is_part_of_what_a_store_is(
+    finished: bool, model: Path, workspace: Workspace, tmp_path: Path
+) -> None:
+    images = see_through(tmp_path / "mine")
+    uncovered = ask(model, images, transparency="uncovered")
+    if not finished:
+        with pytest.raises(Stopped):
+            extract(uncovered, workspace, Recorder(2))
+    else:
+        extract(uncovered, workspace)
+    for asked in (extract, estimate):
+        with pytest.raises(UserError, match="made with transparency uncovered, not white: give another --name"):
+            asked(ask(model, images), workspace)
+    extract(uncovered, workspace)
+    manifest = read_manifest(workspace.activations("A"))
+    assert manifest.transparency == "uncovered" and "--transparency uncovered" in manifest.command
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for path in images.iterdir():
+        Image.open(path).convert("RGB").save(flat / path.name)
+    other = Workspace(tmp_path / "other")
+    extract(ask(model, flat), other)
+    np.testing.assert_array_equal(rows(workspace), rows(other))
+    extract(ask(model, images, name="B"), workspace)
+    assert not np.array_equal(rows(workspace), rows(workspace, "B"))
+
+
+def test_a_manifest_from_when_there_was_only_white_means_white(
+    model: Path, workspace: Workspace, tmp_path: Path
+) -> None:
+    images = see_through(tmp_path / "mine")
+    extract(ask(model, images), workspace)
+    path = workspace.activations("A") / "manifest.json"
+    manifest = read_json(path)
+    del manifest["transparency"]
+    write_json(path, manifest)
+    before, sha256 = contents(workspace.root), Store.open(path.parent).sha256
+    assert extract(ask(model, images), workspace).extracted_now == 0
+    assert contents(workspace.root) == before and Store.open(path.parent).sha256 == sha256
+    with pytest.raises(UserError, match="transparency white, not uncovered"):
+        extract(ask(model, images, transparency="uncovered"), workspace)
+
+
 def test_stores_of_paths_and_sizes_are_still_found(model: Path, workspace: Workspace, tmp_path: Path) -> None:
     """As they were made before the identity was of contents."""
     mine = bitmaps(tmp_path / "mine", 1)
@@ -169,7 +225,7 @@ def test_broken_images_are_tried_again(
     said = Recorder()
     result = extract(ask(model, mine), workspace, said)
     assert result.broken == {} and result.extracted_now == (8 if finished else 20)
-    assert ("warning", "1 images that were broken can be read now: their shards are made anew.") in said.events
+    assert ("warning", "Made anew: the shards of 1 image that could not be read before.") in said.events
     extract(ask(model, mine), fresh)
     assert contents(workspace.root) == contents(fresh.root)
 

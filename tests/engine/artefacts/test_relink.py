@@ -17,6 +17,7 @@ from engine.neurons.file import Neurons
 from engine.neurons.latents import top_images
 from engine.neurons.score import score
 from engine.workspace import Workspace
+from tests.support.extractions import Recorder
 
 MADE = Path(__file__).parents[2] / "old_workspace"
 
@@ -75,6 +76,31 @@ def test_other_images_are_refused_and_nothing_is_written(place, tmp_path):
         with pytest.raises(UserError, match=says):
             relink(RelinkSettings(old=old, new=new), place)
     assert files == {path: path.read_bytes() for path in place.root.rglob("*") if path.is_file()}
+
+
+def test_what_is_damaged_is_named_in_the_end_and_left_as_it_is(place, tmp_path):
+    harmed = {
+        "activations/patches": place.activations("patches") / "manifest.json",
+        "saes/jump/config.json": place.sae("jump") / "config.json",
+        "neurons/matryoshka--images.h5": place.neurons("matryoshka", "images"),
+    }
+    runs = sorted(place.runs.glob("*-train/command.json"))
+    harmed[f"runs/{runs[0].parent.name}"] = runs[0]
+    good = {path: path.read_bytes() for path in harmed.values()}
+    for path in harmed.values():
+        path.write_bytes(b"{ no" + path.read_bytes()[:40])
+    shutil.move(place.root / "images", tmp_path / "images")
+    said = Recorder()
+    done = relink(RelinkSettings(old="images", new=str(tmp_path / "images")), place, said)
+    assert set(done.damaged) == set(harmed) and all(path.read_bytes()[:4] == b"{ no" for path in harmed.values())
+    warnings = [words for kind, words in said.events if kind == "warning"]
+    assert len(warnings) == len(harmed) and all(any(name in words for words in warnings) for name in harmed)
+    with Neurons.open(place.neurons("jump", "images")) as neurons:
+        assert neurons.summary.settings.images == str(tmp_path / "images")
+    for path, before in good.items():
+        path.write_bytes(before)
+    again = relink(RelinkSettings(old="images", new=str(tmp_path / "images")), place)
+    assert not again.damaged and "neurons/matryoshka--images.h5" in {one.file for one in again.files}
 
 
 def test_a_moved_workspace_needs_no_relinking(place, tmp_path, monkeypatch):

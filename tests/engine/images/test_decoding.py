@@ -4,7 +4,9 @@ from io import BytesIO
 
 import numpy as np
 import pytest
+from open_clip import image_transform
 from PIL import Image
+from transformers import CLIPImageProcessor
 
 from engine.images import BrokenImage, decode, thumbnail
 from engine.images.decoding import MAX_PIXELS
@@ -62,6 +64,34 @@ def test_a_transparent_palette_colour_is_white() -> None:
     palette = two_halves().quantize(4)
     image = decode(encoded(palette, "GIF", transparency=palette.getpixel((0, 0))))
     assert image.getpixel((0, 0)) == (255, 255, 255) and close(image, (7, 0), BLUE)
+
+
+def see_through(mode: str) -> bytes:
+    """A PNG whose left half is transparent."""
+    if mode == "palette":
+        palette = two_halves().quantize(4)
+        return encoded(palette, "PNG", transparency=palette.getpixel((0, 0)))
+    if mode == "one colour":
+        return encoded(two_halves(), "PNG", transparency=RED)
+    clear = two_halves("RGBA")
+    clear.paste((*RED, 0), (0, 0, 4, 4))
+    return encoded(clear.convert(mode), "PNG")
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "palette", "one colour"])
+def test_transparency_is_white_or_uncovered_as_encoders_own_processors_have_it(mode: str) -> None:
+    data, both = see_through(mode), ("white", "uncovered")
+    white, uncovered = (decode(data, transparency=one) for one in both)
+    assert white.getpixel((0, 0)) == (255, 255, 255) and close(white, (7, 0), uncovered.getpixel((7, 0)))
+    assert close(uncovered, (0, 0), (81,) * 3 if mode == "LA" else RED) and uncovered.mode == "RGB"
+    stored = Image.open(BytesIO(data))
+    np.testing.assert_array_equal(uncovered, stored.convert("RGB"))
+
+    of_open_clip = image_transform(4, is_train=False)
+    np.testing.assert_array_equal(of_open_clip(uncovered), of_open_clip(stored))
+    of_transformers = CLIPImageProcessor(size={"shortest_edge": 4}, crop_size={"height": 4, "width": 8})
+    theirs, *ours = (of_transformers(one, return_tensors="np")["pixel_values"] for one in (stored, white, uncovered))
+    assert [np.array_equal(theirs, one) for one in ours] in ([True, False], [False, True]), "it depends on the release"
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])

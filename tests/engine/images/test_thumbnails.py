@@ -43,9 +43,9 @@ def test_a_tree_is_never_listed(tree: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_lists_and_shards_are_listed_once(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     listed = []
 
-    def counted(source: str):
+    def counted(source: str, *given: object):
         listed.append(source)
-        return real(source)
+        return real(source, *given)
 
     real = module.open_images
     monkeypatch.setattr(module, "open_images", counted)

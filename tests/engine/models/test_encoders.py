@@ -456,8 +456,26 @@ def test_a_classifier_is_read_as_its_encoder_without_an_untrained_head(tmp_path:
     torch.testing.assert_close(
         encoder.activations(inputs, [LAYERS[1]])[LAYERS[1]], library_states(model.vit, inputs)[1]
     )
-    with pytest.raises(UserError, match=r"no last \(the checkpoint lacks pooler"):
+    with pytest.raises(UserError, match=r"no last \(the checkpoint lacks pooler.*\): use layer:2.$") as refused:
         encoder.activations(inputs, [LAST])
+    encoder.check(HookPoint.parse(str(refused.value).rpartition(" ")[2].rstrip(".")))
+
+
+def test_a_model_without_any_hook_point_names_none(tmp_path: Path) -> None:
+    """SAM's blocks give maps, not sequences of tokens, and nothing is pooled."""
+    small = {"hidden_size": 16, "image_size": 64, "patch_size": 16}
+    vision = {**small, "num_hidden_layers": 2, "num_attention_heads": 2, "output_channels": 16, "mlp_dim": 32}
+    decoder = {"hidden_size": 16, "mlp_dim": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = transformers.SamConfig(
+        vision_config={**vision, "window_size": 2, "global_attn_indexes": [1], "num_pos_feats": 8},
+        prompt_encoder_config={**small, "mask_input_channels": 4},
+        mask_decoder_config={**decoder, "iou_head_hidden_dim": 16},
+    )
+    processor = transformers.SamImageProcessor(size={"longest_edge": 64}, pad_size={"height": 64, "width": 64})
+    encoder = load_encoder(str(save(transformers.SamModel(config).eval(), tmp_path / "m", processor)))
+    for hook in (LAST, *LAYERS):
+        with pytest.raises(UserError, match=r"has no last \(.*\), nor tokens of layers: give another encoder.$"):
+            encoder.shape(hook)
 
 
 def test_broken_checkpoints_are_named(tmp_path: Path) -> None:

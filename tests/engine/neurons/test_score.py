@@ -315,6 +315,37 @@ def test_embeddings_are_not_reused_for_other_pictures_of_equal_names_and_sizes(p
     assert not score(ask(place, images=str(one), name="one"), work).made, "nor are those of the first thrown away"
 
 
+def see_through(root):
+    """Pictures whose upper half is transparent, above colours."""
+    rng = np.random.default_rng(0)
+    root.mkdir()
+    for i in range(12):
+        pixels = rng.integers(0, 255, (36, 36, 4), dtype=np.uint8)
+        pixels[..., 3] = np.arange(36)[:, None] // 18 * 255
+        Image.fromarray(pixels).save(root / f"{i:02d}.png")
+    return root
+
+
+def test_encoder_and_judge_see_through_images_as_the_store_of_the_sae_did(place, tmp_path):
+    images, work = see_through(tmp_path / "val"), Workspace(tmp_path / "work")
+    results = {}
+    for shown in ("white", "uncovered"):
+        sae = SAE.load(place / "work/saes/S")
+        sae.config = replace(sae.config, transparency=shown)
+        sae.save(work.sae(shown))
+        result = score(ask(place, sae=shown, images=str(images)), work)
+        pictures = [open_images(images, transparency=shown).load(i) for i in range(12)]
+        clip, dino = load_encoder(str(place / "clip")), load_encoder(str(place / "dino"))
+        x = clip.activations(clip.preprocess(pictures), [HookPoint.parse(HOOK)])[HookPoint.parse(HOOK)]
+        E = dino.activations(dino.preprocess(pictures), [HookPoint("last")])[HookPoint("last")][:, 0]
+        with Neurons.open(result.path) as neurons:
+            source = next(one for one in neurons.provenance.made_from if one.kind == "embeddings")
+            np.testing.assert_allclose(neurons.maximum, sae.encode(x)[:, 1:].amax((0, 1)).detach(), rtol=1e-4)
+        store = results[shown] = Store.open(work.embeddings(source.name))
+        np.testing.assert_allclose(store.read(0, 12), E.detach().numpy(), atol=1e-5)
+    assert {name: store.manifest.transparency for name, store in results.items()} == {n: n for n in results}
+
+
 def test_a_picture_that_could_not_be_read_once_ends_no_later_score(place, tmp_path, monkeypatch):
     images, work = bitmaps(tmp_path / "val", 1), Workspace(tmp_path / "work")
     shutil.copytree(place / "work/saes/S", work.sae("S"))

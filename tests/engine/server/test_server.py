@@ -1,6 +1,7 @@
 """The model server as the interface meets it: a real process, small models of the real classes."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 from engine.config import SteerSettings
 from engine.errors import UserError
+from engine.files import write_text
 from engine.images import open_image
 from engine.models import HookPoint, load_encoder
 from engine.models.vlm import load_vlm
@@ -26,6 +28,7 @@ from engine.sae.config import read_config, write_config
 from engine.sae.model import SAE
 from engine.server.__main__ import GONE
 from engine.server.client import ModelServer
+from engine.server.handlers import Handlers
 from engine.server.protocol import (
     Answer,
     Cancelled,
@@ -45,8 +48,10 @@ from engine.steer.compare import steer
 from engine.steer.generate import answer
 from engine.steer.interventions import Intervention, attached
 from engine.steer.results import ANSWERS
+from engine.workspace import MARKER, Workspace
 from tests.support.scores import changing
 from tests.support.served import PATIENCE, Served, make_workspace, write_scores
+from tests.test_ways_out import SENTENCES
 
 W = 64
 PATCHES = 16
@@ -344,6 +349,20 @@ def test_looking_at_patches(served, workspace, root, clip, scored):
         np.testing.assert_allclose([v for _, v in found], values[[n for n, _ in found]], rtol=1e-5)
 
 
+@pytest.mark.parametrize("shown", ["white", "uncovered"])
+def test_looking_through_an_image_as_the_sae_did(served, workspace, root, clip, shown):
+    clear = open_image(str(root / "images/2.png")).convert("RGBA")
+    clear.putalpha(0)
+    clear.save(root / "clear.png")
+    sae = SAE.load(workspace.sae("s"))
+    sae.config = replace(sae.config, transparency=shown)
+    sae.save(workspace.sae(shown))
+    x, encode = latents(workspace, clip, shown, "layer:2", open_image(str(root / "clear.png"), shown))
+    z = encode(x[1:]).numpy().max(0)
+    seen = served.result(FindImageLatents(image=str(root / "clear.png"), sae=shown))
+    assert [n for n, _ in seen.image] == strongest(z, np.ones(W), 100) != []
+
+
 @pytest.mark.parametrize(("name", "hook"), [("cls", "layer:1"), ("mean", "layer:1"), ("pooled", "last")])
 def test_looking_with_one_token_an_image(served, workspace, root, clip, name, hook):
     image = open_image(str(root / "images/2.png"))
@@ -353,6 +372,18 @@ def test_looking_with_one_token_an_image(served, workspace, root, clip, name, ho
     assert seen.grid is None and seen.patches == ()
     assert [n for n, _ in seen.image] == strongest(z, np.ones(W), 100) != []
     np.testing.assert_allclose([v for _, v in seen.image], z[[n for n, _ in seen.image]], rtol=1e-4)
+
+
+def test_a_full_accelerator_has_a_way_out_that_is_taken(workspace):
+    (message,) = {text for _, text in SENTENCES if "accelerator's memory is full" in text and "workbench" in text}
+    line = re.search(r"with (.*) in workspace.toml", message)[1]
+    place = Workspace(workspace.root / "elsewhere")
+    write_text(place.root / MARKER, line + "\n")
+    assert Handlers(place)._device("auto") == torch.device("cpu")
+    write_text(place.root / MARKER, 'device = "tpu"\n')
+    with pytest.raises(UserError, match="tpu"):
+        Handlers(place)._device("auto")
+    assert Handlers(place)._device("cpu") == torch.device("cpu")
 
 
 def test_status_tells_what_is_loaded(served, root, ask):

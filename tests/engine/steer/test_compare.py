@@ -1,6 +1,7 @@
 """The work behind ``saetui steer``, on a tiny LLaVA in a workspace."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -95,6 +96,24 @@ def test_blank_images(workspace, settings, vlm, sae):
         image = Image.new("RGB", (32, 32), colour)
         result = steer(settings(image=spec), workspace)
         assert result == expected(vlm, sae, Intervention(latents=((5, 30.0),)), image)
+
+
+@pytest.mark.parametrize("shown", ["white", "uncovered"])
+def test_an_image_is_seen_through_as_the_images_of_the_sae_were(workspace, settings, vlm, sae, tmp_path, shown):
+    seen = {"white": Image.new("RGB", (32, 32), "white"), "uncovered": picture()}
+    clear = picture().convert("RGBA")
+    clear.putalpha(0)
+    clear.save(tmp_path / "clear.png")
+    other = random_sae()
+    other.config = replace(other.config, transparency=shown)
+    other.save(workspace.sae("s"))
+    for image in (tmp_path / "clear.png", f"{tmp_path}::clear.png"):
+        result = steer(settings(image=str(image)), workspace)
+        assert result == expected(vlm, sae, Intervention(latents=((5, 30.0),)), seen[shown])
+    assert (
+        expected(vlm, sae, Intervention(latents=((5, 30.0),)), seen["white"]).steered
+        != expected(vlm, sae, Intervention(latents=((5, 30.0),)), seen["uncovered"]).steered
+    )
 
 
 def score(workspace, name, maximum, sha256=None):

@@ -13,6 +13,7 @@ from textual.widgets import Input
 
 from engine.config import SteerSettings, from_words
 from engine.neurons.file import Neurons
+from engine.neurons.latents import of_other_weights
 from engine.server.protocol import Loading
 from engine.steer.interventions import parse_latent
 from engine.workspace import Workspace
@@ -80,6 +81,44 @@ def test_the_table_shows_every_score_beside_its_control(place, truth):
         assert half > 5
         await pilot.press("ctrl+u", "pagedown", "pageup")
         assert pane.table.cursor == 0
+
+    scenario(test, place)
+
+
+def outdated(app):
+    return [toast.message for toast in app._notifications if "with other weights than it has now" in toast.message]
+
+
+def train_anew(place):
+    """Give the SAE other weights."""
+    weights = place / "saes/synthetic/sae.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\1")
+
+
+@pytest.mark.parametrize("mode", ["neurons", "hierarchy", "steer"])
+def test_scores_of_other_weights_than_the_sae_has_are_said_to_be_so(place, mode):
+    train_anew(place)
+
+    async def run():
+        app = Workbench(Workspace(place), mode=mode)
+        async with app.run_test(size=(130, 40), notifications=True) as pilot:
+            await until(pilot, lambda: outdated(app))
+            told = outdated(app)
+            assert told == [of_other_weights("synthetic")] and "saetui score synthetic --images DIR" in told[0]
+            app.screen.arrive()
+            await pilot.pause(0.3)
+            assert outdated(app) == told, "once"
+
+    asyncio.run(run())
+
+
+def test_weights_that_change_meanwhile_are_told_where_one_comes_back(place):
+    async def test(app, pilot):
+        await until(pilot, lambda: app.screen._outdated)
+        assert not outdated(app)
+        train_anew(place)
+        await pilot.press("2", "3")
+        await until(pilot, lambda: outdated(app))
 
     scenario(test, place)
 

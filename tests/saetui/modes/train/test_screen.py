@@ -125,6 +125,21 @@ def test_charts_are_as_many_as_there_is_room_for(place):
     drive(place, lambda pilot, pane: pilot.pause(), (20, 5))
 
 
+def test_fve_without_outliers_is_dotted_beside_fve(place):
+    path = place.sae("whole") / "training.json"
+    training = json.loads(path.read_text())
+    for measured in (*training["history"], training["result"]):
+        measured |= {"outliers": 0.001, "fve_without_outliers": measured["fve"] - 0.11}
+    path.write_text(json.dumps(training))
+
+    async def scenario(pilot, pane):
+        await choose(pilot, pane, "whole")
+        await until(pilot, lambda: "whole without" in chart_text(pane, "fve"))
+        assert "without outliers, 0.10% of the rows" in screen_text(pilot)
+
+    drive(place, scenario)
+
+
 def test_one_chart_takes_all_the_room_and_gives_it_back(place):
     async def scenario(pilot, pane):
         await pilot.press("v")

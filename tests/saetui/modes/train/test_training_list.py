@@ -12,7 +12,7 @@ from engine.workspace import Workspace
 from saetui.modes.train.training_list import SORTS, TrainingList
 from saetui.modes.train.training_runs import TrainingRuns
 from saetui.modes.train.training_table import FIGURES, details, fitting, in_a_line, texts, titled
-from saetui.modes.train.watch import Seen
+from saetui.modes.train.watch import Seen, lines_of
 from saetui.widgets.chart import MOST
 from tests.support.trainings import chosen
 
@@ -31,6 +31,18 @@ def trainings() -> TrainingList:
 
 def names(trainings: TrainingList) -> list[str]:
     return [one.name for one in trainings.rows]
+
+
+def test_fve_without_outliers_stands_beside_fve_where_there_are_outliers():
+    def outlying(share: float) -> Training:
+        measured = {"fve": 0.99, "outliers": share, "fve_without_outliers": 0.88}
+        history = [MeasuredStep(step=step, loss=1.0, **measured) for step in (10, 20)]
+        return Training(name="a", state="done", step=20, steps=20, history=history)
+
+    assert "FVE .880 without outliers, 0.10% of the rows" in details(outlying(0.001), scored=True)
+    assert "without outliers" not in details(outlying(0.0), scored=True) + details(row("b", 0.5), scored=True)
+    assert lines_of(outlying(0.001))["fve_without_outliers"][1].tolist() == [0.88, 0.88]
+    assert "fve_without_outliers" not in lines_of(outlying(0.0)) and "fve" in lines_of(outlying(0.0))
 
 
 def test_the_selected_one_stays_selected_however_it_is_sorted(trainings):
