@@ -5,7 +5,7 @@ import warnings
 from io import BytesIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from engine.images.kinds import FORMATS
 
@@ -51,6 +51,15 @@ def decode(data: bytes, path: str = "image") -> Image.Image:
         raise BrokenImage(path, _reason(error)) from error
 
 
+def pixels(data: bytes) -> int:
+    """How many pixels ``decode`` will make of ``data``, as its header says; 0 where it will refuse."""
+    try:
+        with Image.open(BytesIO(data), formats=FORMATS) as image:
+            return image.width * image.height
+    except Exception:  # as in decode, which says why
+        return 0
+
+
 def thumbnail(image: Image.Image, size: int) -> Image.Image:
     """A copy whose longer side is ``size`` pixels at most, proportions kept."""
     small = image.copy()
@@ -62,7 +71,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """Any Pillow mode as RGB; transparency on white, 16 bits as 8."""
     if image.mode.startswith("I"):
         # Pillow's own conversion clips at 255, which turns a 16-bit picture white.
-        high_byte = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255)
+        high_byte = np.asarray(image) >> 8
+        np.clip(high_byte, 0, 255, out=high_byte)
         return Image.fromarray(high_byte.astype(np.uint8)).convert("RGB")
     if image.mode == "F":
         raise ValueError("samples are floating point, which has no agreed range")
@@ -76,7 +86,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
-        return ImageOps.exif_transpose(image) or image
+        turned = image.getexif().get(ExifTags.Base.Orientation) in range(2, 9)
+        return ImageOps.exif_transpose(image) if turned else image  # without need it would copy all pixels
     except Exception:  # damaged EXIF is no reason to lose an intact picture
         return image
 
