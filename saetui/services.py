@@ -14,7 +14,7 @@ from textual.widget import Widget
 
 from engine.config import IMAGE_SOURCES
 from engine.errors import UserError, sentence_of
-from engine.files import write_text
+from engine.files import path_of, write_text
 from engine.images.decoding import BrokenImage
 from engine.images.sources import is_there
 from engine.runs.run import Run
@@ -158,7 +158,7 @@ class Services(App[Reopen | None]):
 
     def open_path(self, given: str) -> None:
         """Open the workspace in the directory ``given``, in place of this one."""
-        path = Path(given).expanduser()
+        path = path_of(given)
         if not path.is_dir():
             self.say(f"There is no directory {path}: give the workspace's own.")
             return

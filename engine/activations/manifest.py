@@ -5,7 +5,6 @@ reads a million of them for one. Version 1 ended with the list of all images, wh
 all else, its head, stands before and is read alone.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -17,7 +16,7 @@ from engine.config import place
 from engine.errors import UserError, refusal
 from engine.files import Stamp, check_version, read_json, stamp, write_json
 from engine.places import located, recorded, workspace_of
-from engine.records import from_json, to_json
+from engine.records import from_json, parse_json, to_json
 from engine.workspace import Provenance
 
 FILE = "manifest.json"
@@ -151,7 +150,7 @@ def _parsed(value: Any, path: Path) -> Manifest:
 
 def _json(text: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(text)
+        found = parse_json(text)
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}

@@ -129,7 +129,7 @@ def _preprocessed(
     records: list[ImageRecord],
     start: int,
 ) -> list[Part]:
-    """The model's inputs of those that can be decoded; the ``records`` (from ``start`` on) of the others say why not."""
+    """The inputs of those that can be decoded; the ``records`` (from ``start`` on) of the others say why not."""
     indices, pictures = [], []
     with room.taken(sum(wanted for _, _, wanted in lot)):
         for index, data, _ in lot:

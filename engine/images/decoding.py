@@ -7,6 +7,7 @@ from io import BytesIO
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
+from engine.errors import passing
 from engine.images.kinds import FORMATS
 
 MAX_PIXELS = 89_478_485  # Pillow's own threshold for a suspected decompression bomb: a quarter of a gibibyte of RGB
@@ -32,7 +33,7 @@ def decode(data: bytes, path: str = "image") -> Image.Image:
 
     Transparency is laid on white; 16-bit samples keep their high byte; palettes, CMYK and grey become RGB.
     Raises BrokenImage for other formats than FORMATS, damaged or truncated data, more than MAX_PIXELS pixels and
-    strips longer than MAX_ASPECT times their width.
+    strips longer than MAX_ASPECT times their width. Refused where the machine is at fault, as when memory is full.
     """
     if not data:
         raise BrokenImage(path, "the file is empty")
@@ -48,7 +49,7 @@ def decode(data: bytes, path: str = "image") -> Image.Image:
     except Image.UnidentifiedImageError:
         raise BrokenImage(path, f"not an image of a known format ({', '.join(FORMATS)})") from None
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged data
-        raise BrokenImage(path, _reason(error)) from error
+        raise passing(error, path) or BrokenImage(path, _reason(error)) from error
 
 
 def pixels(data: bytes) -> int:
@@ -87,7 +88,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 def _upright(image: Image.Image) -> Image.Image:
     try:
         turned = image.getexif().get(ExifTags.Base.Orientation) in range(2, 9)
-        return ImageOps.exif_transpose(image) if turned else image  # without need it would copy all pixels
+        return (ImageOps.exif_transpose(image) if turned else None) or image  # unasked it would copy all pixels
     except Exception:  # damaged EXIF is no reason to lose an intact picture
         return image
 

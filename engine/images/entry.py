@@ -1,16 +1,15 @@
 """One image of a source, as listed, and its bytes. Nothing is read until they are asked for."""
 
+import io
 import os
 import stat
 import zipfile
-import zlib
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import lru_cache
-from lzma import LZMAError
 
 from engine.errors import UserError
-from engine.files import Stamp
+from engine.files import Stamp, open_regular
 from engine.images.kinds import is_read, left_out
 
 
@@ -42,13 +41,18 @@ class Listing:
         return False
 
 
+LARGEST = 600_000_000  # bytes of an image: more than MAX_PIXELS take, 16 bits a sample and not compressed
+
+
 def read(entry: ImageEntry) -> bytes:
     """The image as stored; less of it where it ends too early. Raises OSError. For several threads."""
+    if entry.size > LARGEST:
+        raise OSError(f"it has {entry.size:,} bytes, more than the {LARGEST:,} allowed")
     return _unzip(entry) if entry.member else _read_range(entry)
 
 
 def _read_range(entry: ImageEntry) -> bytes:
-    with open(entry.file, "rb", buffering=0) as file:
+    with open_regular(entry.file) as file:
         return os.pread(file.fileno(), entry.size, entry.offset)
 
 
@@ -62,23 +66,34 @@ def stamp(path: str) -> Stamp | None:
     """Of a file; None when there is none."""
     try:
         found = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):  # a zero byte in its name
         return None
     return (found.st_mtime_ns, found.st_size, found.st_ino) if stat.S_ISREG(found.st_mode) else None
-
-
-_UNREADABLE = (zipfile.BadZipFile, zlib.error, LZMAError, EOFError, KeyError, NotImplementedError, RuntimeError)
 
 
 def _unzip(entry: ImageEntry) -> bytes:
     """An image of an archive, its checksum verified."""
     try:
-        return _opened(entry.file, stamp(entry.file)).read(entry.member)
-    except _UNREADABLE as error:
+        return unzipped(_opened(entry.file, stamp(entry.file)), entry.member)
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # what a damaged archive raises depends on where in it the damage is
         raise OSError(f"it cannot be unpacked ({error})") from error
+
+
+def unzipped(archive: zipfile.ZipFile, member: str) -> bytes:
+    """A member of an archive, of which no more is unpacked than it is said to have."""
+    info = archive.getinfo(member)
+    bounded = info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+    step = info.file_size if bounded else _PACKED  # others unpack at once all that they read
+    with archive.open(info) as file:
+        return b"".join(iter(lambda: file.read(min(step, info.file_size)), b""))
+
+
+_PACKED = 4096  # bytes
 
 
 @lru_cache(maxsize=4)
 def _opened(path: str, stamp: Stamp | None) -> zipfile.ZipFile:
     """Kept open, since its directory may list a million images. It locks itself against other threads."""
-    return zipfile.ZipFile(path)
+    return zipfile.ZipFile(io.BufferedReader(open_regular(path)))

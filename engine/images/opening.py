@@ -9,8 +9,10 @@ from numpy import ndarray
 from PIL import Image, ImageColor
 
 from engine.errors import UserError
+from engine.files import path_of, read_bytes
 from engine.images.by_path import ByPath
 from engine.images.decoding import BrokenImage, decode, thumbnail
+from engine.images.entry import LARGEST
 from engine.images.sources import open_images
 from engine.places import IN
 
@@ -27,7 +29,7 @@ def open_image(spec: str) -> Image.Image | tuple[int, ...]:
             return ImageColor.getrgb(colour)[:3]
         except ValueError as error:
             raise UserError(f"There is no colour {colour!r}: write blank:red or blank:#ff8000.") from error
-    path = Path(spec).expanduser()
+    path = path_of(spec)
     if IN in spec and not path.exists():
         return _in_source(*spec.split(IN, 1))
     return read_picture(path)
@@ -78,7 +80,7 @@ def picture(image: str, side: int = SIDE) -> tuple[UInt8[ndarray, "height width 
 def read_picture(path: Path) -> Image.Image:
     """The image file ``path``. Raises UserError when it cannot be read or is no image."""
     try:
-        return decode(path.read_bytes())
+        return decode(read_bytes(path, LARGEST))
     except OSError as error:
         raise UserError(f"Cannot read the image {path} ({error.strerror}): give another file.") from error
     except BrokenImage as error:

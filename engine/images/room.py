@@ -15,7 +15,7 @@ class Room:
 
     @contextmanager
     def taken(self, wanted: int) -> Iterator[None]:
-        """Wait until ``wanted`` bytes are free, and hold them. A thread holds one lot at a time: none waits for ever."""
+        """Wait until ``wanted`` bytes are free, and hold them. A thread that holds some asks for no more."""
         with self._freed:
             self._freed.wait_for(lambda: not self._taken or self._taken + wanted <= self.size)
             self._taken += wanted

@@ -20,6 +20,7 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from engine.errors import UserError, refusal
+from engine.files import path_of
 from engine.models.device import pick_device
 from engine.models.encoder import Enough, astray, block_input, find_blocks, first_line, module_at, seen_alone
 from engine.models.from_transformers import prefix_tokens, quiet
@@ -241,7 +242,7 @@ def _folder(spec: str) -> Path:
         return assets() / "llava"
     if spec.startswith("hf:"):
         return hub_folder(spec)
-    folder = Path(spec).expanduser()
+    folder = path_of(spec)
     if not folder.is_dir():
         raise UserError(f"There is no directory {spec}: give a local model directory, hf:ORG/NAME, or demo.")
     if not (folder / "config.json").is_file():

@@ -41,7 +41,7 @@ from engine.neurons.results import LatentRow, Related, ScoredImage, Summary, Top
 from engine.neurons.taxonomy import SHARE, Taxonomy
 from engine.neurons.word_index import WordIndex
 from engine.places import located, recorded, workspace_of
-from engine.records import from_json, to_json
+from engine.records import from_json, parse_json, to_json
 from engine.workspace import Provenance
 
 FORMAT = "saetui-neurons"
@@ -110,8 +110,8 @@ class Neurons:
 
     def __init__(self, path: Path, file: h5py.File):
         self.path, self._file = path, file
-        summary = from_json(Summary, json.loads(self._read("summary")), f"The summary of {path}")
-        provenance = from_json(Provenance, json.loads(self._read("provenance")), f"The origin of {path}")
+        summary = from_json(Summary, parse_json(self._read("summary")), f"The summary of {path}")
+        provenance = from_json(Provenance, parse_json(self._read("provenance")), f"The origin of {path}")
         self.summary: Summary = located(summary, workspace_of(path))
         self.provenance: Provenance = located(provenance, workspace_of(path))
         self.w: int = self._dataset("latents/ms").shape[0]
@@ -229,7 +229,7 @@ class Neurons:
         columns = [self._read(f"images/{name}").tolist() for name in ("path", "label", "taxonomy", "sha256")]
         # Most images have their label and taxonomy in common with others: each is read, and held, once.
         labels = {stored: _text(stored) or None for stored in set(columns[1])}
-        taxonomies = {stored: tuple(json.loads(_text(stored))) for stored in set(columns[2])}
+        taxonomies = {stored: tuple(parse_json(_text(stored))) for stored in set(columns[2])}
         return [
             ScoredImage(_text(path), labels[label], taxonomies[taxonomy], _text(sha256))
             for path, label, taxonomy, sha256 in zip(*columns, strict=True)

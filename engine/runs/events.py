@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, Literal, assert_never
 
 from engine.errors import Stopped
 from engine.files import utf8, write_json
-from engine.records import seldom, to_json
+from engine.records import parse_json, seldom, to_json
 from engine.reporter import (
     Done,
     End,
@@ -102,7 +102,7 @@ def parse_events(data: bytes) -> Iterator[Logged]:
 def _lines(data: bytes) -> Iterator[dict[str, Any]]:
     for text in data.splitlines():
         try:
-            line = json.loads(text)
+            line = parse_json(text)
         except ValueError:  # a line torn by a kill, closed by the run that went on after it
             continue
         if isinstance(line, dict) and isinstance(line.get("seq"), int) and isinstance(line.get("time"), (int, float)):

@@ -17,7 +17,7 @@ from typing import Any
 
 from engine.config import PlanSettings, from_mapping
 from engine.errors import UserError
-from engine.files import read_toml
+from engine.files import path_of, read_toml
 from engine.models import HookPoint
 from engine.places import located
 from engine.records import to_json
@@ -62,7 +62,7 @@ def run_plan(settings: PlanSettings, workspace: Workspace, reporter: Reporter | 
     The whole plan is checked before anything starts.
     """
     reporter = reporter or Reporter()
-    path = Path(settings.plan).expanduser()
+    path = path_of(settings.plan)
     stages = read_plan(path, workspace)
     check_plan(stages, workspace, path)
     done = []

@@ -1,6 +1,5 @@
 """How far a training is, as its checkpoint or its training.json says. Costs no torch."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from engine.config import TrainSettings
 from engine.errors import UserError, refusal
 from engine.files import check_version, open_tensors, read_json, write_json
 from engine.places import located, recorded, workspace_of
-from engine.records import from_json, seldom, to_json
+from engine.records import from_json, parse_json, seldom, to_json
 from engine.sae.config import CHECKPOINTS, TRAINING
 from engine.sae.results import FinalMeasurement, MeasuredStep
 
@@ -102,7 +101,7 @@ def read_state(folder: Path) -> Checkpointed | None:
         return None
     try:
         with open_tensors(path, "np") as file:
-            value = json.loads(file.metadata()["note"])
+            value = parse_json(file.metadata()["note"])
         found_version = value.get("version")
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise unreadable(path, error) from error

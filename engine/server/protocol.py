@@ -17,7 +17,7 @@ from typing import Any, Literal
 from engine.config import SteerSettings
 from engine.errors import UserError
 from engine.neurons.results import ImageLatents, LatentValues
-from engine.records import from_json, to_json, union
+from engine.records import from_json, parse_json, to_json, union
 from engine.reporter import Failed, Intervened, StageBegan, Token, Warned
 from engine.runs.memory import Memory
 from engine.steer.results import Steered, SweepPoint
@@ -188,7 +188,7 @@ def read_request(line: bytes) -> tuple[int | None, Request | Cancel | UserError]
     ValueError, TypeError or KeyError for a line that has not even a number.
     """
     _know_kinds()
-    fields = json.loads(line)
+    fields = parse_json(line)
     number = fields["id"]
     try:
         return number, from_json(Request | Cancel, fields, "The request")
@@ -203,7 +203,7 @@ def write_event(number: int, event: ServerEvent) -> bytes:
 def read_event(line: bytes) -> tuple[int, ServerEvent]:
     """Number of the request, and an event of it."""
     _know_kinds()
-    fields = json.loads(line)
+    fields = parse_json(line)
     return fields["id"], from_json(ServerEvent, fields, "An event of the model server")
 
 

@@ -8,7 +8,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 import torch
 
-from engine.files import file_sha256
+from engine.files import file_sha256, path_of
 from engine.models import load_encoder
 from engine.models.encoder import VisionEncoder
 from engine.models.vlm import VLM, is_local, load_vlm
@@ -111,7 +111,7 @@ def _bytes(spec: str) -> int:
 
 
 def _files(spec: str) -> list[Path]:
-    folder = Path(spec).expanduser()
+    folder = path_of(spec)
     if not is_local(spec) or not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if path.suffix == ".safetensors" or path.name == CONFIG)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from engine.errors import UserError
-from engine.files import file_sha256
+from engine.files import file_sha256, path_of
 from engine.neurons.labels import Labels
 from engine.neurons.quantities import FIELDS, QUANTITIES, SORTS, Quantity, Shown
 from engine.records import to_json
@@ -99,7 +99,7 @@ def scores_of(sae: str, on: str, workspace: Workspace) -> Path:
 
 def _of_the_sae(given: str, name: str, found: list[Path], workspace: Workspace) -> list[Path]:
     """Those of ``found`` that are scores of the SAE that is there; all where there is none, or none of them is."""
-    by_path = Path(given).expanduser() / WEIGHTS if os.sep in given else None
+    by_path = path_of(given) / WEIGHTS if os.sep in given else None
     weights = by_path if by_path is not None and by_path.is_file() else workspace.sae(name) / WEIGHTS
     if not weights.is_file():
         return found
