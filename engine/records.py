@@ -18,7 +18,6 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 from engine.errors import UserError
 
 T = TypeVar("T")
-_LARGEST = 1 << 63  # of whole numbers: what arrays, files and clocks hold
 _BRIEF = 40  # characters of a wrong value that its refusal shows
 
 
@@ -106,9 +105,10 @@ PLAIN: dict[type[Any], str] = {str: "text", int: "a whole number", float: "a num
 def plain(value: Any, kind: type[T]) -> T | None:
     """``value`` if it is a ``kind``, one of ``PLAIN``; None if it is not. A whole number may stand for a float."""
     fits = isinstance(value, bool) is (kind is bool) and isinstance(value, (int, float) if kind is float else kind)
-    if isinstance(value, int) and not -_LARGEST <= value < _LARGEST:
+    try:
+        return kind(value) if fits else None  # type: ignore[call-arg]  # each of PLAIN takes a value
+    except OverflowError:  # a whole number that is too large for a float
         return None
-    return kind(value) if fits else None  # type: ignore[call-arg]  # each of PLAIN takes a value
 
 
 def _strict(value: Any, kind: type[T]) -> T:

@@ -59,7 +59,7 @@ class Services(App[Reopen | None]):
         self.preferences = preferences or Preferences()
         self.session = Session(workspace.root)
         """What was kept of where one is."""
-        remembered = self.session.get("app").get("mode", "")
+        remembered = self.session.recall("app", "mode", "")
         self.DEFAULT_MODE = mode or (first_mode(workspace, remembered) if is_workspace(workspace) else "start")  # type: ignore[misc]
         super().__init__()
         self.terminal, self.graphics = terminal, graphics
@@ -95,7 +95,7 @@ class Services(App[Reopen | None]):
 
     def image_source(self, given: str) -> str | None:
         """The image source that a person has named, by its full path; None where nothing is there, which is said."""
-        spec = os.path.realpath(os.path.expanduser(given))
+        spec = os.path.realpath(os.path.expanduser(given.replace("\0", "")))
         if is_there(spec):
             return spec
         self.say(f"There is nothing at {given}: give {IMAGE_SOURCES}.")
@@ -173,7 +173,7 @@ class Services(App[Reopen | None]):
 
     def _remembered_scores(self) -> Path | None:
         """The neurons file that was open last, if it is still there, else the newest."""
-        last = self.workspace.root / "neurons" / str(self.session.get("neurons").get("file", ""))
+        last = self.workspace.root / "neurons" / self.session.recall("neurons", "file", "")
         return last if last.is_file() else next(iter(neurons_files(self.workspace)), None)
 
     def _colours(self) -> str:

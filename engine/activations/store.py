@@ -10,13 +10,14 @@ from zlib import crc32
 import numpy as np
 from jaxtyping import Float, Int
 
-from engine.activations.manifest import FILE, Manifest, read_manifest
+from engine.activations.manifest import FILE, LONGEST, Manifest, read_manifest
 from engine.activations.results import Verified
 from engine.activations.shards import STORED, ImageRecord, Shard, damaged, open_shard
 from engine.activations.stored_images import StoredImages, stored_images
 from engine.config import VerifySettings
 from engine.errors import UserError, refusal
 from engine.files import file_sha256, read_json, value_sha256
+from engine.hdf5 import check_size, read_array
 from engine.models.hookpoints import HookPoint, TokenPolicy
 from engine.places import workspace_of
 from engine.reporter import Reporter
@@ -60,7 +61,7 @@ class Store:
     def sha256(self) -> str:
         """Identity: hash over the manifest as it was written, which holds the hash of every shard. What was said
         since of where things are now (engine.artefacts.relink) is no part of it."""
-        manifest = read_json(self.path / FILE)
+        manifest = read_json(self.path / FILE, LONGEST)
         return value_sha256(manifest | manifest.pop("as_written", {}))
 
     @cached_property
@@ -120,11 +121,12 @@ class Store:
             return self.misplaced(shard)
         try:
             with open_shard(path) as file:
-                values, sums = file["activations"], file["checksums"]
-                size = int(sums.attrs["block_rows"])
+                values, sums = file["activations"], read_array(file["checksums"])
+                check_size(values)
+                size = int(file["checksums"].attrs["block_rows"])
                 blocks = range(0, values.shape[0], size)
                 bad = [b for b, s in zip(blocks, sums, strict=True) if crc32(values[b : b + size].tobytes()) != s]
-        except (UserError, OSError, KeyError, ValueError, RuntimeError) as error:
+        except Exception as error:  # what a damaged file raises depends on where in it the damage is
             if refused := refusal(error, path):
                 raise refused from error
             return [f"{path} is truncated or unreadable."]
@@ -136,8 +138,7 @@ class Store:
     def misplaced(self, shard: Shard) -> list[str]:
         """A sentence when rows are not their images': so were some of older versions, of tiled and packed images."""
         path = self.path / shard.file
-        with open_shard(path) as file:
-            image = file["image"][:]
+        image = self._column_of(shard, "image")
         if self.manifest.hook and self.manifest.tokens and not owned(image, self._readable(shard), self._rows_an_image):
             return [f"{path} has rows that are not their images': extract them again, under another --name."]
         return []
@@ -172,24 +173,30 @@ class Store:
                     raise damaged(path, f"it holds {values.shape} {values.dtype}, the manifest says {shape} {stored}")
                 offset = values.id.get_offset()
                 if offset is None:  # no rows, or rewritten in chunks by another tool
-                    return values[:]
+                    return read_array(values)
             return np.memmap(path, stored, "r", offset, shape)
-        except (KeyError, ValueError, OSError) as error:
+        except UserError:
+            raise
+        except Exception as error:  # what a damaged file raises depends on where in it the damage is
             raise refusal(error, path) or damaged(path, "it is truncated or not a shard") from error
 
     def _column(self, name: str) -> np.ndarray:
         columns = [np.empty(0, np.int32)]
-        for shard in self.shards:
-            path = self.path / shard.file
-            try:
-                with open_shard(path) as file:
-                    columns.append(file[name][:])
-            except (KeyError, OSError) as error:
-                raise refusal(error, path) or damaged(path, f"{name} cannot be read") from error
+        columns += [self._column_of(shard, name) for shard in self.shards]
         joined = np.concatenate(columns)
         if len(joined) != self.rows:
             raise damaged(self.path, f"{len(joined)} rows instead of {self.rows}")
         return joined
+
+    def _column_of(self, shard: Shard, name: str) -> Int[np.ndarray, " rows"]:
+        path = self.path / shard.file
+        try:
+            with open_shard(path) as file:
+                return read_array(file[name]).astype(np.int32, casting="same_kind").reshape(-1)
+        except UserError:
+            raise
+        except Exception as error:  # what a damaged file raises depends on where in it the damage is
+            raise refusal(error, path) or damaged(path, f"{name} cannot be read") from error
 
 
 def verify(settings: VerifySettings, workspace: Workspace, reporter: Reporter | None = None) -> Verified:

@@ -33,7 +33,7 @@ from jaxtyping import Float, Shaped
 
 from engine.errors import UserError, refusal
 from engine.files import atomic_path, check_version
-from engine.hdf5 import HDF5File
+from engine.hdf5 import HDF5File, check_size, read_array, read_row
 from engine.neurons.matching import TopSets
 from engine.neurons.quantities import FIELDS, KEPT, SORTS, Quantity
 from engine.neurons.query import Query
@@ -114,6 +114,7 @@ class Neurons:
         provenance = from_json(Provenance, parse_json(self._read("provenance")), f"The origin of {path}")
         self.summary: Summary = located(summary, workspace_of(path))
         self.provenance: Provenance = located(provenance, workspace_of(path))
+        check_size(self._dataset("latents/ms"))
         self.w: int = self._dataset("latents/ms").shape[0]
         self._derived: dict[str, np.ndarray] = {}
         self._rankings: dict[tuple[str, bool], np.ndarray] = {}
@@ -136,12 +137,12 @@ class Neurons:
             version = file.attrs.get("version")
             check_version(None if version is None else int(version), VERSION, path)
             return cls(path, file)
-        except (KeyError, OSError, ValueError) as error:
-            file.close()
-            raise refusal(error, path) or damaged_scores(path, error) from error
         except UserError:
             file.close()
             raise
+        except Exception as error:  # what a damaged file raises depends on where in it the damage is
+            file.close()
+            raise refusal(error, path) or damaged_scores(path, error) from error
 
     def close(self) -> None:
         self._file.close()
@@ -420,8 +421,8 @@ class Neurons:
 
     def _row(self, name: str, latent: int) -> np.ndarray:
         try:
-            return self._dataset(name)[latent]
-        except (OSError, RuntimeError) as error:
+            return read_row(self._dataset(name), latent)
+        except (OSError, RuntimeError, ValueError, IndexError, TypeError) as error:
             raise self._damaged(error) from error
 
     def _dataset(self, name: str) -> h5py.Dataset:
@@ -432,8 +433,8 @@ class Neurons:
 
     def _read(self, name: str) -> Any:
         try:
-            return self._dataset(name)[()]
-        except (OSError, RuntimeError) as error:
+            return read_array(self._dataset(name))
+        except (OSError, RuntimeError, ValueError, TypeError) as error:
             raise self._damaged(error) from error
 
     def _check(self, latent: int) -> None:
@@ -450,7 +451,9 @@ def refusing_damage(path: Path) -> Iterator[None]:
     """UserError for what a file whose parts do not fit each other leads to."""
     try:
         yield
-    except (OSError, KeyError, IndexError, ValueError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # what that raises depends on which they are
         raise refusal(error, path) or damaged_scores(path, error) from error
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, assert_never
 
 from engine.errors import Stopped
-from engine.files import utf8, write_json
+from engine.files import open_regular, read_bytes, read_text, utf8, write_json
 from engine.records import parse_json, seldom, to_json
 from engine.reporter import (
     Done,
@@ -64,7 +65,7 @@ class EventLog:
     """Append-only JSON lines: an event each, with its ``seq`` and ``time``."""
 
     def __init__(self, path: Path):
-        written = path.read_bytes() if path.exists() else b""
+        written = read_bytes(path, sys.maxsize) if path.exists() else b""
         self._seq = max((line["seq"] for line in _lines(written)), default=0)
         self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - lives as long as the run
         if written and not written.endswith(b"\n"):  # torn by a kill
@@ -82,7 +83,7 @@ class EventLog:
 def read_events(path: Path, offset: int = 0) -> tuple[list[Logged], int]:
     """Events from byte ``offset`` on, and the offset to go on from. A torn last line is left for the next call."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             file.seek(offset)
             data = file.read()
     except FileNotFoundError:
@@ -178,7 +179,7 @@ class StreamReporter(Reporter):
         if not self.run:
             return ""
         try:
-            return (self.run / "control").read_text().strip()
+            return read_text(self.run / "control").strip()
         except FileNotFoundError:
             return ""
 

@@ -173,5 +173,5 @@ def _named(template: str, values: dict[str, Any], path: Path) -> str:
     shown = {k: f"{v:g}" if isinstance(v, (int, float)) and not isinstance(v, bool) else v for k, v in values.items()}
     try:
         return slug(template.format_map(shown))
-    except (KeyError, ValueError, IndexError) as error:
+    except (LookupError, ValueError, AttributeError, TypeError) as error:
         raise UserError(f"{path}: the name {template!r} uses {error}, which is no setting of its table.") from None
