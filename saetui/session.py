@@ -26,6 +26,9 @@ class Session:
     def __init__(self, root: Path):
         self.path = state_folder() / f"{root.name[:40]}-{value_sha256(str(root))[:12]}.json"
         self._modes: dict[str, dict[str, Any]] = {}
+        self._load()
+
+    def _load(self) -> None:
         with contextlib.suppress(UserError, ValueError, RecursionError, AttributeError, KeyError):
             kept = read_json(self.path)
             json.dumps(kept, allow_nan=False)  # else nothing could be saved

@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from engine.activations.shards import ImageRecord, Shard
+from engine.activations.shards import STORED, ImageRecord, Shard
 from engine.config import place
 from engine.errors import UserError, refusal
 from engine.files import Stamp, check_version, open_regular, read_json, stamp, write_json
@@ -151,6 +151,8 @@ def _parsed(value: Any, path: Path) -> Manifest:
     counts = [manifest.rows, manifest.d, *(n for s in manifest.shards for n in (s.rows, s.first_row, s.next_image))]
     if not all(0 <= count < MOST for count in counts):
         raise UserError(f"{path} is damaged (it counts more than there can be): make the store again.")
+    if manifest.dtype not in STORED:
+        raise UserError(f"{path} is damaged (dtype: none of {', '.join(STORED)}): make the store again.")
     return manifest
 
 
