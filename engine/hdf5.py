@@ -86,10 +86,13 @@ def _look_through(file: h5py.File, path: Path) -> None:
             if kind != h5py.h5l.TYPE_HARD:
                 raise _refused(path, name, "leads to another file")
             item = h5py.h5o.open(group, name)
-            seen.add(h5py.h5o.get_info(item).addr)
+            where = h5py.h5o.get_info(item).addr
+            if where in seen:  # under another name, perhaps within itself
+                continue
+            seen.add(where)
             if len(seen) > OBJECTS:
                 raise UserError(f"{path} holds more than {OBJECTS:,} objects: give a file with fewer.")
-            if isinstance(item, h5py.h5g.GroupID) and item not in groups:
+            if isinstance(item, h5py.h5g.GroupID):
                 groups.append(item)
             elif isinstance(item, h5py.h5d.DatasetID):
                 _look_at(item, path, name, size)

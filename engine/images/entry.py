@@ -1,9 +1,12 @@
 """One image of a source, as listed, and its bytes. Nothing is read until they are asked for."""
 
+import bz2
+import copy
 import io
 import os
 import stat
 import zipfile
+import zlib
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -84,13 +87,21 @@ def _unzip(entry: ImageEntry) -> bytes:
 def unzipped(archive: zipfile.ZipFile, member: str) -> bytes:
     """A member of an archive, of which no more is unpacked than it is said to have."""
     info = archive.getinfo(member)
-    bounded = info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-    step = info.file_size if bounded else _PACKED  # others unpack at once all that they read
+    if info.compress_type == zipfile.ZIP_BZIP2:  # of which zipfile unpacks gigabytes at once
+        return _unpacked_bzip2(archive, info)
     with archive.open(info) as file:
-        return b"".join(iter(lambda: file.read(min(step, info.file_size)), b""))
+        return b"".join(iter(lambda: file.read(info.file_size), b""))
 
 
-_PACKED = 4096  # bytes
+def _unpacked_bzip2(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    packed = copy.copy(info)
+    packed.compress_type, packed.file_size = zipfile.ZIP_STORED, info.compress_size
+    del packed.CRC  # of what is unpacked
+    with archive.open(packed) as file:
+        data = bz2.BZ2Decompressor().decompress(file.read(), info.file_size)
+    if zlib.crc32(data) != info.CRC:
+        raise zipfile.BadZipFile(f"bad CRC-32 of {info.filename}")
+    return data
 
 
 @lru_cache(maxsize=4)

@@ -158,7 +158,8 @@ class StreamReporter(Reporter):
         """Close the run."""
         with contextlib.suppress(OSError):  # the disk may be what is full: the stream still gets its answer
             self._update(ended=time.time(), **_ended(end))
-        self._emit(end)
+        with contextlib.suppress(OSError):
+            self._emit(end)
 
     def _emit(self, event: Event) -> None:
         if self.stream:

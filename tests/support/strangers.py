@@ -16,7 +16,17 @@ SECONDS, GROWTH = 2.0, 500 << 20
 """That one input may take, and bytes by which memory may grow over all."""
 ODD: tuple[Any, ...] = (
     *(None, True, -1, 0, 1 << 31, 1 << 63, 10**40, -(10**300), 1e308, float("inf"), float("nan"), 0.5),
-    *("", "\0", "../../etc/passwd", "/dev/zero", "~$scan.png", "~nobody/x", "\ud800", "\u202e\x1b]52;c;x\x07", "x" * 5000),
+    *(
+        "",
+        "\0",
+        "../../etc/passwd",
+        "/dev/zero",
+        "~$scan.png",
+        "~nobody/x",
+        "\ud800",
+        "\u202e\x1b]52;c;x\x07",
+        "x" * 5000,
+    ),
     *([], {}, [[]], {"": None}, [0] * 40),
 )
 BYTES = (
