@@ -1,5 +1,6 @@
 """Every reader is given files of strangers: it ends with a value or in a sentence, soon, and without bloat."""
 
+import contextlib
 import io
 import json
 import shutil
@@ -91,12 +92,6 @@ def tar() -> list[bytes]:
                 info.pax_headers = {"comment": "x" * 200} if format == tarfile.PAX_FORMAT else {}
                 tar.addfile(info, io.BytesIO(data))
         found.append(out.getvalue())
-    sparse_header = [
-        "GNU.sparse.major=1",
-        "GNU.sparse.minor=0",
-        "GNU.sparse.name=a.png",
-        "GNU.sparse.realsize=99999999999",
-    ]
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
         info = tarfile.TarInfo("GNUSparseFile.0/a.png")
@@ -382,7 +377,5 @@ def test_bytes_of_any_form(name: str, tmp_path_factory: pytest.TempPathFactory, 
 def _read(name: str, folders: pytest.TempPathFactory, data: bytes) -> None:
     place = _placed(name, folders.mktemp("made-up"))
     place.write_bytes(data)
-    try:
+    with contextlib.suppress(UserError, BrokenImage):
         READERS[name].read(place)
-    except (UserError, BrokenImage):
-        pass
