@@ -50,6 +50,9 @@ class Store:
             command, root = manifest.command or "the same command", workspace_of(path)
             here = "" if Workspace.find().root == root.resolve() else f" --workspace {shlex.quote(str(root))}"
             raise UserError(f"{path} is not finished: continue it with {command}{here}")
+        ends = [0, *itertools.accumulate(shard.rows for shard in manifest.shards)]
+        if [*(shard.first_row for shard in manifest.shards), manifest.rows] != ends:
+            raise UserError(f"{path / FILE} is damaged (its shards do not add up to its rows): make the store again.")
         return cls(path, manifest)
 
     @cached_property
@@ -67,7 +70,10 @@ class Store:
     @cached_property
     def image(self) -> Int[np.ndarray, " rows"]:
         """For each row, the index of its image in ``images``."""
-        return self._column("image")
+        found = self._column("image")
+        if found.size and not 0 <= found.min() <= found.max() < len(self.images):
+            raise damaged(self.path, "it has rows of images that it does not list")
+        return found
 
     @cached_property
     def token(self) -> Int[np.ndarray, " rows"]:
@@ -144,6 +150,8 @@ class Store:
         return []
 
     def _readable(self, shard: Shard) -> list[int]:
+        if not shard.first_image <= shard.next_image <= len(self.images):
+            raise damaged(self.path / shard.file, "the manifest counts images that are not listed")
         return [i for i in range(shard.first_image, shard.next_image) if self.images[i].broken is None]
 
     @cached_property
