@@ -70,15 +70,17 @@ class Store:
     @cached_property
     def image(self) -> Int[np.ndarray, " rows"]:
         """For each row, the index of its image in ``images``."""
-        found = self._column("image")
-        if found.size and not 0 <= found.min() <= found.max() < len(self.images):
-            raise damaged(self.path, "it has rows of images that it does not list")
-        return found
+        return self._column("image")
 
     @cached_property
     def token(self) -> Int[np.ndarray, " rows"]:
         """For each row, its position in the model's sequence; -1 for a mean and for a pooled output."""
         return self._column("token")
+
+    def check_listed(self) -> None:
+        """UserError where a row is of an image that is not listed."""
+        if self.image.size and not 0 <= self.image.min() <= self.image.max() < len(self.images):
+            raise damaged(self.path, "it has rows of images that it does not list")
 
     def read(self, start: int, stop: int) -> Float[np.ndarray, "n d"]:
         """Rows ``start`` to ``stop`` (exclusive), 0 <= start <= stop <= rows."""
