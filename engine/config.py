@@ -303,6 +303,8 @@ def to_mapping(settings: Any) -> dict[str, Any]:
 
 
 def _checked(value: Any, kind: Any, where: str) -> Any:
+    if isinstance(value, str) and "\0" in value:
+        raise UserError(f"{where} holds a zero byte: correct it.")
     origin, options = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
         if value is None:

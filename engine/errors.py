@@ -7,6 +7,11 @@ from pathlib import Path
 
 DISK_FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 FORBIDDEN = {errno.EACCES, errno.EROFS, errno.EPERM}
+PASSING = {
+    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN, errno.EBUSY, errno.ETXTBSY),
+    *(errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENODEV, errno.ENOTCONN, errno.EHOSTDOWN, errno.EREMOTEIO),
+}
+"""What the system says where the machine is at fault, not the file: another time it may be read."""
 OURS = {errno.EBADF, errno.EFAULT, errno.EPIPE, errno.ECHILD}
 """What the system says to a program with a bug."""
 
@@ -24,6 +29,8 @@ _WAYS = {
     errno.EEXIST: "something else has that name; move it away",
     errno.ENOTDIR: "a part of its path is a file; move that away",
     errno.EISDIR: "give a file",
+    errno.ENXIO: "it is a pipe, a socket or a device; give a file",
+    errno.EILSEQ: "no file can have such a name; correct it",
     errno.ENAMETOOLONG: "give a shorter one",
 }
 
@@ -69,6 +76,14 @@ def refusal(error: BaseException, path: Path | None = None) -> Refused | None:
     where = path or getattr(error, "filename", None)
     sentence = system_mistake(OSError(number, os.strerror(number), str(where) if where else None))
     return Refused(sentence) if sentence else None
+
+
+def passing(error: BaseException, path: str | Path) -> Refused | None:
+    """What to say where ``path`` could not be read for a fault of the machine, not of the file; None for others."""
+    number = error.errno if isinstance(error, OSError) else None
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():  # Pillow's decoders say it
+        number = errno.ENOMEM
+    return refusal(OSError(number, os.strerror(number), str(path))) if number in PASSING else None
 
 
 def system_mistake(error: OSError) -> str | None:

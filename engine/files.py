@@ -1,9 +1,12 @@
 """Files: TOML and JSON, atomic writes, content hashes and seals, versions, locks."""
 
 import contextlib
+import errno
 import hashlib
+import io
 import json
 import os
+import stat
 import time
 import tomllib
 from collections.abc import Iterator, Mapping, MutableMapping
@@ -13,15 +16,77 @@ from typing import Any
 from engine.errors import UserError, refusal
 from engine.literal import escaped
 from engine.locks import take
+from engine.records import parse_json
+
+DOCUMENT = 64 << 20  # bytes of a JSON or TOML file, at most; those that a person or a program writes are far smaller
+_KINDS = ((stat.S_ISFIFO, "pipe"), (stat.S_ISSOCK, "socket"), (stat.S_ISCHR, "device"), (stat.S_ISBLK, "device"))
+
+
+def path_of(given: str | Path) -> Path:
+    """``given`` as a path, a home for its leading ``~``. What is nobody's home, as ``~$scan.png``, is a name."""
+    return Path(os.path.expanduser(given))
+
+
+def open_regular(path: str | Path) -> io.FileIO:
+    """The file for reading, unbuffered. Raises OSError, with a reason in words for what is no file.
+
+    Of pipes, sockets and devices nothing is opened: that may wait for ever, or do something.
+    """
+    try:
+        _check_regular(os.stat(path), path)
+    except ValueError as error:  # a zero byte, or half of a character
+        raise OSError(errno.EILSEQ, "no file can have such a name", str(path)) from error
+    file = open(path, "rb", buffering=0, opener=_without_waiting)  # noqa: SIM115 - closed by whoever asked
+    try:
+        _check_regular(os.fstat(file.fileno()), path)
+    except OSError:
+        file.close()
+        raise
+    return file
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _check_regular(found: os.stat_result, path: str | Path) -> None:
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(found.st_mode):
+        kind = next((name for is_kind, name in _KINDS if is_kind(found.st_mode)), "special file")
+        raise OSError(errno.ENXIO, f"it is a {kind}, not a file", str(path))
+
+
+def read_bytes(path: str | Path, most: int = DOCUMENT) -> bytes:
+    """What the file holds. Raises OSError, and UserError for more than ``most`` bytes."""
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise UserError(f"{path} has {size:,} bytes, more than the {most:,} that can be read: give another file.")
+        return file.readall()
+
+
+def read_text(path: str | Path, most: int = DOCUMENT, encoding: str = "utf-8") -> str:
+    """The text in a file. Raises OSError, UnicodeDecodeError, and UserError for more than ``most`` bytes."""
+    text = read_bytes(path, most).decode(encoding)
+    return text.replace("\r\n", "\n").replace("\r", "\n")  # as Python reads text
 
 
 def read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return parse_toml(read_text(path))
+    except ValueError as error:
         raise UserError(f"{path} is not valid TOML ({error}): correct it and try again.") from error
     except OSError as error:
         raise refusal(error, path) or error from error
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """The TOML in ``text``. ValueError for whatever is wrong with it."""
+    try:
+        return tomllib.loads(text)
+    except RecursionError as error:
+        raise ValueError("its values are nested too deeply") from error
 
 
 def to_toml(document: Mapping[str, Any], over: str = "") -> str:
@@ -50,14 +115,14 @@ def _merge(whole: MutableMapping[str, Any], key: str, value: Any) -> None:
         whole[key] = value
 
 
-def read_json(path: Path, way: str = "remove it and make it again") -> Any:
-    """The JSON in ``path``. Raises UserError when it is missing, damaged, or not as it was written (:func:`sealed`);
-    ``way``: what to do then."""
+def read_json(path: Path, way: str = "remove it and make it again", most: int = DOCUMENT) -> Any:
+    """The JSON in ``path``. Raises UserError when it is missing, damaged, larger than ``most`` bytes, or not as it was
+    written (:func:`sealed`); ``way``: what to do then."""
     try:
-        return unsealed(json.loads(path.read_text(encoding="utf-8")), str(path), way)
+        return unsealed(parse_json(read_text(path, most)), str(path), way)
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist: check the name, or make it first.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise UserError(f"{path} is damaged ({error}): {way}.") from error
     except OSError as error:
         raise refusal(error, path) or error from error
@@ -98,8 +163,7 @@ def open_tensors(path: Path, framework: str, device: str = "cpu") -> Iterator[An
     """A safetensors file, open for reading. Raises OSError for what the system refuses, SafetensorError for damage."""
     from safetensors import safe_open
 
-    with open(path, "rb"):  # whatever the system says, safetensors calls it "not found"
-        pass
+    open_regular(path).close()  # whatever the system says, safetensors calls it "not found"
     with safe_open(path, framework=framework, device=device) as file:
         yield file
 
@@ -165,7 +229,7 @@ def stamp_of(status: os.stat_result) -> Stamp:
 
 
 def file_sha256(path: Path) -> str:
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -3,15 +3,28 @@
 HDF5 itself locks what it opens, which fails where a file system has no locks and where a notebook has the file open,
 and refuses a file that this process has open under other options. We replace files, and never change one that others
 may read: there is nothing to lock. So too, what the system refuses comes as the system's own error.
+
+HDF5 can also fetch data from other files, run filters that it loads from disk, and claim shapes that nothing fills. A
+file may come from a stranger: it is looked through before anything in it is read, and only its own data are.
 """
 
 import atexit
+import io
+import math
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
 import h5py
+import numpy as np
 
+from engine.errors import UserError
+from engine.files import open_regular
+
+FILTERS = {*range(1, 7), 32000}  # deflate, shuffle, fletcher32, szip, nbit, scaleoffset; lzf, which h5py brings along
+OBJECTS = 10_000  # in a file
+MOST = 256 << 20  # bytes of what is read at once, ...
+RATIO = 100  # ... or this many times those that lie in the file, if that is more
 _OPEN: "WeakValueDictionary[int, HDF5File]" = WeakValueDictionary()
 
 
@@ -19,18 +32,97 @@ class HDF5File(h5py.File):  # type: ignore[misc]  # h5py has no types
     """An HDF5 file, open for reading."""
 
     def __init__(self, path: Path):
-        """Raises OSError: with an ``errno`` what the system says, without one what is wrong with the file."""
-        self._disk: Any = open(path, "rb")  # noqa: SIM115 - closed by close
+        """Raises OSError: with an ``errno`` what the system says, without one what is wrong with the file. UserError
+        for one that leads to other files, or that needs more than HDF5 itself."""
+        self._disk: Any = io.BufferedReader(open_regular(path))
         try:
             super().__init__(self._disk, "r")
         except BaseException:
             self._disk.close()
             raise
         _OPEN[id(self)] = self
+        try:
+            _look_through(self, path)
+        except (OSError, UserError):
+            self.close()
+            raise
+        except Exception as error:  # h5py raises nearly anything on damaged files
+            self.close()
+            raise OSError(str(error)) from error
 
     def close(self) -> None:
         super().close()
         self._disk.close()
+
+
+def read_array(dataset: h5py.Dataset) -> np.ndarray:
+    """All of it. OSError where it claims far more than lies in the file."""
+    check_size(dataset)
+    return dataset[()]
+
+
+def read_row(dataset: h5py.Dataset, number: int) -> np.ndarray:
+    """What lies at ``number`` of its first dimension. OSError as in ``read_array``."""
+    check_size(dataset, dataset.shape[0])
+    return dataset[number]
+
+
+def check_size(dataset: h5py.Dataset, parts: int = 1) -> None:
+    """OSError where one of as many ``parts`` of it claims more bytes than MOST, and RATIO times those in the file."""
+    claimed, stored = _bytes(dataset.id) // max(parts, 1), dataset.id.get_storage_size()
+    if claimed > max(MOST, RATIO * stored):
+        raise OSError(f"{dataset.name} claims {claimed:,} bytes and has {stored:,}")
+
+
+def _look_through(file: h5py.File, path: Path) -> None:
+    """UserError unless all that is in the file comes from it alone."""
+    groups, seen, size = [file.id], set(), path.stat().st_size
+    while groups:
+        group = groups.pop()
+        for name in group:
+            kind = group.links.get_info(name).type
+            if kind == h5py.h5l.TYPE_SOFT:  # leads to something in this file
+                continue
+            if kind != h5py.h5l.TYPE_HARD:
+                raise _refused(path, name, "leads to another file")
+            item = h5py.h5o.open(group, name)
+            where = h5py.h5o.get_info(item).addr
+            if where in seen:  # under another name, perhaps within itself
+                continue
+            seen.add(where)
+            if len(seen) > OBJECTS:
+                raise UserError(f"{path} holds more than {OBJECTS:,} objects: give a file with fewer.")
+            if isinstance(item, h5py.h5g.GroupID):
+                groups.append(item)
+            elif isinstance(item, h5py.h5d.DatasetID):
+                _look_at(item, path, name, size)
+
+
+def _look_at(dataset: Any, path: Path, name: bytes, size: int) -> None:
+    how = dataset.get_create_plist()
+    layout = how.get_layout()
+    if layout == h5py.h5d.VIRTUAL or how.get_external_count():
+        raise _refused(path, name, "is kept in another file")
+    if foreign := {how.get_filter(n)[0] for n in range(how.get_nfilters())} - FILTERS:
+        raise _refused(path, name, f"needs a filter that is not HDF5's own (number {min(foreign)})")
+    if layout == h5py.h5d.CHUNKED:
+        chunk = math.prod(how.get_chunk()) * dataset.get_type().get_size()
+        if chunk > MOST:
+            raise OSError(f"{_said(name)} has chunks of {chunk:,} bytes")
+    elif (claimed := _bytes(dataset)) > size:
+        raise OSError(f"{_said(name)} claims {claimed:,} bytes of {size:,}")
+
+
+def _bytes(dataset: Any) -> int:
+    return math.prod(dataset.shape or ()) * dataset.get_type().get_size()
+
+
+def _said(name: bytes) -> str:
+    return name.decode("utf-8", "replace")
+
+
+def _refused(path: Path, name: bytes, why: str) -> UserError:
+    return UserError(f"{path} is not read: {_said(name)} {why}; copy the data into a file of its own.")
 
 
 @atexit.register

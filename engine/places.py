@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from engine.config import PLACES, Place, place_of
+from engine.files import path_of
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -89,7 +90,7 @@ def split(text: str, sort: Place) -> tuple[str, str, str]:
             return text, "", ""
         case "image" if text == "blank" or text.startswith("blank:"):
             return text, "", ""
-        case "image" if IN in text and not Path(text).expanduser().exists():
+        case "image" if IN in text and not path_of(text).exists():
             source, _, inside = text.partition(IN)
             return "", source, f"{IN}{inside}"
     return "", text, ""

@@ -21,6 +21,15 @@ T = TypeVar("T")
 _BRIEF = 40  # characters of a wrong value that its refusal shows
 
 
+def parse_json(text: str | bytes) -> Any:
+    """The value in JSON from outside. ValueError for whatever is wrong with it: also what Python's own reader ends
+    with otherwise, on values nested too deeply."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("its values are nested too deeply") from error
+
+
 def seldom(default: Any = None) -> Any:
     """A field that is left out of the JSON while it has its default."""
     return field(default=default, metadata={"json": "seldom"})
@@ -96,7 +105,10 @@ PLAIN: dict[type[Any], str] = {str: "text", int: "a whole number", float: "a num
 def plain(value: Any, kind: type[T]) -> T | None:
     """``value`` if it is a ``kind``, one of ``PLAIN``; None if it is not. A whole number may stand for a float."""
     fits = isinstance(value, bool) is (kind is bool) and isinstance(value, (int, float) if kind is float else kind)
-    return kind(value) if fits else None  # type: ignore[call-arg]  # each of PLAIN takes a value
+    try:
+        return kind(value) if fits else None  # type: ignore[call-arg]  # each of PLAIN takes a value
+    except OverflowError:  # a whole number that is too large for a float
+        return None
 
 
 def _strict(value: Any, kind: type[T]) -> T:
@@ -107,7 +119,10 @@ def _strict(value: Any, kind: type[T]) -> T:
 
 
 def _brief(value: Any) -> str:
-    text = json.dumps(value, default=str)
+    try:
+        text = json.dumps(value, default=str)
+    except (RecursionError, ValueError):  # nested too deeply, or of too many digits to be written
+        return f"a {type(value).__name__}"
     return text if len(text) <= _BRIEF else f"{text[: _BRIEF - 3]}..."
 
 

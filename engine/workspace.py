@@ -13,7 +13,7 @@ from typing import Any
 
 from engine.config import PLACES, ScoreSettings
 from engine.errors import UserError
-from engine.files import read_toml, to_toml, write_text
+from engine.files import path_of, read_text, read_toml, to_toml, write_text
 from engine.places import changed_values, located_text, recorded_text
 
 MARKER = "workspace.toml"
@@ -52,7 +52,7 @@ class Workspace:
     def find(cls, given: str | Path | None = None) -> "Workspace":
         """``given``, else the nearest directory with a workspace.toml from here upwards, else the current one."""
         if given is not None:
-            root = Path(os.path.realpath(Path(given).expanduser()))  # unlike resolve, it takes a link to itself
+            root = Path(os.path.realpath(path_of(given)))  # unlike resolve, it takes a link to itself
             if root.exists() and not root.is_dir():
                 raise UserError(f"The workspace {root} is not a directory: give a directory to --workspace.")
             return cls(root)
@@ -79,7 +79,7 @@ class Workspace:
     def set_images(self, source: str) -> None:
         """Make ``source`` the default of images: before all else, as a key that follows a table would belong to it."""
         path = self.root / MARKER
-        before = path.read_text(encoding="utf-8") if path.is_file() else ""
+        before = read_text(path) if path.is_file() else ""
         write_text(path, to_toml({"images": recorded_text(source, "path", self.root)}) + before)
 
     def activations(self, name: str) -> Path:
@@ -109,7 +109,7 @@ class Workspace:
 
         ``kind`` is ``activations``, ``embeddings`` or ``saes``.
         """
-        as_path = Path(given).expanduser()
+        as_path = path_of(given)
         if (os.sep in given or given.startswith(".")) and as_path.exists():
             return Path(os.path.abspath(as_path))
         folder = self.root / kind

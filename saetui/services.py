@@ -14,7 +14,7 @@ from textual.widget import Widget
 
 from engine.config import IMAGE_SOURCES
 from engine.errors import UserError, sentence_of
-from engine.files import write_text
+from engine.files import path_of, write_text
 from engine.images.decoding import BrokenImage
 from engine.images.sources import is_there
 from engine.runs.run import Run
@@ -59,7 +59,7 @@ class Services(App[Reopen | None]):
         self.preferences = preferences or Preferences()
         self.session = Session(workspace.root)
         """What was kept of where one is."""
-        remembered = self.session.get("app").get("mode", "")
+        remembered = self.session.recall("app", "mode", "")
         self.DEFAULT_MODE = mode or (first_mode(workspace, remembered) if is_workspace(workspace) else "start")  # type: ignore[misc]
         super().__init__()
         self.terminal, self.graphics = terminal, graphics
@@ -95,7 +95,7 @@ class Services(App[Reopen | None]):
 
     def image_source(self, given: str) -> str | None:
         """The image source that a person has named, by its full path; None where nothing is there, which is said."""
-        spec = os.path.realpath(os.path.expanduser(given))
+        spec = os.path.realpath(os.path.expanduser(given.replace("\0", "")))
         if is_there(spec):
             return spec
         self.say(f"There is nothing at {given}: give {IMAGE_SOURCES}.")
@@ -160,7 +160,7 @@ class Services(App[Reopen | None]):
 
     def open_path(self, given: str) -> None:
         """Open the workspace in the directory ``given``, in place of this one."""
-        path = Path(given).expanduser()
+        path = path_of(given)
         if not path.is_dir():
             self.say(f"There is no directory {path}: give the workspace's own.")
             return
@@ -175,7 +175,7 @@ class Services(App[Reopen | None]):
 
     def _remembered_scores(self) -> Path | None:
         """The neurons file that was open last, if it is still there, else the newest."""
-        last = self.workspace.root / "neurons" / str(self.session.get("neurons").get("file", ""))
+        last = self.workspace.root / "neurons" / self.session.recall("neurons", "file", "")
         return last if last.is_file() else next(iter(neurons_files(self.workspace)), None)
 
     def _colours(self) -> str:

@@ -4,9 +4,10 @@ One JSON file per workspace in the state directory. It is only a convenience: a 
 """
 
 import contextlib
+import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from engine.errors import UserError
 from engine.files import read_json, value_sha256, write_json
@@ -15,6 +16,7 @@ from saetui.preferences import state_folder
 from saetui.widgets.bars import TITLES
 
 VERSION = 1
+V = TypeVar("V")
 KINDS = ("activations", "embeddings", "saes", "neurons", "runs")
 
 
@@ -24,13 +26,22 @@ class Session:
     def __init__(self, root: Path):
         self.path = state_folder() / f"{root.name[:40]}-{value_sha256(str(root))[:12]}.json"
         self._modes: dict[str, dict[str, Any]] = {}
-        with contextlib.suppress(UserError):
+        self._load()
+
+    def _load(self) -> None:
+        with contextlib.suppress(UserError, ValueError, RecursionError, AttributeError, KeyError):
             kept = read_json(self.path)
-            if isinstance(kept, dict) and kept.get("version") == VERSION:
-                self._modes = {k: v for k, v in kept.get("panes", {}).items() if isinstance(v, dict)}
+            json.dumps(kept, allow_nan=False)  # else nothing could be saved
+            if kept.get("version") == VERSION:
+                self._modes = {k: v for k, v in kept["panes"].items() if isinstance(v, dict)}
 
     def get(self, mode: str) -> dict[str, Any]:
         return self._modes.get(mode, {})
+
+    def recall(self, mode: str, name: str, default: V) -> V:
+        """What is kept of ``mode`` under ``name``; ``default`` for nothing, and for a value of another type."""
+        kept = self.get(mode).get(name, default)
+        return kept if type(kept) is type(default) else default
 
     def set(self, mode: str, /, **values: Any) -> bool:
         """Update the mapping of ``mode`` with ``values``; returns whether that changed it."""

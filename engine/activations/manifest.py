@@ -5,24 +5,25 @@ reads a million of them for one. Version 1 ended with the list of all images, wh
 all else, its head, stands before and is read alone.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from engine.activations.shards import ImageRecord, Shard
+from engine.activations.shards import STORED, ImageRecord, Shard
 from engine.config import Transparency, place
 from engine.errors import UserError, refusal
-from engine.files import Stamp, check_version, read_json, stamp, write_json
+from engine.files import Stamp, check_version, open_regular, read_json, stamp, write_json
 from engine.places import located, recorded, workspace_of
-from engine.records import from_json, to_json
+from engine.records import from_json, parse_json, to_json
 from engine.workspace import Provenance
 
 FILE = "manifest.json"
 FORMAT = "saetui-activations"
 VERSION = 2
+LONGEST = 1 << 30  # bytes of a manifest: one that lists a million images has some 300 MB
+MOST = 1 << 48  # rows, images and dimensions
 LISTS_IMAGES = 1  # the version that does
 
 
@@ -103,7 +104,7 @@ def listed_images(folder: Path) -> list[ImageRecord]:
     """The images that a manifest of version 1 lists. UserError when it cannot be read."""
     path = folder / FILE
     try:
-        return [ImageRecord.of(one) for one in read_json(path)["images"]]
+        return [ImageRecord.of(one) for one in read_json(path, most=LONGEST)["images"]]
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is damaged (its list of images: {error}): make the store again.") from error
 
@@ -125,7 +126,7 @@ _PIECE = 1 << 16
 def _head(path: Path, stamp: Stamp | None) -> Manifest:
     """The head, kept for as long as the file stays as it is. Read whole where another program has laid it out anew."""
     data = bytearray()
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         while piece := file.read(_PIECE):
             searched = max(0, len(data) - len(_IMAGES))
             data += piece
@@ -135,7 +136,7 @@ def _head(path: Path, stamp: Stamp | None) -> Manifest:
                 if "shards" in head:
                     return _parsed(head, path)
                 break
-    found = read_json(path, "remove it and make it again with the command that made the store")
+    found = read_json(path, "remove it and make it again with the command that made the store", LONGEST)
     if isinstance(found, dict):
         images = found.pop("images", [])
         found.setdefault("broken", sum("broken" in image for image in images) if found.get("complete") else None)
@@ -146,12 +147,18 @@ def _parsed(value: Any, path: Path) -> Manifest:
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise UserError(f"{path.parent} holds something else than activations: give another name.")
     check_version(value.get("version"), VERSION, path)
-    return located(from_json(Manifest, value, str(path)), workspace_of(path.parent))
+    manifest: Manifest = located(from_json(Manifest, value, str(path)), workspace_of(path.parent))
+    counts = [manifest.rows, manifest.d, *(n for s in manifest.shards for n in (s.rows, s.first_row, s.next_image))]
+    if not all(0 <= count < MOST for count in counts):
+        raise UserError(f"{path} is damaged (it counts more than there can be): make the store again.")
+    if manifest.dtype not in STORED:
+        raise UserError(f"{path} is damaged (dtype: none of {', '.join(STORED)}): make the store again.")
+    return manifest
 
 
 def _json(text: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(text)
+        found = parse_json(text)
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}

@@ -1,6 +1,7 @@
 """Matrices from the files that people keep activations and embeddings in. torch is imported for .pt alone."""
 
 import contextlib
+import sys
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,11 +11,13 @@ import numpy as np
 from scipy import sparse
 
 from engine.errors import UserError, refusal
-from engine.files import open_tensors
+from engine.files import open_regular, open_tensors, read_bytes
 
 Matrix = Any  # dense ndarray, or scipy sparse
 
 FORMATS = ".npy, .npz, .h5, .pt, .safetensors or an activation store"
+MOST = 256 << 20  # bytes that a matrix may claim, ...
+RATIO = 100  # ... or this many times those of its file, if that is more
 PREFERRED = ("activations", "embeddings", "latents")  # of several matrices in one file
 
 
@@ -34,8 +37,9 @@ def read_matrix(path: Path) -> Matrix:
     if read is None:
         raise UserError(f"{path} has no format that can be read here: give {FORMATS}.")
     try:
+        open_regular(path).close()
         _check_shard(path)
-        return read(path)
+        return _plausible(read(path), path)
     except UserError:
         raise
     except FileNotFoundError as error:
@@ -67,8 +71,7 @@ def _npy(path: Path) -> np.ndarray:
 
 
 def _npz(path: Path) -> Matrix:
-    with zipfile.ZipFile(path) as archive:
-        names = {Path(name).stem for name in archive.namelist()}
+    names = {Path(name).stem for name in _members(path)}
     if {"format", "shape", "data"} <= names:
         return sparse.load_npz(path)
     with np.load(path, allow_pickle=False) as arrays:
@@ -78,13 +81,13 @@ def _npz(path: Path) -> Matrix:
 def _hdf5(path: Path) -> np.ndarray:
     import h5py
 
-    from engine.hdf5 import HDF5File
+    from engine.hdf5 import HDF5File, read_array
 
     with HDF5File(path) as file:
         found: dict[str, Any] = {}
         file.visititems(lambda name, item: found.setdefault(name, item) if isinstance(item, h5py.Dataset) else None)
         dataset = _only(found, path)
-        values = dataset[()]
+        values = read_array(dataset)
         return _from_bfloat16(values) if dataset.attrs.get("dtype") == "bfloat16" else values
 
 
@@ -95,7 +98,10 @@ def _torch(path: Path) -> Matrix:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # sparse tensors: a beta notice, and that their indices are checked
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        if zipfile.is_zipfile(path):
+            _members(path)
+        with torch.sparse.check_sparse_tensor_invariants():
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
         if isinstance(loaded, dict):
             loaded = _only({str(k): v for k, v in loaded.items() if isinstance(v, torch.Tensor)}, path)
         if not isinstance(loaded, torch.Tensor):
@@ -117,7 +123,7 @@ def _safetensors(path: Path) -> np.ndarray:
         name, tensor = _one({key: file.get_slice(key) for key in file.keys()}, path)  # noqa: SIM118 - not a dict
         if tensor.get_dtype() != "BF16":
             return file.get_tensor(name)
-    stored = dict(deserialize(path.read_bytes()))[name]
+    stored = dict(deserialize(read_bytes(path, sys.maxsize)))[name]
     return _from_bfloat16(np.frombuffer(stored["data"], "<u2")).reshape(stored["shape"])
 
 
@@ -130,6 +136,33 @@ _READERS: dict[str, Callable[[Path], Matrix]] = {
     ".pth": _torch,
     ".safetensors": _safetensors,
 }
+
+
+def _members(path: Path) -> list[str]:
+    """Names in a zip archive. ValueError for one that would unpack to far more than it has."""
+    with zipfile.ZipFile(path) as archive:
+        infos = archive.infolist()
+    _check_size(sum(info.file_size for info in infos), path)
+    return [info.filename for info in infos]
+
+
+def _plausible(matrix: Matrix, path: Path) -> Matrix:
+    """``matrix`` if its numbers are some, and as many as a file of that size may have. ValueError otherwise."""
+    if matrix.dtype.kind not in "biuf":
+        raise ValueError(f"its values are {matrix.dtype}, not numbers")
+    if not sparse.issparse(matrix):
+        _check_size(matrix.size * matrix.dtype.itemsize, path)
+        return matrix
+    _check_size(max(matrix.shape), path)
+    if hasattr(matrix, "check_format"):
+        matrix.check_format(full_check=True)  # compiled code believes the indices
+    return matrix
+
+
+def _check_size(claimed: int, path: Path) -> None:
+    size = path.stat().st_size
+    if claimed > max(MOST, RATIO * size):
+        raise ValueError(f"it claims {claimed:,} bytes and has {size:,}")
 
 
 def _only(arrays: Mapping[str, Any], path: Path) -> Any:

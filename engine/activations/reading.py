@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -12,10 +13,15 @@ from torch import Tensor
 from engine.activations.shards import ImageRecord
 from engine.errors import UserError
 from engine.images import BrokenImage, Images
+from engine.images.decoding import pixels
+from engine.images.room import Room
 from engine.models.encoder import VisionEncoder
 
 CHUNK = 16  # images that one thread prepares at a time; fixed, so that thread counts change nothing
 AHEAD = 3  # batches prepared before they are needed
+WAITING = 1 << 30  # bytes that these may take
+LOT = 320 << 20  # bytes of the pictures that a thread decodes and preprocesses together
+PIXEL = 13  # bytes that a pixel takes meanwhile: decoded, as RGB, as a tensor, and half resized
 
 
 @dataclass(frozen=True)
@@ -39,24 +45,39 @@ class Batch:
         """The numbers of the readable images."""
         return [index for part in self.parts for index in part.indices]
 
+    @property
+    def bytes(self) -> int:
+        """Of all inputs."""
+        return sum(value.nbytes for part in self.parts for value in part.inputs.values())
+
 
 def prepared(
     images: Images, encoder: VisionEncoder, batches: list[tuple[int, int]], workers: int
 ) -> Generator[Batch, None, None]:
-    """The batches, in order, read and preprocessed by threads that run ahead."""
+    """The batches, in order, read and preprocessed by threads that run ahead.
+
+    Memory: LOT bytes a thread for pictures while they are decoded and preprocessed, or one picture that is larger; two
+    batches of inputs, and up to AHEAD as far as they fit into WAITING bytes.
+    """
     alone = encoder.alone  # before there are threads
+    room, spans = Room(workers * LOT), iter(batches)
+    waiting: deque[tuple[int, list[Future[Batch]]]] = deque()
     with ThreadPoolExecutor(workers, "images") as pool:
-        waiting: deque[tuple[int, list[Future[Batch]]]] = deque()
-        try:
-            for start, stop in batches:
+
+        def begin(count: int) -> None:
+            for start, stop in islice(spans, count):
                 chunks = range(start, stop, CHUNK)
-                waiting.append(
-                    (start, [pool.submit(_prepare, images, encoder, c, min(c + CHUNK, stop)) for c in chunks])
-                )
-                if len(waiting) > AHEAD:
-                    yield _joined(*waiting.popleft(), alone)
+                ends = (min(chunk + CHUNK, stop) for chunk in chunks)
+                jobs = [pool.submit(_prepare, images, encoder, room, *one) for one in zip(chunks, ends, strict=True)]
+                waiting.append((start, jobs))
+
+        try:
+            begin(1)
             while waiting:
-                yield _joined(*waiting.popleft(), alone)
+                batch = _joined(*waiting.popleft(), alone)
+                ahead = max(1, min(AHEAD, WAITING // max(batch.bytes, 1)))
+                begin(max(ahead - len(waiting), 0))
+                yield batch
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -76,8 +97,10 @@ def _together(parts: list[Part]) -> Part:
     return Part([index for part in parts for index in part.indices], inputs)
 
 
-def _prepare(images: Images, encoder: VisionEncoder, start: int, stop: int) -> Batch:
-    records, indices, pictures = [], [], []
+def _prepare(images: Images, encoder: VisionEncoder, room: Room, start: int, stop: int) -> Batch:
+    records: list[ImageRecord] = []
+    parts: list[Part] = []
+    lot: list[tuple[int, bytes, int]] = []  # numbers of images, what their files hold, and bytes while they are decoded
     for index in range(start, stop):
         entry = images.entries[index]
         record = ImageRecord(entry.path, entry.size, entry.label, entry.taxonomy)
@@ -86,17 +109,40 @@ def _prepare(images: Images, encoder: VisionEncoder, start: int, stop: int) -> B
             sha256 = hashlib.sha256(data).hexdigest()
             images.remember(index, sha256)
             record = replace(record, sha256=sha256)
-            pictures.append(images.decode(index, data))
-            indices.append(index)
+            wanted = len(data) + PIXEL * pixels(data)
+            if lot and (encoder.alone or sum(one[2] for one in lot) + wanted > LOT):
+                parts += _preprocessed(images, encoder, room, lot, records, start)
+                lot = []
+            lot.append((index, data, wanted))
         except BrokenImage as broken:
             record = replace(record, broken=broken.reason)
         records.append(record)
-    if encoder.alone:
-        alone = [Part([i], encoder.preprocess([one])) for i, one in zip(indices, pictures, strict=True)]
-        return Batch(start, records, alone)
-    inputs = encoder.preprocess(pictures) if pictures else {}
-    shapes = inputs.get("spatial_shapes")
+    parts += _preprocessed(images, encoder, room, lot, records, start)
+    return Batch(start, records, parts)
+
+
+def _preprocessed(
+    images: Images,
+    encoder: VisionEncoder,
+    room: Room,
+    lot: list[tuple[int, bytes, int]],
+    records: list[ImageRecord],
+    start: int,
+) -> list[Part]:
+    """The inputs of those that can be decoded; the ``records`` (from ``start`` on) of the others say why not."""
+    indices, pictures = [], []
+    with room.taken(sum(wanted for _, _, wanted in lot)):
+        for index, data, _ in lot:
+            try:
+                pictures.append(images.decode(index, data))
+                indices.append(index)
+            except BrokenImage as broken:
+                records[index - start] = replace(records[index - start], broken=broken.reason)
+        if not pictures:
+            return []
+        inputs = encoder.preprocess(pictures)
+    shapes = None if encoder.alone else inputs.get("spatial_shapes")
     if shapes is not None:  # the grid of patches differs from image to image
         for index, shape in zip(indices, shapes.tolist(), strict=True):
             records[index - start] = replace(records[index - start], grid=tuple(shape))
-    return Batch(start, records, [Part(indices, inputs)] if indices else [])
+    return [Part(indices, inputs)]

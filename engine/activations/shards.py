@@ -26,10 +26,10 @@ import numpy as np
 
 from engine.errors import UserError, refusal
 from engine.files import file_sha256, utf8
-from engine.hdf5 import HDF5File
+from engine.hdf5 import HDF5File, read_array
 from engine.integrity import content_sha256
 from engine.links import file_name
-from engine.records import seldom
+from engine.records import parse_json, seldom
 
 VERSION = 1
 BLOCK_ROWS = 4096
@@ -198,8 +198,8 @@ def read_records(path: Path) -> list[ImageRecord]:
     """The records of a shard's images. UserError for a damaged file."""
     with open_shard(path) as file:
         try:
-            return [ImageRecord.of(value) for value in json.loads(bytes(file["source"][:]))]
-        except (KeyError, ValueError, TypeError, AttributeError, OSError) as error:
+            return [ImageRecord.of(value) for value in parse_json(bytes(read_array(file["source"])))]
+        except Exception as error:  # what a damaged file raises depends on where in it the damage is
             raise refusal(error, path) or damaged(path, "its list of images cannot be read") from error
 
 

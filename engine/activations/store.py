@@ -10,11 +10,12 @@ from zlib import crc32
 import numpy as np
 from jaxtyping import Float, Int
 
-from engine.activations.manifest import FILE, Manifest, read_manifest
+from engine.activations.manifest import FILE, LONGEST, Manifest, read_manifest
 from engine.activations.shards import STORED, ImageRecord, Shard, damaged, intact, open_shard
 from engine.activations.stored_images import StoredImages, stored_images
 from engine.errors import UserError, counted, refusal
 from engine.files import read_json, value_sha256
+from engine.hdf5 import check_size, read_array
 from engine.integrity import is_known, read_sha256
 from engine.models.hookpoints import HookPoint, TokenPolicy
 from engine.places import workspace_of
@@ -49,6 +50,9 @@ class Store:
             command, root = manifest.command if known else "the same command", workspace_of(path)
             here = "" if Workspace.find().root == root.resolve() else f" --workspace {shlex.quote(str(root))}"
             raise UserError(f"{path} is not finished: continue it with {command}{here}")
+        ends = [0, *itertools.accumulate(shard.rows for shard in manifest.shards)]
+        if [*(shard.first_row for shard in manifest.shards), manifest.rows] != ends:
+            raise UserError(f"{path / FILE} is damaged (its shards do not add up to its rows): make the store again.")
         return cls(path, manifest)
 
     @cached_property
@@ -60,7 +64,7 @@ class Store:
     def sha256(self) -> str:
         """Identity: hash over the manifest as it was written, which holds the hash of every shard. What was said
         since of where things are now (engine.artefacts.relink) is no part of it."""
-        manifest = read_json(self.path / FILE)
+        manifest = read_json(self.path / FILE, most=LONGEST)
         return value_sha256(manifest | manifest.pop("as_written", {}))
 
     @cached_property
@@ -72,6 +76,11 @@ class Store:
     def token(self) -> Int[np.ndarray, " rows"]:
         """For each row, its position in the model's sequence; -1 for a mean and for a pooled output."""
         return self._column("token")
+
+    def check_listed(self) -> None:
+        """UserError where a row is of an image that is not listed."""
+        if self.image.size and not 0 <= self.image.min() <= self.image.max() < len(self.images):
+            raise damaged(self.path, "it has rows of images that it does not list")
 
     def read(self, start: int, stop: int) -> Float[np.ndarray, "n d"]:
         """Rows ``start`` to ``stop`` (exclusive), 0 <= start <= stop <= rows."""
@@ -147,11 +156,12 @@ class Store:
             return self.misplaced(shard)
         try:
             with open_shard(path) as file:
-                values, sums = file["activations"], file["checksums"]
-                size = int(sums.attrs["block_rows"])
+                values, sums = file["activations"], read_array(file["checksums"])
+                check_size(values)
+                size = int(file["checksums"].attrs["block_rows"])
                 blocks = range(0, values.shape[0], size)
                 bad = [b for b, s in zip(blocks, sums, strict=True) if crc32(values[b : b + size].tobytes()) != s]
-        except (UserError, OSError, KeyError, ValueError, RuntimeError) as error:
+        except Exception as error:  # what a damaged file raises depends on where in it the damage is
             if refused := refusal(error, path):
                 raise refused from error
             return [f"{path} is truncated or unreadable."]
@@ -162,14 +172,15 @@ class Store:
 
     def misplaced(self, shard: Shard) -> list[str]:
         """A sentence when rows are not their images': so were some of older versions, of tiled and packed images."""
-        path = intact(self.path, shard)
-        with open_shard(path) as file:
-            image = file["image"][:]
+        path = self.path / shard.file
+        image = self._column_of(shard, "image")
         if self.manifest.hook and self.manifest.tokens and not owned(image, self._readable(shard), self._rows_an_image):
             return [f"{path} has rows that are not their images': extract them again, under another --name."]
         return []
 
     def _readable(self, shard: Shard) -> list[int]:
+        if not shard.first_image <= shard.next_image <= len(self.images):
+            raise damaged(self.path / shard.file, "the manifest counts images that are not listed")
         return [i for i in range(shard.first_image, shard.next_image) if self.images[i].broken is None]
 
     @cached_property
@@ -199,24 +210,30 @@ class Store:
                     raise damaged(path, f"it holds {values.shape} {values.dtype}, the manifest says {shape} {stored}")
                 offset = values.id.get_offset()
                 if offset is None:  # no rows, or rewritten in chunks by another tool
-                    return values[:]
+                    return read_array(values)
             return np.memmap(path, stored, "r", offset, shape)
-        except (KeyError, ValueError, OSError) as error:
+        except UserError:
+            raise
+        except Exception as error:  # what a damaged file raises depends on where in it the damage is
             raise refusal(error, path) or damaged(path, "it is truncated or not a shard") from error
 
     def _column(self, name: str) -> np.ndarray:
         columns = [np.empty(0, np.int32)]
-        for shard in self.shards:
-            path = intact(self.path, shard)
-            try:
-                with open_shard(path) as file:
-                    columns.append(file[name][:])
-            except (KeyError, OSError) as error:
-                raise refusal(error, path) or damaged(path, f"{name} cannot be read") from error
+        columns += [self._column_of(shard, name) for shard in self.shards]
         joined = np.concatenate(columns)
         if len(joined) != self.rows:
             raise damaged(self.path, f"{counted(len(joined), 'row')} instead of {self.rows}")
         return joined
+
+    def _column_of(self, shard: Shard, name: str) -> Int[np.ndarray, " rows"]:
+        path = intact(self.path, shard)
+        try:
+            with open_shard(path) as file:
+                return read_array(file[name]).astype(np.int32, casting="same_kind").reshape(-1)
+        except UserError:
+            raise
+        except Exception as error:  # what a damaged file raises depends on where in it the damage is
+            raise refusal(error, path) or damaged(path, f"{name} cannot be read") from error
 
 
 def owned(image: Int[np.ndarray, " rows"], readable: Sequence[int], each: int | None) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from engine.activations.manifest import LISTS_IMAGES, Manifest, listed_images
-from engine.activations.shards import ImageRecord, Shard, intact, read_records
+from engine.activations.shards import ImageRecord, Shard, damaged, intact, read_records
 from engine.errors import UserError, counted
 
 
@@ -26,7 +26,10 @@ class StoredImages:
     def __getitem__(self, at: int) -> ImageRecord:
         at = range(len(self))[at]
         shard = bisect_right(self._first, at) - 1
-        return self._part(shard)[at - self._first[shard]]
+        part, place = self._part(shard), at - self._first[shard]
+        if not 0 <= place < len(part):
+            raise damaged(self._folder, f"none of its shards lists image {at}")
+        return part[place]
 
     def __iter__(self) -> Iterator[ImageRecord]:
         for shard in range(len(self._shards)):

@@ -18,6 +18,7 @@ from engine.artefacts.entries import (
     read_entry,
 )
 from engine.errors import UserError
+from engine.files import path_of
 from engine.integrity import content_sha256
 from engine.places import workspace_of
 from engine.records import to_json
@@ -49,7 +50,7 @@ def describe(given: str, workspace: Workspace) -> Description:
 
 def find(given: str, workspace: Workspace) -> Path:
     """The artefact that ``given`` names: a path, or a name in the workspace that only one artefact has."""
-    for path in (Path(given).expanduser(), workspace.root / given if os.sep in given else Path()):
+    for path in (path_of(given), workspace.root / given if os.sep in given else Path()):
         if path != Path() and path.exists():
             return Path(os.path.abspath(path))
     places = [

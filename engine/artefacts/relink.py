@@ -20,7 +20,7 @@ from engine.artefacts.entries import UNREADABLE, unreadable
 from engine.artefacts.provenance import identity
 from engine.config import PLACES, Place, RelinkSettings, SteerSettings, places_of
 from engine.errors import UserError
-from engine.files import read_json, read_toml, to_toml, write_json, write_text
+from engine.files import read_json, read_text, read_toml, to_toml, write_json, write_text
 from engine.images import BrokenImage, open_images
 from engine.images.sources import is_there
 from engine.links import check_own
@@ -291,7 +291,7 @@ def _json_writer(path: Path, value: Any) -> Callable[[], None]:
 
 
 def _toml(path: Path, value: dict[str, Any], said: list[str]) -> _Document:
-    over = path.read_text(encoding="utf-8")
+    over = read_text(path)
     return _Document(path, lambda: write_text(path, to_toml(value, over)), said)
 
 

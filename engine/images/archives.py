@@ -9,20 +9,24 @@ differs in its last suffix alone (``f.001.cls`` for ``f.001.png``) goes before t
 Members in folders that are hidden, or hidden themselves, are passed over; of members of one name the last counts.
 """
 
-import json
+import io
 import os
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO, cast
 
 from engine.errors import UserError
+from engine.files import open_regular
 from engine.images.classes import Class, of_folders, of_record, of_text
-from engine.images.entry import ImageEntry, Listing, stamp
+from engine.images.entry import ImageEntry, Listing, stamp, unzipped
+from engine.records import parse_json
 
 _BESIDE = (".cls", ".json", ".txt")
-_LONGEST = 1 << 20  # bytes of what stands beside an image
+_LONGEST = 1 << 20  # bytes of what stands beside an image, and of a header of a tar
+_TRIES = 8  # of reading at the end of a tar
 
 
 @dataclass(frozen=True)
@@ -40,17 +44,20 @@ class _Member:
 def read_tar(path: Path, listing: Listing) -> None:
     """Add the images of a shard; its name stands before their paths. UserError when it is damaged or compressed."""
     try:
-        with tarfile.open(path, "r:") as tar:
+        with (
+            io.BufferedReader(open_regular(path)) as whole,
+            tarfile.open(fileobj=cast(Any, _Headers(whole)), mode="r:") as tar,
+        ):
             members = _of_tar(tar, listing)
-    except tarfile.TarError as error:
+    except OSError as error:
+        raise UserError(f"Cannot read {path}: {error.strerror}.") from error
+    except Exception as error:  # tarfile raises nearly anything on damaged headers
         raise UserError(
             f"{path} is not an intact uncompressed .tar ({error}): unpack compressed ones first, and fetch it again "
             "if it was cut short."
         ) from error
-    except OSError as error:
-        raise UserError(f"Cannot read {path}: {error.strerror}.") from error
     file, seen = os.path.abspath(path), stamp(str(path))
-    with open(path, "rb", buffering=0) as opened:
+    with open_regular(path) as opened:
         classes = _Classes(members, lambda one: os.pread(opened.fileno(), one.size, one.offset), listing)
         for one in _pictures(members, listing):
             said = classes.of(one)
@@ -58,11 +65,31 @@ def read_tar(path: Path, listing: Listing) -> None:
             listing.entries.append(ImageEntry(listed, one.size, *said, file, one.offset, stamp=seen))
 
 
+class _Headers:
+    """A tar as tarfile reads it, which believes what headers say of their own length, and reads on at the end."""
+
+    def __init__(self, file: BinaryIO):
+        self._file = file
+        self.seek, self.tell = file.seek, file.tell
+        self._beyond = 0
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= _LONGEST:
+            raise tarfile.ReadError(f"a header of {size:,} bytes")
+        data = self._file.read(size)
+        self._beyond = 0 if data else self._beyond + 1
+        if self._beyond > _TRIES:
+            raise tarfile.ReadError("it ends within a header")
+        return data
+
+
 def _of_tar(tar: tarfile.TarFile, listing: Listing) -> list[_Member]:
     """Its files, and hard links as the files that they are."""
     found: dict[str, _Member] = {}
     for info in tar:
         path = _parts(info.name)
+        if info.size < 0:
+            raise tarfile.ReadError(f"{info.name} of {info.size:,} bytes")
         if info.isreg() and info.sparse is None:
             size, offset = info.size, info.offset_data
         elif info.islnk() and (to := found.get(info.linkname)):
@@ -82,17 +109,19 @@ def read_zip(path: Path, listing: Listing) -> None:
     UserError when it is damaged or encrypted, or holds a name that leads out of it.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with io.BufferedReader(open_regular(path)) as whole, zipfile.ZipFile(whole) as archive:
             infos = {_written(info): info for info in archive.NameToInfo.values() if not info.is_dir()}
             members = [_Member(info.filename, _parts(written), info.file_size) for written, info in infos.items()]
             pictures = _pictures(members, listing)
             _check(path, [archive.NameToInfo[one.name] for one in pictures])
-            classes = _Classes(members, lambda one: archive.read(one.name), listing)
+            classes = _Classes(members, lambda one: unzipped(archive, one.name), listing)
             said = [classes.of(one) for one in pictures]
-    except zipfile.BadZipFile as error:
-        raise UserError(f"{path} is not an intact .zip ({error}): fetch it again.") from error
+    except UserError:
+        raise
     except OSError as error:
         raise UserError(f"Cannot read {path}: {error.strerror}.") from error
+    except Exception as error:  # so does zipfile
+        raise UserError(f"{path} is not an intact .zip ({error}): fetch it again.") from error
     file, seen = os.path.abspath(path), stamp(str(path))
     for one, what in zip(pictures, said, strict=True):
         listed = f"{path.name}/{one.name}"
@@ -161,7 +190,7 @@ class _Classes:
 
     def _of_json(self, text: str) -> Class:
         try:
-            value = json.loads(text)
+            value = parse_json(text)
         except ValueError:
             self._listing.left_out["damaged .json"] += 1
             return Class()

@@ -7,7 +7,10 @@ from pathlib import Path
 from PIL import Image
 
 from engine.config import Transparency
+from engine.errors import passing
+from engine.files import path_of, read_bytes
 from engine.images.decoding import BrokenImage, decode
+from engine.images.entry import LARGEST
 from engine.images.sources import Images, open_images
 
 
@@ -17,7 +20,7 @@ class ByPath:
     def __init__(self, source: str, transparency: Transparency = "white"):
         self.source = source
         self.transparency = transparency
-        self._root = Path(source).expanduser()
+        self._root = path_of(source)
         self._listing = threading.Lock()
         self._places: tuple[Images, dict[str, int]] | None = None
 
@@ -29,9 +32,9 @@ class ByPath:
         file = self._file(path)
         if file is not None:
             try:
-                return decode(file.read_bytes(), path, self.transparency)
+                return decode(read_bytes(file, LARGEST), path, self.transparency)
             except OSError as error:
-                raise BrokenImage(path, error.strerror or str(error)) from error
+                raise passing(error, file) or BrokenImage(path, error.strerror or str(error)) from error
         images, places = self._listed()
         return images.load(places[path]) if path in places else None
 

@@ -68,4 +68,5 @@ def _word(value: Any) -> str:
     """A field as text; empty for what is no name: nothing, true, a list."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return "" if value is None or isinstance(value, (bool, list, dict)) else str(value).strip()
+    text = "" if value is None or isinstance(value, (bool, list, dict)) else str(value).strip()
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()  # JSON may hold half a character

@@ -5,9 +5,10 @@ import warnings
 from io import BytesIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from engine.config import Transparency
+from engine.errors import passing
 from engine.images.kinds import FORMATS
 
 MAX_PIXELS = 89_478_485  # Pillow's own threshold for a suspected decompression bomb: a quarter of a gibibyte of RGB
@@ -33,7 +34,7 @@ def decode(data: bytes, path: str = "image", transparency: Transparency = "white
 
     Transparency is laid on white, or dropped; 16-bit samples keep their high byte; palettes, CMYK and grey become RGB.
     Raises BrokenImage for other formats than FORMATS, damaged or truncated data, more than MAX_PIXELS pixels and
-    strips longer than MAX_ASPECT times their width.
+    strips longer than MAX_ASPECT times their width. Refused where the machine is at fault, as when memory is full.
     """
     if not data:
         raise BrokenImage(path, "the file is empty")
@@ -49,7 +50,16 @@ def decode(data: bytes, path: str = "image", transparency: Transparency = "white
     except Image.UnidentifiedImageError:
         raise BrokenImage(path, f"not an image of a known format ({', '.join(FORMATS)})") from None
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged data
-        raise BrokenImage(path, _reason(error)) from error
+        raise passing(error, path) or BrokenImage(path, _reason(error)) from error
+
+
+def pixels(data: bytes) -> int:
+    """How many pixels ``decode`` will make of ``data``, as its header says; 0 where it will refuse."""
+    try:
+        with Image.open(BytesIO(data), formats=FORMATS) as image:
+            return image.width * image.height
+    except Exception:  # as in decode, which says why
+        return 0
 
 
 def thumbnail(image: Image.Image, size: int) -> Image.Image:
@@ -63,7 +73,8 @@ def to_rgb(image: Image.Image, transparency: Transparency = "white") -> Image.Im
     """Any Pillow mode as RGB, 16 bits as 8; transparency on white, or dropped, which uncovers the colour below."""
     if image.mode.startswith("I"):
         # Pillow's own conversion clips at 255, which turns a 16-bit picture white.
-        high_byte = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255)
+        high_byte = np.asarray(image) >> 8
+        np.clip(high_byte, 0, 255, out=high_byte)
         return Image.fromarray(high_byte.astype(np.uint8)).convert("RGB")
     if image.mode == "F":
         raise ValueError("samples are floating point, which has no agreed range")
@@ -79,7 +90,8 @@ def to_rgb(image: Image.Image, transparency: Transparency = "white") -> Image.Im
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
-        return ImageOps.exif_transpose(image) or image
+        turned = image.getexif().get(ExifTags.Base.Orientation) in range(2, 9)
+        return (ImageOps.exif_transpose(image) if turned else None) or image  # unasked it would copy all pixels
     except Exception:  # damaged EXIF is no reason to lose an intact picture
         return image
 

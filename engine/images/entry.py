@@ -1,5 +1,8 @@
 """One image of a source, as listed, and its bytes. Nothing is read until they are asked for."""
 
+import bz2
+import copy
+import io
 import os
 import stat
 import zipfile
@@ -7,10 +10,9 @@ import zlib
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import lru_cache
-from lzma import LZMAError
 
 from engine.errors import UserError
-from engine.files import Stamp, stamp_of
+from engine.files import Stamp, open_regular, stamp_of
 from engine.images.kinds import is_read, left_out
 
 
@@ -42,13 +44,18 @@ class Listing:
         return False
 
 
+LARGEST = 600_000_000  # bytes of an image: more than MAX_PIXELS take, 16 bits a sample and not compressed
+
+
 def read(entry: ImageEntry) -> bytes:
     """The image as stored; less of it where it ends too early. Raises OSError. For several threads."""
+    if entry.size > LARGEST:
+        raise OSError(f"it has {entry.size:,} bytes, more than the {LARGEST:,} allowed")
     return _unzip(entry) if entry.member else _read_range(entry)
 
 
 def _read_range(entry: ImageEntry) -> bytes:
-    with open(entry.file, "rb", buffering=0) as file:
+    with open_regular(entry.file) as file:
         return os.pread(file.fileno(), entry.size, entry.offset)
 
 
@@ -64,23 +71,42 @@ def stamp(path: str) -> Stamp | None:
     """Of a file; None when there is none."""
     try:
         found = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):  # a zero byte in its name
         return None
     return stamp_of(found) if stat.S_ISREG(found.st_mode) else None
-
-
-_UNREADABLE = (zipfile.BadZipFile, zlib.error, LZMAError, EOFError, KeyError, NotImplementedError, RuntimeError)
 
 
 def _unzip(entry: ImageEntry) -> bytes:
     """An image of an archive, its checksum verified."""
     try:
-        return _opened(entry.file, stamp(entry.file)).read(entry.member)
-    except _UNREADABLE as error:
+        return unzipped(_opened(entry.file, stamp(entry.file)), entry.member)
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # what a damaged archive raises depends on where in it the damage is
         raise OSError(f"it cannot be unpacked ({error})") from error
+
+
+def unzipped(archive: zipfile.ZipFile, member: str) -> bytes:
+    """A member of an archive, of which no more is unpacked than it is said to have."""
+    info = archive.getinfo(member)
+    if info.compress_type == zipfile.ZIP_BZIP2:  # of which zipfile unpacks gigabytes at once
+        return _unpacked_bzip2(archive, info)
+    with archive.open(info) as file:
+        return b"".join(iter(lambda: file.read(info.file_size), b""))
+
+
+def _unpacked_bzip2(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    packed = copy.copy(info)
+    packed.compress_type, packed.file_size = zipfile.ZIP_STORED, info.compress_size
+    del packed.CRC  # of what is unpacked
+    with archive.open(packed) as file:
+        data = bz2.BZ2Decompressor().decompress(file.read(), info.file_size)
+    if zlib.crc32(data) != info.CRC:
+        raise zipfile.BadZipFile(f"bad CRC-32 of {info.filename}")
+    return data
 
 
 @lru_cache(maxsize=4)
 def _opened(path: str, stamp: Stamp | None) -> zipfile.ZipFile:
     """Kept open, since its directory may list a million images. It locks itself against other threads."""
-    return zipfile.ZipFile(path)
+    return zipfile.ZipFile(io.BufferedReader(open_regular(path)))

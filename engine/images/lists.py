@@ -2,23 +2,28 @@
 
 import csv
 import io
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from engine.errors import UserError
+from engine.files import read_text
 from engine.images.classes import Class, of_record, of_text
 from engine.images.entry import ImageEntry, Listing, stamp
 from engine.images.kinds import is_read
+from engine.records import parse_json
 
 TABLES = (".csv", ".tsv", ".jsonl")
+LONGEST = 1 << 30  # bytes of a list: about ten million images
 METADATA = ("metadata.csv", "metadata.jsonl")
 """Of an image folder of Hugging Face: rows with ``file_name``, relative to their folder, and a class."""
 _PATH = ("path", "file_name", "filename", "file", "image", "image_path", "filepath")
 _DELIMITERS = ",\t;"
+csv.field_size_limit(LONGEST)  # a caption may be long
+GAPS = 64  # of a line that are tried as the end of its path
 _GAP = re.compile(r"\s*[,;\s]\s*")
 
 
@@ -34,9 +39,12 @@ def read_list(path: Path, listing: Listing) -> None:
 def rows(path: Path) -> Iterator[tuple[str, Class]]:
     """Path and class of each image of a list. UserError when it cannot be read or names no paths."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path, LONGEST, "utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not a readable list of images ({error}): give a text or CSV file.") from error
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path} is not a readable list of images ({reason}): give a text or CSV file.") from error
+    if "\0" in text:
+        raise UserError(f"{path} is not a list of images (it holds zero bytes): give a text or CSV file.")
     suffix = path.suffix.lower()
     if suffix == ".jsonl":
         return _records(path, text)
@@ -47,7 +55,7 @@ def _records(path: Path, text: str) -> Iterator[tuple[str, Class]]:
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
-                record = json.loads(line)
+                record = parse_json(line)
             except ValueError as error:
                 raise UserError(f"{path} is no JSON in line {number} ({error}): correct it.") from error
             name = _named(record) if isinstance(record, dict) else None
@@ -99,12 +107,12 @@ def _split(folder: Path, line: str) -> tuple[str, str]:
     if "\t" in line:
         name, _, label = line.partition("\t")
         return name, label
-    if line.startswith('"') and len(cells := next(csv.reader([line], skipinitialspace=True))) > 1:
+    if line.startswith('"') and len(cells := next(csv.reader([line], skipinitialspace=True), [])) > 1:
         return cells[0], ",".join(cells[1:])
-    ends = [(line[: gap.start()], line[gap.end() :]) for gap in _GAP.finditer(line)]
+    ends = [(line[: gap.start()], line[gap.end() :]) for gap in islice(_GAP.finditer(line), GAPS)]
     likely = [(name, label) for name, label in [*ends, (line, "")] if is_read(name)]
     if len(likely) != 1:
-        there = [one for one in likely or [(line, ""), *ends] if (folder / one[0]).exists()]
+        there = [one for one in likely or [(line, ""), *ends] if os.path.exists(folder / one[0])]
         name, _, label = line.rpartition(",") if "," in line else (line, "", "")
         return (there or likely or [(name, label)])[0]
     return likely[0]

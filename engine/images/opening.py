@@ -10,8 +10,10 @@ from PIL import Image, ImageColor
 
 from engine.config import Transparency
 from engine.errors import UserError
+from engine.files import path_of, read_bytes
 from engine.images.by_path import ByPath
 from engine.images.decoding import BrokenImage, decode, thumbnail
+from engine.images.entry import LARGEST
 from engine.images.sources import open_images
 from engine.places import IN
 
@@ -28,7 +30,7 @@ def open_image(spec: str, transparency: Transparency = "white") -> Image.Image |
             return ImageColor.getrgb(colour)[:3]
         except ValueError as error:
             raise UserError(f"There is no colour {colour!r}: write blank:red or blank:#ff8000.") from error
-    path = Path(spec).expanduser()
+    path = path_of(spec)
     if IN in spec and not path.exists():
         source, _, inside = spec.partition(IN)
         return _in_source(source, inside, transparency)
@@ -80,7 +82,7 @@ def picture(image: str, side: int = SIDE) -> tuple[UInt8[ndarray, "height width 
 def read_picture(path: Path, transparency: Transparency = "white") -> Image.Image:
     """The image file ``path``. Raises UserError when it cannot be read or is no image."""
     try:
-        return decode(path.read_bytes(), transparency=transparency)
+        return decode(read_bytes(path, LARGEST), transparency=transparency)
     except OSError as error:
         raise UserError(f"Cannot read the image {path} ({error.strerror}): give another file.") from error
     except BrokenImage as error:

@@ -18,8 +18,8 @@ from pathlib import Path
 from PIL import Image
 
 from engine.config import Transparency
-from engine.errors import UserError
-from engine.files import value_sha256
+from engine.errors import UserError, passing
+from engine.files import path_of, value_sha256
 from engine.images.archives import read_tar, read_zip
 from engine.images.classes import Class, taxonomy_of
 from engine.images.contents import contents
@@ -107,12 +107,13 @@ class Images:
         self.remember(index, hashlib.sha256(data).hexdigest())
 
     def read_bytes(self, index: int) -> bytes:
-        """The file as stored. Raises BrokenImage when it cannot be read."""
+        """The file as stored. Raises BrokenImage when it cannot be read, Refused where the machine is at fault."""
         entry = self.entries[index]
         try:
             data = read(entry)
         except OSError as error:
-            raise BrokenImage(entry.path, error.strerror or str(error)) from error
+            reason = error.strerror or str(error)
+            raise passing(error, entry.file) or BrokenImage(entry.path, reason) from error
         if len(data) < entry.size:
             raise BrokenImage(entry.path, "it is shorter than when it was listed")
         return data
@@ -182,12 +183,12 @@ def meant(spec: str) -> list[Path]:
 
     UserError when one that braces name is not there.
     """
-    if (path := Path(spec).expanduser()).exists():
+    if (path := path_of(spec)).exists():
         return [path]
     found: list[Path] = []
     braced = _braced(spec)
     for one in braced:
-        path = Path(one).expanduser()
+        path = path_of(one)
         matching = [path] if path.exists() else sorted(map(Path, glob.glob(str(path))))
         if not matching and len(braced) > 1:
             raise UserError(f"There is no {one}, which {spec} names: check the path.")

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.errors import UserError
+from engine.files import path_of
 from engine.models.hookpoints import HookPoint, TokenPolicy
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def load_encoder(
         from engine.models.from_open_clip import load_tagged
 
         return load_tagged(spec, device, dtype)
-    path = Path(spec).expanduser()
+    path = path_of(spec)
     if not path.exists():
         hint = f"did you mean hf:{spec}?" if spec.count("/") == 1 and not spec.startswith((".", "/")) else ""
         raise UserError(

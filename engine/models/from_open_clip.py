@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from engine.errors import UserError, refusal
-from engine.files import read_json
+from engine.files import path_of, read_json
 from engine.models.encoder import VisionEncoder, first_line
 
 CONFIG = "open_clip_config.json"
@@ -127,9 +127,9 @@ def load_tagged(spec: str, device: str | torch.device, dtype: torch.dtype | None
 def _tag_and_file(arch: str, text: str) -> tuple[str, Path | None]:
     """What stands after ``openclip:ARCH/``: TAG, FILE or TAG@FILE."""
     tag, _, path = text.partition("@")
-    if text and Path(text).expanduser().is_file():
+    if text and path_of(text).is_file():
         tag, path = "", text
-    file = Path(path).expanduser() if path else None
+    file = path_of(path) if path else None
     if file is not None and not file.is_file():
         raise UserError(f"There is no file {path}: after openclip:{arch}/{tag}@ give one of weights.")
     return tag, file

@@ -20,12 +20,15 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from engine.errors import UserError, counted, refusal
+from engine.files import path_of
 from engine.models.device import pick_device
 from engine.models.encoder import Enough, astray, block_input, find_blocks, first_line, module_at, seen_alone
 from engine.models.from_transformers import prefix_tokens, quiet
 from engine.models.hookpoints import HookPoint
 from engine.models.hub import hub_folder
+from engine.models.patience import within
 
+PATIENCE = 2.0  # seconds that a chat template may take, which takes milliseconds
 FALLBACK_PROMPT = "USER: {image}\n{prompt} ASSISTANT:"  # the form of LLaVA-1.5
 
 QUESTION = "Question: {prompt} Answer:"  # of BLIP-2, whose processor puts the image before it
@@ -241,7 +244,7 @@ def _folder(spec: str) -> Path:
         return shipped("llava")
     if spec.startswith("hf:"):
         return hub_folder(spec)
-    folder = Path(spec).expanduser()
+    folder = path_of(spec)
     if not folder.is_dir():
         raise UserError(f"There is no directory {spec}: give a local model directory, hf:ORG/NAME, or demo.")
     if not (folder / "config.json").is_file():
@@ -303,8 +306,23 @@ def _image_mark(processor: Any) -> str:
 
 
 def _chat(processor: Any, prompt: str) -> str:
+    """``prompt`` in the form that the model's template gives it. UserError where it fails, or does not end: it is a
+    program of whoever made the model (in Jinja's sandbox)."""
     content = [{"type": "image"}, {"type": "text", "text": prompt}]
-    return processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+    asked = [{"role": "user", "content": content}]
+    try:
+        said = within(PATIENCE, lambda: processor.apply_chat_template(asked, add_generation_prompt=True))
+    except TimeoutError:
+        raise _unusable(f"does not end within {PATIENCE:g} s") from None
+    except Exception as error:  # a template raises whatever it likes
+        raise _unusable(f"fails ({first_line(error)})") from error
+    if not isinstance(said, str):
+        raise _unusable("gives no text")
+    return said
+
+
+def _unusable(why: str) -> UserError:
+    return UserError(f"The model's chat template {why}: correct its chat_template, or give another model.")
 
 
 def _seen(config: Any, n_blocks: int) -> int:

@@ -35,7 +35,7 @@ from jaxtyping import Float, Shaped
 
 from engine.errors import UserError, refusal
 from engine.files import atomic_path, check_version
-from engine.hdf5 import HDF5File
+from engine.hdf5 import HDF5File, check_size, read_array, read_row
 from engine.integrity import HDF5, content_sha256, read_sha256
 from engine.neurons.matching import TopSets
 from engine.neurons.quantities import FIELDS, KEPT, SORTS, Quantity
@@ -44,7 +44,7 @@ from engine.neurons.results import LatentRow, Related, ScoredImage, Summary, Top
 from engine.neurons.taxonomy import SHARE, Taxonomy
 from engine.neurons.word_index import WordIndex
 from engine.places import located, recorded, workspace_of
-from engine.records import from_json, to_json
+from engine.records import from_json, parse_json, to_json
 from engine.workspace import Provenance
 
 FORMAT = "saetui-neurons"
@@ -153,10 +153,11 @@ class Neurons:
 
     def __init__(self, path: Path, file: h5py.File):
         self.path, self._file = path, file
-        summary = from_json(Summary, json.loads(self._read("summary")), f"The summary of {path}")
-        provenance = from_json(Provenance, json.loads(self._read("provenance")), f"The origin of {path}")
+        summary = from_json(Summary, parse_json(self._read("summary")), f"The summary of {path}")
+        provenance = from_json(Provenance, parse_json(self._read("provenance")), f"The origin of {path}")
         self.summary: Summary = located(summary, workspace_of(path))
         self.provenance: Provenance = located(provenance, workspace_of(path))
+        check_size(self._dataset("latents/ms"))
         self.w: int = self._dataset("latents/ms").shape[0]
         self._derived: dict[str, np.ndarray] = {}
         self._rankings: dict[tuple[str, bool], np.ndarray] = {}
@@ -180,12 +181,12 @@ class Neurons:
             version = file.attrs.get("version")
             check_version(None if version is None else int(version), VERSION, path)
             return cls(path, file)
-        except (KeyError, OSError, ValueError) as error:
-            file.close()
-            raise refusal(error, path) or damaged_scores(path, error) from error
         except UserError:
             file.close()
             raise
+        except Exception as error:  # what a damaged file raises depends on where in it the damage is
+            file.close()
+            raise refusal(error, path) or damaged_scores(path, error) from error
 
     def close(self) -> None:
         self._file.close()
@@ -273,7 +274,7 @@ class Neurons:
         columns = [self._read(f"images/{name}").tolist() for name in ("path", "label", "taxonomy", "sha256")]
         # Most images have their label and taxonomy in common with others: each is read, and held, once.
         labels = {stored: _text(stored) or None for stored in set(columns[1])}
-        taxonomies = {stored: tuple(json.loads(_text(stored))) for stored in set(columns[2])}
+        taxonomies = {stored: tuple(parse_json(_text(stored))) for stored in set(columns[2])}
         return [
             ScoredImage(_text(path), labels[label], taxonomies[taxonomy], _text(sha256))
             for path, label, taxonomy, sha256 in zip(*columns, strict=True)
@@ -464,8 +465,8 @@ class Neurons:
 
     def _row(self, name: str, latent: int) -> np.ndarray:
         try:
-            return self._dataset(name)[latent]
-        except (OSError, RuntimeError) as error:
+            return read_row(self._dataset(name), latent)
+        except (OSError, RuntimeError, ValueError, IndexError, TypeError) as error:
             raise self._damaged(error) from error
 
     def _dataset(self, name: str) -> h5py.Dataset:
@@ -476,8 +477,8 @@ class Neurons:
 
     def _read(self, name: str) -> Any:
         try:
-            return self._dataset(name)[()]
-        except (OSError, RuntimeError) as error:
+            return read_array(self._dataset(name))
+        except (OSError, RuntimeError, ValueError, TypeError) as error:
             raise self._damaged(error) from error
 
     def _check(self, latent: int) -> None:
@@ -494,7 +495,9 @@ def refusing_damage(path: Path) -> Iterator[None]:
     """UserError for what a file whose parts do not fit each other leads to."""
     try:
         yield
-    except (OSError, KeyError, IndexError, ValueError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # what that raises depends on which they are
         raise refusal(error, path) or damaged_scores(path, error) from error
 
 

@@ -12,13 +12,12 @@
 """
 
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import UserError
-from engine.files import Stamp, check_version, lock, read_toml, stamp, to_toml, write_text
+from engine.files import Stamp, check_version, lock, parse_toml, read_text, read_toml, stamp, to_toml, write_text
 from engine.links import check_own
 from engine.places import workspace_of
 from engine.sae.state import read_training
@@ -213,7 +212,7 @@ def _document(texts: Mapping[int, str], marks: set[int], sae: str, over: Path) -
         "marked": sorted(marks),
         "text": {str(latent): texts[latent] for latent in sorted(texts)},
     }
-    return to_toml(document, _with_lines(over.read_text(encoding="utf-8"), texts) if over.is_file() else "")
+    return to_toml(document, _with_lines(read_text(over), texts) if over.is_file() else "")
 
 
 def _with_lines(written: str, texts: Mapping[int, str]) -> str:
@@ -221,7 +220,7 @@ def _with_lines(written: str, texts: Mapping[int, str]) -> str:
 
     TOML libraries add at the end; a file that is read by people is in order.
     """
-    known = tomllib.loads(written).get("text", {})
+    known = parse_toml(written).get("text", {})
     latents = sorted(map(int, known))
     for latent in sorted(set(texts) - set(latents)):
         after = next((other for other in latents if other > latent), None)
@@ -229,14 +228,14 @@ def _with_lines(written: str, texts: Mapping[int, str]) -> str:
         if place:
             longer = written[: place.start()] + to_toml({str(latent): texts[latent]}) + written[place.start() :]
             written = longer if _has(longer, {**known, str(latent): texts[latent]}) else written
-            known = tomllib.loads(written)["text"]
+            known = parse_toml(written)["text"]
     return written
 
 
 def _has(document: str, texts: Mapping[str, str]) -> bool:
     try:
-        return bool(tomllib.loads(document)["text"] == texts)
-    except (tomllib.TOMLDecodeError, KeyError):
+        return bool(parse_toml(document)["text"] == texts)
+    except (ValueError, KeyError):
         return False
 
 

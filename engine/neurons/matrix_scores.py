@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from engine.config import MsSettings
+from engine.files import path_of
 from engine.metrics.monosemanticity import monosemanticity, number, numbers
 from engine.neurons.results import MatrixScored
 from engine.reporter import Reporter, StageBegan
@@ -31,7 +32,7 @@ def ms_files(settings: MsSettings, workspace: Workspace, reporter: Reporter | No
 
 def _source(given: str, workspace: Workspace, kind: str) -> Path:
     """A file or folder, else the name of a store in the workspace."""
-    path = Path(given).expanduser()
+    path = path_of(given)
     if path.exists() or path.suffix or len(path.parts) > 1:
         return path
     return workspace.existing(kind, given)

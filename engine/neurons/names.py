@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float, Int
 
 from engine.errors import UserError
+from engine.files import path_of, read_text
 from engine.images.sources import ImageEntry
 from engine.models.encoder import VisionEncoder
 
@@ -48,7 +49,7 @@ def read_vocabulary(path: str | Path = "") -> list[str]:
     """Words, one a line, each once; the built-in list for an empty ``path``."""
     try:
         if path:
-            text = Path(path).expanduser().read_text(encoding="utf-8-sig")
+            text = read_text(path_of(path), encoding="utf-8-sig")
         else:
             text = resources.files("engine.neurons").joinpath("vocabulary.txt").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

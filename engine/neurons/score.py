@@ -176,6 +176,7 @@ def measured(latents: Mapping[str, np.ndarray], **given: Any) -> dict[str, np.nd
 
 def _images(embeddings: Store) -> list[ScoredImage]:
     """The images that could be read, in order."""
+    embeddings.check_listed()
     records = [embeddings.images[i] for i in embeddings.image.tolist()]
     return [ScoredImage(one.path, one.label, one.taxonomy, one.sha256 or "") for one in records]
 

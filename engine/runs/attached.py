@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any, assert_never
 
 from engine.errors import UserError
-from engine.records import to_json
+from engine.records import parse_json, to_json
 from engine.reporter import Done, End, Event, Failed, StoppedEarly, event_from_json
 from engine.runs.memory import killed, memory_kills
 from engine.runs.run import Command, Run, environment, last_lines, python_module
@@ -110,7 +110,7 @@ def _listen(lines: IO[bytes], heard: Callable[[Event], None]) -> End | None:
     """Hear events until the one that ends the work; None where the worker dies without it."""
     for line in lines:
         try:
-            event = event_from_json(json.loads(line))
+            event = event_from_json(parse_json(line))
         except ValueError:  # torn by a kill
             continue
         if isinstance(event, End):

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -12,8 +13,8 @@ from typing import Any, BinaryIO, Literal, assert_never
 from zlib import crc32
 
 from engine.errors import Stopped
-from engine.files import utf8, write_json
-from engine.records import seldom, to_json
+from engine.files import open_regular, read_bytes, read_text, utf8, write_json
+from engine.records import parse_json, seldom, to_json
 from engine.reporter import (
     Done,
     End,
@@ -67,7 +68,7 @@ class EventLog:
     """Append-only JSON lines: an event each, with ``seq``, ``time`` and, last, the CRC-32 of the line without that."""
 
     def __init__(self, path: Path):
-        written = path.read_bytes() if path.exists() else b""
+        written = read_bytes(path, sys.maxsize) if path.exists() else b""
         self._seq = max((line["seq"] for line in _lines(written)), default=0)
         self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - lives as long as the run
         if written and not written.endswith(b"\n"):  # torn by a kill
@@ -86,7 +87,7 @@ class EventLog:
 def read_events(path: Path, offset: int = 0) -> tuple[list[Logged], int]:
     """Events from byte ``offset`` on, and the offset to go on from. A torn last line is left for the next call."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             file.seek(offset)
             data = file.read()
     except FileNotFoundError:
@@ -116,7 +117,7 @@ def _lines(data: bytes) -> Iterator[dict[str, Any]]:
         summed = _SUMMED.search(text)
         whole = text[: summed.start()] + b"}" if summed else text
         try:
-            line = json.loads(whole)
+            line = parse_json(whole)
             damaged = summed is not None and crc32(whole) != int(summed[1], 16)
         except ValueError:  # else torn by a kill, and closed by the run that went on after it
             line, damaged = None, text.endswith(b"}") or summed is not None
@@ -175,7 +176,8 @@ class StreamReporter(Reporter):
         """Close the run."""
         with contextlib.suppress(OSError):  # the disk may be what is full: the stream still gets its answer
             self._update(ended=time.time(), **_ended(end))
-        self._emit(end)
+        with contextlib.suppress(OSError):
+            self._emit(end)
 
     def _emit(self, event: Event) -> None:
         if self.stream:
@@ -196,7 +198,7 @@ class StreamReporter(Reporter):
         if not self.run:
             return ""
         try:
-            return (self.run / "control").read_text().strip()
+            return read_text(self.run / "control").strip()
         except FileNotFoundError:
             return ""
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from engine.config import PlanSettings, from_mapping
 from engine.errors import UserError
-from engine.files import read_toml
+from engine.files import path_of, read_toml
 from engine.models import HookPoint
 from engine.places import located
 from engine.records import to_json
@@ -62,7 +62,7 @@ def run_plan(settings: PlanSettings, workspace: Workspace, reporter: Reporter | 
     The whole plan is checked before anything starts.
     """
     reporter = reporter or Reporter()
-    path = Path(settings.plan).expanduser()
+    path = path_of(settings.plan)
     stages = read_plan(path, workspace)
     check_plan(stages, workspace, path)
     done = []
@@ -173,5 +173,5 @@ def _named(template: str, values: dict[str, Any], path: Path) -> str:
     shown = {k: f"{v:g}" if isinstance(v, (int, float)) and not isinstance(v, bool) else v for k, v in values.items()}
     try:
         return slug(template.format_map(shown))
-    except (KeyError, ValueError, IndexError) as error:
+    except (LookupError, ValueError, AttributeError, TypeError) as error:
         raise UserError(f"{path}: the name {template!r} uses {error}, which is no setting of its table.") from None

@@ -12,6 +12,7 @@ import sys
 import sysconfig
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 import engine
 from engine.config import Place, places_of
 from engine.errors import Refused, UserError
-from engine.files import read_json, write_json, write_text
+from engine.files import open_regular, read_json, write_json, write_text
 from engine.links import check_own
 from engine.locks import Lock, held, take
 from engine.places import changed_values, located_text, recorded_text, split
@@ -31,6 +32,8 @@ from engine.workspace import Workspace
 STARTING = 60.0  # seconds that a worker may take to import what it needs before it counts as dead
 HELD = "worker.lock"
 ENDED = ("done", "stopped", "failed", "died")
+LATEST = 2.0**36  # seconds since the epoch, in the year 4147
+MOST = 1 << 60  # units of progress
 TAIL = 65_536  # bytes of a log that its end is read from
 
 
@@ -125,8 +128,9 @@ class Run:
             return status
         if status.state == "starting" and time.time() - (status.started or 0) < STARTING:
             return status
-        again = self._read_status()  # it may have ended between the two looks
-        return again if again.state in ENDED else replace(again, state="died")
+        with suppress(UserError):  # it may have ended between the two looks
+            status = self._read_status()
+        return status if status.state in ENDED else replace(status, state="died")
 
     @property
     def alive(self) -> bool:
@@ -219,6 +223,10 @@ class Run:
     def _read_status(self) -> Status:
         path = self.path / "status.json"
         status: Status = from_json(Status, read_json(path), str(path))
+        if not all(0 <= time < LATEST for time in (status.started or 0, status.ended or 0)):
+            raise UserError(f"{path} is damaged (its times are none): give the command of the run again.")
+        if status.progress and not all(0 <= n < MOST for n in (status.progress.done, status.progress.total)):
+            status = replace(status, progress=None)
         return status
 
     def _write_starting(self) -> None:
@@ -252,7 +260,7 @@ def find(workspace: Workspace, given: str) -> Run:
 def tail(path: Path) -> bytes:
     """The whole lines at the end of a log; nothing where there is no log."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             begin = max(file.seek(0, 2) - TAIL, 0)
             file.seek(begin)
             data = file.read()

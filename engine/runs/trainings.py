@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from engine.config import TrainSettings
 from engine.errors import UserError
-from engine.files import stamp
+from engine.files import open_regular, stamp
 from engine.records import from_json
 from engine.reporter import Measured, StageBegan
 from engine.reporter import Progress as Step
@@ -35,7 +35,7 @@ TASKS = ("train", "run", "demo")  # those that train
 DEMO_NAME = "demo"  # of the SAE that the demo trains
 LIVE = ("starting", "running", "paused")
 _STAGE = re.compile(r"\d+/\d+ (\w+) (.+)")
-_UNREADABLE = (UserError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError)
+_UNREADABLE = (UserError, OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 
 V = TypeVar("V")
 
@@ -177,7 +177,7 @@ class TrainingLog:
     def read(self, most: int = PIECE) -> bool:
         """Take in up to ``most`` further bytes; whether there is more. A log that became another one is read anew."""
         try:
-            with open(self.path, "rb") as file:
+            with open_regular(self.path) as file:
                 found = os.fstat(file.fileno())
                 if found.st_size < self._offset or found.st_ino != self._inode:
                     self._restart()
@@ -192,7 +192,7 @@ class TrainingLog:
             end = len(data)
         self._offset += end
         for logged in parse_events(data[:end]):
-            with contextlib.suppress(UserError):
+            with contextlib.suppress(UserError, ArithmeticError):
                 self._take(logged)
         return end > 0 and self._offset < found.st_size
 

@@ -7,7 +7,6 @@ then the worker dies at once, as if killed itself.
 """
 
 import contextlib
-import json
 import os
 import signal
 import sys
@@ -22,7 +21,7 @@ from engine.config import from_mapping
 from engine.errors import Stopped, UserError, refusal
 from engine.literal import log_literally
 from engine.locks import NoLocks
-from engine.records import from_json, to_json
+from engine.records import from_json, parse_json, to_json
 from engine.reporter import Done, Failed, StoppedEarly, Warned
 from engine.runs.events import StreamReporter
 from engine.runs.run import Command, Run
@@ -107,7 +106,7 @@ def give_way(nice: int) -> None:
 def _attached() -> int:
     events = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print must not mix with the events
-    asked = json.loads(sys.stdin.readline())
+    asked = parse_json(sys.stdin.readline())
     command, run = from_json(Command, asked, "The request"), asked.get("run")
     try:
         held = Run(Path(run)).hold() if run else None

@@ -16,7 +16,7 @@ from engine.activations.loader import check_finite
 from engine.activations.store import Store
 from engine.config import EncodeSettings
 from engine.errors import UserError
-from engine.files import atomic_path
+from engine.files import atomic_path, path_of
 from engine.models import same_model
 from engine.models.device import pick_device
 from engine.reporter import Reporter, StageBegan
@@ -36,7 +36,7 @@ def encode_store(settings: EncodeSettings, workspace: Workspace, reporter: Repor
     UserError: a source of another width, with values that are not finite, or a file name that is not .npz.
     """
     reporter = reporter or Reporter()
-    out = Path(settings.out).expanduser()
+    out = path_of(settings.out)
     if out.suffix != ".npz":
         raise UserError(f"--out {settings.out} does not end in .npz: latents are written as a scipy sparse matrix.")
     if settings.batch_size < 1:
@@ -102,7 +102,7 @@ class _Source:
 
     @classmethod
     def open(cls, given: str, workspace: Workspace) -> "_Source":
-        path = Path(given).expanduser()
+        path = path_of(given)
         if path.is_file():
             from engine.activations.matrix_files import read_matrix
 

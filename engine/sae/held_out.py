@@ -43,6 +43,8 @@ class HeldOut:
         if not embeddings:
             return cls(loader, rows, None, np.empty(0, np.int64))
         judge = Store.open(workspace.existing("embeddings", embeddings))
+        judge.check_listed()
+        loader.store.check_listed()
         row_of = {_identity(judge.images[image]): row for row, image in enumerate(judge.image.tolist())}
         found = [row_of.get(_identity(loader.store.images[image]), -1) for image in rows.images.tolist()]
         judged = np.flatnonzero(np.array(found) >= 0)

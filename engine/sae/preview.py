@@ -10,7 +10,6 @@ Every measurement of a training replaces the file; that of a finished training s
 """
 
 import base64
-import binascii
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -76,7 +75,7 @@ def read_preview(folder: str | Path) -> Preview | None:
         )
         source = located_text(str(found["source"]), "path", workspace_of(path.parent))
         return Preview(int(found["step"]), str(found["store"]), source, grid, latents)
-    except (KeyError, IndexError, TypeError, ValueError, zlib.error, binascii.Error) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, zlib.error) as error:
         raise UserError(f"{path} is damaged ({error}): remove it, the next measurement writes it anew.") from error
 
 
@@ -124,6 +123,6 @@ def _packed(image: TopImage) -> str | None:
 def _image(found: dict[str, Any], grid: tuple[int, int] | None) -> TopImage:
     activation, shares = float(found["activation"]), None
     if grid and found["map"] is not None:
-        data = zlib.decompress(base64.b64decode(found["map"]))
+        data = zlib.decompressobj().decompress(base64.b64decode(found["map"]), grid[0] * grid[1])
         shares = np.frombuffer(data, np.uint8).reshape(grid).astype(np.float32) * np.float32(activation / 255)
     return TopImage(str(found["path"]), activation, shares)

@@ -13,7 +13,7 @@ from engine.config import TrainSettings
 from engine.errors import UserError, refusal
 from engine.files import check_version, open_tensors, read_json, unsealed, write_json
 from engine.places import located, recorded, workspace_of
-from engine.records import from_json, seldom, to_json
+from engine.records import from_json, parse_json, seldom, to_json
 from engine.sae.config import CHECKPOINTS, CONFIG, TRAINING, WEIGHTS, named_weights, no_weights
 from engine.sae.results import FinalMeasurement, MeasuredStep
 
@@ -110,7 +110,7 @@ def read_state(folder: Path) -> Checkpointed | None:
         return None
     try:
         with open_tensors(path, "np") as file:
-            value = unsealed(json.loads(file.metadata()["note"]), f"The checkpoint {path}", _FROM_START)
+            value = unsealed(parse_json(file.metadata()["note"]), f"The checkpoint {path}", _FROM_START)
         found_version = value.get("version")
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise unreadable(path, error) from error

@@ -61,7 +61,7 @@ class Server:
         for line in lines:
             try:
                 number, request = read_request(line)
-            except (ValueError, TypeError, KeyError):
+            except ValueError:
                 traceback.print_exc()
                 continue
             if isinstance(request, Cancel):

@@ -7,6 +7,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from engine.errors import UserError
@@ -158,7 +159,8 @@ class _Process:
         assert self._process.stdout
         for line in self._process.stdout:
             if line.endswith(b"\n"):  # its last one may be torn
-                self.owner._passed(self, *read_event(line))
+                with suppress(ValueError):  # what is no event: of a server that is damaged, or a library's print
+                    self.owner._passed(self, *read_event(line))
         code = self._process.wait()
         self._outbox.put(b"")
         self.owner._ended(self, code)

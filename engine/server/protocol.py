@@ -17,7 +17,7 @@ from typing import Any, Literal
 from engine.config import SteerSettings
 from engine.errors import UserError
 from engine.neurons.results import ImageLatents, LatentValues
-from engine.records import from_json, to_json, union
+from engine.records import from_json, parse_json, to_json, union
 from engine.reporter import Failed, Intervened, StageBegan, Token, Warned
 from engine.runs.memory import Memory
 from engine.steer.results import Steered, SweepPoint
@@ -185,11 +185,9 @@ def write_request(number: int | None, message: Request | Cancel) -> bytes:
 def read_request(line: bytes) -> tuple[int | None, Request | Cancel | UserError]:
     """Number and request of a line; the UserError that answers one which is damaged.
 
-    ValueError, TypeError or KeyError for a line that has not even a number.
+    ValueError for a line that has not even a number.
     """
-    _know_kinds()
-    fields = json.loads(line)
-    number = fields["id"]
+    number, fields = _numbered(line)
     try:
         return number, from_json(Request | Cancel, fields, "The request")
     except UserError as error:
@@ -201,10 +199,24 @@ def write_event(number: int, event: ServerEvent) -> bytes:
 
 
 def read_event(line: bytes) -> tuple[int, ServerEvent]:
-    """Number of the request, and an event of it."""
+    """Number of the request, and an event of it: ``Failed`` for one that is damaged. ValueError for a line that has
+    not even a number."""
+    number, fields = _numbered(line)
+    if number is None:
+        raise ValueError("an event without a request")
+    try:
+        return number, from_json(ServerEvent, fields, "An event of the model server")
+    except UserError as error:
+        return number, Failed(str(error))
+
+
+def _numbered(line: bytes) -> tuple[int | None, Any]:
     _know_kinds()
-    fields = json.loads(line)
-    return fields["id"], from_json(ServerEvent, fields, "An event of the model server")
+    fields = parse_json(line)
+    number = fields.get("id", "") if isinstance(fields, dict) else ""
+    if number is not None and type(number) is not int:
+        raise ValueError("a message without the number of a request")
+    return number, fields
 
 
 def _line(number: int | None, message: Any, kinds: Any) -> bytes:

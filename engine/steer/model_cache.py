@@ -8,7 +8,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 import torch
 
-from engine.files import Stamp, stamp_of
+from engine.files import Stamp, path_of, stamp_of
 from engine.models import WEIGHT_SUFFIXES, load_encoder
 from engine.models.encoder import VisionEncoder
 from engine.models.vlm import VLM, is_local, load_vlm
@@ -107,7 +107,7 @@ def _bytes(spec: str) -> int:
 
 
 def _files(spec: str) -> list[Path]:
-    folder = Path(spec).expanduser()
+    folder = path_of(spec)
     if not is_local(spec) or not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))

@@ -17,7 +17,7 @@ from typing import Any
 
 from engine.config import SteerSettings, from_mapping, to_mapping
 from engine.errors import UserError
-from engine.files import check_version, read_toml, to_toml, write_text
+from engine.files import check_version, path_of, read_toml, to_toml, write_text
 from engine.links import check_own
 from engine.places import located, recorded, workspace_of
 from engine.records import from_json, to_json
@@ -113,7 +113,7 @@ def _changed(settings: SteerSettings) -> set[str]:
 
 
 def _find(workspace: Workspace, given: str) -> Path:
-    path = Path(given).expanduser()
+    path = path_of(given)
     if (os.sep in given or given.endswith(".toml")) and path.is_file():
         return path
     path = workspace.recipe(given.removesuffix(".toml")) if os.sep not in given else path

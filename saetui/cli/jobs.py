@@ -5,9 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
-from engine.errors import UserError
+from engine.errors import UserError, sentence_of
 from engine.records import to_json
-from engine.runs.events import Control
+from engine.runs.events import Control, Status
 from engine.runs.run import ENDED, Run, find, runs
 from engine.runs.tasks import TASKS
 from engine.workspace import Workspace
@@ -124,15 +124,18 @@ def _record(run: Run) -> dict[str, Any]:
     place = {"id": run.id, "path": str(run.path)}
     try:
         return place | to_json(run.command) | to_json(run.status)
-    except UserError as error:
-        return place | {"error": str(error)}
+    except (UserError, OSError) as error:
+        return place | {"error": sentence_of(error)}
 
 
 def _line(run: Run) -> str:
     try:
-        status = run.status
-    except UserError as error:
-        return f"{run.id:<28}  {error}"
+        return _told(run, run.status)
+    except (UserError, OSError) as error:
+        return f"{run.id:<28}  {sentence_of(error)}"
+
+
+def _told(run: Run, status: Status) -> str:
     parts = [f"{run.id:<28}", f"{status.state:<8}"]
     if status.progress and status.state != "done":
         parts.append(f"{status.stage or ''}: {progress_text(status.progress, None)}")

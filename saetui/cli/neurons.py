@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from engine.errors import UserError, counted
+from engine.files import path_of
 from engine.integrity import content_sha256
 from engine.neurons.labels import Labels
 from engine.neurons.latents import of_other_weights
@@ -100,7 +101,7 @@ def scores_of(sae: str, on: str, workspace: Workspace) -> Path:
 
 def _of_the_sae(given: str, name: str, found: list[Path], workspace: Workspace) -> list[Path]:
     """Those of ``found`` that are scores of the SAE that is there; all where there is none, or none of them is."""
-    by_path = Path(given).expanduser() / WEIGHTS if os.sep in given else None
+    by_path = path_of(given) / WEIGHTS if os.sep in given else None
     weights = by_path if by_path is not None and by_path.is_file() else workspace.sae(name) / WEIGHTS
     if not weights.is_file():
         return found

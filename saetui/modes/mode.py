@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from textual.app import ComposeResult
 from textual.screen import Screen
@@ -18,6 +18,8 @@ from saetui.services import Served
 from saetui.widgets.bars import KeyBar, TopBar, summary
 
 NARROW = 110  # columns below which a mode shows one part at a time
+
+V = TypeVar("V")
 
 
 class Mode(Served, Screen[None]):
@@ -69,6 +71,10 @@ class Mode(Served, Screen[None]):
     @property
     def remembered(self) -> dict[str, Any]:
         return self.services.session.get(self.MODE)
+
+    def recall(self, name: str, default: V) -> V:
+        """What is remembered under ``name``; ``default`` for nothing, and for a value of another type."""
+        return self.services.session.recall(self.MODE, name, default)
 
     def on_screen_resume(self) -> None:
         bar = self.query_one(TopBar)

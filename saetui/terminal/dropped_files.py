@@ -4,6 +4,8 @@ import shlex
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from engine.files import path_of
+
 
 def dropped_path(text: str) -> Path | None:
     """The existing path that ``text`` names: a ``file://`` URL, quoted or escaped for a shell, or plain.
@@ -13,12 +15,17 @@ def dropped_path(text: str) -> Path | None:
     text = text.strip()
     if not text:
         return None
-    if text.lower().startswith("file://"):
-        readings = [unquote(urlsplit(text.splitlines()[0]).path)]
-    else:
-        readings = [text, _shell_word(text)]
+    is_url = text.lower().startswith("file://")
+    readings = _named_by_url(text.splitlines()[0]) if is_url else [text, _shell_word(text)]
     paths = [Path(reading) for reading in readings]
-    return next((path.expanduser() for path in paths if _exists(path)), None)
+    return next((path_of(path) for path in paths if _exists(path)), None)
+
+
+def _named_by_url(url: str) -> list[str]:
+    try:
+        return [unquote(urlsplit(url).path)]
+    except ValueError:  # a bracket that is not closed
+        return []
 
 
 def _shell_word(text: str) -> str:
@@ -31,6 +38,6 @@ def _shell_word(text: str) -> str:
 
 def _exists(path: Path) -> bool:
     try:
-        return path.expanduser().exists()
-    except (OSError, ValueError, RuntimeError):  # too long for a path, or the home of an unknown user
+        return path_of(path).exists()
+    except (OSError, ValueError):  # too long for a path
         return False

@@ -1,12 +1,16 @@
 """HDF5 files that are read through files of Python."""
 
+import resource
 import subprocess
 import sys
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 
+from engine.activations.matrix_files import read_matrix
+from engine.errors import UserError
 from engine.hdf5 import HDF5File
 
 LEFT_OPEN = """
@@ -43,3 +47,71 @@ def test_what_is_closed_or_refused_holds_no_file(path: Path) -> None:
     with pytest.raises(OSError, match="truncated") as damage:
         HDF5File(path)
     assert damage.value.errno is None
+
+
+SECRET = b"\x01\x02\x03\x04" * 64
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    (tmp_path / "secret").write_bytes(SECRET)
+    with h5py.File(tmp_path / "secret.h5", "w") as file:
+        file["activations"] = np.ones((4, 4), np.float32)
+    return tmp_path / "secret.h5"
+
+
+def external_link(file: h5py.File, secret: Path) -> None:
+    file["activations"] = h5py.ExternalLink(str(secret), "/activations")
+
+
+def in_a_group(file: h5py.File, secret: Path) -> None:
+    file.create_group("a/b")["activations"] = h5py.ExternalLink(str(secret), "/activations")
+
+
+def external_storage(file: h5py.File, secret: Path) -> None:
+    stored = [(str(secret.with_suffix("")), 0, 64)]
+    file.create_dataset("activations", (4, 4), np.float32, external=stored)
+
+
+def virtual(file: h5py.File, secret: Path) -> None:
+    layout = h5py.VirtualLayout((4, 4), np.float32)
+    layout[:] = h5py.VirtualSource(str(secret), "activations", (4, 4))
+    file.create_virtual_dataset("activations", layout)
+
+
+def unknown_filter(file: h5py.File, secret: Path) -> None:
+    how = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    how.set_chunk((2, 2))
+    how.set_filter(307, h5py.h5z.FLAG_OPTIONAL, ())
+    space = h5py.h5s.create_simple((4, 4))
+    h5py.h5d.create(file.id, b"activations", h5py.h5t.IEEE_F32LE, space, how)
+
+
+def bomb(file: h5py.File, secret: Path) -> None:
+    file.create_dataset("activations", (60_000, 30_000), np.float32, chunks=(100, 30_000), compression="gzip")
+
+
+def nothing_behind(file: h5py.File, secret: Path) -> None:
+    file.create_dataset("activations", (60_000, 30_000), np.float32)
+
+
+HOSTILE = (external_link, in_a_group, external_storage, virtual, unknown_filter, bomb, nothing_behind)
+
+
+@pytest.mark.parametrize("make", HOSTILE, ids=lambda make: make.__name__)
+def test_a_file_that_leads_elsewhere_or_claims_too_much_is_refused(make, secret: Path, tmp_path: Path) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        make(file, secret)
+    with pytest.raises(UserError, match=r"m\.h5"):
+        read_matrix(tmp_path / "m.h5")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 << 10
+
+
+def test_links_within_a_file_and_filters_of_its_own_are_read(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).random((40, 8)).astype(np.float32)
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        file.create_dataset("a/b", data=values, chunks=(10, 8), compression="lzf", shuffle=True, fletcher32=True)
+        file["soft"] = h5py.SoftLink("/a")
+        file["a/round"] = file["/"]
+    assert np.array_equal(read_matrix(tmp_path / "m.h5"), values)

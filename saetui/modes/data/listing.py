@@ -32,7 +32,7 @@ class Selected:
     def of(cls, kept: Mapping[str, Any]) -> Selected | None:
         """The one that a session remembers."""
         kind, name = kept.get("kind"), kept.get("name")
-        return cls(kind, name) if kind in KINDS and isinstance(name, str) else None
+        return cls(kind, name) if isinstance(kind, str) and kind in KINDS and isinstance(name, str) else None
 
 
 @dataclass(frozen=True)

@@ -98,8 +98,7 @@ class DataMode(Mode):
     @property
     def _added(self) -> list[str]:
         """Sources that a person added here."""
-        kept = self.remembered.get("sources", [])
-        return [one for one in kept if isinstance(one, str)] if isinstance(kept, list) else []
+        return [one for one in self.recall("sources", list[Any]()) if isinstance(one, str)]
 
     def _show_tables(self, first: bool) -> None:
         kept = self.selected or Selected.of(self.remembered)

@@ -13,6 +13,7 @@ from textual.widgets import Input
 
 from engine.errors import UserError, sentence_of
 from engine.files import Stamp, stamp
+from engine.neurons.quantities import SORTS
 from engine.runs.watch import RunSnapshot
 from saetui.background import look_up
 from saetui.messages import ForMode, ShowLatents
@@ -65,13 +66,13 @@ class LatentBrowser(Mode):
     # Life
 
     def on_mount(self) -> None:
-        was = self.remembered
-        self.listed.sort, self.listed.descending = str(was.get("sort", "ms")), bool(was.get("descending", True))
-        self.pictures = int(was.get("pictures", 16))
-        self.view.gallery.show_heat = bool(was.get("heat", False))
-        self.set_class(bool(was.get("open", False)), "-open")
-        self._wanted = int(was.get("latent", -1))
-        self._write_filter(str(was.get("filter", "")))
+        sort = self.recall("sort", "ms")
+        self.listed.sort, self.listed.descending = sort if sort in SORTS else "ms", self.recall("descending", True)
+        self.pictures = self.recall("pictures", 16)
+        self.view.gallery.show_heat = self.recall("heat", False)
+        self.set_class(self.recall("open", False), "-open")
+        self._wanted = self.recall("latent", -1)
+        self._write_filter(self.recall("filter", ""))
 
     @property
     def latents(self) -> list[int]:

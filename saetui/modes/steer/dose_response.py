@@ -88,7 +88,7 @@ class Dose(Served, Vertical):
 
     @property
     def _strengths(self) -> str:
-        return str(self.services.session.get("steer").get("doses", STRENGTHS))
+        return self.services.session.recall("steer", "doses", STRENGTHS)
 
     @property
     def strengths(self) -> tuple[float, ...]:

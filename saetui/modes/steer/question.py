@@ -64,7 +64,7 @@ class QuestionLines(Served, Words):
         self._editor.change(replace(self.setup, **values), kind)
 
     def ask_prompt(self) -> None:
-        kept = self.services.session.get("steer").get("prompts", [])
+        kept = self.services.session.recall("steer", "prompts", list[Any]())
         prompts = [prompt for prompt in kept if isinstance(prompt, str)]
 
         def given(prompt: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from engine.errors import UserError, counted
 from engine.files import write_text
-from engine.records import from_json, to_json
+from engine.records import from_json, parse_json, to_json
 from engine.steer.results import ANSWERS, Steered
 from saetui.modes.steer.setup import Setup
 
@@ -58,7 +58,7 @@ class Versions:
         found = []
         for line in lines:
             try:
-                found.append(from_json(Version, json.loads(line), "A kept version"))
+                found.append(from_json(Version, parse_json(line), "A kept version"))
             except (ValueError, UserError):
                 continue
         return found[::-1]

@@ -41,6 +41,7 @@ QUANTITIES = (
     Quantity("l0", "L0", "{:.1f}".format),
     Quantity("rate", "tokens/s", lambda rate: tick_text(rate, rate / 50) if rate > 0 else "0"),
 )
+CHARTS = tuple(one.name for one in QUANTITIES)
 _WIDTH, _HEIGHT = 28, 8  # cells below which a chart says little
 _WIDE = 150  # columns from which on three stand side by side
 _DEEPEST = 2.0**-16  # of all steps: the closest zoom
@@ -94,7 +95,7 @@ class Charts(Widget, can_focus=True):
 
     def enlarge(self, name: str) -> None:
         """Give all the room to the measurement ``name``; to none of them when it is empty."""
-        self.alone = name if any(name == one.name for one in QUANTITIES) else ""
+        self.alone = name if name in CHARTS else ""
         self._arrange()
 
     def enlarge_next(self) -> None:

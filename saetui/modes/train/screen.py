@@ -15,6 +15,7 @@ from engine.records import to_json
 from saetui.background import look_up_each
 from saetui.bindings import key
 from saetui.modes.mode import Mode
+from saetui.modes.train.charts import CHARTS
 from saetui.modes.train.forming_latents import FormingLatents
 from saetui.modes.train.training_list import SORTS, TrainingList
 from saetui.modes.train.training_runs import TrainingRuns
@@ -106,13 +107,14 @@ class TrainMode(Mode):
     # Life
 
     def on_mount(self) -> None:
-        was = self.remembered
-        self.trainings.restore(str(was.get("sort", "")), str(was.get("selected", "")), was.get("overlaid", []))
-        self.charts.logarithmic = bool(was.get("log", False))
-        self.charts.alone = str(was.get("chart", ""))
-        self.gallery.show_heat = bool(was.get("heat", False))
-        self._turned(str(was.get("turned", "")))
-        self.set_class(bool(was.get("open", False)), "-open")
+        overlaid = [name for name in self.recall("overlaid", list[Any]()) if isinstance(name, str)]
+        self.trainings.restore(self.recall("sort", ""), self.recall("selected", ""), overlaid)
+        self.charts.logarithmic = self.recall("log", False)
+        chart = self.recall("chart", "")
+        self.charts.alone = chart if chart in CHARTS else ""
+        self.gallery.show_heat = self.recall("heat", False)
+        self._turned(self.recall("turned", ""))
+        self.set_class(self.recall("open", False), "-open")
         self.table.focus()
 
     @property
@@ -267,7 +269,7 @@ class TrainMode(Mode):
     # What can be done
 
     def action_new(self) -> None:
-        values = self.runs.new(self.remembered.get("settings", {}), (row.name for row in self.trainings.rows))
+        values = self.runs.new(self.recall("settings", {}), (row.name for row in self.trainings.rows))
         if values is not None:
             self._ask_training("New training", values)
 

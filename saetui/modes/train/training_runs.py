@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.config import ScoreSettings, TrainSettings, to_mapping
+from engine.files import path_of
 from engine.runs.events import Control
 from engine.runs.run import Run
 from engine.workspace import free_name, slug
@@ -63,7 +64,7 @@ class TrainingRuns:
         """Start the plan in the file ``given``; the names of the SAEs that it trains."""
         from engine.runs.plan import read_plan
 
-        path = Path(given).expanduser().resolve()
+        path = path_of(given).resolve()
         trained: list[str] = []
 
         def read() -> None:
