@@ -12,11 +12,11 @@ import os
 import time
 import zlib
 from functools import lru_cache
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 from engine.errors import UserError, refusal
-from engine.files import Stamp, stamp_of, xdg
+from engine.files import Stamp, open_regular, stamp_of, xdg
 
 SETTLED = 2.0
 """Seconds after a change from which on a stamp is trusted: file systems tell times in steps, and what is written twice
@@ -87,7 +87,7 @@ def known_hashes() -> KnownHashes:
 def content_sha256(path: Path, start: int = 0) -> str:
     """Of a file's bytes from ``start`` on. Read once as long as the file stays as it is. Raises OSError."""
     known, folder = known_hashes(), os.path.abspath(path.parent)
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         seen = stamp_of(os.fstat(file.fileno()))
         what = _version(folder, path.name, start, seen)
         if found := known.get(folder, what):
@@ -101,7 +101,7 @@ def content_sha256(path: Path, start: int = 0) -> str:
 
 def read_sha256(path: Path, start: int = 0) -> str:
     """As :func:`content_sha256`, of what is read now."""
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         return _read(file, start)
 
 
@@ -109,7 +109,7 @@ _FLAGS = slice(20, 24)
 """Where HDF5 marks a file that some program has open for writing; it is read as it was written."""
 
 
-def _read(file: BinaryIO, start: int) -> str:
+def _read(file: FileIO, start: int) -> str:
     file.seek(start)
     head = bytearray(file.read(_FLAGS.stop))
     if head.startswith(HDF5) and len(head) == _FLAGS.stop:
