@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import UserError, refusal
-from engine.locks import take
+from engine.locks import Lock, take
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -150,9 +150,8 @@ LOCK = ".lock"
 @contextlib.contextmanager
 def lock(folder: Path, patience: float = 15.0) -> Iterator[None]:
     """Lock ``folder`` for writing. Raises UserError after waiting ``patience`` seconds for another writer to end."""
-    folder.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + patience
-    while (taken := take(folder / LOCK)) is None:
+    while (taken := _take(folder)) is None:
         if time.monotonic() > deadline:
             raise UserError(f"{folder} is being written by another process: wait for it, or stop it (saetui jobs).")
         time.sleep(0.05)
@@ -160,3 +159,12 @@ def lock(folder: Path, patience: float = 15.0) -> Iterator[None]:
         yield
     finally:
         taken.close()
+
+
+def _take(folder: Path) -> Lock | None:
+    """None, too, where whoever had the lock has just removed the ``folder``, as nothing came of it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        return take(folder / LOCK)
+    except FileNotFoundError:
+        return None
