@@ -179,7 +179,7 @@ class Workbench(Services):
         """A bug in saetui ends the workbench with a sentence; Textual would print its traceback over the terminal."""
         path, error = state_folder() / "defect.txt", sys.exc_info()[1]
         with contextlib.suppress(OSError):
-            write_text(path, "".join(traceback.format_exception(error)), durable=False)
+            write_text(path, "".join(traceback.format_exception(error)), durable=False, private=True)
         self._exit_renderables.append(
             Text(
                 f"saetui: a bug in saetui ended the workbench ({literal(f'{type(error).__name__}: {error}')}); the "

@@ -23,7 +23,7 @@ from engine.activations.target import Target, header, take_over
 from engine.activations.writing import StoreWriter
 from engine.config import ExtractSettings
 from engine.errors import UserError, system_mistake
-from engine.files import lock
+from engine.files import lock, sweep_folder
 from engine.images import BrokenImage, Images, decode, open_images
 from engine.images.kinds import in_words
 from engine.models import HookPoint, TokenPolicy, load_encoder
@@ -159,8 +159,7 @@ def consequences(settings: ExtractSettings) -> list[str]:
 
 
 def _resume(target: Target, images: Images, reporter: Reporter) -> None:
-    for leftover in target.folder.glob(".*.tmp"):  # of a run that was killed: the lock says that none is alive
-        leftover.unlink()
+    sweep_folder(target.folder)
     take_over(target, images, reporter)
 
 

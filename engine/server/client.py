@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from engine.errors import UserError
+from engine.files import open_private
 from engine.runs.memory import killed, memory_kills
 from engine.runs.run import environment, python_module
 from engine.server.protocol import (
@@ -118,7 +119,7 @@ class ModelServer:
         except Exception:  # an interface that is just closing; the events that follow still count
             report = traceback.format_exc()
             if self.log:
-                with open(self.log, "a") as file:
+                with open(self.log, "a", opener=open_private) as file:
                     file.write(report)
 
 
@@ -169,7 +170,7 @@ def _start(workspace: Workspace, log: Path | None) -> "subprocess.Popen[bytes]":
         if log is None:
             return _popen(workspace, subprocess.DEVNULL)
         log.parent.mkdir(parents=True, exist_ok=True)
-        with open(log, "ab") as file:
+        with open(log, "ab", opener=open_private) as file:
             return _popen(workspace, file.fileno())
     except OSError as error:
         where = error.filename or sys.executable
