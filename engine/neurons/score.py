@@ -17,7 +17,7 @@ from engine.activations.reading import Batch, prepared
 from engine.activations.store import Store
 from engine.activations.target import is_of
 from engine.config import ExtractSettings, Pooling, ScoreSettings
-from engine.errors import UserError
+from engine.errors import UserError, keeping
 from engine.files import file_sha256, value_sha256
 from engine.images import Images, open_images
 from engine.metrics.hierarchy import hierarchy
@@ -77,7 +77,8 @@ def score(settings: ScoreSettings, workspace: Workspace, reporter: Reporter | No
         return Scored(**vars(found), path=str(path), made=False)
     reporter.event(StageBegan("encoding"))
     E = embeddings.read(0, embeddings.rows)
-    seen = _encode(settings, sae, encoder, images, embeddings, E, reporter)
+    with keeping("what the judge saw is kept"):
+        seen = _encode(settings, sae, encoder, images, embeddings, E, reporter)
 
     reporter.event(StageBegan("scoring"))
     result = seen.pooled.result(settings.min_support)

@@ -145,9 +145,9 @@ class TrainingLoop:
             self._save(folder)
         try:
             self._loop(folder, reporter)
-        except Stopped:
+        except Stopped as stopped:
             self._save(folder)
-            raise
+            raise Stopped(f"step {self.step:,} is kept") from stopped
         return self._finish(folder)
 
     def _begin(self) -> None:
