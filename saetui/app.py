@@ -149,11 +149,12 @@ class Workbench(Services):
 
     def _runs_seen(self, runs: list[RunSnapshot]) -> None:
         self.garbage.collect_if_idle()
-        before = {run.id: run.state for run in self.runs}
-        self.runs = runs
-        for run in runs:
-            if run.id in before and before[run.id] != run.state and not run.live:
-                self._ended(run)
+        if runs is not self.runs:
+            before = {run.id: run.state for run in self.runs}
+            self.runs = runs
+            for run in runs:
+                if run.id in before and before[run.id] != run.state and not run.live:
+                    self._ended(run)
         for screen in self.screen_stack:
             for bar in screen.query(TopBar):
                 bar.run = summary(runs)
