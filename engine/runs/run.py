@@ -35,6 +35,10 @@ STARTING = 60.0  # seconds that a worker may take to import what it needs before
 HELD = "worker.lock"
 STATUS = "status.json"
 ENDED = ("done", "stopped", "failed", "died")
+CUT = (
+    "The worker was ended by SIGBUS, as when a file that it reads became shorter or its disk failed: look after "
+    "the disk"
+)
 TAIL = 65_536  # bytes of a log that its end is read from
 
 
@@ -125,7 +129,16 @@ class Run:
         if status.state == "starting" and abs(time.time() - (status.started or 0)) < STARTING:  # clocks are set back
             return status
         again = self._read_status()  # it may have ended between the two looks
-        return again if again.state in ENDED else replace(again, state="died")
+        return again if again.state in ENDED else replace(again, state="died", error=self._crash())
+
+    def _crash(self) -> str | None:
+        """Why its worker died, where that has left a word in the log."""
+        crashes = [line for line in self.printed() if line.startswith("Fatal Python error: ")]
+        if not crashes:
+            return None
+        if crashes[-1].endswith("Bus error"):
+            return f"{CUT} and go on: saetui jobs resume {self.id}."
+        return f"Its worker crashed ({crashes[-1].removeprefix('Fatal Python error: ')}): see {self.path / 'log.txt'}."
 
     @property
     def alive(self) -> bool:

@@ -7,6 +7,7 @@ then the worker dies at once, as if killed itself.
 """
 
 import contextlib
+import faulthandler
 import json
 import os
 import signal
@@ -154,6 +155,7 @@ def _detached(run: Run) -> int:
 
 
 def main() -> None:
+    faulthandler.enable()  # a crash, as by SIGBUS, tells the log where
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # what libraries print is for the log alone
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -104,6 +104,7 @@ class ModelServer:
     def _death(self, code: int, kills: int | None) -> str:
         how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
         why = f" ({killed(kills)})" if code == -signal.SIGKILL else ""
+        why = " (a file that it reads became shorter, or its disk failed)" if code == -signal.SIGBUS else why
         where = f"its log is {self.log}" if self.log else "it kept no log"
         return f"The model server {how}{why}: {where}; ask again and a new one starts."
 
