@@ -1,8 +1,10 @@
 """The exceptions that end work early on purpose, sentences for errors of the operating system, and counts in words."""
 
+import contextlib
 import errno
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 DISK_FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
@@ -47,7 +49,23 @@ class Refused(UserError):
 
 
 class Stopped(Exception):
-    """Work has stopped on request, at a point from which the same command continues."""
+    """Work has stopped on request, at a point from which the same command continues.
+
+    ``kept``: what was finished by then, as in "step 12 is kept"; empty where nothing was.
+    """
+
+    def __init__(self, kept: str = ""):
+        super().__init__(kept)
+        self.kept = kept
+
+
+@contextlib.contextmanager
+def keeping(kept: str) -> Iterator[None]:
+    """Whatever stops in here says that ``kept``, unless it knows better."""
+    try:
+        yield
+    except Stopped as stopped:
+        raise Stopped(stopped.kept or kept) from stopped
 
 
 def counted(count: int, thing: str) -> str:

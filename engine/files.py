@@ -2,10 +2,14 @@
 
 import contextlib
 import errno
+import functools
+import glob
 import hashlib
 import io
+import itertools
 import json
 import os
+import re
 import stat
 import time
 import tomllib
@@ -15,7 +19,7 @@ from typing import Any
 
 from engine.errors import UserError, refusal
 from engine.literal import escaped
-from engine.locks import take
+from engine.locks import Lock, alive, take
 from engine.records import parse_json
 
 DOCUMENT = 64 << 20  # bytes of a JSON or TOML file, at most; those that a person or a program writes are far smaller
@@ -168,17 +172,29 @@ def open_tensors(path: Path, framework: str, device: str = "cpu") -> Iterator[An
         yield file
 
 
+ABANDONED = 86_400.0  # seconds without a write after which a temporary file of an unknown process is nobody's
+UNSYNCED = {errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES, errno.EPERM}
+"""What file systems say that sync no folders, or may not."""
+_PART = re.compile(r"\.([0-9a-f]{8})-(\d+)(\.\w+)?\.tmp")
+
+
 @contextlib.contextmanager
-def atomic_path(path: Path, durable: bool = True) -> Iterator[Path]:
+def atomic_path(path: Path, durable: bool = True, private: bool = False) -> Iterator[Path]:
     """A temporary name beside ``path`` to write to; it becomes ``path`` when the block ends without error.
 
-    ``durable``: also sync it to disk, so that a power cut cannot leave an empty file.
+    ``durable``: also sync it and its folder to disk, so that a power cut leaves neither an empty file nor the one
+    before. ``private``: for the user's eyes alone; else its permissions are what the umask says, whoever wrote it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    make_folder(path.parent, durable)
+    sweep(path)
+    temporary = temporary_path(path)
     temporary.unlink(missing_ok=True)  # it may be a link
     try:
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666))
+        mode = temporary.stat().st_mode
         yield temporary
+        if temporary.stat().st_mode != mode:  # safetensors puts a file of its own there
+            temporary.chmod(mode)
         if durable:
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
@@ -186,18 +202,91 @@ def atomic_path(path: Path, durable: bool = True) -> Iterator[Path]:
     finally:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
+    if durable:
+        sync_folder(path.parent)
 
 
-def write_text(path: Path, text: str, durable: bool = True) -> None:
+def temporary_path(path: Path, part: str = "") -> Path:
+    """Where this process writes what will be ``path``, or a part of it: the name tells who writes there."""
+    return path.with_name(f".{path.name}.{_here()}-{os.getpid()}{part and '.'}{part}.tmp")
+
+
+def sweep(path: Path) -> None:
+    """Remove what processes that are gone were writing for ``path``."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        with contextlib.suppress(OSError):
+            if _abandoned(left):
+                left.unlink()
+
+
+def sweep_folder(folder: Path) -> None:
+    """Remove what any process was writing in ``folder``, on which the caller has the lock."""
+    for left in (*folder.glob(".*.tmp"), *folder.glob(".tmp??????")):  # the latter are made by safetensors
+        if _lives(left) is not True:
+            left.unlink(missing_ok=True)
+
+
+def _abandoned(temporary: Path) -> bool:
+    """Whether nobody writes there any more, as far as can be told without a lock."""
+    lives = _lives(temporary)
+    return time.time() - temporary.stat().st_mtime > ABANDONED if lives is None else not lives
+
+
+def _lives(temporary: Path) -> bool | None:
+    """Whether the process lives that writes there; None where that cannot be known, as of another host's."""
+    told = _PART.search(temporary.name)
+    return alive(int(told[2])) if told and told[1] == _here() else None
+
+
+@functools.cache
+def _here() -> str:
+    """Stands for all processes that see each other's numbers: those of one boot of one host, or of one container."""
+    told = [os.uname().nodename]
+    with contextlib.suppress(OSError):
+        told += [Path("/proc/sys/kernel/random/boot_id").read_text(), os.readlink("/proc/self/ns/pid")]
+    return value_sha256(told)[:8]
+
+
+def make_folder(folder: Path, durable: bool = True) -> None:
+    """Make ``folder`` and those above it where they are missing; ``durable``: as for atomic_path."""
+    missing = list(itertools.takewhile(lambda one: not one.exists(), (folder, *folder.parents)))
+    folder.mkdir(parents=True, exist_ok=True)
+    for made in missing if durable else ():
+        sync_folder(made.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in ``folder`` to disk, where its file system can: a file is not there without its name."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in UNSYNCED:
+            error.filename = str(folder)
+            raise
+
+
+def write_text(path: Path, text: str, durable: bool = True, private: bool = False) -> None:
     """Replace ``path`` by ``text`` in one step: a reader sees the old text or the new, never a part."""
-    with atomic_path(path, durable) as temporary:
+    with atomic_path(path, durable, private) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path, value: Any, durable: bool = True, seal: bool = True) -> None:
+def write_json(path: Path, value: Any, durable: bool = True, private: bool = False, seal: bool = True) -> None:
     """Replace ``path`` by ``value`` in one step, with a ``seal`` that :func:`read_json` checks and takes off."""
     text = json.dumps(sealed(value) if seal else value, indent=1, ensure_ascii=False, allow_nan=False)
-    write_text(path, utf8(text).decode() + "\n", durable)
+    write_text(path, utf8(text).decode() + "\n", durable, private)
+
+
+def open_private(path: Path | str, flags: int) -> int:
+    """The opener of files that are for the user's eyes alone, those that were written before included."""
+    descriptor = os.open(path, flags, 0o600)
+    with contextlib.suppress(OSError):
+        os.fchmod(descriptor, 0o600)
+    return descriptor
 
 
 def utf8(text: str) -> bytes:
@@ -252,9 +341,8 @@ LOCK = ".lock"
 @contextlib.contextmanager
 def lock(folder: Path, patience: float = 15.0) -> Iterator[None]:
     """Lock ``folder`` for writing. Raises UserError after waiting ``patience`` seconds for another writer to end."""
-    folder.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + patience
-    while (taken := take(folder / LOCK)) is None:
+    while (taken := _take(folder)) is None:
         if time.monotonic() > deadline:
             raise UserError(f"{folder} is being written by another process: wait for it, or stop it (saetui jobs).")
         time.sleep(0.05)
@@ -262,3 +350,12 @@ def lock(folder: Path, patience: float = 15.0) -> Iterator[None]:
         yield
     finally:
         taken.close()
+
+
+def _take(folder: Path) -> Lock | None:
+    """None, too, where whoever had the lock has just removed the ``folder``, as nothing came of it."""
+    make_folder(folder)
+    try:
+        return take(folder / LOCK)
+    except FileNotFoundError:
+        return None

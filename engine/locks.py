@@ -3,6 +3,9 @@
 A lock is flock's. Where that is refused, the file says who has it (host, process, and when that process began), and
 whoever asks looks whether that one lives: on another host, whether it has touched the file of late. That flock is
 refused is said once a process, as a warning.
+
+Whoever looks whether a lock is held shares it for that moment, which whoever takes it sees and waits out. A file that
+was removed by who had the lock on it is no lock: whoever waited for that one takes the one that is there now.
 """
 
 import contextlib
@@ -17,6 +20,7 @@ from typing import IO
 
 BEAT = 20.0  # seconds between touches of a file that is held without flock
 FRESH = 4 * BEAT  # seconds after the last one for which a process of another host counts as alive
+PASSING = 2.0  # seconds for which what others do in a moment is waited for
 
 
 class NoLocks(UserWarning):
@@ -33,7 +37,7 @@ class Lock:
 
     def note(self) -> None:
         """Say in the file who has it, which is all the lock there is where flock is refused."""
-        self._write(f"{socket.gethostname()} {os.getpid()} {_began(os.getpid())}")
+        self._write(_note())
         self._noted = True
         threading.Thread(target=_beat, args=(Path(self._file.name), self._closed), daemon=True).start()
 
@@ -42,7 +46,8 @@ class Lock:
         if self._noted:
             self._noted = False
             with contextlib.suppress(OSError):
-                self._write("")
+                if Path(self._file.name).read_text() == _note():  # who held it too long may have lost it
+                    self._write("")
         self._file.close()
 
     __del__ = close
@@ -58,17 +63,64 @@ class Lock:
 
 def take(path: Path) -> Lock | None:
     """The lock on the file ``path``, which is made if need be; None where a living process has it. Raises OSError."""
-    lock = Lock(open(path, "a"))  # noqa: SIM115 - closed by the lock
+    deadline = time.monotonic() + PASSING
+    while True:
+        lock = Lock(open(path, "a"))  # noqa: SIM115 - closed by the lock
+        taken = _taken(path, lock)
+        if taken and _is_at(path, lock):
+            return lock
+        lock.close()
+        if taken is False or time.monotonic() > deadline:
+            return None
+        time.sleep(0.002)
+
+
+def _taken(path: Path, lock: Lock) -> bool | None:
+    """Whether the lock is had now; None where others are in the way for a moment."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
     except BlockingIOError:
-        return None
+        return None if _shared(lock) else False
     except OSError as error:
         _warn(error.strerror or str(error))
-        if _lives(path):
-            return None
+        return _claimed(path, lock)
+
+
+def _shared(lock: Lock) -> bool:
+    """Whether nobody has the lock, but others look whether somebody has."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _claimed(path: Path, lock: Lock) -> bool | None:
+    """As _taken, without flock: one process at a time looks whether the lock is free and notes that it has it."""
+    claim = path.with_name(f"{path.name}.claim")
+    try:
+        os.close(os.open(claim, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        with contextlib.suppress(OSError):
+            if time.time() - claim.stat().st_mtime > FRESH:  # of a process that was killed here
+                claim.unlink()
+        return None
+    try:
+        if _lives(path, claim.stat().st_mtime):
+            return False
         lock.note()
-    return lock
+        return True
+    finally:
+        claim.unlink(missing_ok=True)
+
+
+def _is_at(path: Path, lock: Lock) -> bool:
+    """Whether the file that is locked is still the one at ``path``."""
+    try:
+        return os.path.samestat(os.fstat(lock.fileno()), path.stat())
+    except OSError:
+        return False
 
 
 def held(path: Path) -> bool | None:
@@ -85,20 +137,25 @@ def held(path: Path) -> bool | None:
     return False
 
 
-def _lives(path: Path) -> bool | None:
-    """Whether the process lives that the file says has it."""
+def _note() -> str:
+    return f"{socket.gethostname()} {os.getpid()} {_began(os.getpid())}"
+
+
+def _lives(path: Path, now: float | None = None) -> bool | None:
+    """Whether the process lives that the file says has it; ``now`` by the clock of the file system, where known."""
     try:
         host, number, began = path.read_text().split(" ")
         if host != socket.gethostname():
-            return time.time() - path.stat().st_mtime < FRESH
+            return (now or time.time()) - path.stat().st_mtime < FRESH
     except ValueError:  # nobody has it
         return False
     except OSError:
         return None
-    return _began(int(number)) == began if began else _alive(int(number))
+    return _began(int(number)) == began if began else alive(int(number))
 
 
-def _alive(number: int) -> bool:
+def alive(number: int) -> bool:
+    """Whether there is a process of this number here."""
     try:
         os.kill(number, 0)
     except ProcessLookupError:

@@ -82,6 +82,9 @@ class Done:
 class StoppedEarly:
     """The end of work that was asked to stop: the same command continues it."""
 
+    kept: str = seldom("")
+    """See engine.errors.Stopped."""
+
 
 @dataclass(frozen=True)
 class Failed:
@@ -90,6 +93,8 @@ class Failed:
     error: str
     mistake: bool = False
     """Whether ``error`` is a sentence about what the user can mend; else it is a bug in saetui."""
+    refused: bool = seldom(False)
+    """Whether that was known before the work began: then there is nothing to look into."""
 
 
 End = Done | StoppedEarly | Failed

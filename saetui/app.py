@@ -150,11 +150,12 @@ class Workbench(Services):
 
     def _runs_seen(self, runs: list[RunSnapshot]) -> None:
         self.garbage.collect_if_idle()
-        before = {run.id: run.state for run in self.runs}
-        self.runs = runs
-        for run in runs:
-            if run.id in before and before[run.id] != run.state and not run.live:
-                self._ended(run)
+        if runs is not self.runs:
+            before = {run.id: run.state for run in self.runs}
+            self.runs = runs
+            for run in runs:
+                if run.id in before and before[run.id] != run.state and not run.live:
+                    self._ended(run)
         for screen in self.screen_stack:
             for bar in screen.query(TopBar):
                 bar.run = summary(runs)
@@ -180,7 +181,7 @@ class Workbench(Services):
         """A bug in saetui ends the workbench with a sentence; Textual would print its traceback over the terminal."""
         path, error = state_folder() / "defect.txt", sys.exc_info()[1]
         with contextlib.suppress(OSError):
-            write_text(path, literal("".join(traceback.format_exception(error))), durable=False)
+            write_text(path, literal("".join(traceback.format_exception(error))), durable=False, private=True)
         self._exit_renderables.append(
             Text(
                 f"saetui: a bug in saetui ended the workbench ({literal(f'{type(error).__name__}: {error}')}); the "

@@ -126,7 +126,7 @@ class Services(App[Reopen | None]):
         text = literal(text)
         self.copy_to_clipboard(text)
         path = state_folder() / "copied.txt"
-        if self.guard(lambda: write_text(path, text, durable=False)):
+        if self.guard(lambda: write_text(path, text, durable=False, private=True)):
             self.say(f"Copied; if your terminal did not take it, it is in {path}.", "information")
 
     def show_full(self, load: Callable[[], Any], caption: str) -> None:

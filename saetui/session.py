@@ -55,7 +55,9 @@ class Session:
         """Write the file. Ignores a full or read-only disk: only the session is lost."""
         with contextlib.suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(self.path, {"version": VERSION, "pid": os.getpid(), "panes": self._modes}, durable=False)
+            write_json(
+                self.path, {"version": VERSION, "pid": os.getpid(), "panes": self._modes}, durable=False, private=True
+            )
 
 
 def is_workspace(place: Workspace) -> bool:

@@ -22,8 +22,8 @@ from engine.activations.stored_images import broken_images
 from engine.activations.target import Target, header, take_over
 from engine.activations.writing import StoreWriter
 from engine.config import ExtractSettings
-from engine.errors import UserError, counted, system_mistake
-from engine.files import lock
+from engine.errors import Stopped, UserError, counted, system_mistake
+from engine.files import lock, sweep_folder
 from engine.images import BrokenImage, Images, open_images
 from engine.images.kinds import in_words
 from engine.links import check_own
@@ -68,6 +68,8 @@ def extract(
             extracted = _run(settings, images, encoder, targets, shard_images, reporter)
             _refuse_nothing(targets, images)
             return _result(settings, targets, extracted, images, encoder.alone)
+    except Stopped as stopped:
+        raise Stopped(_kept(targets)) from stopped
     except OSError as error:
         error.filename = error.filename or str(targets[0].folder)  # plain writes do not know it
         if sentence := system_mistake(error):
@@ -173,8 +175,7 @@ def consequences(settings: ExtractSettings) -> list[str]:
 
 
 def _resume(target: Target, images: Images, reporter: Reporter) -> None:
-    for leftover in target.folder.glob(".*.tmp"):  # of a run that was killed: the lock says that none is alive
-        leftover.unlink()
+    sweep_folder(target.folder)
     take_over(target, images, reporter)
 
 
@@ -258,6 +259,11 @@ def _warn_of_broken(batch: Batch, before: int, reporter: Reporter) -> int:
 
 
 # What came of it
+
+
+def _kept(targets: list[Target]) -> str:
+    finished = min(sum(shard.next_image - shard.first_image for shard in t.shards.values()) for t in targets)
+    return f"what was made of {finished:,} images is kept" if finished else ""
 
 
 def _refuse_nothing(targets: list[Target], images: Images) -> None:

@@ -25,7 +25,7 @@ import h5py
 import numpy as np
 
 from engine.errors import UserError, refusal
-from engine.files import file_sha256, utf8
+from engine.files import file_sha256, sync_folder, utf8
 from engine.hdf5 import HDF5File, read_array
 from engine.integrity import content_sha256
 from engine.links import file_name
@@ -156,6 +156,7 @@ class ShardWriter:
         self._file.close()
         sha256 = file_sha256(self._temporary)
         os.replace(self._temporary, self.path)
+        sync_folder(self.path.parent)
         broken = sum(record.broken is not None for record in records)
         stop = first_image + len(records)
         return Shard(self.path.name, self.rows, size, sha256, first_image, stop, broken=broken)

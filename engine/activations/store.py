@@ -196,9 +196,14 @@ class Store:
         return range(max(first, 0), int(np.searchsorted(self._first_rows, stop)))
 
     def _map(self, number: int) -> np.ndarray:
-        """The shard's activations as stored, mapped into memory."""
+        """The shard's activations as stored, mapped into memory.
+
+        What is mapped beyond the end of a file ends the process by SIGBUS: whether it was cut is asked at each use.
+        """
         if number not in self._maps:
             self._maps[number] = self._open_map(self.shards[number])
+        elif isinstance(known := self._maps[number], np.memmap):
+            _check_whole(known, self.path / self.shards[number].file)
         return self._maps[number]
 
     def _open_map(self, shard: Shard) -> np.ndarray:
@@ -241,6 +246,15 @@ def owned(image: Int[np.ndarray, " rows"], readable: Sequence[int], each: int | 
     numbers, counts = np.unique(image, return_counts=True)
     in_order = bool((np.diff(image) >= 0).all())
     return in_order and numbers.tolist() == list(readable) and (each is None or bool((counts == each).all()))
+
+
+def _check_whole(mapped: np.memmap, path: Path) -> None:
+    try:
+        size = path.stat().st_size
+    except OSError:  # moved away: what is mapped stays whole
+        return
+    if size < mapped.offset + mapped.nbytes:
+        raise damaged(path, "it was cut while it was read")
 
 
 def _as_float32(stored: np.ndarray, out: np.ndarray) -> None:

@@ -22,7 +22,7 @@ from engine.activations.store import Store
 from engine.config import DemoSettings, ExtractSettings, ScoreSettings, TrainSettings
 from engine.demo.results import ConceptFound, DemoDone, ExtractedImages, HeldOutFigures, SteeringRates
 from engine.demo.world import BACKGROUNDS, COLOURS, FILLS, KINDS, UNSEEN, blank, parse, write_images
-from engine.errors import UserError, counted
+from engine.errors import UserError, counted, keeping
 from engine.files import write_text
 from engine.links import check_own
 from engine.metrics.detection import auroc
@@ -90,7 +90,8 @@ def demo(settings: DemoSettings, workspace: Workspace, reporter: Reporter | None
     ask_scores = ScoreSettings(
         sae=SAE_NAME, images=str(test_images), embed_with="demo:encoder", name="test", vocabulary=str(words)
     )
-    scored = score(ask_scores, workspace, reporter)
+    with keeping("the SAE is kept"):
+        scored = score(ask_scores, workspace, reporter)
 
     reporter.event(StageBegan("finding concepts"))
     sae = SAE.load(workspace.sae(SAE_NAME))
@@ -99,9 +100,10 @@ def demo(settings: DemoSettings, workspace: Workspace, reporter: Reporter | None
     concepts = choose(train_values, train_labels, test_values, test_labels)
     alive = np.flatnonzero((train_values > 0).any(0))
 
-    found, rates = steering_rates(
-        load_vlm("demo"), sae, concepts, train_values.max(0), alive, test_images, settings.seed, reporter
-    )
+    with keeping("all but the answers is kept"):
+        found, rates = steering_rates(
+            load_vlm("demo"), sae, concepts, train_values.max(0), alive, test_images, settings.seed, reporter
+        )
     return DemoDone(
         seconds=round(time.monotonic() - start, 1),
         extract=ExtractedImages(counts.images, counts.rows),

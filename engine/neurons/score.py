@@ -18,7 +18,7 @@ from engine.activations.reading import Batch, prepared
 from engine.activations.store import Store
 from engine.activations.target import MadeOtherwise, is_of
 from engine.config import ExtractSettings, Pooling, ScoreSettings, Transparency
-from engine.errors import UserError
+from engine.errors import UserError, keeping
 from engine.files import value_sha256
 from engine.images import Images, open_images
 from engine.links import check_own
@@ -84,7 +84,8 @@ def score(settings: ScoreSettings, workspace: Workspace, reporter: Reporter | No
     reporter.event(StageBegan("encoding"))
     check_own(path)
     E = embeddings.read(0, embeddings.rows)
-    seen = _encode(settings, sae, encoder, images, embeddings, E, reporter)
+    with keeping("what the judge saw is kept"):
+        seen = _encode(settings, sae, encoder, images, embeddings, E, reporter)
 
     reporter.event(StageBegan("scoring"))
     result = seen.pooled.result(settings.min_support)

@@ -15,7 +15,7 @@ from engine.errors import UserError
 from engine.records import parse_json, to_json
 from engine.reporter import Done, End, Event, Failed, StoppedEarly, event_from_json
 from engine.runs.memory import killed, memory_kills
-from engine.runs.run import Command, Run, environment, last_lines, python_module
+from engine.runs.run import CUT, Command, Run, environment, last_lines, python_module
 from engine.runs.tasks import TASKS
 from engine.workspace import Workspace
 
@@ -136,11 +136,7 @@ def _unexplained(code: int, printed: list[str], kills: int | None) -> Failed:
         name = signal.Signals(-code).name
         return Failed(f"The worker was ended by {name}: run the same command again, it continues.", mistake=True)
     if code == -signal.SIGBUS:
-        return Failed(
-            "The worker was ended by SIGBUS, as when a file that it reads became shorter or its disk failed: look "
-            "after the disk and run the same command again, it continues.",
-            mistake=True,
-        )
+        return Failed(f"{CUT} and run the same command again, it continues.", mistake=True)
     said = next((f": {line.strip()}" for line in reversed(printed) if line.strip()), "")
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
     return Failed(f"the worker {how}{said}")

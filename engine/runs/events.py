@@ -49,6 +49,8 @@ class Status:
     ended: float | None = seldom()
     result: Any = seldom()
     """Of a run that is done, as JSON values."""
+    kept: str | None = seldom()
+    """Of a run that was stopped: see engine.errors.Stopped."""
     error: str | None = seldom()
     mistake: bool | None = seldom()
     """See engine.reporter.Failed, as for ``error``."""
@@ -143,6 +145,8 @@ class StreamReporter(Reporter):
         self.log = EventLog(run / "events.jsonl") if run else None
         self.status = Status(state="running", pid=os.getpid(), started=time.time())
         self.stop_requested = False
+        self.began = False
+        """Whether there was any progress."""
         self._shown = self._weighed = 0.0
         self._write_status()
 
@@ -159,6 +163,7 @@ class StreamReporter(Reporter):
             case StageBegan(name):
                 self._update(stage=name)
             case Progress():
+                self.began = True
                 self._update(progress=event, memory=self._memory())
 
     def check(self) -> None:
@@ -221,8 +226,8 @@ def _ended(end: End) -> dict[str, Any]:
     match end:
         case Done(result):
             return {"state": "done", "result": result}
-        case StoppedEarly():
-            return {"state": "stopped"}
+        case StoppedEarly(kept):
+            return {"state": "stopped", "kept": kept or None}
         case Failed(error, mistake):
             return {"state": "failed", "error": error, "mistake": mistake}
     assert_never(end)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.config import PlanSettings, from_mapping
-from engine.errors import UserError
+from engine.errors import UserError, keeping
 from engine.files import path_of, read_toml
 from engine.models import HookPoint
 from engine.places import located
@@ -65,13 +65,19 @@ def run_plan(settings: PlanSettings, workspace: Workspace, reporter: Reporter | 
     path = path_of(settings.plan)
     stages = read_plan(path, workspace)
     check_plan(stages, workspace, path)
-    done = []
+    done: list[StageDone] = []
     for index, stage in enumerate(stages, 1):
         reporter.event(StageBegan(f"{index}/{len(stages)} {stage.task} {stage.name}"))
-        result = to_json(TASKS[stage.task].load()(stage.settings, workspace, reporter))
+        with keeping(f"{_stages(len(done))} before it kept" if done else ""):
+            result = to_json(TASKS[stage.task].load()(stage.settings, workspace, reporter))
         done.append(StageDone(stage.task, stage.name, result))
-        reporter.check()
+        with keeping(f"{_stages(len(done))} kept"):
+            reporter.check()
     return PlanDone(tuple(done))
+
+
+def _stages(done: int) -> str:
+    return "the stage is" if done == 1 else f"the {done} stages are"
 
 
 def read_plan(path: Path, workspace: Workspace) -> list[Stage]:

@@ -5,6 +5,8 @@ A run is a directory ``runs/<id>/`` with ``command.json`` (task, settings, works
 the directory while it lives: so a run whose worker was killed is never shown as running.
 """
 
+import contextlib
+import math
 import os
 import shlex
 import subprocess
@@ -12,7 +14,6 @@ import sys
 import sysconfig
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,20 +21,27 @@ from typing import Any
 import engine
 from engine.config import Place, places_of
 from engine.errors import Refused, UserError
-from engine.files import open_regular, read_json, write_json, write_text
+from engine.files import Stamp, open_regular, read_json, stamp, write_json, write_text
 from engine.links import check_own
 from engine.locks import Lock, held, take
 from engine.places import changed_values, located_text, recorded_text, split
-from engine.records import from_json, to_json
+from engine.records import from_json, seldom, to_json
 from engine.runs.events import Control, Logged, Status, parse_events, read_events
 from engine.runs.tasks import TASKS
 from engine.workspace import Workspace
 
+SETTLED = 1.0  # seconds after a change of a folder in which it is looked at again
+REST = 5.0  # seconds after which what seems not to change is looked at again
 STARTING = 60.0  # seconds that a worker may take to import what it needs before it counts as dead
 HELD = "worker.lock"
+STATUS = "status.json"
 ENDED = ("done", "stopped", "failed", "died")
 LATEST = 2.0**36  # seconds since the epoch, in the year 4147
 MOST = 1 << 60  # units of progress
+CUT = (
+    "The worker was ended by SIGBUS, as when a file that it reads became shorter or its disk failed: look after "
+    "the disk"
+)
 TAIL = 65_536  # bytes of a log that its end is read from
 
 
@@ -50,6 +58,8 @@ class Command:
     workspace: Path
     cwd: Path = Path()
     argv: tuple[str, ...] = ()
+    order: int = seldom(0)
+    """Its number among the runs of its workspace, in the order of their starts; 0: made before this was kept."""
 
     @classmethod
     def of(cls, workspace: Workspace, task: str, settings: Mapping[str, Any], argv: Sequence[str] = ()) -> "Command":
@@ -91,18 +101,19 @@ class Run:
     @classmethod
     def create(cls, workspace: Workspace, task: str, settings: Mapping[str, Any], argv: Sequence[str]) -> "Run":
         """A new run directory; nothing is started yet."""
-        stamp = time.strftime("%Y%m%d-%H%M%S")
+        began = time.strftime("%Y%m%d-%H%M%S")
         for attempt in range(1000):
-            path = workspace.runs / (f"{stamp}-{task}" + (f"-{attempt}" if attempt else ""))
+            path = workspace.runs / (f"{began}-{task}" + (f"-{attempt}" if attempt else ""))
             try:
                 check_own(path)
                 path.mkdir(parents=True)
                 break
             except FileExistsError:
                 continue
-        run = cls(path)
-        write_json(path / "command.json", to_json(Command.of(workspace, task, settings, argv)))
-        run._write_starting()
+        run, order = cls(path), 1 + max((other.order for other in runs(workspace)), default=0)
+        run._write_starting()  # first: what has a command has a status
+        write_json(path / "command.json", to_json(replace(Command.of(workspace, task, settings, argv), order=order)))
+        run._announce()
         return run
 
     @property
@@ -116,6 +127,15 @@ class Run:
         return command.within(self.workspace)
 
     @property
+    def order(self) -> int:
+        """See Command.order; 0, too, where the command cannot be read."""
+        try:
+            order = read_json(self.path / "command.json")["order"]
+        except (UserError, LookupError, TypeError):
+            return 0
+        return order if isinstance(order, int) else 0
+
+    @property
     def status(self) -> Status:
         """status.json with the ``state`` that is true now: a run whose worker is gone has died. May be Refused."""
         try:
@@ -126,11 +146,20 @@ class Run:
             return Status(state="died")
         if status.state in ENDED or self.alive:
             return status
-        if status.state == "starting" and time.time() - (status.started or 0) < STARTING:
+        if status.state == "starting" and abs(time.time() - (status.started or 0)) < STARTING:  # clocks are set back
             return status
-        with suppress(UserError):  # it may have ended between the two looks
+        with contextlib.suppress(UserError):  # it may have ended between the two looks
             status = self._read_status()
-        return status if status.state in ENDED else replace(status, state="died")
+        return status if status.state in ENDED else replace(status, state="died", error=self._crash())
+
+    def _crash(self) -> str | None:
+        """Why its worker died, where that has left a word in the log."""
+        crashes = [line for line in self.printed() if line.startswith("Fatal Python error: ")]
+        if not crashes:
+            return None
+        if crashes[-1].endswith("Bus error"):
+            return f"{CUT} and go on: saetui jobs resume {self.id}."
+        return f"Its worker crashed ({crashes[-1].removeprefix('Fatal Python error: ')}): see {self.path / 'log.txt'}."
 
     @property
     def alive(self) -> bool:
@@ -178,6 +207,7 @@ class Run:
             raise UserError(f"Run {self.id} would write outside of its workspace: give its command, if you trust it.")
         self.control("")
         self._write_starting()
+        self._announce()
         self.detach()
 
     def events(self, offset: int = 0) -> tuple[list[Logged], int]:
@@ -221,7 +251,7 @@ class Run:
         return cwd
 
     def _read_status(self) -> Status:
-        path = self.path / "status.json"
+        path = self.path / STATUS
         status: Status = from_json(Status, read_json(path), str(path))
         if not all(0 <= time < LATEST for time in (status.started or 0, status.ended or 0)):
             raise UserError(f"{path} is damaged (its times are none): give the command of the run again.")
@@ -229,8 +259,13 @@ class Run:
             status = replace(status, progress=None)
         return status
 
+    def _announce(self) -> None:
+        """Who watches the folder of the runs sees that one of them may change again."""
+        with contextlib.suppress(OSError):
+            os.utime(self.path.parent)
+
     def _write_starting(self) -> None:
-        write_json(self.path / "status.json", to_json(Status(state="starting", started=time.time())))
+        write_json(self.path / STATUS, to_json(Status(state="starting", started=time.time())))
 
 
 def _places(task: str) -> dict[str, Place]:
@@ -238,10 +273,38 @@ def _places(task: str) -> dict[str, Place]:
 
 
 def runs(workspace: Workspace) -> list[Run]:
-    """All runs of the workspace, the oldest first."""
+    """All runs of the workspace, in the order in which they were started."""
+    return sorted(_listed(workspace), key=lambda run: (run.order, run.id))
+
+
+def _listed(workspace: Workspace) -> list[Run]:
     if not workspace.runs.is_dir():
         return []
-    return [Run(p) for p in sorted(workspace.runs.iterdir()) if (p / "command.json").is_file()]
+    return [Run(path) for path in workspace.runs.iterdir() if (path / "command.json").is_file()]
+
+
+class RunList:
+    """The runs of a workspace for who looks often: listed anew only when one came, went or was started again."""
+
+    def __init__(self, workspace: Workspace):
+        self._workspace = workspace
+        self._runs: list[Run] = []
+        self._orders: dict[str, int] = {}
+        self._seen: Stamp | None = None
+        self._changed = self._looked = -math.inf
+
+    def look(self) -> tuple[list[Run], bool]:
+        """See ``runs``; and whether those that had ended may be others now, which is so every ``REST`` seconds too."""
+        now, seen = time.monotonic(), stamp(self._workspace.runs)
+        if seen != self._seen:
+            self._seen, self._changed = seen, now
+        # what comes within a tick of the file system's clock leaves the same stamp
+        anew = self._looked < self._changed + SETTLED or now > self._looked + REST
+        if anew:
+            found = _listed(self._workspace)
+            self._orders |= {run.id: run.order for run in found if run.id not in self._orders}
+            self._runs, self._looked = sorted(found, key=lambda run: (self._orders[run.id], run.id)), now
+        return self._runs, anew
 
 
 def find(workspace: Workspace, given: str) -> Run:

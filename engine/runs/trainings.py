@@ -12,17 +12,17 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 from engine.config import TrainSettings
 from engine.errors import UserError
-from engine.files import open_regular, stamp
+from engine.files import Stamp, open_regular, stamp
 from engine.records import from_json
 from engine.reporter import Measured, StageBegan
 from engine.reporter import Progress as Step
 from engine.runs.events import DAMAGED, Logged, Status, parse_events
 from engine.runs.memory import Memory
-from engine.runs.run import ENDED, Command, Run, runs
+from engine.runs.run import ENDED, STATUS, Command, Run, RunList, runs
 from engine.sae.config import TRAINING, WEIGHTS
 from engine.sae.results import MeasuredStep
 from engine.sae.state import Checkpointed, Finished, checkpoint_path, read_state, read_training, settings_of
@@ -228,39 +228,51 @@ class _Part:
     command: Command
     log: TrainingLog
 
+    @property
+    def names(self) -> set[str]:
+        return {*self.log.trainings, *filter(None, [self.log.current])}
+
 
 class Trainings:
     """All trainings of a workspace, kept up to date cheaply: what has not changed is not read again."""
 
     def __init__(self, workspace: Workspace):
         self.workspace = workspace
+        self._list = RunList(workspace)
         self._commands: dict[str, tuple[Command, TrainingLog]] = {}
+        self._anew = True
+        self._rest: list[Training] | None = None
+        self._ended: dict[Path, tuple[Any, _Part | None]] = {}
         self._read: dict[Path, tuple[Any, Any]] = {}
         self._rows: dict[str, tuple[Any, Training | None]] = {}
 
     def refresh(self, most: int = PIECE) -> tuple[list[Training], bool]:
         """The rows, those of the newest runs first, and whether logs have more than the ``most`` bytes of each that
-        were read now."""
-        rows, more = [], False
+        were read now. While nothing goes on they are the very same for some seconds: see RunList."""
+        listed, self._anew = self._list.look()
+        if self._rest is not None and not self._anew:
+            return self._rest, False
+        rows, more, live = [], False, False
         parts: dict[str, list[_Part]] = {}
-        for run in _found(lambda: runs(self.workspace), []):
+        for run in listed:
             try:
-                command, log = self._command(run)
-                if command.task not in TASKS:
-                    continue
-                part = _Part(run, self._status(run), command, log)
+                part, unread = self._part(run, most)
             except _UNREADABLE as error:
                 rows.append(Training(name=run.id, state="damaged", run=run.id, error=_sentence(error, run.path)))
                 continue
-            more |= log.read(most)
-            for name in {*log.trainings, *filter(None, [log.current])}:
-                parts.setdefault(name, []).append(part)
-        folders = [path.name for path in _found(lambda: list((self.workspace.root / "saes").iterdir()), [])]
-        newest = {name: parts[name][-1].run.id if name in parts else "" for name in {*parts, *folders}}
+            more |= unread
+            if part is not None:
+                live |= part.status.state in LIVE
+                for name in part.names:
+                    parts.setdefault(name, []).append(part)
+        folders = _found(lambda: os.listdir(self.workspace.root / "saes"), [])
+        place = {run.id: number for number, run in enumerate(listed)}
+        newest = {name: place[parts[name][-1].run.id] if name in parts else -1 for name in {*parts, *folders}}
         for name in sorted(sorted(newest), key=lambda n: newest[n], reverse=True):
             row = self._row(name, parts.get(name, []))
             if row is not None:
                 rows.append(row)
+        self._rest = None if more or live else rows
         return rows, more
 
     def _command(self, run: Run) -> tuple[Command, TrainingLog]:
@@ -269,15 +281,18 @@ class Trainings:
             self._commands[run.id] = command, TrainingLog.of(run.path, command)
         return self._commands[run.id]
 
-    def _status(self, run: Run) -> Status:
-        path = run.path / "status.json"
-        known = self._read.get(path)
-        if known is not None and known[0] == stamp(path):
-            return cast(Status, known[1])
-        seen, status = stamp(path), run.status
-        if status.state in ENDED and status.state != "died":  # who died may be started again unseen
-            self._read[path] = seen, status
-        return status
+    def _part(self, run: Run, most: int) -> tuple[_Part | None, bool]:
+        """What the run has trained, None for one that trains nothing; and whether its log has more to be read."""
+        known = self._ended.get(run.path)
+        if known is not None and not (self._anew and known[0] != _stamps(run)):
+            return known[1], False
+        at, (command, log) = _stamps(run), self._command(run)
+        part = _Part(run, run.status, command, log) if command.task in TASKS else None
+        more = part is not None and log.read(most)
+        self._ended.pop(run.path, None)
+        if part is None or (part.status.state in ENDED and not more):
+            self._ended[run.path] = at, part
+        return part, more
 
     def _once(self, path: Path, read: Callable[[], Any]) -> Any:
         """What ``read`` makes of the file at ``path``, or the error that it raises; anew only when it changed."""
@@ -292,10 +307,13 @@ class Trainings:
 
     def _row(self, name: str, parts: list[_Part]) -> Training | None:
         """The row of the SAE ``name``, kept while nothing moves; None where there is nothing to show."""
+        known = self._rows.get(name)
+        live = any(part.status.state in LIVE for part in parts) or (known and known[1] and known[1].live)
+        if known is not None and not self._anew and not live:
+            return known[1]
         folder = self.workspace.root / "saes" / name
         files = (folder / TRAINING, checkpoint_path(folder), folder / WEIGHTS)
         key = (*map(stamp, files), *((p.run.id, p.log.offset, p.log.current, p.status.state) for p in parts))
-        known = self._rows.get(name)
         if known is not None and known[0] == key and not (known[1] and known[1].live):
             return known[1]
         try:
@@ -418,6 +436,10 @@ def clone(training: Training, workspace: Workspace) -> TrainSettings:
     while f"{stem}-{number}" in taken:
         number += 1
     return replace(settings, name=f"{stem}-{number}")
+
+
+def _stamps(run: Run) -> tuple[Stamp | None, Stamp | None]:
+    return stamp(run.path / STATUS), stamp(run.path / "events.jsonl")
 
 
 def _why(part: _Part) -> str | None:

@@ -1,12 +1,15 @@
 """The runs of a workspace as the interface shows them: looked at in a thread, a little at a time."""
 
+import contextlib
 import time
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from engine.errors import UserError
+from engine.files import Stamp, stamp
 from engine.runs.events import State, Status
-from engine.runs.run import ENDED, Command, runs
+from engine.runs.run import ENDED, STATUS, Command, Run, RunList
 from engine.workspace import Workspace
 
 _WINDOW = 10.0  # seconds over which a rate is taken
@@ -48,32 +51,34 @@ class RunSnapshot:
         return (self.total - self.done) / self.rate if self.rate else None
 
 
-@dataclass
 class RunWatch:
-    """Reads runs that may still change; those that have ended are read once."""
+    """Reads runs that may still change; those that have ended are read once for each stamp of their status."""
 
-    workspace: Workspace
-    _ended: dict[str, RunSnapshot] = field(default_factory=dict)
-    _seen: dict[str, deque[tuple[float, str, int]]] = field(default_factory=dict)
+    def __init__(self, workspace: Workspace):
+        self._list = RunList(workspace)
+        self._ended: dict[Path, tuple[Stamp | None, RunSnapshot | None]] = {}
+        self._found: list[RunSnapshot] = []
+        self._seen: dict[str, deque[tuple[float, str, int]]] = {}
 
     def look(self) -> list[RunSnapshot]:
         """Every run of the workspace, the newest first. A run that is being written or removed is left out."""
-        found = []
-        for run in reversed(runs(self.workspace)):
-            if run.id in self._ended and not run.alive:
-                found.append(self._ended[run.id])
-                continue
-            try:
-                seen = _snapshot(run.id, run.command, run.status)
-            except (UserError, OSError):
-                continue
-            self._ended.pop(run.id, None)
-            if seen.live:
-                seen = replace(seen, rate=self._rate(seen))
-            else:
-                self._ended[run.id] = seen
-            found.append(seen)
-        return found
+        listed, anew = self._list.look()
+        if anew or any(run.live for run in self._found):
+            self._found = [seen for run in reversed(listed) if (seen := self._look(run, anew)) is not None]
+        return self._found
+
+    def _look(self, run: Run, anew: bool) -> RunSnapshot | None:
+        known = self._ended.get(run.path)
+        if known is not None and not (anew and known[0] != stamp(run.path / STATUS)):
+            return known[1]
+        at, seen = stamp(run.path / STATUS), None
+        with contextlib.suppress(UserError, OSError):
+            seen = _snapshot(run.id, run.command, run.status)
+        if seen is not None and seen.live:
+            self._ended.pop(run.path, None)
+            return replace(seen, rate=self._rate(seen))
+        self._ended[run.path] = at, seen
+        return seen
 
     def _rate(self, run: RunSnapshot) -> float | None:
         seen = self._seen.setdefault(run.id, deque())

@@ -7,6 +7,7 @@ then the worker dies at once, as if killed itself.
 """
 
 import contextlib
+import faulthandler
 import os
 import signal
 import sys
@@ -36,8 +37,8 @@ def work(command: Command, reporter: StreamReporter) -> int:
         settings = from_mapping(task.settings, command.asked(command.workspace), command.task)
         with _telling_of_locks(reporter):
             result = task.load()(settings, Workspace(command.workspace), reporter)
-    except Stopped:
-        reporter.finish(StoppedEarly())
+    except Stopped as stopped:
+        reporter.finish(StoppedEarly(stopped.kept))
         return 3
     except BaseException as error:
         return _failed(error, TASKS.get(command.task), reporter)
@@ -49,7 +50,8 @@ def _failed(error: BaseException, task: Task | None, reporter: StreamReporter) -
     message = mistake(error, task)
     if not isinstance(error, UserError):  # a library's, or the system's: the log says where
         traceback.print_exc()
-    reporter.finish(Failed(message or f"{type(error).__name__}: {error}", mistake=message is not None))
+    refused = isinstance(error, UserError) and not reporter.began
+    reporter.finish(Failed(message or f"{type(error).__name__}: {error}", message is not None, refused))
     return 2 if message else 1
 
 
@@ -151,6 +153,7 @@ def _detached(run: Run) -> int:
 
 
 def main() -> None:
+    faulthandler.enable()  # a crash, as by SIGBUS, tells the log where
     log_literally()
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

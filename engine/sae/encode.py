@@ -1,7 +1,6 @@
 """Latents of any activations, as a sparse matrix on disk."""
 
 import contextlib
-import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from engine.activations.loader import check_finite
 from engine.activations.store import Store
 from engine.config import EncodeSettings
 from engine.errors import UserError
-from engine.files import atomic_path, path_of
+from engine.files import atomic_path, path_of, sweep, temporary_path
 from engine.models import same_model
 from engine.models.device import pick_device
 from engine.reporter import Reporter, StageBegan
@@ -128,8 +127,9 @@ class _Parts(contextlib.AbstractContextManager["_Parts"]):
         self.out = out
         self.nonzero = 0
         self._counts: list[NDArray[np.int64]] = []
-        self._paths = [out.with_name(f".{out.name}.{os.getpid()}.{part}.tmp") for part in ("data", "indices")]
+        self._paths = [temporary_path(out, part) for part in ("data", "indices")]
         out.parent.mkdir(parents=True, exist_ok=True)
+        sweep(out)
         self._files: list[BinaryIO] = [open(path, "wb") for path in self._paths]  # noqa: SIM115 - closed by exit
 
     def add(self, codes: tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int64]]) -> None:

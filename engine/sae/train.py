@@ -22,7 +22,7 @@ from engine.activations.loader import SAMPLE, Loader
 from engine.activations.store import Store
 from engine.config import TrainSettings
 from engine.errors import Stopped, UserError, counted
-from engine.files import lock
+from engine.files import lock, sweep_folder
 from engine.links import check_own
 from engine.models.device import pick_device
 from engine.records import to_json
@@ -78,7 +78,8 @@ def train(settings: TrainSettings, workspace: Workspace, reporter: Reporter | No
             if not settings.keep_state:
                 shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
             return _trained(folder, found.result, made=False)
-        _tidy(folder)
+        for place in (folder, folder / CHECKPOINTS):
+            sweep_folder(place)
         result = training.run(folder, found, reporter)
         if training.spans and neurons_files(workspace, folder.name):
             reporter.event(Warned(f"The scores of {folder.name} are of fewer steps: score it again, with a --name."))
@@ -149,9 +150,9 @@ class TrainingLoop:
             self._save(folder)
         try:
             self._loop(folder, reporter)
-        except Stopped:
+        except Stopped as stopped:
             self._save(folder)
-            raise
+            raise Stopped(f"step {self.step:,} is kept") from stopped
         return self._finish(folder)
 
     def _begin(self) -> None:
@@ -415,9 +416,3 @@ def _check_same(folder: Path, found: Finished | Checkpointed | None, training: T
     if found and (differing := differences(found.identity, training.identity)):
         said = ", ".join(differing[:3])
         raise UserError(f"The SAE {folder.name} was trained with {said}: choose another --name.")
-
-
-def _tidy(folder: Path) -> None:
-    """Remove what a killed process was writing."""
-    for left in [*folder.glob(".*.tmp"), *checkpoint_path(folder).parent.glob(".*.tmp")]:
-        left.unlink(missing_ok=True)

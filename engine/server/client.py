@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from engine.errors import UserError
+from engine.files import open_private
 from engine.runs.memory import killed, memory_kills
 from engine.runs.run import environment, python_module
 from engine.server.protocol import (
@@ -104,6 +105,7 @@ class ModelServer:
     def _death(self, code: int, kills: int | None) -> str:
         how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
         why = f" ({killed(kills)})" if code == -signal.SIGKILL else ""
+        why = " (a file that it reads became shorter, or its disk failed)" if code == -signal.SIGBUS else why
         where = f"its log is {self.log}" if self.log else "it kept no log"
         return f"The model server {how}{why}: {where}; ask again and a new one starts."
 
@@ -119,7 +121,7 @@ class ModelServer:
         except Exception:  # an interface that is just closing; the events that follow still count
             report = traceback.format_exc()
             if self.log:
-                with open(self.log, "a") as file:
+                with open(self.log, "a", opener=open_private) as file:
                     file.write(report)
 
 
@@ -171,7 +173,7 @@ def _start(workspace: Workspace, log: Path | None) -> "subprocess.Popen[bytes]":
         if log is None:
             return _popen(workspace, subprocess.DEVNULL)
         log.parent.mkdir(parents=True, exist_ok=True)
-        with open(log, "ab") as file:
+        with open(log, "ab", opener=open_private) as file:
             return _popen(workspace, file.fileno())
     except OSError as error:
         where = error.filename or sys.executable

@@ -23,6 +23,7 @@ app = typer.Typer(
     no_args_is_help=False,
     rich_markup_mode=None,
 )
+PATIENCE = 30.0  # seconds that a stop is waited for
 IdArgument = Annotated[str, typer.Argument(help="Id of the run, the beginning or end of one, or last.")]
 
 
@@ -68,9 +69,14 @@ def stop(context: typer.Context, id: IdArgument, workspace: WorkspaceOption = No
     run = _find(context, id, workspace)
     if not _control(run, "stop", json):
         return
-    while run.status.state not in ENDED:
+    deadline = time.monotonic() + PATIENCE
+    while (state := run.status.state) not in ENDED and time.monotonic() < deadline:
         time.sleep(0.1)
-    _say(run, f"{run.id} {run.status.state}; continue with: saetui jobs resume {run.id}", json)
+    if state not in ENDED:
+        _say(run, _asked(run, state), json)
+        raise typer.Exit(2)
+    kept = f" ({run.status.kept})" if run.status.kept else ""
+    _say(run, f"{run.id} {state}{kept}; continue with: saetui jobs resume {run.id}", json)
 
 
 @app.command()
@@ -87,6 +93,16 @@ def resume(context: typer.Context, id: IdArgument, workspace: WorkspaceOption = 
     run = _find(context, id, workspace)
     run.resume()
     _say(run, f"{run.id} is running: saetui jobs follow {run.id}", json)
+
+
+def _asked(run: Run, state: str) -> str:
+    """What became of a stop that is not obeyed yet."""
+    status = run.status
+    now = f"kill -9 {status.pid} ends it now" if status.pid else "it has no process yet"
+    return (
+        f"{run.id} is asked to stop, and {PATIENCE:.0f} s later has not come to a point from which it can go on "
+        f"({status.stage or state}): it stops there, and {now}."
+    )
 
 
 def _find(context: typer.Context, id: str, workspace: str | None) -> Run:

@@ -57,12 +57,11 @@ def compute(workspace: Workspace, task: str, settings: Any, *, quiet: bool, keep
     match end:
         case Done(result):
             return TASKS[task].read(result)
-        case StoppedEarly():
-            how = "Killed; what was finished before" if asked.cancelled else "Stopped; everything so far"
-            note(f"{how} is kept. Continue with: {shlex.join(['saetui', *sys.argv[1:]])}")
+        case StoppedEarly(kept):
+            note(f"{ended(asked, kept)}: {shlex.join(['saetui', *sys.argv[1:]])}")
             raise typer.Exit(128 + signals[0] if signals else 2)
-        case Failed(error, mistake=True):
-            if run:
+        case Failed(error, mistake=True, refused=refused):
+            if run and refused:
                 _forget(run, workspace, new)
             raise UserError(error)
         case Failed(error):
@@ -70,6 +69,13 @@ def compute(workspace: Workspace, task: str, settings: Any, *, quiet: bool, keep
             note(f"saetui: a bug in saetui ended {task} ({error}): {where}")
             raise typer.Exit(1)
     assert_never(end)
+
+
+def ended(asked: Attached, kept: str) -> str:
+    """How work that was stopped or killed ended, up to the command that goes on with it."""
+    if asked.cancelled:
+        return "Killed; what was finished before is kept. Continue with"
+    return f"Stopped; {kept}. Continue with" if kept else "Stopped before anything was finished. Begin again with"
 
 
 def detach(workspace: Workspace, task: str, settings: Any, as_json: bool) -> None:

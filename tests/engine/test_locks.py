@@ -1,17 +1,21 @@
 """Locks, with flock and on a file system that refuses it."""
 
+import contextlib
 import fcntl
 import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import IO
 
 import pytest
 
-from engine import locks
+from engine import files, locks
 from engine.locks import NoLocks, held, take
 from engine.runs.run import environment
 
@@ -69,6 +73,77 @@ def test_a_process_that_was_killed_holds_nothing(tmp_path: Path, flock: str) -> 
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it stays a zombie, as of a parent that does not look
     assert held(tmp_path / "l") is False and take(tmp_path / "l")
     process.communicate()
+
+
+@pytest.mark.filterwarnings("ignore::engine.locks.NoLocks")
+@pytest.mark.usefixtures("flock")
+def test_who_waited_for_a_lock_that_was_removed_takes_the_one_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, real, removed = tmp_path / ".lock", fcntl.flock, []
+
+    def remove_first(file: IO[str], operation: int) -> None:
+        if not removed:  # as does who had it, of a store of which nothing was made
+            removed.append(path.unlink())
+        real(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", remove_first)
+    lock = take(path)
+    assert removed and lock and held(path) and take(path) is None
+
+
+@pytest.mark.filterwarnings("ignore::engine.locks.NoLocks")
+@pytest.mark.usefixtures("flock")
+def test_one_at_a_time_though_each_removes_the_folder(tmp_path: Path) -> None:
+    folder, inside, most = tmp_path / "store", [], []
+
+    def work() -> None:
+        for _ in range(50):
+            with files.lock(folder, patience=60):
+                inside.append(1)
+                most.append(len(inside))
+                time.sleep(0.0005)
+                inside.pop()
+                with contextlib.suppress(OSError):
+                    (folder / files.LOCK).unlink()
+                    folder.rmdir()
+
+    with ThreadPoolExecutor() as pool:
+        for done in [pool.submit(work) for _ in range(4)]:
+            done.result()
+    assert set(most) == {1} and len(most) == 200
+
+
+def test_who_looks_keeps_nobody_from_taking_it(tmp_path: Path) -> None:
+    path = tmp_path / "worker.lock"
+    with open(path, "w") as looked_at:
+        fcntl.flock(looked_at, fcntl.LOCK_SH)  # as does ``held``, for a moment
+        done = threading.Timer(0.1, fcntl.flock, (looked_at, fcntl.LOCK_UN))
+        done.start()
+        taken = take(path)
+        done.join()
+    assert taken
+
+
+def test_a_claim_that_was_left_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fcntl, "flock", refusing)
+    monkeypatch.setattr(locks, "PASSING", 0.01)
+    claim = tmp_path / "l.claim"
+    claim.touch()
+    with pytest.warns(NoLocks):
+        assert take(tmp_path / "l") is None, "another may be about to take it"
+    os.utime(claim, (1, 1))
+    assert take(tmp_path / "l") and not claim.exists()
+
+
+def test_who_lost_a_lock_leaves_it_to_who_has_it_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fcntl, "flock", refusing)
+    with pytest.warns(NoLocks):
+        lock = take(tmp_path / "l")
+    (tmp_path / "l").write_text("elsewhere.example 1 5")
+    assert lock
+    lock.close()
+    assert held(tmp_path / "l")
 
 
 def test_another_host_is_believed_while_it_touches_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

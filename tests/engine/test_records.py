@@ -115,8 +115,8 @@ EVENTS = st.one_of(
         st.none() | st.lists(st.integers(0), max_size=3).map(tuple),
     ),
     st.builds(Done, JSON),
-    st.just(StoppedEarly()),
-    st.builds(Failed, TEXT, st.booleans()),
+    st.builds(StoppedEarly, TEXT),
+    st.builds(Failed, TEXT, st.booleans(), st.booleans()),
 )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import UserError, counted
-from engine.files import write_text
+from engine.files import open_private, write_text
 from engine.records import from_json, parse_json, to_json
 from engine.steer.results import ANSWERS, Steered
 from saetui.modes.steer.setup import Setup
@@ -68,11 +68,11 @@ class Versions:
         line = json.dumps(to_json(version)) + "\n"
         with self._lock:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self.path, "a+b") as file:
+            with open(self.path, "a+b", opener=open_private) as file:
                 file.seek(0)
                 lines = file.readlines()
                 torn = bool(lines) and not lines[-1].endswith(b"\n")
                 file.write(b"\n" * torn + line.encode())
             if len(lines) >= 2 * KEPT:
                 kept = [old.decode(errors="replace") for old in lines[-KEPT + 1 :]]
-                write_text(self.path, "".join([*kept, line]), durable=False)
+                write_text(self.path, "".join([*kept, line]), durable=False, private=True)

@@ -52,6 +52,8 @@ class TrainWatch:
         """Whether logs go on beyond what the last look has read of them."""
         self._trainings: Any = None
         self._lines: dict[str, tuple[Training, Mapping[str, Line]]] = {}
+        self._rows: list[Training] | None = None
+        self._all_lines: Mapping[str, Mapping[str, Line]] = {}
         self._preview: tuple[Any, Preview | None] = (None, None)
         self._seen: tuple[Any, ...] | None = None
         self._one_at_a_time = threading.Lock()
@@ -80,7 +82,9 @@ class TrainWatch:
         with self._one_at_a_time:
             self._trainings = self._trainings or Trainings(self.workspace)
             rows, self.more = self._trainings.refresh()
-            lines = {row.name: self._lines_of(row) for row in rows}
+            if rows is not self._rows:
+                self._rows, self._all_lines = rows, {row.name: self._lines_of(row) for row in rows}
+            lines = self._all_lines
             run = next((row.run for row in rows if row.name == self.selected), None)
             log = tail(Run(self.workspace.runs / run)) if run and self.with_log else ()
             scored = frozenset(map(sae_of, neurons_files(self.workspace)))

@@ -64,10 +64,11 @@ def test_killed_at_any_moment(how: str, model: Path, images: Path, tmp_path: Pat
 def test_stopped_and_continued(stop_after: int, model: Path, images: Path, tmp_path: Path) -> None:
     once, twice = Workspace(tmp_path / "once"), Workspace(tmp_path / "twice")
     extract(ask(model, images), once)
-    with pytest.raises(Stopped):
+    with pytest.raises(Stopped) as stopped:
         extract(ask(model, images), twice, Recorder(stop_after))
     kept = contents(twice.root)
     shards = (stop_after + 1) // 2
+    assert stopped.value.kept == (f"what was made of {8 * shards} images is kept" if shards else "")
     assert sum(name.endswith(".h5") for name in kept) == shards and not any(".tmp" in name for name in kept)
     said = Recorder()
     result = extract(ask(model, images), twice, said)

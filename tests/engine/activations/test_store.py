@@ -1,6 +1,7 @@
 """The reader against plain h5py, on random stores; and what it says of damaged ones."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -352,3 +353,11 @@ def test_a_shard_with_other_images_is_told(tmp_path: Path) -> None:
     short = replace(store.manifest, shards=(store.shards[0], replace(store.shards[1], next_image=5)))
     with pytest.raises(UserError, match="lists 2 images, the manifest beside it 3"):
         stored_images.stored_images(store.path, short)[3]
+
+
+def test_a_shard_that_is_cut_while_it_is_mapped_is_a_sentence(tmp_path):
+    store = write_store(tmp_path / "a", np.ones((4096, 8)))
+    assert store.read(0, 4096).all()
+    os.truncate(tmp_path / "a" / "shard-00000.h5", 8192)
+    with pytest.raises(UserError, match=r"shard-00000.h5 is damaged \(it was cut while it was read\): delete it"):
+        store.read(0, 4096)

@@ -1,6 +1,7 @@
 """How a worker's end is told: stopped, ended by a signal, killed, for memory or not."""
 
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from engine.reporter import Event, Failed, Progress, StoppedEarly
 from engine.runs.attached import Attached
 from engine.runs.memory import killed, memory_kills
+from engine.runs.run import Run
 from engine.workspace import Workspace
 from tests.support.stores import write_store
 
@@ -41,7 +43,8 @@ def ended_by(training: Attached, *signals: int) -> object:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_worker_that_is_asked_to_end_stops_where_it_can_go_on(number: int, training: Attached) -> None:
-    assert ended_by(training, number) == StoppedEarly()
+    end = ended_by(training, number)
+    assert isinstance(end, StoppedEarly) and re.fullmatch(r"step [\d,]+ is kept", end.kept)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGQUIT, signal.SIGBUS])
@@ -49,6 +52,21 @@ def test_a_signal_that_ends_it_at_once_is_named(number: signal.Signals, training
     end = ended_by(training, number)
     assert isinstance(end, Failed) and end.mistake
     assert number.name in end.error and end.error.endswith("the same command again, it continues.")
+
+
+def test_a_detached_run_tells_why_its_worker_crashed(tmp_path: Path) -> None:
+    place = Workspace(tmp_path / "w")
+    write_store(place.activations("a"), np.random.default_rng(0).normal(size=(64, 8)))
+    run = Run.create(place, "train", SETTINGS, [])
+    run.detach()
+    deadline = time.monotonic() + 120
+    while run.status.state == "starting" and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert run.status.pid
+    os.kill(run.status.pid, signal.SIGBUS)
+    while run.status.state != "died" and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert "SIGBUS" in (run.status.error or "") and f"saetui jobs resume {run.id}." in (run.status.error or "")
 
 
 def test_a_crash_is_a_bug_with_its_signal(training: Attached) -> None:

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -14,8 +15,10 @@ import pytest
 import engine
 import saetui
 from engine.files import write_json
+from engine.runs.attached import Attached
 from engine.runs.run import Run
 from engine.workspace import Workspace
+from saetui.cli.work import ended
 from tests.support.shell import command_of
 from tests.support.shell import saetui as run_saetui
 from tests.support.stores import write_store
@@ -150,3 +153,30 @@ def test_a_signal_is_128_and_its_number(signals, tmp_path):
             process.kill()  # a test that fails leaves no training behind
     assert process.returncode == 128 + signals[0]
     assert " is kept. Continue with: saetui train a" in said and "memory" not in said and "bug" not in said
+    (run,) = (tmp_path / "runs").iterdir()
+    assert {"log.txt", "events.jsonl", "status.json"} <= {file.name for file in run.iterdir()}
+
+
+def test_the_run_of_a_worker_that_was_killed_stays_with_its_log_and_events(tmp_path):
+    write_store(tmp_path / "activations" / "a", np.random.default_rng(0).normal(size=(64, 8)))
+    train = command_of(["train", "a", "--name", "s", "--steps", 10**7, "--expansion", 2, "--k", 2, "--batch-size", 16])
+    with subprocess.Popen(train, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob("saes/s/checkpoints/*.safetensors")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        (run,) = (tmp_path / "runs").iterdir()
+        os.kill(json.loads((run / "status.json").read_text())["pid"], signal.SIGKILL)  # as the system does for memory
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 2 and "SIGKILL" in said
+    assert (run / "log.txt").exists() and [one.event for one in Run(run).events()[0]]
+    assert Run(run).status.state == "died"
+
+
+@pytest.mark.parametrize(
+    ("kept", "words"),
+    [("", "before anything was finished. Begin again with"), ("step 3 is kept", "; step 3 is kept.")],
+)
+def test_that_something_is_kept_is_only_said_where_it_is(kept, words, tmp_path):
+    """As the worker says it: see tests/engine/runs/test_ended.py for what that says."""
+    asked = Attached(Workspace(tmp_path), "train", {})
+    assert words in ended(asked, kept)

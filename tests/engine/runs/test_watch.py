@@ -1,0 +1,98 @@
+"""Looking at runs: in the order of their starts, and for nothing where nothing goes on."""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.files import write_json
+from engine.locks import take
+from engine.runs import run as module
+from engine.runs.run import HELD, Run, find, runs
+from engine.runs.trainings import Trainings
+from engine.runs.watch import RunWatch
+from engine.workspace import Workspace
+from tests.support.ended_runs import write_runs
+
+OPENED: list[str] = []
+_listening = False
+
+
+def _hear(event: str, told: tuple[object, ...]) -> None:
+    if _listening and event in ("open", "os.scandir", "os.listdir"):
+        OPENED.append(str(told[0]))
+
+
+sys.addaudithook(_hear)
+
+
+@pytest.fixture
+def opened() -> Iterator[list[str]]:
+    """Files and folders under ``runs/`` that are opened from when it is cleared."""
+    global _listening
+    OPENED.clear()
+    _listening = True
+    yield OPENED
+    _listening = False
+
+
+def test_the_last_run_is_the_one_that_was_started_last(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = "20300101-000000"
+    monkeypatch.setattr(module.time, "strftime", lambda _: clock)
+    made = [Run.create(workspace, "train", {}, []) for _ in range(12)]  # in one second
+    clock = "20260101-000000"  # set back
+    made.append(Run.create(workspace, "extract", {}, []))
+    assert runs(workspace) == made and find(workspace, "last") == made[-1]
+    assert [seen.id for seen in RunWatch(workspace).look()] == [one.id for one in reversed(made)]
+
+
+def test_runs_of_older_versions_come_first_by_their_names(workspace: Workspace) -> None:
+    for name in ("20250101-000000-train", "20990101-000000-train"):
+        (workspace.runs / name).mkdir(parents=True)
+        write_json(workspace.runs / name / "command.json", {"task": "train", "settings": {}, "workspace": "."})
+    new = Run.create(workspace, "train", {}, [])
+    assert [run.id for run in runs(workspace)] == ["20250101-000000-train", "20990101-000000-train", new.id]
+
+
+def test_a_start_by_a_clock_that_was_set_back_does_not_last_for_ever(workspace: Workspace) -> None:
+    run = Run.create(workspace, "train", {}, [])
+    write_json(run.path / "status.json", {"state": "starting", "started": time.time() + 3600})
+    assert run.status.state == "died"
+
+
+def test_a_workspace_in_which_nothing_goes_on_costs_nothing(workspace: Workspace, opened: list[str]) -> None:
+    write_runs(workspace, 20)
+    watch, trainings = RunWatch(workspace), Trainings(workspace)
+    first, rows = watch.look(), trainings.refresh()
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:  # until it has settled
+        opened.clear()
+        if watch.look() is first and trainings.refresh() == rows and not opened:
+            break
+        first, rows = watch.look(), trainings.refresh()
+        time.sleep(0.3)
+    assert opened == [] and len(first) == 20
+
+
+def test_what_is_started_again_is_seen_at_once(workspace: Workspace) -> None:
+    write_runs(workspace, 3)
+    watch, run = RunWatch(workspace), runs(workspace)[1]
+    assert {one.state for one in watch.look()} == {"done"}
+    watch._list._changed = watch._list._looked - 10  # it has settled
+    assert watch.look() is watch.look()
+    write_json(run.path / "status.json", {"state": "stopped"})
+    lock = take(run.path / HELD)
+    write_json(run.path / "status.json", {"state": "running", "pid": os.getpid()})
+    run._announce()
+    assert lock and [one.state for one in watch.look()] == ["done", "running", "done"]
+
+
+def test_a_run_has_a_status_as_soon_as_it_is_listed(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[Path] = []
+    real = module.write_json
+    monkeypatch.setattr(module, "write_json", lambda path, *more: (written.append(path.name), real(path, *more)))
+    Run.create(workspace, "train", {}, [])
+    assert written == ["status.json", "command.json"]
