@@ -199,3 +199,13 @@ def test_a_model_without_vision_blocks():
     processor = type("Processor", (), {"image_processor": CLIPImageProcessor(), "tokenizer": word_tokenizer()})()
     with pytest.raises(UserError, match=r"Found no vision blocks in LlamaForCausalLM .* looked for"):
         wrap(LlamaForCausalLM(LlamaConfig(**text_config(word_tokenizer()))), processor)
+
+
+ENDLESS = "{% for a in range(90000) %}{% for b in range(90000) %}{% set c = a %}{% endfor %}{% endfor %}"
+
+
+@pytest.mark.parametrize(("template", "said"), [(ENDLESS, "does not end"), ("{{ raise_exception('no') }}", "fails")])
+def test_a_chat_template_that_fails_or_does_not_end_is_a_sentence(template, said, tmp_path, monkeypatch):
+    monkeypatch.setattr("engine.models.vlm.PATIENCE", 0.5)
+    with pytest.raises(UserError, match=f"chat template {said}"):
+        load_vlm(str(save_llava(tmp_path / "llava", template=template)), "cpu")
