@@ -14,7 +14,7 @@ from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
 from engine.config import to_mapping
-from engine.files import write_text
+from engine.files import write_json, write_text
 from engine.runs.run import Run, runs
 from engine.sae.preview import FormingLatent, Preview, TopImage, write_preview
 from engine.workspace import MARKER, Workspace
@@ -130,7 +130,7 @@ def test_fve_without_outliers_is_dotted_beside_fve(place):
     training = json.loads(path.read_text())
     for measured in (*training["history"], training["result"]):
         measured |= {"outliers": 0.001, "fve_without_outliers": measured["fve"] - 0.11}
-    path.write_text(json.dumps(training))
+    write_json(path, training)
 
     async def scenario(pilot, pane):
         await choose(pilot, pane, "whole")
