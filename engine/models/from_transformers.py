@@ -6,6 +6,7 @@ import re
 import threading
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -100,8 +101,13 @@ class TransformersEncoder(VisionEncoder):
         output = model.get_image_features(**inputs) if hasattr(model, "get_image_features") else model(**inputs)
         pooled = _pooled(output)
         if pooled is None:
-            raise UserError(f"{self.spec} has no last (its output is not pooled): use layer:N.")
+            raise self.lacks_last("its output is not pooled")
         return pooled
+
+    def _refusal(self, inputs: dict[str, Tensor], error: Exception) -> str:
+        if self.vision is self.model and "input_ids" in signature(self.model.forward).parameters:  # such as ViLT
+            return f"{self.spec} is a {self.family}, which reads images only together with a text: {WAY_OUT}."
+        return super()._refusal(inputs, error)
 
     @cached_property
     def _tokenizer(self) -> Any:

@@ -49,7 +49,7 @@ class TowerEncoder(VisionEncoder):
     def _forward(self, inputs: dict[str, Tensor]) -> Float[Tensor, "batch D"]:
         pooled = getattr(self.vlm.look(inputs), "pooler_output", None)
         if pooled is None or pooled.ndim != 2:
-            raise UserError(f"{self.spec} has no last (its output is not pooled): use layer:N.")
+            raise self.lacks_last("its output is not pooled")
         return pooled
 
 

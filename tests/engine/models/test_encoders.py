@@ -604,3 +604,30 @@ def test_half_precision(tmp_path: Path) -> None:
     taken = half.activations(inputs, [LAST])[LAST]
     assert taken.dtype == torch.bfloat16
     torch.testing.assert_close(taken.float(), full.activations(inputs, [LAST])[LAST], atol=0.1, rtol=0.1)
+
+
+def unpooled() -> dict[str, tuple[Any, str]]:
+    """Models without ``last`` whose blocks give no tokens either, or that want a text, and what is said of them."""
+    t = transformers
+    sizes = {"image_size": 32, "patch_size": 8, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sam = t.SamVisionConfig(**sizes, mlp_dim=48, window_size=2, global_attn_indexes=[1], output_channels=16)
+    cvt = t.CvtConfig(embed_dim=[8, 16, 32], num_heads=[1, 1, 2], depth=[1, 2, 3])
+    vilt = t.ViltConfig(**sizes, intermediate_size=48, vocab_size=40)
+    return {
+        "sam": (t.SamVisionModel(sam), "its blocks give no tokens: use another encoder"),
+        "cvt": (t.CvtModel(cvt), "use another encoder"),
+        "vilt": (t.ViltModel(vilt), "a vilt, which reads images only together with a text: give an encoder of single"),
+    }
+
+
+@pytest.mark.parametrize("family", [*unpooled()])
+def test_what_has_no_hook_point_points_to_no_other(family: str, tmp_path: Path) -> None:
+    model, says = unpooled()[family]
+    images = transformers.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    encoder = load_encoder(str(save(model, tmp_path / "m", images)))
+    inputs = encoder.preprocess(pictures(1))
+    with pytest.raises(UserError, match=says):
+        encoder.activations(inputs, [LAST])
+    with pytest.raises(UserError, match=r"another encoder\.$|an encoder of single") as refusal:
+        encoder.activations(inputs, [LAYERS[1]])
+    assert "only hook point is last" not in str(refusal.value)
