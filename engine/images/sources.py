@@ -142,7 +142,8 @@ def open_images(spec: str | Path, limit: int = 0) -> Images:
     paths = meant(text)
     if not paths:
         raise UserError(
-            f"No images at {text}: there is no such directory, list, .tar, .zip or image file; check the path."
+            f"No images at {text}: there is no such directory, list, .tar, .zip or image file; check the path, or "
+            "after a move run saetui relink OLD NEW."
         )
     listing = Listing()
     lists = all(map(_is_list, paths))  # a list among images that a pattern finds is none of them
@@ -173,7 +174,9 @@ def meant(spec: str) -> list[Path]:
         path = Path(one).expanduser()
         matching = [path] if path.exists() else sorted(map(Path, glob.glob(str(path))))
         if not matching and len(braced) > 1:
-            raise UserError(f"There is no {one}, which {spec} names: check the path.")
+            raise UserError(
+                f"There is no {one}, which {spec} names: check the path, or after a move run saetui relink OLD NEW."
+            )
         found += matching
     return list(dict.fromkeys(found))
 
