@@ -2,9 +2,10 @@
 
 Beside an image may stand what it shows, as in a WebDataset: ``KEY.cls`` (a class), ``KEY.json`` (an object with fields
 as in :func:`engine.images.classes.of_record`, or a class) or ``KEY.txt`` (one line). The first of these that says it
-counts, and the folder before a ``.txt``, which is mostly a caption. The key of a WebDataset ends at the first dot of
-the file's name, so that ``7.cls`` belongs to ``7.png`` and ``7.seg.png``; where names have more dots, the member that
-differs in its last suffix alone (``f.001.cls`` for ``f.001.png``) goes before that of the key.
+counts, and the folder before a ``.txt``, which is mostly a caption. The ``metadata.csv`` or ``metadata.jsonl`` of a
+Hugging Face image folder goes before them all. The key of a WebDataset ends at the first dot of the file's name, so
+that ``7.cls`` belongs to ``7.png`` and ``7.seg.png``; where names have more dots, the member that differs in its last
+suffix alone (``f.001.cls`` for ``f.001.png``) goes before that of the key.
 
 Members in folders that are hidden, or hidden themselves, are passed over; of members of one name the last counts.
 """
@@ -15,6 +16,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -22,6 +24,7 @@ from engine.errors import UserError
 from engine.files import open_regular
 from engine.images.classes import Class, of_folders, of_record, of_text
 from engine.images.entry import ImageEntry, Listing, stamp, unzipped
+from engine.images.lists import METADATA, NOT_THERE, metadata
 from engine.records import parse_json
 
 _BESIDE = (".cls", ".json", ".txt")
@@ -59,7 +62,9 @@ def read_tar(path: Path, listing: Listing) -> None:
     file, seen = os.path.abspath(path), stamp(str(path))
     with open_regular(path) as opened:
         classes = _Classes(members, lambda one: os.pread(opened.fileno(), one.size, one.offset), listing)
-        for one in _pictures(members, listing):
+        pictures = _pictures(members, listing)
+        classes.count_missing(pictures)
+        for one in pictures:
             said = classes.of(one)
             listed = f"{path.name}/{one.name.removeprefix('./')}"
             listing.entries.append(ImageEntry(listed, one.size, *said, file, one.offset, stamp=seen))
@@ -115,6 +120,7 @@ def read_zip(path: Path, listing: Listing) -> None:
             pictures = _pictures(members, listing)
             _check(path, [archive.NameToInfo[one.name] for one in pictures])
             classes = _Classes(members, lambda one: unzipped(archive, one.name), listing)
+            classes.count_missing(pictures)
             said = [classes.of(one) for one in pictures]
     except UserError:
         raise
@@ -167,16 +173,26 @@ class _Classes:
         self._read = read
         self._listing = listing
         self._beside: dict[tuple[str, ...], dict[str, _Member]] = {}
-        for one in members:
+        self._known: dict[str, Class] = {}  # by metadata, the outermost first
+        for one in sorted(members, key=lambda one: len(one.path)):
+            if one.path and one.path[-1] in METADATA and not any(part.startswith(".") for part in one.path):
+                self._known |= metadata(one.path[-1], one.path[:-1], partial(self._text, one), listing)
             if one.path and _is_beside(one.path[-1]) and one.size <= _LONGEST:
                 stem, suffix = os.path.splitext(one.path[-1])
                 self._beside.setdefault((*one.path[:-1], stem), {})[suffix.lower()] = one
 
     def of(self, image: _Member) -> Class:
+        if (known := self._known.get("/".join(image.path))) and known.label:
+            return known
         *folders, name = image.path
         stems = dict.fromkeys((os.path.splitext(name)[0], name.partition(".")[0]))
         beside = [self._beside.get((*folders, stem), {}) for stem in stems]
         return next(filter(lambda said: said.label, self._said(beside, tuple(folders))), Class())
+
+    def count_missing(self, pictures: Iterable[_Member]) -> None:
+        """Note how many of the images that metadata names are not among ``pictures``."""
+        if missing := self._known.keys() - {"/".join(one.path) for one in pictures}:
+            self._listing.left_out[NOT_THERE] += len(missing)
 
     def _said(self, beside: list[dict[str, _Member]], folders: tuple[str, ...]) -> Iterator[Class]:
         for suffix, parsed in ((".cls", of_text), (".json", self._of_json)):
@@ -186,7 +202,7 @@ class _Classes:
         yield from (of_text(caption) for caption in captions if "\n" not in caption)
 
     def _text(self, member: _Member) -> str:
-        return self._read(member).decode("utf-8", "replace")
+        return self._read(member).decode("utf-8-sig", "replace")
 
     def _of_json(self, text: str) -> Class:
         try:

@@ -32,8 +32,9 @@ def of_record(record: Mapping[str, Any]) -> Class:
     """The class that the fields of a row or of a JSON object give, none where they give none.
 
     The taxonomy is the field taxonomy (a list, or a/b); else kingdom to species; else category and subcategory,
-    supercategory and category, superclass and class; else what the label spells. The label is the first of class,
-    label, class_name, label_name, cls and category that is no part of the taxonomy, else the taxonomy, joined.
+    supercategory and category, superclass and class; else a label that is a list; else what the label spells. The label
+    is the first of class, label, class_name, label_name, cls and category that is no part of the taxonomy, else the
+    taxonomy, joined.
     """
     fields = {str(key).strip().lower().replace("-", "_"): value for key, value in record.items()}
     used, path = _path(fields)
@@ -61,6 +62,9 @@ def _path(fields: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         words = tuple(_word(fields.get(name)) for name in pair)
         if all(words):
             return pair, words
+    for name in _NAMES:
+        if isinstance(listed := fields.get(name), list) and (path := tuple(filter(None, map(_word, listed)))):
+            return (name,), path
     return (), ()
 
 

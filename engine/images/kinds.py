@@ -40,13 +40,15 @@ _OTHERS = {
     "XBM": ".xbm .xpm",
     "PDF or PostScript": ".pdf .eps .ps .ai",
     "video": ".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg",
-    "tar": ".tar .tgz",
+    "tar": ".tar",
+    "compressed tar (to be unpacked first)": ".tgz .tbz .tbz2 .txz .tzst",
     "zip or 7z": ".zip .7z .rar",
     "Parquet or Arrow": ".parquet .arrow",
     "TFRecord": ".tfrecord .tfrecords",
     "NumPy": ".npy .npz",
 }
 """Pictures, and what holds pictures, that are not read among images."""
+_COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".lz4", ".z")  # after .tar
 NO_SUFFIX = "without a suffix"
 
 
@@ -81,4 +83,5 @@ def in_words(counts: Mapping[str, int]) -> str:
 
 
 def _suffix(name: str) -> str:
-    return os.path.splitext(name)[1].lower()
+    stem, suffix = os.path.splitext(name.lower())
+    return ".tgz" if stem.endswith(".tar") and suffix in _COMPRESSED else suffix

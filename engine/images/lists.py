@@ -4,51 +4,85 @@ import csv
 import io
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from engine import files
 from engine.errors import UserError
-from engine.files import read_text
 from engine.images.classes import Class, of_record, of_text
 from engine.images.entry import ImageEntry, Listing, stamp
 from engine.images.kinds import is_read
 from engine.records import parse_json
 
-TABLES = (".csv", ".tsv", ".jsonl")
+TABLES = (".csv", ".tsv")
 LONGEST = 1 << 30  # bytes of a list: about ten million images
 METADATA = ("metadata.csv", "metadata.jsonl")
 """Of an image folder of Hugging Face: rows with ``file_name``, relative to their folder, and a class."""
+NOT_THERE = "named in metadata and not there"
 _PATH = ("path", "file_name", "filename", "file", "image", "image_path", "filepath")
 _DELIMITERS = ",\t;"
 csv.field_size_limit(LONGEST)  # a caption may be long
 GAPS = 64  # of a line that are tried as the end of its path
+_QUOTED = re.compile(r'("[^"]+")(?:[;\s]\s*(.*))?')  # with commas csv knows how
 _GAP = re.compile(r"\s*[,;\s]\s*")
 
 
 def read_list(path: Path, listing: Listing) -> None:
     """Add the images that a list names, whether they are there or not. UserError when it is none."""
     folder = os.path.abspath(path.parent)
-    for name, said in rows(path):
+    for name, said in _rows(path, read_text(path)):
         file = os.path.join(folder, os.path.expanduser(name))
         seen = stamp(file)
         listing.entries.append(ImageEntry(name, seen[1] if seen else 0, *said, file, stamp=seen))
 
 
-def rows(path: Path) -> Iterator[tuple[str, Class]]:
-    """Path and class of each image of a list. UserError when it cannot be read or names no paths."""
+def read_text(path: Path) -> str:
+    """What a list holds. UserError when it cannot be read."""
     try:
-        text = read_text(path, LONGEST, "utf-8-sig")
+        text = files.read_text(path, LONGEST, "utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{path} is not a readable list of images ({reason}): give a text or CSV file.") from error
     if "\0" in text:
         raise UserError(f"{path} is not a list of images (it holds zero bytes): give a text or CSV file.")
+    return text
+
+
+def metadata(name: str, folders: Sequence[str], read: Callable[[], str], listing: Listing) -> dict[str, Class]:
+    """What a file ``name`` (of METADATA) in ``folders`` says of images, by path; nothing if it is not understood."""
+    try:
+        return {"/".join((*folders, os.path.normpath(one))): said for one, said in _rows(Path(name), read())}
+    except UserError:
+        listing.left_out[f"{name} that is not understood"] += 1
+        return {}
+
+
+def _rows(path: Path, text: str) -> Iterator[tuple[str, Class]]:
+    """Path and class of each image of a list. UserError when it names no paths."""
     suffix = path.suffix.lower()
     if suffix == ".jsonl":
         return _records(path, text)
+    if suffix == ".json":
+        return _array(path, text)
     return _table(path, text) if suffix in TABLES else _lines(path.parent, text)
+
+
+def _array(path: Path, text: str) -> Iterator[tuple[str, Class]]:
+    """A JSON array of records; or a record a line, which some call .json as well."""
+    try:
+        records = parse_json(text)
+    except ValueError:
+        yield from _records(path, text)
+        return
+    if not isinstance(records, list):
+        raise UserError(
+            f"{path} is no list of images, but one JSON {'object' if isinstance(records, dict) else 'value'}: give an "
+            "array of objects with path or file_name, and label, or a .jsonl with one a line."
+        )
+    for number, record in enumerate(records, 1):
+        yield _record(path, f"item {number}", record)
 
 
 def _records(path: Path, text: str) -> Iterator[tuple[str, Class]]:
@@ -58,10 +92,22 @@ def _records(path: Path, text: str) -> Iterator[tuple[str, Class]]:
                 record = parse_json(line)
             except ValueError as error:
                 raise UserError(f"{path} is no JSON in line {number} ({error}): correct it.") from error
-            name = _named(record) if isinstance(record, dict) else None
-            if name is None:
-                raise UserError(f"{path} names no path in line {number}: each line must have a path or file_name.")
-            yield str(record[name]), of_record(record)
+            yield _record(path, f"line {number}", record)
+
+
+def _record(path: Path, where: str, record: Any) -> tuple[str, Class]:
+    fields = {str(key).strip().lower(): value for key, value in record.items()} if isinstance(record, dict) else {}
+    name = next(filter(None, (_written(fields.get(key)) for key in _PATH)), "")
+    if not name:
+        raise UserError(f"{path} names no path in {where}: each must have a path or file_name.")
+    return name, of_record(record)
+
+
+def _written(value: Any) -> str:
+    """A path in a record, also as Hugging Face writes images: ``{"path": ..., "bytes": null}``; empty for none."""
+    if isinstance(value, dict):
+        value = value.get("path")
+    return str(value).strip() if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
 
 
 def _named(record: Mapping[str, Any]) -> str | None:
@@ -96,7 +142,7 @@ def _below(table: list[list[str]], column: int) -> Iterator[tuple[str, Class]]:
 def _lines(folder: Path, text: str) -> Iterator[tuple[str, Class]]:
     for line in filter(None, map(str.strip, text.split("\n"))):
         name, label = _split(folder, line)
-        yield name.strip(), of_text(label)
+        yield _unquoted(name), of_text(_unquoted(label))
 
 
 def _split(folder: Path, line: str) -> tuple[str, str]:
@@ -107,6 +153,8 @@ def _split(folder: Path, line: str) -> tuple[str, str]:
     if "\t" in line:
         name, _, label = line.partition("\t")
         return name, label
+    if (quoted := _QUOTED.fullmatch(line)) and not (folder / line).exists():
+        return quoted[1], quoted[2] or ""
     if line.startswith('"') and len(cells := next(csv.reader([line], skipinitialspace=True), [])) > 1:
         return cells[0], ",".join(cells[1:])
     ends = [(line[: gap.start()], line[gap.end() :]) for gap in islice(_GAP.finditer(line), GAPS)]
@@ -116,3 +164,8 @@ def _split(folder: Path, line: str) -> tuple[str, str]:
         name, _, label = line.rpartition(",") if "," in line else (line, "", "")
         return (there or likely or [(name, label)])[0]
     return likely[0]
+
+
+def _unquoted(text: str) -> str:
+    text = text.strip()
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' and '"' not in text[1:-1] else text

@@ -9,10 +9,10 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from PIL import Image
@@ -26,7 +26,7 @@ from engine.images.contents import contents
 from engine.images.decoding import BrokenImage, decode
 from engine.images.entry import ImageEntry, Listing, check_unchanged, read, stamp
 from engine.images.kinds import SUFFIXES, in_words, is_read, left_out
-from engine.images.lists import METADATA, read_list, rows
+from engine.images.lists import METADATA, NOT_THERE, metadata, read_list, read_text
 from engine.reporter import Reporter, StageBegan
 
 _READERS = 8  # threads that read images for their hashes alone
@@ -143,13 +143,13 @@ def open_images(spec: str | Path, limit: int = 0, transparency: Transparency = "
     - a directory: every image below it, sorted; the folder is the class. Folders in folders, and iNaturalist-style
       names (``00012_Kingdom_Phylum_Class_Order_Family_Genus_species``), are a taxonomy. Hidden files are passed over;
       symbolic links are followed. What a ``metadata.csv`` or ``metadata.jsonl`` of Hugging Face says of the class
-      goes before the folder.
+      goes before the folder, in archives too.
     - ``.tar`` files (one, or a directory of them): images with their folder as class, or WebDataset samples
       (:mod:`engine.images.archives`). They are read in place, never unpacked.
     - ``.zip`` files, in the same ways. Encrypted images, and names that lead out of the archive, are refused.
-    - a ``.csv``, ``.tsv`` or ``.jsonl`` file with a column ``path`` (or ``file_name``) and perhaps ``class``; any other
-      file: one path a line, perhaps a tab, comma or space and the class. Paths are relative to the list. ``a/b`` as a
-      class is a taxonomy, as folders are.
+    - a ``.csv``, ``.tsv``, ``.jsonl`` or ``.json`` file with a column ``path`` (or ``file_name``) and perhaps
+      ``class``; any other file: one path a line, perhaps a tab, comma or space and the class. Paths are relative to the
+      list. ``a/b`` as a class is a taxonomy, as folders are.
     - one image.
     - several of these, by ``*``, ``?``, ``[ab]``, ``{a,b}`` and ``{000..127}``.
 
@@ -160,7 +160,8 @@ def open_images(spec: str | Path, limit: int = 0, transparency: Transparency = "
     paths = meant(text)
     if not paths:
         raise UserError(
-            f"No images at {text}: there is no such directory, list, .tar, .zip or image file; check the path."
+            f"No images at {text}: there is no such directory, list, .tar, .zip or image file; check the path, or "
+            "after a move run saetui relink OLD NEW."
         )
     listing = Listing()
     lists = all(map(_is_list, paths))  # a list among images that a pattern finds is none of them
@@ -191,7 +192,9 @@ def meant(spec: str) -> list[Path]:
         path = path_of(one)
         matching = [path] if path.exists() else sorted(map(Path, glob.glob(str(path))))
         if not matching and len(braced) > 1:
-            raise UserError(f"There is no {one}, which {spec} names: check the path.")
+            raise UserError(
+                f"There is no {one}, which {spec} names: check the path, or after a move run saetui relink OLD NEW."
+            )
         found += matching
     return list(dict.fromkeys(found))
 
@@ -258,14 +261,16 @@ def _tree(root: Path, names: tuple[str, ...], listing: Listing) -> None:
     missing: set[str] = set()
 
     def visit(folder: str, names: tuple[str, ...], around: frozenset[str], known: Mapping[str, Class]) -> None:
-        said = Class("/".join(names) or None, taxonomy_of(names))
+        here = Class("/".join(names) or None, taxonomy_of(names))
         real = os.path.realpath(folder)
         if real in around:  # a link back up
             return
         children = _children(folder)
         for child in children:
             if child.name in METADATA:
-                known = {**known, **_metadata(Path(child.path), names, listing, missing)}
+                said = metadata(child.name, names, partial(read_text, Path(child.path)), listing)
+                missing.update(said)
+                known = {**known, **{path: one for path, one in said.items() if one.label}}
         for child in children:
             if _is_folder(child):
                 visit(child.path, (*names, child.name), around | {real}, known)
@@ -274,23 +279,12 @@ def _tree(root: Path, names: tuple[str, ...], listing: Listing) -> None:
                 seen = stamp(child.path)
                 missing.discard(path)
                 listing.entries.append(
-                    ImageEntry(path, seen[1] if seen else 0, *known.get(path, said), child.path, stamp=seen)
+                    ImageEntry(path, seen[1] if seen else 0, *known.get(path, here), child.path, stamp=seen)
                 )
 
     visit(os.path.abspath(root), names, frozenset(), {})
     if missing:
-        listing.left_out["named in metadata and not there"] += len(missing)
-
-
-def _metadata(path: Path, names: tuple[str, ...], listing: Listing, missing: set[str]) -> dict[str, Class]:
-    """The classes in the ``metadata.csv`` or ``metadata.jsonl`` of an image folder, by path."""
-    try:
-        said = {"/".join((*names, os.path.normpath(name))): one for name, one in rows(path)}
-    except UserError:
-        listing.left_out[f"{path.name} that is not understood"] += 1
-        return {}
-    missing.update(said)
-    return {name: one for name, one in said.items() if one.label}
+        listing.left_out[NOT_THERE] += len(missing)
 
 
 def _is_folder(child: os.DirEntry[str]) -> bool:
@@ -310,13 +304,25 @@ def _children(folder: str) -> list[os.DirEntry[str]]:
 
 def _shards_in(folder: Path, names: tuple[str, ...], listing: Listing) -> None:
     """The tars in a directory and below it, else its zips."""
+    files = list(_files(str(folder), frozenset()))
     for suffix, add in ((".tar", read_tar), (".zip", read_zip)):
-        for path in sorted(folder.rglob(f"*{suffix}")):
-            if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts):
-                listing.left_out -= Counter({left_out(path.name) or "": 1})  # it was left out of a tree
-                add(path, listing)
+        for path in (one for one in files if one.suffix.lower() == suffix):
+            listing.left_out -= Counter({left_out(path.name) or "": 1})  # it was left out of a tree
+            add(path, listing)
         if listing.entries:
             return
+
+
+def _files(folder: str, around: frozenset[str]) -> Iterator[Path]:
+    """Those in a directory and below it, in the order and over the links of a tree."""
+    real = os.path.realpath(folder)
+    if real in around:
+        return
+    for child in _children(folder):
+        if _is_folder(child):
+            yield from _files(child.path, around | {real})
+        elif (path := Path(child.path)).is_file():
+            yield path
 
 
 def _image(path: Path, names: tuple[str, ...], listing: Listing) -> None:
@@ -329,7 +335,7 @@ def _image(path: Path, names: tuple[str, ...], listing: Listing) -> None:
 
 
 def _is_tar(path: Path) -> bool:
-    return path.is_file() and (".tar" in path.suffixes or path.suffix == ".tgz")
+    return path.is_file() and (".tar" in map(str.lower, path.suffixes) or path.suffix.lower() == ".tgz")
 
 
 def _is_zip(path: Path) -> bool:

@@ -14,7 +14,7 @@ from engine.images.decoding import BrokenImage, thumbnail
 
 SIDE = 160  # pixels: four a cell are enough for pictures of 80x40 cells
 LIMIT = 48 << 20  # bytes: about 650 thumbnails of the full side
-_WAY_OUT = "put it back, or score again on what is there."
+_WAY_OUT = "put it back, run saetui relink OLD NEW after a move, or score again on what is there."
 
 
 class Thumbnails:

@@ -52,10 +52,11 @@ def load_encoder(
         return load_tagged(spec, device, dtype)
     path = path_of(spec)
     if not path.exists():
-        hint = f"did you mean hf:{spec}?" if spec.count("/") == 1 and not spec.startswith((".", "/")) else ""
-        raise UserError(
-            f"No model at {spec}: {hint or 'give hf:ORG/NAME, openclip:ARCH/TAG, demo or a local directory.'}"
+        ways_out = (
+            "give hf:ORG/NAME, openclip:ARCH/TAG, demo or a local directory, or after a move run saetui relink OLD NEW."
         )
+        hint = f"did you mean hf:{spec}?" if spec.count("/") == 1 and not spec.startswith((".", "/")) else ""
+        raise UserError(f"No model at {spec}: {hint or ways_out}")
     return _local(path.resolve(), str(path.resolve()), None, device, dtype)
 
 

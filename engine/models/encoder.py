@@ -27,6 +27,10 @@ class Enough(Exception):
     """What was wanted has been recorded: ends the forward pass early."""
 
 
+class NoLast(UserError):
+    """The output of an encoder is not pooled."""
+
+
 class VisionEncoder(ABC):
     """A vision encoder: images in, activations out, the same for every library and family.
 
@@ -252,25 +256,36 @@ class VisionEncoder(ABC):
         if not hook.pooled:
             self._module(hook)
         elif self.no_last:
-            raise self._without_last(self.no_last)
+            raise self.lacks_last(self.no_last)
 
-    def _without_last(self, why: str) -> UserError:
+    def lacks_last(self, why: str) -> "NoLast":
         """The refusal of ``last``, with a hook point that there is: some models give no sequence of tokens anywhere."""
         with suppress(UserError):
             if self.blocks:
                 self.shape(layer := HookPoint("layer", self.n_layers - 1))
-                return UserError(f"{self.spec} has no last ({why}): use {layer}.")
-        return UserError(f"{self.spec} has no last ({why}), nor tokens of layers: give another encoder.")
+                return NoLast(f"{self.spec} has no last ({why}): use {layer}.")
+        return NoLast(f"{self.spec} has no last ({why}), nor tokens of layers: give another encoder.")
 
     def _module(self, hook: HookPoint) -> nn.Module:
         if not self.blocks:
-            self.shape(HookPoint("last"))  # which says so where there is none either
+            if not self._pools():
+                raise UserError(
+                    f"{self.spec} is no plain stack of transformer blocks and has no last: use another encoder."
+                )
             raise UserError(f"{self.spec} is no plain stack of transformer blocks: its only hook point is last.")
         if hook.index >= len(self.blocks):
             raise UserError(
                 f"{self.spec} has no {hook}: its blocks are {hook.kind}:0 to {hook.kind}:{self.n_layers - 1}."
             )
         return module_at(hook, self.blocks[hook.index], self.spec, f"use layer:{hook.index}")
+
+    @torch.no_grad()
+    def _pools(self) -> bool:
+        """Whether an encoder without blocks has the other hook point, ``last``."""
+        try:
+            return not self.no_last and self._forward(self._to_device(self.preprocess([self._blank()]))).ndim == 2
+        except NoLast:
+            return False
 
     def _sequence(self, output: Any, hook: HookPoint, inputs: dict[str, Tensor]) -> Float[Tensor, "batch token d"]:
         hidden = output[0] if isinstance(output, (tuple, list)) else output

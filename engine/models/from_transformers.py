@@ -6,6 +6,7 @@ import re
 import threading
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ from engine.files import open_tensors, read_json
 from engine.models.encoder import VisionEncoder, first_line
 
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
-IN_CROP = 256 / 224  # of the resized picture to its centre crop, for models that ImageNet's evaluation prepares
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # what transformers reads of a directory, the first that is there
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json")
 WAY_OUT = "give an encoder of single images, such as a CLIP, SigLIP, DINOv2 or AIMv2"
@@ -101,8 +101,13 @@ class TransformersEncoder(VisionEncoder):
         output = model.get_image_features(**inputs) if hasattr(model, "get_image_features") else model(**inputs)
         pooled = _pooled(output)
         if pooled is None:
-            raise self._without_last("its output is not pooled")
+            raise self.lacks_last("its output is not pooled")
         return pooled
+
+    def _refusal(self, inputs: dict[str, Tensor], error: Exception) -> str:
+        if self.vision is self.model and "input_ids" in signature(self.model.forward).parameters:  # such as ViLT
+            return f"{self.spec} is a {self.family}, which reads images only together with a text: {WAY_OUT}."
+        return super()._refusal(inputs, error)
 
     @cached_property
     def _tokenizer(self) -> Any:
@@ -328,43 +333,39 @@ def _processor(folder: Path, spec: str) -> Any:
 
 
 def _default_processor(config: Any, spec: str = "this model") -> Any:
-    """The image processor of a family whose published checkpoints are prepared alike, at the size of this model.
+    """The image processor of models that are all published with the same one, at the size of this model.
 
-    The numbers are those of the preprocessor_config.json that openai (CLIP), google (ViT, SigLIP), facebook (DINOv2,
-    DeiT) and apple (AIMv2) publish. UserError for other families: transformers' class of image processor may have
-    other defaults than their checkpoints, as for ViT-MAE, or these differ, as those of DINOv3.
+    UserError for others. Of one model_type are google's ViT (.5) and facebook's DINO (ImageNet); SigLIP (bicubic) and
+    SigLIP 2 of fixed size (bilinear); DINOv2 (ImageNet) and microsoft's RAD-DINO (its own mean); with registers, too,
+    others than facebook train. And transformers' class of image processor may have other defaults than any checkpoint.
     """
     family = _family(config)
     rows, columns = _pair(getattr(config, "image_size", None)) or (224, 224)
     square = {"height": rows, "width": columns}
-    match family:
-        case "siglip2":
-            return transformers.Siglip2ImageProcessor(patch_size=config.patch_size, max_num_patches=config.num_patches)
-        case "siglip":
-            return transformers.SiglipImageProcessor(size=square)
-        case "vit":
-            return transformers.ViTImageProcessor(size=square)
-        case "clip" | "aimv2":
-            return transformers.CLIPImageProcessor(size={"shortest_edge": min(rows, columns)}, crop_size=square)
-        case "dinov2" | "dinov2_with_registers":
-            side = min(rows, columns, 224)  # they take any size, and are published for this one
-            return transformers.BitImageProcessor(
-                size={"shortest_edge": round(side * IN_CROP)},
-                crop_size={"height": side, "width": side},
-                image_mean=IMAGENET_MEAN,
-                image_std=IMAGENET_STD,
-            )
-        case "deit":
-            return transformers.DeiTImageProcessor(
-                size={name: round(side * IN_CROP) for name, side in square.items()},
-                crop_size=square,
-                image_mean=IMAGENET_MEAN,
-                image_std=IMAGENET_STD,
-            )
+    if family == "siglip2":  # NaFlex, of google alone
+        return transformers.Siglip2ImageProcessor(patch_size=config.patch_size, max_num_patches=config.num_patches)
+    if (family == "clip" and _as_openai(config)) or (family == "aimv2" and not config.is_native):
+        return transformers.CLIPImageProcessor(size={"shortest_edge": min(rows, columns)}, crop_size=square)
+    if family == "deit":  # distilled, of facebook alone: 256 and 224, 438 and 384; others call themselves vit
+        return transformers.DeiTImageProcessor(
+            size={name: int(side * 256 / 224) for name, side in square.items()},
+            crop_size=square,
+            image_mean=IMAGENET_MEAN,
+            image_std=IMAGENET_STD,
+        )
     raise UserError(
         f"{spec} has no preprocessor_config.json, and not all {family} models are prepared alike: put the one of the "
         "published model beside its weights."
     )
+
+
+def _as_openai(config: Any) -> bool:
+    """Whether a CLIP is OpenAI's or trained on as they were: base or large, with their QuickGELU.
+
+    LAION's ViT-L/14 has mean and deviation .5 (and GELU); apple's DFN ViT-H/14 squeezes images instead of cropping them
+    (``open_clip/pretrained.py``).
+    """
+    return config.hidden_act == "quick_gelu" and config.hidden_size <= 1024
 
 
 def _pair(size: Any) -> tuple[int, int] | None:

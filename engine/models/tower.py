@@ -56,7 +56,7 @@ class TowerEncoder(VisionEncoder):
     def _forward(self, inputs: dict[str, Tensor]) -> Float[Tensor, "batch D"]:
         pooled = getattr(self.vlm.look(inputs), "pooler_output", None)
         if pooled is None or pooled.ndim != 2:
-            raise self._without_last("its output is not pooled")
+            raise self.lacks_last("its output is not pooled")
         return pooled
 
 

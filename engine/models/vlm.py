@@ -31,6 +31,7 @@ from engine.models.patience import within
 PATIENCE = 2.0  # seconds that a chat template may take, which takes milliseconds
 FALLBACK_PROMPT = "USER: {image}\n{prompt} ASSISTANT:"  # the form of LLaVA-1.5
 
+OTHER_FAMILY = "saetui can neither steer nor extract from it yet; use a family that the README lists"
 QUESTION = "Question: {prompt} Answer:"  # of BLIP-2, whose processor puts the image before it
 TEXT = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
 
@@ -135,7 +136,8 @@ class VLM:
             seen.append(output)
             raise Enough
 
-        known = {*signature(self.model.get_image_features).parameters, *signature(tower.forward).parameters}
+        see = _eyes(self.model).get_image_features
+        known = {*signature(see).parameters, *signature(tower.forward).parameters}
         first = next(tower.parameters())
         given = {
             name: value.to(first.device, first.dtype if value.is_floating_point() else None)
@@ -144,12 +146,22 @@ class VLM:
         }
         handle = tower.register_forward_hook(take)
         try:
-            self.model.get_image_features(**given)
+            see(**given)
         except Enough:
             if not seen:  # another hook has enough
                 raise
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{self.spec} ({type(self.model).__name__}) cannot be shown an image alone ({first_line(error)}): "
+                f"{OTHER_FAMILY}."
+            ) from error
         finally:
             handle.remove()
+        if not seen:
+            raise UserError(
+                f"{self.spec} ({type(self.model).__name__}) does not show images to its {type(tower).__name__}: "
+                f"{OTHER_FAMILY}."
+            )
         return seen[0]
 
     def inputs(self, images: list[Image.Image], prompts: list[str]) -> BatchFeature:
@@ -170,7 +182,7 @@ class VLM:
                 padding_side="left",
                 add_special_tokens=not (bos and texts[0].startswith(bos)),
             )
-        except (ValueError, TypeError, IndexError) as error:
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise UserError(
                 f"The processor of {self.spec} refuses an image with a question ({first_line(error)}): "
                 "check its processor_config.json."
@@ -198,16 +210,19 @@ def wrap(model: PreTrainedModel, processor: Any, spec: str = "") -> VLM:
     """A loaded model and processor as a VLM. Raises UserError when no vision blocks are found."""
     spec = spec or type(model).__name__
     tower: Any = image_tower(model)
-    blocks = find_blocks(tower) if tower is not model else []
+    blocks = find_blocks(tower) if isinstance(tower, nn.Module) and tower is not model else []
     if not blocks and tower is not model:
         raise UserError(
-            f"The vision tower of {spec} ({type(model).__name__}) is no single stack of equal blocks: saetui can "
-            "neither steer nor extract from it yet; use a family that the README lists."
+            f"The vision tower of {spec} ({type(model).__name__}) is no single stack of equal blocks: {OTHER_FAMILY}."
         )
     if not blocks:
         raise UserError(
             f"Found no vision blocks in {spec} ({type(model).__name__}): looked for a list of equal blocks inside "
             "vision_tower, visual, vision_model, vision_encoder or image_tower; give a LLaVA-class model."
+        )
+    if _eyes(model) is None or not isinstance(tower, PreTrainedModel):
+        raise UserError(
+            f"{spec} ({type(model).__name__}) has no way to show an image to its vision tower alone: {OTHER_FAMILY}."
         )
     vlm = VLM(
         spec=spec,
@@ -230,6 +245,11 @@ def wrap(model: PreTrainedModel, processor: Any, spec: str = "") -> VLM:
 def image_tower(model: Any) -> Any:
     """The vision tower of a model; the model itself where it has none."""
     return model.get_encoder(modality="image")
+
+
+def _eyes(model: Any) -> Any:
+    """The part of a model that shows images to its tower, the model or its body; None where neither does."""
+    return next((part for part in (model, model.base_model) if hasattr(part, "get_image_features")), None)
 
 
 def is_local(spec: str) -> bool:
@@ -359,6 +379,8 @@ def _complete(vlm: VLM) -> None:
     if not hasattr(processor, "patch_size") or processor.patch_size is not None:
         return
     config: Any = vlm.model.config
+    if not hasattr(config, "vision_feature_select_strategy"):  # a processor that asks for no such thing
+        return
     processor.patch_size = config.vision_config.patch_size
     processor.vision_feature_select_strategy = config.vision_feature_select_strategy
     processor.num_additional_image_tokens = vlm.n_prefix

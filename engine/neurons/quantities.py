@@ -8,8 +8,9 @@ screen and printed. Costs no numpy: ``--help`` tells of them.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Literal
 
 Form = Literal["score", "count", "share", "percent", "value", "text"]
@@ -276,6 +277,21 @@ QUANTITIES = (
 
 KEPT = {one.name: one for one in QUANTITIES if one.dtype}
 """Those in the file."""
+
+
+def check_order(quantities: Iterable[Quantity]) -> None:
+    """ValueError for one that is made of a quantity below it: scoring makes them in this order."""
+    above: set[str] = set()
+    declared = list(quantities)
+    for made, together in groupby(declared, key=lambda one: (one.made_by, one.of)):
+        names = {one.name for one in together}
+        later = {one.name for one in declared if one.made_by or not one.dtype} - above
+        if made[0] and (wanting := sorted(later & set(made[1]))):
+            raise ValueError(f"The quantity {min(names)} is made of {wanting[0]}: declare it below {wanting[0]}.")
+        above |= names
+
+
+check_order(QUANTITIES)
 
 FIELDS = {one.field: one for one in QUANTITIES if one.field}
 """Those that filters compare, by their name there."""

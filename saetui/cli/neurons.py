@@ -88,6 +88,8 @@ def scores_of(sae: str, on: str, workspace: Workspace) -> Path:
         return Path(sae)
     name = Path(sae).name
     found = [workspace.neurons(name, on)] if on else sorted(neurons_files(workspace, name))
+    if not any(path.is_file() for path in found):
+        workspace.existing("saes", sae)  # says which there are
     if not found:
         raise UserError(
             f"{name} has no scores in {workspace.root}: run saetui score {name} --images DIR --embed-with MODEL first."

@@ -87,11 +87,28 @@ def perturbed(model: nn.Module) -> nn.Module:
 
 
 def save(model: Any, folder: Path, processor: Any = None, words: tuple[str, ...] = ()) -> Path:
+    """In the layout of save_pretrained, with the plain preprocessing of ``model`` where no other is given."""
     model.save_pretrained(folder)
+    if processor is None:
+        processor = _plain(getattr(model.config, "vision_config", model.config))
     if processor is not None:
         processor.save_pretrained(folder)
     if words:
         tokenizer(words).save_pretrained(folder)
+    return folder
+
+
+def _plain(config: Any) -> Any:
+    if hasattr(config, "num_patches"):  # of SigLIP2
+        return transformers.Siglip2ImageProcessor(patch_size=config.patch_size, max_num_patches=config.num_patches)
+    if not isinstance(side := getattr(config, "image_size", None), int):
+        return None
+    return transformers.CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
+
+
+def bare(folder: Path) -> Path:
+    """``folder`` without its preprocessing."""
+    (folder / "preprocessor_config.json").unlink()
     return folder
 
 

@@ -61,6 +61,37 @@ def hugging_face(root: Path, pictures: Pictures) -> Path:
     return root
 
 
+def with_metadata(root: Path, pictures: Pictures, keep: Callable[[Path, Pictures], Path]) -> Path:
+    """A Hugging Face image folder below the top of an archive."""
+    named = {f"train/{i:05d}.png": (path, data) for i, (path, data) in enumerate(pictures.items())}
+    rows = [["file_name", "label"], *([name[6:], path.rpartition("/")[0]] for name, (path, _) in named.items())]
+    table = io.StringIO()
+    csv.writer(table).writerows(rows)
+    return keep(root, {"train/metadata.csv": table.getvalue().encode()} | {n: data for n, (_, data) in named.items()})
+
+
+def array(root: Path, pictures: Pictures) -> Path:
+    """As Hugging Face writes images, in one JSON array, the class as a list."""
+    flat = _flat(root, pictures)
+    rows = [{"image": {"path": name, "bytes": None}, "label": label.split("/")} for name, label in flat]
+    (root / "list.json").write_text(json.dumps(rows))
+    return root / "list.json"
+
+
+def quoted(root: Path, pictures: Pictures) -> Path:
+    (root / "list.txt").write_text("\n".join(f'"{name}" "{label}"' for name, label in _flat(root, pictures)))
+    return root / "list.txt"
+
+
+def linked(root: Path, pictures: Pictures) -> Path:
+    """Shards in a folder, and in another that it links to."""
+    half = len(pictures) // 2
+    _tar(root / "a", dict(list(pictures.items())[:half]), "0.TAR")
+    _tar(root / "elsewhere", dict(list(pictures.items())[half:]), "1.tar")
+    (root / "a/more").symlink_to(root / "elsewhere")
+    return root / "a"
+
+
 def _levels(label: str) -> dict[str, str]:
     return dict(zip(("category", "subcategory"), label.split("/"), strict=True))
 
@@ -111,4 +142,9 @@ LAYOUTS: dict[str, Callable[[Path, Pictures], Path]] = {
     "shards, txt": lambda root, pictures: samples(root, pictures, ".txt", str),
     "shards, json": lambda root, pictures: samples(root, pictures, ".json", lambda label: json.dumps(_levels(label))),
     "zip": archive,
+    "shards behind a link": linked,
+    "zip, hugging face": lambda root, pictures: with_metadata(root, pictures, archive),
+    "tar, hugging face": lambda root, pictures: with_metadata(root, pictures, _tar),
+    "json": array,
+    "list, quoted": quoted,
 }

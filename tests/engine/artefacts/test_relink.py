@@ -1,6 +1,7 @@
 """After something was moved, a workspace is told, and all that it made is still what it was."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from engine.artefacts.relink import relink
 from engine.config import RelinkSettings, ScoreSettings
 from engine.errors import UserError
 from engine.files import read_json
-from engine.images import open_image
+from engine.images import open_image, open_images
+from engine.models import load_encoder
 from engine.neurons.file import Neurons
 from engine.neurons.latents import top_images
 from engine.neurons.score import score
@@ -108,3 +110,9 @@ def test_a_moved_workspace_needs_no_relinking(place, tmp_path, monkeypatch):
     monkeypatch.chdir("/")
     assert states(moved) == {"unchanged"}
     assert isinstance(open_image(top_images(str(moved.neurons("jump", "images")), 6)[0]), Image.Image)
+
+
+@pytest.mark.parametrize("look", [open_images, load_encoder], ids=["images", "model"])
+def test_what_is_gone_from_its_place_names_relink(look: Callable[[str], object], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="after a move run saetui relink OLD NEW"):
+        look(str(tmp_path / "nowhere"))

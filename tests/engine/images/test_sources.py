@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -454,3 +455,67 @@ def test_what_this_pillow_was_built_with_is_read(tmp_path: Path, suffix: str, fe
     else:
         (tmp_path / f"b.{suffix}").write_bytes(b"x")
         assert open_images(tmp_path).left_out == {suffix.upper(): 1}
+
+
+@pytest.mark.parametrize("name", ["e.tar.gz", "E.TGZ", "e.tar.zst", "e.tbz2"])
+def test_a_compressed_tar_in_a_folder_is_told_of(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(UserError, match=r"it holds 1 compressed tar \(to be unpacked first\)"):
+        open_images(tmp_path)
+    shutil.copy(save_picture(tmp_path), tmp_path / f"{name}.png")
+    assert open_images(tmp_path).left_out == {"compressed tar (to be unpacked first)": 1}
+
+
+def save_picture(folder: Path) -> Path:
+    Image.new("RGB", (4, 4)).save(folder / "one.png")
+    return folder / "one.png"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("l.jsonl", '{"path": null, "label": 2}', "names no path in line 1"),
+        ("l.jsonl", '{"image": {"bytes": "abc", "path": null}}', "names no path in line 1"),
+        ("l.json", '[{"label": 2}]', "names no path in item 1"),
+        ("l.json", '{"images": [{"file_name": "one.png"}]}', r"one JSON object: give an array of objects .* \.jsonl"),
+        ("l.json", "one.png", "is no JSON in line 1"),
+    ],
+)
+def test_records_without_a_path_are_refused(tmp_path: Path, name: str, text: str, says: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=says):
+        open_images(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "label"),
+    [
+        ("l.jsonl", '{"path": null, "image": "one.png", "label": ["a", "b"]}', "a/b"),
+        ("l.json", '{"file_name": "one.png", "label": "a/b"}\n{"file_name": "one.png", "label": "a/b"}', "a/b"),
+        ("l.txt", 'one.png "big cat"', "big cat"),
+        ("l.txt", 'one.png,"big cat"', "big cat"),
+        ("l.txt", '"one.png"', None),
+        ("l.txt", '"one.png","big, cat"', "big, cat"),
+    ],
+)
+def test_spellings_of_path_and_class(tmp_path: Path, name: str, text: str, label: str | None) -> None:
+    save_picture(tmp_path)
+    (tmp_path / name).write_text(text)
+    images = open_images(tmp_path / name)
+    assert {(one.path, one.label) for one in images.entries} == {("one.png", label)}
+    assert images.load(0).size == (4, 4)
+
+
+@pytest.mark.parametrize("name", ["all.zip", "all.tar"])
+def test_metadata_of_an_archive_that_names_what_is_not_there_is_counted(tmp_path: Path, name: str) -> None:
+    save_picture(tmp_path)
+    (tmp_path / "metadata.csv").write_text("file_name,label\none.png,a\ntwo.png,b\n")
+    if name.endswith("zip"):
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            [archive.write(tmp_path / one, one) for one in ("one.png", "metadata.csv")]
+    else:
+        with tarfile.open(tmp_path / name, "w") as shard:
+            [shard.add(tmp_path / one, one) for one in ("one.png", "metadata.csv")]
+    images = open_images(tmp_path / name)
+    assert [one.label for one in images.entries] == ["a"]
+    assert images.left_out == {"named in metadata and not there": 1}

@@ -16,8 +16,9 @@ from engine.errors import UserError
 from engine.files import file_sha256, read_json, write_json
 from engine.models import HookPoint, load_encoder, same_model
 from tests.support.checkpoints import (
-    DINO,
+    AIM,
     VISION,
+    bare,
     build,
     llava,
     open_clip_model,
@@ -310,30 +311,31 @@ def test_a_whole_processor_is_found(tmp_path: Path) -> None:
     assert encoder.embed_text(["red"]).shape == (1, 16)
 
 
-@pytest.mark.parametrize(
-    "family", ["clip", "clip-vision", "siglip", "siglip2", "dinov2", "aimv2-vision", "vit", "deit"]
-)
+@pytest.mark.parametrize("family", ["clip", "clip-vision", "siglip2", "aimv2-vision", "deit"])
 def test_without_a_processor_the_familys_own_at_the_models_size(family: str, tmp_path: Path) -> None:
-    encoder = load_encoder(str(save(build(family), tmp_path / "m")))
+    encoder = load_encoder(str(bare(save(build(family), tmp_path / "m"))))
     assert "preprocessor_config.json" in encoder.warnings[0]
+    assert f"mean {encoder.preprocessing['image_mean']}" in encoder.warnings[0]
     pixels = encoder.preprocess(pictures(2, (45, 70)))["pixel_values"]
     assert pixels.shape == ((2, 16, 192) if family == "siglip2" else (2, 3, 32, 32))
-    means = {"clip": 0.4815, "clip-vision": 0.4815, "aimv2-vision": 0.4815, "dinov2": 0.485, "deit": 0.485}
-    assert encoder.preprocessing["image_mean"][0] == pytest.approx(means.get(family, 0.5), abs=1e-4)
+    means = {"siglip2": 0.5, "deit": 0.485}
+    assert encoder.preprocessing["image_mean"][0] == pytest.approx(means.get(family, 0.4815), abs=1e-4)
 
 
-def test_without_a_processor_vit_and_dinov2_are_prepared_as_published(tmp_path: Path) -> None:
-    images = pictures(2, (300, 400))
-    vit = transformers.ViTModel(transformers.ViTConfig(**{**VISION, "image_size": 224, "patch_size": 56}))
-    dino = transformers.Dinov2Model(transformers.Dinov2Config(**{**DINO, "image_size": 518, "patch_size": 14}))
-    published = transformers.BitImageProcessor(
-        size={"shortest_edge": 256}, image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225]
+@pytest.mark.parametrize(("side", "resized"), [(224, 256), (384, 438)])
+def test_without_a_processor_deit_is_prepared_as_published(side: int, resized: int, tmp_path: Path) -> None:
+    """facebook/deit-base-distilled-patch16-384 resizes to 438, not 439."""
+    model = transformers.DeiTModel(transformers.DeiTConfig(**{**VISION, "image_size": side, "patch_size": 32}))
+    published = transformers.DeiTImageProcessor(
+        size={"height": resized, "width": resized},
+        crop_size={"height": side, "width": side},
+        image_mean=[0.485, 0.456, 0.406],
+        image_std=[0.229, 0.224, 0.225],
     )
-    for model, processor in ((vit, transformers.ViTImageProcessor()), (dino, published)):
-        encoder = load_encoder(str(save(model, tmp_path / model.config.model_type)))
-        expected = processor(images=images, return_tensors="pt")["pixel_values"]
-        torch.testing.assert_close(encoder.preprocess(images)["pixel_values"], expected, atol=0, rtol=0)
-        assert f"mean {encoder.preprocessing['image_mean']}" in encoder.warnings[0]
+    encoder = load_encoder(str(bare(save(model, tmp_path / "m"))))
+    expected = published(images=pictures(2, (300, 400)), return_tensors="pt")["pixel_values"]
+    prepared = encoder.preprocess(pictures(2, (300, 400)))["pixel_values"]
+    torch.testing.assert_close(prepared, expected, atol=0, rtol=0)
 
 
 def unprepared() -> dict[str, Any]:
@@ -345,14 +347,20 @@ def unprepared() -> dict[str, Any]:
         "beit": t.BeitModel(t.BeitConfig(**VISION)),
         "ijepa": t.IJepaModel(t.IJepaConfig(**VISION)),
         "metaclip_2": t.MetaClip2VisionModel(t.MetaClip2VisionConfig(**VISION)),
+        "vit": build("vit"),  # google's .5, facebook's DINO ImageNet's
+        "siglip": build("siglip"),  # bicubic, of fixed size and SigLIP 2 bilinear
+        "dinov2": build("dinov2"),  # ImageNet's, RAD-DINO its own
+        "dinov2_with_registers": build("dinov2-registers"),
+        "clip": t.CLIPVisionModel(t.CLIPVisionConfig(**VISION, hidden_act="gelu")),  # of LAION's some .5
+        "aimv2": t.Aimv2VisionModel(t.Aimv2VisionConfig(**AIM, is_native=True)),  # of any size
     }
 
 
-@pytest.mark.parametrize("family", ["dinov3_vit", "vit_mae", "beit", "ijepa", "metaclip_2"])
+@pytest.mark.parametrize("family", [*unprepared()])
 def test_without_a_processor_other_families_are_refused_and_the_file_that_is_named_gets_one_out(
     family: str, tmp_path: Path
 ) -> None:
-    folder = save(unprepared()[family], tmp_path / "m")
+    folder = bare(save(unprepared()[family], tmp_path / "m"))
     with pytest.raises(
         UserError, match=rf"no preprocessor_config.json, and not all {family} models .*beside its weights"
     ):
@@ -557,6 +565,8 @@ def test_a_prefix_that_no_class_writes_is_no_model_of_random_weights(tmp_path: P
 def test_shards_are_read_and_a_lost_one_is_named(tmp_path: Path) -> None:
     model: Any = build("vit")
     whole = load_encoder(str(save(model, tmp_path / "whole")))
+    shutil.copytree(tmp_path / "whole", tmp_path / "cut")
+    (tmp_path / "cut/model.safetensors").unlink()
     model.save_pretrained(tmp_path / "cut", max_shard_size="20KB")
     inputs = whole.preprocess(pictures(1))
     cut = load_encoder(str(tmp_path / "cut"))
@@ -619,3 +629,30 @@ def test_half_precision(tmp_path: Path) -> None:
     taken = half.activations(inputs, [LAST])[LAST]
     assert taken.dtype == torch.bfloat16
     torch.testing.assert_close(taken.float(), full.activations(inputs, [LAST])[LAST], atol=0.1, rtol=0.1)
+
+
+def unpooled() -> dict[str, tuple[Any, str]]:
+    """Models without ``last`` whose blocks give no tokens either, or that want a text, and what is said of them."""
+    t = transformers
+    sizes = {"image_size": 32, "patch_size": 8, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sam = t.SamVisionConfig(**sizes, mlp_dim=48, window_size=2, global_attn_indexes=[1], output_channels=16)
+    cvt = t.CvtConfig(embed_dim=[8, 16, 32], num_heads=[1, 1, 2], depth=[1, 2, 3])
+    vilt = t.ViltConfig(**sizes, intermediate_size=48, vocab_size=40)
+    return {
+        "sam": (t.SamVisionModel(sam), "its blocks give no tokens: use another encoder"),
+        "cvt": (t.CvtModel(cvt), "use another encoder"),
+        "vilt": (t.ViltModel(vilt), "a vilt, which reads images only together with a text: give an encoder of single"),
+    }
+
+
+@pytest.mark.parametrize("family", [*unpooled()])
+def test_what_has_no_hook_point_points_to_no_other(family: str, tmp_path: Path) -> None:
+    model, says = unpooled()[family]
+    images = transformers.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    encoder = load_encoder(str(save(model, tmp_path / "m", images)))
+    inputs = encoder.preprocess(pictures(1))
+    with pytest.raises(UserError, match=says):
+        encoder.activations(inputs, [LAST])
+    with pytest.raises(UserError, match=r"another encoder\.$|an encoder of single") as refusal:
+        encoder.activations(inputs, [LAYERS[1]])
+    assert "only hook point is last" not in str(refusal.value)

@@ -10,7 +10,7 @@ import transformers as t
 from engine.models import HookPoint
 from engine.models.encoder import VisionEncoder
 from engine.models.from_open_clip import OpenClipEncoder
-from engine.models.from_transformers import TransformersEncoder, _default_processor, _vision_module
+from engine.models.from_transformers import TransformersEncoder, _vision_module
 
 LARGE: dict[str, Any] = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16}
 BASE: dict[str, Any] = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12}
@@ -50,7 +50,13 @@ MODELS: dict[str, tuple[Any, int, int, int, tuple[int, int], int, float]] = {
 def encoder_of(model: Any) -> VisionEncoder:
     if isinstance(model, open_clip.CLIP):
         return OpenClipEncoder(model, "ViT-L-14-336", "test")
-    return TransformersEncoder(model, _default_processor(_vision_module(model).config), "test")
+    return TransformersEncoder(model, _processor(_vision_module(model).config), "test")
+
+
+def _processor(config: Any) -> Any:
+    """At the size for which they are published: DINOv2 is trained at 518 pixels."""
+    side = 224 if config.model_type.startswith("dinov2") else config.image_size
+    return t.CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
 
 
 @pytest.mark.parametrize("name", MODELS)

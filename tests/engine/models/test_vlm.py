@@ -1,9 +1,17 @@
 import json
 import shutil
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from transformers import (
+    AutoConfig,
+    AutoModelForImageTextToText,
+    BlipConfig,
+    BlipForConditionalGeneration,
+    BlipImageProcessor,
+    BlipProcessor,
     CLIPImageProcessor,
     CLIPVisionConfig,
     CLIPVisionModel,
@@ -12,10 +20,11 @@ from transformers import (
     LlavaConfig,
     LlavaForConditionalGeneration,
 )
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from engine.errors import UserError
-from engine.models import HookPoint
-from engine.models.vlm import load_vlm, read_hook, wrap
+from engine.models import HookPoint, load_encoder
+from engine.models.vlm import _eyes, load_vlm, read_hook, wrap
 from engine.steer.generate import answer, answers, next_token_kl
 from engine.steer.interventions import Intervention, attached
 from tests.support.tiny_llava import byte_tokenizer, picture, random_sae, save_llava, word_tokenizer
@@ -193,6 +202,62 @@ def test_models_that_cannot_answer_about_images(tmp_path):
     assert "is a clip_vision_model, not a vision-language model" in refused(tmp_path / "clip")
     LlamaForCausalLM(LlamaConfig(**text_config(byte_tokenizer()))).save_pretrained(tmp_path / "llama")
     assert "is a llama, not a vision-language model" in refused(tmp_path / "llama")
+
+
+def save_blip(folder):
+    """A captioner, whose class of transformers shows its tower images only together with a text."""
+    text = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    tokenizer = word_tokenizer()
+    made = BlipConfig(vision_config=VISION, text_config={**text, "vocab_size": len(tokenizer)}, projection_dim=32)
+    BlipForConditionalGeneration(made).save_pretrained(folder)
+    BlipProcessor(BlipImageProcessor(size={"height": 32, "width": 32}), tokenizer).save_pretrained(folder)
+
+
+def test_both_halves_refuse_what_shows_no_image_to_its_tower(tmp_path):
+    save_blip(tmp_path)
+    with pytest.raises(UserError, match=r"no way to show an image .* use a family that the README lists") as error:
+        load_encoder(str(tmp_path))
+    assert refused(tmp_path) == str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["idefics", "gemma4", "janus"])
+def test_every_kind_is_taken_or_refused_in_a_sentence(kind):
+    """Towers that are none of transformers' own, are not there, or are shown images by the model's body."""
+    taken_or_refused(kind)
+
+
+@pytest.mark.slow
+def test_every_kind_that_transformers_has_is_taken_or_refused_in_a_sentence():
+    kinds = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+    assert sum(map(taken_or_refused, kinds)) > len(kinds) / 2
+
+
+def taken_or_refused(kind) -> bool:
+    """Whether ``wrap`` was asked at all: some kinds cannot be made without more settings than their defaults."""
+    try:
+        with torch.device("meta"):
+            model = AutoModelForImageTextToText.from_config(AutoConfig.for_model(kind))
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return False
+    processor = type("Processor", (), {"chat_template": None, "tokenizer": word_tokenizer(), "image_token": "<i>"})()
+    try:
+        vlm = wrap(model, processor, kind)
+    except UserError as error:
+        assert "\n" not in str(error) and str(error).endswith(".")
+    else:
+        assert callable(_eyes(vlm.model).get_image_features)
+    return True
+
+
+def test_a_tower_that_is_not_the_one_that_sees_is_refused(vlm):
+    """As of T5Gemma 2, whose encoder is of text as well."""
+    other = SimpleNamespace(base_model=None, get_encoder=lambda modality: vlm.model.model.vision_tower)
+    other.get_image_features = lambda pixel_values: pixel_values
+    with pytest.raises(UserError, match=r"does not show images to its CLIPVisionModel: .* a family that the README"):
+        replace(vlm, model=other).look(vlm.visual([picture()]))
+    other.get_image_features = lambda pixel_values, grid: pixel_values
+    with pytest.raises(UserError, match=r"cannot be shown an image alone .*'grid'"):
+        replace(vlm, model=other).look(vlm.visual([picture()]))
 
 
 def test_a_model_without_vision_blocks():

@@ -40,3 +40,15 @@ def test_marks_and_labels_are_found_by_name_and_by_path(scored, search, expected
     assert found("s", "--workspace", place.root, "--search", search) == expected
     assert found(path, "--search", search) == expected, "the labels lie beside the file, not where one stands"
     assert [known.latent for known in latents.search(str(path), search)] == expected, "the rack asks so"
+
+
+def test_an_sae_that_is_not_there_is_not_to_be_scored(scored):
+    place, _ = scored
+
+    def refusal(*words):
+        return str(CliRunner().invoke(app, ["neurons", *words, "--workspace", str(place.root)]).exception)
+
+    assert "No saes named 'nosuch'" in refusal("nosuch") and "score" not in refusal("nosuch")
+    place.sae("there").mkdir(parents=True)
+    assert "it has there; give one of these" in refusal("nosuch", "--on", "val")
+    assert "run saetui score there" in refusal("there")
