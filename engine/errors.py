@@ -70,7 +70,7 @@ def keeping(kept: str) -> Iterator[None]:
 
 def counted(count: int, thing: str) -> str:
     """``1 latent``, ``1,234 latents``."""
-    return f"{count:,} {thing}{'s' * (count != 1)}"
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
 def sentence_of(error: UserError | OSError) -> str:

@@ -135,7 +135,7 @@ def test_other_weights_or_images_under_the_same_name(
         extract(ask(theirs, mine), workspace, Recorder(2))
     state = load_file(theirs / "model.safetensors")
     save_file({name: value * 1.01 for name, value in state.items()}, theirs / "model.safetensors", {"format": "pt"})
-    with pytest.raises(UserError, match="their weights differ"):
+    with pytest.raises(UserError, match="their weights or configurations differ"):
         extract(ask(theirs, mine), workspace)
     save_file(state, theirs / "model.safetensors", {"format": "pt"})
     (mine / "ape" / "0002.png").write_bytes(b"changed")

@@ -13,7 +13,7 @@ from PIL import Image
 
 from engine.activations import reading
 from engine.activations.reading import prepared
-from engine.images import open_images
+from engine.images import Images, open_images
 from engine.images.room import Room
 from engine.models import load_encoder
 
@@ -29,11 +29,11 @@ def photographs(tmp_path_factory) -> Path:
 
 def test_pictures_that_are_decoded_together_fit_into_the_room(photographs: Path, monkeypatch) -> None:
     encoder, decoded, most, changing = load_encoder("demo"), 0, 0, threading.Lock()
-    plain, preprocess = reading.decode, encoder.preprocess
+    plain, preprocess = Images.decode, encoder.preprocess
 
-    def decode(data, path):
+    def decode(self, index, data):
         nonlocal decoded, most
-        picture = plain(data, path)
+        picture = plain(self, index, data)
         with changing:
             decoded += 1
             most = max(most, decoded)
@@ -51,7 +51,7 @@ def test_pictures_that_are_decoded_together_fit_into_the_room(photographs: Path,
     assert not alone
     before = list(prepared(images, encoder, spans, 4))
     monkeypatch.setattr(reading, "LOT", reading.PIXEL * 640 * 400 + (1 << 20))  # one picture a thread
-    monkeypatch.setattr(reading, "decode", decode)
+    monkeypatch.setattr(Images, "decode", decode)
     monkeypatch.setattr(encoder, "preprocess", processed)
     after = list(prepared(images, encoder, spans, 4))
 

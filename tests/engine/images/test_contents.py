@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.images import BrokenImage, Images, contents, open_images
+from engine import integrity
+from engine.images import BrokenImage, Images, open_images
 from tests.support.layouts import LAYOUTS, png, tree
 
 PICTURES = {f"a/{i}.png": png(i) for i in range(6)}
@@ -14,7 +15,7 @@ PICTURES = {f"a/{i}.png": png(i) for i in range(6)}
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    contents._contents.cache_clear()
+    integrity._known_hashes.cache_clear()
     return tmp_path / "cache/saetui/contents"
 
 
@@ -22,7 +23,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_known_images_are_not_read_again(layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = {"tree": tree, **LAYOUTS}[layout](tmp_path / "x", PICTURES | {"b/9.png": png(9)})
     first = open_images(spec).sha256
-    contents._contents.cache_clear()  # as in another process
+    integrity._known_hashes.cache_clear()  # as in another process
     monkeypatch.setattr(Images, "read_bytes", lambda self, i: pytest.fail("read again"))
     assert open_images(spec).sha256 == first
 
@@ -56,9 +57,9 @@ def test_torn_records_are_read_anew(cache: Path, tmp_path: Path) -> None:
     assert len(data) == 52 * len(PICTURES)
     for torn in (data[:70], data[:20] + bytes(10) + data[30:], b"", b"x" * 1000):
         kept.write_bytes(torn)
-        contents._contents.cache_clear()
+        integrity._known_hashes.cache_clear()
         assert open_images(root).sha256 == before
-        contents._contents.cache_clear()
+        integrity._known_hashes.cache_clear()
         assert None not in [open_images(root).content(i) for i in range(len(PICTURES))]
 
 
