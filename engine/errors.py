@@ -48,6 +48,10 @@ class Refused(UserError):
     """The operating system did not let a file be read or written. What is in it may well be intact."""
 
 
+class Notice(UserWarning):
+    """What whoever asked for the work should hear, in one sentence, from where nothing is known of them."""
+
+
 class Stopped(Exception):
     """Work has stopped on request, at a point from which the same command continues.
 

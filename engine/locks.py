@@ -18,12 +18,14 @@ import warnings
 from pathlib import Path
 from typing import IO
 
+from engine.errors import Notice
+
 BEAT = 20.0  # seconds between touches of a file that is held without flock
 FRESH = 4 * BEAT  # seconds after the last one for which a process of another host counts as alive
 PASSING = 2.0  # seconds for which what others do in a moment is waited for
 
 
-class NoLocks(UserWarning):
+class NoLocks(Notice):
     """The file system does not lock."""
 
 

@@ -1,4 +1,9 @@
-"""The torch device to work on."""
+"""The torch device to work on, and its memory."""
+
+import contextlib
+import gc
+import re
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -28,3 +33,35 @@ def random_state(device: torch.device) -> Tensor:
     if device.type == "cuda":
         return torch.cuda.get_rng_state(device)
     return torch.mps.get_rng_state() if device.type == "mps" else torch.get_rng_state()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` says that an accelerator or the host has no memory left."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+
+
+def give_back(device: torch.device) -> None:
+    """Give memory that nothing holds any more back to the device."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def free_memory(
+    device: torch.device, system: Path = Path("/proc/meminfo"), group: Path = Path("/sys/fs/cgroup")
+) -> int | None:
+    """Bytes that can be had on ``device``, on a CPU within the control group ``group``; None where it does not tell."""
+    if device.type == "cuda":
+        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + held
+    if device.type != "cpu":
+        return None
+    found = []
+    with contextlib.suppress(OSError):
+        if told := re.search(r"^MemAvailable:\s+(\d+) kB", system.read_text(), re.MULTILINE):
+            found.append(int(told[1]) * 1024)
+    with contextlib.suppress(OSError, ValueError):  # "max": no limit
+        used = int((group / "memory.current").read_text())
+        cached = re.search(r"^inactive_file (\d+)$", (group / "memory.stat").read_text(), re.MULTILINE)
+        found.append(int((group / "memory.max").read_text()) - used + (int(cached[1]) if cached else 0))
+    return min(found, default=None)

@@ -1,5 +1,7 @@
 """A vision encoder and the activations at its hook points."""
 
+import sys
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -13,10 +15,10 @@ from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor, nn
 
-from engine.errors import UserError, counted
+from engine.errors import Notice, UserError, counted
 from engine.files import value_sha256
 from engine.integrity import content_sha256
-from engine.models.device import random_state
+from engine.models.device import give_back, is_out_of_memory, random_state
 from engine.models.hookpoints import HookPoint
 
 GREY = (128, 128, 128)
@@ -29,6 +31,11 @@ class Enough(Exception):
 
 class NoLast(UserError):
     """The output of an encoder is not pooled."""
+
+
+def _split(inputs: dict[str, Tensor], size: int, step: int) -> list[dict[str, Tensor]]:
+    """The inputs of ``size`` images, ``step`` at a time."""
+    return [{name: value[i : i + step] for name, value in inputs.items()} for i in range(0, size, step)]
 
 
 class VisionEncoder(ABC):
@@ -58,6 +65,7 @@ class VisionEncoder(ABC):
         self.blocks = find_blocks(vision)
         self.warnings = []
         self._shapes: dict[HookPoint, tuple[int, int]] = {}
+        self._together = sys.maxsize  # images, as many as memory has let be run at once
 
     @abstractmethod
     def preprocess(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
@@ -202,9 +210,40 @@ class VisionEncoder(ABC):
         """Activations at every hook point, from one forward pass that stops after the deepest one needed.
 
         ``inputs`` come from ``preprocess`` (any device), of one image where images are run ``alone``. ``last`` has a
-        token axis of 1. Raises UserError for a hook point that the model does not have, for inputs it does not take,
-        and when it does not give one sequence of tokens for each of as many ``images``.
+        token axis of 1. Where memory is too small for so many images at once, there are several passes of fewer, which
+        a Notice says. Raises UserError for a hook point that the model does not have, for inputs it does not take, and
+        when it does not give one sequence of tokens for each of as many ``images``, or has no memory for a single one.
         """
+        size = images if images == len(inputs["pixel_values"]) else None  # others cannot be told apart
+        while True:
+            step = min(self._together, size or 1)
+            parts = [inputs] if size is None or step == size else _split(inputs, size, step)
+            try:
+                passes = [self._pass(part, hooks, len(part["pixel_values"]) if size else images) for part in parts]
+                return (
+                    {hook: torch.cat([taken[hook] for taken in passes]) for hook in hooks} if passes[1:] else passes[0]
+                )
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            if step == 1:
+                raise UserError(f"{self.device} is out of memory for a single image of {self.spec}: use --device cpu.")
+            self._fewer(step)
+
+    def _fewer(self, step: int) -> None:
+        """Run half of ``step`` images at a time from here on."""
+        self._together = step // 2
+        give_back(self.device)
+        warnings.warn(
+            f"{self.device} is out of memory for {step} images of {self.spec} at once: from here on they are run "
+            f"{self._together} at a time, which may change the last bits; --batch-size {self._together} asks for that.",
+            Notice,
+            stacklevel=2,
+        )
+
+    def _pass(
+        self, inputs: dict[str, Tensor], hooks: Sequence[HookPoint], images: int | None
+    ) -> dict[HookPoint, Float[Tensor, "batch token d"]]:
         for hook in hooks:
             self.check(hook)
         modules = {hook: self._module(hook) for hook in hooks if not hook.pooled}
@@ -245,10 +284,9 @@ class VisionEncoder(ABC):
             yield
         except Enough:
             pass
-        except torch.OutOfMemoryError as error:
-            way_out = "lower --batch-size" if len(inputs["pixel_values"]) > 1 else "use --device cpu"
-            raise UserError(f"{self.device} is out of memory for {self.spec}: {way_out}.") from error
         except (ValueError, RuntimeError, TypeError) as error:
+            if is_out_of_memory(error):
+                raise
             raise UserError(self._refusal(inputs, error)) from error
 
     def check(self, hook: HookPoint) -> None:

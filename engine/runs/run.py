@@ -12,6 +12,7 @@ import shlex
 import subprocess
 import sys
 import sysconfig
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -177,7 +178,7 @@ class Run:
     def detach(self) -> None:
         """Start the run's worker so that it outlives this process and its terminal."""
         with open(self.path / "log.txt", "ab") as log:
-            subprocess.Popen(
+            worker = subprocess.Popen(
                 python_module("engine.runs.worker", str(self.path)),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -186,6 +187,7 @@ class Run:
                 env=environment(),
                 start_new_session=True,
             )
+        threading.Thread(target=worker.wait, daemon=True).start()  # else it stays a zombie while this process lives
 
     def control(self, what: Control) -> None:
         """Ask the worker to ``stop`` or to ``pause``; with the empty string, to go on."""

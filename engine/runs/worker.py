@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.config import from_mapping
-from engine.errors import Stopped, UserError, refusal
+from engine.errors import Notice, Stopped, UserError, refusal
 from engine.literal import log_literally
-from engine.locks import NoLocks
 from engine.records import from_json, parse_json, to_json
 from engine.reporter import Done, Failed, StoppedEarly, Warned
 from engine.runs.events import StreamReporter
@@ -35,7 +34,7 @@ def work(command: Command, reporter: StreamReporter) -> int:
     try:
         task = TASKS[command.task]
         settings = from_mapping(task.settings, command.asked(command.workspace), command.task)
-        with _telling_of_locks(reporter):
+        with _passing_notices_on(reporter):
             result = task.load()(settings, Workspace(command.workspace), reporter)
     except Stopped as stopped:
         reporter.finish(StoppedEarly(stopped.kept))
@@ -56,12 +55,12 @@ def _failed(error: BaseException, task: Task | None, reporter: StreamReporter) -
 
 
 @contextlib.contextmanager
-def _telling_of_locks(reporter: StreamReporter) -> Iterator[None]:
-    """Whoever asked for the work hears that the file system does not lock; other warnings go to the log."""
+def _passing_notices_on(reporter: StreamReporter) -> Iterator[None]:
+    """Whoever asked for the work hears notices, as that the file system does not lock; other warnings go to the log."""
     shown = warnings.showwarning
 
     def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
-        if issubclass(category, NoLocks):
+        if issubclass(category, Notice):
             reporter.event(Warned(str(message)))
         else:
             shown(message, category, *rest, **more)
@@ -77,7 +76,7 @@ def mistake(error: BaseException, task: Task | None = None) -> str | None:
         return str(error)
     if isinstance(error, OSError) and (refused := refusal(error)):
         return str(refused)
-    if type(error).__name__ == "OutOfMemoryError":
+    if type(error).__name__ == "OutOfMemoryError":  # of torch, which is not imported for this
         return f"The accelerator's memory is full: {_less_memory(task, 'batch_size', 'device')}."
     if isinstance(error, MemoryError):
         return f"Memory is full: {_less_memory(task, 'batch_size', 'limit')}."

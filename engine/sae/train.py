@@ -24,7 +24,7 @@ from engine.config import TrainSettings
 from engine.errors import Stopped, UserError, counted
 from engine.files import lock, sweep_folder
 from engine.links import check_own
-from engine.models.device import pick_device
+from engine.models.device import free_memory, give_back, is_out_of_memory, pick_device
 from engine.records import to_json
 from engine.reporter import Measured, Reporter, StageBegan, Warned
 from engine.sae.architectures import architecture
@@ -52,6 +52,8 @@ from engine.sae.state import (
 from engine.sae.training_sae import TrainingSAE
 from engine.workspace import Provenance, Source, Workspace, neurons_files, versions
 
+LEAST_BATCH = 256  # tokens: with fewer, steps say little; where they do not fit, the dictionary is too large
+
 
 def train(settings: TrainSettings, workspace: Workspace, reporter: Reporter | None = None) -> Trained:
     """Train an SAE, or continue or return the one that these settings began or finished.
@@ -78,12 +80,38 @@ def train(settings: TrainSettings, workspace: Workspace, reporter: Reporter | No
             if not settings.keep_state:
                 shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
             return _trained(folder, found.result, made=False)
+        check_memory(settings, store.d, free_memory(training.device))
         for place in (folder, folder / CHECKPOINTS):
             sweep_folder(place)
         result = training.run(folder, found, reporter)
         if training.spans and neurons_files(workspace, folder.name):
             reporter.event(Warned(f"The scores of {folder.name} are of fewer steps: score it again, with a --name."))
         return result
+
+
+def check_memory(settings: TrainSettings, d: int, free: int | None) -> None:
+    """UserError where ``free`` bytes are too few for what a training holds at least, with the setting that fits.
+
+    Both matrices have d x w weights, gradients and Adam's two moments in float32; a batch has w preactivations a token.
+    """
+    w = latents(d, settings.expansion)
+    fixed, a_token = 2 * d * w * 4 * 4, 4 * w
+    if free is None or fixed + settings.batch_size * a_token <= free:
+        return
+    batch = (free - fixed) // a_token
+    fitting = math.floor(100 * free / (d * (32 * d + 4 * LEAST_BATCH))) / 100
+    if batch >= LEAST_BATCH:
+        way = f"give --batch-size {2 ** int(math.log2(batch))} or less"
+    elif fitting * d >= 1:
+        way = f"give --expansion {fitting:g} or less, and --batch-size {LEAST_BATCH}"
+    else:
+        way = "end what else uses it"
+    takes = f"{_gb(fixed + settings.batch_size * a_token)} at least, and {_gb(free)} are free"
+    raise UserError(f"{w:,} latents trained on {settings.batch_size:,} tokens a step take {takes}: {way}.")
+
+
+def _gb(size: float) -> str:
+    return f"{size / 1e9:,.1f} GB"
 
 
 def with_steps(settings: TrainSettings, store: Store, folder: Path) -> TrainSettings:
@@ -211,7 +239,12 @@ class TrainingLoop:
             for x in waiting.over(batches):
                 if self.architecture.revives and self.step % (1 if on_cpu else 16) == 0:
                     self.model.dead = find_dead(self.model, schedule.dead_after)
-                loss = self._update(x)
+                try:
+                    loss = self._update(x)
+                except (RuntimeError, MemoryError) as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    raise self._out_of_memory(folder) from error
                 self.step += 1
                 if not self.asked and (seconds := pace.left(self.step, schedule.steps)) is not None:
                     passes = schedule.steps * settings.batch_size / len(self.loader.train)
@@ -271,6 +304,18 @@ class TrainingLoop:
             spans=self.spans,
         )
         save_checkpoint(folder, self.model, self.optimiser, state)
+
+    def _out_of_memory(self, folder: Path) -> UserError:
+        """In a step, which changes nothing before its gradients are there: what came before it is kept."""
+        self.optimiser.zero_grad()
+        give_back(self.device)
+        if self.step:
+            self._save(folder)
+        kept = f"; step {self.step:,} is kept" if self.step else ""
+        return UserError(
+            f"{self.device} is out of memory in step {self.step + 1:,} of {folder.name}{kept}: end what else "
+            "uses it and run the same command again, or train under another --name with a lower --batch-size."
+        )
 
     def _diverged(self, folder: Path) -> UserError:
         if self.device.type == "cpu" and all(bool(torch.isfinite(p).all()) for p in self.model.parameters()):

@@ -12,7 +12,12 @@ from tests.support.shell import saetui
 from tests.support.synthetic import write_synthetic
 from tests.support.tmux import Terminal
 
-NEEDED = {"test_terminal": ("tmux",), "test_journey": ("tmux",), "test_over_ssh": ("tmux", "sshd", "ssh")}
+NEEDED = {
+    "test_terminal": ("tmux",),
+    "test_idle": ("tmux",),
+    "test_journey": ("tmux",),
+    "test_over_ssh": ("tmux", "sshd", "ssh"),
+}
 
 
 def which(program: str) -> str | None:
