@@ -1,6 +1,7 @@
 import contextlib
 import os
 import runpy
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ from jaxtyping import install_import_hook
 import tests.support.typechecker  # noqa: F401 - the hook looks it up by name
 from tests.support.alone import turn
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so a shell starts what is in the background; tests send it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test that reaches for the network is wrong
 os.environ.setdefault("PYTHONPATH", str(Path(__file__).parent.parent))  # workers of a checkout
 CACHE = tempfile.TemporaryDirectory(prefix="saetui-cache-")
