@@ -114,14 +114,14 @@ def _maxima(wanted: Sequence[LatentValue], sae: str, sha256: str, workspace: Wor
         return {}
     from engine.neurons.file import Neurons
 
-    scores, others = [], ""
+    scores, others = [], False
     for path in neurons_files(workspace, sae):
         with Neurons.open(path) as neurons:
             if neurons.sae_sha256 == sha256:
                 scores.append(neurons.maximum)
             else:
-                others = " --name OTHER"
-    way_out = f"run saetui score {sae} --images DIR --embed-with MODEL{others}, or give an absolute number"
+                others = True
+    way_out = f"run saetui score {sae} --images DIR --embed-with MODEL, or give an absolute number"
     if not scores:
         why = f"the scores of {sae} are of other weights than it has now" if others else f"{sae} has no scores"
         raise UserError(f"The maximum of latent {latents[0]} is not known, as {why}: {way_out}.")

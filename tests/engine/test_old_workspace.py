@@ -101,7 +101,7 @@ def test_runs_are_listed_and_followed(old):
 
 
 def test_every_byte_is_as_it_was_written(old):
-    assert "every byte of 1 shards" in saetui("verify", "patches", cwd=old).stdout
+    assert "every byte of 1 shard" in saetui("verify", "patches", cwd=old).stdout
     [embeddings] = (old / "embeddings").iterdir()
     assert saetui_json("verify", embeddings, cwd=old)["problems"] == []
 

@@ -639,7 +639,7 @@ def unpooled() -> dict[str, tuple[Any, str]]:
     cvt = t.CvtConfig(embed_dim=[8, 16, 32], num_heads=[1, 1, 2], depth=[1, 2, 3])
     vilt = t.ViltConfig(**sizes, intermediate_size=48, vocab_size=40)
     return {
-        "sam": (t.SamVisionModel(sam), "its blocks give no tokens: use another encoder"),
+        "sam": (t.SamVisionModel(sam), "nor tokens of layers: give another encoder"),
         "cvt": (t.CvtModel(cvt), "use another encoder"),
         "vilt": (t.ViltModel(vilt), "a vilt, which reads images only together with a text: give an encoder of single"),
     }

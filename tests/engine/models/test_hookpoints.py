@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.activations.forward import drawn
 from engine.errors import UserError
 from engine.models import HookPoint, TokenPolicy
 from engine.models.hookpoints import KINDS
@@ -38,18 +39,17 @@ def test_a_draw_is_distinct_positions_fixed_by_seed_and_image(
     tokens: int, seed: int, image: int, data: st.DataObject
 ) -> None:
     count = data.draw(st.integers(1, min(tokens, 16)))
-    policy = TokenPolicy("random", count)
-    drawn = policy.draw(tokens, seed, image)
-    assert len(set(drawn.tolist())) == count and drawn.min() >= 0 and drawn.max() < tokens
-    assert np.array_equal(drawn, policy.draw(tokens, seed, image))
+    chosen = drawn(tokens, count, seed, image)
+    assert len(set(chosen.tolist())) == count and chosen.min() >= 0 and chosen.max() < tokens
+    assert np.array_equal(chosen, drawn(tokens, count, seed, image))
 
 
 def test_draws_are_even_over_positions_and_differ_between_images() -> None:
-    drawn = [TokenPolicy("random", 2).draw(17, 0, image) for image in range(4000)]
-    counts = np.bincount(np.concatenate(drawn), minlength=17)
+    draws = [tuple(drawn(17, 2, 0, image)) for image in range(4000)]
+    counts = np.bincount(np.concatenate(draws), minlength=17)
     expected = 8000 / 17
     assert ((counts - expected) ** 2 / expected).sum() < 40  # chi-square, 16 degrees: p = .001 at 39.3
-    assert len({tuple(d) for d in drawn}) > 100
+    assert len(set(draws)) > 100
 
 
 def test_a_hook_point_says_where_it_is() -> None:

@@ -168,7 +168,7 @@ def test_an_image_each(vlm, sae):
 
 def test_more_interventions_than_images(vlm, sae):
     with (
-        pytest.raises(UserError, match="2 interventions for 1 rows"),
+        pytest.raises(UserError, match="interventions are 2 for 1 row"),
         attached(vlm, sae, [Intervention(), Intervention(mode="add")]),
     ):
         answer(vlm, picture(), "what", 2)

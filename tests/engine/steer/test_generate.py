@@ -158,8 +158,8 @@ def test_no_images(vlm):
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        ({"prompt": ["what"]}, "1 prompts for 7 images"),
-        ({"interventions": [Intervention()]}, "1 interventions for 7 images"),
+        ({"prompt": ["what"]}, "prompts are 1 for 7 images"),
+        ({"interventions": [Intervention()]}, "interventions are 1 for 7 images"),
         ({"sae": None, "interventions": Intervention()}, "need the SAE"),
         ({"max_new_tokens": 0}, "--max-new-tokens 1 or more"),
         ({"prompt": "what <image>"}, "prompt contains <image>"),

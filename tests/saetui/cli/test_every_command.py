@@ -99,7 +99,7 @@ CASES = [
     Case("train", f"{TRAIN} --steps 1000000 --name long --detach", ("is running: saetui jobs follow",), {}),
     Case("jobs pause", "last", ("pauses at its next step", "saetui jobs resume"), {"task": "train"}, until("running")),
     Case("jobs resume", "last", ("is running: saetui jobs follow",), {"task": "train"}, until("paused")),
-    Case("jobs stop", "last", ("stopped; continue with: saetui jobs resume",), {"state": "stopped"}, until("running")),
+    Case("jobs stop", "last", ("continue with: saetui jobs resume",), {"state": "stopped"}, until("running")),
     Case("jobs follow", "20261126-022439", ("done", "saes/detached", "FVE -0.680   L0 2.0"), {"state": "done"}),
     Case("jobs follow", "20261126-022549", ("done", "untouched", "steered", HAT), {"state": "done"}),
     Case("jobs", "", ("20261126-022513-train", "stopped", "270/600 steps"), None),
@@ -143,7 +143,7 @@ CASES = [
         ("latents.npz: 384 rows of 24 latents, 2,553 nonzero, L0 6.6",),
         {"rows": 384, "latents": 24, "nonzero": 2553},
     ),
-    Case("verify", "patches", ("every byte of 1 shards is as it was written",), {"problems": []}),
+    Case("verify", "patches", ("every byte of 1 shard is as it was written",), {"problems": []}),
     Case("show", "saes/jump", ("jumprelu", "made from    activations patches", "unchanged"), {"kind": "sae", "w": 24}),
     Case("show", "images/025_sky_sun_striped/000009.png", ("▀",), {"kind": "picture", "width": 64, "height": 64}),
     Case(
