@@ -354,8 +354,12 @@ def lock(folder: Path, patience: float = 15.0) -> Iterator[None]:
 
 def _take(folder: Path) -> Lock | None:
     """None, too, where whoever had the lock has just removed the ``folder``, as nothing came of it."""
-    make_folder(folder)
     try:
+        make_folder(folder)
         return take(folder / LOCK)
     except FileNotFoundError:
+        return None
+    except FileExistsError:  # between two looks of mkdir
+        if os.path.lexists(folder) and not folder.is_dir():
+            raise
         return None

@@ -263,7 +263,7 @@ def _warn_of_broken(batch: Batch, before: int, reporter: Reporter) -> int:
 
 def _kept(targets: list[Target]) -> str:
     finished = min(sum(shard.next_image - shard.first_image for shard in t.shards.values()) for t in targets)
-    return f"what was made of {finished:,} images is kept" if finished else ""
+    return f"what was made of {counted(finished, 'image')} is kept" if finished else ""
 
 
 def _refuse_nothing(targets: list[Target], images: Images) -> None:

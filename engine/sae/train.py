@@ -107,7 +107,9 @@ def check_memory(settings: TrainSettings, d: int, free: int | None) -> None:
     else:
         way = "end what else uses it"
     takes = f"{_gb(fixed + settings.batch_size * a_token)} at least, and {_gb(free)} are free"
-    raise UserError(f"{w:,} latents trained on {settings.batch_size:,} tokens a step take {takes}: {way}.")
+    raise UserError(
+        f"{counted(w, 'latent')} trained on {counted(settings.batch_size, 'token')} a step take {takes}: {way}."
+    )
 
 
 def _gb(size: float) -> str:

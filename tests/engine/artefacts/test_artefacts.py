@@ -246,8 +246,8 @@ def test_the_list_of_images_is_not_read(workspace, monkeypatch):
     assert path.stat().st_size > 8e6
     path.write_bytes(path.read_bytes()[:5000])
     read = []
-    real = open
-    monkeypatch.setattr(module, "open", lambda *a: read.append(real(*a)) or read[-1], raising=False)
+    real = module.open_regular
+    monkeypatch.setattr(module, "open_regular", lambda *a: read.append(real(*a)) or read[-1])
     monkeypatch.setattr(module, "_PIECE", 100)
     monkeypatch.setattr(module, "read_json", None)
     (first,) = inventory(workspace).stores

@@ -145,7 +145,7 @@ def test_saes_and_scores_are_compared_too(tmp_path):
     scores = write_scores(place.neurons("s", "val"), 4)
     for name, files in (("saes/s", 5), (str(scores), 1)):
         result = verify(VerifySettings(store=name), place)
-        assert (result.problems, result.shards, result.unit) == ((), files, "files")
+        assert (result.problems, result.shards, result.unit) == ((), files, "file")
     flip(place.sae("s") / "sae.safetensors")
     flip(place.sae("s") / "checkpoints" / "newest.safetensors", -1)
     flip(place.sae("s") / "training.json")
