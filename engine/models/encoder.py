@@ -235,8 +235,8 @@ class VisionEncoder(ABC):
         self._together = step // 2
         give_back(self.device)
         warnings.warn(
-            f"{self.device} is out of memory for {counted(step, 'image')} of {self.spec} at once: from here on they are run "
-            f"{self._together} at a time, which may change the last bits; --batch-size {self._together} asks for that.",
+            f"{self.device} is out of memory for {counted(step, 'image')} of {self.spec} at once: from here on they are "
+            f"run {self._together} at a time, which may change the last bits; --batch-size {self._together} asks for that.",
             Notice,
             stacklevel=2,
         )

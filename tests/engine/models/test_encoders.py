@@ -642,7 +642,7 @@ def unpooled() -> dict[str, tuple[Any, str]]:
     vilt = t.ViltConfig(**sizes, intermediate_size=48, vocab_size=40)
     return {
         "sam": (t.SamVisionModel(sam), "nor tokens of layers: give another encoder"),
-        "cvt": (t.CvtModel(cvt), "use another encoder"),
+        "cvt": (t.CvtModel(cvt), "(use|give) another encoder"),
         "vilt": (t.ViltModel(vilt), "a vilt, which reads images only together with a text: give an encoder of single"),
     }
 

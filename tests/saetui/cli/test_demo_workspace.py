@@ -248,7 +248,7 @@ def test_a_plan_makes_a_grid_and_skips_what_is_there(workspace):
         (["steer", "demo", "--latent", "1=1", "--image", "labels.txt"], ["labels.txt"]),
         (["extract", "--images", "nowhere", "--name", "x"], ["nowhere"]),
         (["extract", "--images", "images/test", "--name", "x", "--model", "hf:no/such"], ["no/such"]),
-        (["neurons", "nothing"], ["nothing", "saetui score"]),
+        (["neurons", "nothing"], ["nothing", "it has", "demo"]),
         (["show", "nothing"], ["nothing"]),
         (["ms", "A.npy", "labels.txt"], ["labels.txt"]),
         (["jobs", "stop", "zzz"], ["zzz"]),
