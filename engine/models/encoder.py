@@ -234,9 +234,10 @@ class VisionEncoder(ABC):
         """Run half of ``step`` images at a time from here on."""
         self._together = step // 2
         give_back(self.device)
+        full = f"{self.device} is out of memory for {counted(step, 'image')} of {self.spec} at once"
         warnings.warn(
-            f"{self.device} is out of memory for {counted(step, 'image')} of {self.spec} at once: from here on they are "
-            f"run {self._together} at a time, which may change the last bits; --batch-size {self._together} asks for that.",
+            f"{full}: from here on they are run {self._together} at a time, which may change the last bits; "
+            f"--batch-size {self._together} asks for that.",
             Notice,
             stacklevel=2,
         )
