@@ -50,12 +50,12 @@ def kill(model: Path, images: Path, folder: Path, *numbers: int) -> int:
 
 
 def test_30_kills_end_with_the_same_bytes(model: Path, images: Path, tmp_path: Path) -> None:
-    assert kill(model, images, tmp_path, 15, 2, 0) >= 15, "too few of them came before the end"
+    assert kill(model, images, tmp_path, 30, 2, 0) >= 15
 
 
 @pytest.mark.slow
 def test_200_kills_and_200_ends_with_the_same_bytes(model: Path, images: Path, tmp_path: Path) -> None:
-    assert kill(model, images, tmp_path, 200, 1, 1) >= 100
+    assert kill(model, images, tmp_path, 200, 1, 1) >= 200
 
 
 def failing(call: str, at: int, fault: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
