@@ -28,7 +28,7 @@ TRAINING = TrainSettings(
     name="s",
     expansion=2.0,
     k=3,
-    steps=30,
+    steps=15,
     batch_size=64,
     eval_every=10,
     checkpoint_every=7,
@@ -68,6 +68,7 @@ def _timed(model: Path, images: Path, workspace: Workspace) -> float:
 
 def main() -> None:
     torch.set_num_threads(1)  # without threads in the parent, forking is safe
+    os.fsync = lambda _: None  # a kill takes nothing from the system, and waiting for the disk is slow
     model, images, folder = map(Path, sys.argv[1:4])
     load_encoder(str(model)).preprocess([Image.new("RGB", (40, 40))])  # imports for all children
     chance, once = random.Random(int(sys.argv[6])), Workspace(folder / "once")
