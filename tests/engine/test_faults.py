@@ -29,7 +29,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_pictures(tmp_path_factory.mktemp("images"), 24)
+    return write_pictures(tmp_path_factory.mktemp("images"), 16)
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +49,13 @@ def kill(model: Path, images: Path, folder: Path, *numbers: int) -> int:
     return int(done.stdout)
 
 
-def test_30_kills_end_with_the_same_bytes(model: Path, images: Path, tmp_path: Path) -> None:
-    assert kill(model, images, tmp_path, 15, 2, 0) >= 15, "too few of them came before the end"
+def test_30_kills_and_30_ends_with_the_same_bytes(model: Path, images: Path, tmp_path: Path) -> None:
+    assert kill(model, images, tmp_path, 30, 1, 0) >= 30
 
 
 @pytest.mark.slow
 def test_200_kills_and_200_ends_with_the_same_bytes(model: Path, images: Path, tmp_path: Path) -> None:
-    assert kill(model, images, tmp_path, 200, 1, 1) >= 100
+    assert kill(model, images, tmp_path, 200, 1, 1) >= 200
 
 
 def failing(call: str, at: int, fault: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -74,7 +74,7 @@ def failing(call: str, at: int, fault: int, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("call", CALLS)
-@pytest.mark.parametrize("most", [4, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("most", [3, pytest.param(1000, marks=pytest.mark.slow)])
 def test_a_disk_that_fails_ends_in_a_sentence_and_the_same_command_goes_on(
     call: str, most: int, model: Path, images: Path, once: dict[str, bytes], tmp_path: Path
 ) -> None:
