@@ -116,8 +116,10 @@ class Workspace:
         if (folder / given).exists():
             return folder / given
         known = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
-        has = f"it has {', '.join(known[:8])}" + (" ..." if len(known) > 8 else "") if known else "it has none yet"
-        raise UserError(f"No {kind} named {given!r} in {self.root}: {has}; give one of these or a path.")
+        if not known:
+            raise UserError(f"No {kind} named {given!r} in {self.root}, which has none yet: make some, or give a path.")
+        has = ", ".join(known[:8]) + (" ..." if len(known) > 8 else "")
+        raise UserError(f"No {kind} named {given!r} in {self.root}: it has {has}; give one of these or a path.")
 
 
 @dataclass(frozen=True)

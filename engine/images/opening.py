@@ -83,6 +83,10 @@ def read_picture(path: Path, transparency: Transparency = "white") -> Image.Imag
     """The image file ``path``. Raises UserError when it cannot be read or is no image."""
     try:
         return decode(read_bytes(path, LARGEST), transparency=transparency)
+    except FileNotFoundError as error:
+        raise UserError(
+            f"There is no image {path}: give another file, or after a move run saetui relink OLD NEW."
+        ) from error
     except OSError as error:
         raise UserError(f"Cannot read the image {path} ({error.strerror}): give another file.") from error
     except BrokenImage as error:

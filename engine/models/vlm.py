@@ -266,7 +266,10 @@ def _folder(spec: str) -> Path:
         return hub_folder(spec)
     folder = path_of(spec)
     if not folder.is_dir():
-        raise UserError(f"There is no directory {spec}: give a local model directory, hf:ORG/NAME, or demo.")
+        raise UserError(
+            f"There is no directory {spec}: give a local model directory, hf:ORG/NAME, or demo; after a move run "
+            "saetui relink OLD NEW."
+        )
     if not (folder / "config.json").is_file():
         raise UserError(f"{spec} has no config.json: give a directory written by save_pretrained.")
     return folder

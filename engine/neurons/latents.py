@@ -77,10 +77,13 @@ def outdated(path: str | Path) -> str:
 
 
 def of_other_weights(sae: str) -> str:
-    return (
-        f"These are scores of {sae} with other weights than it has now: for new ones run "
-        f"saetui score {sae} --images DIR --embed-with MODEL --name OTHER."
-    )
+    return f"These are scores of {sae} with other weights than it has now: for new ones run {scoring(sae, other=True)}."
+
+
+def scoring(sae: str, other: bool = False) -> str:
+    """The command that scores ``sae``; ``other``: beside scores of another SAE of that name."""
+    command = f"saetui score {sae} --images DIR --embed-with MODEL"
+    return f"{command} --name OTHER" if other else command
 
 
 @lru_cache(maxsize=64)

@@ -43,6 +43,12 @@ class HeldOut:
         if not embeddings:
             return cls(loader, rows, None, np.empty(0, np.int64))
         judge = Store.open(workspace.existing("embeddings", embeddings))
+        shown, seen = loader.store.manifest.transparency, judge.manifest.transparency
+        if shown != seen:
+            raise UserError(
+                f"The embeddings {embeddings!r} are of images with transparency {seen}, {loader.store.path.name} is of "
+                f"the same with transparency {shown}: make them with saetui extract --transparency {shown}."
+            )
         judge.check_listed()
         loader.store.check_listed()
         row_of = {_identity(judge.images[image]): row for row, image in enumerate(judge.image.tolist())}

@@ -19,6 +19,7 @@ from engine.models.device import pick_device
 from engine.models.encoder import VisionEncoder
 from engine.neurons.file import Neurons
 from engine.neurons.image_latents import image_latents
+from engine.neurons.latents import scoring
 from engine.neurons.names import embed_text
 from engine.neurons.results import ImageLatents
 from engine.neurons.text_search import TextSpace
@@ -183,6 +184,5 @@ def _check_same(neurons: Neurons, sae: str, sha256: str) -> None:
     """UserError unless the scores are of the SAE with this content hash."""
     if neurons.sae_sha256 != sha256:
         raise UserError(
-            f"{neurons.path.name} has the scores of another SAE than {sae}: "
-            f"run saetui score {sae} --images DIR --embed-with MODEL --name OTHER."
+            f"{neurons.path.name} has the scores of another SAE than {sae}: run {scoring(sae, other=True)}."
         )

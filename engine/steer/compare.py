@@ -12,6 +12,7 @@ from engine.errors import UserError
 from engine.images.opening import open_image
 from engine.models.device import pick_device
 from engine.models.vlm import VLM
+from engine.neurons.latents import scoring
 from engine.reporter import Intervened, Reporter, StageBegan, Token, Warned
 from engine.sae.config import read_config
 from engine.sae.model import SAE
@@ -121,7 +122,7 @@ def _maxima(wanted: Sequence[LatentValue], sae: str, sha256: str, workspace: Wor
                 scores.append(neurons.maximum)
             else:
                 others = True
-    way_out = f"run saetui score {sae} --images DIR --embed-with MODEL, or give an absolute number"
+    way_out = f"run {scoring(sae, others and not scores)}, or give an absolute number"
     if not scores:
         why = f"the scores of {sae} are of other weights than it has now" if others else f"{sae} has no scores"
         raise UserError(f"The maximum of latent {latents[0]} is not known, as {why}: {way_out}.")

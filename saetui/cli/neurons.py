@@ -11,7 +11,7 @@ from engine.errors import UserError, counted
 from engine.files import path_of
 from engine.integrity import content_sha256
 from engine.neurons.labels import Labels
-from engine.neurons.latents import of_other_weights
+from engine.neurons.latents import of_other_weights, scoring
 from engine.neurons.quantities import FIELDS, QUANTITIES, SORTS, Quantity, Shown
 from engine.records import to_json
 from engine.sae.config import WEIGHTS
@@ -91,9 +91,7 @@ def scores_of(sae: str, on: str, workspace: Workspace) -> Path:
     if not any(path.is_file() for path in found):
         workspace.existing("saes", sae)  # says which there are
     if not found:
-        raise UserError(
-            f"{name} has no scores in {workspace.root}: run saetui score {name} --images DIR --embed-with MODEL first."
-        )
+        raise UserError(f"{name} has no scores in {workspace.root}: run {scoring(name)} first.")
     found = _of_the_sae(sae, name, found, workspace)
     if len(found) > 1:
         sets = ", ".join(image_set_of(path) for path in found)
@@ -113,8 +111,7 @@ def _of_the_sae(given: str, name: str, found: list[Path], workspace: Workspace) 
         return same
     if by_path is not None:
         raise UserError(
-            f"{given} has no scores in {workspace.root}, another {name} has: "
-            f"run saetui score {given} --images DIR --embed-with MODEL --name OTHER."
+            f"{given} has no scores in {workspace.root}, another {name} has: run {scoring(given, other=True)}."
         )
     note(f"saetui: {of_other_weights(name)}")
     return found

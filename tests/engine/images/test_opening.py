@@ -54,7 +54,7 @@ def test_plain_colours():
 def test_what_is_no_image_is_one_sentence(tree):
     (tree / "broken.png").write_bytes(b"no picture")
     for spec, says in (
-        (str(tree / "none.png"), "Cannot read the image"),
+        (str(tree / "none.png"), "There is no image .* after a move run saetui relink OLD NEW"),
         (str(tree), "Cannot read the image"),
         (f"{tree}::none.png", "There is no image none.png"),
         (f"{tree}::broken.png", "not an image that can be read"),

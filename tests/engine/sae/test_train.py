@@ -478,6 +478,12 @@ def test_embeddings_of_other_images_are_refused(workspace, store):
         train(chosen(embeddings="e"), workspace)
 
 
+def test_embeddings_of_images_seen_through_otherwise_are_refused(workspace, store):
+    write_store(workspace.embeddings("e"), np.ones((300, 8), np.float32), transparency="uncovered")
+    with pytest.raises(UserError, match="of the same with transparency white: make them with saetui extract"):
+        train(chosen(embeddings="e"), workspace)
+
+
 def test_the_schedule_of_the_paper_and_of_a_short_run():
     long = Schedule.of(TrainSettings(activations="a", name="n", steps=100_000), 2**14)
     assert (long.lr, long.warmup, long.decay, long.dead_after) == (2e-4, 1000, 0, 10_000_000)

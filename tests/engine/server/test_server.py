@@ -408,7 +408,7 @@ def test_status_tells_what_is_loaded(served, root, ask):
         ({"vlm": "/nowhere"}, "There is no directory /nowhere"),
         ({"latent": ("pencil",)}, "is not LATENT=VALUE"),
         ({"latent": ("64=1",)}, "There is no latent 64"),
-        ({"image": "nowhere.png"}, "Cannot read the image nowhere.png"),
+        ({"image": "nowhere.png"}, "There is no image nowhere.png"),
         ({"image": "/nowhere::a.png"}, "No images at /nowhere"),
         ({"sae": "pooled"}, "last cannot steer"),
         ({"device": "tpu"}, "not a device"),

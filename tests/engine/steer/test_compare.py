@@ -141,6 +141,12 @@ def test_multiples_of_the_maximum(workspace, settings, vlm, sae):
         steer(settings(latent=(f"{LATENTS}=2x",)), workspace)
 
 
+def test_scores_of_other_weights_are_no_maxima_and_others_are_made_beside_them(workspace, settings):
+    score(workspace, "val", np.ones(LATENTS), sha256="0" * 64)
+    with pytest.raises(UserError, match=r"s are of other weights .*: run saetui score s .* --name OTHER, or"):
+        steer(settings(latent=("5=2x",)), workspace)
+
+
 def test_a_recipe_is_replayed_from_anywhere(workspace, settings, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     first = steer(settings(image="image.png", mode="add", save_recipe="fish"), workspace)
@@ -180,7 +186,7 @@ def test_it_stops_between_tokens(workspace, settings):
         ({"latent": ("64=1",)}, "There is no latent 64"),
         ({"tokens": "16"}, "no patch token 16"),
         ({"tokens": "some"}, "does not name patch tokens"),
-        ({"image": "nowhere.png"}, "Cannot read the image nowhere.png"),
+        ({"image": "nowhere.png"}, "There is no image nowhere.png"),
         ({"image": "blank:octarine"}, "no colour 'octarine'"),
         ({"max_new_tokens": 0}, "--max-new-tokens"),
         ({"device": "tpu"}, "not a device"),
