@@ -12,8 +12,11 @@ from jaxtyping import install_import_hook
 import tests.support.typechecker  # noqa: F401 - the hook looks it up by name
 from tests.support.alone import turn
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so a shell starts what is in the background; tests send it
+# A shell starts what is in the background with these ignored; tests send them.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGQUIT) is signal.SIG_IGN:
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test that reaches for the network is wrong
 os.environ.setdefault("PYTHONPATH", str(Path(__file__).parent.parent))  # workers of a checkout
 CACHE = tempfile.TemporaryDirectory(prefix="saetui-cache-")
