@@ -4,12 +4,11 @@ import errno
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from engine.errors import UserError, system_mistake
 from engine.workspace import Workspace
@@ -33,13 +32,10 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def once(model: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, bytes]]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # sums split among another number of threads end in other last bits
+def once(model: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     workspace = Workspace(tmp_path_factory.mktemp("once"))
     pipeline(model, images, workspace)
-    yield contents(workspace.root)
-    torch.set_num_threads(threads)
+    return contents(workspace.root)
 
 
 def kill(model: Path, images: Path, folder: Path, *numbers: int) -> int:

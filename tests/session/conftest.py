@@ -46,7 +46,8 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's workspace."""
     place = tmp_path_factory.mktemp("demo")
-    saetui("demo", "--headless", cwd=place)
+    all_cores = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}  # it runs alone
+    saetui("demo", "--headless", cwd=place, env=all_cores)
     return place / "saetui-demo"
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "COLUMNS", "LINES")}
-ENVIRONMENT |= {"TERM": "xterm-256color", "OMP_NUM_THREADS": "1"}  # several run at once
+ENVIRONMENT |= {"TERM": "xterm-256color"}
 ASKED, VT220 = b"\x1b[c", b"\x1b[?62c"  # DA1, the last question of saetui.terminal.probe
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from safetensors.torch import load_file, save_file
 
 from engine.activations.extract import extract
@@ -32,16 +31,6 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_pictures(tmp_path_factory.mktemp("images"), 40, broken=(5, 30))
 
 
-@pytest.fixture
-def one_thread():
-    """As in killer.py: sums split among another number of threads end in other last bits."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("how", ["replace", "moment"])
 def test_killed_at_any_moment(how: str, model: Path, images: Path, tmp_path: Path) -> None:
     once = Workspace(tmp_path / "once")

@@ -115,7 +115,6 @@ def test_stopped_anywhere_it_continues_to_the_same_bytes(workspace, store, arch)
 
 
 def in_process(settings: TrainSettings, root: Path, largest_file: int = 0) -> None:
-    torch.set_num_threads(1)
     if largest_file:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     train(settings, Workspace(root))
