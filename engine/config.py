@@ -66,6 +66,7 @@ class ExtractSettings:
     for_steering: str = setting(
         "Vision-language model to steer later: takes the hook point that its language half reads, instead of --at.",
         "",
+        place="model",
     )
     tokens: str = setting("Which tokens to keep: cls, mean, all, patches or random:K.", "all")
     transparency: Transparency = setting(

@@ -8,6 +8,7 @@ themselves (``engine.config.place``).
 
 import dataclasses
 import os
+import re
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", bound="DataclassInstance")
 IN = "::"  # between an image source and the path of one of its images
+NO_PATH = re.compile(r"(?:demo|blank|hf|hf[-_]hub|https?|s3|gs|az|pipe):(?!:)")
+"""How what is no path begins; what is somewhere else is refused by who reads it."""
 Change = Callable[[str, Place], str]
 _NAMED: Mapping[str, Place] = {"images": "path", "model": "model"}
 """Kinds of engine.workspace.Source that have no name beside their place."""
@@ -81,6 +84,8 @@ def located_text(text: str, sort: Place, root: Path) -> str:
 
 def split(text: str, sort: Place) -> tuple[str, str, str]:
     """What of ``text`` is a path, empty where nothing is; between what stands before it and behind it."""
+    if NO_PATH.match(text):
+        return text, "", ""
     match sort:
         case "model":
             return _split_model(text)
@@ -88,7 +93,7 @@ def split(text: str, sort: Place) -> tuple[str, str, str]:
             return text, "", ""
         case "file" if not (os.sep in text or text.startswith((".", "~")) or Path(text).is_file()):
             return text, "", ""
-        case "image" if text == "blank" or text.startswith("blank:"):
+        case "image" if text == "blank":
             return text, "", ""
         case "image" if IN in text and not path_of(text).exists():
             source, _, inside = text.partition(IN)
@@ -97,12 +102,15 @@ def split(text: str, sort: Place) -> tuple[str, str, str]:
 
 
 def _split_model(text: str) -> tuple[str, str, str]:
-    if text in ("demo", "demo:encoder") or text.startswith("hf:"):
+    if text == "demo":
         return text, "", ""
     if not text.startswith("openclip:"):
         return "", text, ""
-    architecture, _, tag = text.partition("/")
-    return (f"{architecture}/", tag, "") if os.sep in tag or Path(tag).suffix else (text, "", "")  # its weights' file
+    architecture, _, rest = text.partition("/")
+    tag, at, file = rest.partition("@")
+    if at and not (os.sep in tag or Path(tag).suffix or path_of(rest).is_file()):
+        return f"{architecture}/{tag}@", file, ""
+    return (f"{architecture}/", rest, "") if os.sep in rest or Path(rest).suffix else (text, "", "")  # weights' file
 
 
 def _sort(record: Any, sort: Place | None) -> Place | None:

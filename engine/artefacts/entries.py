@@ -191,9 +191,7 @@ class SAEEntry(Entry):
         checkpoint = read_state(path) if (path / CHECKPOINTS).is_dir() else None
         if checkpoint is None:
             if (path / WEIGHTS).is_file():
-                raise UserError(
-                    f"{path} has weights and no {CONFIG}: copy that file beside them too, or remove the folder."
-                )
+                raise UserError(f"{path} has weights and no {CONFIG}: copy that file beside them too.")
             return None
         asked = checkpoint.identity
         return cls(path=path, state="unfinished", arch=asked.get("arch", ""), k=asked.get("k"), step=checkpoint.step)

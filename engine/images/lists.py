@@ -29,13 +29,17 @@ _QUOTED = re.compile(r'("[^"]+")(?:[;\s]\s*(.*))?')  # with commas csv knows how
 _GAP = re.compile(r"\s*[,;\s]\s*")
 
 
-def read_list(path: Path, listing: Listing) -> None:
-    """Add the images that a list names, whether they are there or not. UserError when it is none."""
+def read_list(path: Path, folders: Sequence[str], listing: Listing) -> None:
+    """Add the images that a list names, whether they are there or not. UserError when it is none.
+
+    ``folders``: those that tell it from other lists, which go before the names of its images.
+    """
     folder = os.path.abspath(path.parent)
     for name, said in _rows(path, read_text(path)):
         file = os.path.join(folder, os.path.expanduser(name))
         seen = stamp(file)
-        listing.entries.append(ImageEntry(name, seen[1] if seen else 0, *said, file, stamp=seen))
+        inside = name if name.startswith(("/", "~")) else "/".join((*folders, name))
+        listing.entries.append(ImageEntry(inside, seen[1] if seen else 0, *said, file, stamp=seen))
 
 
 def read_text(path: Path) -> str:

@@ -27,6 +27,7 @@ from engine.images.decoding import BrokenImage, decode
 from engine.images.entry import ImageEntry, Listing, check_unchanged, read, stamp
 from engine.images.kinds import SUFFIXES, in_words, is_read, left_out
 from engine.images.lists import METADATA, NOT_THERE, metadata, read_list, read_text
+from engine.places import NO_PATH
 from engine.reporter import Reporter, StageBegan
 
 _READERS = 8  # threads that read images for their hashes alone
@@ -186,6 +187,11 @@ def meant(spec: str) -> list[Path]:
     """
     if (path := path_of(spec)).exists():
         return [path]
+    if elsewhere := NO_PATH.match(spec):
+        raise UserError(
+            f"Images are read from files, not from {elsewhere[0][:-1]}: copy those of {spec} here, and give their folder, "
+            "list or .tar shards."
+        )
     found: list[Path] = []
     braced = _braced(spec)
     for one in braced:
@@ -369,7 +375,7 @@ SOURCES = (
     Source(_is_tar, lambda path, names, listing: read_tar(path, listing)),
     Source(_is_zip, lambda path, names, listing: read_zip(path, listing)),
     Source(_is_image, _image),
-    Source(_is_list, lambda path, names, listing: read_list(path, listing)),
+    Source(_is_list, lambda path, names, listing: read_list(path, names[:-1], listing)),
 )
 """Asked in this order: the first that takes a path and finds images there."""
 _SHORT = " ".join([*sorted(SUFFIXES)[:4], "..."])

@@ -37,13 +37,14 @@ def load_encoder(
     Weights are read from safetensors, else by torch's restricted loader (``weights_only``); code in a
     checkpoint is never run. Raises UserError when the model is missing, damaged or not supported.
     """
+    from engine.models.hub import check_notation, hub_folder
+
+    check_notation(spec)
     if spec in ("demo", "demo:encoder"):
         from engine.models.shipped import shipped
 
         return _local(shipped("clip" if spec == "demo" else "encoder"), spec, None, device, dtype)
     if spec.startswith("hf:"):
-        from engine.models.hub import hub_folder
-
         folder = hub_folder(spec)
         return _local(folder, spec, folder.name, device, dtype)
     if spec.startswith("openclip:"):

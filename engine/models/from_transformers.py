@@ -4,7 +4,7 @@ import contextlib
 import json
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from inspect import signature
 from pathlib import Path
@@ -57,12 +57,7 @@ class TransformersEncoder(VisionEncoder):
             config.mask_ratio = 0.0
 
     def preprocess(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
-        if any(max(image.size) > STRIP * min(image.size) for image in images):
-            with ONE_AT_A_TIME:
-                parts = [self._processed([image]) for image in images]
-            if len({part["pixel_values"].shape[1:] for part in parts}) == 1:
-                return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        return self._processed(images)
+        return strips_apart(images, self._processed)
 
     def _processed(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
         try:
@@ -269,7 +264,9 @@ def _tower(folder: Path, spec: str, config: Any, dtype: torch.dtype) -> tuple[nn
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        raise UserError(f"The vision tower of {spec} is not complete: give its vision encoder's directory.") from error
+        raise UserError(
+            f"The weights of {spec} are not those of the vision tower in its config.json: fetch both again."
+        ) from error
     return model.to(dtype), weights
 
 
@@ -313,6 +310,18 @@ def _pooled(output: Any) -> Tensor | None:
         return output
     embeds = getattr(output, "image_embeds", None)
     return embeds if embeds is not None else getattr(output, "pooler_output", None)
+
+
+def strips_apart(
+    images: Sequence[Image.Image], process: Callable[[Sequence[Image.Image]], dict[str, Tensor]]
+) -> dict[str, Tensor]:
+    """What ``process`` makes of the images together; where there are long strips, of one after the other."""
+    if any(max(image.size) > STRIP * min(image.size) for image in images):
+        with ONE_AT_A_TIME:
+            parts = [process([image]) for image in images]
+        if all(len({part[name].shape[1:] for part in parts}) == 1 for name in parts[0]):
+            return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    return process(images)
 
 
 def has_processor(folder: Path) -> bool:

@@ -1,8 +1,17 @@
 """Checkpoints of the Hugging Face Hub as local folders."""
 
+import re
 from pathlib import Path
 
 from engine.errors import UserError, refusal
+
+_ELSEWHERE = re.compile(r"(?:openclip:)?(?:hf[-_]hub:|hf://(?:models/)?|https?://(?:huggingface\.co|hf\.co)/)(.+)")
+
+
+def check_notation(spec: str) -> None:
+    """UserError for a checkpoint of the hub in the notation of another program."""
+    if found := _ELSEWHERE.fullmatch(spec):
+        raise UserError(f"{spec} is written as other programs do: write hf:{'/'.join(found[1].split('/')[:2])}.")
 
 
 def hub_folder(spec: str) -> Path:

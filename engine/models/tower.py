@@ -24,6 +24,7 @@ from engine.models.from_transformers import (
     load_config,
     prefix_tokens,
     quiet,
+    strips_apart,
 )
 from engine.models.vlm import VLM, image_tower, load_processor, wrap
 
@@ -48,7 +49,7 @@ class TowerEncoder(VisionEncoder):
             self.no_last = "it does not see an image as one sequence of tokens"
 
     def preprocess(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
-        return self.vlm.visual(images)
+        return strips_apart(images, self.vlm.visual)
 
     def embed_text(self, texts: Sequence[str]) -> Float[Tensor, "text D"]:
         raise UserError(f"{self.spec} has no text tower: use a CLIP or SigLIP model for words.")

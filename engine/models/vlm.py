@@ -25,7 +25,7 @@ from engine.models.device import pick_device
 from engine.models.encoder import Enough, astray, block_input, find_blocks, first_line, module_at, seen_alone
 from engine.models.from_transformers import prefix_tokens, quiet
 from engine.models.hookpoints import HookPoint
-from engine.models.hub import hub_folder
+from engine.models.hub import check_notation, hub_folder
 from engine.models.patience import within
 
 PATIENCE = 2.0  # seconds that a chat template may take, which takes milliseconds
@@ -258,6 +258,7 @@ def is_local(spec: str) -> bool:
 
 
 def _folder(spec: str) -> Path:
+    check_notation(spec)
     if spec == "demo":
         from engine.models.shipped import shipped
 

@@ -130,7 +130,7 @@ def _unexplained(code: int, printed: list[str], kills: int | None) -> Failed:
     """The end of a worker that did not say why it ended; ``kills``: see memory_kills, when it was started."""
     if code == -signal.SIGKILL:
         why = killed(kills)
-        way = "run" if why.endswith("not for memory") else "lower --batch-size and run"
+        way = "run" if why.endswith("not for memory") else "close what else takes memory and run"
         return Failed(f"The worker was {why}: {way} the same command again, it continues.", mistake=True)
     if -code in ENDING:
         name = signal.Signals(-code).name

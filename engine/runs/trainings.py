@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from engine.config import TrainSettings
-from engine.errors import UserError
+from engine.errors import UserError, refusal
 from engine.files import Stamp, open_regular, stamp
 from engine.records import from_json
 from engine.reporter import Measured, StageBegan
@@ -477,4 +477,6 @@ def _found(look: Callable[[], list[Any]], otherwise: list[Any]) -> list[Any]:
 def _sentence(error: Exception, path: Path) -> str:
     if isinstance(error, UserError):
         return str(error)
-    return f"{path} cannot be read ({type(error).__name__}: {error}): remove it, or make it again."
+    if isinstance(error, OSError) and (refused := refusal(error, path)):
+        return str(refused)
+    return f"{path} cannot be read ({type(error).__name__}: {error}): put back a copy of it."

@@ -86,7 +86,8 @@ def mistake(error: BaseException, task: Task | None = None) -> str | None:
 def _less_memory(task: Task | None, *ways: str) -> str:
     """Those of the ways to need less that ``task`` has a flag for."""
     has = task.settings.__dataclass_fields__ if task is not None else ()
-    said = {"batch_size": "lower --batch-size", "limit": "lower --limit", "device": "use --device cpu"}
+    begun = " (of what was begun already, with another --name)" if "name" in has else ""
+    said = {"batch_size": f"lower --batch-size{begun}", "limit": "lower --limit", "device": "use --device cpu"}
     return ", or ".join(said[way] for way in ways if way in has) or "close what else uses it"
 
 

@@ -77,7 +77,9 @@ def read_config(folder: str | Path) -> SAEConfig:
     check_version(values.get("version"), VERSION, path)
     config: SAEConfig = from_json(SAEConfig, values, str(path))
     if min(config.d, config.w) < 1 or not math.isfinite(config.scale):
-        raise UserError(f"{path} is damaged (d, w or scale makes no sense): remove the SAE and train it again.")
+        raise UserError(
+            f"{path} is damaged (d, w or scale makes no sense): put back a copy of it, or train under another --name."
+        )
     return located(config, workspace_of(folder))
 
 

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from engine.artefacts import Origin
 
 MOST = 12  # of a list that are printed
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
 
 
 def register(app: typer.Typer) -> None:
@@ -28,7 +27,9 @@ def show(
     json: JsonOption = False,
 ) -> None:
     """Describe any artefact and the chain that it came from, or print a picture."""
-    if Path(artefact).suffix.lower() in PICTURES and Path(artefact).is_file():
+    from engine.images.kinds import is_read
+
+    if is_read(artefact) and Path(artefact).is_file():
         _show_picture(Path(artefact), json)
         return
     from engine.artefacts import describe

@@ -32,6 +32,12 @@ WRITTEN = [  # what is typed in study/sub, of what sort, and what is written dow
     ("clip", "model", "sub/clip"),
     ("openclip:ViT-B-32/openai", "model", "openclip:ViT-B-32/openai"),
     ("openclip:ViT-B-32/../w.pt", "model", "openclip:ViT-B-32/./w.pt"),
+    ("openclip:ViT-B-32/openai@../w.pt", "model", "openclip:ViT-B-32/openai@./w.pt"),
+    ("openclip:ViT-B-32/openai@w", "model", "openclip:ViT-B-32/openai@sub/w"),
+    ("openclip:ViT-B-32/openai@../../w@1.pt", "model", "openclip:ViT-B-32/openai@{outside}/w@1.pt"),
+    ("openclip:ViT-B-32/../a@b/w.pt", "model", "openclip:ViT-B-32/a@b/w.pt"),
+    ("hf-hub:org/name", "model", "hf-hub:org/name"),
+    ("https://x.org/a/b.tar", "path", "https://x.org/a/b.tar"),
     ("blank:red", "image", "blank:red"),
     ("../images::a/b.png", "image", "images::a/b.png"),
     ("a.png", "image", "sub/a.png"),
@@ -96,7 +102,8 @@ def test_what_workspace_toml_says_is_from_the_workspace(root):
 
 
 def test_every_setting_that_is_a_place_is_known_by_name():
-    assert {"images", "model", "embed_with", "vlm", "image", "sae", "activations", "vocabulary"} <= PLACES.keys()
+    models = {"model", "embed_with", "vlm", "for_steering"}
+    assert models | {"images", "image", "sae", "activations", "vocabulary"} <= PLACES.keys()
     written = changed_values(ExtractSettings(model="m", images="i", name="n").__dict__, PLACES, lambda text, sort: sort)
     assert (written["model"], written["images"], written["name"]) == ("model", "path", "n")
 

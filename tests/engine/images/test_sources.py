@@ -370,6 +370,24 @@ def test_several_folders_are_parts_of_the_one_around_them(tree: Path) -> None:
     assert [one.label for one in open_images(f"{tree}/*").entries] == ["a", "a", "b", None]
 
 
+def test_lists_of_equal_names_in_several_folders_are_told_apart(tree: Path) -> None:
+    for folder, name in (("a", "1.PNG"), ("b", "2.png")):
+        (tree / folder / name).rename(tree / folder / "x.png")
+        (tree / folder / "list.csv").write_text("path,class\nx.png,kind\n")
+    images = open_images(f"{tree}/{{b,a}}/list.csv")
+    assert [one.path for one in images.entries] == ["b/x.png", "a/x.png"]
+    for number, one in enumerate(images.entries):
+        assert open_image(f"{images.spec}::{one.path}").getpixel((0, 0)) == images.load(number).getpixel((0, 0))
+    assert images.load(0).getpixel((0, 0)) != images.load(1).getpixel((0, 0))
+    assert [one.path for one in open_images(tree / "a/list.csv").entries] == ["x.png"]
+
+
+def test_what_is_not_on_this_disk_is_said_to_be_copied_first() -> None:
+    for spec in ("https://x.org/{000..127}.tar", "pipe:curl -s https://x.org/a.tar", "hf://datasets/a/b"):
+        with pytest.raises(UserError, match="Images are read from files, not from"):
+            open_images(spec)
+
+
 def test_a_single_image(tree: Path) -> None:
     assert labels(tree / "b/2.png") == {"2.png": None}
     assert open_image(f"{tree / 'b/2.png'}::2.png").getpixel((0, 0)) == (2, 0, 0)

@@ -274,3 +274,22 @@ def test_a_chat_template_that_fails_or_does_not_end_is_a_sentence(template, said
     monkeypatch.setattr("engine.models.vlm.PATIENCE", 0.5)
     with pytest.raises(UserError, match=f"chat template {said}"):
         load_vlm(str(save_llava(tmp_path / "llava", template=template)), "cpu")
+
+
+@pytest.mark.parametrize("load", [load_encoder, load_vlm])
+@pytest.mark.parametrize(
+    "spec", ["hf-hub:org/name", "openclip:hf-hub:org/name", "https://huggingface.co/org/name/tree/main"]
+)
+def test_a_notation_of_other_programs_names_ours(load, spec):
+    with pytest.raises(UserError, match=r"write hf:org/name\.$"):
+        load(spec)
+
+
+def test_a_tower_is_shown_strips_one_at_a_time_and_sees_the_same(tmp_path, monkeypatch):
+    encoder = load_encoder(str(save_llava(tmp_path / "m")))
+    images = [picture(0).resize((400, 4)), picture(1), picture(2)]
+    together, shown = encoder.vlm.visual(images), []
+    visual = encoder.vlm.visual
+    monkeypatch.setattr(encoder.vlm, "visual", lambda some: shown.append(len(some)) or visual(some))
+    assert encoder.preprocess(images).keys() == together.keys() and shown == [1, 1, 1]
+    torch.testing.assert_close(encoder.preprocess(images), together, atol=0, rtol=0)
