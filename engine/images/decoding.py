@@ -104,7 +104,17 @@ def _check_size(size: tuple[int, int], path: str) -> None:
         raise BrokenImage(path, f"{width} x {height} pixels is too narrow a strip")
 
 
+_IN_WORDS = (
+    (re.compile("truncated|end of file|broken data stream", re.IGNORECASE), "its data is damaged or ends too early"),
+    (re.compile("MAX_TEXT|too large", re.IGNORECASE), "it holds more text or colour profile than any picture needs"),
+)
+"""What Pillow means by its sentences."""
+
+
 def _reason(error: Exception) -> str:
-    """The error's text without addresses in memory, which would differ from run to run."""
+    """The error in words, without addresses in memory, which would differ from run to run."""
+    for known, words in _IN_WORDS:
+        if known.search(str(error)):
+            return words
     text = re.sub(r"<[^<>]* at 0x[0-9a-fA-F]+>", "data", str(error)).strip()
     return text or type(error).__name__

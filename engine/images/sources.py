@@ -189,8 +189,8 @@ def meant(spec: str) -> list[Path]:
         return [path]
     if elsewhere := NO_PATH.match(spec):
         raise UserError(
-            f"Images are read from files, not from {elsewhere[0][:-1]}: copy those of {spec} here, and give their folder, "
-            "list or .tar shards."
+            f"Images are read from files, not from {elsewhere[0][:-1]}: copy those of {spec} here, and give "
+            "their folder, list or .tar shards."
         )
     found: list[Path] = []
     braced = _braced(spec)

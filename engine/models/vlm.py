@@ -400,7 +400,7 @@ def read_hook(spec: str) -> HookPoint:
     try:
         config: Any = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # damaged and foreign configurations make the library raise many kinds of error
-        raise UserError(
+        raise refusal(error, folder / "config.json") or UserError(
             f"Cannot read the config.json of {spec} ({first_line(error)}): give a LLaVA-class model."
         ) from error
     vision = getattr(config, "vision_config", None)

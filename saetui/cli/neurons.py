@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 PRINTED = [(one, one.printed) for one in QUANTITIES if one.printed]
 Columns = list[tuple[Quantity, Shown]]
 PIPED = 120  # characters of a line that goes to no terminal
-NAMES = 20  # characters that names have at least
+NAMES = 12  # characters that names have at least
 STRIP = 8  # top images of a latent printed side by side
 
 
