@@ -23,6 +23,7 @@ from engine.errors import UserError, counted, refusal
 from engine.files import path_of
 from engine.models.device import pick_device
 from engine.models.encoder import Enough, astray, block_input, find_blocks, first_line, module_at, seen_alone
+from engine.models.folder import check_folder
 from engine.models.from_transformers import prefix_tokens, quiet
 from engine.models.hookpoints import HookPoint
 from engine.models.hub import hub_folder
@@ -272,6 +273,7 @@ def _folder(spec: str) -> Path:
         )
     if not (folder / "config.json").is_file():
         raise UserError(f"{spec} has no config.json: give a directory written by save_pretrained.")
+    check_folder(folder)
     return folder
 
 
