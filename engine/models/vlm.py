@@ -273,11 +273,11 @@ def _folder(spec: str) -> Path:
         )
     if not (folder / "config.json").is_file():
         raise UserError(f"{spec} has no config.json: give a directory written by save_pretrained.")
-    check_folder(folder)
     return folder
 
 
 def _model(folder: Path, spec: str, dtype: str | torch.dtype) -> Any:
+    check_folder(folder)
     try:
         kind = AutoConfig.from_pretrained(folder, trust_remote_code=False).model_type
         if kind not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
