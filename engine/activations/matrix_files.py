@@ -47,9 +47,17 @@ def read_matrix(path: Path) -> Matrix:
     except MemoryError as error:
         raise UserError(f"{path} does not fit into memory: save it sparse (scipy.sparse.save_npz).") from error
     except Exception as error:  # what a damaged file raises depends on where in it the damage is
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = _reason(error)
         damaged = UserError(f"{path} is damaged or not a {path.suffix} file ({reason}): write it again.")
         raise refusal(error, path) or damaged from error
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what a library says, but for its advice to let the file run code."""
+    said = str(error).strip()
+    if "allow_pickle" in said or "weights_only" in said:
+        return "it holds Python objects, which may run code and are never read"
+    return (said.splitlines() or [type(error).__name__])[0]
 
 
 def _check_shard(path: Path) -> None:

@@ -30,6 +30,7 @@ from engine.records import parse_json
 _BESIDE = (".cls", ".json", ".txt")
 _LONGEST = 1 << 20  # bytes of what stands beside an image, and of a header of a tar
 _TRIES = 8  # of reading at the end of a tar
+_RECORD = 1 << 20  # bytes, the longest record that tar fills up with zeros
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ def read_tar(path: Path, listing: Listing) -> None:
             tarfile.open(fileobj=cast(Any, _Headers(whole)), mode="r:") as tar,
         ):
             members = _of_tar(tar, listing)
+            _check_end(whole, tar.offset)
     except OSError as error:
         raise UserError(f"Cannot read {path}: {error.strerror}.") from error
     except Exception as error:  # tarfile raises nearly anything on damaged headers
@@ -86,6 +88,15 @@ class _Headers:
         if self._beyond > _TRIES:
             raise tarfile.ReadError("it ends within a header")
         return data
+
+
+def _check_end(whole: BinaryIO, offset: int) -> None:
+    """ReadError where the tar does not end at ``offset``, where no header was found: tarfile takes one that is damaged
+    or cut short for the end, and what follows would be missing unsaid."""
+    whole.seek(offset)
+    end = whole.read(_RECORD)
+    if len(end) < tarfile.BLOCKSIZE or end.strip(b"\0"):
+        raise tarfile.ReadError(f"it does not end at byte {offset:,} as a whole one does")
 
 
 def _of_tar(tar: tarfile.TarFile, listing: Listing) -> list[_Member]:

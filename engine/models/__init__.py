@@ -73,7 +73,9 @@ def _local(
         return load_folder(folder, path if is_weights else None, spec, revision, device, dtype)
     if for_transformers:
         from engine.models import from_transformers, tower
+        from engine.models.folder import check_folder
 
+        check_folder(folder)
         weights = from_transformers.WEIGHTS
         read = next((name for name in weights if (folder / name).is_file()), "the files of its index")
         if is_weights and path.name != read:

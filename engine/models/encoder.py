@@ -427,7 +427,9 @@ def patches(tokens: int, n_prefix: int, tiles: int = 1) -> slice | np.ndarray:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of a library's error, to quote inside a sentence."""
+    """The first line of a library's error, to quote inside a sentence; not its advice to let a file run code."""
+    if "weights_only" in str(error):
+        return "it holds Python objects, which may run code and are never read"
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")[:160]
 
 

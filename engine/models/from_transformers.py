@@ -17,6 +17,7 @@ from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
 from engine.errors import UserError, refusal
@@ -168,8 +169,12 @@ def load_config(folder: Path, spec: str) -> Any:
     """The config.json of a model of transformers. UserError for a kind that is not known."""
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # damaged and foreign configurations make the library raise many kinds of error
         kind = read_json(folder / "config.json").get("model_type")
+        if kind in CONFIG_MAPPING_NAMES:
+            raise refusal(error) or UserError(
+                f"{folder / 'config.json'} is damaged ({first_line(error)}): fetch it again."
+            ) from error
         raise refusal(error) or UserError(
             f"{spec} is of a kind ({kind}) that transformers {transformers.__version__} does not know: use a CLIP, "
             "SigLIP, DINOv2 or AIMv2 model, or a newer transformers."
@@ -191,7 +196,7 @@ def _whole(folder: Path, spec: str, config: Any, dtype: torch.dtype) -> tuple[nn
         model, report = (named or AutoModel).from_pretrained(
             folder, config=config, dtype=dtype, output_loading_info=True, trust_remote_code=False, weights_only=True
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError, KeyError, TypeError, ImportError) as error:
+    except Exception as error:  # so do damaged weights, and settings that do not fit each other
         raise refusal(error) or UserError(
             f"Cannot load the weights of {spec} ({first_line(error)}): fetch or save the checkpoint again."
         ) from error
@@ -335,7 +340,7 @@ def has_processor(folder: Path) -> bool:
 def _processor(folder: Path, spec: str) -> Any:
     try:
         return AutoImageProcessor.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+    except Exception as error:  # and foreign ones of the preprocessing
         raise refusal(error) or UserError(
             f"The preprocessing of {spec} cannot be read ({first_line(error)}): correct its preprocessor_config.json."
         ) from error

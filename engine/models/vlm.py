@@ -23,6 +23,7 @@ from engine.errors import UserError, counted, refusal
 from engine.files import path_of
 from engine.models.device import pick_device
 from engine.models.encoder import Enough, astray, block_input, find_blocks, first_line, module_at, seen_alone
+from engine.models.folder import check_folder
 from engine.models.from_transformers import prefix_tokens, quiet
 from engine.models.hookpoints import HookPoint
 from engine.models.hub import check_notation, hub_folder
@@ -277,6 +278,7 @@ def _folder(spec: str) -> Path:
 
 
 def _model(folder: Path, spec: str, dtype: str | torch.dtype) -> Any:
+    check_folder(folder)
     try:
         kind = AutoConfig.from_pretrained(folder, trust_remote_code=False).model_type
         if kind not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:

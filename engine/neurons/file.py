@@ -205,6 +205,8 @@ class Neurons:
             array = self._read(f"latents/{name}")
         else:
             array = self._made_now(quantity) if self._can_make(quantity) else np.full(self.w, np.nan)
+        if len(array) != self.w:
+            raise self._damaged(f"{name} has {len(array):,} rows and not one a latent")
         setattr(self, name, array)
         return array
 
@@ -271,6 +273,10 @@ class Neurons:
     @cached_property
     def images(self) -> list[ScoredImage]:
         """The images that were scored."""
+        with refusing_damage(self.path):
+            return self._listed()
+
+    def _listed(self) -> list[ScoredImage]:
         columns = [self._read(f"images/{name}").tolist() for name in ("path", "label", "taxonomy", "sha256")]
         # Most images have their label and taxonomy in common with others: each is read, and held, once.
         labels = {stored: _text(stored) or None for stored in set(columns[1])}
@@ -491,17 +497,17 @@ class Neurons:
 
 
 @contextlib.contextmanager
-def refusing_damage(path: Path) -> Iterator[None]:
+def refusing_damage(path: str | Path) -> Iterator[None]:
     """UserError for what a file whose parts do not fit each other leads to."""
     try:
         yield
     except UserError:
         raise
     except Exception as error:  # what that raises depends on which they are
-        raise refusal(error, path) or damaged_scores(path, error) from error
+        raise refusal(error, Path(path)) or damaged_scores(path, error) from error
 
 
-def damaged_scores(path: Path, reason: object) -> UserError:
+def damaged_scores(path: str | Path, reason: object) -> UserError:
     return UserError(f"{path} is damaged ({reason}): score again (saetui score).")
 
 

@@ -31,9 +31,9 @@ def describe(path: str, latents: Iterable[int]) -> dict[int, tuple[str, float]]:
 
     UserError for a file that is missing or damaged.
     """
-    from engine.neurons.file import Neurons
+    from engine.neurons.file import Neurons, refusing_damage
 
-    with Neurons.open(path) as neurons:
+    with Neurons.open(path) as neurons, refusing_damage(path):
         labels = _labels(neurons)
         return {
             n: (labels.text(n) or " · ".join(neurons.names_of(n)[:2]), float(neurons.maximum[n]))
@@ -44,9 +44,9 @@ def describe(path: str, latents: Iterable[int]) -> dict[int, tuple[str, float]]:
 
 def search(path: str, text: str, limit: int = 50) -> list[KnownLatent]:
     """Latents that ``text`` (a number, a name, a label) finds, the best match first. UserError as ``describe``."""
-    from engine.neurons.file import Neurons
+    from engine.neurons.file import Neurons, refusing_damage
 
-    with Neurons.open(path) as neurons:
+    with Neurons.open(path) as neurons, refusing_damage(path):
         labels = _labels(neurons)
         found = neurons.order(search=text, labels=labels.texts, marks=labels.marks)[:limit]
     known = describe(path, found)
@@ -55,9 +55,9 @@ def search(path: str, text: str, limit: int = 50) -> list[KnownLatent]:
 
 def top_images(path: str, latent: int) -> list[str]:
     """The images on which ``latent`` fires most, as ``open_image`` takes them. UserError as ``describe``."""
-    from engine.neurons.file import Neurons
+    from engine.neurons.file import Neurons, refusing_damage
 
-    with Neurons.open(path) as neurons:
+    with Neurons.open(path) as neurons, refusing_damage(path):
         source = neurons.summary.settings.images
         return [f"{source}{IN}{top.path}" for top in neurons.top(latent)]
 

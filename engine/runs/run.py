@@ -22,7 +22,7 @@ from typing import Any
 import engine
 from engine.config import Place, places_of
 from engine.errors import Refused, UserError
-from engine.files import Stamp, open_regular, read_json, stamp, write_json, write_text
+from engine.files import Stamp, open_regular, read_json, read_text, stamp, write_json, write_text
 from engine.links import check_own
 from engine.locks import Lock, held, take
 from engine.places import changed_values, located_text, recorded_text, split
@@ -199,7 +199,7 @@ class Run:
         state = self.status.state
         if state == "done":
             raise UserError(f"Run {self.id} is done: there is nothing to resume.")
-        if state == "paused":
+        if state not in ENDED and self._asked_to_pause():
             self.control("")
             return
         if state not in ENDED:
@@ -239,6 +239,11 @@ class Run:
     def workspace(self) -> Path:
         """Where it is now: the workspace may have been moved since the run was created."""
         return self.path.parent.parent
+
+    def _asked_to_pause(self) -> bool:
+        """Whether it is paused, or will be at its next step."""
+        control = self.path / "control"
+        return control.is_file() and read_text(control).strip() == "pause"
 
     def _cwd(self) -> Path:
         """Where its worker is started: where the command was given, of one whose paths are from there. UserError when

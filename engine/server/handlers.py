@@ -17,7 +17,7 @@ from engine.files import stamp
 from engine.images import open_image
 from engine.models.device import pick_device
 from engine.models.encoder import VisionEncoder
-from engine.neurons.file import Neurons
+from engine.neurons.file import Neurons, refusing_damage
 from engine.neurons.image_latents import image_latents
 from engine.neurons.latents import scoring
 from engine.neurons.names import embed_text
@@ -168,7 +168,8 @@ class Handlers:
     def _text_space(self, neurons: Neurons, device: str, reporter: Reporter) -> tuple[TextSpace, VisionEncoder]:
         """Where the file's latents and texts meet, and the encoder that brings texts there."""
         key = (str(neurons.path), stamp(neurons.path))
-        space = self._spaces.get(key, lambda: TextSpace.of(neurons))
+        with refusing_damage(neurons.path):
+            space = self._spaces.get(key, lambda: TextSpace.of(neurons))
         return space, self.models.encoder(neurons.summary.model, self._device(device), reporter)
 
 

@@ -113,11 +113,11 @@ def _maxima(wanted: Sequence[LatentValue], sae: str, sha256: str, workspace: Wor
     latents = [value.latent for value in wanted if value.relative]
     if not latents:
         return {}
-    from engine.neurons.file import Neurons
+    from engine.neurons.file import Neurons, refusing_damage
 
     scores, others = [], False
     for path in neurons_files(workspace, sae):
-        with Neurons.open(path) as neurons:
+        with Neurons.open(path) as neurons, refusing_damage(path):
             if neurons.sae_sha256 == sha256:
                 scores.append(neurons.maximum)
             else:

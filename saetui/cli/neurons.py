@@ -24,7 +24,7 @@ from saetui.formatting import cell, fit, fit_ends, number, percent
 if TYPE_CHECKING:
     from engine.images.thumbnails import Thumbnails
     from engine.neurons.file import Neurons
-    from engine.neurons.results import LatentRow
+    from engine.neurons.results import LatentRow, TopImage
 
 PRINTED = [(one, one.printed) for one in QUANTITIES if one.printed]
 Columns = list[tuple[Quantity, Shown]]
@@ -55,28 +55,31 @@ def neurons(
 ) -> None:
     """The latents of a scored SAE: sort, search, look at their top images."""
     from engine.images.thumbnails import Thumbnails
-    from engine.neurons.file import Neurons  # numpy and h5py, which --help must not wait for
+    from engine.neurons.file import Neurons, refusing_damage  # numpy and h5py, which --help must not wait for
 
     place = Workspace.find(workspace)
     with Neurons.open(scores_of(sae, on, place)) as scored:
         labels = Labels.of(scored.path, scored.summary.sae, scored.sae_sha256)
-        rows = scored.table(sort=sort, top=top, search=search, labels=labels.texts, marks=labels.marks)
+        with refusing_damage(scored.path):
+            rows = scored.table(sort=sort, top=top, search=search, labels=labels.texts, marks=labels.marks)
+            tops = [scored.top(row.latent) if json or images else [] for row in rows]
+            width = shutil.get_terminal_size((PIPED, 24)).columns
+            columns = _columns(scored, width)
+            head = _head(scored, labels, search, columns)
+            lines = [_line(scored, row, columns, width) for row in rows]
         if json:
-            latents = [row.to_json() | {"top_images": to_json(scored.top(row.latent))} for row in rows]
+            latents = [row.to_json() | {"top_images": to_json(shown)} for row, shown in zip(rows, tops, strict=True)]
             print_json({"summary": to_json(scored.summary), "latents": latents})
             return
         if not rows:
             print(f"No latent answers to {search!r}: try another word, or leave --search out.")
             return
-        width = shutil.get_terminal_size((PIPED, 24)).columns
-        columns = _columns(scored, width)
-        for line in _head(scored, labels, search, columns):
+        for line in head:
             print(line)
         thumbnails = Thumbnails(scored.summary.settings.images)
-        for row in rows:
-            print(_line(scored, row, columns, width))
-            if images:
-                _print_strip(scored, row.latent, thumbnails)
+        for line, shown in zip(lines, tops, strict=True):
+            print(line)
+            _print_strip(shown, thumbnails)
 
 
 def scores_of(sae: str, on: str, workspace: Workspace) -> Path:
@@ -159,10 +162,9 @@ def _placed(text: str, column: Shown) -> str:
     return fit_ends(text, column.width).ljust(column.width) if column.form == "text" else text.rjust(column.width)
 
 
-def _print_strip(scored: "Neurons", latent: int, thumbnails: "Thumbnails") -> None:
+def _print_strip(top: "list[TopImage]", thumbnails: "Thumbnails") -> None:
     from saetui.cli.pictures import print_strip
 
-    shown = scored.top(latent)[:STRIP]
-    if shown:
+    if shown := top[:STRIP]:
         cell = print_strip(thumbnails, [one.path for one in shown])
         print("".join(f"{one.activation:.2f}".ljust(cell) for one in shown).rstrip())

@@ -106,8 +106,12 @@ def test_pickled_code_is_not_run(tmp_path):
             return (open, (str(tmp_path / "ran"), "w"))
 
     torch.save(Harmful(), tmp_path / "harmful.pt")
-    with pytest.raises(UserError, match=r"harmful\.pt"):
-        read_matrix(tmp_path / "harmful.pt")
+    objects = np.array([[Harmful()]], object)
+    np.savez(tmp_path / "harmful.npz", objects)
+    for name in ("harmful.pt", "harmful.npz"):
+        with pytest.raises(UserError, match=f"{name} .*Python objects, which may run code") as refused:
+            read_matrix(tmp_path / name)
+        assert "weights_only" not in str(refused.value), "no advice to run it"
     assert not (tmp_path / "ran").exists()
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -268,6 +269,27 @@ def test_what_is_hidden_in_a_shard_is_passed_over(tmp_path: Path, kind: str) -> 
     members = {name: picture(1) for name in names}
     made = tar(tmp_path / "s.tar", members) if kind == "tar" else archive(tmp_path / "s.zip", members)
     assert [one.label for one in open_images(made).entries] == ["a"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole, header: whole[:header],
+        lambda whole, header: whole[: header + 100],
+        lambda whole, header: whole[: header + 3] + bytes([whole[header + 3] ^ 4]) + whole[header + 4 :],
+        lambda whole, header: whole[:header] + bytes(512) + whole[header + 512 :],
+        lambda whole, header: whole + whole,
+    ],
+    ids=["cut before a header", "cut within a header", "a flipped bit", "a lost block", "two in one"],
+)
+def test_a_tar_is_read_to_its_end_or_refused(tmp_path: Path, damage: Callable[[bytes, int], bytes]) -> None:
+    path = tar(tmp_path / "a.tar", {f"{i}.png": picture(i) for i in range(3)})
+    assert len(open_images(str(path))) == 3
+    with tarfile.open(path) as opened:
+        header = opened.getmembers()[1].offset
+    path.write_bytes(damage(path.read_bytes(), header))
+    with pytest.raises(UserError, match=r"does not end at byte .* fetch it again"):
+        open_images(str(path))
 
 
 def test_folders_of_a_tar_begin_where_it_would_be_unpacked(tmp_path: Path) -> None:

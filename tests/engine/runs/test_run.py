@@ -45,6 +45,18 @@ def test_a_run_whose_directory_is_gone_says_so_and_stays_as_it_was(workspace, tm
     assert run.status.state == "stopped"
 
 
+def test_a_pause_is_taken_back_before_it_is_obeyed(workspace):
+    """A worker that still loads its libraries is not paused yet, but will be."""
+    run = Run.create(workspace, "doctor", {}, [])
+    with pytest.raises(UserError, match="is starting: follow it"):
+        run.resume()
+    run.control("pause")
+    run.resume()
+    run.detach()
+    list(run.follow())
+    assert run.status.state == "done"
+
+
 def test_what_was_asked_does_not_depend_on_where_one_stands(workspace, tmp_path, monkeypatch):
     """Paths of the command line are from there; those of a run are from its workspace, wherever that is now."""
     for folder in ("workspace/images", "elsewhere"):

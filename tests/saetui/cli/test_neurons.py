@@ -1,12 +1,16 @@
 """``saetui neurons``: what --search finds."""
 
+import contextlib
 import json
 
+import h5py
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from engine.errors import UserError
 from engine.neurons import latents
+from engine.neurons.file import unsealed
 from engine.neurons.labels import Labels
 from engine.workspace import Workspace
 from saetui.cli.app import app
@@ -52,3 +56,40 @@ def test_an_sae_that_is_not_there_is_not_to_be_scored(scored):
     place.sae("there").mkdir(parents=True)
     assert "it has there; give one of these" in refusal("nosuch", "--on", "val")
     assert "run saetui score there" in refusal("there")
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("images/taxonomy", lambda old: np.full(len(old), "no JSON", object)),
+        ("images/taxonomy", lambda old: np.full(len(old), "5", object)),
+        ("images/label", lambda old: old[:-1]),
+        ("images/path", lambda old: old[:0]),
+        ("words/word", lambda old: old[:0]),
+        ("latents/names", lambda old: np.full_like(old, 99)),
+        ("latents/matched", lambda old: old[:-1]),
+        ("latents/maximum", lambda old: old[:-1]),
+        ("latents/top_images", lambda old: np.full_like(old, 10**6)),
+        ("latents/top_images", lambda old: old[:, :1]),
+        ("latents/top_activations", lambda old: old[:1]),
+    ],
+)
+def test_parts_that_do_not_fit_are_damage_to_every_reader(scored, name, change):
+    """Files of older versions have no hash, and one from a stranger has whichever hash."""
+    _, path = scored
+    path.write_bytes(unsealed(path))
+    with h5py.File(path, "r+") as file:
+        old, kind = file[name][()], file[name].dtype
+        del file[name]
+        file.create_dataset(name, data=change(old), dtype=kind)
+    for words in (["--json"], ["--images"], ["--search", "pen"], ["--sort", "maximum"]):
+        done = CliRunner().invoke(app, ["neurons", str(path), *words])
+        assert done.exit_code == 0 or isinstance(done.exception, UserError), done.exception
+    asks = (
+        lambda: latents.describe(str(path), [1]),
+        lambda: latents.search(str(path), "pen"),
+        lambda: latents.top_images(str(path), 1),
+    )
+    for ask in asks:
+        with contextlib.suppress(UserError):
+            ask()

@@ -1,0 +1,60 @@
+"""What a model's directory may say, looked at before a library believes it. Costs no torch."""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from engine.errors import UserError
+from engine.files import read_json
+
+_READ = ("config.json", "preprocessor_config.json", "processor_config.json", "generation_config.json")
+_WAY = "fetch it again"
+_COUNTS = {  # of what a name ends with: more than any model has, and less than takes minutes and gigabytes to make
+    re.compile(r"(layers|depths?|blocks)$"): 10_000,
+    re.compile(r"(_size|_dim|_heads|width)$"): 1 << 20,
+}
+
+
+def check_folder(folder: Path) -> None:
+    """UserError for a directory of ``save_pretrained`` whose JSON is none, asks for parts of no possible number, or
+    names weights outside of the directory."""
+    said = {name: _object(folder / name) for name in _READ if (folder / name).is_file()}
+    config = said.get("config.json", {})
+    kind, classes = config.get("model_type"), config.get("architectures") or []
+    if not isinstance(kind, str | None) or not isinstance(classes, list) or not all(map(_is_text, classes)):
+        raise UserError(f"{folder / 'config.json'} is damaged (its model_type or architectures are no text): {_WAY}.")
+    for name, value in _numbers(config):
+        if value > min(most for end, most in _COUNTS.items() if end.search(name)):
+            raise UserError(f"{folder / 'config.json'} asks for {name} = {value:,}, which no model has: {_WAY}.")
+    for index in folder.glob("*.index.json"):
+        files = _object(index).get("weight_map")
+        if not isinstance(files, Mapping) or not all(_is_plain(file) for file in files.values()):
+            raise UserError(f"{index} does not map weights to files beside it: {_WAY}.")
+
+
+def _object(path: Path) -> Mapping[str, Any]:
+    value = read_json(path, _WAY)
+    if not isinstance(value, Mapping):
+        raise UserError(f"{path} is damaged (it holds no JSON object): {_WAY}.")
+    return value
+
+
+def _numbers(value: object, name: str = "") -> Iterator[tuple[str, int]]:
+    """Every number in it that counts something, with the name it stands under."""
+    if isinstance(value, Mapping):
+        for key, one in value.items():
+            yield from _numbers(one, str(key))
+    elif isinstance(value, list):
+        for one in value:
+            yield from _numbers(one, name)
+    elif type(value) is int and any(end.search(name) for end in _COUNTS):
+        yield name, value
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_plain(file: object) -> bool:
+    return isinstance(file, str) and file not in ("", ".", "..") and not set(file) & {"/", "\\", "\0"}
