@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, cast
 from engine.errors import UserError
 from engine.files import open_regular
 from engine.images.classes import Class, of_folders, of_record, of_text
-from engine.images.entry import ImageEntry, Listing, stamp, unzipped
+from engine.images.entry import ImageEntry, Listing, stamp, unzip, unzipped
 from engine.images.lists import METADATA, NOT_THERE, metadata
 from engine.records import parse_json
 
@@ -142,7 +142,7 @@ def read_zip(path: Path, listing: Listing) -> None:
     file, seen = os.path.abspath(path), stamp(str(path))
     for one, what in zip(pictures, said, strict=True):
         listed = f"{path.name}/{one.name}"
-        listing.entries.append(ImageEntry(listed, one.size, *what, file, member=one.name, stamp=seen))
+        listing.entries.append(ImageEntry(listed, one.size, *what, file, member=one.name, stamp=seen, reader=unzip))
 
 
 def _written(info: zipfile.ZipInfo) -> str:

@@ -8,6 +8,7 @@ import stat
 import zipfile
 import zlib
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -26,6 +27,7 @@ class ImageEntry:
     offset: int = 0  # and from which byte on, in a shard
     member: str = ""  # or under which name, in an archive
     stamp: Stamp | None = None  # of the file when it was listed; None when there was none
+    reader: Callable[["ImageEntry"], bytes] | None = None  # where not its bytes stand in the file
 
 
 @dataclass
@@ -51,7 +53,7 @@ def read(entry: ImageEntry) -> bytes:
     """The image as stored; less of it where it ends too early. Raises OSError. For several threads."""
     if entry.size > LARGEST:
         raise OSError(f"it has {entry.size:,} bytes, more than the {LARGEST:,} allowed")
-    return _unzip(entry) if entry.member else _read_range(entry)
+    return (entry.reader or _read_range)(entry)
 
 
 def _read_range(entry: ImageEntry) -> bytes:
@@ -76,7 +78,7 @@ def stamp(path: str) -> Stamp | None:
     return stamp_of(found) if stat.S_ISREG(found.st_mode) else None
 
 
-def _unzip(entry: ImageEntry) -> bytes:
+def unzip(entry: ImageEntry) -> bytes:
     """An image of an archive, its checksum verified."""
     try:
         return unzipped(_opened(entry.file, stamp(entry.file)), entry.member)
