@@ -82,12 +82,16 @@ class Command:
         """It for ``workspace``, where its run lies. That may be a copy of the one that it names, which is left alone:
         what lay in that is looked for here."""
 
+        roots = [self.workspace, Path(os.path.realpath(self.workspace))]
+
         def here(path: str) -> str:
-            inside = os.path.isabs(path) and Path(path).is_relative_to(self.workspace)
-            return str(workspace / Path(path).relative_to(self.workspace)) if inside else path
+            spelt = [Path(os.path.normpath(path)), Path(os.path.realpath(path))] if os.path.isabs(path) else []
+            inside = (one.relative_to(root) for one in spelt for root in roots if one.is_relative_to(root))
+            return next((str(workspace / one) for one in inside), path)
 
         def change(text: str, sort: Place) -> str:
-            before, path, after = split(text, sort)
+            whole = located_text(text, sort, self.cwd) if self.version < 2 else text
+            before, path, after = split(whole, sort)
             return f"{before}{here(path)}{after}"
 
         cwd = workspace if self.cwd == self.workspace else Path(here(str(self.cwd)))
