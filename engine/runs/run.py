@@ -147,8 +147,8 @@ class Run:
             status = self._read_status()
         except Refused:
             raise
-        except UserError:
-            return Status(state="died")
+        except UserError:  # a living worker soon writes it anew
+            return Status(state="running") if self.alive else Status(state="died", error=self._unknown())
         if status.state in ENDED or self.alive:
             return status
         if status.state == "starting" and abs(time.time() - (status.started or 0)) < STARTING:  # clocks are set back
@@ -156,6 +156,10 @@ class Run:
         with contextlib.suppress(UserError):  # it may have ended between the two looks
             status = self._read_status()
         return status if status.state in ENDED else replace(status, state="died", error=self._crash())
+
+    def _unknown(self) -> str:
+        what = "is damaged" if (self.path / STATUS).exists() else "is missing"
+        return f"Its {STATUS} {what}, so how it went is not known: go on with saetui jobs resume {self.id}."
 
     def _crash(self) -> str | None:
         """Why its worker died, where that has left a word in the log."""
