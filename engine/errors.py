@@ -11,9 +11,11 @@ DISK_FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 FORBIDDEN = {errno.EACCES, errno.EROFS, errno.EPERM}
 PASSING = {
     *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN, errno.EBUSY, errno.ETXTBSY),
-    *(errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENODEV, errno.ENOTCONN, errno.EHOSTDOWN, errno.EREMOTEIO),
+    *(errno.ETIMEDOUT, errno.ENODEV, errno.ENOTCONN, errno.EHOSTDOWN),
 }
 """What the system says where the machine is at fault, not the file: another time it may be read."""
+UNREAD = {errno.EIO, errno.ESTALE, errno.EREMOTEIO}
+"""What it says where a place on the disk cannot be read, and where the whole disk is gone."""
 OURS = {errno.EBADF, errno.EFAULT, errno.EPIPE, errno.ECHILD}
 """What the system says to a program with a bug."""
 
