@@ -32,8 +32,8 @@ _WAYS = {
     errno.ESTALE: f"the network file system has lost it; when it is back, {_AGAIN}",
     errno.EEXIST: "something else has that name; move it away",
     errno.ENOTDIR: "a part of its path is a file; move that away",
-    errno.EISDIR: "give a file",
-    errno.ENXIO: "it is a pipe, a socket or a device; give a file",
+    errno.EISDIR: "it is a folder; move it away, or give a file",
+    errno.ENXIO: "it is a pipe, a socket or a device; move it away, or give a file",
     errno.EILSEQ: "no file can have such a name; correct it",
     errno.ENAMETOOLONG: "give a shorter one",
 }

@@ -22,11 +22,12 @@ from typing import Any
 import engine
 from engine.config import Place, places_of
 from engine.errors import Refused, UserError
-from engine.files import Stamp, open_regular, read_json, stamp, write_json, write_text
+from engine.files import Stamp, read_json, stamp, write_json, write_text
 from engine.links import check_own
 from engine.locks import Lock, held, take
 from engine.places import changed_values, located_text, recorded_text, split
 from engine.records import from_json, seldom, to_json
+from engine.regular import open_regular
 from engine.runs.events import Control, Logged, Status, parse_events, read_events
 from engine.runs.tasks import TASKS
 from engine.workspace import Workspace
@@ -185,7 +186,7 @@ class Run:
 
     def detach(self) -> None:
         """Start the run's worker so that it outlives this process and its terminal."""
-        with open(self.path / "log.txt", "ab") as log:
+        with open_regular(self.path / "log.txt", "ab") as log:
             worker = subprocess.Popen(
                 python_module("engine.runs.worker", str(self.path)),
                 stdin=subprocess.DEVNULL,
@@ -215,10 +216,16 @@ class Run:
         self._cwd()
         if TASKS[self.command.task].outside:
             raise UserError(f"Run {self.id} would write outside of its workspace: give its command, if you trust it.")
+        self.hold().close()  # what keeps its worker from beginning is said here
+        open_regular(self.path / "log.txt", "ab").close()
         self.control("")
         self._write_starting()
         self._announce()
         self.detach()
+
+    def fail(self, mistake: str) -> None:
+        """Say that its worker, which holds it, could not begin."""
+        write_json(self.path / STATUS, to_json(Status(state="failed", ended=time.time(), error=mistake, mistake=True)))
 
     def events(self, offset: int = 0) -> tuple[list[Logged], int]:
         """See engine.runs.events.read_events."""
