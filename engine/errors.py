@@ -97,7 +97,7 @@ def refusal(error: BaseException, path: Path | None = None) -> Refused | None:
     number = int(told[1]) if number is None and told else number
     if number is None:
         return None
-    where = path or getattr(error, "filename", None)
+    where = path or (_place(error) if isinstance(error, OSError) else None)
     sentence = system_mistake(OSError(number, os.strerror(number), str(where) if where else None))
     return Refused(sentence) if sentence else None
 
@@ -112,13 +112,19 @@ def passing(error: BaseException, path: str | Path) -> Refused | None:
 
 def system_mistake(error: OSError) -> str | None:
     """The sentence for what the system refused: what, why and the way out; None where it did not."""
+    place = _place(error)
     if error.errno in DISK_FULL or "No space left" in str(error):  # HDF5 has it only in its message
-        where = f" while writing {error.filename}" if error.filename else ""
+        where = f" while writing {place}" if place else ""
         return f"The disk is full{where}: free some space and {_AGAIN}."
     if error.errno is None or error.errno in OURS:
         return None
     if error.errno in FORBIDDEN:
-        return f"No permission for {error.filename or 'a file'}: change it or choose another --workspace."
+        return f"No permission for {place or 'a file'}: change it or choose another --workspace."
     reason = os.strerror(error.errno)
     way = _WAYS.get(error.errno, f"mend that and {_AGAIN}")
-    return f"The system does not let {error.filename or 'a file'} be used ({reason}): {way}."
+    return f"The system does not let {place or 'a file'} be used ({reason}): {way}."
+
+
+def _place(error: OSError) -> str | None:
+    """Where it happened: of a rename, what was to be replaced, not the temporary file."""
+    return error.filename2 or error.filename

@@ -15,7 +15,7 @@ import torch
 from engine.activations.extract import extract
 from engine.artefacts import describe, inventory
 from engine.config import SteerSettings
-from engine.errors import UserError, system_mistake
+from engine.errors import UserError, refusal, system_mistake
 from engine.files import lock, open_private, write_json
 from engine.locks import held, take
 from engine.models import load_encoder
@@ -183,6 +183,15 @@ def test_what_people_write(kind: Kind, workspace: Workspace) -> None:
     labels = Labels.open(workspace.labels("t"))
     with pytest.raises(UserError, match="Cannot save labels"):
         labels.set(1, text="x")
+
+
+def test_a_folder_where_a_file_is_written(tmp_path: Path) -> None:
+    """The file is named, not the temporary one beside it, which is gone by then."""
+    path = put(Path.mkdir, tmp_path / "config.json")
+    with pytest.raises(OSError, match=r"config\.json") as raised:
+        write_json(path, {})
+    for told in (system_mistake(raised.value), str(refusal(raised.value))):
+        assert told and f"{path} be used" in told and "move it away" in told and ".tmp" not in told
 
 
 @pytest.mark.parametrize("kind", KINDS)
