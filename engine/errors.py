@@ -11,9 +11,11 @@ DISK_FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 FORBIDDEN = {errno.EACCES, errno.EROFS, errno.EPERM}
 PASSING = {
     *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN, errno.EBUSY, errno.ETXTBSY),
-    *(errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENODEV, errno.ENOTCONN, errno.EHOSTDOWN, errno.EREMOTEIO),
+    *(errno.ETIMEDOUT, errno.ENODEV, errno.ENOTCONN, errno.EHOSTDOWN),
 }
 """What the system says where the machine is at fault, not the file: another time it may be read."""
+UNREAD = {errno.EIO, errno.ESTALE, errno.EREMOTEIO}
+"""What it says where a place on the disk cannot be read, and where the whole disk is gone."""
 OURS = {errno.EBADF, errno.EFAULT, errno.EPIPE, errno.ECHILD}
 """What the system says to a program with a bug."""
 
@@ -30,8 +32,8 @@ _WAYS = {
     errno.ESTALE: f"the network file system has lost it; when it is back, {_AGAIN}",
     errno.EEXIST: "something else has that name; move it away",
     errno.ENOTDIR: "a part of its path is a file; move that away",
-    errno.EISDIR: "give a file",
-    errno.ENXIO: "it is a pipe, a socket or a device; give a file",
+    errno.EISDIR: "it is a folder; move it away, or give a file",
+    errno.ENXIO: "it is a pipe, a socket or a device; move it away, or give a file",
     errno.EILSEQ: "no file can have such a name; correct it",
     errno.ENAMETOOLONG: "give a shorter one",
 }
@@ -95,7 +97,7 @@ def refusal(error: BaseException, path: Path | None = None) -> Refused | None:
     number = int(told[1]) if number is None and told else number
     if number is None:
         return None
-    where = path or getattr(error, "filename", None)
+    where = path or (_place(error) if isinstance(error, OSError) else None)
     sentence = system_mistake(OSError(number, os.strerror(number), str(where) if where else None))
     return Refused(sentence) if sentence else None
 
@@ -110,13 +112,19 @@ def passing(error: BaseException, path: str | Path) -> Refused | None:
 
 def system_mistake(error: OSError) -> str | None:
     """The sentence for what the system refused: what, why and the way out; None where it did not."""
+    place = _place(error)
     if error.errno in DISK_FULL or "No space left" in str(error):  # HDF5 has it only in its message
-        where = f" while writing {error.filename}" if error.filename else ""
+        where = f" while writing {place}" if place else ""
         return f"The disk is full{where}: free some space and {_AGAIN}."
     if error.errno is None or error.errno in OURS:
         return None
     if error.errno in FORBIDDEN:
-        return f"No permission for {error.filename or 'a file'}: change it or choose another --workspace."
+        return f"No permission for {place or 'a file'}: change it or choose another --workspace."
     reason = os.strerror(error.errno)
     way = _WAYS.get(error.errno, f"mend that and {_AGAIN}")
-    return f"The system does not let {error.filename or 'a file'} be used ({reason}): {way}."
+    return f"The system does not let {place or 'a file'} be used ({reason}): {way}."
+
+
+def _place(error: OSError) -> str | None:
+    """Where it happened: of a rename, what was to be replaced, not the temporary file."""
+    return error.filename2 or error.filename

@@ -5,12 +5,10 @@ import errno
 import functools
 import glob
 import hashlib
-import io
 import itertools
 import json
 import os
 import re
-import stat
 import time
 import tomllib
 from collections.abc import Iterator, Mapping, MutableMapping
@@ -21,44 +19,14 @@ from engine.errors import UserError, refusal
 from engine.literal import escaped
 from engine.locks import Lock, alive, take
 from engine.records import parse_json
+from engine.regular import open_regular
 
 DOCUMENT = 64 << 20  # bytes of a JSON or TOML file, at most; those that a person or a program writes are far smaller
-_KINDS = ((stat.S_ISFIFO, "pipe"), (stat.S_ISSOCK, "socket"), (stat.S_ISCHR, "device"), (stat.S_ISBLK, "device"))
 
 
 def path_of(given: str | Path) -> Path:
     """``given`` as a path, a home for its leading ``~``. What is nobody's home, as ``~$scan.png``, is a name."""
     return Path(os.path.expanduser(given))
-
-
-def open_regular(path: str | Path) -> io.FileIO:
-    """The file for reading, unbuffered. Raises OSError, with a reason in words for what is no file.
-
-    Of pipes, sockets and devices nothing is opened: that may wait for ever, or do something.
-    """
-    try:
-        _check_regular(os.stat(path), path)
-    except ValueError as error:  # a zero byte, or half of a character
-        raise OSError(errno.EILSEQ, "no file can have such a name", str(path)) from error
-    file = open(path, "rb", buffering=0, opener=_without_waiting)  # noqa: SIM115 - closed by whoever asked
-    try:
-        _check_regular(os.fstat(file.fileno()), path)
-    except OSError:
-        file.close()
-        raise
-    return file
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)
-
-
-def _check_regular(found: os.stat_result, path: str | Path) -> None:
-    if stat.S_ISDIR(found.st_mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    if not stat.S_ISREG(found.st_mode):
-        kind = next((name for is_kind, name in _KINDS if is_kind(found.st_mode)), "special file")
-        raise OSError(errno.ENXIO, f"it is a {kind}, not a file", str(path))
 
 
 def read_bytes(path: str | Path, most: int = DOCUMENT) -> bytes:
@@ -283,7 +251,7 @@ def write_json(path: Path, value: Any, durable: bool = True, private: bool = Fal
 
 def open_private(path: Path | str, flags: int) -> int:
     """The opener of files that are for the user's eyes alone, those that were written before included."""
-    descriptor = os.open(path, flags, 0o600)
+    descriptor = os.open(path, flags | os.O_NONBLOCK, 0o600)  # of a pipe nobody waits for the other end
     with contextlib.suppress(OSError):
         os.fchmod(descriptor, 0o600)
     return descriptor

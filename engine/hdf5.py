@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 
 from engine.errors import UserError
-from engine.files import open_regular
+from engine.regular import open_regular
 
 FILTERS = {*range(1, 7), 32000}  # deflate, shuffle, fletcher32, szip, nbit, scaleoffset; lzf, which h5py brings along
 OBJECTS = 10_000  # in a file

@@ -16,7 +16,8 @@ from io import FileIO
 from pathlib import Path
 
 from engine.errors import UserError, refusal
-from engine.files import Stamp, open_regular, stamp_of, xdg
+from engine.files import Stamp, stamp_of, xdg
+from engine.regular import open_regular
 
 SETTLED = 2.0
 """Seconds after a change from which on a stamp is trusted: file systems tell times in steps, and what is written twice
@@ -59,7 +60,7 @@ class KnownHashes:
         with contextlib.suppress(OSError):
             self.home.mkdir(parents=True, exist_ok=True)
             for bucket, records in lots.items():
-                with open(self.home / bucket, "ab", buffering=0) as file:
+                with open_regular(self.home / bucket, "ab") as file:
                     torn = -file.tell() % _RECORD
                     file.write(bytes(torn) + b"".join(records))
 
@@ -67,7 +68,8 @@ class KnownHashes:
         if bucket in self._read:
             return
         with contextlib.suppress(OSError):
-            data = (self.home / bucket).read_bytes()
+            with open_regular(self.home / bucket) as file:
+                data = file.readall()
             for at in range(0, len(data) - _RECORD + 1, _RECORD):
                 if _checksum(data[at : at + _SUM]) == data[at + _SUM : at + _RECORD]:
                     self._known[data[at : at + _KEY]] = data[at + _KEY : at + _SUM]

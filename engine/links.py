@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 from engine.errors import UserError
+from engine.regular import special
 
 _FOLDERS = {
     "activations": ("manifest.json",),
@@ -32,16 +33,19 @@ def file_name(text: str) -> str:
 def check_own(artefact: Path) -> None:
     """UserError where writing to ``artefact``, or deleting in it, would reach out of its workspace.
 
-    An artefact is no link, nor has it folders that are; a run, whose files are appended to, has no links at all.
+    An artefact is no link, nor has it folders that are; a run, whose files are appended to, has no links at all. Pipes,
+    sockets and devices lead to another program.
     """
     home = artefact.parent
     if home.is_symlink():
         _check_home(home, Path(os.path.realpath(home)))
     if artefact.is_symlink() and home.name in _FOLDERS:  # of a file, the link itself is replaced
         raise _linked(artefact)
-    for link in _links(artefact):
-        if home.name == "runs" or link.name.startswith(".") or not link.is_file():
-            raise _linked(link)
+    for file in _odd(artefact):
+        if kind := special(file):
+            raise UserError(f"{file} is a {kind}, not a file, and nothing is written to it: move it away.")
+        if home.name == "runs" or file.name.startswith(".") or not file.is_file():
+            raise _linked(file)
 
 
 def _check_home(home: Path, real: Path) -> None:
@@ -61,10 +65,11 @@ def _is(kind: str, path: Path) -> bool:
     return not inside or not inside.isdisjoint(_FOLDERS[kind])
 
 
-def _links(folder: Path) -> list[Path]:
+def _odd(folder: Path) -> list[Path]:
+    """What in it is a link, or neither file nor folder."""
     try:
         with os.scandir(folder) as files:
-            return [Path(file) for file in files if file.is_symlink()]
+            return [Path(one) for one in files if one.is_symlink() or not (one.is_file() or one.is_dir())]
     except OSError:  # nothing is there yet, or it is a file
         return []
 

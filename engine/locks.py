@@ -9,19 +9,24 @@ was removed by who had the lock on it is no lock: whoever waited for that one ta
 """
 
 import contextlib
+import errno
 import fcntl
+import io
 import os
 import socket
 import threading
 import time
 import warnings
 from pathlib import Path
-from typing import IO
 
 from engine.errors import Notice
+from engine.regular import open_regular
 
 BEAT = 20.0  # seconds between touches of a file that is held without flock
 FRESH = 4 * BEAT  # seconds after the last one for which a process of another host counts as alive
+LONGEST = 1000  # bytes of what a file says of who has it
+NO_FILE = {errno.ENOENT, errno.EISDIR, errno.ENXIO}
+"""Where there is none, or a folder, or a pipe, nobody has the lock."""
 PASSING = 2.0  # seconds for which what others do in a moment is waited for
 
 
@@ -32,7 +37,7 @@ class NoLocks(Notice):
 class Lock:
     """The lock on ``file``, this process's until ``close``, or for as long as this object lives."""
 
-    def __init__(self, file: IO[str]):
+    def __init__(self, file: io.FileIO):
         self._file = file
         self._closed = threading.Event()
         self._noted = False
@@ -48,7 +53,7 @@ class Lock:
         if self._noted:
             self._noted = False
             with contextlib.suppress(OSError):
-                if Path(self._file.name).read_text() == _note():  # who held it too long may have lost it
+                if _said(Path(self._file.name)) == _note():  # who held it too long may have lost it
                     self._write("")
         self._file.close()
 
@@ -59,15 +64,14 @@ class Lock:
 
     def _write(self, text: str) -> None:
         self._file.truncate(0)
-        self._file.write(text)
-        self._file.flush()
+        self._file.write(text.encode())
 
 
 def take(path: Path) -> Lock | None:
     """The lock on the file ``path``, which is made if need be; None where a living process has it. Raises OSError."""
     deadline = time.monotonic() + PASSING
     while True:
-        lock = Lock(open(path, "a"))  # noqa: SIM115 - closed by the lock
+        lock = Lock(open_regular(path, "ab"))
         taken = _taken(path, lock)
         if taken and _is_at(path, lock):
             return lock
@@ -128,15 +132,18 @@ def _is_at(path: Path, lock: Lock) -> bool:
 def held(path: Path) -> bool | None:
     """Whether a living process has the lock on the file ``path``; None where that cannot be known."""
     try:
-        with open(path) as file:
+        with open_regular(path) as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return _lives(path)
+    except OSError as error:
+        return False if error.errno in NO_FILE else _lives(path)
     return False
+
+
+def _said(path: Path) -> str:
+    with open_regular(path) as file:
+        return file.read(LONGEST).decode()
 
 
 def _note() -> str:
@@ -146,7 +153,7 @@ def _note() -> str:
 def _lives(path: Path, now: float | None = None) -> bool | None:
     """Whether the process lives that the file says has it; ``now`` by the clock of the file system, where known."""
     try:
-        host, number, began = path.read_text().split(" ")
+        host, number, began = _said(path).split(" ")
         if host != socket.gethostname():
             return (now or time.time()) - path.stat().st_mtime < FRESH
     except ValueError:  # nobody has it

@@ -68,7 +68,7 @@ class Workspace:
         Places are full paths: what stands there as relative is relative to the workspace.
         """
         path = self.root / MARKER
-        written = read_toml(path) if path.is_file() else {}
+        written = read_toml(path) if os.path.lexists(path) else {}
         return changed_values(written, PLACES, lambda text, sort: located_text(text, sort, self.root))
 
     def defaults_of(self, kind: type) -> dict[str, Any]:
@@ -79,7 +79,7 @@ class Workspace:
     def set_images(self, source: str) -> None:
         """Make ``source`` the default of images: before all else, as a key that follows a table would belong to it."""
         path = self.root / MARKER
-        before = read_text(path) if path.is_file() else ""
+        before = read_text(path) if os.path.lexists(path) else ""
         write_text(path, to_toml({"images": recorded_text(source, "path", self.root)}) + before)
 
     def activations(self, name: str) -> Path:

@@ -19,7 +19,6 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from textual.binding import Binding  # noqa: E402
-from textual.keys import key_to_character  # noqa: E402
 from textual.pilot import Pilot  # noqa: E402
 
 from engine.workspace import Workspace  # noqa: E402
@@ -211,12 +210,10 @@ def _modes() -> list[tuple[str, type]]:
 
 
 def _keys(binding: Binding) -> str:
-    return " ".join(f"`{_shown(key)}`" for key in binding.key.split(","))
-
-
-def _shown(key: str) -> str:
-    character = key_to_character(key) or ""
-    return character if character.isprintable() and character.strip() else key.replace("escape", "esc")
+    shown = {"question_mark": "?", "colon": ":", "slash": "/", "asterisk": "*", "plus": "+", "minus": "-"}
+    shown |= {"left_square_bracket": "[", "right_square_bracket": "]", "equals_sign": "=", "escape": "esc"}
+    shown |= {"greater_than_sign": ">", "less_than_sign": "<"}
+    return " ".join(f"`{shown.get(key, key)}`" for key in binding.key.split(","))
 
 
 def _lower(words: str) -> str:

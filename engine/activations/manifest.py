@@ -14,9 +14,10 @@ from typing import Any
 from engine.activations.shards import STORED, ImageRecord, Shard
 from engine.config import Transparency, place
 from engine.errors import UserError, refusal
-from engine.files import Stamp, check_version, open_regular, read_json, stamp, write_json
+from engine.files import Stamp, check_version, read_json, stamp, write_json
 from engine.places import located, recorded, workspace_of
 from engine.records import from_json, parse_json, to_json
+from engine.regular import open_regular
 from engine.workspace import Provenance
 
 FILE = "manifest.json"

@@ -11,7 +11,8 @@ import numpy as np
 from scipy import sparse
 
 from engine.errors import UserError, refusal
-from engine.files import open_regular, open_tensors, read_bytes
+from engine.files import open_tensors, read_bytes
+from engine.regular import open_regular
 
 Matrix = Any  # dense ndarray, or scipy sparse
 

@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from engine.errors import UserError
-from engine.files import open_regular
 from engine.images.classes import Class, of_folders, of_record, of_text
 from engine.images.entry import ImageEntry, Listing, stamp, unzip, unzipped
 from engine.images.lists import METADATA, NOT_THERE, metadata
 from engine.records import parse_json
+from engine.regular import open_regular
 
 _BESIDE = (".cls", ".json", ".txt")
 _LONGEST = 1 << 20  # bytes of what stands beside an image, and of a header of a tar

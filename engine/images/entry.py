@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from engine.errors import UserError
-from engine.files import Stamp, open_regular, stamp_of
+from engine.files import Stamp, stamp_of
 from engine.images.kinds import is_read, left_out
+from engine.regular import open_regular
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from pathlib import Path
 from PIL import Image
 
 from engine.config import Transparency
-from engine.errors import UserError, passing
+from engine.errors import UNREAD, UserError, passing, refusal
 from engine.files import path_of, value_sha256
 from engine.images.archives import read_tar, read_zip
 from engine.images.classes import Class, taxonomy_of
@@ -31,6 +31,7 @@ from engine.places import NO_PATH
 from engine.reporter import Reporter, StageBegan
 
 _READERS = 8  # threads that read images for their hashes alone
+GONE = 32  # images in a row that a disk does not give, and which then are not taken for broken
 
 
 class Images:
@@ -50,6 +51,7 @@ class Images:
         """How many files of the source are pictures of kinds that are not read."""
         self._contents = contents()
         self._known: dict[int, str] = {}  # of those, by number here
+        self._unread = 0  # in a row, for faults of the disk
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -108,13 +110,20 @@ class Images:
         self.remember(index, hashlib.sha256(data).hexdigest())
 
     def read_bytes(self, index: int) -> bytes:
-        """The file as stored. Raises BrokenImage when it cannot be read, Refused where the machine is at fault."""
+        """The file as stored. Raises BrokenImage when it cannot be read, Refused where the machine is at fault.
+
+        What the disk does not give is asked for twice. Then that image is broken, until so many in a row are that it is
+        the disk.
+        """
         entry = self.entries[index]
         try:
-            data = read(entry)
+            data = _read_twice(entry)
         except OSError as error:
             reason = error.strerror or str(error)
-            raise passing(error, entry.file) or BrokenImage(entry.path, reason) from error
+            self._unread += error.errno in UNREAD
+            gone = refusal(error, Path(entry.file)) if self._unread >= GONE else passing(error, entry.file)
+            raise gone or BrokenImage(entry.path, reason) from error
+        self._unread = 0
         if len(data) < entry.size:
             raise BrokenImage(entry.path, "it is shorter than when it was listed")
         return data
@@ -126,6 +135,15 @@ class Images:
     def decode(self, index: int, data: bytes) -> Image.Image:
         """The image whose file holds ``data``. Raises BrokenImage."""
         return decode(data, self.entries[index].path, self.transparency)
+
+
+def _read_twice(entry: ImageEntry) -> bytes:
+    try:
+        return read(entry)
+    except OSError as error:
+        if error.errno not in UNREAD:
+            raise
+        return read(entry)
 
 
 def identity(images: Iterable[tuple[str, str | None, Sequence[str], str | None]]) -> str:

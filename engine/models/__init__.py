@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from engine.errors import UserError
 from engine.files import path_of
 from engine.models.hookpoints import HookPoint, TokenPolicy
+from engine.regular import special
 
 if TYPE_CHECKING:
     import torch
@@ -15,6 +16,14 @@ if TYPE_CHECKING:
 __all__ = ["HookPoint", "TokenPolicy", "load_encoder", "same_model"]
 
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
+
+
+def check_files(folder: Path) -> Path:
+    """``folder``, unless something in it is no file: UserError, as libraries would wait for a pipe."""
+    for path in folder.iterdir():
+        if kind := special(path):
+            raise UserError(f"{path} is a {kind}, not a file: move it away, or give another model.")
+    return folder
 
 
 def same_model(was: str | None, now: str | None) -> bool:
@@ -66,6 +75,8 @@ def _local(
 ) -> "VisionEncoder":
     is_weights = path.is_file() and path.suffix in WEIGHT_SUFFIXES
     folder = path.parent if is_weights else path
+    if folder.is_dir():
+        check_files(folder)
     for_transformers, for_open_clip = ((folder / f"{name}config.json").is_file() for name in ("", "open_clip_"))
     if for_open_clip and (is_weights or not for_transformers):
         from engine.models.from_open_clip import load_folder

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import transformers
@@ -73,21 +73,25 @@ class TransformersEncoder(VisionEncoder):
     def embed_text(self, texts: Sequence[str]) -> Float[Tensor, "text D"]:
         if not self.has_text:
             raise UserError(f"{self.spec} has no text tower: use a CLIP or SigLIP model for words.")
-        config: Any = self.model.config
         unmasked = self.family in UNMASKED_TEXT
-        tokens = self._tokenizer(
-            list(texts),
-            padding="max_length" if unmasked else True,
-            truncation=True,
-            max_length=config.text_config.max_position_embeddings,
-            return_tensors="pt",
-        )
+        tokens = self._tokens(texts, "max_length" if unmasked else True)
         names = ("input_ids",) if unmasked else ("input_ids", "attention_mask")
         model: Any = self.model
         with torch.no_grad():
             pooled = _pooled(model.get_text_features(**{n: tokens[n].to(self.device) for n in names if n in tokens}))
         assert pooled is not None
         return pooled
+
+    def _tokens(self, texts: Sequence[str], padding: bool | str) -> Any:
+        config, tokenizer = cast(Any, self.model.config), self._tokenizer
+        most = config.text_config.max_position_embeddings
+        try:
+            return tokenizer(list(texts), padding=padding, truncation=True, max_length=most, return_tensors="pt")
+        except Exception as error:  # tokenizers raises plain ones, as for words that only its other files know
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: Exception) -> UserError:
+        return UserError(f"The tokenizer of {self.spec} cannot be used ({first_line(error)}): fetch it again.")
 
     def _forward(self, inputs: dict[str, Tensor]) -> Float[Tensor, "batch D"]:
         model: Any = self.model
@@ -112,10 +116,8 @@ class TransformersEncoder(VisionEncoder):
             raise UserError(f"{self.spec} has no tokenizer: put tokenizer.json beside its weights.")
         try:
             return AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
-        except (OSError, ValueError, TypeError) as error:
-            raise refusal(error) or UserError(
-                f"The tokenizer of {self.spec} cannot be read ({first_line(error)}): fetch it again."
-            ) from error
+        except Exception as error:  # tokenizers raises plain ones
+            raise refusal(error) or self._unusable(error) from error
 
 
 _OF_THE_WRITER = ("transformers_version", "_name_or_path", "_commit_hash", "torch_dtype", "dtype")

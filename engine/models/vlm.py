@@ -21,6 +21,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 
 from engine.errors import UserError, counted, refusal
 from engine.files import path_of
+from engine.models import check_files
 from engine.models.device import pick_device
 from engine.models.encoder import Enough, astray, block_input, find_blocks, first_line, module_at, seen_alone
 from engine.models.folder import check_folder
@@ -274,7 +275,7 @@ def _folder(spec: str) -> Path:
         )
     if not (folder / "config.json").is_file():
         raise UserError(f"{spec} has no config.json: give a directory written by save_pretrained.")
-    return folder
+    return check_files(folder)
 
 
 def _model(folder: Path, spec: str, dtype: str | torch.dtype) -> Any:

@@ -45,6 +45,7 @@ from engine.neurons.taxonomy import SHARE, Taxonomy
 from engine.neurons.word_index import WordIndex
 from engine.places import located, recorded, workspace_of
 from engine.records import from_json, parse_json, to_json
+from engine.regular import open_regular
 from engine.workspace import Provenance
 
 FORMAT = "saetui-neurons"
@@ -116,14 +117,15 @@ def write_sealed(path: Path, content: bytes) -> None:
 
 def unsealed(path: Path) -> bytes:
     """The HDF5 of a neurons file, without its hash. Raises OSError."""
-    content = path.read_bytes()
+    with open_regular(path) as file:
+        content = file.readall()
     return content[BLOCK:] if content.startswith(SEALED) else content
 
 
 def verify_neurons(path: Path) -> None:
     """UserError unless every byte is as it was written, whatever is known of it."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             sealed = file.read(len(HDF5)) != HDF5
         if not sealed:
             raise UserError(
@@ -136,7 +138,7 @@ def verify_neurons(path: Path) -> None:
 
 def _check_seal(path: Path, sha256: Callable[[Path, int], str] = content_sha256) -> None:
     """UserError unless the file is as it was written, as far as it says. Raises OSError."""
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         head = file.read(BLOCK)
     if head.startswith(HDF5):  # of an older version
         return

@@ -13,6 +13,7 @@ from typing import IO, Any, assert_never
 
 from engine.errors import UserError
 from engine.records import parse_json, to_json
+from engine.regular import open_regular
 from engine.reporter import Done, End, Event, Failed, StoppedEarly, event_from_json
 from engine.runs.memory import killed, memory_kills
 from engine.runs.run import CUT, Command, Run, environment, last_lines, python_module
@@ -86,7 +87,7 @@ class Attached:
                 self._process.kill()
 
     def _log(self) -> Any:
-        return open(self._run.path / "log.txt", "ab") if self._run else tempfile.NamedTemporaryFile()
+        return open_regular(self._run.path / "log.txt", "ab") if self._run else tempfile.NamedTemporaryFile()
 
     def _start(self, log: IO[bytes]) -> subprocess.Popen[bytes] | None:
         with self._lock:

@@ -13,8 +13,9 @@ from typing import Any, BinaryIO, Literal, assert_never
 from zlib import crc32
 
 from engine.errors import Stopped
-from engine.files import open_regular, read_bytes, read_text, utf8, write_json
+from engine.files import read_bytes, read_text, utf8, write_json
 from engine.records import parse_json, seldom, to_json
+from engine.regular import open_regular
 from engine.reporter import (
     Done,
     End,
@@ -72,7 +73,7 @@ class EventLog:
     def __init__(self, path: Path):
         written = read_bytes(path, sys.maxsize) if path.exists() else b""
         self._seq = max((line["seq"] for line in _lines(written)), default=0)
-        self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - lives as long as the run
+        self._file = open_regular(path, "ab")
         if written and not written.endswith(b"\n"):  # torn by a kill
             self._file.write(b"\n")
 

@@ -22,11 +22,12 @@ from typing import Any
 import engine
 from engine.config import Place, places_of
 from engine.errors import Refused, UserError
-from engine.files import Stamp, open_regular, read_json, read_text, stamp, write_json, write_text
+from engine.files import Stamp, read_json, read_text, stamp, write_json, write_text
 from engine.links import check_own
 from engine.locks import Lock, held, take
 from engine.places import changed_values, located_text, recorded_text, split
 from engine.records import from_json, seldom, to_json
+from engine.regular import open_regular
 from engine.runs.events import Control, Logged, Status, parse_events, read_events
 from engine.runs.tasks import TASKS
 from engine.workspace import Workspace
@@ -82,12 +83,16 @@ class Command:
         """It for ``workspace``, where its run lies. That may be a copy of the one that it names, which is left alone:
         what lay in that is looked for here."""
 
+        roots = [self.workspace, Path(os.path.realpath(self.workspace))]
+
         def here(path: str) -> str:
-            inside = os.path.isabs(path) and Path(path).is_relative_to(self.workspace)
-            return str(workspace / Path(path).relative_to(self.workspace)) if inside else path
+            spelt = [Path(os.path.normpath(path)), Path(os.path.realpath(path))] if os.path.isabs(path) else []
+            inside = (one.relative_to(root) for one in spelt for root in roots if one.is_relative_to(root))
+            return next((str(workspace / one) for one in inside), path)
 
         def change(text: str, sort: Place) -> str:
-            before, path, after = split(text, sort)
+            whole = located_text(text, sort, self.cwd) if self.version < 2 else text
+            before, path, after = split(whole, sort)
             return f"{before}{here(path)}{after}"
 
         cwd = workspace if self.cwd == self.workspace else Path(here(str(self.cwd)))
@@ -143,8 +148,8 @@ class Run:
             status = self._read_status()
         except Refused:
             raise
-        except UserError:
-            return Status(state="died")
+        except UserError:  # a living worker soon writes it anew
+            return Status(state="running") if self.alive else Status(state="died", error=self._unknown())
         if status.state in ENDED or self.alive:
             return status
         if status.state == "starting" and abs(time.time() - (status.started or 0)) < STARTING:  # clocks are set back
@@ -152,6 +157,10 @@ class Run:
         with contextlib.suppress(UserError):  # it may have ended between the two looks
             status = self._read_status()
         return status if status.state in ENDED else replace(status, state="died", error=self._crash())
+
+    def _unknown(self) -> str:
+        what = "is damaged" if (self.path / STATUS).exists() else "is missing"
+        return f"Its {STATUS} {what}, so how it went is not known: go on with saetui jobs resume {self.id}."
 
     def _crash(self) -> str | None:
         """Why its worker died, where that has left a word in the log."""
@@ -177,7 +186,7 @@ class Run:
 
     def detach(self) -> None:
         """Start the run's worker so that it outlives this process and its terminal."""
-        with open(self.path / "log.txt", "ab") as log:
+        with open_regular(self.path / "log.txt", "ab") as log:
             worker = subprocess.Popen(
                 python_module("engine.runs.worker", str(self.path)),
                 stdin=subprocess.DEVNULL,
@@ -207,10 +216,16 @@ class Run:
         self._cwd()
         if TASKS[self.command.task].outside:
             raise UserError(f"Run {self.id} would write outside of its workspace: give its command, if you trust it.")
+        self.hold().close()  # what keeps its worker from beginning is said here
+        open_regular(self.path / "log.txt", "ab").close()
         self.control("")
         self._write_starting()
         self._announce()
         self.detach()
+
+    def fail(self, mistake: str) -> None:
+        """Say that its worker, which holds it, could not begin."""
+        write_json(self.path / STATUS, to_json(Status(state="failed", ended=time.time(), error=mistake, mistake=True)))
 
     def events(self, offset: int = 0) -> tuple[list[Logged], int]:
         """See engine.runs.events.read_events."""

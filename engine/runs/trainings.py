@@ -16,8 +16,9 @@ from typing import Any, Generic, TypeVar
 
 from engine.config import TrainSettings
 from engine.errors import UserError, refusal
-from engine.files import Stamp, open_regular, stamp
+from engine.files import Stamp, stamp
 from engine.records import from_json
+from engine.regular import open_regular
 from engine.reporter import Measured, StageBegan
 from engine.reporter import Progress as Step
 from engine.runs.events import DAMAGED, Logged, Status, parse_events

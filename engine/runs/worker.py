@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.config import from_mapping
-from engine.errors import Notice, Stopped, UserError, refusal
+from engine.errors import Notice, Stopped, UserError, refusal, sentence_of
 from engine.literal import log_literally
 from engine.records import from_json, parse_json, to_json
 from engine.reporter import Done, Failed, StoppedEarly, Warned
@@ -145,7 +145,11 @@ def _listen(reporter: StreamReporter) -> None:
 def _detached(run: Run) -> int:
     give_way(10)  # where cores are few, whoever looks at the work comes before the work
     held = run.hold()
-    command, reporter = run.command, StreamReporter(run.path)
+    try:
+        command, reporter = run.command, StreamReporter(run.path)
+    except (UserError, OSError) as error:
+        run.fail(sentence_of(error))
+        raise
     _heed_signals(reporter)
     code = work(command, reporter)
     del held

@@ -33,7 +33,7 @@ from engine.sae.config import CHECKPOINTS, WEIGHTS, SAEConfig, latents, read_con
 from engine.sae.forming import Forming
 from engine.sae.held_out import HeldOut
 from engine.sae.model import SAE
-from engine.sae.preview import read_preview, write_preview
+from engine.sae.preview import Preview, read_preview, write_preview
 from engine.sae.results import FinalMeasurement, MeasuredStep, Trained
 from engine.sae.schedule import Pace, Schedule, Waiting
 from engine.sae.state import (
@@ -142,6 +142,7 @@ class TrainingLoop:
         self.scale = 1.0
         self.history: list[MeasuredStep] = []
         self.spans: tuple[Span, ...] = ()
+        self.unwritten: Preview | None = None
         self.identity = identity(settings, store.sha256)
         source = Source("activations", store.path.name, str(store.path), store.sha256)
         self.origin = Provenance((source,), versions())
@@ -289,10 +290,16 @@ class TrainingLoop:
         values = {"loss": loss, **to_json(measured), "theta": theta}
         self.history.append(MeasuredStep(step=self.step, **values))
         reporter.event(Measured(self.step, values))
+        self.unwritten = self.forming.preview(sae, self.step)
         try:
-            write_preview(folder, self.forming.preview(sae, self.step))
+            self._write_preview(folder)
         except OSError as error:  # the preview is there to be looked at: nothing else hangs on it
             reporter.event(Warned(f"The preview of step {self.step} is not written: {error.strerror}."))
+
+    def _write_preview(self, folder: Path) -> None:
+        if self.unwritten:
+            write_preview(folder, self.unwritten)
+            self.unwritten = None
 
     def _save(self, folder: Path) -> None:
         if not all(bool(torch.isfinite(p).all()) for p in self.model.parameters()):
@@ -331,6 +338,8 @@ class TrainingLoop:
         )
 
     def _finish(self, folder: Path) -> Trained:
+        with contextlib.suppress(OSError):  # another time it may be written, and none comes after this
+            self._write_preview(folder)
         sae = self.exported()
         last = dataclasses.asdict(self.history[-1])
         del last["step"], last["loss"]

@@ -117,7 +117,7 @@ def _find(workspace: Workspace, given: str) -> Path:
     if (os.sep in given or given.endswith(".toml")) and path.is_file():
         return path
     path = workspace.recipe(given.removesuffix(".toml")) if os.sep not in given else path
-    if path.is_file():
+    if path.exists():  # what is no file is said by who reads it
         return path
     known = sorted(p.stem for p in (workspace.root / "recipes").glob("*.toml"))
     raise UserError(

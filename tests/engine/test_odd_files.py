@@ -13,10 +13,11 @@ from PIL import Image
 
 from engine.config import ExtractSettings, from_mapping
 from engine.errors import Refused, UserError, refusal
-from engine.files import open_regular, path_of, read_bytes, read_json, read_text, read_toml
+from engine.files import path_of, read_bytes, read_json, read_text, read_toml
 from engine.images import BrokenImage, decode, open_images
 from engine.images import sources as image_sources
 from engine.models.patience import within
+from engine.regular import open_regular
 from engine.runs.plan import read_plan
 from engine.workspace import Workspace
 from tests.support.failing_disk import Disk, failing
@@ -161,7 +162,7 @@ def test_of_a_zip_no_more_is_unpacked_than_it_says(tmp_path: Path) -> None:
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 << 10
 
 
-@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOMEM, errno.EIO])
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOMEM, errno.ENODEV])
 def test_a_fault_of_the_machine_breaks_no_image(number: int, tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "b.png").write_bytes(png(1))
     images = open_images(tmp_path)

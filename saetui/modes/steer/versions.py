@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import threading
 from collections import deque
@@ -11,6 +12,7 @@ from pathlib import Path
 from engine.errors import UserError, counted
 from engine.files import open_private, write_text
 from engine.records import from_json, parse_json, to_json
+from engine.regular import open_regular
 from engine.steer.results import ANSWERS, Steered
 from saetui.modes.steer.setup import Setup
 
@@ -51,7 +53,7 @@ class Versions:
     def read(self) -> list[Version]:
         """The newest first. Lines that are torn or damaged are passed over; a file that is missing is empty."""
         try:
-            with open(self.path, "rb") as file:
+            with io.BufferedReader(open_regular(self.path)) as file:
                 lines = deque(file, KEPT)
         except OSError:
             return []

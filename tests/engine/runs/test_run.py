@@ -1,6 +1,7 @@
 """Runs of a workspace that was moved, and runs whose files were damaged."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -103,6 +104,22 @@ def test_a_run_of_a_copy_goes_on_in_the_copy(version, cwd, workspace, tmp_path):
         assert command.workspace == run.workspace == tmp_path / "copy" and command.cwd == tmp_path / "copy" / cwd
         below = "more" if path == "more" and not cwd else "pictures/more"
         assert command.asked(run.workspace)["images"] == str(tmp_path / "copy" / below)
+        shutil.rmtree(tmp_path / "copy")
+
+
+@pytest.mark.parametrize("cwd", ["", "..", "pictures"])
+def test_a_run_of_a_copy_reads_nothing_of_the_original(cwd, workspace, tmp_path):
+    """However its command, which an older version wrote, spells what lies in it."""
+    (workspace.root / "pictures").mkdir(parents=True)
+    there = workspace.root / cwd
+    (tmp_path / "link").symlink_to(workspace.root)
+    settings = {"sae": os.path.relpath(workspace.root / "saes/s", there)}
+    for path in (os.path.relpath(workspace.root / "pictures", there), str(tmp_path / "link" / "pictures")):
+        asked = {"task": "score", "settings": settings | {"images": path}}
+        given = {"version": 1, "workspace": str(workspace.root), "cwd": os.path.normpath(there)}
+        run = copied(workspace, tmp_path, given | asked)
+        found = run.command.asked(run.workspace)
+        assert found["images"] == str(tmp_path / "copy" / "pictures") and found["sae"] == str(tmp_path / "copy/saes/s")
         shutil.rmtree(tmp_path / "copy")
 
 

@@ -1,5 +1,6 @@
 """The latents shown while a training goes on: which they are, and what is shown of them."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -124,6 +125,22 @@ def test_a_preview_that_cannot_be_written_ends_nothing(workspace):
         "The preview of step 10", "The preview of step 20", "The preview of step 30",
     ]  # fmt: skip
     assert not list(workspace.sae("s").glob(".preview*"))
+
+
+def test_a_last_preview_that_was_not_written_at_first_is_written_at_the_end(workspace, monkeypatch):
+    """Else that of an earlier step stays for good, as a finished training is not gone through again."""
+    stored(workspace, 4)
+    failed = []
+
+    def failing(folder, preview):
+        if preview.step == 30 and not failed:
+            failed.append(preview.step)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_preview(folder, preview)
+
+    monkeypatch.setattr("engine.sae.train.write_preview", failing)
+    train(chosen(), workspace)
+    assert failed and read_preview(workspace.sae("s")).step == 30
 
 
 latents = st.integers(0, 11)
