@@ -29,7 +29,7 @@ from engine.reporter import (
     event_from_json,
     event_to_json,
 )
-from engine.runs.memory import Memory, memory
+from engine.runs.memory import Memory, memory, memory_kills
 
 State = Literal["starting", "running", "paused", "done", "stopped", "failed", "died"]
 Control = Literal["stop", "pause", ""]
@@ -47,6 +47,8 @@ class Status:
     progress: Progress | None = seldom()
     """The last that was told, in whichever stage."""
     memory: Memory | None = seldom()
+    kills: int | None = seldom()
+    """See engine.runs.memory.memory_kills, when it was started."""
     ended: float | None = seldom()
     result: Any = seldom()
     """Of a run that is done, as JSON values."""
@@ -144,7 +146,7 @@ class StreamReporter(Reporter):
     def __init__(self, run: Path | None, stream: BinaryIO | None = None):
         self.run, self.stream = run, stream
         self.log = EventLog(run / "events.jsonl") if run else None
-        self.status = Status(state="running", pid=os.getpid(), started=time.time())
+        self.status = Status(state="running", pid=os.getpid(), started=time.time(), kills=memory_kills())
         self.stop_requested = False
         self.began = False
         """Whether there was any progress."""

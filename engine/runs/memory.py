@@ -65,6 +65,16 @@ def killed(before: int | None) -> str:
     return "killed by the system, as memory was full" if now > before else "killed by SIGKILL, though not for memory"
 
 
+def lost(before: int | None) -> str:
+    """How a process ended that nobody waited for, in words: what can be known later. ``before``: as for ``killed``."""
+    now = memory_kills()
+    if now is None or before is None or now < before:  # the system does not say, or has been started anew
+        return "ended from outside, by hand or for want of memory"
+    if now == before:
+        return "ended from outside, though not for want of memory"
+    return "ended from outside, perhaps for want of memory: since it began the system has ended others for that"
+
+
 def _rss() -> int:
     try:
         return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

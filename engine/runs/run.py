@@ -29,6 +29,7 @@ from engine.places import changed_values, located_text, recorded_text, split
 from engine.records import from_json, seldom, to_json
 from engine.regular import open_regular
 from engine.runs.events import Control, Logged, Status, parse_events, read_events
+from engine.runs.memory import lost
 from engine.runs.tasks import TASKS
 from engine.workspace import Workspace
 
@@ -156,17 +157,17 @@ class Run:
             return status
         with contextlib.suppress(UserError):  # it may have ended between the two looks
             status = self._read_status()
-        return status if status.state in ENDED else replace(status, state="died", error=self._crash())
+        return status if status.state in ENDED else replace(status, state="died", error=self._crash(status))
 
     def _unknown(self) -> str:
         what = "is damaged" if (self.path / STATUS).exists() else "is missing"
         return f"Its {STATUS} {what}, so how it went is not known: go on with saetui jobs resume {self.id}."
 
-    def _crash(self) -> str | None:
-        """Why its worker died, where that has left a word in the log."""
+    def _crash(self, status: Status) -> str:
+        """Why its worker died, as far as that can be known."""
         crashes = [line for line in self.printed() if line.startswith("Fatal Python error: ")]
         if not crashes:
-            return None
+            return f"Its worker was {lost(status.kills)}. Go on with saetui jobs resume {self.id}."
         if crashes[-1].endswith("Bus error"):
             return f"{CUT} and go on: saetui jobs resume {self.id}."
         return f"Its worker crashed ({crashes[-1].removeprefix('Fatal Python error: ')}): see {self.path / 'log.txt'}."

@@ -446,9 +446,7 @@ def _stamps(run: Run) -> tuple[Stamp | None, Stamp | None]:
 def _why(part: _Part) -> str | None:
     if part.status.state == "failed":
         return str(part.status.error or f"It failed: see {part.run.path / 'log.txt'}.")
-    if part.status.state == "died":
-        return f"Its worker was ended from outside, by hand or for want of memory: saetui jobs resume {part.run.id}."
-    return None
+    return part.status.error
 
 
 def _left_out(parts: list[_Part]) -> str | None:

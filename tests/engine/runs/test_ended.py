@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engine.files import write_json
 from engine.reporter import Event, Failed, Progress, StoppedEarly
 from engine.runs.attached import Attached
-from engine.runs.memory import killed, memory_kills
+from engine.runs.memory import killed, lost, memory_kills
 from engine.runs.run import Run
 from engine.workspace import Workspace
 from tests.support.stores import write_store
@@ -90,3 +91,16 @@ def test_memory_is_named_where_the_system_counted_it(tmp_path: Path, monkeypatch
     assert killed(3) == "killed by the system, as memory was full"
     assert killed(4) == "killed by SIGKILL, though not for memory"
     assert killed(None) == "killed by SIGKILL, perhaps for memory: the system does not say"
+    assert lost(4) == "ended from outside, though not for want of memory"
+    assert lost(3).startswith("ended from outside, perhaps for want of memory")
+    assert lost(None) == lost(5) == "ended from outside, by hand or for want of memory"
+
+
+def test_a_detached_run_that_was_killed_is_told_with_a_look(tmp_path: Path) -> None:
+    place = Workspace(tmp_path / "w")
+    run = Run.create(place, "verify", {"store": "a"}, [])
+    before = memory_kills()
+    told = {"state": "running", "pid": 1, "started": time.time(), "kills": before}
+    write_json(run.path / "status.json", {name: value for name, value in told.items() if value is not None})
+    assert run.status.state == "died"
+    assert run.status.error == f"Its worker was {lost(before)}. Go on with saetui jobs resume {run.id}."
