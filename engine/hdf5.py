@@ -5,12 +5,15 @@ and refuses a file that this process has open under other options. We replace fi
 may read: there is nothing to lock. So too, what the system refuses comes as the system's own error.
 
 HDF5 can also fetch data from other files, run filters that it loads from disk, and claim shapes that nothing fills. A
-file may come from a stranger: it is looked through before anything in it is read, and only its own data are.
+file may come from a stranger: it is looked through before anything in it is read, and only its own data are. Texts are
+kept as a length and a place, and HDF5 takes memory for the length before it looks there: we look first. It does so for
+texts that are attributes, too, whose length nothing tells: where another mark will do, none is read.
 """
 
 import atexit
 import io
 import math
+import os
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -25,7 +28,7 @@ FILTERS = {*range(1, 7), 32000}  # deflate, shuffle, fletcher32, szip, nbit, sca
 OBJECTS = 10_000  # in a file
 MOST = 256 << 20  # bytes of what is read at once, ...
 RATIO = 100  # ... or this many times those that lie in the file, if that is more
-_OPEN: "WeakValueDictionary[int, HDF5File]" = WeakValueDictionary()
+_OPEN: "WeakValueDictionary[int, HDF5File]" = WeakValueDictionary()  # by the number that HDF5 gives them
 
 
 class HDF5File(h5py.File):  # type: ignore[misc]  # h5py has no types
@@ -40,7 +43,7 @@ class HDF5File(h5py.File):  # type: ignore[misc]  # h5py has no types
         except BaseException:
             self._disk.close()
             raise
-        _OPEN[id(self)] = self
+        _OPEN[self.id.id] = self
         try:
             _look_through(self, path)
         except (OSError, UserError):
@@ -67,11 +70,35 @@ def read_row(dataset: h5py.Dataset, number: int) -> np.ndarray:
     return dataset[number]
 
 
+def read_number(item: h5py.HLObject, name: str) -> int:
+    """The attribute ``name``. OSError where there is none, or it is no integer."""
+    if name not in item.attrs or item.attrs.get_id(name).dtype.kind not in "iu":
+        raise OSError(f"{item.name} has no number {name}")
+    return int(item.attrs[name])
+
+
 def check_size(dataset: h5py.Dataset, parts: int = 1) -> None:
-    """OSError where one of as many ``parts`` of it claims more bytes than MOST, and RATIO times those in the file."""
+    """OSError where one of as many ``parts`` of it claims more bytes than MOST, and RATIO times those in the file, or
+    its texts more than the file has."""
     claimed, stored = _bytes(dataset.id) // max(parts, 1), dataset.id.get_storage_size()
     if claimed > max(MOST, RATIO * stored):
         raise OSError(f"{dataset.name} claims {claimed:,} bytes and has {stored:,}")
+    if dataset.dtype.hasobject and dataset.size:
+        claimed, has = int(_lengths(dataset).sum(dtype=np.int64)), dataset.file.id.get_filesize()
+        if claimed > has:
+            raise OSError(f"{dataset.name} claims texts of {claimed:,} bytes and the file has {has:,}")
+
+
+def _lengths(dataset: h5py.Dataset) -> np.ndarray:
+    """Bytes of each text, which HDF5 keeps as length (4 bytes), address and index. OSError for what is kept otherwise.
+
+    (HDF5 File Format Specification 3.0, IV.A.1.d and VIII.A.)
+    """
+    at, stored, has = dataset.id.get_offset(), dataset.id.get_storage_size(), dataset.file.id.get_filesize()
+    if at is None or at + stored > has or not h5py.check_string_dtype(dataset.dtype):
+        raise OSError(f"{dataset.name} holds no texts that lie side by side")
+    kept = os.pread(_OPEN[dataset.file.id.id]._disk.fileno(), stored, at)  # not seek: others may read
+    return np.frombuffer(kept, "<u4").reshape(dataset.size, -1)[:, 0]
 
 
 def _look_through(file: h5py.File, path: Path) -> None:
@@ -99,6 +126,8 @@ def _look_through(file: h5py.File, path: Path) -> None:
 
 
 def _look_at(dataset: Any, path: Path, name: bytes, size: int) -> None:
+    if dataset.dtype.hasobject:  # where its texts are told when they are read; HDF5 would read one that fills gaps
+        return
     how = dataset.get_create_plist()
     layout = how.get_layout()
     if layout == h5py.h5d.VIRTUAL or how.get_external_count():
