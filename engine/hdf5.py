@@ -5,15 +5,17 @@ and refuses a file that this process has open under other options. We replace fi
 may read: there is nothing to lock. So too, what the system refuses comes as the system's own error.
 
 HDF5 can also fetch data from other files, run filters that it loads from disk, and claim shapes that nothing fills. A
-file may come from a stranger: it is looked through before anything in it is read, and only its own data are. Texts are
-kept as a length and a place, and HDF5 takes memory for the length before it looks there: we look first. It does so for
-texts that are attributes, too, whose length nothing tells: where another mark will do, none is read.
+file may come from a stranger: it is looked through before anything in it is read, and only its own data are. Texts,
+which are kept as a length and a place in a heap, are read here: HDF5 takes memory for whatever length before it looks
+there, and walks for ever through a heap of zeros. It does so for texts that are attributes, too: where another mark
+will do, none is read.
 """
 
 import atexit
 import io
 import math
 import os
+import struct
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -58,15 +60,17 @@ class HDF5File(h5py.File):  # type: ignore[misc]  # h5py has no types
         self._disk.close()
 
 
-def read_array(dataset: h5py.Dataset) -> np.ndarray:
-    """All of it. OSError where it claims far more than lies in the file."""
+def read_array(dataset: h5py.Dataset) -> Any:
+    """All of it; texts as bytes. OSError where it claims far more than lies in the file."""
     check_size(dataset)
-    return dataset[()]
+    return _texts(dataset) if dataset.dtype.hasobject and dataset.size else dataset[()]
 
 
 def read_row(dataset: h5py.Dataset, number: int) -> np.ndarray:
-    """What lies at ``number`` of its first dimension. OSError as in ``read_array``."""
+    """What lies at ``number`` of its first dimension, of numbers. OSError as in ``read_array``."""
     check_size(dataset, dataset.shape[0])
+    if dataset.dtype.hasobject:
+        raise OSError(f"{dataset.name} holds no numbers")
     return dataset[number]
 
 
@@ -78,27 +82,56 @@ def read_number(item: h5py.HLObject, name: str) -> int:
 
 
 def check_size(dataset: h5py.Dataset, parts: int = 1) -> None:
-    """OSError where one of as many ``parts`` of it claims more bytes than MOST, and RATIO times those in the file, or
-    its texts more than the file has."""
+    """OSError where one of as many ``parts`` of it claims more bytes than MOST, and RATIO times those in the file."""
     claimed, stored = _bytes(dataset.id) // max(parts, 1), dataset.id.get_storage_size()
     if claimed > max(MOST, RATIO * stored):
         raise OSError(f"{dataset.name} claims {claimed:,} bytes and has {stored:,}")
-    if dataset.dtype.hasobject and dataset.size:
-        claimed, has = int(_lengths(dataset).sum(dtype=np.int64)), dataset.file.id.get_filesize()
-        if claimed > has:
-            raise OSError(f"{dataset.name} claims texts of {claimed:,} bytes and the file has {has:,}")
 
 
-def _lengths(dataset: h5py.Dataset) -> np.ndarray:
-    """Bytes of each text, which HDF5 keeps as length (4 bytes), address and index. OSError for what is kept otherwise.
+_TEXT = np.dtype([("bytes", "<u4"), ("heap", "<u8"), ("number", "<u4")])  # where a text is
+_HEAP, _ITEM = struct.Struct("<4sB3xQ"), struct.Struct("<HH4xQ")  # what stands before a heap, and each text in it
 
-    (HDF5 File Format Specification 3.0, IV.A.1.d and VIII.A.)
+
+def _texts(dataset: h5py.Dataset) -> Any:
+    """Its texts, in its shape. OSError where they are damaged, or kept otherwise than h5py does.
+
+    (HDF5 File Format Specification 3.0, III.E "Global Heap" and VIII "References to texts of variable length".)
     """
     at, stored, has = dataset.id.get_offset(), dataset.id.get_storage_size(), dataset.file.id.get_filesize()
-    if at is None or at + stored > has or not h5py.check_string_dtype(dataset.dtype):
+    plain = h5py.check_string_dtype(dataset.dtype) and stored == _TEXT.itemsize * dataset.size
+    if at is None or at + stored > has or not plain:
         raise OSError(f"{dataset.name} holds no texts that lie side by side")
-    kept = os.pread(_OPEN[dataset.file.id.id]._disk.fileno(), stored, at)  # not seek: others may read
-    return np.frombuffer(kept, "<u4").reshape(dataset.size, -1)[:, 0]
+    disk = _OPEN[dataset.file.id.id]._disk.fileno()
+    wanted = np.frombuffer(os.pread(disk, stored, at), _TEXT)
+    if wanted["bytes"].sum(dtype=np.int64) > has:
+        raise OSError(f"{dataset.name} claims more text than the file has")
+    base, found, room = dataset.file.userblock_size, np.empty(dataset.size, object), has
+    heaps: dict[int, dict[int, bytes]] = {}
+    for place, (length, heap, number) in enumerate(wanted.tolist()):
+        if length and heap not in heaps:
+            heaps[heap], size = _heap(disk, base + heap, room)
+            room -= size  # no byte is in two heaps
+        found[place] = heaps[heap].get(number, b"") if length else b""
+        if len(found[place]) != length:
+            raise OSError(f"{dataset.name} has lost a text")
+    return found.reshape(dataset.shape)[()]
+
+
+def _heap(disk: int, at: int, most: int) -> tuple[dict[int, bytes], int]:
+    """The texts of the heap at byte ``at`` by their numbers, and how many bytes it has, ``most`` at most."""
+    head = os.pread(disk, _HEAP.size, min(at, 1 << 62))  # of nonsense, nothing: it is behind the end
+    mark, version, size = _HEAP.unpack(head.ljust(_HEAP.size))
+    if (mark, version) != (b"GCOL", 1) or size > most:
+        raise OSError("texts are not where they should be")
+    content, texts, start = os.pread(disk, size, at), {}, _HEAP.size
+    while start + _ITEM.size <= len(content):
+        number, _, length = _ITEM.unpack_from(content, start)
+        if not number:  # what follows is free
+            break
+        start += _ITEM.size
+        texts[number] = content[start : start + length]
+        start += -(-length // 8) * 8
+    return texts, size
 
 
 def _look_through(file: h5py.File, path: Path) -> None:
