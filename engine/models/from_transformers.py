@@ -21,7 +21,7 @@ from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
 from engine.errors import UserError, refusal
 from engine.files import open_tensors, read_json
-from engine.models.encoder import VisionEncoder, first_line
+from engine.models.encoder import ODD, VisionEncoder, first_line, refusing_odd
 
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # what transformers reads of a directory, the first that is there
@@ -34,6 +34,7 @@ NO_MATTER = re.compile(r"mask_token|logit_(scale|bias)|position_ids|relative_pos
 BEHIND = re.compile(  # the blocks of a vision tower
     r"^(vision_model\.)?(pooler|head|visual_projection)\."
 )
+BLOCKS = 2_000
 STRIP = 8  # times as long as wide; resizing such images before their centre is cut out takes far more than they do
 ONE_AT_A_TIME = threading.Lock()  # for them, whatever the number of threads that read
 UNMASKED_TEXT = ("siglip", "siglip2")  # trained on text padded to full length, the padding attended to
@@ -67,7 +68,7 @@ class TransformersEncoder(VisionEncoder):
     def _processed(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
         try:
             features = self.processor(images=list(images), return_tensors="pt")
-        except (ValueError, RuntimeError) as error:
+        except ODD as error:
             raise UserError(
                 f"The image processor of {self.spec} failed ({first_line(error)}): correct its "
                 "preprocessor_config.json."
@@ -77,6 +78,10 @@ class TransformersEncoder(VisionEncoder):
     def embed_text(self, texts: Sequence[str]) -> Float[Tensor, "text D"]:
         if not self.has_text:
             raise UserError(f"{self.spec} has no text tower: use a CLIP or SigLIP model for words.")
+        with torch.no_grad(), refusing_odd(self.spec):
+            return self._embedded_text(texts)
+
+    def _embedded_text(self, texts: Sequence[str]) -> Float[Tensor, "text D"]:
         config: Any = self.model.config
         unmasked = self.family in UNMASKED_TEXT
         tokens = self._tokenizer(
@@ -88,8 +93,7 @@ class TransformersEncoder(VisionEncoder):
         )
         names = ("input_ids",) if unmasked else ("input_ids", "attention_mask")
         model: Any = self.model
-        with torch.no_grad():
-            pooled = _pooled(model.get_text_features(**{n: tokens[n].to(self.device) for n in names if n in tokens}))
+        pooled = _pooled(model.get_text_features(**{n: tokens[n].to(self.device) for n in names if n in tokens}))
         assert pooled is not None
         return pooled
 
@@ -116,7 +120,7 @@ class TransformersEncoder(VisionEncoder):
             raise UserError(f"{self.spec} has no tokenizer: put tokenizer.json beside its weights.")
         try:
             return AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
-        except (OSError, ValueError, TypeError) as error:
+        except Exception as error:  # its library has errors of its own
             raise refusal(error) or UserError(
                 f"The tokenizer of {self.spec} cannot be read ({first_line(error)}): fetch it again."
             ) from error
@@ -170,7 +174,10 @@ def load_folder(
 
 
 def load_config(folder: Path, spec: str) -> Any:
-    """The config.json of a model of transformers. UserError for a kind that is not known."""
+    """The config.json of a model of transformers. UserError for a kind that is not known, and for more blocks than any
+    model has, which would be made before the weights are looked at."""
+    if (blocks := _most_blocks(read_json(folder / "config.json"))) > BLOCKS:
+        raise UserError(f"{spec} has {blocks:,} blocks, as its config.json says: fetch it again.")
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -179,6 +186,17 @@ def load_config(folder: Path, spec: str) -> Any:
             f"{spec} is of a kind ({kind}) that transformers {transformers.__version__} does not know: use a CLIP, "
             "SigLIP, DINOv2 or AIMv2 model, or a newer transformers."
         ) from error
+
+
+def _most_blocks(config: Any) -> int:
+    if isinstance(config, list):
+        return max(map(_most_blocks, config), default=0)
+    if not isinstance(config, dict):
+        return 0
+    said = [
+        value for name, value in config.items() if isinstance(value, int) and re.search("layers|depth|blocks", name)
+    ]
+    return max([*said, *map(_most_blocks, config.values())], default=0)
 
 
 def _whole(folder: Path, spec: str, config: Any, dtype: torch.dtype) -> tuple[nn.Module, list[Path], list[str]]:

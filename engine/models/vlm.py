@@ -22,7 +22,16 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 from engine.errors import UserError, counted, refusal
 from engine.files import path_of
 from engine.models.device import pick_device
-from engine.models.encoder import Enough, astray, block_input, find_blocks, first_line, module_at, seen_alone
+from engine.models.encoder import (
+    Enough,
+    astray,
+    block_input,
+    find_blocks,
+    first_line,
+    module_at,
+    refusing_odd,
+    seen_alone,
+)
 from engine.models.from_transformers import prefix_tokens, quiet
 from engine.models.hookpoints import HookPoint
 from engine.models.hub import hub_folder
@@ -203,7 +212,8 @@ def load_vlm(spec: str, device: str | torch.device = "auto", dtype: str | torch.
         dtype = getattr(torch, dtype)
     with quiet():
         model, processor = _model(folder, spec, dtype), load_processor(folder, spec)
-    return wrap(model.to(where).eval().requires_grad_(False), processor, spec)
+    with refusing_odd(spec):
+        return wrap(model.to(where).eval().requires_grad_(False), processor, spec)
 
 
 def wrap(model: PreTrainedModel, processor: Any, spec: str = "") -> VLM:
