@@ -378,6 +378,9 @@ def _placed(name: str, tmp_path: Path) -> Path:
         beside = models() / place.parent.name
     if beside:
         shutil.copytree(beside, place.parent, dirs_exist_ok=True)
+    if place.parent.name == "tree":  # so that what is said of it matters
+        (place.parent / "a.png").write_bytes(png(1))
+        (place.parent / "b.png").write_bytes(png(2))
     if place.parent.name == "r":
         (place.parent / "command.json").write_bytes(RUN)
         (place.parent / "status.json").write_bytes(STATUS)
@@ -396,6 +399,16 @@ def test_files_of_strangers_end_in_a_value_or_a_sentence(name: str, tmp_path: Pa
 def test_ten_thousand_files_of_strangers(name: str, tmp_path: Path) -> None:
     reader = READERS[name]
     print(name, throw(reader.read, _placed(name, tmp_path), reader.seeds(), reader.change, 10_000))
+
+
+@pytest.mark.parametrize("odd", [{"images": 5}, {"images": [5]}, {"images": None}, {"d": 1 << 31}])
+def test_an_odd_manifest_is_named(odd: dict[str, Any], tmp_path: Path) -> None:
+    place = _placed("manifest", tmp_path)
+    value = json.loads(place.read_bytes())
+    value.pop("broken", None)
+    place.write_text(json.dumps(value | odd))
+    with pytest.raises(UserError, match=r"manifest\.json is damaged"):
+        READERS["manifest"].read(place)
 
 
 VALUES = st.recursive(
