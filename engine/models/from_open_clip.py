@@ -189,11 +189,15 @@ def load_folder(
 def _check_claims(config: Any, weights: Path) -> None:
     """UserError for a tower with more numbers than ``weights`` has bytes: open_clip takes memory for it before it
     compares."""
-    model = config.get("model_cfg") if isinstance(config, dict) else None
-    for tower in (model.get("vision_cfg"), model.get("text_cfg")) if isinstance(model, dict) else ():
-        if not isinstance(tower, dict):
+    told = config.get("model_cfg") if isinstance(config, dict) else None
+    model = told if isinstance(told, dict) else {}
+    for kind, tower in (
+        (open_clip.CLIPVisionCfg, model.get("vision_cfg")),
+        (open_clip.CLIPTextCfg, model.get("text_cfg")),
+    ):
+        if not isinstance(tower, dict) or tower.get("timm_model_name") or tower.get("hf_model_name"):
             continue
-        said = {name: value for name, value in tower.items() if isinstance(value, int)}
+        said = {key: value for key, value in (vars(kind()) | tower).items() if isinstance(value, int)}
         width, side = said.get("width", 1), said.get("image_size", 1) // max(said.get("patch_size", 1), 1)
         claims = (said.get("layers", 0) * width, said.get("vocab_size", 0), said.get("context_length", 0), side**2)
         if width * max(claims) > weights.stat().st_size:
