@@ -5,12 +5,17 @@ and refuses a file that this process has open under other options. We replace fi
 may read: there is nothing to lock. So too, what the system refuses comes as the system's own error.
 
 HDF5 can also fetch data from other files, run filters that it loads from disk, and claim shapes that nothing fills. A
-file may come from a stranger: it is looked through before anything in it is read, and only its own data are.
+file may come from a stranger: it is looked through before anything in it is read, and only its own data are. Texts,
+which are kept as a length and a place in a heap, are read here: HDF5 takes memory for whatever length before it looks
+there, and walks for ever through a heap of zeros. It does so for texts that are attributes, too: where another mark
+will do, none is read.
 """
 
 import atexit
 import io
 import math
+import os
+import struct
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -25,7 +30,7 @@ FILTERS = {*range(1, 7), 32000}  # deflate, shuffle, fletcher32, szip, nbit, sca
 OBJECTS = 10_000  # in a file
 MOST = 256 << 20  # bytes of what is read at once, ...
 RATIO = 100  # ... or this many times those that lie in the file, if that is more
-_OPEN: "WeakValueDictionary[int, HDF5File]" = WeakValueDictionary()
+_OPEN: "WeakValueDictionary[int, HDF5File]" = WeakValueDictionary()  # by the number that HDF5 gives them
 
 
 class HDF5File(h5py.File):  # type: ignore[misc]  # h5py has no types
@@ -40,7 +45,7 @@ class HDF5File(h5py.File):  # type: ignore[misc]  # h5py has no types
         except BaseException:
             self._disk.close()
             raise
-        _OPEN[id(self)] = self
+        _OPEN[self.id.id] = self
         try:
             _look_through(self, path)
         except (OSError, UserError):
@@ -55,16 +60,25 @@ class HDF5File(h5py.File):  # type: ignore[misc]  # h5py has no types
         self._disk.close()
 
 
-def read_array(dataset: h5py.Dataset) -> np.ndarray:
-    """All of it. OSError where it claims far more than lies in the file."""
+def read_array(dataset: h5py.Dataset) -> Any:
+    """All of it; texts as bytes. OSError where it claims far more than lies in the file."""
     check_size(dataset)
-    return dataset[()]
+    return _texts(dataset) if dataset.dtype.hasobject and dataset.size else dataset[()]
 
 
 def read_row(dataset: h5py.Dataset, number: int) -> np.ndarray:
-    """What lies at ``number`` of its first dimension. OSError as in ``read_array``."""
+    """What lies at ``number`` of its first dimension, of numbers. OSError as in ``read_array``."""
     check_size(dataset, dataset.shape[0])
+    if dataset.dtype.hasobject:
+        raise OSError(f"{dataset.name} holds no numbers")
     return dataset[number]
+
+
+def read_number(item: h5py.HLObject, name: str) -> int:
+    """The attribute ``name``. OSError where there is none, or it is no integer."""
+    if name not in item.attrs or item.attrs.get_id(name).dtype.kind not in "iu":
+        raise OSError(f"{item.name} has no number {name}")
+    return int(item.attrs[name])
 
 
 def check_size(dataset: h5py.Dataset, parts: int = 1) -> None:
@@ -72,6 +86,52 @@ def check_size(dataset: h5py.Dataset, parts: int = 1) -> None:
     claimed, stored = _bytes(dataset.id) // max(parts, 1), dataset.id.get_storage_size()
     if claimed > max(MOST, RATIO * stored):
         raise OSError(f"{dataset.name} claims {claimed:,} bytes and has {stored:,}")
+
+
+_TEXT = np.dtype([("bytes", "<u4"), ("heap", "<u8"), ("number", "<u4")])  # where a text is
+_HEAP, _ITEM = struct.Struct("<4sB3xQ"), struct.Struct("<HH4xQ")  # what stands before a heap, and each text in it
+
+
+def _texts(dataset: h5py.Dataset) -> Any:
+    """Its texts, in its shape. OSError where they are damaged, or kept otherwise than h5py does.
+
+    (HDF5 File Format Specification 3.0, III.E "Global Heap" and VIII "References to texts of variable length".)
+    """
+    at, stored, has = dataset.id.get_offset(), dataset.id.get_storage_size(), dataset.file.id.get_filesize()
+    plain = h5py.check_string_dtype(dataset.dtype) and stored == _TEXT.itemsize * dataset.size
+    if at is None or at + stored > has or not plain:
+        raise OSError(f"{dataset.name} holds no texts that lie side by side")
+    disk = _OPEN[dataset.file.id.id]._disk.fileno()
+    wanted = np.frombuffer(os.pread(disk, stored, at), _TEXT)
+    if wanted["bytes"].sum(dtype=np.int64) > has:
+        raise OSError(f"{dataset.name} claims more text than the file has")
+    base, found, room = dataset.file.userblock_size, np.empty(dataset.size, object), has
+    heaps: dict[int, dict[int, bytes]] = {}
+    for place, (length, heap, number) in enumerate(wanted.tolist()):
+        if length and heap not in heaps:
+            heaps[heap], size = _heap(disk, base + heap, room)
+            room -= size  # no byte is in two heaps
+        found[place] = heaps[heap].get(number, b"") if length else b""
+        if len(found[place]) != length:
+            raise OSError(f"{dataset.name} has lost a text")
+    return found.reshape(dataset.shape)[()]
+
+
+def _heap(disk: int, at: int, most: int) -> tuple[dict[int, bytes], int]:
+    """The texts of the heap at byte ``at`` by their numbers, and how many bytes it has, ``most`` at most."""
+    head = os.pread(disk, _HEAP.size, min(at, 1 << 62))  # of nonsense, nothing: it is behind the end
+    mark, version, size = _HEAP.unpack(head.ljust(_HEAP.size))
+    if (mark, version) != (b"GCOL", 1) or size > most:
+        raise OSError("texts are not where they should be")
+    content, texts, start = os.pread(disk, size, at), {}, _HEAP.size
+    while start + _ITEM.size <= len(content):
+        number, _, length = _ITEM.unpack_from(content, start)
+        if not number:  # what follows is free
+            break
+        start += _ITEM.size
+        texts[number] = content[start : start + length]
+        start += -(-length // 8) * 8
+    return texts, size
 
 
 def _look_through(file: h5py.File, path: Path) -> None:
@@ -99,6 +159,8 @@ def _look_through(file: h5py.File, path: Path) -> None:
 
 
 def _look_at(dataset: Any, path: Path, name: bytes, size: int) -> None:
+    if dataset.dtype.hasobject:  # where its texts are told when they are read; HDF5 would read one that fills gaps
+        return
     how = dataset.get_create_plist()
     layout = how.get_layout()
     if layout == h5py.h5d.VIRTUAL or how.get_external_count():

@@ -15,6 +15,8 @@ from engine.activations.shards import STORED, ImageRecord, Shard
 from engine.config import Transparency, place
 from engine.errors import UserError, refusal
 from engine.files import Stamp, check_version, read_json, stamp, write_json
+from engine.hdf5 import MOST as CLAIMED
+from engine.hdf5 import RATIO
 from engine.places import located, recorded, workspace_of
 from engine.records import from_json, parse_json, to_json
 from engine.regular import open_regular
@@ -140,8 +142,15 @@ def _head(path: Path, stamp: Stamp | None) -> Manifest:
     found = read_json(path, "remove it and make it again with the command that made the store", LONGEST)
     if isinstance(found, dict):
         images = found.pop("images", [])
-        found.setdefault("broken", sum("broken" in image for image in images) if found.get("complete") else None)
+        found.setdefault("broken", _count_broken(images, path) if found.get("complete") else None)
     return _parsed(found, path)
+
+
+def _count_broken(images: Any, path: Path) -> int:
+    try:
+        return sum("broken" in image for image in images)
+    except TypeError as error:
+        raise UserError(f"{path} is damaged (its list of images: {error}): make the store again.") from error
 
 
 def _parsed(value: Any, path: Path) -> Manifest:
@@ -154,6 +163,9 @@ def _parsed(value: Any, path: Path) -> Manifest:
         raise UserError(f"{path} is damaged (it counts more than there can be): make the store again.")
     if manifest.dtype not in STORED:
         raise UserError(f"{path} is damaged (dtype: none of {', '.join(STORED)}): make the store again.")
+    a_row = manifest.d * STORED[manifest.dtype].itemsize
+    if any(shard.rows * a_row > max(CLAIMED, RATIO * shard.bytes) for shard in manifest.shards):
+        raise UserError(f"{path} is damaged (it claims more than its shards have): make the store again.")
     return manifest
 
 

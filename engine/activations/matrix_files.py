@@ -97,7 +97,8 @@ def _hdf5(path: Path) -> np.ndarray:
         file.visititems(lambda name, item: found.setdefault(name, item) if isinstance(item, h5py.Dataset) else None)
         dataset = _only(found, path)
         values = read_array(dataset)
-        return _from_bfloat16(values) if dataset.attrs.get("dtype") == "bfloat16" else values
+        bits = dataset.dtype == np.uint16 and dataset.attrs.get("dtype") == "bfloat16"
+        return _from_bfloat16(values) if bits else values
 
 
 def _torch(path: Path) -> Matrix:

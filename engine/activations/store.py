@@ -15,7 +15,7 @@ from engine.activations.shards import STORED, ImageRecord, Shard, damaged, intac
 from engine.activations.stored_images import StoredImages, stored_images
 from engine.errors import UserError, counted, refusal
 from engine.files import read_json, value_sha256
-from engine.hdf5 import check_size, read_array
+from engine.hdf5 import check_size, read_array, read_number
 from engine.integrity import is_known, read_sha256
 from engine.models.hookpoints import HookPoint, TokenPolicy
 from engine.places import workspace_of
@@ -158,7 +158,7 @@ class Store:
             with open_shard(path) as file:
                 values, sums = file["activations"], read_array(file["checksums"])
                 check_size(values)
-                size = int(file["checksums"].attrs["block_rows"])
+                size = read_number(file["checksums"], "block_rows")
                 blocks = range(0, values.shape[0], size)
                 bad = [b for b, s in zip(blocks, sums, strict=True) if crc32(values[b : b + size].tobytes()) != s]
         except Exception as error:  # what a damaged file raises depends on where in it the damage is

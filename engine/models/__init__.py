@@ -73,6 +73,15 @@ def load_encoder(
 def _local(
     path: Path, spec: str, revision: str | None, device: "str | torch.device", dtype: "torch.dtype | None"
 ) -> "VisionEncoder":
+    from engine.models.encoder import refusing_odd
+
+    with refusing_odd(spec):
+        return _read(path, spec, revision, device, dtype)
+
+
+def _read(
+    path: Path, spec: str, revision: str | None, device: "str | torch.device", dtype: "torch.dtype | None"
+) -> "VisionEncoder":
     is_weights = path.is_file() and path.suffix in WEIGHT_SUFFIXES
     folder = path.parent if is_weights else path
     if folder.is_dir():

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor, nn
 
-from engine.errors import Notice, UserError, counted
+from engine.errors import Notice, UserError, counted, refusal
 from engine.files import value_sha256
 from engine.integrity import content_sha256
 from engine.models.device import give_back, is_out_of_memory, random_state
@@ -285,7 +285,7 @@ class VisionEncoder(ABC):
             yield
         except Enough:
             pass
-        except (ValueError, RuntimeError, TypeError) as error:
+        except ODD as error:
             if is_out_of_memory(error):
                 raise
             raise UserError(self._refusal(inputs, error)) from error
@@ -424,6 +424,27 @@ def patches(tokens: int, n_prefix: int, tiles: int = 1) -> slice | np.ndarray:
     if tiles == 1 or not n_prefix:
         return slice(n_prefix, None)
     return np.flatnonzero(np.arange(tokens) % (tokens // tiles) >= n_prefix)
+
+
+ODD = (ValueError, RuntimeError, TypeError, AttributeError, LookupError, ArithmeticError)
+"""What a library raises on settings that are not as it expects them."""
+
+
+@contextmanager
+def refusing_odd(spec: str) -> Iterator[None]:
+    """UserError for what the files of the model ``spec`` make a library raise: which error depends on where in them
+    something is odd."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise refusal(error) or UserError(
+            f"{spec} cannot be loaded, as its files are not those of a model ({first_line(error)}): fetch or save it "
+            "again."
+        ) from error
 
 
 def first_line(error: Exception) -> str:

@@ -11,7 +11,7 @@ from engine.files import read_json
 _READ = ("config.json", "preprocessor_config.json", "processor_config.json", "generation_config.json")
 _WAY = "fetch it again"
 _COUNTS = {  # of what a name ends with: more than any model has, and less than takes minutes and gigabytes to make
-    re.compile(r"(layers|depths?|blocks)$"): 10_000,
+    re.compile(r"(layers|depths?|blocks)$"): 2_000,
     re.compile(r"(_size|_dim|_heads|width)$"): 1 << 20,
 }
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from engine.errors import UserError, refusal
 from engine.files import path_of, read_json
-from engine.models.encoder import VisionEncoder, first_line
+from engine.models.encoder import VisionEncoder, first_line, refusing_odd
 
 CONFIG = "open_clip_config.json"
 
@@ -49,11 +49,12 @@ class OpenClipEncoder(VisionEncoder):
             self.patch_size = getattr(getattr(trunk, "patch_embed", None), "patch_size", None)
 
     def preprocess(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
-        return {"pixel_values": torch.stack([self._transform(image) for image in images])}
+        with refusing_odd(self.spec):
+            return {"pixel_values": torch.stack([self._transform(image) for image in images])}
 
     def embed_text(self, texts: Sequence[str]) -> Float[Tensor, "text D"]:
         model: Any = self.model
-        with torch.no_grad():
+        with torch.no_grad(), refusing_odd(self.spec):
             return model.encode_text(self._tokenizer(list(texts)).to(self.device))
 
     def _forward(self, inputs: dict[str, Tensor]) -> Float[Tensor, "batch D"]:
@@ -170,6 +171,7 @@ def load_folder(
     found = weights or open_clip.factory._find_checkpoint_in_dir(folder)
     if found is None:
         raise UserError(f"{folder} has no weights: put open_clip_model.safetensors beside {CONFIG}.")
+    _check_claims(read_json(folder / CONFIG), Path(found))
     try:
         with _quiet():
             model = open_clip.create_model(name, load_weights=False, pretrained_text=False)
@@ -182,6 +184,26 @@ def load_folder(
     encoder = OpenClipEncoder(_placed(model, device, dtype), name, spec)
     encoder.revision, encoder.weights, encoder.architecture = revision, [Path(found)], read_json(folder / CONFIG)
     return encoder
+
+
+def _check_claims(config: Any, weights: Path) -> None:
+    """UserError for a tower with more numbers than ``weights`` has bytes: open_clip takes memory for it before it
+    compares."""
+    told = config.get("model_cfg") if isinstance(config, dict) else None
+    model = told if isinstance(told, dict) else {}
+    for kind, tower in (
+        (open_clip.CLIPVisionCfg, model.get("vision_cfg")),
+        (open_clip.CLIPTextCfg, model.get("text_cfg")),
+    ):
+        if not isinstance(tower, dict) or tower.get("timm_model_name") or tower.get("hf_model_name"):
+            continue
+        said = {key: value for key, value in (vars(kind()) | tower).items() if isinstance(value, int)}
+        width, side = said.get("width", 1), said.get("image_size", 1) // max(said.get("patch_size", 1), 1)
+        claims = (said.get("layers", 0) * width, said.get("vocab_size", 0), said.get("context_length", 0), side**2)
+        if width * max(claims) > weights.stat().st_size:
+            raise UserError(
+                f"{weights} is smaller than the model that its {CONFIG} describes: fetch or save the checkpoint again."
+            )
 
 
 def _placed(model: nn.Module, device: str | torch.device, dtype: torch.dtype | None) -> nn.Module:

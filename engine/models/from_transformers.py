@@ -22,7 +22,7 @@ from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
 from engine.errors import UserError, refusal
 from engine.files import open_tensors, read_json
-from engine.models.encoder import VisionEncoder, first_line
+from engine.models.encoder import ODD, VisionEncoder, first_line, refusing_odd
 
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # what transformers reads of a directory, the first that is there
@@ -63,7 +63,7 @@ class TransformersEncoder(VisionEncoder):
     def _processed(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
         try:
             features = self.processor(images=list(images), return_tensors="pt")
-        except (ValueError, RuntimeError) as error:
+        except ODD as error:
             raise UserError(
                 f"The image processor of {self.spec} failed ({first_line(error)}): correct its "
                 "preprocessor_config.json."
@@ -73,12 +73,15 @@ class TransformersEncoder(VisionEncoder):
     def embed_text(self, texts: Sequence[str]) -> Float[Tensor, "text D"]:
         if not self.has_text:
             raise UserError(f"{self.spec} has no text tower: use a CLIP or SigLIP model for words.")
+        with torch.no_grad(), refusing_odd(self.spec):
+            return self._embedded_text(texts)
+
+    def _embedded_text(self, texts: Sequence[str]) -> Float[Tensor, "text D"]:
         unmasked = self.family in UNMASKED_TEXT
         tokens = self._tokens(texts, "max_length" if unmasked else True)
         names = ("input_ids",) if unmasked else ("input_ids", "attention_mask")
         model: Any = self.model
-        with torch.no_grad():
-            pooled = _pooled(model.get_text_features(**{n: tokens[n].to(self.device) for n in names if n in tokens}))
+        pooled = _pooled(model.get_text_features(**{n: tokens[n].to(self.device) for n in names if n in tokens}))
         assert pooled is not None
         return pooled
 

@@ -23,7 +23,16 @@ from engine.errors import UserError, counted, refusal
 from engine.files import path_of
 from engine.models import check_files
 from engine.models.device import pick_device
-from engine.models.encoder import Enough, astray, block_input, find_blocks, first_line, module_at, seen_alone
+from engine.models.encoder import (
+    Enough,
+    astray,
+    block_input,
+    find_blocks,
+    first_line,
+    module_at,
+    refusing_odd,
+    seen_alone,
+)
 from engine.models.folder import check_folder
 from engine.models.from_transformers import prefix_tokens, quiet
 from engine.models.hookpoints import HookPoint
@@ -205,7 +214,8 @@ def load_vlm(spec: str, device: str | torch.device = "auto", dtype: str | torch.
         dtype = getattr(torch, dtype)
     with quiet():
         model, processor = _model(folder, spec, dtype), load_processor(folder, spec)
-    return wrap(model.to(where).eval().requires_grad_(False), processor, spec)
+    with refusing_odd(spec):
+        return wrap(model.to(where).eval().requires_grad_(False), processor, spec)
 
 
 def wrap(model: PreTrainedModel, processor: Any, spec: str = "") -> VLM:

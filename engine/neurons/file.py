@@ -35,7 +35,7 @@ from jaxtyping import Float, Shaped
 
 from engine.errors import UserError, refusal
 from engine.files import atomic_path, check_version
-from engine.hdf5 import HDF5File, check_size, read_array, read_row
+from engine.hdf5 import HDF5File, check_size, read_array, read_number, read_row
 from engine.integrity import HDF5, content_sha256, read_sha256
 from engine.neurons.matching import TopSets
 from engine.neurons.quantities import FIELDS, KEPT, SORTS, Quantity
@@ -178,10 +178,9 @@ class Neurons:
             damaged = UserError(f"{path} is damaged or no HDF5 file: score again (saetui score).")
             raise refusal(error, path) or damaged from error
         try:
-            if file.attrs.get("format") != FORMAT:
+            if "format" not in file.attrs or "latents" not in file:
                 raise UserError(f"{path} is no neurons file of saetui: make one with saetui score.")
-            version = file.attrs.get("version")
-            check_version(None if version is None else int(version), VERSION, path)
+            check_version(read_number(file, "version"), VERSION, path)
             return cls(path, file)
         except UserError:
             file.close()

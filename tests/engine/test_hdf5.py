@@ -11,7 +11,7 @@ import pytest
 
 from engine.activations.matrix_files import read_matrix
 from engine.errors import UserError
-from engine.hdf5 import HDF5File
+from engine.hdf5 import HDF5File, read_array, read_number
 
 LEFT_OPEN = """
 import sys, threading
@@ -95,7 +95,11 @@ def nothing_behind(file: h5py.File, secret: Path) -> None:
     file.create_dataset("activations", (60_000, 30_000), np.float32)
 
 
-HOSTILE = (external_link, in_a_group, external_storage, virtual, unknown_filter, bomb, nothing_behind)
+def texts(file: h5py.File, secret: Path) -> None:
+    file.create_dataset("activations", data=[["a", "b"]], dtype=h5py.string_dtype())
+
+
+HOSTILE = (texts, external_link, in_a_group, external_storage, virtual, unknown_filter, bomb, nothing_behind)
 
 
 @pytest.mark.parametrize("make", HOSTILE, ids=lambda make: make.__name__)
@@ -115,3 +119,71 @@ def test_links_within_a_file_and_filters_of_its_own_are_read(tmp_path: Path) -> 
         file["soft"] = h5py.SoftLink("/a")
         file["a/round"] = file["/"]
     assert np.array_equal(read_matrix(tmp_path / "m.h5"), values)
+
+
+def _told(path: Path, length: int) -> None:
+    """Let the first text of ``texts`` say that it has ``length`` bytes."""
+    with h5py.File(path) as file:
+        at = file["texts"].id.get_offset()
+    with open(path, "r+b") as file:
+        file.seek(at)
+        file.write(length.to_bytes(4, "little"))
+
+
+@pytest.mark.parametrize("block", [0, 512])
+def test_a_text_that_claims_more_than_the_file_has_takes_no_memory(block: int, tmp_path: Path) -> None:
+    path = tmp_path / "t.h5"
+    with h5py.File(path, "w", userblock_size=block) as file:
+        file["texts"] = ["ape", "bee" * 50]
+    with HDF5File(path) as file:
+        assert read_array(file["texts"]).tolist() == [b"ape", b"bee" * 50]
+    _told(path, 1 << 31)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with HDF5File(path) as file, pytest.raises(OSError, match="claims more text than the file has"):
+        read_array(file["texts"])
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10
+
+
+def test_texts_that_hide_their_lengths_are_not_read(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "t.h5", "w") as file:
+        file.create_dataset("chunks", data=["ape", "bee"], chunks=(1,))
+        file.create_dataset("unwritten", (3,), h5py.string_dtype())
+        file.create_dataset("none", (0,), h5py.string_dtype())
+        file.attrs["version"], file.attrs["text"] = 3, "3"
+    with HDF5File(tmp_path / "t.h5") as file:
+        for name in ("chunks", "unwritten"):
+            with pytest.raises(OSError, match="side by side"):
+                read_array(file[name])
+        assert read_array(file["none"]).size == 0 and read_number(file, "version") == 3
+        for name in ("text", "nothing"):
+            with pytest.raises(OSError, match="has no number"):
+                read_number(file, name)
+
+
+def test_a_heap_of_texts_that_is_damaged_ends_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "t.h5"
+    with h5py.File(path, "w") as file:
+        file["texts"] = ["ape", "bee" * 50, ""]
+    whole = path.read_bytes()
+    heap = whole.index(b"GCOL")
+    for at, put in (
+        (heap, b"GCOX"),
+        (heap + 8, b"\xff" * 8),  # its size
+        (heap + 16, bytes(600)),  # of zeros, through which HDF5 walks for ever
+        (heap + 24, b"\xff" * 8),  # the size of a text
+    ):
+        path.write_bytes(whole[:at] + put + whole[at + len(put) :])
+        with HDF5File(path) as file, pytest.raises(OSError, match="text"):
+            read_array(file["texts"])
+
+
+@pytest.mark.parametrize("block", [0, 512])
+def test_texts_are_read_as_hdf5_reads_them(block: int, tmp_path: Path) -> None:
+    texts = [f"{n} " * (n % 40) + "ü" for n in range(900)] + ["", "x" * 70_000]
+    with h5py.File(tmp_path / "t.h5", "w", userblock_size=block) as file:
+        file["texts"], file["one"] = texts, "alone"
+        file["square"] = np.array(texts[:900], object).reshape(30, 30)
+    with HDF5File(tmp_path / "t.h5") as file:
+        for name in ("texts", "one", "square"):
+            found, expected = read_array(file[name]), file[name][()]
+            assert np.array_equal(found, expected) and type(found) is type(expected)

@@ -1,13 +1,16 @@
 """Every reader is given files of strangers: it ends with a value or in a sentence, soon, and without bloat."""
 
+import atexit
 import contextlib
 import io
 import json
 import shutil
 import tarfile
+import tempfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,7 @@ from engine.activations.store import Store
 from engine.config import SteerSettings
 from engine.errors import UserError
 from engine.images import FORMATS, BrokenImage, decode, open_images
+from engine.models import HookPoint, load_encoder
 from engine.neurons.file import Neurons, refusing_damage
 from engine.neurons.labels import Labels
 from engine.neurons.names import read_vocabulary
@@ -49,6 +53,9 @@ from engine.server.protocol import (
 )
 from engine.steer.recipes import load_recipe
 from engine.workspace import Workspace
+from tests.support.checkpoints import build, open_clip_model, save_open_clip
+from tests.support.checkpoints import pictures as pictures_of
+from tests.support.checkpoints import save as save_model
 from tests.support.layouts import png
 from tests.support.strangers import changed, odd_json, odd_lines, throw
 
@@ -236,6 +243,10 @@ STATUS = (
     b'{"state": "running", "pid": 1, "started": 5.5, "ended": 9.5, "stage": "train", '
     b'"progress": {"done": 3, "total": 9, "unit": "steps", "loss": 0.5}}'
 )
+ENDED = (
+    b'{"state": "done", "pid": 1, "started": 5.5, "ended": 9.5, "result": {"fve": 0.5}, "memory": 9}',
+    b'{"state": "failed", "pid": 1, "started": 5.5, "ended": 9.5, "error": "no room", "mistake": true}',
+)
 LOG = (
     b'{"seq": 1, "time": 5.0, "kind": "stage", "name": "train"}\n'
     b'{"seq": 2, "time": 6.0, "kind": "progress", "done": 5, "total": 9, "unit": "steps", "loss": 0.5}\n'
@@ -258,6 +269,8 @@ class Reader:
     read: Callable[[Path], Any]
     seeds: Callable[[], list[bytes]]
     change: Any = changed
+    few: int = 60
+    """Inputs of the short test."""
 
 
 def _in_tree(path: Path) -> None:
@@ -280,7 +293,34 @@ def _sae(name: str, read: Callable[[Path], Any], change: Any = odd_json) -> Read
     return Reader(f"sae/{name}", lambda path: read(path.parent), _old("saes", "jump", name), change)
 
 
+@cache
+def models() -> Path:
+    """Two small models, in the layouts of transformers (``clip``) and of open_clip."""
+    root = Path(tempfile.mkdtemp(prefix="models-"))
+    atexit.register(shutil.rmtree, root)
+    model, processor = build("clip"), save_model(build("clip"), root / "clip", words=("ape", "bee"))
+    model.save_pretrained(processor, max_shard_size="60KB")  # in several files, with an index
+    save_open_clip(open_clip_model(), root / "open_clip")
+    return root
+
+
+def _model(path: Path) -> None:
+    encoder = load_encoder(str(path.parent))
+    inputs = encoder.preprocess(pictures_of(1))
+    encoder.activations(inputs, [HookPoint("layer", 0)])
+    if encoder.has_text and encoder.family == "clip":
+        encoder.embed_text(["ape"])
+
+
+def _of_model(kind: str, name: str, change: Any = odd_json) -> Reader:
+    return Reader(f"{kind}/{name}", _model, lambda: [(models() / kind / name).read_bytes()], change, few=15)
+
+
 STORE = ("activations", "patches")
+OF_TRANSFORMERS = (
+    *("config.json", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json"),
+    "model.safetensors.index.json",
+)
 CHECKPOINT = ("saes", "interrupted", "checkpoints", "newest.safetensors")
 READERS: dict[str, Reader] = {
     "images": Reader("x.png", lambda path: decode(path.read_bytes()), pictures),
@@ -291,6 +331,7 @@ READERS: dict[str, Reader] = {
     "csv": Reader("x.csv", _look, _of(*CSV)),
     "jsonl": Reader("x.jsonl", _look, _of(JSONL), odd_lines),
     "metadata": Reader("tree/metadata.csv", _in_tree, _of(b"file_name,label\na.png,cat\n")),
+    "metadata of lines": Reader("tree/metadata.jsonl", _in_tree, _of(JSONL), odd_lines),
     "vocabulary": Reader("words.txt", read_vocabulary, _of(b"cat\n# dog\nfish\n")),
     "manifest": Reader("store/manifest.json", _store, _old(*STORE, "manifest.json"), odd_json),
     "shard": Reader("store/shard-00000.h5", _store, _old(*STORE, "shard-00000.h5")),
@@ -304,6 +345,7 @@ READERS: dict[str, Reader] = {
         "sae/checkpoints/newest.safetensors", lambda path: read_state(path.parents[1]), _old(*CHECKPOINT)
     ),
     "events": Reader("runs/r/events.jsonl", _events, _of(LOG), odd_lines),
+    "ended status": Reader("runs/r/status.json", _status, _of(*ENDED), odd_json),
     "status": Reader("runs/r/status.json", _status, _of(STATUS), odd_json),
     "command": Reader("runs/r/command.json", _status, _of(RUN), odd_json),
     "workspace": Reader(
@@ -320,6 +362,9 @@ READERS: dict[str, Reader] = {
     "preferences": Reader("config.toml", _preferences, _of(CONFIG)),
     "versions": Reader("v.jsonl", _versions, _of(VERSION), odd_lines),
     "requests": Reader("in.jsonl", _request, _of(REQUESTS), odd_lines),
+    **{f"model's {name}": _of_model("clip", name) for name in OF_TRANSFORMERS},
+    "model's open_clip_config.json": _of_model("open_clip", "open_clip_config.json"),
+    "model's weights": _of_model("open_clip", "open_clip_model.safetensors", changed),
     "server events": Reader("out.jsonl", _event, _of(EVENTS), odd_lines),
 }
 
@@ -329,8 +374,13 @@ def _placed(name: str, tmp_path: Path) -> Path:
     place = tmp_path / READERS[name].file
     place.parent.mkdir(parents=True, exist_ok=True)
     beside = {"store": OLD.joinpath(*STORE), "sae": OLD / "saes" / "jump"}.get(place.parent.name)
+    if place.parent.name in ("clip", "open_clip"):
+        beside = models() / place.parent.name
     if beside:
         shutil.copytree(beside, place.parent, dirs_exist_ok=True)
+    if place.parent.name == "tree":  # so that what is said of it matters
+        (place.parent / "a.png").write_bytes(png(1))
+        (place.parent / "b.png").write_bytes(png(2))
     if place.parent.name == "r":
         (place.parent / "command.json").write_bytes(RUN)
         (place.parent / "status.json").write_bytes(STATUS)
@@ -340,8 +390,8 @@ def _placed(name: str, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("name", READERS)
 def test_files_of_strangers_end_in_a_value_or_a_sentence(name: str, tmp_path: Path) -> None:
     reader = READERS[name]
-    ends = throw(reader.read, _placed(name, tmp_path), reader.seeds(), reader.change, 60)
-    assert sum(ends.values()) == 60
+    ends = throw(reader.read, _placed(name, tmp_path), reader.seeds(), reader.change, reader.few)
+    assert sum(ends.values()) == reader.few
 
 
 @pytest.mark.slow
@@ -349,6 +399,16 @@ def test_files_of_strangers_end_in_a_value_or_a_sentence(name: str, tmp_path: Pa
 def test_ten_thousand_files_of_strangers(name: str, tmp_path: Path) -> None:
     reader = READERS[name]
     print(name, throw(reader.read, _placed(name, tmp_path), reader.seeds(), reader.change, 10_000))
+
+
+@pytest.mark.parametrize("odd", [{"images": 5}, {"images": [5]}, {"images": None}, {"d": 1 << 31}])
+def test_an_odd_manifest_is_named(odd: dict[str, Any], tmp_path: Path) -> None:
+    place = _placed("manifest", tmp_path)
+    value = json.loads(place.read_bytes())
+    value.pop("broken", None)
+    place.write_text(json.dumps(value | odd))
+    with pytest.raises(UserError, match=r"manifest\.json is damaged"):
+        READERS["manifest"].read(place)
 
 
 VALUES = st.recursive(

@@ -658,3 +658,25 @@ def test_what_has_no_hook_point_points_to_no_other(family: str, tmp_path: Path) 
     with pytest.raises(UserError, match=r"another encoder\.$|an encoder of single") as refusal:
         encoder.activations(inputs, [LAYERS[1]])
     assert "only hook point is last" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"model_type": ["clip"]},
+        {"architectures": [5]},
+        {"dtype": "../../x"},
+        {"vision_config": 3},
+        {"vision_config": {**VISION, "initializer_factor": "x"}},
+        {"vision_config": {**VISION, "num_hidden_layers": 1 << 31}},
+        {"vision_config": {**VISION, "hidden_size": 1 << 31}},
+        [],
+    ],
+)
+def test_odd_settings_end_in_a_sentence(odd: Any, tmp_path: Path) -> None:
+    folder = save(build("clip"), tmp_path / "m")
+    file = folder / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **odd} if odd else odd))
+    with pytest.raises(UserError) as refused:
+        load_encoder(str(folder))
+    assert str(folder) in str(refused.value) and "\n" not in str(refused.value)

@@ -250,3 +250,28 @@ def test_a_folder_of_both_libraries(tmp_path: Path) -> None:
     folder = save(build("clip"), tmp_path / "m")
     (folder / "open_clip_config.json").write_text("{}")
     assert load_encoder(str(folder)).family == "clip"
+
+
+@pytest.mark.parametrize(
+    ("tower", "name", "value"),
+    [
+        ("vision_cfg", "layers", 1 << 31),
+        ("vision_cfg", "width", 16_000),
+        ("vision_cfg", "layers", 35),  # of a width of 768, where none is said
+        ("vision_cfg", "image_size", 1 << 20),
+        ("text_cfg", "vocab_size", 100_000_000),
+        ("text_cfg", "context_length", 1 << 20),
+    ],
+)
+def test_a_model_that_is_larger_than_its_weights_is_refused_before_it_is_made(
+    tower: str, name: str, value: int, tmp_path: Path
+) -> None:
+    folder = save_open_clip(open_clip_model(), tmp_path / "m")
+    file = folder / "open_clip_config.json"
+    config = json.loads(file.read_text())
+    config["model_cfg"][tower] |= {name: value}
+    if value == 35:
+        del config["model_cfg"][tower]["width"]
+    file.write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"is smaller than the model that its open_clip_config\.json describes"):
+        load_encoder(str(folder))

@@ -20,6 +20,7 @@ from engine.errors import Stopped, UserError
 from engine.files import read_json, write_json
 from engine.images import BrokenImage, Images, open_images
 from engine.metrics.firing import BINS
+from engine.metrics.matched_neurons import matched_ms
 from engine.metrics.monosemanticity import monosemanticity
 from engine.models import HookPoint, load_encoder
 from engine.neurons import score as module
@@ -159,7 +160,10 @@ def test_raw_neurons_are_scored_three_ways(scored, truth):
     up, down = x[:, 1:].max(axis=1), (-x[:, 1:]).max(axis=1)
     assert result.ms.raw.mean == pytest.approx(monosemanticity(up, E).mean, rel=1e-4)
     both = np.maximum(np.concatenate([up, down], axis=1), 0)
-    assert result.ms.raw_relu.best == pytest.approx(monosemanticity(both, E).best, rel=1e-4)
+    rectified = monosemanticity(both, E)
+    assert result.ms.raw_relu.best == pytest.approx(rectified.best, rel=1e-4)
+    assert result.ms.raw_relu.mean == pytest.approx(rectified.mean, rel=1e-4)
+    np.testing.assert_allclose(neurons.matched, matched_ms(up, down, E, neurons.support), rtol=1e-3, equal_nan=True)
     both_scored = ~np.isnan(neurons.ms) & ~np.isnan(neurons.matched)
     assert result.ms.matched.latents == both_scored.sum() > W / 2
     assert result.ms.matched.mean == pytest.approx(neurons.matched[both_scored].mean())

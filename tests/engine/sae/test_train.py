@@ -1,5 +1,6 @@
 """The loop: what it learns, what it says, and that it continues to the same bytes however it was ended."""
 
+import copy
 import json
 import multiprocessing
 import random
@@ -16,6 +17,8 @@ import pytest
 import scipy.optimize
 import torch
 
+from engine.activations.loader import SAMPLE
+from engine.activations.store import Store
 from engine.artefacts.entries import SAEEntry, read_entry
 from engine.config import ArchitectureName, TrainSettings
 from engine.errors import Stopped, UserError
@@ -24,7 +27,8 @@ from engine.sae.config import steps_for
 from engine.sae.model import SAE
 from engine.sae.schedule import Schedule, Waiting
 from engine.sae.state import checkpoint_path, read_state, read_training
-from engine.sae.train import TrainingLoop, geometric_median, train
+from engine.sae.train import TrainingLoop, find_dead, geometric_median, train
+from engine.sae.training_sae import TrainingSAE
 from engine.workspace import Workspace
 from tests.support.stores import write_store
 from tests.support.trainings import Recorder, activations, chosen
@@ -522,3 +526,42 @@ def test_config_is_read_without_torch(workspace, store):
     )
     command = [sys.executable, "-c", script, str(workspace.sae("s"))]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() == ["32", "False"]
+
+
+def test_a_step_is_the_one_of_the_formulas(workspace, store):
+    loop = TrainingLoop(chosen(arch="topk", steps=40, seed=4), workspace, Store.open(workspace.activations("a")))
+    loop.model = TrainingSAE(loop.architecture, loop.store.d, loop.w, 4)
+    loop._begin()
+    assert loop.scale == pytest.approx(float(loop.loader.sample(SAMPLE).pow(2).sum(1).mean().sqrt()))
+    loop.optimiser = torch.optim.Adam(loop.model.parameters(), betas=(0.9, 0.999))
+    expected = copy.deepcopy(loop.model)
+    adam, norms = torch.optim.Adam(expected.parameters(), betas=(0.9, 0.999)), []
+    for loop.step in range(4):
+        x = loop.loader.batch(loop.step) * (9 if loop.step == 2 else 1)  # whose gradient is cut
+        loop._update(x)
+
+        expected.zero_grad()
+        expected.loss(x / loop.scale).total.backward()
+        decoder = expected.W_dec.detach().clone()
+        expected.W_dec.grad -= (expected.W_dec.grad * decoder).sum(1, keepdim=True) * decoder
+        gradients = [p.grad for p in expected.parameters()]
+        norms.append(float(sum(g.pow(2).sum() for g in gradients).sqrt()))
+        for gradient in gradients:
+            gradient.mul_(min(1.0, 1 / norms[-1]))
+        adam.param_groups[0]["lr"] = 3e-3 * min(1, (loop.step + 1) / 4)  # it rises over a tenth of the steps
+        adam.step()
+        expected.W_dec.data = torch.nn.functional.normalize(expected.W_dec.data, dim=1)
+        for name, p in expected.named_parameters():
+            torch.testing.assert_close(loop.model.get_parameter(name), p, atol=2e-6, rtol=1e-4, msg=name)
+    assert norms[0] < 1 < norms[2]
+
+
+def test_the_dead_are_those_that_were_silent_too_long_and_they_are_revived(workspace, store):
+    model = TrainingSAE(
+        TrainingLoop(chosen(), workspace, Store.open(workspace.activations("a"))).architecture, 16, 4, 0
+    )
+    model.since_fired.copy_(torch.tensor([0, 5, 6, 7]))
+    assert find_dead(model, 6).tolist() == [2, 3] and find_dead(model, 8) is None
+    for name, aux in (("s", 1.0), ("t", 0.0)):
+        train(chosen(arch="topk", name=name, dead_after=1, aux=aux), workspace)
+    assert weights(workspace, "s") != weights(workspace, "t")
