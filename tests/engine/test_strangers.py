@@ -369,7 +369,7 @@ READERS: dict[str, Reader] = {
 }
 
 
-def _placed(name: str, tmp_path: Path) -> Path:
+def placed(name: str, tmp_path: Path) -> Path:
     """Where the reader's file goes, with what belongs beside it."""
     place = tmp_path / READERS[name].file
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -390,7 +390,7 @@ def _placed(name: str, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("name", READERS)
 def test_files_of_strangers_end_in_a_value_or_a_sentence(name: str, tmp_path: Path) -> None:
     reader = READERS[name]
-    ends = throw(reader.read, _placed(name, tmp_path), reader.seeds(), reader.change, reader.few)
+    ends = throw(reader.read, placed(name, tmp_path), reader.seeds(), reader.change, reader.few)
     assert sum(ends.values()) == reader.few
 
 
@@ -398,12 +398,12 @@ def test_files_of_strangers_end_in_a_value_or_a_sentence(name: str, tmp_path: Pa
 @pytest.mark.parametrize("name", READERS)
 def test_ten_thousand_files_of_strangers(name: str, tmp_path: Path) -> None:
     reader = READERS[name]
-    print(name, throw(reader.read, _placed(name, tmp_path), reader.seeds(), reader.change, 10_000))
+    print(name, throw(reader.read, placed(name, tmp_path), reader.seeds(), reader.change, 10_000))
 
 
 @pytest.mark.parametrize("odd", [{"images": 5}, {"images": [5]}, {"images": None}, {"d": 1 << 31}])
 def test_an_odd_manifest_is_named(odd: dict[str, Any], tmp_path: Path) -> None:
-    place = _placed("manifest", tmp_path)
+    place = placed("manifest", tmp_path)
     value = json.loads(place.read_bytes())
     value.pop("broken", None)
     place.write_text(json.dumps(value | odd))
@@ -435,7 +435,7 @@ def test_bytes_of_any_form(name: str, tmp_path_factory: pytest.TempPathFactory, 
 
 
 def _read(name: str, folders: pytest.TempPathFactory, data: bytes) -> None:
-    place = _placed(name, folders.mktemp("made-up"))
+    place = placed(name, folders.mktemp("made-up"))
     place.write_bytes(data)
     with contextlib.suppress(UserError, BrokenImage):
         READERS[name].read(place)
