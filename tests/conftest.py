@@ -12,11 +12,9 @@ from jaxtyping import install_import_hook
 import tests.support.typechecker  # noqa: F401 - the hook looks it up by name
 from tests.support.alone import turn
 
-# A shell starts what is in the background with these ignored; tests send them.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-if signal.getsignal(signal.SIGQUIT) is signal.SIG_IGN:
-    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+for ignored in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):  # so shells and nohup start what is in the background
+    if signal.getsignal(ignored) is signal.SIG_IGN:  # tests send them
+        signal.signal(ignored, signal.default_int_handler if ignored == signal.SIGINT else signal.SIG_DFL)
 # Tests run at once, and small matrices gain nothing by threads that wait for each other. And sums split among another
 # number of threads end in other last bits: all that compare bytes have the same.
 os.environ["OMP_NUM_THREADS"] = "1"

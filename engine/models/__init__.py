@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 from engine.errors import UserError
 from engine.files import path_of
 from engine.models.hookpoints import HookPoint, TokenPolicy
-from engine.regular import special
 
 if TYPE_CHECKING:
     import torch
@@ -16,14 +15,6 @@ if TYPE_CHECKING:
 __all__ = ["HookPoint", "TokenPolicy", "load_encoder", "same_model"]
 
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
-
-
-def check_files(folder: Path) -> Path:
-    """``folder``, unless something in it is no file: UserError, as libraries would wait for a pipe."""
-    for path in folder.iterdir():
-        if kind := special(path):
-            raise UserError(f"{path} is a {kind}, not a file: move it away, or give another model.")
-    return folder
 
 
 def same_model(was: str | None, now: str | None) -> bool:
@@ -84,18 +75,18 @@ def _read(
 ) -> "VisionEncoder":
     is_weights = path.is_file() and path.suffix in WEIGHT_SUFFIXES
     folder = path.parent if is_weights else path
-    if folder.is_dir():
-        check_files(folder)
-    for_transformers, for_open_clip = ((folder / f"{name}config.json").is_file() for name in ("", "open_clip_"))
+    for_transformers, for_open_clip = ((folder / f"{name}config.json").exists() for name in ("", "open_clip_"))
+    if for_transformers or for_open_clip:
+        from engine.models.folder import check_folder
+
+        check_folder(folder)
     if for_open_clip and (is_weights or not for_transformers):
         from engine.models.from_open_clip import load_folder
 
         return load_folder(folder, path if is_weights else None, spec, revision, device, dtype)
     if for_transformers:
         from engine.models import from_transformers, tower
-        from engine.models.folder import check_folder
 
-        check_folder(folder)
         weights = from_transformers.WEIGHTS
         read = next((name for name in weights if (folder / name).is_file()), "the files of its index")
         if is_weights and path.name != read:

@@ -7,6 +7,7 @@ from typing import Any
 
 from engine.errors import UserError
 from engine.files import read_json
+from engine.regular import special
 
 _READ = ("config.json", "preprocessor_config.json", "processor_config.json", "generation_config.json")
 _WAY = "fetch it again"
@@ -17,8 +18,11 @@ _COUNTS = {  # of what a name ends with: more than any model has, and less than 
 
 
 def check_folder(folder: Path) -> None:
-    """UserError for a directory of ``save_pretrained`` whose JSON is none, asks for parts of no possible number, or
-    names weights outside of the directory."""
+    """UserError for a model's directory in which something is no file (libraries would wait for a pipe), or whose JSON
+    is none, asks for parts of no possible number, or names weights outside of the directory."""
+    for path in folder.iterdir():
+        if what := special(path):
+            raise UserError(f"{path} is a {what}, not a file: move it away, or give another model.")
     said = {name: _object(folder / name) for name in _READ if (folder / name).is_file()}
     config = said.get("config.json", {})
     kind, classes = config.get("model_type"), config.get("architectures") or []

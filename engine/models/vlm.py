@@ -21,7 +21,6 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 
 from engine.errors import UserError, counted, refusal
 from engine.files import path_of
-from engine.models import check_files
 from engine.models.device import pick_device
 from engine.models.encoder import (
     Enough,
@@ -285,7 +284,7 @@ def _folder(spec: str) -> Path:
         )
     if not (folder / "config.json").is_file():
         raise UserError(f"{spec} has no config.json: give a directory written by save_pretrained.")
-    return check_files(folder)
+    return folder
 
 
 def _model(folder: Path, spec: str, dtype: str | torch.dtype) -> Any:
@@ -410,6 +409,7 @@ def read_hook(spec: str) -> HookPoint:
     UserError for what is no such model.
     """
     folder = _folder(spec)
+    check_folder(folder)
     try:
         config: Any = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # damaged and foreign configurations make the library raise many kinds of error

@@ -33,7 +33,7 @@ import h5py
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from engine.errors import UserError, refusal
+from engine.errors import UserError, counted, refusal
 from engine.files import atomic_path, check_version
 from engine.hdf5 import HDF5File, check_size, read_array, read_number, read_row
 from engine.integrity import HDF5, content_sha256, read_sha256
@@ -207,7 +207,7 @@ class Neurons:
         else:
             array = self._made_now(quantity) if self._can_make(quantity) else np.full(self.w, np.nan)
         if len(array) != self.w:
-            raise self._damaged(f"{name} has {len(array):,} rows and not one a latent")
+            raise self._damaged(f"{name} has {counted(len(array), 'row')}, not one a latent")
         setattr(self, name, array)
         return array
 

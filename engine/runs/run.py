@@ -84,10 +84,10 @@ class Command:
         """It for ``workspace``, where its run lies. That may be a copy of the one that it names, which is left alone:
         what lay in that is looked for here."""
 
-        roots = [self.workspace, Path(os.path.realpath(self.workspace))]
+        roots = [self.workspace, Path(_real(str(self.workspace)))]
 
         def here(path: str) -> str:
-            spelt = [Path(os.path.normpath(path)), Path(os.path.realpath(path))] if os.path.isabs(path) else []
+            spelt = [Path(os.path.normpath(path)), Path(_real(path))] if os.path.isabs(path) else []
             inside = (one.relative_to(root) for one in spelt for root in roots if one.is_relative_to(root))
             return next((str(workspace / one) for one in inside), path)
 
@@ -99,6 +99,14 @@ class Command:
         cwd = workspace if self.cwd == self.workspace else Path(here(str(self.cwd)))
         settings = changed_values(self.settings, self.places, change)
         return replace(self, settings=settings, workspace=workspace, cwd=cwd)
+
+
+def _real(path: str) -> str:
+    """Without symbolic links; as it is where no file can have such a name."""
+    try:
+        return os.path.realpath(path)
+    except ValueError:
+        return path
 
 
 @dataclass(frozen=True)

@@ -420,7 +420,7 @@ WHOLE = [name for name, reader in READERS.items() if reader.change in (odd_json,
 MADE_UP = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 
 
-@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("name", [name for name in WHOLE if not name.startswith("model's")])  # each loads a model
 @MADE_UP
 @given(VALUES)
 def test_json_of_any_form(name: str, tmp_path_factory: pytest.TempPathFactory, value: Any) -> None:

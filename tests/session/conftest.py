@@ -28,7 +28,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.parent != Path(__file__).parent:
             continue
-        item.add_marker(pytest.mark.alone)
         lacking = [name for name in NEEDED.get(item.path.stem, ()) if which(name) is None]
         if lacking:
             item.add_marker(pytest.mark.skip(reason=f"{' and '.join(lacking)} not installed (tmux, openssh-server)"))
@@ -46,8 +45,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's workspace."""
     place = tmp_path_factory.mktemp("demo")
-    all_cores = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}  # it runs alone
-    saetui("demo", "--headless", cwd=place, env=all_cores)
+    saetui("demo", "--headless", cwd=place)
     return place / "saetui-demo"
 
 

@@ -61,6 +61,7 @@ def row(terminal):
     return terminal.screen.splitlines()[1].partition("│")[2].split()[0]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(("options", "colours"), [((), "256"), (("-C",), "truecolor")], ids=["plain", "compressed"])
 def test_keys_are_answered_after_one_round_trip(terminal, server, link, study, colours, options):
     flags = () if colours == "256" else ("--colours", colours)

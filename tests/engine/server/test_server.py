@@ -1,5 +1,6 @@
 """The model server as the interface meets it: a real process, small models of the real classes."""
 
+import io
 import os
 import re
 import signal
@@ -26,7 +27,7 @@ from engine.models.vlm import load_vlm
 from engine.runs.run import environment, python_module
 from engine.sae.config import read_config, write_config
 from engine.sae.model import SAE
-from engine.server.__main__ import GONE
+from engine.server.__main__ import GONE, Asked, Server
 from engine.server.client import ModelServer
 from engine.server.handlers import Handlers
 from engine.server.protocol import (
@@ -43,6 +44,7 @@ from engine.server.protocol import (
     TellStatus,
     Token,
     Warned,
+    read_event,
 )
 from engine.steer.compare import steer
 from engine.steer.generate import answer
@@ -460,16 +462,23 @@ def test_files_without_directions_are_told_apart(served, workspace, root):
     assert "score again" in served.refusal(RankByText(neurons="s--old", text="x"))
 
 
-def test_a_bug_is_told_and_logged_and_survived(served, workspace, root):
+def test_scores_whose_parts_do_not_fit_are_damaged(served, workspace, root):
     path = write_scores(workspace, "s", root / "clip", "odd")
     with changing(path) as file:
         del file["latents/maximum"]
         file["latents/maximum"] = np.ones(3, np.float32)  # not one a latent
-    end = served.end(served.server.ask(FindImageLatents(image="blank", neurons="s--odd")))
-    assert isinstance(end, Failed) and not end.mistake
-    assert end.error.startswith("RuntimeError")
-    assert "Traceback" in (workspace.root / "server.log").read_text()
-    assert served.result(TellStatus()).pid == served.server.pid
+    assert "s--odd.h5 is damaged (maximum has 3 rows" in served.refusal(FindImageLatents("blank", neurons="s--odd"))
+
+
+def test_a_bug_is_told_and_logged_and_survived(workspace, capsys):
+    told = io.BytesIO()
+    server = Server(workspace, told)
+    for number, request in enumerate(["what nobody can ask", TellStatus()]):
+        server._work(Asked(number, request))
+    (_, bug), (_, done) = (read_event(line) for line in told.getvalue().splitlines()[-2:])
+    assert isinstance(bug, Failed) and not bug.mistake and bug.error.startswith("AssertionError")
+    assert "Traceback" in capsys.readouterr().err
+    assert isinstance(done, Done) and done.result.pid == os.getpid()
 
 
 # Ends of processes

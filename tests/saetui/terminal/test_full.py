@@ -43,7 +43,7 @@ def test_few_colours_are_respected() -> None:
 
 def test_what_is_no_picture_is_said_before_anything_is_drawn(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     (tmp_path / "a.png").write_text("no picture")
-    for name, words in (("a.png", "not an image"), ("b.png", "Cannot read")):
+    for name, words in (("a.png", "not an image"), ("b.png", "There is no image")):
         with pytest.raises(UserError, match=words):
             show_full(tmp_path / name, TRUECOLOR)
     assert capsys.readouterr().out == ""

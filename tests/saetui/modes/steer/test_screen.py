@@ -248,7 +248,7 @@ def test_images(place, tmp_path):
             await pilot.press("b")
             await until(pilot, lambda: shown.key == "blank")
             await pilot.press("u")
-            await until(pilot, lambda: "Cannot read" in screen_text(pilot))
+            await until(pilot, lambda: "There is no image" in screen_text(pilot))
 
             await pilot.press("i")
             await until(pilot, lambda: isinstance(pilot.app.screen, Pick))
