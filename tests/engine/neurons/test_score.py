@@ -75,6 +75,16 @@ def random_sae(model, folder, hook=HOOK, d=32, tokens="all", threshold=1.5):
     return sae
 
 
+def discerning_judge():
+    """To one of small random weights all images look alike: then every MS is near 1, whatever is scored."""
+    judge = build("dinov2")
+    with torch.no_grad():
+        for name, weights in judge.named_parameters():
+            if weights.ndim > 1 and "token" not in name and "position" not in name:
+                weights *= 10
+    return judge
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A workspace with images, a CLIP, a DINOv2 and an SAE for the CLIP."""
@@ -90,7 +100,7 @@ def place(tmp_path_factory):
     (root / "images/animal/dog/05b.png").write_bytes(b"no picture")
     save(build("clip"), root / "clip", processor("CLIPImageProcessor"))
     tokenizer(tuple(WORDS)).save_pretrained(root / "clip")
-    save(build("dinov2"), root / "dino", processor("BitImageProcessor"))
+    save(discerning_judge(), root / "dino", processor("BitImageProcessor"))
     (root / "words.txt").write_text("\n".join(WORDS))
     with torch.no_grad():
         random_sae(str(root / "clip"), root / "work/saes/S")
@@ -133,7 +143,9 @@ def truth(place):
 
 
 def test_the_trial_is_a_fair_one(truth):
-    _, z, _ = truth
+    _, z, E = truth
+    unit = E / np.linalg.norm(E, axis=1, keepdims=True)
+    assert (unit @ unit.T).std() > 0.1
     share = (z > 0).mean()
     assert 0.02 < share < 0.5 and z.shape == (N, 17, W)
 
