@@ -3,6 +3,8 @@
 import asyncio
 import re
 
+import pytest
+
 from engine.workspace import Workspace
 from saetui.app import Workbench
 from tests.support.pilots import screen_text, until
@@ -14,6 +16,7 @@ MOST_KEYS = 15
 NAMED = re.compile(r"‹pencil›")  # a word of the steered answer that is not in the answer of the SAE attached
 
 
+@pytest.mark.alone
 def test_it_takes_a_pilot_ten_keys(demo, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 
@@ -32,6 +35,7 @@ def test_it_takes_a_pilot_ten_keys(demo, tmp_path, monkeypatch):
     asyncio.run(journey())
 
 
+@pytest.mark.alone
 def test_it_takes_the_same_keys_in_a_terminal(demo, terminal):
     terminal.resize(80, 24)
     terminal.run(f"{SAETUI} {demo}")
