@@ -1,6 +1,7 @@
 """What the README says is so."""
 
 import re
+import shlex
 import tomllib
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from engine.neurons.quantities import FIELDS, SORTS
 from engine.neurons.query import PROPERTIES, Query
 from saetui.cli.app import app
 from tests.pictures import MODES, with_keys
+from tests.support.shell import in_pipe
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -28,6 +30,28 @@ def test_the_dozen_lines_of_python_run(tmp_path, monkeypatch, capsys):
     (code,) = blocks("python")
     exec(code, {})
     assert capsys.readouterr().out.strip(), "it printed an answer"
+
+
+def test_own_pictures_get_from_a_folder_to_a_steered_answer(tmp_path):
+    """The walk-through as it is typed, with fewer pictures and steps, and a latent that they have."""
+    write_images(tmp_path / "photos", 60, seed=3)
+    (walk,) = [block for block in blocks("console") if "--images photos" in block]
+    said = {}
+    for line in re.findall(r"^\$ saetui (.*)$", walk, re.MULTILINE):
+        command, *words = shlex.split(line)
+        if command == "train":
+            words += ["--steps", "40"]
+        elif command == "neurons":
+            words[words.index("--search") + 1] = "red"
+        elif command == "steer":
+            latent = re.search(r"^ +(\d+) ", said["neurons"].rpartition("names")[2], re.MULTILINE)
+            words = [word.replace("8=", f"{latent[1]}=") for word in words]
+        done = in_pipe(command, *words, cwd=tmp_path)
+        assert done.code == 0, (line, done)
+        said[command] = done.out
+    assert list(said) == ["extract", "train", "score", "neurons", "steer"]
+    assert "960 rows of 192 at layer:4" in said["extract"] and "matched raw" in said["score"]
+    assert "untouched" in said["steer"] and "steered" in said["steer"]
 
 
 def test_the_plan_is_a_plan(tmp_path):
