@@ -28,7 +28,7 @@ class ImageEntry:
     offset: int = 0  # and from which byte on, in a shard
     member: str = ""  # or under which name, in an archive
     stamp: Stamp | None = None  # of the file when it was listed; None when there was none
-    reader: Callable[["ImageEntry"], bytes] | None = None  # where not its bytes stand in the file
+    reader: Callable[["ImageEntry"], bytes] | None = None  # where its bytes do not stand in the file as they are
 
 
 @dataclass
