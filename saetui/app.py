@@ -10,7 +10,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, ClassVar
 
 from rich.text import Text
@@ -46,6 +46,17 @@ from saetui.widgets.runs_drawer import RunsDrawer
 
 _LEAVE = 3.0  # seconds after a signal until the workbench ends, whatever it waits for
 _LOOK = 0.5  # seconds between looks at the runs
+
+
+@lru_cache
+def _line_filters(colours: str, ascii: bool, ground: str) -> tuple[LineFilter, ...]:
+    """The same objects for the same settings: a line keeps what a filter made of it, for that very filter."""
+    filters: list[LineFilter] = [Literal()]
+    if colours == "mono":
+        filters.append(WithoutColour(ground))
+    elif colours == "256":
+        filters.append(Xterm())
+    return (*filters, Ascii()) if ascii else tuple(filters)
 
 
 class Workbench(Services):
@@ -99,12 +110,7 @@ class Workbench(Services):
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """None of Textual's: its NO_COLOR leaves greys, colours too, and we draw in none of the 16 that it maps."""
-        filters: list[LineFilter] = [Literal()]
-        if self.colours == "mono":
-            filters.append(WithoutColour(self.current_theme.background or "#000000"))
-        elif self.colours == "256":
-            filters.append(Xterm())
-        return [*filters, Ascii()] if self.ascii else filters
+        return _line_filters(self.colours, self.ascii, self.current_theme.background or "#000000")
 
     def get_key_display(self, binding: Binding) -> str:
         shown = super().get_key_display(binding)
