@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.segment import Segment
+from textual.strip import Strip
 from textual.widgets import Input, Static
 
 from engine.errors import UserError
@@ -81,6 +83,23 @@ def test_the_bars_keep_to_their_line(place, columns):
         assert "help" in text_of(app.screen.query_one(KeyBar))
 
     scenario(test, place, size=(columns, 24))
+
+
+@pytest.mark.parametrize("ascii", (False, True))
+@pytest.mark.parametrize("colours", ("truecolor", "256", "mono"))
+def test_what_filters_made_of_a_line_is_found_again(place, colours, ascii):
+    async def test(app, pilot):
+        app.colours, app.ascii = colours, ascii
+        line = Strip([Segment("a line")])
+        filtered = []
+        for _ in range(2):
+            painted = line
+            for each in app.get_line_filters():
+                painted = painted.apply_filter(each, app.screen.styles.background)
+            filtered.append(painted)
+        assert filtered[0] is filtered[1] is not line
+
+    scenario(test, place)
 
 
 def test_help_lists_every_active_action_with_its_keys(place):
