@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
+_BLOCK = 4096  # latents at once: what is compared are all pairs of their top images
+
 
 def commonest(
     top_images: Int[np.ndarray, "w top"], labels: Sequence[str | None]
@@ -19,10 +21,18 @@ def commonest(
     """
     known: dict[str, int] = {}
     number = np.array([-1 if label is None else known.setdefault(label, len(known)) for label in labels], np.int64)
+    image, share = np.full(len(top_images), -1), np.full(len(top_images), np.nan)
+    for begin in range(0, len(top_images), _BLOCK):
+        block = slice(begin, begin + _BLOCK)
+        image[block], share[block] = _commonest(top_images[block], number)
+    return image, share
+
+
+def _commonest(top_images: np.ndarray, number: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     shown = top_images >= 0
     classes = np.full(top_images.shape, -1)
     classes[shown] = number[top_images[shown]]
-    counts = np.stack([(classes == one[:, None]).sum(axis=1) for one in classes.T], axis=1, dtype=np.int64)
+    counts = (classes[:, :, None] == classes[:, None, :]).sum(axis=2)
     counts[classes < 0] = 0
     every, place = np.arange(len(top_images)), counts.argmax(axis=1)
     most = counts[every, place]

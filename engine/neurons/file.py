@@ -257,8 +257,8 @@ class Neurons:
         return self._read("latents/names")
 
     @cached_property
-    def _class_images(self) -> list[int]:
-        return np.nan_to_num(self.class_image, nan=-1).astype(int).tolist()
+    def _class_images(self) -> np.ndarray:
+        return np.nan_to_num(self.class_image, nan=-1).astype(np.int32)
 
     def class_of(self, latent: int) -> str:
         """The commonest class of the top images of ``latent``; empty without one, and in files that are older."""
@@ -438,7 +438,7 @@ class Neurons:
     @cached_property
     def _index(self) -> WordIndex:
         scores = self._read("words/latents"), self._read("words/scores")
-        commonest = [self.images[n].classes if n >= 0 else "" for n in self._class_images]
+        commonest = [self.images[n].classes if n >= 0 else "" for n in self._class_images.tolist()]
         return WordIndex(self.words, self._name_numbers, self.name_scores, *scores, commonest, self.class_share)
 
     def _ranking(self, sort: str, descending: bool) -> np.ndarray:

@@ -77,7 +77,8 @@ def _classes(of: Callable[[str], Any]) -> Any:
 
     called, shares = of("kind_of"), of("class_share")
     shown = [f"{share:4.0%} {called(latent)}" if share > 0 else np.nan for latent, share in enumerate(shares.tolist())]
-    return np.array(shown, object)
+    once = {text: text for text in shown}  # few differ; all of them held would be most of the table's memory
+    return np.array([once[text] for text in shown], object)
 
 
 QUANTITIES = (

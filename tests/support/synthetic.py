@@ -11,6 +11,7 @@ import numpy as np
 from engine.demo.world import write_images
 from engine.files import file_sha256, write_text
 from engine.images import open_images
+from engine.metrics.classes import commonest
 from engine.metrics.hierarchy import depths, group_of, hierarchy
 from engine.neurons.file import write_neurons
 from engine.neurons.names import read_vocabulary
@@ -39,6 +40,8 @@ def write_synthetic(folder: Path, w: int = 65_536, images: int = 2_000, top: int
     sae = _write_sae(folder / "saes" / NAME, w, groups, rng)
     words = read_vocabulary()
     latents = _latents(w, top, [record.taxonomy for record in records], groups, len(words), rng)
+    labels = [record.label for record in records]
+    latents["class_image"], latents["class_share"] = commonest(latents["top_images"], labels)
     word_latents, word_scores = _of_words(latents["names"], latents["name_scores"], len(words))
     path = folder / "neurons" / f"{NAME}--{IMAGES}.h5"
     summary = _summary(latents, [record.taxonomy for record in records], groups, str(pictures))
