@@ -19,7 +19,7 @@ from engine.sae.config import WEIGHTS, SAEConfig, read_config, weights_sha256, w
 class SAE(nn.Module):
     """A sparse autoencoder over raw activations.
 
-    ``z = relu((x - b_dec) @ W_enc + b_enc)``, sparsified to ``a`` as ``config.arch`` says,
+    ``z = (x - b_dec) @ W_enc + b_enc``, cut at 0 and sparsified to ``a`` as ``config.arch`` says,
     ``x_hat = a @ W_dec + b_dec`` (formulas: arXiv 2504.02821). Parameters: ``W_enc (d, w)``, ``b_enc (w)``,
     ``W_dec (w, d)``, ``b_dec (d)`` and, where the architecture has one, ``threshold (w)`` (else None). They are frozen;
     training has its own class.
@@ -49,14 +49,14 @@ class SAE(nn.Module):
         return sae
 
     def preactivations(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch w"]:
-        """``relu((x - b_dec) @ W_enc + b_enc)``: latents before they are made sparse."""
+        """``(x - b_dec) @ W_enc + b_enc``: latents before the architecture cuts them and makes them sparse."""
         if x.shape[-1] != self.config.d:
             raise UserError(
                 f"This SAE reads activations {self.config.d} wide, these are {x.shape[-1]} wide: "
                 f"take activations of {self.config.model or 'the model'} at {self.config.hook or 'its hook point'}."
             )
         x = x.to(self.W_enc.dtype)
-        return torch.relu((x - self.b_dec) @ self.W_enc + self.b_enc)
+        return (x - self.b_dec) @ self.W_enc + self.b_enc
 
     def encode(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch w"]:
         """Latents of raw activations; UserError when their width is not the SAE's."""

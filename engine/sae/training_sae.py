@@ -59,8 +59,9 @@ class Architecture(ABC):
     def active(
         cls, z: Float[Tensor, "*batch w"], config: SAEConfig, threshold: Float[Tensor, " w"] | None
     ) -> Float[Tensor, "*batch w"]:
-        """At inference, the activations among the nonnegative preactivations ``z`` of a saved SAE."""
-        return z if threshold is None else z * (z > threshold)
+        """At inference, the activations that a saved SAE makes of its preactivations ``z``."""
+        a = torch.relu(z)
+        return a if threshold is None else a * (a > threshold)
 
     @property
     def revives(self) -> bool:

@@ -82,7 +82,7 @@ class TopK(TopKFamily):
     def active(
         cls, z: Float[Tensor, "*batch w"], config: SAEConfig, threshold: Float[Tensor, " w"] | None
     ) -> Float[Tensor, "*batch w"]:
-        return keep_largest(z, config.k)
+        return keep_largest(torch.relu(z), config.k)
 
     def keep(self, z: Float[Tensor, "batch w"]) -> Float[Tensor, "batch w"]:
         return keep_largest(z, self.k)
