@@ -2,13 +2,16 @@
 
 from dataclasses import replace
 
+import numpy as np
+import pytest
 import torch
 import transformers
 
 from engine.models import HookPoint, load_encoder
 from engine.neurons.image_latents import IN_IMAGE, IN_PATCH, image_latents
 from tests.support.checkpoints import build, pictures, save
-from tests.support.tiny_llava import random_sae
+from tests.support.families import OBLONG
+from tests.support.tiny_llava import LATENTS, random_sae
 
 
 def test_each_image_has_its_own_grid(tmp_path):
@@ -38,3 +41,21 @@ def test_no_more_latents_than_fit_a_screen(tmp_path):
     assert len(seen.image) == IN_IMAGE
     assert {len(found) for found in seen.patches} == {IN_PATCH}
     assert all(value > 0 for found in (seen.image, *seen.patches) for _, value in found)
+
+
+@pytest.mark.parametrize("pooling", ["max", "mean"])
+def test_patches_stand_row_by_row_without_registers_and_latents_by_their_share_of_the_maximum(tmp_path, pooling):
+    folder, image = OBLONG.save(tmp_path / "dinov2"), pictures(1)[0]
+    sae, maximum = random_sae(hook="layer:1"), np.linspace(8, 0, LATENTS)
+    sae.config = replace(sae.config, tokens="patches")
+    z = sae.encode(OBLONG.seen(folder, image).rows("layer", "patches", None)).numpy()
+    scale = np.where(maximum > 0, maximum, 1)
+
+    def strongest(values):
+        order = np.argsort(-values / scale, kind="stable")
+        return [(k, pytest.approx(float(values[k]), rel=1e-4)) for k in order.tolist() if values[k] > 0]
+
+    seen = image_latents(load_encoder(str(folder)), sae, image, pooling, maximum)
+    assert seen.grid == (4, 6)
+    assert list(seen.image) == strongest(z.max(0) if pooling == "max" else z.mean(0))[:IN_IMAGE]
+    assert [list(found) for found in seen.patches] == [strongest(row)[:IN_PATCH] for row in z]

@@ -34,7 +34,7 @@ from engine.reporter import Reporter, event_to_json
 from engine.sae.config import SAEConfig
 from engine.sae.model import SAE
 from engine.workspace import Workspace
-from tests.support.checkpoints import build, save, tokenizer
+from tests.support.checkpoints import build, discerning, save, tokenizer
 
 KINDS = {"animal/cat": (200, 60, 30), "animal/dog": (40, 90, 200), "thing/car": (60, 200, 60), "thing/hat": (9, 9, 9)}
 WORDS = ["cat", "dog", "car", "hat", "red", "blue"]
@@ -75,16 +75,6 @@ def random_sae(model, folder, hook=HOOK, d=32, tokens="all", threshold=1.5):
     return sae
 
 
-def discerning_judge():
-    """To one of small random weights all images look alike: then every MS is near 1, whatever is scored."""
-    judge = build("dinov2")
-    with torch.no_grad():
-        for name, weights in judge.named_parameters():
-            if weights.ndim > 1 and "token" not in name and "position" not in name:
-                weights *= 10
-    return judge
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A workspace with images, a CLIP, a DINOv2 and an SAE for the CLIP."""
@@ -100,7 +90,7 @@ def place(tmp_path_factory):
     (root / "images/animal/dog/05b.png").write_bytes(b"no picture")
     save(build("clip"), root / "clip", processor("CLIPImageProcessor"))
     tokenizer(tuple(WORDS)).save_pretrained(root / "clip")
-    save(discerning_judge(), root / "dino", processor("BitImageProcessor"))
+    save(discerning(build("dinov2")), root / "dino", processor("BitImageProcessor"))
     (root / "words.txt").write_text("\n".join(WORDS))
     with torch.no_grad():
         random_sae(str(root / "clip"), root / "work/saes/S")
