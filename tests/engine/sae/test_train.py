@@ -530,10 +530,32 @@ def test_config_is_read_without_torch(workspace, store):
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() == ["32", "False"]
 
 
-def test_a_step_is_the_one_of_the_formulas(workspace, store):
-    loop = TrainingLoop(chosen(arch="topk", steps=40, seed=4), workspace, Store.open(workspace.activations("a")))
+def begun(workspace, **settings) -> TrainingLoop:
+    """A training of 40 steps before the first of them."""
+    loop = TrainingLoop(chosen(steps=40, seed=4, **settings), workspace, Store.open(workspace.activations("a")))
     loop.model = TrainingSAE(loop.architecture, loop.store.d, loop.w, 4)
     loop._begin()
+    return loop
+
+
+def step_by_hand(model: TrainingSAE, adam: torch.optim.Adam, x: torch.Tensor, number: int) -> float:
+    """Step ``number`` from the formulas; the norm of its gradient before that is cut to 1."""
+    model.zero_grad()
+    model.loss(x).total.backward()
+    decoder = model.W_dec.detach().clone()
+    model.W_dec.grad -= (model.W_dec.grad * decoder).sum(1, keepdim=True) * decoder
+    gradients = [p.grad for p in model.parameters()]
+    norm = float(sum(g.pow(2).sum() for g in gradients).sqrt())
+    for gradient in gradients:
+        gradient.mul_(min(1.0, 1 / norm))
+    adam.param_groups[0]["lr"] = 3e-3 * min(1, (number + 1) / 4)  # it rises over a tenth of the steps
+    adam.step()
+    model.W_dec.data = torch.nn.functional.normalize(model.W_dec.data, dim=1)
+    return norm
+
+
+def test_a_step_is_the_one_of_the_formulas(workspace, store):
+    loop = begun(workspace, arch="topk")
     sample = loop.loader.sample(SAMPLE)
     assert loop.scale == pytest.approx(float(sample.pow(2).sum(1).mean().sqrt()))
     torch.testing.assert_close(loop.model.b_dec.detach(), geometric_median(sample / loop.scale))
@@ -544,21 +566,23 @@ def test_a_step_is_the_one_of_the_formulas(workspace, store):
     for loop.step in range(4):
         x = loop.loader.batch(loop.step) * (9 if loop.step == 2 else 1)  # whose gradient is cut
         loop._update(x)
-
-        expected.zero_grad()
-        expected.loss(x / loop.scale).total.backward()
-        decoder = expected.W_dec.detach().clone()
-        expected.W_dec.grad -= (expected.W_dec.grad * decoder).sum(1, keepdim=True) * decoder
-        gradients = [p.grad for p in expected.parameters()]
-        norms.append(float(sum(g.pow(2).sum() for g in gradients).sqrt()))
-        for gradient in gradients:
-            gradient.mul_(min(1.0, 1 / norms[-1]))
-        adam.param_groups[0]["lr"] = 3e-3 * min(1, (loop.step + 1) / 4)  # it rises over a tenth of the steps
-        adam.step()
-        expected.W_dec.data = torch.nn.functional.normalize(expected.W_dec.data, dim=1)
+        norms.append(step_by_hand(expected, adam, x / loop.scale, loop.step))
         for name, p in expected.named_parameters():
             torch.testing.assert_close(loop.model.get_parameter(name), p, atol=2e-6, rtol=1e-4, msg=name)
     assert norms[0] < 1 < norms[2]
+
+
+def test_a_training_is_such_steps_by_adam_alone(workspace, store):
+    """Nothing decays, and batches come in their order."""
+    with pytest.raises(Stopped):
+        train(chosen(steps=40, seed=4, arch="relu"), workspace, Recorder(stop_at=9))
+    loop = begun(workspace, arch="relu")
+    adam = torch.optim.Adam(loop.model.parameters(), betas=(0.9, 0.999), weight_decay=0)
+    for number in range(9):
+        step_by_hand(loop.model, adam, loop.loader.batch(number) / loop.scale, number)
+    kept = load_file(checkpoint_path(workspace.sae("s")))
+    for name, p in loop.model.named_parameters():
+        torch.testing.assert_close(kept[f"model.{name}"], p.detach(), atol=2e-6, rtol=1e-4, msg=name)
 
 
 def test_the_dead_are_those_that_were_silent_too_long_and_they_are_revived(workspace, store):
