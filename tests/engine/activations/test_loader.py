@@ -57,6 +57,8 @@ def test_every_epoch_shows_every_training_row_once_in_a_new_order(tmp_path):
     for epoch in epochs:
         assert set(epoch.tolist()) == set(range(store.rows)) - held
     assert not np.array_equal(epochs[0], epochs[1])
+    orders = [Loader(store, 8, seed=seed, holdout=0.0).rows_of_batch(0).tolist() for seed in (5, 5, 6)]
+    assert orders[0] == orders[1] != orders[2]
 
 
 def test_every_batch_is_from_all_over_the_store(tmp_path):
