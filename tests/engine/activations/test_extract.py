@@ -129,7 +129,7 @@ def test_several_hook_points_are_several_stores(model: Path, images: Path, works
     assert set(store.token) == {-1} and len(store.shards) == 4
 
 
-@pytest.mark.parametrize("family", ["siglip", "dinov2", "siglip2"])
+@pytest.mark.parametrize("family", ["siglip", "dinov2", "dinov2-registers", "siglip2"])
 def test_other_families(family: str, images: Path, workspace: Workspace, tmp_path: Path) -> None:
     folder = save(build(family), tmp_path / "m")
     result = extract(ask(folder, images, dtype="float32", at=("layer:0",), tokens="patches"), workspace)
