@@ -54,7 +54,7 @@ def test_scores_are_of_the_patches_alone(kind, pooling, pictures, tmp_path):
     sae.save(work.sae("S"))
     asked = ScoreSettings(
         sae="S", images=str(pictures), embed_with=str(judge), vocabulary=str(tmp_path / "words.txt"), batch_size=5,
-        workers=2, device="cpu", pooling=pooling, top=4, seed=3,
+        workers=2, device="cpu", pooling=pooling, top=4, seed=3, min_support=6,
     )  # fmt: skip
     result = score(asked, work)
 
@@ -69,19 +69,19 @@ def test_scores_are_of_the_patches_alone(kind, pooling, pictures, tmp_path):
     codes, up, down = pooled(z), pooled(x), pooled([-one for one in x])
     fires = torch.cat(z) > 0
     assert 0.02 < fires.float().mean() < 0.5
-    own = monosemanticity(codes, E)
-    assert np.nanstd(own.ms) > 0.02
+    own = monosemanticity(codes, E, 6)
+    assert np.nanstd(own.ms) > 0.02 and own.undefined > monosemanticity(codes, E).undefined
     with Neurons.open(result.path) as neurons:
         np.testing.assert_allclose(neurons.token_frequency, fires.float().mean(0), rtol=1e-5)
         np.testing.assert_allclose(neurons.maximum, codes.max(0), rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(neurons.ms, own.ms, rtol=1e-3, atol=1e-4)
-        matched = matched_ms(up, down, E, own.support, seed=3)
+        matched = matched_ms(up, down, E, own.support, 6, seed=3)
         np.testing.assert_allclose(neurons.matched, matched, rtol=1e-3, atol=1e-4)
-        assert neurons.grid == grid
+        assert neurons.grid == grid and neurons.top_images.shape == (W, 4)
         for latent in range(W if grid else 0):
             for place, top in enumerate(neurons.top(latent)):
                 expected = z[top.image][:, latent].reshape(grid)
                 np.testing.assert_allclose(neurons.maps(latent)[place], expected, rtol=2e-3, atol=1e-3)
     assert result.frequency.l0 == pytest.approx(float(fires.sum(1).float().mean()))
-    assert result.ms.raw.mean == pytest.approx(monosemanticity(up, E).mean, rel=1e-3)
-    assert result.ms.raw_relu.mean == pytest.approx(rectified_ms(up, down, E).mean, rel=1e-3)
+    assert result.ms.raw.mean == pytest.approx(monosemanticity(up, E, 6).mean, rel=1e-3)
+    assert result.ms.raw_relu.mean == pytest.approx(rectified_ms(up, down, E, 6).mean, rel=1e-3)
