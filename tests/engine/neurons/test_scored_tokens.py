@@ -82,6 +82,9 @@ def test_scores_are_of_the_patches_alone(kind, pooling, pictures, tmp_path):
             for place, top in enumerate(neurons.top(latent)):
                 expected = z[top.image][:, latent].reshape(grid)
                 np.testing.assert_allclose(neurons.maps(latent)[place], expected, rtol=2e-3, atol=1e-3)
+    fired = own.support[fires.any(0).numpy()]
+    assert result.dead == W - len(fired)
+    assert result.ms.median_support == np.median(fired)
     assert result.frequency.l0 == pytest.approx(float(fires.sum(1).float().mean()))
     assert result.ms.raw.mean == pytest.approx(monosemanticity(up, E, 6).mean, rel=1e-3)
     assert result.ms.raw_relu.mean == pytest.approx(rectified_ms(up, down, E, 6).mean, rel=1e-3)
