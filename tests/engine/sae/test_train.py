@@ -213,6 +213,8 @@ def test_where_more_steps_are_not_those_from_the_start_is_said(workspace, store)
     train(chosen(keep_state=True, decay=0.5, warmup=100, steps=60), workspace, reporter)
     (said,) = [one["message"] for one in reporter.of("warning")]
     assert "up to 30 had warmup over 3 steps, not 6, a learning rate that had fallen, latents dead after" in said
+    followed = read_training(workspace.sae("s")).schedule
+    assert (followed["warmup"], followed["decay"], followed["dead_after"]) == (6, 30, 96), "those of 60 steps"
 
 
 def test_fewer_steps_and_a_dropped_state_are_refused_and_nothing_is_to_be_removed(workspace, store):
