@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from engine.config import MsSettings
+from engine.errors import UserError
 from engine.files import path_of
 from engine.metrics.monosemanticity import monosemanticity, number, numbers
 from engine.neurons.results import MatrixScored
@@ -11,13 +12,19 @@ from engine.workspace import Workspace
 
 
 def ms_files(settings: MsSettings, workspace: Workspace, reporter: Reporter | None = None) -> MatrixScored:
-    """MS of a matrix file (or activation store) against another: per column, and in sum."""
+    """MS of a matrix file (or activation store) against another: per column, and in sum.
+
+    UserError for what no MS can be made of, as for stores of different images.
+    """
     from engine.activations.matrix_files import read_matrix
 
     reporter = reporter or Reporter()
     reporter.event(StageBegan("read"))
-    A = read_matrix(_source(settings.activations, workspace, "activations"))
-    E = read_matrix(_source(settings.embeddings, workspace, "embeddings"))
+    activations = _source(settings.activations, workspace, "activations")
+    embeddings = _source(settings.embeddings, workspace, "embeddings")
+    if activations.is_dir() and embeddings.is_dir():
+        _check_images(activations, embeddings)
+    A, E = read_matrix(activations), read_matrix(embeddings)
     reporter.event(StageBegan("score"))
     result = monosemanticity(A, E, settings.min_support, interval=False)
     return MatrixScored(
@@ -36,3 +43,20 @@ def _source(given: str, workspace: Workspace, kind: str) -> Path:
     if path.exists() or path.suffix or len(path.parts) > 1:
         return path
     return workspace.existing(kind, given)
+
+
+def _check_images(activations: Path, embeddings: Path) -> None:
+    """UserError where a row of one store is of another image than that row of the other: MS of these says nothing."""
+    from engine.activations.store import Store
+
+    ours, theirs = Store.open(activations), Store.open(embeddings)
+    for store in (ours, theirs):
+        store.check_listed()
+    for one, other in dict.fromkeys(zip(ours.image.tolist(), theirs.image.tolist(), strict=False)):
+        image, judged = ours.images[one], theirs.images[other]
+        known = image.sha256 and judged.sha256
+        if image.sha256 != judged.sha256 if known else image.path != judged.path:
+            raise UserError(
+                f"{activations} has rows of {image.path} where {embeddings} has those of {judged.path}: give stores of "
+                "the same images."
+            )

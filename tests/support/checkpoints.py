@@ -86,6 +86,15 @@ def perturbed(model: nn.Module) -> nn.Module:
     return model.eval()
 
 
+def discerning(model: nn.Module) -> nn.Module:
+    """To a judge of small random weights all images look alike: then every MS is near 1, whatever is scored."""
+    with torch.no_grad():
+        for name, weights in model.named_parameters():
+            if weights.ndim > 1 and "token" not in name and "position" not in name:
+                weights *= 10
+    return model
+
+
 def save(model: Any, folder: Path, processor: Any = None, words: tuple[str, ...] = ()) -> Path:
     """In the layout of save_pretrained, with the plain preprocessing of ``model`` where no other is given."""
     model.save_pretrained(folder)

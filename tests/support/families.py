@@ -184,5 +184,14 @@ ENCODERS: dict[str, Encoder] = {
 }
 
 
+OBLONG = Encoder(
+    lambda: build("dinov2-registers"),
+    "encoder.layer.1",
+    5,
+    images=lambda: t.BitImageProcessor(size={"shortest_edge": 48}, crop_size={"height": 32, "width": 48}),
+)
+"""CLS and four registers before 4 x 6 patches: what takes rows for columns, or a register for a patch, is seen."""
+
+
 def save_encoder(family: str, folder: Path) -> Path:
     return ENCODERS[family].save(folder)

@@ -21,14 +21,18 @@ def write_store(
     dtype: str = "float32",
     shard_images: int = 10**9,
     paths: Sequence[str] = (),
+    shows: Sequence[int] = (),
     **manifest: object,
 ) -> Store:
-    """A store of ``x`` (images * tokens, d), with ``shard_images`` images per shard; ``version`` 1 lists them."""
+    """A store of ``x`` (images * tokens, d), with ``shard_images`` images per shard; ``version`` 1 lists them.
+
+    ``shows``: numbers that stand for what the images hold, else 0, 1, ...
+    """
     path.mkdir(parents=True)
     images = len(x) // tokens
-    paths = paths or [f"{i}.png" for i in range(images)]
+    paths, shows = paths or [f"{i}.png" for i in range(images)], shows or range(images)
     image, token = np.repeat(np.arange(images), tokens), np.tile(np.arange(tokens), images)
-    records = [ImageRecord(paths[i], 1, sha256=hashlib.sha256(b"%d" % i).hexdigest()) for i in range(images)]
+    records = [ImageRecord(paths[i], 1, sha256=hashlib.sha256(b"%d" % shows[i]).hexdigest()) for i in range(images)]
     shards = []
     for first in range(0, images, shard_images):
         rows = slice(first * tokens, min(images, first + shard_images) * tokens)

@@ -57,6 +57,18 @@ def test_every_epoch_shows_every_training_row_once_in_a_new_order(tmp_path):
     for epoch in epochs:
         assert set(epoch.tolist()) == set(range(store.rows)) - held
     assert not np.array_equal(epochs[0], epochs[1])
+    orders = [Loader(store, 8, seed=seed, holdout=0.0).rows_of_batch(0).tolist() for seed in (5, 5, 6)]
+    assert orders[0] == orders[1] != orders[2]
+
+
+def test_every_batch_is_from_all_over_the_store(tmp_path):
+    """Not shuffled shard by shard, nor in a buffer: neighbours in a store are of one image, or of one class."""
+    loader = Loader(numbered(tmp_path / "s", images=500, shard_images=50), batch_size=100, seed=0, holdout=0.1)
+    n = len(loader.train)
+    for step in range(2 * n // 100):
+        places = loader.rows_of_batch(step) / loader.store.rows
+        assert 0.35 < places.mean() < 0.65 and 0.2 < places.std() < 0.38  # of a uniform draw .5 and .29
+        assert len(set((places * 10).astype(int).tolist())) == 10, "a row of every shard"
 
 
 def test_the_split_is_by_image_and_a_function_of_seed_and_share(tmp_path):

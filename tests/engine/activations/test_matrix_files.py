@@ -17,6 +17,7 @@ from engine.metrics.monosemanticity import monosemanticity
 from engine.neurons.matrix_scores import ms_files
 from engine.neurons.results import MatrixScored
 from engine.records import from_json, to_json
+from tests.support.stores import write_store
 
 
 @pytest.fixture
@@ -129,6 +130,18 @@ def test_ms_of_files(tmp_path, workspace, matrix):
     assert [v for v in result.ms if v is not None] == expected.ms[~np.isnan(expected.ms)].tolist()
     assert list(result.support) == expected.support.tolist()
     assert result.mean == expected.mean and result.baseline == expected.baseline
+
+
+def test_stores_of_different_images_have_no_ms(workspace):
+    """As where each could not read another image: as many rows, and some of them beside those of another image."""
+    x = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+    write_store(workspace.activations("a"), x)
+    write_store(workspace.embeddings("same"), x, paths=[f"moved/{i}.png" for i in range(6)])
+    write_store(workspace.embeddings("other"), x, paths=list("abcdef"), shows=[0, 1, 2, 4, 5, 6])
+    result = ms_files(MsSettings(activations="a", embeddings="same", min_support=6), workspace)
+    assert result.ms == (None,) * 4 and result.support == (5,) * 4
+    with pytest.raises(UserError, match=r"a has rows of 3.png where .*other has those of d: give stores of the same"):
+        ms_files(MsSettings(activations="a", embeddings="other"), workspace)
 
 
 def test_missing_sources_are_named(workspace, tmp_path):

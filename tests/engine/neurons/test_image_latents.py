@@ -2,13 +2,17 @@
 
 from dataclasses import replace
 
+import numpy as np
+import pytest
 import torch
 import transformers
 
 from engine.models import HookPoint, load_encoder
 from engine.neurons.image_latents import IN_IMAGE, IN_PATCH, image_latents
 from tests.support.checkpoints import build, pictures, save
-from tests.support.tiny_llava import random_sae
+from tests.support.families import OBLONG
+from tests.support.tiny_llava import LATENTS, picture, random_sae
+from tests.support.vlms import save_vlm
 
 
 def test_each_image_has_its_own_grid(tmp_path):
@@ -38,3 +42,33 @@ def test_no_more_latents_than_fit_a_screen(tmp_path):
     assert len(seen.image) == IN_IMAGE
     assert {len(found) for found in seen.patches} == {IN_PATCH}
     assert all(value > 0 for found in (seen.image, *seen.patches) for _, value in found)
+
+
+@pytest.mark.parametrize("pooling", ["max", "mean"])
+def test_patches_stand_row_by_row_without_registers_and_latents_by_their_share_of_the_maximum(tmp_path, pooling):
+    folder, image = OBLONG.save(tmp_path / "dinov2"), pictures(1)[0]
+    sae, maximum = random_sae(hook="layer:1"), np.linspace(8, 0, LATENTS)
+    sae.config = replace(sae.config, tokens="patches")
+    z = sae.encode(OBLONG.seen(folder, image).rows("layer", "patches", None)).numpy()
+    scale = np.where(maximum > 0, maximum, 1)
+
+    def strongest(values):
+        order = np.argsort(-values / scale, kind="stable")
+        return [(k, pytest.approx(float(values[k]), rel=1e-4)) for k in order.tolist() if values[k] > 0]
+
+    seen = image_latents(load_encoder(str(folder)), sae, image, pooling, maximum)
+    assert seen.grid == (4, 6)
+    assert list(seen.image) == strongest(z.max(0) if pooling == "max" else z.mean(0))[:IN_IMAGE]
+    assert [list(found) for found in seen.patches] == [strongest(row)[:IN_PATCH] for row in z]
+
+
+def test_of_several_tiles_each_has_a_class_token_that_is_no_patch(tmp_path):
+    encoder, image = load_encoder(str(save_vlm("InternVL", tmp_path / "internvl"))), picture().resize((90, 30))
+    hook, inputs = HookPoint("layer", 1), encoder.preprocess([image])
+    x, tiles = encoder.activations(inputs, [hook], 1)[hook][0], len(inputs["pixel_values"])
+    sae = random_sae(hook="layer:1", d=x.shape[1], arch="relu")
+    z = sae.encode(x).unflatten(0, (tiles, -1)).detach()
+    expected = z[:, 1:].mean((0, 1))
+    assert tiles > 1
+    seen = image_latents(encoder, sae, image, "mean")
+    assert dict(seen.image) == {k: pytest.approx(v, rel=1e-4) for k, v in enumerate(expected.tolist()) if v > 0}

@@ -26,7 +26,7 @@ from engine.models import HookPoint, load_encoder
 from engine.neurons import score as module
 from engine.neurons.file import Neurons
 from engine.neurons.matrix_scores import ms_files
-from engine.neurons.names import rank_text
+from engine.neurons.names import directions, rank_text
 from engine.neurons.results import Related, Scored
 from engine.neurons.score import score
 from engine.records import from_json, to_json
@@ -34,7 +34,7 @@ from engine.reporter import Reporter, event_to_json
 from engine.sae.config import SAEConfig
 from engine.sae.model import SAE
 from engine.workspace import Workspace
-from tests.support.checkpoints import build, save, tokenizer
+from tests.support.checkpoints import build, discerning, save, tokenizer
 
 KINDS = {"animal/cat": (200, 60, 30), "animal/dog": (40, 90, 200), "thing/car": (60, 200, 60), "thing/hat": (9, 9, 9)}
 WORDS = ["cat", "dog", "car", "hat", "red", "blue"]
@@ -75,16 +75,6 @@ def random_sae(model, folder, hook=HOOK, d=32, tokens="all", threshold=1.5):
     return sae
 
 
-def discerning_judge():
-    """To one of small random weights all images look alike: then every MS is near 1, whatever is scored."""
-    judge = build("dinov2")
-    with torch.no_grad():
-        for name, weights in judge.named_parameters():
-            if weights.ndim > 1 and "token" not in name and "position" not in name:
-                weights *= 10
-    return judge
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A workspace with images, a CLIP, a DINOv2 and an SAE for the CLIP."""
@@ -100,7 +90,7 @@ def place(tmp_path_factory):
     (root / "images/animal/dog/05b.png").write_bytes(b"no picture")
     save(build("clip"), root / "clip", processor("CLIPImageProcessor"))
     tokenizer(tuple(WORDS)).save_pretrained(root / "clip")
-    save(discerning_judge(), root / "dino", processor("BitImageProcessor"))
+    save(discerning(build("dinov2")), root / "dino", processor("BitImageProcessor"))
     (root / "words.txt").write_text("\n".join(WORDS))
     with torch.no_grad():
         random_sae(str(root / "clip"), root / "work/saes/S")
@@ -162,6 +152,8 @@ def test_scores_equal_their_definitions(scored, truth):
     assert result.ms.sae.mean == pytest.approx(expected.mean, rel=1e-4)
     assert result.ms.sae.latents == W - expected.undefined
     assert result.ms.baseline == pytest.approx(expected.baseline, rel=1e-4)
+    assert result.ms.lift == pytest.approx(expected.mean - expected.baseline, rel=1e-3)
+    assert result.ms.median_support == np.median(expected.support[(pooled > 0).any(0)])
     assert (result.alive, result.dead) == ((pooled > 0).any(0).sum(), (~(pooled > 0).any(0)).sum())
     assert result.dead >= 1 and np.isnan(neurons.ms[5])
 
@@ -194,6 +186,9 @@ def test_frequencies_and_activations(scored, truth):
         means = np.nan_to_num(pooled.sum(axis=0) / (pooled > 0).sum(axis=0))
     np.testing.assert_allclose(neurons.mean, means, rtol=1e-4)
     assert result.frequency.l0 == pytest.approx((z > 0).sum(axis=2).mean())
+    share = (z > 0).mean(axis=(0, 1))
+    assert result.frequency.dense == pytest.approx((share > 0.1).mean())
+    assert result.frequency.median == pytest.approx(np.median(share[share > 0]))
     assert (result.tokens, result.pooling) == ("patches", "max")
 
 
@@ -283,7 +278,11 @@ def test_neighbours_are_those_of_the_decoder_and_of_the_images(scored, truth, pl
 
 def test_directions_rank_words_as_names_do(scored, place):
     _, neurons, _ = scored
-    text = load_encoder(str(place / "clip")).embed_text(neurons.words).detach().numpy()
+    clip, images = load_encoder(str(place / "clip")), open_images(place / "images")
+    pictures = [images.load(i) for i in range(len(images)) if images.entries[i].path != "animal/dog/05b.png"]
+    joint = clip.activations(clip.preprocess(pictures), [HookPoint("last")])[HookPoint("last")][:, 0].numpy()
+    np.testing.assert_allclose(neurons.directions, directions(neurons.top_images, joint), atol=2e-3)
+    text = clip.embed_text(neurons.words).detach().numpy()
     ranked = rank_text(text, neurons.directions, neurons.word_mean)
     named = np.flatnonzero((neurons.top_images >= 0).any(axis=1))
     best = np.sort(ranked[:, named], axis=0)[::-1]

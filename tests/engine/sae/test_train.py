@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 import torch
+from safetensors.torch import load_file
 
 from engine.activations.loader import SAMPLE
 from engine.activations.store import Store
@@ -100,7 +101,7 @@ def test_training_is_a_function_of_the_seed(workspace, store):
 
 @pytest.mark.parametrize("arch", ["matryoshka-batchtopk", "jumprelu"])
 def test_stopped_anywhere_it_continues_to_the_same_bytes(workspace, store, arch):
-    settings = chosen(arch=arch, dead_after=1)  # so that the list of dead latents is part of the state
+    settings = chosen(arch=arch, dead_after=1, k=1, batch_size=16)  # so few that some latents are dead at every stop
     train(settings, workspace)
     expected = [(workspace.sae("s") / name).read_bytes() for name in ("sae.safetensors", "config.json")]
     history = json.loads((workspace.sae("s") / "training.json").read_text())["history"]
@@ -113,6 +114,7 @@ def test_stopped_anywhere_it_continues_to_the_same_bytes(workspace, store, arch)
         with pytest.raises(Stopped):
             train(settings, workspace, Recorder(stop_at=min(steps, 30 - done)))
         assert read_state(folder).step > 0 and not (folder / "sae.safetensors").exists()
+        assert arch == "jumprelu" or "dead" in load_file(checkpoint_path(folder))
     train(settings, workspace)
     assert [(folder / name).read_bytes() for name in ("sae.safetensors", "config.json")] == expected
     assert json.loads((folder / "training.json").read_text())["history"] == history
@@ -211,6 +213,8 @@ def test_where_more_steps_are_not_those_from_the_start_is_said(workspace, store)
     train(chosen(keep_state=True, decay=0.5, warmup=100, steps=60), workspace, reporter)
     (said,) = [one["message"] for one in reporter.of("warning")]
     assert "up to 30 had warmup over 3 steps, not 6, a learning rate that had fallen, latents dead after" in said
+    followed = read_training(workspace.sae("s")).schedule
+    assert (followed["warmup"], followed["decay"], followed["dead_after"]) == (6, 30, 96), "those of 60 steps"
 
 
 def test_fewer_steps_and_a_dropped_state_are_refused_and_nothing_is_to_be_removed(workspace, store):
@@ -528,32 +532,59 @@ def test_config_is_read_without_torch(workspace, store):
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() == ["32", "False"]
 
 
-def test_a_step_is_the_one_of_the_formulas(workspace, store):
-    loop = TrainingLoop(chosen(arch="topk", steps=40, seed=4), workspace, Store.open(workspace.activations("a")))
+def begun(workspace, **settings) -> TrainingLoop:
+    """A training of 40 steps before the first of them."""
+    loop = TrainingLoop(chosen(steps=40, seed=4, **settings), workspace, Store.open(workspace.activations("a")))
     loop.model = TrainingSAE(loop.architecture, loop.store.d, loop.w, 4)
     loop._begin()
-    assert loop.scale == pytest.approx(float(loop.loader.sample(SAMPLE).pow(2).sum(1).mean().sqrt()))
+    return loop
+
+
+def step_by_hand(model: TrainingSAE, adam: torch.optim.Adam, x: torch.Tensor, number: int) -> float:
+    """Step ``number`` from the formulas; the norm of its gradient before that is cut to 1."""
+    model.zero_grad()
+    model.loss(x).total.backward()
+    decoder = model.W_dec.detach().clone()
+    model.W_dec.grad -= (model.W_dec.grad * decoder).sum(1, keepdim=True) * decoder
+    gradients = [p.grad for p in model.parameters()]
+    norm = float(sum(g.pow(2).sum() for g in gradients).sqrt())
+    for gradient in gradients:
+        gradient.mul_(min(1.0, 1 / norm))
+    adam.param_groups[0]["lr"] = 3e-3 * min(1, (number + 1) / 4)  # it rises over a tenth of the steps
+    adam.step()
+    model.W_dec.data = torch.nn.functional.normalize(model.W_dec.data, dim=1)
+    return norm
+
+
+def test_a_step_is_the_one_of_the_formulas(workspace, store):
+    loop = begun(workspace, arch="topk")
+    sample = loop.loader.sample(SAMPLE)
+    assert loop.scale == pytest.approx(float(sample.pow(2).sum(1).mean().sqrt()))
+    torch.testing.assert_close(loop.model.b_dec.detach(), geometric_median(sample / loop.scale))
+    assert (loop.model.b_dec - sample.mean(0) / loop.scale).abs().max() > 1e-3
     loop.optimiser = torch.optim.Adam(loop.model.parameters(), betas=(0.9, 0.999))
     expected = copy.deepcopy(loop.model)
     adam, norms = torch.optim.Adam(expected.parameters(), betas=(0.9, 0.999)), []
     for loop.step in range(4):
         x = loop.loader.batch(loop.step) * (9 if loop.step == 2 else 1)  # whose gradient is cut
         loop._update(x)
-
-        expected.zero_grad()
-        expected.loss(x / loop.scale).total.backward()
-        decoder = expected.W_dec.detach().clone()
-        expected.W_dec.grad -= (expected.W_dec.grad * decoder).sum(1, keepdim=True) * decoder
-        gradients = [p.grad for p in expected.parameters()]
-        norms.append(float(sum(g.pow(2).sum() for g in gradients).sqrt()))
-        for gradient in gradients:
-            gradient.mul_(min(1.0, 1 / norms[-1]))
-        adam.param_groups[0]["lr"] = 3e-3 * min(1, (loop.step + 1) / 4)  # it rises over a tenth of the steps
-        adam.step()
-        expected.W_dec.data = torch.nn.functional.normalize(expected.W_dec.data, dim=1)
+        norms.append(step_by_hand(expected, adam, x / loop.scale, loop.step))
         for name, p in expected.named_parameters():
             torch.testing.assert_close(loop.model.get_parameter(name), p, atol=2e-6, rtol=1e-4, msg=name)
     assert norms[0] < 1 < norms[2]
+
+
+def test_a_training_is_such_steps_by_adam_alone(workspace, store):
+    """Nothing decays, and batches come in their order."""
+    with pytest.raises(Stopped):
+        train(chosen(steps=40, seed=4, arch="relu"), workspace, Recorder(stop_at=9))
+    loop = begun(workspace, arch="relu")
+    adam = torch.optim.Adam(loop.model.parameters(), betas=(0.9, 0.999), weight_decay=0)
+    for number in range(9):
+        step_by_hand(loop.model, adam, loop.loader.batch(number) / loop.scale, number)
+    kept = load_file(checkpoint_path(workspace.sae("s")))
+    for name, p in loop.model.named_parameters():
+        torch.testing.assert_close(kept[f"model.{name}"], p.detach(), atol=2e-6, rtol=1e-4, msg=name)
 
 
 def test_the_dead_are_those_that_were_silent_too_long_and_they_are_revived(workspace, store):

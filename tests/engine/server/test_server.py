@@ -449,6 +449,7 @@ def test_nonsense_on_the_wire_is_logged_and_ended_by_the_end_of_stdin(workspace)
         capture_output=True,
         env=environment(),
         timeout=PATIENCE,
+        start_new_session=True,  # as it is started: it is its own session whose niceness it sets
     )
     assert process.returncode == GONE
     assert process.stdout == b""

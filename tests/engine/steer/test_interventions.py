@@ -53,6 +53,8 @@ def test_control_is_the_reconstruction(sae):
     patches = torch.randn(5, WIDTH)
     control = Intervention(latents=((3, 9.0),), mode="add").control()
     assert control == Intervention()
+    part = Intervention(latents=((3, 9.0),), keep_error=True, tokens=(1,))
+    assert part.control() == Intervention(keep_error=True, tokens=(1,)), "but for the latents the same is done"
     torch.testing.assert_close(control.apply(sae, patches), sae(patches), atol=0, rtol=0)
 
 

@@ -1,26 +1,29 @@
 """Mode 3 on a synthetic workspace: table, filter, labels, pictures, search by text and image, comparison."""
 
 import asyncio
+import io
 import os
 import shlex
 import shutil
 import tomllib
 
+import h5py
 import numpy as np
 import pytest
 from textual.geometry import Size
 from textual.widgets import Input
 
 from engine.config import SteerSettings, from_words
-from engine.neurons.file import Neurons
+from engine.neurons.file import Neurons, unsealed, write_sealed
 from engine.neurons.latents import of_other_weights
+from engine.neurons.results import ImageLatents
 from engine.server.protocol import Loading
 from engine.steer.interventions import parse_latent
 from engine.workspace import Workspace
 from saetui.app import Workbench
 from saetui.messages import ShowLatents
 from saetui.modes.neurons.compare import CompareScreen
-from saetui.modes.neurons.image_search import LookScreen
+from saetui.modes.neurons.image_search import LookScreen, Patches
 from saetui.modes.neurons.latent_view import histogram
 from saetui.widgets.gallery import Gallery, Grid
 from tests.support.pilots import screen_text, until
@@ -389,8 +392,18 @@ def test_the_place_is_remembered(place):
     scenario(second, place)
 
 
+def backwards(path, other):
+    """The scores in ``path`` with the last latent first, as ``other``."""
+    with h5py.File(io.BytesIO(unsealed(path)), "r+") as file:
+        for values in file["latents"].values():
+            values[...] = values[...][::-1]
+        file.flush()
+        content = file.id.get_file_image()
+    write_sealed(other, content)
+
+
 def test_two_results_are_compared_side_by_side(place, truth):
-    shutil.copy(place / "neurons" / "synthetic--drawn.h5", place / "neurons" / "other--drawn.h5")
+    backwards(place / "neurons" / "synthetic--drawn.h5", place / "neurons" / "other--drawn.h5")
     os.utime(place / "neurons" / "other--drawn.h5", (1, 1))
 
     async def test(app, pilot):
@@ -399,11 +412,13 @@ def test_two_results_are_compared_side_by_side(place, truth):
         assert isinstance(app.screen, CompareScreen)
         screen = app.screen
         await until(pilot, lambda: screen.found)
-        assert (latent, 1.0) in screen.found, "the same latent has the same images"
+        assert screen.found[0] == (W - 1 - latent, 1.0), "the same latent has the same images"
+        await until(pilot, lambda: str(screen.right.view.head.render()).startswith(f"{W - 1 - latent} "))
+        assert str(screen.left.view.head.render()).startswith(f"{latent} ")
         shown = screen_text(pilot)
         assert shown.count("matched raw") >= 4, "every mean and every score with its control"
         await pilot.press("j")
-        await until(pilot, lambda: (screen.latents[1], 1.0) in screen.found)
+        await until(pilot, lambda: (W - 1 - screen.latents[1], 1.0) in screen.found)
         await pilot.press("l", "h", "m", "k", "escape")
         assert app.screen.MODE == "neurons"
 
@@ -508,8 +523,16 @@ def test_an_image_lists_the_latents_of_the_whole_and_of_its_patches(place, made)
         whole = screen.shown
         await pilot.press("l", "j", "h", "k")
         assert "row" in screen_text(pilot) and screen.shown != whole
+        latent = int(np.argmax(screen.scores.neurons.maximum))
+        quarter = float(screen.scores.neurons.maximum[latent]) / 4
+        oblong = ImageLatents((2, 3), tuple(whole), tuple(((latent, quarter * patch),) for patch in range(6)))
+        screen.found, patches = oblong, screen.query_one(Patches)
+        patches.size_of_grid, patches.patch = oblong.grid, (0, 0)
+        await pilot.press("l", "j")
+        await until(pilot, lambda: screen.shown == [(latent, quarter * 4)])
+        assert screen._cells(0)[:3] == (str(latent), f"{quarter * 4:.2f}", "100%")
         await pilot.press("escape")
-        assert screen.shown == whole
+        assert screen.shown == list(whole)
         await pilot.press("enter")
         await pilot.pause()
         assert app.screen is pane and pane.latents == [k for k, _ in whole]
