@@ -33,7 +33,7 @@ from engine.models.encoder import (
     seen_alone,
 )
 from engine.models.folder import check_folder
-from engine.models.from_transformers import prefix_tokens, quiet
+from engine.models.from_transformers import check_processor, prefix_tokens, quiet, read_weights
 from engine.models.hookpoints import HookPoint
 from engine.models.hub import check_notation, hub_folder
 from engine.models.patience import within
@@ -293,10 +293,7 @@ def _model(folder: Path, spec: str, dtype: str | torch.dtype) -> Any:
         kind = AutoConfig.from_pretrained(folder, trust_remote_code=False).model_type
         if kind not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
             raise UserError(f"{spec} is a {kind}, not a vision-language model: give a LLaVA-class checkpoint.")
-        loader: Any = AutoModelForImageTextToText
-        model, report = loader.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
-        )
+        model, report = read_weights(AutoModelForImageTextToText, folder, spec, dtype=dtype, use_safetensors=True)
     except UserError:
         raise
     except Exception as error:  # damaged and foreign checkpoints make libraries raise many kinds of error
@@ -318,7 +315,10 @@ def load_processor(folder: Path, spec: str) -> Any:
     try:
         processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
         if hasattr(processor, "image_processor") and hasattr(processor, "tokenizer"):
+            check_processor(processor.image_processor, spec)
             return processor
+    except UserError:
+        raise
     except Exception as error:  # the kind of error depends on which file is missing
         if refused := refusal(error):
             raise refused from error
