@@ -18,10 +18,11 @@ _COUNTS: Bounds = {
     re.compile(r"(_size|_dim|_heads|width)$"): 1 << 20,
     re.compile(r"(_labels|_classes)$"): 100_000,
 }
-_LENGTHS: Bounds = {re.compile(r"(_tokens|_len|_length)$"): 1 << 16}
+_LENGTHS: Bounds = {re.compile(r"^(?!max_).*(_tokens|_len|_length)$"): 1 << 16}
 _SIDES: Bounds = {
     re.compile(r"(height|width|edge|size|pinpoints|resolutions)$"): 4096,
-    re.compile(r"(patches|tokens)$"): 1 << 14,
+    re.compile(r"patches$"): 1 << 14,
+    re.compile(r"tokens$"): 1 << 17,
     re.compile(r"pixels$"): 4096**2,
 }
 
