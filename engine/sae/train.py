@@ -22,7 +22,7 @@ from engine.activations.loader import SAMPLE, Loader
 from engine.activations.store import Store
 from engine.config import TrainSettings
 from engine.errors import Stopped, UserError, counted
-from engine.files import lock, sweep_folder
+from engine.files import check_target, lock, sweep_folder
 from engine.links import check_own
 from engine.models.device import free_memory, give_back, is_out_of_memory, pick_device
 from engine.records import to_json
@@ -83,6 +83,7 @@ def train(settings: TrainSettings, workspace: Workspace, reporter: Reporter | No
         check_memory(settings, store.d, free_memory(training.device))
         for place in (folder, folder / CHECKPOINTS):
             sweep_folder(place)
+        check_target(folder / WEIGHTS)
         result = training.run(folder, found, reporter)
         if training.spans and neurons_files(workspace, folder.name):
             reporter.event(Warned(f"The scores of {folder.name} are of fewer steps: score it again, with a --name."))

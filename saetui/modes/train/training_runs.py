@@ -11,7 +11,7 @@ from engine.config import ScoreSettings, TrainSettings, to_mapping
 from engine.files import path_of
 from engine.runs.events import Control
 from engine.runs.run import Run
-from engine.workspace import free_name, slug
+from engine.workspace import free_name, short_slug
 from saetui.services import Services
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class TrainingRuns:
         values |= {name: value for name, value in last.items() if name in known}
         if values["activations"] not in stores:
             values["activations"] = stores[0]
-        stem = f"{slug(str(values['activations']))}-sae"
+        stem = f"{short_slug(str(values['activations']))}-sae"
         return values | {"name": free_name(stem, {*listed, *self.artefacts("saes")})}
 
     def like(self, row: Training) -> dict[str, Any] | None:
