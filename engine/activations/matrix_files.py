@@ -90,14 +90,14 @@ def _npz(path: Path) -> Matrix:
 def _hdf5(path: Path) -> np.ndarray:
     import h5py
 
-    from engine.hdf5 import HDF5File, read_array
+    from engine.hdf5 import HDF5File, read_array, read_text
 
     with HDF5File(path) as file:
         found: dict[str, Any] = {}
         file.visititems(lambda name, item: found.setdefault(name, item) if isinstance(item, h5py.Dataset) else None)
         dataset = _only(found, path)
         values = read_array(dataset)
-        bits = dataset.dtype == np.uint16 and dataset.attrs.get("dtype") == "bfloat16"
+        bits = dataset.dtype == np.uint16 and read_text(dataset, "dtype") == "bfloat16"
         return _from_bfloat16(values) if bits else values
 
 
