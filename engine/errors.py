@@ -50,6 +50,15 @@ class Refused(UserError):
     """The operating system did not let a file be read or written. What is in it may well be intact."""
 
 
+class Unrecorded(UserError):
+    """Nothing is recorded with which a file could be compared: it may be as it was written, or not."""
+
+    def __init__(self, path: Path, again: str):
+        super().__init__(
+            f"{path} has no hash to compare it with (an older version wrote it, or it was taken out): {again}."
+        )
+
+
 class Notice(UserWarning):
     """What whoever asked for the work should hear, in one sentence, from where nothing is known of them."""
 
