@@ -33,6 +33,7 @@ def read_matrix(path: Path) -> Matrix:
         from engine.activations.store import Store
 
         store = Store.open(path)
+        store.check_filled()
         return store.read(0, store.rows)
     read = _READERS.get(path.suffix.lower())
     if read is None:
@@ -40,7 +41,7 @@ def read_matrix(path: Path) -> Matrix:
     try:
         open_regular(path).close()
         _check_shard(path)
-        return _plausible(read(path), path)
+        return _filled(_plausible(read(path), path), path)
     except UserError:
         raise
     except FileNotFoundError as error:
@@ -154,6 +155,13 @@ def _members(path: Path) -> list[str]:
         infos = archive.infolist()
     _check_size(sum(info.file_size for info in infos), path)
     return [info.filename for info in infos]
+
+
+def _filled(matrix: Matrix, path: Path) -> Matrix:
+    if 0 in matrix.shape:
+        rows, columns = matrix.shape
+        raise UserError(f"{path} is {rows:,} x {columns:,}, so it holds no numbers: give images x columns of some.")
+    return matrix
 
 
 def _plausible(matrix: Matrix, path: Path) -> Matrix:

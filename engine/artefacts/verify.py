@@ -104,6 +104,8 @@ def _unsealed(file: Path, again: str) -> tuple[str, ...]:
 
 
 def _store(store: Store, repair: bool, reporter: Reporter) -> Verified:
+    if not store.shards:
+        store.check_filled()
     found = store.problems(reporter)
     size = sum(shard.bytes for shard in store.shards)
     bad = [shard for shard in found if not store.holds(shard)] if repair else []
