@@ -142,6 +142,11 @@ class Run:
         return command.within(self.workspace)
 
     @property
+    def is_there(self) -> bool:
+        """Whether it has a command, be that readable or not."""
+        return os.path.lexists(self.path / "command.json")
+
+    @property
     def order(self) -> int:
         """See Command.order; 0, too, where the command cannot be read."""
         try:
@@ -311,7 +316,7 @@ def runs(workspace: Workspace) -> list[Run]:
 def _listed(workspace: Workspace) -> list[Run]:
     if not workspace.runs.is_dir():
         return []
-    return [Run(path) for path in workspace.runs.iterdir() if (path / "command.json").is_file()]
+    return [run for run in map(Run, workspace.runs.iterdir()) if run.is_there]
 
 
 class RunList:
