@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
-from engine.errors import UserError, refusal
+from engine.errors import UserError, reason, refusal
 from engine.literal import escaped
 from engine.locks import Lock, alive, take
 from engine.records import parse_json
@@ -48,7 +48,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         return parse_toml(read_text(path))
     except ValueError as error:
-        raise UserError(f"{path} is not valid TOML ({error}): correct it and try again.") from error
+        raise UserError(f"{path} is not valid TOML ({reason(error)}): correct it and try again.") from error
     except OSError as error:
         raise refusal(error, path) or error from error
 
@@ -95,7 +95,7 @@ def read_json(path: Path, way: str = "remove it and make it again", most: int = 
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist: check the name, or make it first.") from error
     except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}): {way}.") from error
+        raise UserError(f"{path} is damaged ({reason(error)}): {way}.") from error
     except OSError as error:
         raise refusal(error, path) or error from error
 

@@ -22,7 +22,7 @@ from weakref import WeakValueDictionary
 import h5py
 import numpy as np
 
-from engine.errors import UserError
+from engine.errors import UserError, reason
 from engine.regular import open_regular
 
 FILTERS = {*range(1, 7), 32000}  # deflate, shuffle, fletcher32, szip, nbit, scaleoffset; lzf, which h5py brings along
@@ -53,7 +53,7 @@ class HDF5File(h5py.File):  # type: ignore[misc]  # h5py has no types
             raise
         except Exception as error:  # h5py raises nearly anything on damaged files
             self.close()
-            raise OSError(str(error)) from error
+            raise OSError(reason(error)) from error
 
     def close(self) -> None:
         super().close()

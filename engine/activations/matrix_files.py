@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from engine.errors import UserError, refusal
+from engine.errors import UserError, reason, refusal
 from engine.files import open_tensors, read_bytes
 from engine.regular import open_regular
 
@@ -49,17 +49,8 @@ def read_matrix(path: Path) -> Matrix:
     except MemoryError as error:
         raise UserError(f"{path} does not fit into memory: save it sparse (scipy.sparse.save_npz).") from error
     except Exception as error:  # what a damaged file raises depends on where in it the damage is
-        reason = _reason(error)
-        damaged = UserError(f"{path} is damaged or not a {path.suffix} file ({reason}): write it again.")
+        damaged = UserError(f"{path} is damaged or not a {path.suffix} file ({reason(error)}): write it again.")
         raise refusal(error, path) or damaged from error
-
-
-def _reason(error: Exception) -> str:
-    """The first line of what a library says, but for its advice to let the file run code."""
-    said = str(error).strip()
-    if "allow_pickle" in said or "weights_only" in said:
-        return "it holds Python objects, which may run code and are never read"
-    return (said.splitlines() or [type(error).__name__])[0]
 
 
 def _check_shard(path: Path) -> None:

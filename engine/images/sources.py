@@ -5,6 +5,7 @@ A further kind of source is a ``Source`` more in ``SOURCES``.
 
 import glob
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -18,7 +19,7 @@ from pathlib import Path
 from PIL import Image
 
 from engine.config import Transparency
-from engine.errors import UNREAD, UserError, passing, refusal
+from engine.errors import UNREAD, UserError, passing, reason, refusal
 from engine.files import path_of, value_sha256
 from engine.images.archives import read_tar, read_zip
 from engine.images.classes import Class, taxonomy_of
@@ -31,6 +32,7 @@ from engine.places import NO_PATH
 from engine.reporter import Reporter, StageBegan
 
 _READERS = 8  # threads that read images for their hashes alone
+MOST_BRACED = 100_000  # names that braces may stand for
 GONE = 32  # images in a row that a disk does not give, and which then are not taken for broken
 
 
@@ -119,10 +121,9 @@ class Images:
         try:
             data = _read_twice(entry)
         except OSError as error:
-            reason = error.strerror or str(error)
             self._unread += error.errno in UNREAD
             gone = refusal(error, Path(entry.file)) if self._unread >= GONE else passing(error, entry.file)
-            raise gone or BrokenImage(entry.path, reason) from error
+            raise gone or BrokenImage(entry.path, reason(error)) from error
         self._unread = 0
         if len(data) < entry.size:
             raise BrokenImage(entry.path, "it is shorter than when it was listed")
@@ -211,7 +212,9 @@ def meant(spec: str) -> list[Path]:
             "their folder, list or .tar shards."
         )
     found: list[Path] = []
-    braced = _braced(spec)
+    braced = list(itertools.islice(_braced(spec), MOST_BRACED + 1))
+    if len(braced) > MOST_BRACED:
+        raise UserError(f"{spec[:80]} names more than {MOST_BRACED:,} files: give a folder or a list of them.")
     for one in braced:
         path = path_of(one)
         matching = [path] if path.exists() else sorted(map(Path, glob.glob(str(path))))
@@ -231,26 +234,28 @@ def is_there(spec: str) -> bool:
         return False
 
 
-_BRACES = re.compile(r"\{([^{}]*,[^{}]*|\d+\.\.\d+(?:\.\.\d+)?|[a-zA-Z]\.\.[a-zA-Z])\}")
+_BRACES = re.compile(r"\{([^{}]*,[^{}]*|[0-9]{1,18}\.\.[0-9]{1,18}(?:\.\.[0-9]{1,18})?|[a-zA-Z]\.\.[a-zA-Z])\}")
 
 
-def _braced(text: str) -> list[str]:
+def _braced(text: str) -> Iterator[str]:
     """As a shell expands braces: ``{a,b}``, ``{000..127}``, ``{0..9..3}``, ``{a..e}``."""
     found = _BRACES.search(text)
     if found is None:
-        return [text]
+        yield text
+        return
     before, after = text[: found.start()], text[found.end() :]
-    return [one for option in _options(found[1]) for one in _braced(before + option + after)]
+    for option in _options(found[1]):
+        yield from _braced(before + option + after)
 
 
-def _options(inside: str) -> list[str]:
+def _options(inside: str) -> Iterable[str]:
     if "," in inside:
         return inside.split(",")
     first, last, *step = inside.split("..")
     if not first.isdigit():
-        return [chr(code) for code in _range(ord(first), ord(last), 1)]
+        return map(chr, _range(ord(first), ord(last), 1))
     width = max(len(first), len(last)) if "0" in (first[:1], last[:1]) else 0
-    return [f"{number:0{width}d}" for number in _range(int(first), int(last), int(step[0]) if step else 1)]
+    return (f"{number:0{width}d}" for number in _range(int(first), int(last), int(step[0]) if step else 1))
 
 
 def _range(first: int, last: int, step: int) -> range:
@@ -323,7 +328,7 @@ def _children(folder: str) -> list[os.DirEntry[str]]:
         with os.scandir(folder) as found:
             return sorted((c for c in found if not c.name.startswith(".")), key=lambda c: c.name)
     except OSError as error:
-        raise UserError(f"Cannot read the directory {folder}: {error.strerror}.") from error
+        raise UserError(f"Cannot read the directory {folder}: {reason(error)}.") from error
 
 
 def _shards_in(folder: Path, names: tuple[str, ...], listing: Listing) -> None:

@@ -16,10 +16,10 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from torch import Tensor, nn
 
-from engine.errors import UserError, refusal
+from engine.errors import UserError, reason, refusal
 from engine.files import path_of, read_json
 from engine.models.claims import within_weights
-from engine.models.encoder import ODD, VisionEncoder, first_line, refusing_odd
+from engine.models.encoder import ODD, VisionEncoder, refusing_odd
 from engine.models.folder import check_sides
 
 CONFIG = "open_clip_config.json"
@@ -117,7 +117,7 @@ def load_tagged(spec: str, device: str | torch.device, dtype: torch.dtype | None
         raise
     except Exception as error:  # network, hash, pickle and shape errors, in several libraries' own classes
         raise refusal(error) or UserError(
-            f"The weights of {spec} cannot be fetched or read ({first_line(error)}): check the network, or give "
+            f"The weights of {spec} cannot be fetched or read ({reason(error)}): check the network, or give "
             f"openclip:{arch}/TAG@FILE for a file that has them."
         ) from error
     _check_grid(model, shapes, weights)
@@ -185,7 +185,7 @@ def load_folder(
     except UserError:
         raise
     except Exception as error:  # JSON, pickle, shape and key errors
-        damaged = UserError(f"Cannot load {found} ({first_line(error)}): save or fetch the checkpoint again.")
+        damaged = UserError(f"Cannot load {found} ({reason(error)}): save or fetch the checkpoint again.")
         raise refusal(error, found) or damaged from error
     _check_grid(model, shapes, Path(found))
     encoder = OpenClipEncoder(_placed(model, device, dtype), name, spec)

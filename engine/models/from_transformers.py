@@ -21,10 +21,10 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenize
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
-from engine.errors import UserError, refusal
+from engine.errors import UserError, reason, refusal
 from engine.files import open_tensors, read_json
 from engine.models.claims import within_weights
-from engine.models.encoder import ODD, VisionEncoder, first_line, refusing_odd
+from engine.models.encoder import ODD, VisionEncoder, refusing_odd
 from engine.models.folder import check_sides
 
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -68,8 +68,7 @@ class TransformersEncoder(VisionEncoder):
             features = self.processor(images=list(images), return_tensors="pt")
         except ODD as error:
             raise UserError(
-                f"The image processor of {self.spec} failed ({first_line(error)}): correct its "
-                "preprocessor_config.json."
+                f"The image processor of {self.spec} failed ({reason(error)}): correct its preprocessor_config.json."
             ) from error
         return {name: value for name, value in features.items() if isinstance(value, Tensor)}
 
@@ -97,7 +96,7 @@ class TransformersEncoder(VisionEncoder):
             raise self._unusable(error) from error
 
     def _unusable(self, error: Exception) -> UserError:
-        return UserError(f"The tokenizer of {self.spec} cannot be used ({first_line(error)}): fetch it again.")
+        return UserError(f"The tokenizer of {self.spec} cannot be used ({reason(error)}): fetch it again.")
 
     def _forward(self, inputs: dict[str, Tensor]) -> Float[Tensor, "batch D"]:
         model: Any = self.model
@@ -181,7 +180,7 @@ def load_config(folder: Path, spec: str) -> Any:
         kind = read_json(folder / "config.json").get("model_type")
         if kind in CONFIG_MAPPING_NAMES:
             raise refusal(error) or UserError(
-                f"{folder / 'config.json'} is damaged ({first_line(error)}): fetch it again."
+                f"{folder / 'config.json'} is damaged ({reason(error)}): fetch it again."
             ) from error
         raise refusal(error) or UserError(
             f"{spec} is of a kind ({kind}) that transformers {transformers.__version__} does not know: use a CLIP, "
@@ -206,7 +205,7 @@ def _whole(folder: Path, spec: str, config: Any, dtype: torch.dtype) -> tuple[nn
         raise
     except Exception as error:  # so do damaged weights, and settings that do not fit each other
         raise refusal(error) or UserError(
-            f"Cannot load the weights of {spec} ({first_line(error)}): fetch or save the checkpoint again."
+            f"Cannot load the weights of {spec} ({reason(error)}): fetch or save the checkpoint again."
         ) from error
     return model, weight_files(folder), _untrained(model, report, spec)
 
@@ -287,7 +286,7 @@ def _tower(folder: Path, spec: str, config: Any, dtype: torch.dtype) -> tuple[nn
                 for name in names:
                     state[name.split("vision_tower.")[1].removeprefix("vision_model.")] = tensors.get_tensor(name)
         except (OSError, SafetensorError) as error:
-            raise refusal(error, file) or UserError(f"{file} is damaged ({error}): fetch it again.") from error
+            raise refusal(error, file) or UserError(f"{file} is damaged ({reason(error)}): fetch it again.") from error
         if names:
             weights.append(file)
     if not state:
@@ -374,7 +373,7 @@ def _processor(folder: Path, spec: str) -> Any:
         processor = AutoImageProcessor.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # and foreign ones of the preprocessing
         raise refusal(error) or UserError(
-            f"The preprocessing of {spec} cannot be read ({first_line(error)}): correct its preprocessor_config.json."
+            f"The preprocessing of {spec} cannot be read ({reason(error)}): correct its preprocessor_config.json."
         ) from error
     check_processor(processor, spec)
     return processor

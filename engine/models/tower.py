@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
-from engine.errors import UserError, refusal
+from engine.errors import UserError, reason, refusal
 from engine.files import open_tensors, read_json
 from engine.models.claims import within_weights
-from engine.models.encoder import VisionEncoder, first_line
+from engine.models.encoder import VisionEncoder
 from engine.models.from_transformers import (
     TOKENIZER_FILES,
     architecture,
@@ -112,7 +112,7 @@ def _read(folder: Path, spec: str, tower: Any) -> tuple[nn.Module, list[Path]]:
             with open_tensors(file, "pt") as tensors:
                 places |= dict.fromkeys(tensors.keys(), file)
         except (OSError, SafetensorError) as error:
-            raise refusal(error, file) or UserError(f"{file} is damaged ({error}): fetch it again.") from error
+            raise refusal(error, file) or UserError(f"{file} is damaged ({reason(error)}): fetch it again.") from error
     prefix = _prefix(set(places), set(wanted))
     if prefix is None:
         raise UserError(f"{spec} lacks weights of its vision tower in .safetensors files: fetch or save it again.")
@@ -124,7 +124,7 @@ def _read(folder: Path, spec: str, tower: Any) -> tuple[nn.Module, list[Path]]:
     try:
         tower.load_state_dict(state)
     except RuntimeError as error:
-        raise UserError(f"The vision tower of {spec} does not fit its config.json ({first_line(error)}).") from error
+        raise UserError(f"The vision tower of {spec} does not fit its config.json ({reason(error)}).") from error
     return tower, files
 
 

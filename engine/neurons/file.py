@@ -33,7 +33,7 @@ import h5py
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from engine.errors import Unrecorded, UserError, counted, refusal
+from engine.errors import Unrecorded, UserError, counted, reason, refusal
 from engine.files import atomic_path, check_version
 from engine.hdf5 import HDF5File, check_size, read_array, read_number, read_row
 from engine.integrity import HDF5, content_sha256, read_sha256
@@ -101,7 +101,7 @@ def write_neurons(
         write_sealed(path, content)
     except OSError as error:
         raise UserError(
-            f"Cannot write {path} ({error.strerror}): make room or check its permissions, and score again."
+            f"Cannot write {path} ({reason(error)}): make room or check its permissions, and score again."
         ) from error
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from engine.activations.loader import SAMPLE, Loader
 from engine.activations.store import Store
 from engine.config import TrainSettings
-from engine.errors import Stopped, UserError, counted
+from engine.errors import Stopped, UserError, counted, reason
 from engine.files import check_target, lock, sweep_folder
 from engine.links import check_own
 from engine.models.device import free_memory, give_back, is_out_of_memory, pick_device
@@ -295,7 +295,7 @@ class TrainingLoop:
         try:
             self._write_preview(folder)
         except OSError as error:  # the preview is there to be looked at: nothing else hangs on it
-            reporter.event(Warned(f"The preview of step {self.step} is not written: {error.strerror}."))
+            reporter.event(Warned(f"The preview of step {self.step} is not written: {reason(error)}."))
 
     def _write_preview(self, folder: Path) -> None:
         if self.unwritten:
