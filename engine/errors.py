@@ -127,7 +127,7 @@ _MEANS = (
     (
         re.compile(
             "NoneType|object (is not|does not|has no len)|not supported between|indices must be|unsupported operand|"
-            "unhashable|not iterable|cannot unpack|values to unpack|required positional|must be (str|int|real number)"
+            "unhashable|not iterable|cannot unpack|values to unpack|must be (str|int|real number)"
         ),
         "a value in it is of another form than it should be",
     ),
@@ -138,7 +138,7 @@ _MEANS = (
 def reason(error: BaseException) -> str:
     """What a library says is wrong, to quote inside a sentence: its first line, or what that means to a user."""
     said = str((isinstance(error, OSError) and error.strerror) or error).strip()
-    if missing := re.search(r"has no attribute ('\w+')", said):
+    if missing := re.search(r"(?:has no attribute|positional arguments?:) ('\w+')", said):
         return f"it has no {missing[1]}"
     if words := next((words for pattern, words in _MEANS if pattern.search(said)), ""):
         return words
