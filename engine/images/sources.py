@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import re
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -53,7 +54,7 @@ class Images:
         """How many files of the source are pictures of kinds that are not read."""
         self._contents = contents()
         self._known: dict[int, str] = {}  # of those, by number here
-        self._unread = 0  # in a row, for faults of the disk
+        self._unread = _Unread()
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -117,14 +118,13 @@ class Images:
         What the disk does not give is asked for twice. Then that image is broken, until so many in a row are that it is
         the disk.
         """
-        entry = self.entries[index]
+        entry, number = self.entries[index], self._unread.begin()
         try:
             data = _read_twice(entry)
         except OSError as error:
-            self._unread += error.errno in UNREAD
-            gone = refusal(error, Path(entry.file)) if self._unread >= GONE else passing(error, entry.file)
+            disk = error.errno in UNREAD and self._unread.in_a_row(number) >= GONE
+            gone = refusal(error, Path(entry.file)) if disk else passing(error, entry.file)
             raise gone or BrokenImage(entry.path, reason(error)) from error
-        self._unread = 0
         if len(data) < entry.size:
             raise BrokenImage(entry.path, "it is shorter than when it was listed")
         return data
@@ -136,6 +136,27 @@ class Images:
     def decode(self, index: int, data: bytes) -> Image.Image:
         """The image whose file holds ``data``. Raises BrokenImage."""
         return decode(data, self.entries[index].path, self.transparency)
+
+
+class _Unread:
+    """What the disk did not give, in the order in which it was asked for, whichever thread has its answer first."""
+
+    def __init__(self) -> None:
+        self._lock, self._begun, self._lost = threading.Lock(), 0, set[int]()
+
+    def begin(self) -> int:
+        """The number of a reading that begins."""
+        with self._lock:
+            self._begun += 1
+            return self._begun
+
+    def in_a_row(self, number: int) -> int:
+        """That reading came to nothing: how many around it did, without one between them that did not."""
+        with self._lock:
+            self._lost.add(number)
+            before = itertools.takewhile(self._lost.__contains__, range(number - 1, 0, -1))
+            after = itertools.takewhile(self._lost.__contains__, itertools.count(number + 1))
+            return sum(1 for _ in before) + 1 + sum(1 for _ in after)
 
 
 def _read_twice(entry: ImageEntry) -> bytes:

@@ -2,7 +2,9 @@
 
 import errno
 import os
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -89,3 +91,33 @@ def test_a_fault_that_passes_breaks_nothing(images: Path) -> None:
         assert found.load(0).size
     with unread(lambda name: True), pytest.raises(BrokenImage, match="Input/output error"):
         found.load(0)
+
+
+@pytest.mark.parametrize("threads", [1, 4, 64])
+def test_images_in_a_row_are_those_that_were_asked_for_in_a_row(threads: int, tmp_path: Path) -> None:
+    """Bad places make a disk slow, so that of many threads those that fail answer last, one after the other."""
+    found = open_images(write_pictures(tmp_path, 4 * GONE, ()))
+    bad = {Path(found.entries[index].file).name for index in range(1, len(found), 2)}
+
+    def fails(name: str) -> bool:
+        time.sleep(0.01 * (name in bad))
+        return name in bad
+
+    def broken(index: int) -> bool:
+        try:
+            found.read_bytes(index)
+        except BrokenImage:
+            return True
+        return False
+
+    with unread(fails), ThreadPoolExecutor(threads) as pool:
+        assert list(pool.map(broken, range(len(found)))) == [index % 2 == 1 for index in range(len(found))]
+
+
+@pytest.mark.parametrize("threads", [1, 4, 64])
+def test_a_disk_is_gone_for_any_number_of_threads(threads: int, tmp_path: Path) -> None:
+    found = open_images(write_pictures(tmp_path, 4 * GONE, ()))
+    with unread(lambda name: True), ThreadPoolExecutor(threads) as pool:
+        told = [pool.submit(found.read_bytes, index).exception() for index in range(len(found))]
+    assert sum(isinstance(error, BrokenImage) for error in told) < GONE
+    assert isinstance(told[-1], UserError)
