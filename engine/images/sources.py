@@ -125,6 +125,8 @@ class Images:
             disk = error.errno in UNREAD and self._unread.in_a_row(number) >= GONE
             gone = refusal(error, Path(entry.file)) if disk else passing(error, entry.file)
             raise gone or BrokenImage(entry.path, reason(error)) from error
+        finally:
+            self._unread.end(number)
         if len(data) < entry.size:
             raise BrokenImage(entry.path, "it is shorter than when it was listed")
         return data
@@ -142,21 +144,35 @@ class _Unread:
     """What the disk did not give, in the order in which it was asked for, whichever thread has its answer first."""
 
     def __init__(self) -> None:
-        self._lock, self._begun, self._lost = threading.Lock(), 0, set[int]()
+        self._lock, self._begun = threading.Lock(), 0
+        self._open, self._lost = set[int](), set[int]()
 
     def begin(self) -> int:
         """The number of a reading that begins."""
         with self._lock:
             self._begun += 1
+            self._open.add(self._begun)
             return self._begun
 
-    def in_a_row(self, number: int) -> int:
-        """That reading came to nothing: how many around it did, without one between them that did not."""
+    def end(self, number: int) -> None:
+        """That reading was answered."""
         with self._lock:
+            self._open.discard(number)
+
+    def in_a_row(self, number: int) -> int:
+        """That reading came to nothing: how many around it did, as far as none was answered; less those between them
+        that still may be."""
+        with self._lock:
+            self._open.discard(number)
             self._lost.add(number)
-            before = itertools.takewhile(self._lost.__contains__, range(number - 1, 0, -1))
-            after = itertools.takewhile(self._lost.__contains__, itertools.count(number + 1))
-            return sum(1 for _ in before) + 1 + sum(1 for _ in after)
+            return 1 + self._along(range(number - 1, 0, -1)) + self._along(range(number + 1, self._begun + 1))
+
+    def _along(self, numbers: Iterable[int]) -> int:
+        count = most = 0
+        for number in itertools.takewhile(lambda one: one in self._lost or one in self._open, numbers):
+            count += 1 if number in self._lost else -1
+            most = max(count, most)
+        return most
 
 
 def _read_twice(entry: ImageEntry) -> bytes:
