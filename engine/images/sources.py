@@ -20,7 +20,7 @@ from pathlib import Path
 from PIL import Image
 
 from engine.config import Transparency
-from engine.errors import UNREAD, UserError, passing, reason, refusal
+from engine.errors import UNREAD, UserError, counted, passing, reason, refusal
 from engine.files import path_of, value_sha256
 from engine.images.archives import read_tar, read_zip
 from engine.images.classes import Class, taxonomy_of
@@ -251,7 +251,7 @@ def meant(spec: str) -> list[Path]:
     found: list[Path] = []
     braced = list(itertools.islice(_braced(spec), MOST_BRACED + 1))
     if len(braced) > MOST_BRACED:
-        raise UserError(f"{spec[:80]} names more than {MOST_BRACED:,} files: give a folder or a list of them.")
+        raise UserError(f"{spec[:80]} names more than {counted(MOST_BRACED, 'file')}: give a folder or a list of them.")
     for one in braced:
         path = path_of(one)
         matching = [path] if path.exists() else sorted(map(Path, glob.glob(str(path))))
