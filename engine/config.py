@@ -6,6 +6,7 @@ explained once. ``from_mapping`` checks values that come from outside.
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from dataclasses import MISSING, dataclass, field
 from typing import Any, Literal, TypeVar
 
 from engine.errors import UserError
-from engine.records import PLAIN, plain
+from engine.records import PLAIN, brief, plain
 
 Dtype = Literal["float16", "bfloat16", "float32"]
 ArchitectureName = Literal["relu", "topk", "batchtopk", "matryoshka-batchtopk", "jumprelu", "gated"]
@@ -313,12 +314,20 @@ def _checked(value: Any, kind: Any, where: str) -> Any:
         return _checked(value, next(o for o in options if o is not type(None)), where)
     if origin is Literal:
         if value not in options:
-            raise UserError(f"{where} is {value!r}: choose one of {', '.join(map(str, options))}.")
+            raise UserError(f"{where} is {_told(value)}: choose one of {', '.join(map(str, options))}.")
         return value
     if origin is tuple:
         items = [value] if isinstance(value, str) or not isinstance(value, (list, tuple)) else value
         return tuple(_checked(item, options[0], where) for item in items)
     found = plain(value, kind)
     if found is None:
-        raise UserError(f"{where} is {value!r}: it must be {PLAIN[kind]}.")
+        raise UserError(f"{where} is {_told(value)}: it must be {PLAIN[kind]}.")
+    if isinstance(found, float) and not math.isfinite(found):
+        raise UserError(f"{where} is {found}: give a finite number.")
+    if isinstance(found, int) and abs(found) >= 1 << 63:
+        raise UserError(f"{where} is {brief(found)}: give a number below 2^63.")
     return found
+
+
+def _told(value: Any) -> str:
+    return repr(value) if isinstance(value, str) else brief(value)

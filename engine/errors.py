@@ -50,6 +50,15 @@ class Refused(UserError):
     """The operating system did not let a file be read or written. What is in it may well be intact."""
 
 
+class Unrecorded(UserError):
+    """Nothing is recorded with which a file could be compared: it may be as it was written, or not."""
+
+    def __init__(self, path: Path, again: str):
+        super().__init__(
+            f"{path} has no hash to compare it with (an older version wrote it, or it was taken out): {again}."
+        )
+
+
 class Notice(UserWarning):
     """What whoever asked for the work should hear, in one sentence, from where nothing is known of them."""
 
@@ -110,6 +119,40 @@ def passing(error: BaseException, path: str | Path) -> Refused | None:
     return refusal(OSError(number, os.strerror(number), str(path))) if number in PASSING else None
 
 
+_BRIEF = 160  # characters of what a library says that are quoted
+_MEANS = (
+    (re.compile("weights_only|allow_pickle"), "it holds Python objects, which may run code and are never read"),
+    (re.compile("codec can't decode"), "it is no text in UTF-8"),
+    (re.compile("set_int_max_str_digits"), "it holds a number of thousands of digits"),
+    (
+        re.compile(
+            "NoneType|object (is not|does not|has no len)|not supported between|indices must be|unsupported operand|"
+            "unhashable|not iterable|cannot unpack|values to unpack|must be (str|int|real number)"
+        ),
+        "a value in it is of another form than it should be",
+    ),
+)
+"""What advice to programmers, and complaints about objects of Python, mean to who has only the file."""
+
+
+def reason(error: BaseException) -> str:
+    """What a library says is wrong, to quote inside a sentence: its first line, or what that means to a user."""
+    said = str((isinstance(error, OSError) and error.strerror) or error).strip()
+    if missing := re.search(r"(?:has no attribute|positional arguments?:) ('\w+')", said):
+        return f"it has no {missing[1]}"
+    if words := next((words for pattern, words in _MEANS if pattern.search(said)), ""):
+        return words
+    if isinstance(error, KeyError):
+        return f"it has no {error.args[0]}" if error.args else "a value is missing in it"
+    if isinstance(error, RecursionError):
+        return "its values are nested too deeply"
+    plain = _OBJECT.sub("data", (said.splitlines() or [""])[0]).rstrip(".:")
+    return plain[:_BRIEF] or "it is damaged"
+
+
+_OBJECT = re.compile(r"<[^<>]* at 0x[0-9a-fA-F]+>|<(class|function|module) [^<>]*>")
+
+
 def system_mistake(error: OSError) -> str | None:
     """The sentence for what the system refused: what, why and the way out; None where it did not."""
     place = _place(error)
@@ -120,9 +163,9 @@ def system_mistake(error: OSError) -> str | None:
         return None
     if error.errno in FORBIDDEN:
         return f"No permission for {place or 'a file'}: change it or choose another --workspace."
-    reason = os.strerror(error.errno)
+    why = os.strerror(error.errno)
     way = _WAYS.get(error.errno, f"mend that and {_AGAIN}")
-    return f"The system does not let {place or 'a file'} be used ({reason}): {way}."
+    return f"The system does not let {place or 'a file'} be used ({why}): {way}."
 
 
 def _place(error: OSError) -> str | None:

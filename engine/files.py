@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
-from engine.errors import UserError, refusal
+from engine.errors import UserError, reason, refusal
 from engine.literal import escaped
 from engine.locks import Lock, alive, take
 from engine.records import parse_json
@@ -48,7 +48,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         return parse_toml(read_text(path))
     except ValueError as error:
-        raise UserError(f"{path} is not valid TOML ({error}): correct it and try again.") from error
+        raise UserError(f"{path} is not valid TOML ({reason(error)}): correct it and try again.") from error
     except OSError as error:
         raise refusal(error, path) or error from error
 
@@ -95,7 +95,7 @@ def read_json(path: Path, way: str = "remove it and make it again", most: int = 
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist: check the name, or make it first.") from error
     except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}): {way}.") from error
+        raise UserError(f"{path} is damaged ({reason(error)}): {way}.") from error
     except OSError as error:
         raise refusal(error, path) or error from error
 
@@ -141,6 +141,7 @@ def open_tensors(path: Path, framework: str, device: str = "cpu") -> Iterator[An
 
 
 ABANDONED = 86_400.0  # seconds without a write after which a temporary file of an unknown process is nobody's
+_TRIAL = 1 << 16  # bytes that show whether the disk, or what the user may take of it, is full
 UNSYNCED = {errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES, errno.EPERM}
 """What file systems say that sync no folders, or may not."""
 _PART = re.compile(r"\.([0-9a-f]{8})-(\d+)(\.\w+)?\.tmp")
@@ -177,6 +178,25 @@ def atomic_path(path: Path, durable: bool = True, private: bool = False) -> Iter
 def temporary_path(path: Path, part: str = "") -> Path:
     """Where this process writes what will be ``path``, or a part of it: the name tells who writes there."""
     return path.with_name(f".{path.name}.{_here()}-{os.getpid()}{part and '.'}{part}.tmp")
+
+
+def check_target(path: Path) -> None:
+    """OSError where no file could be written to ``path``, for who would otherwise find that after hours of work."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    home = next(folder for folder in path.absolute().parents if folder.exists())
+    trial = home / temporary_path(path, "trial").name
+    try:
+        with open(trial, "xb") as file:
+            file.write(bytes(_TRIAL))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        error.filename = str(path)
+        raise
+    finally:
+        with contextlib.suppress(OSError):
+            trial.unlink()
 
 
 def sweep(path: Path) -> None:

@@ -7,8 +7,7 @@ may read: there is nothing to lock. So too, what the system refuses comes as the
 HDF5 can also fetch data from other files, run filters that it loads from disk, and claim shapes that nothing fills. A
 file may come from a stranger: it is looked through before anything in it is read, and only its own data are. Texts,
 which are kept as a length and a place in a heap, are read here: HDF5 takes memory for whatever length before it looks
-there, and walks for ever through a heap of zeros. It does so for texts that are attributes, too: where another mark
-will do, none is read.
+there, and walks for ever through a heap of zeros. It does so for texts that are attributes, too.
 """
 
 import atexit
@@ -23,13 +22,14 @@ from weakref import WeakValueDictionary
 import h5py
 import numpy as np
 
-from engine.errors import UserError
+from engine.errors import UserError, reason
 from engine.regular import open_regular
 
 FILTERS = {*range(1, 7), 32000}  # deflate, shuffle, fletcher32, szip, nbit, scaleoffset; lzf, which h5py brings along
 OBJECTS = 10_000  # in a file
 MOST = 256 << 20  # bytes of what is read at once, ...
 RATIO = 100  # ... or this many times those that lie in the file, if that is more
+_HEADER = 1 << 16  # bytes of a part of an object's header, at most
 _OPEN: "WeakValueDictionary[int, HDF5File]" = WeakValueDictionary()  # by the number that HDF5 gives them
 
 
@@ -53,7 +53,7 @@ class HDF5File(h5py.File):  # type: ignore[misc]  # h5py has no types
             raise
         except Exception as error:  # h5py raises nearly anything on damaged files
             self.close()
-            raise OSError(str(error)) from error
+            raise OSError(reason(error)) from error
 
     def close(self) -> None:
         super().close()
@@ -79,6 +79,66 @@ def read_number(item: h5py.HLObject, name: str) -> int:
     if name not in item.attrs or item.attrs.get_id(name).dtype.kind not in "iu":
         raise OSError(f"{item.name} has no number {name}")
     return int(item.attrs[name])
+
+
+def read_text(item: h5py.HLObject, name: str) -> str:
+    """The attribute ``name``, a text; empty where there is none. OSError where it is something else, or kept otherwise
+    than h5py does unasked."""
+    if name not in item.attrs:
+        return ""
+    kind = item.attrs.get_id(name)
+    if kind.shape != () or not h5py.check_string_dtype(kind.dtype):
+        raise OSError(f"{item.name} has no text {name}")
+    if not kind.dtype.hasobject:
+        return bytes(item.attrs[name]).decode("utf-8", "replace")
+    disk, base = _OPEN[item.file.id.id]._disk.fileno(), item.file.userblock_size
+    stored = _attribute(disk, base, h5py.h5o.get_info(item.id).addr, name.encode())
+    if len(stored) != _TEXT.itemsize:
+        raise OSError(f"{item.name} has a text {name} that is not where it should be")
+    length, heap, number = np.frombuffer(stored, _TEXT)[0].tolist()
+    texts = _heap(disk, base + heap, item.file.id.get_filesize())[0] if length else {}
+    text = texts.get(number, b"")
+    if len(text) != length:
+        raise OSError(f"{item.name} has lost its text {name}")
+    return text.decode("utf-8", "replace")
+
+
+_PREFIX, _MESSAGE, _PART = struct.Struct("<BxH4xI4x"), struct.Struct("<HH4x"), struct.Struct("<QQ")
+_CONTINUED, _ATTRIBUTE = 0x10, 0x0C
+
+
+def _attribute(disk: int, base: int, at: int, name: bytes) -> bytes:
+    """What the attribute ``name`` of the object whose header is at byte ``at`` holds; nothing where it is not found.
+
+    (HDF5 File Format Specification 3.0, IV.A.1.a "Version 1 Data Object Header Prefix", IV.A.2.m "The Attribute
+    Message" and IV.A.2.q "The Object Header Continuation Message".)
+    """
+    version, count, size = _PREFIX.unpack(os.pread(disk, _PREFIX.size, base + at).ljust(_PREFIX.size))
+    parts = [(at + _PREFIX.size, size)] if version == 1 else []
+    while parts and count > 0:
+        start, size = parts.pop(0)
+        content, place = os.pread(disk, min(size, _HEADER), min(base + start, 1 << 62)), 0
+        while place + _MESSAGE.size <= len(content):
+            kind, length = _MESSAGE.unpack_from(content, place)
+            place, count = place + _MESSAGE.size, count - 1
+            body = content[place : place + length]
+            place += length
+            if kind == _CONTINUED and length == _PART.size:
+                parts.append(_PART.unpack(body.ljust(_PART.size)))
+            elif kind == _ATTRIBUTE and (found := _held(body, name)) is not None:
+                return found
+    return b""
+
+
+def _held(message: bytes, name: bytes) -> bytes | None:
+    """What an attribute's message holds, if it is that of ``name``."""
+    version, _, *sizes = struct.unpack_from("<BBHHH", message.ljust(8))
+    if version == 1:
+        start, sizes = 8, [-(-size // 8) * 8 for size in sizes]
+    else:
+        start = 8 if version == 2 else 9
+    named = message[start : start + sizes[0]].split(b"\0")[0] == name
+    return message[start + sum(sizes) :][: _TEXT.itemsize] if named else None
 
 
 def check_size(dataset: h5py.Dataset, parts: int = 1) -> None:

@@ -6,6 +6,7 @@ artefacts of that kind alone and is no other workspace's.
 """
 
 import os
+import re
 from pathlib import Path
 
 from engine.errors import UserError
@@ -21,6 +22,7 @@ _FOLDERS = {
 """Of kinds whose artefacts are folders: what tells one."""
 _FILES = {"neurons": ".h5", "labels": ".toml", "recipes": ".toml"}
 """Of the others: the suffix of their files."""
+_IS_FILE = re.compile(r"\.(json|jsonl|safetensors|h5|txt|lock)$|^control$")
 
 
 def file_name(text: str) -> str:
@@ -31,10 +33,10 @@ def file_name(text: str) -> str:
 
 
 def check_own(artefact: Path) -> None:
-    """UserError where writing to ``artefact``, or deleting in it, would reach out of its workspace.
+    """UserError where writing to ``artefact``, or deleting in it, would reach out of its workspace, or cannot be.
 
     An artefact is no link, nor has it folders that are; a run, whose files are appended to, has no links at all. Pipes,
-    sockets and devices lead to another program.
+    sockets and devices lead to another program. A folder in a file's place would be found at the end of the work.
     """
     home = artefact.parent
     if home.is_symlink():
@@ -46,6 +48,8 @@ def check_own(artefact: Path) -> None:
             raise UserError(f"{file} is a {kind}, not a file, and nothing is written to it: move it away.")
         if home.name == "runs" or file.name.startswith(".") or not file.is_file():
             raise _linked(file)
+    for folder in _misplaced(artefact):
+        raise UserError(f"{folder} is a folder, where a file is to be written: move it away.")
 
 
 def _check_home(home: Path, real: Path) -> None:
@@ -63,6 +67,17 @@ def _is(kind: str, path: Path) -> bool:
         return path.suffix == _FILES[kind]
     inside = {file.name for file in path.glob("[!.]*")} if path.is_dir() else {path.name}
     return not inside or not inside.isdisjoint(_FOLDERS[kind])
+
+
+def _misplaced(artefact: Path) -> list[Path]:
+    """The folders in it, or itself, that have the name of a file."""
+    if artefact.parent.name in _FILES:
+        return [artefact] if artefact.is_dir() else []
+    try:
+        with os.scandir(artefact) as found:
+            return [Path(one) for one in found if one.is_dir() and _IS_FILE.search(one.name)]
+    except OSError:  # nothing is there yet, or it is a file
+        return []
 
 
 def _odd(folder: Path) -> list[Path]:

@@ -153,21 +153,22 @@ def _note() -> str:
 def _lives(path: Path, now: float | None = None) -> bool | None:
     """Whether the process lives that the file says has it; ``now`` by the clock of the file system, where known."""
     try:
-        host, number, began = _said(path).split(" ")
+        host, told, began = _said(path).split(" ")
+        number = int(told)
         if host != socket.gethostname():
             return (now or time.time()) - path.stat().st_mtime < FRESH
     except ValueError:  # nobody has it
         return False
     except OSError:
         return None
-    return _began(int(number)) == began if began else alive(int(number))
+    return _began(number) == began if began else alive(number)
 
 
 def alive(number: int) -> bool:
     """Whether there is a process of this number here."""
     try:
         os.kill(number, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:  # another user's
         pass

@@ -114,15 +114,16 @@ def plain(value: Any, kind: type[T]) -> T | None:
 def _strict(value: Any, kind: type[T]) -> T:
     found = plain(value, kind)
     if found is None:
-        raise UserError(f"{_brief(value)} is not {PLAIN[kind]}")
+        raise UserError(f"{brief(value)} is not {PLAIN[kind]}")
     return found
 
 
-def _brief(value: Any) -> str:
+def brief(value: Any) -> str:
+    """A value that is wrong, as JSON, to quote inside a sentence."""
     try:
         text = json.dumps(value, default=str)
     except (RecursionError, ValueError):  # nested too deeply, or of too many digits to be written
-        return f"a {type(value).__name__}"
+        return "a number of thousands of digits" if isinstance(value, int) else "nested too deeply"
     return text if len(text) <= _BRIEF else f"{text[: _BRIEF - 3]}..."
 
 
@@ -164,5 +165,5 @@ def _phrase(error: BaseException, kind: Any) -> str:
     if get_origin(kind) is Literal:
         return f"none of {', '.join(map(str, get_args(kind)))}"
     if isinstance(error, KeyError):
-        return "missing" if kind else f"no known kind of record ({_brief(error.args[0])})"
+        return "missing" if kind else f"no known kind of record ({brief(error.args[0])})"
     return "of another form"

@@ -13,15 +13,22 @@ from typing import Any
 
 from engine.config import PLACES, ScoreSettings
 from engine.errors import UserError
-from engine.files import path_of, read_text, read_toml, to_toml, write_text
+from engine.files import path_of, read_text, read_toml, to_toml, value_sha256, write_text
 from engine.places import changed_values, located_text, recorded_text
 
 MARKER = "workspace.toml"
+LONGEST = 200  # bytes of a name: of the 255 that a file's may have, suffixes and those of temporary files are left
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@=:-]*")
+_PART = 90  # bytes of a name that others are put beside
 
 
 def check_name(name: str, what: str) -> str:
     """``name``, if it is a file name that needs no quoting in a shell. Raises UserError otherwise."""
+    if len(name.encode(errors="replace")) > LONGEST:
+        raise UserError(
+            f"{name[:40]}... cannot name {what}: it has {len(name)} characters, and {LONGEST} is the most; give a "
+            "shorter --name."
+        )
     if not _NAME.fullmatch(name):
         raise UserError(f"{name!r} cannot name {what}: use letters, digits and . _ + @ = : -")
     return name
@@ -30,6 +37,12 @@ def check_name(name: str, what: str) -> str:
 def slug(text: str) -> str:
     """``text`` as a name: each sequence of other characters becomes one hyphen."""
     return re.sub(r"[^A-Za-z0-9._+@=]+", "-", text).strip("-.") or "unnamed"
+
+
+def short_slug(text: str) -> str:
+    """The same, short enough to be put beside others: what is longer ends in digits of its hash."""
+    name = slug(text)
+    return name if len(name) <= _PART else f"{name[: _PART - 9]}-{value_sha256(name)[:8]}"
 
 
 def free_name(stem: str, taken: Container[str]) -> str:
@@ -92,7 +105,8 @@ class Workspace:
         return self.root / "saes" / check_name(name, "an SAE")
 
     def neurons(self, sae: str, images: str) -> Path:
-        return self.root / "neurons" / f"{check_name(sae, 'an SAE')}--{check_name(images, 'images')}.h5"
+        name = f"{check_name(sae, 'an SAE')}--{check_name(images, 'images')}"
+        return self.root / "neurons" / f"{check_name(name, 'scores')}.h5"
 
     def labels(self, sae: str) -> Path:
         return self.root / "labels" / f"{check_name(sae, 'an SAE')}.toml"
@@ -171,7 +185,7 @@ def store_names(name: str, hooks: Sequence[str]) -> list[str]:
 
 def neurons_path(settings: ScoreSettings, sae: str, workspace: Workspace) -> Path:
     """Where the scores of ``sae`` are written that ``settings`` ask for."""
-    return workspace.neurons(sae, settings.name or slug(Path(settings.images).stem))
+    return workspace.neurons(sae, settings.name or short_slug(Path(settings.images).stem))
 
 
 def neurons_files(workspace: Workspace, sae: str | None = None) -> list[Path]:

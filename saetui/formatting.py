@@ -58,6 +58,11 @@ def cell(value: float | str, form: Form) -> str:
             assert_never(form)
 
 
+def whole(text: str) -> int | None:
+    """The number that a person typed; None for what is none, or has more digits than anything that is counted."""
+    return int(text) if text.isdecimal() and len(text) <= 18 else None
+
+
 def size(count: float) -> str:
     """Bytes in decimal units: ``61.4 MB``."""
     for unit in ("B", "kB", "MB", "GB"):

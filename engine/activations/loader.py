@@ -123,8 +123,7 @@ class Loader:
             raise UserError(f"--batch-size is {batch_size}: give at least 1.")
         if not 0 <= holdout < 1:
             raise UserError(f"--holdout is {holdout:g}: give a share from 0 to below 1.")
-        if store.rows == 0:
-            raise UserError(f"The activation store {store.path} has no rows: extract it again, from readable images.")
+        store.check_filled()
         self.store, self.batch_size, self.seed, self.max_norm = store, batch_size, seed, max_norm
         image = np.asarray(store.image)
         first = np.flatnonzero(np.diff(image, prepend=image[0] - 1)).astype(np.int64)

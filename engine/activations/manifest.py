@@ -13,7 +13,7 @@ from typing import Any
 
 from engine.activations.shards import STORED, ImageRecord, Shard
 from engine.config import Transparency, place
-from engine.errors import UserError, refusal
+from engine.errors import UserError, reason, refusal
 from engine.files import Stamp, check_version, read_json, stamp, write_json
 from engine.hdf5 import MOST as CLAIMED
 from engine.hdf5 import RATIO
@@ -109,7 +109,7 @@ def listed_images(folder: Path) -> list[ImageRecord]:
     try:
         return [ImageRecord.of(one) for one in read_json(path, most=LONGEST)["images"]]
     except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is damaged (its list of images: {error}): make the store again.") from error
+        raise UserError(f"{path} is damaged (its list of images: {reason(error)}): make the store again.") from error
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -150,7 +150,7 @@ def _count_broken(images: Any, path: Path) -> int:
     try:
         return sum("broken" in image for image in images)
     except TypeError as error:
-        raise UserError(f"{path} is damaged (its list of images: {error}): make the store again.") from error
+        raise UserError(f"{path} is damaged (its list of images: {reason(error)}): make the store again.") from error
 
 
 def _parsed(value: Any, path: Path) -> Manifest:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from engine.errors import UserError, refusal
+from engine.errors import UserError, reason, refusal
 from engine.files import open_tensors, read_bytes
 from engine.regular import open_regular
 
@@ -33,6 +33,7 @@ def read_matrix(path: Path) -> Matrix:
         from engine.activations.store import Store
 
         store = Store.open(path)
+        store.check_filled()
         return store.read(0, store.rows)
     read = _READERS.get(path.suffix.lower())
     if read is None:
@@ -40,7 +41,7 @@ def read_matrix(path: Path) -> Matrix:
     try:
         open_regular(path).close()
         _check_shard(path)
-        return _plausible(read(path), path)
+        return _filled(_plausible(read(path), path), path)
     except UserError:
         raise
     except FileNotFoundError as error:
@@ -48,17 +49,8 @@ def read_matrix(path: Path) -> Matrix:
     except MemoryError as error:
         raise UserError(f"{path} does not fit into memory: save it sparse (scipy.sparse.save_npz).") from error
     except Exception as error:  # what a damaged file raises depends on where in it the damage is
-        reason = _reason(error)
-        damaged = UserError(f"{path} is damaged or not a {path.suffix} file ({reason}): write it again.")
+        damaged = UserError(f"{path} is damaged or not a {path.suffix} file ({reason(error)}): write it again.")
         raise refusal(error, path) or damaged from error
-
-
-def _reason(error: Exception) -> str:
-    """The first line of what a library says, but for its advice to let the file run code."""
-    said = str(error).strip()
-    if "allow_pickle" in said or "weights_only" in said:
-        return "it holds Python objects, which may run code and are never read"
-    return (said.splitlines() or [type(error).__name__])[0]
 
 
 def _check_shard(path: Path) -> None:
@@ -90,14 +82,14 @@ def _npz(path: Path) -> Matrix:
 def _hdf5(path: Path) -> np.ndarray:
     import h5py
 
-    from engine.hdf5 import HDF5File, read_array
+    from engine.hdf5 import HDF5File, read_array, read_text
 
     with HDF5File(path) as file:
         found: dict[str, Any] = {}
         file.visititems(lambda name, item: found.setdefault(name, item) if isinstance(item, h5py.Dataset) else None)
         dataset = _only(found, path)
         values = read_array(dataset)
-        bits = dataset.dtype == np.uint16 and dataset.attrs.get("dtype") == "bfloat16"
+        bits = dataset.dtype == np.uint16 and read_text(dataset, "dtype") == "bfloat16"
         return _from_bfloat16(values) if bits else values
 
 
@@ -154,6 +146,13 @@ def _members(path: Path) -> list[str]:
         infos = archive.infolist()
     _check_size(sum(info.file_size for info in infos), path)
     return [info.filename for info in infos]
+
+
+def _filled(matrix: Matrix, path: Path) -> Matrix:
+    if 0 in matrix.shape:
+        rows, columns = matrix.shape
+        raise UserError(f"{path} is {rows:,} x {columns:,}, so it holds no numbers: give images x columns of some.")
+    return matrix
 
 
 def _plausible(matrix: Matrix, path: Path) -> Matrix:

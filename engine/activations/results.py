@@ -84,3 +84,5 @@ class Verified:
     """The shards that were made anew."""
     unit: Literal["shard", "file"] = "shard"
     """What ``shards`` counts."""
+    unrecorded: tuple[str, ...] = ()
+    """Of which files nothing is recorded to compare them with, one sentence each."""

@@ -77,6 +77,11 @@ class Store:
         """For each row, its position in the model's sequence; -1 for a mean and for a pooled output."""
         return self._column("token")
 
+    def check_filled(self) -> None:
+        """UserError where there is nothing in it."""
+        if self.rows == 0:
+            raise UserError(f"The activation store {self.path} has no rows: extract it again, from readable images.")
+
     def check_listed(self) -> None:
         """UserError where a row is of an image that is not listed."""
         if self.image.size and not 0 <= self.image.min() <= self.image.max() < len(self.images):

@@ -13,7 +13,7 @@ from engine.activations.manifest import Manifest, read_manifest
 from engine.activations.store import Store
 from engine.activations.stored_images import broken_images
 from engine.config import SteerSettings, TrainSettings
-from engine.errors import UserError, refusal
+from engine.errors import UserError, reason, refusal
 from engine.files import LOCK, Stamp, read_toml, stamp
 from engine.integrity import content_sha256
 from engine.locks import held
@@ -279,7 +279,7 @@ def read_entry(kind: type[E], path: Path) -> E | None:
 
 def unreadable(path: Path, error: Exception) -> UserError:
     """What one of ``UNREADABLE`` says of the artefact at ``path``, and the way out."""
-    damaged = UserError(f"{path} is damaged ({type(error).__name__}: {error}): remove it and make it again.")
+    damaged = UserError(f"{path} is damaged ({reason(error)}): remove it and make it again.")
     return error if isinstance(error, UserError) else refusal(error) or damaged
 
 

@@ -76,7 +76,7 @@ def kind_of(path: Path) -> type[Entry]:
         return StoreEntry
     if (path / CONFIG).is_file() or (path / TRAINING).is_file():
         return SAEEntry
-    if (path / "command.json").is_file():
+    if os.path.lexists(path / "command.json"):
         return RunEntry
     if path.suffix == ".h5":
         return NeuronsEntry

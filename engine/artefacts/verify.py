@@ -1,12 +1,13 @@
 """Whether an artefact is as it was written, to the byte; and how a damaged store is repaired."""
 
+import contextlib
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from engine.activations.manifest import LISTS_IMAGES, write_manifest
+from engine.activations.manifest import FILE, LISTS_IMAGES, LONGEST, write_manifest
 from engine.activations.results import Verified
 from engine.activations.shards import Shard
 from engine.activations.store import KINDS, Store
@@ -14,16 +15,18 @@ from engine.activations.target import MadeOtherwise, settings_of
 from engine.artefacts.entries import NeuronsEntry, SAEEntry, StoreEntry
 from engine.artefacts.provenance import find, kind_of
 from engine.config import VerifySettings
-from engine.errors import UserError
-from engine.files import lock
+from engine.errors import Unrecorded, UserError
+from engine.files import SEAL, lock, read_text
 from engine.integrity import read_sha256
 from engine.neurons.file import verify_neurons
+from engine.records import parse_json
 from engine.reporter import Reporter, StageBegan
 from engine.sae.config import WEIGHTS, named_weights, read_config, weights_sha256
 from engine.sae.preview import read_preview
-from engine.sae.state import check_together, read_training, verify_checkpoint
+from engine.sae.state import check_together, checkpoint_path, read_state, read_training, verify_checkpoint
 from engine.workspace import Workspace
 
+TRAIN_AGAIN = "train it again for one"
 SCRATCH = ".repair"
 """The folder of a store in which shards are made anew, as a workspace of its own."""
 
@@ -41,7 +44,7 @@ def verify(settings: VerifySettings, workspace: Workspace, reporter: Reporter | 
     if settings.repair:
         raise UserError(f"{path} is no activation store, which --repair is for: give the command that made it again.")
     if kind is SAEEntry:
-        checks = (_weights, _training, verify_checkpoint, read_preview)
+        checks = (_weights, _training, _checkpoint, read_preview)
         return _others(path, [path / WEIGHTS, *path.glob("*.json"), *path.glob("*/*.safetensors")], checks)
     if kind is NeuronsEntry:
         return _others(path, [path], (verify_neurons,))
@@ -59,37 +62,59 @@ def _find(given: str, workspace: Workspace) -> Path:
         return workspace.existing(KINDS[0], given)  # says which there are
 
 
-def _others(path: Path, files: Iterable[Path], checks: Iterable[Callable[[Path], object]]) -> Verified:
-    problems = []
+def _others(path: Path, files: Sequence[Path], checks: Iterable[Callable[[Path], object]]) -> Verified:
+    problems: list[str] = []
+    unrecorded = [one for file in files if file.suffix == ".json" for one in _unsealed(file, TRAIN_AGAIN)]
     for check in checks:
         try:
             check(path)
+        except Unrecorded as error:
+            unrecorded.append(str(error))
         except UserError as error:
             problems.append(str(error))
     sizes = [file.stat().st_size for file in files if file.is_file()]
-    return Verified(str(path), len(sizes), sum(sizes), tuple(problems), unit="file")
+    size = sum(sizes)
+    return Verified(str(path), len(sizes), size, tuple(problems), unit="file", unrecorded=tuple(unrecorded))
 
 
 def _weights(sae: Path) -> None:
     read_config(sae)
     weights_sha256(sae, read_sha256)
     if named_weights(sae) is None:
-        raise UserError(
-            f"{sae / WEIGHTS} has no hash to compare it with, as an older version wrote it: train it again for one."
-        )
+        raise Unrecorded(sae / WEIGHTS, TRAIN_AGAIN)
 
 
 def _training(sae: Path) -> None:
     check_together(sae, read_training(sae))
 
 
+def _checkpoint(sae: Path) -> None:
+    verify_checkpoint(sae)
+    state = read_state(sae)
+    if state is not None and state.tensors_sha256 is None:
+        raise Unrecorded(checkpoint_path(sae), TRAIN_AGAIN)
+
+
+def _unsealed(file: Path, again: str) -> tuple[str, ...]:
+    """What to say of a JSON file that does not tell its hash."""
+    with contextlib.suppress(OSError, ValueError):  # another check says what is wrong with it
+        if SEAL not in parse_json(read_text(file, LONGEST)):
+            return (str(Unrecorded(file, again)),)
+    return ()
+
+
 def _store(store: Store, repair: bool, reporter: Reporter) -> Verified:
+    if not store.shards:
+        store.check_filled()
     found = store.problems(reporter)
     size = sum(shard.bytes for shard in store.shards)
     bad = [shard for shard in found if not store.holds(shard)] if repair else []
     repaired = _repaired(store, bad, reporter) if bad else ()
     problems = [problem for shard, told in found.items() if shard.file not in repaired for problem in told]
-    return Verified(str(store.path), len(store.shards), size, tuple(problems), repaired)
+    unrecorded: tuple[str, ...] = ()
+    if store.manifest.version > LISTS_IMAGES:  # which had no seal
+        unrecorded = _unsealed(store.path / FILE, "extract again, under another --name, for one")
+    return Verified(str(store.path), len(store.shards), size, tuple(problems), repaired, unrecorded=unrecorded)
 
 
 def _repaired(store: Store, bad: list[Shard], reporter: Reporter) -> tuple[str, ...]:

@@ -70,6 +70,8 @@ def demo(settings: DemoSettings, workspace: Workspace, reporter: Reporter | None
     reporter.event(StageBegan("drawing"))
     if not (workspace.root / MARKER).exists():
         write_text(workspace.root / MARKER, DEFAULTS)
+    words = workspace.root / "words.txt"
+    write_text(words, "\n".join((*KINDS, *COLOURS, *FILLS, *BACKGROUNDS)) + "\n")
     for split in ("train", "test"):
         check_own(workspace.root / "images" / split)
     train_images = write_images(workspace.root / "images" / "train", settings.pictures, UNSEEN + 2 * settings.seed)
@@ -85,8 +87,6 @@ def demo(settings: DemoSettings, workspace: Workspace, reporter: Reporter | None
             counts = extracted
 
     trained = train(_sae_settings(settings), workspace, reporter)
-    words = workspace.root / "words.txt"
-    write_text(words, "\n".join((*KINDS, *COLOURS, *FILLS, *BACKGROUNDS)) + "\n")
     ask_scores = ScoreSettings(
         sae=SAE_NAME, images=str(test_images), embed_with="demo:encoder", name="test", vocabulary=str(words)
     )

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from engine.errors import UserError
+from engine.errors import UserError, reason
 from engine.images.classes import Class, of_folders, of_record, of_text
 from engine.images.entry import ImageEntry, Listing, stamp, unzip, unzipped
 from engine.images.lists import METADATA, NOT_THERE, metadata
@@ -55,11 +55,11 @@ def read_tar(path: Path, listing: Listing) -> None:
             members = _of_tar(tar, listing)
             _check_end(whole, tar.offset)
     except OSError as error:
-        raise UserError(f"Cannot read {path}: {error.strerror}.") from error
+        raise UserError(f"Cannot read {path}: {reason(error)}.") from error
     except Exception as error:  # tarfile raises nearly anything on damaged headers
         raise UserError(
-            f"{path} is not an intact uncompressed .tar ({error}): unpack compressed ones first, and fetch it again "
-            "if it was cut short."
+            f"{path} is not an intact uncompressed .tar ({reason(error)}): unpack compressed ones first, and fetch "
+            "it again if it was cut short."
         ) from error
     file, seen = os.path.abspath(path), stamp(str(path))
     with open_regular(path) as opened:
@@ -136,9 +136,9 @@ def read_zip(path: Path, listing: Listing) -> None:
     except UserError:
         raise
     except OSError as error:
-        raise UserError(f"Cannot read {path}: {error.strerror}.") from error
+        raise UserError(f"Cannot read {path}: {reason(error)}.") from error
     except Exception as error:  # so does zipfile
-        raise UserError(f"{path} is not an intact .zip ({error}): fetch it again.") from error
+        raise UserError(f"{path} is not an intact .zip ({reason(error)}): fetch it again.") from error
     file, seen = os.path.abspath(path), stamp(str(path))
     for one, what in zip(pictures, said, strict=True):
         listed = f"{path.name}/{one.name}"

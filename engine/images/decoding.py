@@ -8,7 +8,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from engine.config import Transparency
-from engine.errors import passing
+from engine.errors import passing, reason
 from engine.images.kinds import FORMATS
 
 MAX_PIXELS = 89_478_485  # Pillow's own threshold for a suspected decompression bomb: a quarter of a gibibyte of RGB
@@ -116,5 +116,4 @@ def _reason(error: Exception) -> str:
     for known, words in _IN_WORDS:
         if known.search(str(error)):
             return words
-    text = re.sub(r"<[^<>]* at 0x[0-9a-fA-F]+>", "data", str(error)).strip()
-    return text or type(error).__name__
+    return reason(error)

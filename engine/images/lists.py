@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from engine import files
-from engine.errors import UserError
+from engine.errors import UserError, reason
 from engine.images.classes import Class, of_record, of_text
 from engine.images.entry import ImageEntry, Listing, stamp
 from engine.images.kinds import is_read
@@ -47,11 +47,14 @@ def read_text(path: Path) -> str:
     try:
         text = files.read_text(path, LONGEST, "utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{path} is not a readable list of images ({reason}): give a text or CSV file.") from error
+        raise _unreadable(path, error) from error
     if "\0" in text:
         raise UserError(f"{path} is not a list of images (it holds zero bytes): give a text or CSV file.")
     return text
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path} is not a readable list of images ({reason(error)}): give a text or CSV file.")
 
 
 def metadata(name: str, folders: Sequence[str], read: Callable[[], str], listing: Listing) -> dict[str, Class]:
@@ -95,7 +98,7 @@ def _records(path: Path, text: str) -> Iterator[tuple[str, Class]]:
             try:
                 record = parse_json(line)
             except ValueError as error:
-                raise UserError(f"{path} is no JSON in line {number} ({error}): correct it.") from error
+                raise UserError(f"{path} is no JSON in line {number} ({reason(error)}): correct it.") from error
             yield _record(path, f"line {number}", record)
 
 
@@ -126,7 +129,7 @@ def _table(path: Path, text: str) -> Iterator[tuple[str, Class]]:
         try:
             table = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if any(row)]
         except csv.Error as error:
-            raise UserError(f"{path} is not a readable list of images ({error}): give a text or CSV file.") from error
+            raise _unreadable(path, error) from error
         if table and (column := _named(dict.fromkeys(table[0]))) is not None:
             return _below(table, table[0].index(column))
         if table and is_read(table[0][0]) and not any(other in table[0][0] for other in _DELIMITERS):

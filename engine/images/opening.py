@@ -9,7 +9,7 @@ from numpy import ndarray
 from PIL import Image, ImageColor
 
 from engine.config import Transparency
-from engine.errors import UserError
+from engine.errors import UserError, reason
 from engine.files import path_of, read_bytes
 from engine.images.by_path import ByPath
 from engine.images.decoding import BrokenImage, decode, thumbnail
@@ -88,7 +88,7 @@ def read_picture(path: Path, transparency: Transparency = "white") -> Image.Imag
             f"There is no image {path}: give another file, or after a move run saetui relink OLD NEW."
         ) from error
     except OSError as error:
-        raise UserError(f"Cannot read the image {path} ({error.strerror}): give another file.") from error
+        raise UserError(f"Cannot read the image {path} ({reason(error)}): give another file.") from error
     except BrokenImage as error:
         raise _broken(str(path), error) from error
 

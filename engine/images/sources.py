@@ -5,9 +5,11 @@ A further kind of source is a ``Source`` more in ``SOURCES``.
 
 import glob
 import hashlib
+import itertools
 import json
 import os
 import re
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +20,7 @@ from pathlib import Path
 from PIL import Image
 
 from engine.config import Transparency
-from engine.errors import UNREAD, UserError, passing, refusal
+from engine.errors import UNREAD, UserError, counted, passing, reason, refusal
 from engine.files import path_of, value_sha256
 from engine.images.archives import read_tar, read_zip
 from engine.images.classes import Class, taxonomy_of
@@ -31,6 +33,7 @@ from engine.places import NO_PATH
 from engine.reporter import Reporter, StageBegan
 
 _READERS = 8  # threads that read images for their hashes alone
+MOST_BRACED = 100_000  # names that braces may stand for
 GONE = 32  # images in a row that a disk does not give, and which then are not taken for broken
 
 
@@ -51,7 +54,7 @@ class Images:
         """How many files of the source are pictures of kinds that are not read."""
         self._contents = contents()
         self._known: dict[int, str] = {}  # of those, by number here
-        self._unread = 0  # in a row, for faults of the disk
+        self._unread = _Unread()
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -115,15 +118,15 @@ class Images:
         What the disk does not give is asked for twice. Then that image is broken, until so many in a row are that it is
         the disk.
         """
-        entry = self.entries[index]
+        entry, number = self.entries[index], self._unread.begin()
         try:
             data = _read_twice(entry)
         except OSError as error:
-            reason = error.strerror or str(error)
-            self._unread += error.errno in UNREAD
-            gone = refusal(error, Path(entry.file)) if self._unread >= GONE else passing(error, entry.file)
-            raise gone or BrokenImage(entry.path, reason) from error
-        self._unread = 0
+            disk = error.errno in UNREAD and self._unread.in_a_row(number) >= GONE
+            gone = refusal(error, Path(entry.file)) if disk else passing(error, entry.file)
+            raise gone or BrokenImage(entry.path, reason(error)) from error
+        finally:
+            self._unread.end(number)
         if len(data) < entry.size:
             raise BrokenImage(entry.path, "it is shorter than when it was listed")
         return data
@@ -135,6 +138,41 @@ class Images:
     def decode(self, index: int, data: bytes) -> Image.Image:
         """The image whose file holds ``data``. Raises BrokenImage."""
         return decode(data, self.entries[index].path, self.transparency)
+
+
+class _Unread:
+    """What the disk did not give, in the order in which it was asked for, whichever thread has its answer first."""
+
+    def __init__(self) -> None:
+        self._lock, self._begun = threading.Lock(), 0
+        self._open, self._lost = set[int](), set[int]()
+
+    def begin(self) -> int:
+        """The number of a reading that begins."""
+        with self._lock:
+            self._begun += 1
+            self._open.add(self._begun)
+            return self._begun
+
+    def end(self, number: int) -> None:
+        """That reading was answered."""
+        with self._lock:
+            self._open.discard(number)
+
+    def in_a_row(self, number: int) -> int:
+        """That reading came to nothing: how many around it did, as far as none was answered; less those between them
+        that still may be."""
+        with self._lock:
+            self._open.discard(number)
+            self._lost.add(number)
+            return 1 + self._along(range(number - 1, 0, -1)) + self._along(range(number + 1, self._begun + 1))
+
+    def _along(self, numbers: Iterable[int]) -> int:
+        count = most = 0
+        for number in itertools.takewhile(lambda one: one in self._lost or one in self._open, numbers):
+            count += 1 if number in self._lost else -1
+            most = max(count, most)
+        return most
 
 
 def _read_twice(entry: ImageEntry) -> bytes:
@@ -211,7 +249,9 @@ def meant(spec: str) -> list[Path]:
             "their folder, list or .tar shards."
         )
     found: list[Path] = []
-    braced = _braced(spec)
+    braced = list(itertools.islice(_braced(spec), MOST_BRACED + 1))
+    if len(braced) > MOST_BRACED:
+        raise UserError(f"{spec[:80]} names more than {counted(MOST_BRACED, 'file')}: give a folder or a list of them.")
     for one in braced:
         path = path_of(one)
         matching = [path] if path.exists() else sorted(map(Path, glob.glob(str(path))))
@@ -231,26 +271,28 @@ def is_there(spec: str) -> bool:
         return False
 
 
-_BRACES = re.compile(r"\{([^{}]*,[^{}]*|\d+\.\.\d+(?:\.\.\d+)?|[a-zA-Z]\.\.[a-zA-Z])\}")
+_BRACES = re.compile(r"\{([^{}]*,[^{}]*|[0-9]{1,18}\.\.[0-9]{1,18}(?:\.\.[0-9]{1,18})?|[a-zA-Z]\.\.[a-zA-Z])\}")
 
 
-def _braced(text: str) -> list[str]:
+def _braced(text: str) -> Iterator[str]:
     """As a shell expands braces: ``{a,b}``, ``{000..127}``, ``{0..9..3}``, ``{a..e}``."""
     found = _BRACES.search(text)
     if found is None:
-        return [text]
+        yield text
+        return
     before, after = text[: found.start()], text[found.end() :]
-    return [one for option in _options(found[1]) for one in _braced(before + option + after)]
+    for option in _options(found[1]):
+        yield from _braced(before + option + after)
 
 
-def _options(inside: str) -> list[str]:
+def _options(inside: str) -> Iterable[str]:
     if "," in inside:
         return inside.split(",")
     first, last, *step = inside.split("..")
     if not first.isdigit():
-        return [chr(code) for code in _range(ord(first), ord(last), 1)]
+        return map(chr, _range(ord(first), ord(last), 1))
     width = max(len(first), len(last)) if "0" in (first[:1], last[:1]) else 0
-    return [f"{number:0{width}d}" for number in _range(int(first), int(last), int(step[0]) if step else 1)]
+    return (f"{number:0{width}d}" for number in _range(int(first), int(last), int(step[0]) if step else 1))
 
 
 def _range(first: int, last: int, step: int) -> range:
@@ -323,7 +365,7 @@ def _children(folder: str) -> list[os.DirEntry[str]]:
         with os.scandir(folder) as found:
             return sorted((c for c in found if not c.name.startswith(".")), key=lambda c: c.name)
     except OSError as error:
-        raise UserError(f"Cannot read the directory {folder}: {error.strerror}.") from error
+        raise UserError(f"Cannot read the directory {folder}: {reason(error)}.") from error
 
 
 def _shards_in(folder: Path, names: tuple[str, ...], listing: Listing) -> None:

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor, nn
 
-from engine.errors import Notice, UserError, counted, refusal
+from engine.errors import Notice, UserError, counted, reason, refusal
 from engine.files import value_sha256
 from engine.integrity import content_sha256
 from engine.models.device import give_back, is_out_of_memory, random_state
@@ -363,8 +363,7 @@ class VisionEncoder(ABC):
         if pixels.ndim != 4 or isinstance(error, TypeError):
             way_out = "if it is the vision tower of a larger model, give the whole model's directory"
         return (
-            f"{self.spec} does not take the {shape} inputs that its preprocessing makes ({first_line(error)}): "
-            f"{way_out}."
+            f"{self.spec} does not take the {shape} inputs that its preprocessing makes ({reason(error)}): {way_out}."
         )
 
     def _blank(self) -> Image.Image:
@@ -442,16 +441,8 @@ def refusing_odd(spec: str) -> Iterator[None]:
         if is_out_of_memory(error):
             raise
         raise refusal(error) or UserError(
-            f"{spec} cannot be loaded, as its files are not those of a model ({first_line(error)}): fetch or save it "
-            "again."
+            f"{spec} cannot be loaded, as its files are not those of a model ({reason(error)}): fetch or save it again."
         ) from error
-
-
-def first_line(error: Exception) -> str:
-    """The first line of a library's error, to quote inside a sentence; not its advice to let a file run code."""
-    if "weights_only" in str(error):
-        return "it holds Python objects, which may run code and are never read"
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")[:160]
 
 
 def module_at(hook: HookPoint, block: nn.Module, whose: str, way_out: str) -> nn.Module:

@@ -16,9 +16,11 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from torch import Tensor, nn
 
-from engine.errors import UserError, refusal
+from engine.errors import UserError, reason, refusal
 from engine.files import path_of, read_json
-from engine.models.encoder import VisionEncoder, first_line, refusing_odd
+from engine.models.claims import within_weights
+from engine.models.encoder import ODD, VisionEncoder, refusing_odd
+from engine.models.folder import check_sides
 
 CONFIG = "open_clip_config.json"
 
@@ -37,6 +39,7 @@ class OpenClipEncoder(VisionEncoder):
         self.name = name
         config = PreprocessCfg(**getattr(visual, "preprocess_cfg", {"size": visual.image_size}))
         self.preprocessing = {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(config).items()}
+        check_sides(self.preprocessing, f"The preprocessing of {spec}")
         self._transform = image_transform_v2(config, is_train=False)
         self.batch_first = getattr(getattr(visual, "transformer", None), "batch_first", True)
         trunk = getattr(visual, "trunk", None)
@@ -100,6 +103,8 @@ def load_tagged(spec: str, device: str | torch.device, dtype: torch.dtype | None
                     f"{CONFIG} of its model beside it, or name the tag under which it was published, "
                     f"openclip:{arch}/TAG@{weights} (tags: {tags})."
                 )
+            if file:
+                _check_claims(arch, file, f"{arch} of open_clip", force_quick_gelu=bool(config.get("quick_gelu")))
             model = open_clip.create_model(
                 arch,
                 pretrained=str(file) if file else tag,
@@ -112,7 +117,7 @@ def load_tagged(spec: str, device: str | torch.device, dtype: torch.dtype | None
         raise
     except Exception as error:  # network, hash, pickle and shape errors, in several libraries' own classes
         raise refusal(error) or UserError(
-            f"The weights of {spec} cannot be fetched or read ({first_line(error)}): check the network, or give "
+            f"The weights of {spec} cannot be fetched or read ({reason(error)}): check the network, or give "
             f"openclip:{arch}/TAG@FILE for a file that has them."
         ) from error
     _check_grid(model, shapes, weights)
@@ -171,14 +176,16 @@ def load_folder(
     found = weights or open_clip.factory._find_checkpoint_in_dir(folder)
     if found is None:
         raise UserError(f"{folder} has no weights: put open_clip_model.safetensors beside {CONFIG}.")
-    _check_claims(read_json(folder / CONFIG), Path(found))
     try:
         with _quiet():
+            _check_claims(name, Path(found), f"its {CONFIG}")
             model = open_clip.create_model(name, load_weights=False, pretrained_text=False)
             open_clip.load_checkpoint(model, str(found))
             shapes = _shapes(Path(found))
+    except UserError:
+        raise
     except Exception as error:  # JSON, pickle, shape and key errors
-        damaged = UserError(f"Cannot load {found} ({first_line(error)}): save or fetch the checkpoint again.")
+        damaged = UserError(f"Cannot load {found} ({reason(error)}): save or fetch the checkpoint again.")
         raise refusal(error, found) or damaged from error
     _check_grid(model, shapes, Path(found))
     encoder = OpenClipEncoder(_placed(model, device, dtype), name, spec)
@@ -186,24 +193,15 @@ def load_folder(
     return encoder
 
 
-def _check_claims(config: Any, weights: Path) -> None:
-    """UserError for a tower with more numbers than ``weights`` has bytes: open_clip takes memory for it before it
-    compares."""
-    told = config.get("model_cfg") if isinstance(config, dict) else None
-    model = told if isinstance(told, dict) else {}
-    for kind, tower in (
-        (open_clip.CLIPVisionCfg, model.get("vision_cfg")),
-        (open_clip.CLIPTextCfg, model.get("text_cfg")),
+def _check_claims(name: str, weights: Path, config: str, **settings: Any) -> None:
+    """UserError where the model ``name``, which ``config`` describes, is larger than ``weights``: open_clip takes
+    memory for it before it compares."""
+    with (
+        contextlib.suppress(*ODD, OSError),  # the model itself, made afterwards, says what is wrong
+        torch.device("meta"),
+        within_weights([weights], config),
     ):
-        if not isinstance(tower, dict) or tower.get("timm_model_name") or tower.get("hf_model_name"):
-            continue
-        said = {key: value for key, value in (vars(kind()) | tower).items() if isinstance(value, int)}
-        width, side = said.get("width", 1), said.get("image_size", 1) // max(said.get("patch_size", 1), 1)
-        claims = (said.get("layers", 0) * width, said.get("vocab_size", 0), said.get("context_length", 0), side**2)
-        if width * max(claims) > weights.stat().st_size:
-            raise UserError(
-                f"{weights} is smaller than the model that its {CONFIG} describes: fetch or save the checkpoint again."
-            )
+        open_clip.create_model(name, load_weights=False, pretrained_text=False, device="meta", **settings)
 
 
 def _placed(model: nn.Module, device: str | torch.device, dtype: torch.dtype | None) -> nn.Module:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
@@ -20,9 +21,11 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenize
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
-from engine.errors import UserError, refusal
+from engine.errors import UserError, reason, refusal
 from engine.files import open_tensors, read_json
-from engine.models.encoder import ODD, VisionEncoder, first_line, refusing_odd
+from engine.models.claims import within_weights
+from engine.models.encoder import ODD, VisionEncoder, refusing_odd
+from engine.models.folder import check_sides
 
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # what transformers reads of a directory, the first that is there
@@ -65,8 +68,7 @@ class TransformersEncoder(VisionEncoder):
             features = self.processor(images=list(images), return_tensors="pt")
         except ODD as error:
             raise UserError(
-                f"The image processor of {self.spec} failed ({first_line(error)}): correct its "
-                "preprocessor_config.json."
+                f"The image processor of {self.spec} failed ({reason(error)}): correct its preprocessor_config.json."
             ) from error
         return {name: value for name, value in features.items() if isinstance(value, Tensor)}
 
@@ -94,7 +96,7 @@ class TransformersEncoder(VisionEncoder):
             raise self._unusable(error) from error
 
     def _unusable(self, error: Exception) -> UserError:
-        return UserError(f"The tokenizer of {self.spec} cannot be used ({first_line(error)}): fetch it again.")
+        return UserError(f"The tokenizer of {self.spec} cannot be used ({reason(error)}): fetch it again.")
 
     def _forward(self, inputs: dict[str, Tensor]) -> Float[Tensor, "batch D"]:
         model: Any = self.model
@@ -178,7 +180,7 @@ def load_config(folder: Path, spec: str) -> Any:
         kind = read_json(folder / "config.json").get("model_type")
         if kind in CONFIG_MAPPING_NAMES:
             raise refusal(error) or UserError(
-                f"{folder / 'config.json'} is damaged ({first_line(error)}): fetch it again."
+                f"{folder / 'config.json'} is damaged ({reason(error)}): fetch it again."
             ) from error
         raise refusal(error) or UserError(
             f"{spec} is of a kind ({kind}) that transformers {transformers.__version__} does not know: use a CLIP, "
@@ -198,15 +200,37 @@ def _whole(folder: Path, spec: str, config: Any, dtype: torch.dtype) -> tuple[nn
     if config.model_type == "timm_wrapper":  # timm writes what transformers gives as well
         (config.model_args or {}).pop("num_classes", None)
     try:
-        model, report = (named or AutoModel).from_pretrained(
-            folder, config=config, dtype=dtype, output_loading_info=True, trust_remote_code=False, weights_only=True
-        )
+        model, report = read_weights(named or AutoModel, folder, spec, config=config, dtype=dtype, weights_only=True)
+    except UserError:
+        raise
     except Exception as error:  # so do damaged weights, and settings that do not fit each other
         raise refusal(error) or UserError(
-            f"Cannot load the weights of {spec} ({first_line(error)}): fetch or save the checkpoint again."
+            f"Cannot load the weights of {spec} ({reason(error)}): fetch or save the checkpoint again."
         ) from error
-    weights = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
-    return model, weights, _untrained(model, report, spec)
+    return model, weight_files(folder), _untrained(model, report, spec)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
+
+
+def read_weights(kind: Any, folder: Path, spec: str, **settings: Any) -> tuple[Any, dict[str, Any]]:
+    """The model of the class ``kind`` in ``folder``, and the library's report. UserError where what it is to be is not
+    what there are weights for; errors of the library's own for what else is wrong."""
+    with within_weights(weight_files(folder), "its config.json"):
+        model, report = kind.from_pretrained(
+            folder, output_loading_info=True, trust_remote_code=False, ignore_mismatched_sizes=True, **settings
+        )
+    for name, has, wanted in sorted(report["mismatched_keys"]):
+        raise UserError(
+            f"The weights of {spec} have {name} of {_sides(has)}, for which its config.json says {_sides(wanted)}: "
+            "fetch it again, or correct config.json."
+        )
+    return model, report
+
+
+def _sides(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape)) or "one number"
 
 
 def _check_images(config: Any, spec: str) -> None:
@@ -262,7 +286,7 @@ def _tower(folder: Path, spec: str, config: Any, dtype: torch.dtype) -> tuple[nn
                 for name in names:
                     state[name.split("vision_tower.")[1].removeprefix("vision_model.")] = tensors.get_tensor(name)
         except (OSError, SafetensorError) as error:
-            raise refusal(error, file) or UserError(f"{file} is damaged ({error}): fetch it again.") from error
+            raise refusal(error, file) or UserError(f"{file} is damaged ({reason(error)}): fetch it again.") from error
         if names:
             weights.append(file)
     if not state:
@@ -270,6 +294,8 @@ def _tower(folder: Path, spec: str, config: Any, dtype: torch.dtype) -> tuple[nn
             f"{spec} has no vision tower in .safetensors files that can be read without its processor: put its "
             "tokenizer.json and processor_config.json beside its weights."
         )
+    with torch.device("meta"), within_weights(weights, "its config.json"):
+        AutoModel.from_config(config)
     model = AutoModel.from_config(config)
     try:
         model.load_state_dict(state)
@@ -344,11 +370,21 @@ def has_processor(folder: Path) -> bool:
 
 def _processor(folder: Path, spec: str) -> Any:
     try:
-        return AutoImageProcessor.from_pretrained(folder, trust_remote_code=False)
+        processor = AutoImageProcessor.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # and foreign ones of the preprocessing
         raise refusal(error) or UserError(
-            f"The preprocessing of {spec} cannot be read ({first_line(error)}): correct its preprocessor_config.json."
+            f"The preprocessing of {spec} cannot be read ({reason(error)}): correct its preprocessor_config.json."
         ) from error
+    check_processor(processor, spec)
+    return processor
+
+
+def check_processor(processor: Any, spec: str) -> None:
+    """UserError for an image processor that makes images larger than any model sees."""
+    told = processor.to_dict()
+    if hasattr(sys.modules[type(processor).__module__], "smart_resize"):  # what it calls edges are numbers of pixels
+        told["size"] = {f"{name}, in pixels": count for name, count in (told.get("size") or {}).items()}
+    check_sides(told, f"The image processor of {spec}")
 
 
 def _default_processor(config: Any, spec: str = "this model") -> Any:

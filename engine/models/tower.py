@@ -1,5 +1,6 @@
 """The vision tower of a vision-language model, run as that model runs it: what steering turns, extraction reads."""
 
+import contextlib
 import json
 import re
 from collections.abc import Sequence
@@ -14,9 +15,10 @@ from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
-from engine.errors import UserError, refusal
+from engine.errors import UserError, reason, refusal
 from engine.files import open_tensors, read_json
-from engine.models.encoder import VisionEncoder, first_line
+from engine.models.claims import within_weights
+from engine.models.encoder import VisionEncoder
 from engine.models.from_transformers import (
     TOKENIZER_FILES,
     architecture,
@@ -25,6 +27,7 @@ from engine.models.from_transformers import (
     prefix_tokens,
     quiet,
     strips_apart,
+    weight_files,
 )
 from engine.models.vlm import VLM, image_tower, load_processor, wrap
 
@@ -78,16 +81,26 @@ def load_folder(
     """The tower of the model in ``folder``, from a directory in the layout of ``save_pretrained``. Raises UserError."""
     with quiet():
         processor, config = load_processor(folder, spec), load_config(folder, spec)
-        with torch.device("meta"):
+        with torch.device("meta"), _within_weights(folder):
             model: Any = AutoModelForImageTextToText.from_config(config).to(dtype or torch.float32).eval()
         empty: Any = image_tower(model)
         wrap(model, processor, spec)  # refuses what has no tower
         path = next(name for name, module in model.named_modules() if module is empty)
+        with torch.device("meta"), within_weights(weight_files(folder), "its config.json"):
+            type(empty)._from_config(empty.config)
         tower, weights = _read(folder, spec, type(empty)._from_config(empty.config))
         model.set_submodule(path, tower.to(device, dtype or torch.float32).eval())
         encoder = TowerEncoder(wrap(model, processor, spec), spec)
     encoder.revision, encoder.weights, encoder.architecture = revision, weights, architecture(folder)
     return encoder
+
+
+def _within_weights(folder: Path) -> contextlib.AbstractContextManager[None]:
+    """As within_weights; anything where the language model's files are not there, which are not needed."""
+    files = [file for index in folder.glob("*.index.json") for file in read_json(index)["weight_map"].values()]
+    if not all((folder / file).is_file() for file in files):
+        return contextlib.nullcontext()
+    return within_weights(weight_files(folder), "its config.json")
 
 
 def _read(folder: Path, spec: str, tower: Any) -> tuple[nn.Module, list[Path]]:
@@ -99,7 +112,7 @@ def _read(folder: Path, spec: str, tower: Any) -> tuple[nn.Module, list[Path]]:
             with open_tensors(file, "pt") as tensors:
                 places |= dict.fromkeys(tensors.keys(), file)
         except (OSError, SafetensorError) as error:
-            raise refusal(error, file) or UserError(f"{file} is damaged ({error}): fetch it again.") from error
+            raise refusal(error, file) or UserError(f"{file} is damaged ({reason(error)}): fetch it again.") from error
     prefix = _prefix(set(places), set(wanted))
     if prefix is None:
         raise UserError(f"{spec} lacks weights of its vision tower in .safetensors files: fetch or save it again.")
@@ -111,7 +124,7 @@ def _read(folder: Path, spec: str, tower: Any) -> tuple[nn.Module, list[Path]]:
     try:
         tower.load_state_dict(state)
     except RuntimeError as error:
-        raise UserError(f"The vision tower of {spec} does not fit its config.json ({first_line(error)}).") from error
+        raise UserError(f"The vision tower of {spec} does not fit its config.json ({reason(error)}).") from error
     return tower, files
 
 

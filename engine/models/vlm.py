@@ -19,7 +19,7 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
-from engine.errors import UserError, counted, refusal
+from engine.errors import UserError, counted, reason, refusal
 from engine.files import path_of
 from engine.models.device import pick_device
 from engine.models.encoder import (
@@ -27,13 +27,12 @@ from engine.models.encoder import (
     astray,
     block_input,
     find_blocks,
-    first_line,
     module_at,
     refusing_odd,
     seen_alone,
 )
 from engine.models.folder import check_folder
-from engine.models.from_transformers import prefix_tokens, quiet
+from engine.models.from_transformers import check_processor, prefix_tokens, quiet, read_weights
 from engine.models.hookpoints import HookPoint
 from engine.models.hub import check_notation, hub_folder
 from engine.models.patience import within
@@ -162,7 +161,7 @@ class VLM:
                 raise
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise UserError(
-                f"{self.spec} ({type(self.model).__name__}) cannot be shown an image alone ({first_line(error)}): "
+                f"{self.spec} ({type(self.model).__name__}) cannot be shown an image alone ({reason(error)}): "
                 f"{OTHER_FAMILY}."
             ) from error
         finally:
@@ -194,7 +193,7 @@ class VLM:
             )
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise UserError(
-                f"The processor of {self.spec} refuses an image with a question ({first_line(error)}): "
+                f"The processor of {self.spec} refuses an image with a question ({reason(error)}): "
                 "check its processor_config.json."
             ) from error
 
@@ -293,15 +292,12 @@ def _model(folder: Path, spec: str, dtype: str | torch.dtype) -> Any:
         kind = AutoConfig.from_pretrained(folder, trust_remote_code=False).model_type
         if kind not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
             raise UserError(f"{spec} is a {kind}, not a vision-language model: give a LLaVA-class checkpoint.")
-        loader: Any = AutoModelForImageTextToText
-        model, report = loader.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
-        )
+        model, report = read_weights(AutoModelForImageTextToText, folder, spec, dtype=dtype, use_safetensors=True)
     except UserError:
         raise
     except Exception as error:  # damaged and foreign checkpoints make libraries raise many kinds of error
         raise refusal(error) or UserError(
-            f"Cannot load {spec} as a vision-language model ({first_line(error)}): "
+            f"Cannot load {spec} as a vision-language model ({reason(error)}): "
             "give a complete LLaVA-class checkpoint in safetensors."
         ) from error
     missing = sorted(report["missing_keys"])
@@ -314,16 +310,19 @@ def _model(folder: Path, spec: str, dtype: str | torch.dtype) -> Any:
 
 def load_processor(folder: Path, spec: str) -> Any:
     """The processor of the model in ``folder``. UserError where it has no image processor or no tokenizer."""
-    reason = "it has no tokenizer or no image processor"
+    why = "it has no tokenizer or no image processor"
     try:
         processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
         if hasattr(processor, "image_processor") and hasattr(processor, "tokenizer"):
+            check_processor(processor.image_processor, spec)
             return processor
+    except UserError:
+        raise
     except Exception as error:  # the kind of error depends on which file is missing
         if refused := refusal(error):
             raise refused from error
-        reason = first_line(error)
-    raise UserError(f"{_lacking(folder, spec)} ({reason}): save the model's processor beside it.")
+        why = reason(error)
+    raise UserError(f"{_lacking(folder, spec)} ({why}): save the model's processor beside it.")
 
 
 def _lacking(folder: Path, spec: str) -> str:
@@ -351,7 +350,7 @@ def _chat(processor: Any, prompt: str) -> str:
     except TimeoutError:
         raise _unusable(f"does not end within {PATIENCE:g} s") from None
     except Exception as error:  # a template raises whatever it likes
-        raise _unusable(f"fails ({first_line(error)})") from error
+        raise _unusable(f"fails ({reason(error)})") from error
     if not isinstance(said, str):
         raise _unusable("gives no text")
     return said
@@ -414,7 +413,7 @@ def read_hook(spec: str) -> HookPoint:
         config: Any = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # damaged and foreign configurations make the library raise many kinds of error
         raise refusal(error, folder / "config.json") or UserError(
-            f"Cannot read the config.json of {spec} ({first_line(error)}): give a LLaVA-class model."
+            f"Cannot read the config.json of {spec} ({reason(error)}): give a LLaVA-class model."
         ) from error
     vision = getattr(config, "vision_config", None)
     blocks = next(

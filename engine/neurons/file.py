@@ -33,7 +33,7 @@ import h5py
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from engine.errors import UserError, counted, refusal
+from engine.errors import Unrecorded, UserError, counted, reason, refusal
 from engine.files import atomic_path, check_version
 from engine.hdf5 import HDF5File, check_size, read_array, read_number, read_row
 from engine.integrity import HDF5, content_sha256, read_sha256
@@ -101,7 +101,7 @@ def write_neurons(
         write_sealed(path, content)
     except OSError as error:
         raise UserError(
-            f"Cannot write {path} ({error.strerror}): make room or check its permissions, and score again."
+            f"Cannot write {path} ({reason(error)}): make room or check its permissions, and score again."
         ) from error
 
 
@@ -128,9 +128,7 @@ def verify_neurons(path: Path) -> None:
         with open_regular(path) as file:
             sealed = file.read(len(HDF5)) != HDF5
         if not sealed:
-            raise UserError(
-                f"{path} has no hash to compare it with, as an older version wrote it: score again for one."
-            )
+            raise Unrecorded(path, "score again for one")
         _check_seal(path, read_sha256)
     except OSError as error:
         raise refusal(error, path) or error from error

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.errors import UserError
+from engine.errors import UserError, reason
 from engine.files import Stamp, check_version, lock, parse_toml, read_text, read_toml, stamp, to_toml, write_text
 from engine.links import check_own
 from engine.places import workspace_of
@@ -161,7 +161,7 @@ class Labels:
                 self._seen = stamp(self.path)
         except OSError as error:
             raise UserError(
-                f"Cannot save labels in {self.path} ({error.strerror}): mend that; until then your change is only "
+                f"Cannot save labels in {self.path} ({reason(error)}): mend that; until then your change is only "
                 "here, and it is saved with the next one."
             ) from error
         except UserError as error:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from engine.errors import UserError
+from engine.errors import UserError, reason
 from engine.files import path_of, read_text
 from engine.images.sources import ImageEntry
 from engine.models.encoder import VisionEncoder
@@ -53,7 +53,9 @@ def read_vocabulary(path: str | Path = "") -> list[str]:
         else:
             text = resources.files("engine.neurons").joinpath("vocabulary.txt").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"Cannot read the vocabulary {path} ({error}): give a text file, one word a line.") from error
+        raise UserError(
+            f"Cannot read the vocabulary {path} ({reason(error)}): give a text file, one word a line."
+        ) from error
     words: dict[str, str] = {}  # text towers do not tell Cat from cat
     for line in text.splitlines():
         if line.strip() and not line.startswith("#"):

@@ -19,7 +19,7 @@ from engine.activations.store import Store
 from engine.activations.target import MadeOtherwise, is_of
 from engine.config import ExtractSettings, Pooling, ScoreSettings, Transparency
 from engine.errors import UserError, keeping
-from engine.files import value_sha256
+from engine.files import check_target, value_sha256
 from engine.images import Images, open_images
 from engine.links import check_own
 from engine.metrics.hierarchy import hierarchy
@@ -39,7 +39,7 @@ from engine.places import recorded_text, workspace_of
 from engine.reporter import Reporter, StageBegan, Warned
 from engine.sae.config import weights_sha256
 from engine.sae.model import SAE
-from engine.workspace import Provenance, Source, Workspace, neurons_path, numbered, slug, versions
+from engine.workspace import Provenance, Source, Workspace, neurons_path, numbered, short_slug, versions
 
 LAST = HookPoint("last")
 DENSE = 0.1  # a latent that fires on a larger share of the tokens is dense
@@ -64,6 +64,9 @@ def score(settings: ScoreSettings, workspace: Workspace, reporter: Reporter | No
     images = open_images(settings.images, settings.limit, sae.config.transparency)
     words = vocabulary(settings.vocabulary, images.entries)
     path = neurons_path(settings, folder.name, workspace)
+    check_own(path)
+    if not path.is_file():
+        check_target(path)
     encoder = _encoder(settings, sae, device, reporter)
 
     images.learn(reporter=reporter)
@@ -82,7 +85,6 @@ def score(settings: ScoreSettings, workspace: Workspace, reporter: Reporter | No
         reporter.event(StageBegan("nothing to do: it is scored"))
         return Scored(**vars(found), path=str(path), made=False)
     reporter.event(StageBegan("encoding"))
-    check_own(path)
     E = embeddings.read(0, embeddings.rows)
     with keeping("what the judge saw is kept"):
         seen = _encode(settings, sae, encoder, images, embeddings, E, reporter)
@@ -332,7 +334,7 @@ def _embeddings(settings: ScoreSettings, workspace: Workspace, images: Images, r
 def _embeddings_name(settings: ScoreSettings, images: str, transparency: Transparency) -> str:
     told = [] if transparency == "white" else [transparency]  # of the names from when there was only white
     identity = value_sha256([settings.embed_with, images, settings.batch_size, *told])[:8]
-    return f"{slug(Path(settings.embed_with).name)}--{slug(Path(settings.images).stem)}-{identity}"
+    return f"{short_slug(Path(settings.embed_with).name)}--{short_slug(Path(settings.images).stem)}-{identity}"
 
 
 @torch.inference_mode()

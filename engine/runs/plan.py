@@ -10,7 +10,7 @@ import dataclasses
 import fnmatch
 import itertools
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 from engine.config import PlanSettings, from_mapping
 from engine.errors import UserError, keeping
 from engine.files import path_of, read_toml
+from engine.links import check_own
 from engine.models import HookPoint
 from engine.places import located
 from engine.records import to_json
@@ -158,7 +159,18 @@ def check_plan(stages: list[Stage], workspace: Workspace, path: Path) -> None:
         if stage.task == "score" and made & now:
             name = next(iter(now))[1]
             raise UserError(f"{path} makes {name} twice: put the differing settings, like {{pooling}}, into its name.")
+        for place in (_PLACES[folder](workspace, name) for folder, name in now):
+            check_own(place)
         made |= now
+
+
+_PLACES: dict[str, Callable[[Workspace, str], Path]] = {
+    "activations": Workspace.activations,
+    "embeddings": Workspace.embeddings,
+    "saes": Workspace.sae,
+    "neurons": lambda workspace, name: workspace.root / "neurons" / name,
+    "recipes": Workspace.recipe,
+}
 
 
 def _makes(stage: Stage, workspace: Workspace) -> set[tuple[str, str]]:

@@ -142,6 +142,11 @@ class Run:
         return command.within(self.workspace)
 
     @property
+    def is_there(self) -> bool:
+        """Whether it has a command, be that readable or not."""
+        return os.path.lexists(self.path / "command.json")
+
+    @property
     def order(self) -> int:
         """See Command.order; 0, too, where the command cannot be read."""
         try:
@@ -208,8 +213,13 @@ class Run:
         threading.Thread(target=worker.wait, daemon=True).start()  # else it stays a zombie while this process lives
 
     def control(self, what: Control) -> None:
-        """Ask the worker to ``stop`` or to ``pause``; with the empty string, to go on."""
+        """Ask the worker to ``stop`` or to ``pause``; with the empty string, to go on. UserError for a pause of one
+        that is asked to stop, which would be forgotten."""
         check_own(self.path)
+        if what == "pause" and self.asked == "stop":
+            raise UserError(
+                f"Run {self.id} is asked to stop: it can go on after that, by saetui jobs resume {self.id}."
+            )
         write_text(self.path / "control", what)
 
     def resume(self) -> None:
@@ -217,7 +227,7 @@ class Run:
         state = self.status.state
         if state == "done":
             raise UserError(f"Run {self.id} is done: there is nothing to resume.")
-        if state not in ENDED and self._asked_to_pause():
+        if state not in ENDED and self.asked == "pause":
             self.control("")
             return
         if state not in ENDED:
@@ -264,10 +274,11 @@ class Run:
         """Where it is now: the workspace may have been moved since the run was created."""
         return self.path.parent.parent
 
-    def _asked_to_pause(self) -> bool:
-        """Whether it is paused, or will be at its next step."""
+    @property
+    def asked(self) -> str:
+        """What its worker was asked last, and does at its next step: see ``control``."""
         control = self.path / "control"
-        return control.is_file() and read_text(control).strip() == "pause"
+        return read_text(control).strip() if control.is_file() else ""
 
     def _cwd(self) -> Path:
         """Where its worker is started: where the command was given, of one whose paths are from there. UserError when
@@ -311,7 +322,7 @@ def runs(workspace: Workspace) -> list[Run]:
 def _listed(workspace: Workspace) -> list[Run]:
     if not workspace.runs.is_dir():
         return []
-    return [Run(path) for path in workspace.runs.iterdir() if (path / "command.json").is_file()]
+    return [run for run in map(Run, workspace.runs.iterdir()) if run.is_there]
 
 
 class RunList:

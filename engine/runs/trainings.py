@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from engine.config import TrainSettings
-from engine.errors import UserError, refusal
+from engine.errors import UserError, reason, refusal
 from engine.files import Stamp, stamp
 from engine.records import from_json
 from engine.regular import open_regular
@@ -478,4 +478,4 @@ def _sentence(error: Exception, path: Path) -> str:
         return str(error)
     if isinstance(error, OSError) and (refused := refusal(error, path)):
         return str(refused)
-    return f"{path} cannot be read ({type(error).__name__}: {error}): put back a copy of it."
+    return f"{path} cannot be read ({reason(error)}): put back a copy of it."

@@ -1,12 +1,12 @@
 """The runs of a workspace as the interface shows them: looked at in a thread, a little at a time."""
 
-import contextlib
 import time
 from collections import deque
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
-from engine.errors import UserError
+from engine.errors import UserError, sentence_of
 from engine.files import Stamp, stamp
 from engine.runs.events import State, Status
 from engine.runs.run import ENDED, STATUS, Command, Run, RunList
@@ -23,7 +23,7 @@ class RunSnapshot:
     task: str
     name: str
     """What it makes: the name of the store or SAE."""
-    state: State
+    state: State | Literal["damaged"]
     stage: str = ""
     done: int = 0
     total: int = 0
@@ -40,7 +40,7 @@ class RunSnapshot:
 
     @property
     def live(self) -> bool:
-        return self.state not in ENDED
+        return self.state not in (*ENDED, "damaged")
 
     @property
     def share(self) -> float | None:
@@ -52,11 +52,14 @@ class RunSnapshot:
 
 
 class RunWatch:
-    """Reads runs that may still change; those that have ended are read once for each stamp of their status."""
+    """Reads runs that may still change; those that have ended are read once for each stamp of their status.
+
+    What cannot be read is ``damaged``, and says why.
+    """
 
     def __init__(self, workspace: Workspace):
         self._list = RunList(workspace)
-        self._ended: dict[Path, tuple[Stamp | None, RunSnapshot | None]] = {}
+        self._ended: dict[Path, tuple[Stamp | None, RunSnapshot]] = {}
         self._found: list[RunSnapshot] = []
         self._seen: dict[str, deque[tuple[float, str, int]]] = {}
 
@@ -71,10 +74,13 @@ class RunWatch:
         known = self._ended.get(run.path)
         if known is not None and not (anew and known[0] != stamp(run.path / STATUS)):
             return known[1]
-        at, seen = stamp(run.path / STATUS), None
-        with contextlib.suppress(UserError, OSError):
+        at = stamp(run.path / STATUS)
+        try:
             seen = _snapshot(run.id, run.command, run.status)
-        if seen is not None and seen.live:
+        except (UserError, OSError) as error:  # it may be mended without any stamp of another file
+            self._ended.pop(run.path, None)
+            return RunSnapshot(run.id, "", "", "damaged", error=sentence_of(error)) if run.is_there else None
+        if seen.live:
             self._ended.pop(run.path, None)
             return replace(seen, rate=self._rate(seen))
         self._ended[run.path] = at, seen

@@ -15,7 +15,7 @@ from engine.activations.loader import check_finite
 from engine.activations.store import Store
 from engine.config import EncodeSettings
 from engine.errors import UserError
-from engine.files import atomic_path, path_of, sweep, temporary_path
+from engine.files import atomic_path, check_target, path_of, sweep, temporary_path
 from engine.models import same_model
 from engine.models.device import pick_device
 from engine.reporter import Reporter, StageBegan
@@ -52,6 +52,7 @@ def encode_store(settings: EncodeSettings, workspace: Workspace, reporter: Repor
         _check_origin(source.content, sae.config, settings.sae)
     step = max(1, min(settings.batch_size, MOST_VALUES // sae.config.w))
     reporter.event(StageBegan("encode"))
+    check_target(out)
     with _Parts(out) as parts:
         for start in range(0, source.rows, step):
             stop = min(source.rows, start + step)

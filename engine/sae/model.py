@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from engine.errors import UserError, refusal
+from engine.errors import UserError, reason, refusal
 from engine.files import atomic_path, open_tensors
 from engine.sae.architectures import REGISTRY
 from engine.sae.config import WEIGHTS, SAEConfig, read_config, weights_sha256, write_config
@@ -118,5 +118,5 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         with open_tensors(path, "pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError) as error:
-        damaged = UserError(f"{path} is damaged ({error}): train the SAE again, or copy it again.")
+        damaged = UserError(f"{path} is damaged ({reason(error)}): train the SAE again, or copy it again.")
         raise refusal(error, path) or damaged from error

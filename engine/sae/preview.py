@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from engine.errors import UserError
+from engine.errors import UserError, reason
 from engine.files import check_version, read_json, write_json
 from engine.places import located_text, recorded_text, workspace_of
 
@@ -76,7 +76,9 @@ def read_preview(folder: str | Path) -> Preview | None:
         source = located_text(str(found["source"]), "path", workspace_of(path.parent))
         return Preview(int(found["step"]), str(found["store"]), source, grid, latents)
     except (LookupError, TypeError, ValueError, ArithmeticError, zlib.error) as error:
-        raise UserError(f"{path} is damaged ({error}): remove it, the next measurement writes it anew.") from error
+        raise UserError(
+            f"{path} is damaged ({reason(error)}): remove it, the next measurement writes it anew."
+        ) from error
 
 
 def write_preview(folder: Path, preview: Preview) -> None:

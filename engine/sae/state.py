@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 
 from engine.config import TrainSettings
-from engine.errors import UserError, refusal
+from engine.errors import UserError, reason, refusal
 from engine.files import check_version, open_tensors, read_json, unsealed, write_json
 from engine.places import located, recorded, workspace_of
 from engine.records import from_json, parse_json, seldom, to_json
@@ -120,7 +120,7 @@ def read_state(folder: Path) -> Checkpointed | None:
 
 
 def unreadable(path: Path, error: Exception) -> UserError:
-    return refusal(error, path) or UserError(f"The checkpoint {path} is damaged ({error}): {_FROM_START}.")
+    return refusal(error, path) or UserError(f"The checkpoint {path} is damaged ({reason(error)}): {_FROM_START}.")
 
 
 _FROM_START = "remove it to train from the start"

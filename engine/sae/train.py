@@ -21,8 +21,8 @@ from torch import Tensor
 from engine.activations.loader import SAMPLE, Loader
 from engine.activations.store import Store
 from engine.config import TrainSettings
-from engine.errors import Stopped, UserError, counted
-from engine.files import lock, sweep_folder
+from engine.errors import Stopped, UserError, counted, reason
+from engine.files import check_target, lock, sweep_folder
 from engine.links import check_own
 from engine.models.device import free_memory, give_back, is_out_of_memory, pick_device
 from engine.records import to_json
@@ -83,6 +83,7 @@ def train(settings: TrainSettings, workspace: Workspace, reporter: Reporter | No
         check_memory(settings, store.d, free_memory(training.device))
         for place in (folder, folder / CHECKPOINTS):
             sweep_folder(place)
+        check_target(folder / WEIGHTS)
         result = training.run(folder, found, reporter)
         if training.spans and neurons_files(workspace, folder.name):
             reporter.event(Warned(f"The scores of {folder.name} are of fewer steps: score it again, with a --name."))
@@ -294,7 +295,7 @@ class TrainingLoop:
         try:
             self._write_preview(folder)
         except OSError as error:  # the preview is there to be looked at: nothing else hangs on it
-            reporter.event(Warned(f"The preview of step {self.step} is not written: {error.strerror}."))
+            reporter.event(Warned(f"The preview of step {self.step} is not written: {reason(error)}."))
 
     def _write_preview(self, folder: Path) -> None:
         if self.unwritten:

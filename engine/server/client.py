@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from engine.errors import UserError
+from engine.errors import UserError, reason
 from engine.files import open_private
 from engine.runs.memory import killed, memory_kills
 from engine.runs.run import environment, python_module
@@ -178,7 +178,7 @@ def _start(workspace: Workspace, log: Path | None) -> "subprocess.Popen[bytes]":
     except OSError as error:
         where = error.filename or sys.executable
         raise UserError(
-            f"The model server cannot be started ({error.strerror}: {where}): free memory or disk."
+            f"The model server cannot be started ({reason(error)}: {where}): free memory or disk."
         ) from error
 
 

@@ -9,7 +9,9 @@ from PIL import Image
 
 from engine.config import SteerSettings
 from engine.errors import UserError
+from engine.files import check_target
 from engine.images.opening import open_image
+from engine.links import check_own
 from engine.models.device import pick_device
 from engine.models.vlm import VLM
 from engine.neurons.latents import scoring
@@ -64,6 +66,9 @@ def steer(settings: SteerSettings, workspace: Workspace, reporter: Reporter | No
     _check_complete(settings)
     if not settings.latent:
         raise UserError("No latent is changed: give at least one --latent LATENT=VALUE.")
+    if settings.save_recipe:
+        check_own(path := workspace.recipe(settings.save_recipe))
+        check_target(path)
     steering = prepare(settings, workspace, ModelCache(), reporter)
     if recipe and (warning := load_recipe(workspace, recipe).warning(steering.sha256)):
         reporter.event(Warned(warning))

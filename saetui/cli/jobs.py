@@ -141,14 +141,14 @@ def _record(run: Run) -> dict[str, Any]:
     try:
         return place | to_json(run.command) | to_json(run.status)
     except (UserError, OSError) as error:
-        return place | {"error": sentence_of(error)}
+        return place | {"state": "damaged", "error": sentence_of(error)}
 
 
 def _line(run: Run) -> str:
     try:
         return _told(run, run.status)
     except (UserError, OSError) as error:
-        return f"{run.id:<28}  {sentence_of(error)}"
+        return f"{run.id:<28}  damaged   {sentence_of(error)}"
 
 
 def _told(run: Run, status: Status) -> str:

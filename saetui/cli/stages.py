@@ -176,5 +176,7 @@ def show_relink(result: Relinked) -> None:
 
 
 def show_verify(result: Verified) -> None:
-    whole = f"{result.path}: every byte of {counted(result.shards, result.unit)} is as it was written"
-    say(*(f"{name} is made anew" for name in result.repaired), *(result.problems or [whole]))
+    compared = result.shards - (len(result.unrecorded) if result.unit == "file" else 0)
+    told = f"{result.path}: every byte of {counted(compared, result.unit)} is as it was written"
+    whole = [told] if compared else []
+    say(*(f"{name} is made anew" for name in result.repaired), *(result.problems or whole), *result.unrecorded)

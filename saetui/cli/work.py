@@ -34,6 +34,8 @@ def perform(workspace: Workspace, task: str, settings: Any, *, as_json: bool, sh
         print_json(to_json(result))
     else:
         show(result)
+    if getattr(result, "unrecorded", ()) and not result.problems:
+        raise UserError(f"{result.path} is not all compared: do what is said of each file that has no hash.")
     if getattr(result, "problems", ()):
         way = "do what is said of each file."
         if result.unit == "shard":

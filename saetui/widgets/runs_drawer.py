@@ -25,6 +25,7 @@ MARKS = {
     "stopped": "■",
     "failed": "✗",
     "died": "✗",
+    "damaged": "!",
 }
 COLUMNS = (
     Column("", 1, "left"),
@@ -106,6 +107,9 @@ class RunsDrawer(ModalScreen[None]):
         if not self.runs:
             return
         run = self.runs[self.query_one(Table).cursor]
+        if needs_live and run.state == "damaged":
+            self.app.notify(literal(run.error), severity="warning", markup=False)
+            return
         if needs_live and not run.live:
             self.app.notify(f"{run.id} has ended already ({run.state}).", markup=False)
             return

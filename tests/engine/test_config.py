@@ -1,5 +1,6 @@
 import dataclasses
 import shlex
+from datetime import date
 
 import pytest
 
@@ -62,3 +63,28 @@ def test_whole_numbers_serve_as_numbers_and_single_values_as_lists():
     assert settings.expansion == 4.0 and isinstance(settings.expansion, float)
     extract = from_mapping(config.ExtractSettings, {"model": "m", "images": "i", "name": "n", "at": "last"}, "test")
     assert extract.at == ("last",)
+
+
+class Huge:  # pytest cannot name the number itself
+    value = int("f" * 5000, 16)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "says"),
+    [
+        ("lr", float("inf"), "lr is inf: give a finite number"),
+        ("lr", float("nan"), "lr is nan: give a finite number"),
+        ("lr", "9" * 5000, "it must be a number"),
+        ("groups", [0.5, float("inf")], "groups is inf: give a finite number"),
+        ("steps", 1 << 63, "steps is 9223372036854775808: give a number below 2\\^63"),
+        ("steps", Huge, "steps is a number of thousands of digits: give a number below 2\\^63"),
+        ("name", Huge, "name is a number of thousands of digits: it must be text"),
+        ("steps", date(2020, 1, 1), 'steps is "2020-01-01": it must be a whole number'),
+        ("name", {"a": True}, 'name is {"a": true}: it must be text'),
+    ],
+)
+def test_numbers_that_are_none_and_values_of_python(setting: str, value: object, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        from_mapping(
+            TrainSettings, {"activations": "a", "name": "s", setting: Huge.value if value is Huge else value}, "toml"
+        )

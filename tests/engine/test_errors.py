@@ -1,7 +1,9 @@
 """What the system refuses is told as that, never as damage."""
 
 import errno
+import io
 import os
+import pickle
 import re
 import resource
 import shutil
@@ -15,6 +17,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import save_file
 
 from engine.activations.manifest import _head
@@ -22,8 +25,10 @@ from engine.activations.matrix_files import read_matrix
 from engine.activations.shards import read_records
 from engine.activations.store import Store
 from engine.artefacts.entries import NeuronsEntry, RecipeEntry, SAEEntry, StoreEntry, read_entry
-from engine.errors import Refused, UserError, refusal, system_mistake
+from engine.errors import Refused, UserError, reason, refusal, system_mistake
+from engine.files import parse_toml, read_json
 from engine.neurons.file import Neurons
+from engine.records import parse_json
 from engine.runs.run import Run
 from engine.sae.model import read_tensors
 from engine.sae.preview import read_preview
@@ -184,3 +189,49 @@ def test_what_libraries_pass_on_in_their_text_counts(told: str) -> None:
 @pytest.mark.parametrize("damage", [OSError("Unable to open file (truncated file)"), KeyError("a"), UserError("no")])
 def test_what_was_read_and_found_wrong_is_no_refusal(damage: Exception) -> None:
     assert refusal(damage, Path("some/file")) is None
+
+
+DIGITS = "9" * 5000
+PYTHONS = re.compile(
+    r"sys\.|set_int_max|allow_pickle|weights_only|NoneType|object is|indices must|0x|codec|<class|'str'"
+)
+
+
+def _raised(wrong: Callable[[], object]) -> Exception:
+    with pytest.raises(Exception) as raised:
+        wrong()
+    return raised.value
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (lambda: parse_json(f"[{DIGITS}]"), "it holds a number of thousands of digits"),
+        (lambda: parse_toml(f"a = {DIGITS}"), "it holds a number of thousands of digits"),
+        (lambda: int(DIGITS), "it holds a number of thousands of digits"),
+        (lambda: np.load(io.BytesIO(pickle.dumps({"a": 1}))), "it holds Python objects, which may run code"),
+        (lambda: torch.load(io.BytesIO(pickle.dumps(Path()))), "it holds Python objects, which may run code"),
+        (lambda: parse_json("null")["a"], "a value in it is of another form than it should be"),
+        (lambda: parse_json("[1]")["a"], "a value in it is of another form than it should be"),
+        (lambda: parse_json("1") < "a", "a value in it is of another form than it should be"),
+        (lambda: parse_json("{}")["images"], "it has no images"),
+        (lambda: b"\xff".decode(), "it is no text in UTF-8"),
+        (lambda: Path("/nowhere").read_bytes(), "No such file or directory"),
+    ],
+)
+def test_what_a_library_says_is_told_without_its_advice(wrong: Callable[[], object], words: str) -> None:
+    assert reason(_raised(wrong)).startswith(words)
+    assert not PYTHONS.search(reason(_raised(wrong)))
+
+
+def test_objects_of_python_are_not_shown() -> None:
+    assert reason(ValueError(f"cannot read {object()} of {int}")) == "cannot read data of data"
+    assert len(reason(ValueError("x" * 500))) == 160
+    assert reason(ValueError()) == "it is damaged"
+
+
+@pytest.mark.parametrize("name", ["status.json", "command.json"])
+def test_digits_without_end_in_a_file_are_a_sentence(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(f'{{"pid": {DIGITS}}}')
+    with pytest.raises(UserError, match=r"is damaged \(it holds a number of thousands of digits\)"):
+        read_json(tmp_path / name)

@@ -1,6 +1,7 @@
 """HDF5 files that are read through files of Python."""
 
 import resource
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from engine.activations.matrix_files import read_matrix
 from engine.errors import UserError
-from engine.hdf5 import HDF5File, read_array, read_number
+from engine.hdf5 import HDF5File, read_array, read_number, read_text
 
 LEFT_OPEN = """
 import sys, threading
@@ -142,6 +143,54 @@ def test_a_text_that_claims_more_than_the_file_has_takes_no_memory(block: int, t
     with HDF5File(path) as file, pytest.raises(OSError, match="claims more text than the file has"):
         read_array(file["texts"])
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10
+
+
+def _bfloat16(path: Path, block: int = 0, **attributes: object) -> None:
+    with h5py.File(path, "w", userblock_size=block) as file:
+        file["activations"] = np.full((4, 3), 0x3F80, np.uint16)
+        for name, value in attributes.items():
+            file["activations"].attrs[name] = value
+
+
+@pytest.mark.parametrize("block", [0, 512])
+@pytest.mark.parametrize(
+    "text", ["bfloat16", np.bytes_(b"bfloat16"), np.array("bfloat16", h5py.string_dtype("utf-8", 8))]
+)
+def test_texts_that_are_attributes(text: object, block: int, tmp_path: Path) -> None:
+    others = {f"other {number}": "text " * number for number in range(20)}
+    _bfloat16(tmp_path / "a.h5", block, **others, dtype=text, empty="", number=3, several=["a", "b"])
+    with HDF5File(tmp_path / "a.h5") as file:
+        found = [read_text(file["activations"], name) for name in ("dtype", "empty", "none", "other 19")]
+        assert found == ["bfloat16", "", "", "text " * 19]
+        for name in ("number", "several"):
+            with pytest.raises(OSError, match=f"has no text {name}"):
+                read_text(file["activations"], name)
+    assert (read_matrix(tmp_path / "a.h5") == 1).all()
+
+
+@pytest.mark.parametrize("length", [7, 9, 1 << 31, (1 << 32) - 1])
+def test_a_text_attribute_that_claims_more_than_the_file_has_takes_no_memory(length: int, tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    _bfloat16(path, dtype="bfloat16")
+    content = path.read_bytes()
+    place = struct.pack("<IQ", 8, content.find(b"GCOL"))
+    assert content.count(place) == 1
+    path.write_bytes(content.replace(place, struct.pack("<I", length) + place[4:]))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UserError, match="has lost its text dtype"):
+        read_matrix(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10
+
+
+def test_a_heap_of_zeros_of_an_attribute_ends(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    _bfloat16(path, dtype="bfloat16")
+    content = bytearray(path.read_bytes())
+    heap = content.find(b"GCOL") + 16
+    content[heap : heap + 4000] = bytes(4000)
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="has lost its text dtype"):
+        read_matrix(path)
 
 
 def test_texts_that_hide_their_lengths_are_not_read(tmp_path: Path) -> None:

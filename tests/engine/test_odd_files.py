@@ -36,8 +36,10 @@ def _socket(path: Path) -> Path:
     return path
 
 
-def test_pipes_sockets_devices_and_folders_are_never_opened(pipe: Path, tmp_path: Path) -> None:
-    os.chdir(tmp_path)  # names of sockets are short
+def test_pipes_sockets_devices_and_folders_are_never_opened(
+    pipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # names of sockets are short
     for path, said in ((pipe, "pipe"), (_socket(Path("s")), "socket"), (Path("/dev/zero"), "device")):
         with pytest.raises(OSError, match=said) as refused:
             open_regular(path)

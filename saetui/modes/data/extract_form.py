@@ -12,7 +12,7 @@ from engine.activations.results import Estimated
 from engine.config import ExtractSettings
 from engine.errors import UserError, counted
 from engine.runs.attached import Attached
-from engine.workspace import Workspace, free_name, slug
+from engine.workspace import Workspace, free_name, short_slug
 from saetui.background import look_up
 from saetui.formatting import duration, rate, size
 from saetui.modes.data.listing import Listing, Selected
@@ -76,7 +76,7 @@ def first_values(listing: Listing, selected: Selected | None) -> dict[str, Any]:
         values |= {"model": entry.model, "images": entry.source, "at": [entry.hook], "tokens": entry.tokens}
     elif selected is not None and selected.kind != "store":
         values |= {{"source": "images", "encoder": "model"}[selected.kind]: selected.name}
-    stem = slug(Path(str(values["images"])).stem) if values["images"] else ""
+    stem = short_slug(Path(str(values["images"])).stem) if values["images"] else ""
     return values | {"name": free_name(stem, {one.name for one in listing.stores})}
 
 

@@ -30,6 +30,6 @@ class StoreCheck:
 
 
 def in_words(result: Verified) -> str:
-    if result.problems:
-        return "\n".join(problem.replace(f"{result.path}/", "") for problem in result.problems)
+    if told := (*result.problems, *result.unrecorded):
+        return "\n".join(one.replace(f"{result.path}/", "") for one in told)
     return f"every byte is as it was written ({size(result.bytes)})"

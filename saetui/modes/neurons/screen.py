@@ -13,7 +13,7 @@ from textual import events
 from engine.errors import counted
 from engine.neurons.quantities import SORTS
 from saetui.bindings import key
-from saetui.formatting import number
+from saetui.formatting import number, whole
 from saetui.messages import SteerLatent
 from saetui.modes.neurons.latent_browser import LatentBrowser
 from saetui.modes.neurons.text_search import TextSearch
@@ -260,8 +260,9 @@ class NeuronsMode(LatentBrowser):
         }
 
     def obey(self, word: str, rest: str) -> bool:
-        if word.isdigit() or (word == "goto" and rest.isdigit()):
-            self._goto(int(rest or word))
+        latent = whole(rest if word == "goto" else word)
+        if latent is not None:
+            self._goto(latent)
         elif word == "sort" and rest in SORTS:
             self._sort(rest, self.listed.descending)
         elif word == "filter":

@@ -9,7 +9,7 @@ from typing import TypeVar
 from engine.errors import UserError
 from engine.records import from_json, to_json
 from engine.steer.recipes import keep_recipe
-from engine.workspace import recipes, slug
+from engine.workspace import recipes, short_slug
 from saetui.background import look_up
 from saetui.modes.mode import Mode
 from saetui.modes.steer.answers import AnswersView
@@ -73,7 +73,7 @@ class Kept:
             self._services.say(f"Saved as {path}.", "information")
 
         first = next((slot for slot in setup.rack if slot.on), None)
-        suggested = slug(f"{first.name.split(' · ')[0]}-{first.times:.1f}x") if first else ""
+        suggested = short_slug(f"{first.name.split(' · ')[0]}-{first.times:.1f}x") if first else ""
         self._services.ask(Ask("Save as the recipe", suggested), given)
 
     def pick_recipe(self) -> None:

@@ -13,6 +13,7 @@ from engine.config import InterventionMode
 from engine.neurons import latents
 from saetui.background import look_up
 from saetui.bindings import key
+from saetui.formatting import whole
 from saetui.modes.steer.setup import BIG, STEP, SetupEditor, Slot
 from saetui.services import Served
 from saetui.widgets.dialogs import Ask, Pick
@@ -118,8 +119,8 @@ class Rack(Served, Table):
         """Add the latent of that number or name; of several that are found a person picks one."""
         setup = self._editor.setup
         if not setup.neurons:
-            if text.isdecimal():
-                self.add(int(text), setup.sae, "", ("", 0.0))
+            if (latent := whole(text)) is not None:
+                self.add(latent, setup.sae, "", ("", 0.0))
             else:
                 self.services.say(
                     f"{setup.sae} has no scores, so its latents have no names: give a number, or score it."

@@ -307,7 +307,7 @@ class TrainMode(Mode):
 
     def action_pause(self) -> None:
         if (row := self.selected) is not None:
-            self.runs.control(row, "" if row.state == "paused" else "pause")
+            self.runs.pause(row)
 
     def action_stop(self) -> None:
         if self.selected is not None and self.runs.control(self.selected, "stop"):

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.config import ScoreSettings, TrainSettings, to_mapping
+from engine.errors import UserError
 from engine.files import path_of
 from engine.runs.events import Control
 from engine.runs.run import Run
-from engine.workspace import free_name, slug
+from engine.workspace import free_name, short_slug
 from saetui.services import Services
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class TrainingRuns:
         values |= {name: value for name, value in last.items() if name in known}
         if values["activations"] not in stores:
             values["activations"] = stores[0]
-        stem = f"{slug(str(values['activations']))}-sae"
+        stem = f"{short_slug(str(values['activations']))}-sae"
         return values | {"name": free_name(stem, {*listed, *self.artefacts("saes")})}
 
     def like(self, row: Training) -> dict[str, Any] | None:
@@ -82,8 +83,24 @@ class TrainingRuns:
         run = Run(self.services.workspace.runs / row.run)
         return self.services.guard(lambda: run.control(what))
 
+    def pause(self, row: Training) -> None:
+        """At its next step; one that is paused goes on."""
+        if self._pauses(row):
+            self.services.say(f"{row.name} pauses at its next step: r takes that back.", "information")
+        else:
+            self.control(row, "" if row.state == "paused" else "pause")
+
+    def _pauses(self, row: Training) -> bool:
+        """Whether it is asked to pause, and does not yet."""
+        if row.run is None or row.state not in ("running", "starting"):
+            return False
+        try:
+            return Run(self.services.workspace.runs / row.run).asked == "pause"
+        except (UserError, OSError):  # who then writes to it is told
+            return False
+
     def resume(self, row: Training) -> None:
-        if row.state in ("done", "running", "starting"):
+        if row.state in ("done", "running", "starting") and not self._pauses(row):
             self.services.say(f"{row.name} is {row.state}: there is nothing to resume.")
         elif row.run is not None:
             run = Run(self.services.workspace.runs / row.run)

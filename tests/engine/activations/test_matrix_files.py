@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -17,6 +18,7 @@ from engine.metrics.monosemanticity import monosemanticity
 from engine.neurons.matrix_scores import ms_files
 from engine.neurons.results import MatrixScored
 from engine.records import from_json, to_json
+from engine.workspace import Workspace
 from tests.support.stores import write_store
 
 
@@ -157,6 +159,7 @@ def test_torch_is_not_imported(tmp_path, matrix):
     save_file({"x": matrix}, tmp_path / "E.safetensors")
     code = """
 import sys
+from pathlib import Path
 from engine.config import MsSettings
 from engine.neurons.matrix_scores import ms_files
 from engine.workspace import Workspace
@@ -165,3 +168,19 @@ assert not {"torch", "transformers", "open_clip"} & set(sys.modules)
 """
     paths = [str(tmp_path / "A.npy"), str(tmp_path / "E.safetensors"), str(tmp_path)]
     subprocess.run([sys.executable, "-c", code, *paths], check=True)
+
+
+@pytest.mark.parametrize("shape", [(24, 0), (0, 8), (0, 0)])
+@pytest.mark.parametrize("side", ["activations", "embeddings"])
+def test_a_matrix_of_nothing_is_a_sentence(shape: tuple[int, int], side: str, tmp_path: Path) -> None:
+    empty = np.zeros(shape, np.float32)
+    np.save(tmp_path / "m.npy", empty)
+    sparse.save_npz(tmp_path / "m.npz", sparse.csr_matrix(shape, dtype=np.float32))
+    torch.save(torch.from_numpy(empty), tmp_path / "m.pt")
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        file["activations"] = empty
+    np.save(tmp_path / "other.npy", np.ones((24, 8), np.float32))
+    for path in tmp_path.glob("m.*"):
+        asked = {"activations": str(tmp_path / "other.npy"), "embeddings": str(tmp_path / "other.npy"), side: str(path)}
+        with pytest.raises(UserError, match=f"is {shape[0]} x {shape[1]}, so it holds no numbers"):
+            ms_files(MsSettings(**asked), Workspace(tmp_path))

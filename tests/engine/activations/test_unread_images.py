@@ -2,7 +2,9 @@
 
 import errno
 import os
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -89,3 +91,37 @@ def test_a_fault_that_passes_breaks_nothing(images: Path) -> None:
         assert found.load(0).size
     with unread(lambda name: True), pytest.raises(BrokenImage, match="Input/output error"):
         found.load(0)
+
+
+@pytest.mark.parametrize("threads", [1, 4, 4 * GONE])
+def test_images_in_a_row_are_those_that_were_asked_for_in_a_row(threads: int, tmp_path: Path) -> None:
+    """Bad places make a disk slow, so that of many threads those that fail answer last, one after the other."""
+    found = open_images(write_pictures(tmp_path, 4 * GONE, ()))
+    names = [Path(entry.file).name for entry in found.entries]
+    bad, good, read = set(names[1::2]), set(names[::2]), threading.Event()
+
+    def fails(name: str) -> bool:
+        good.discard(name)
+        if not good or threads < len(found):
+            read.set()
+        return name in bad and read.wait(60)
+
+    def broken(index: int) -> bool:
+        try:
+            found.read_bytes(index)
+        except BrokenImage:
+            return True
+        return False
+
+    with unread(fails), ThreadPoolExecutor(threads) as pool:
+        assert list(pool.map(broken, range(len(found)))) == [index % 2 == 1 for index in range(len(found))]
+
+
+@pytest.mark.parametrize("threads", [1, 4, 64])
+def test_a_disk_is_gone_for_any_number_of_threads(threads: int, tmp_path: Path) -> None:
+    found = open_images(write_pictures(tmp_path, 4 * GONE, ()))
+    with unread(lambda name: True), ThreadPoolExecutor(threads) as pool:
+        asked = [pool.submit(found.read_bytes, index) for index in range(len(found))]
+        told = [one.exception() for one in asked]
+    assert any(isinstance(error, UserError) for error in told)
+    assert sum(isinstance(error, BrokenImage) for error in told) < GONE + 2 * threads

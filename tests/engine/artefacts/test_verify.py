@@ -18,6 +18,7 @@ from engine.workspace import Workspace
 from tests.support import trainings
 from tests.support.extractions import ask, contents, saved_model, write_pictures
 from tests.support.scores import write_scores
+from tests.support.shell import saetui
 from tests.support.stores import write_store
 
 
@@ -157,3 +158,34 @@ def test_saes_and_scores_are_compared_too(tmp_path):
     assert "score again" in verify(VerifySettings(store=str(scores)), place).problems[0]
     with pytest.raises(UserError, match="no activation store, which --repair is for"):
         repair("saes/s", place)
+
+
+def unseal(path: Path, *also: str) -> None:
+    said = json.loads(path.read_text())
+    path.write_text(json.dumps({name: value for name, value in said.items() if name not in ("content_sha256", *also)}))
+
+
+def test_what_says_no_hash_is_not_called_as_it_was_written(study):
+    train(trainings.chosen(activations="A-layer1"), study)
+    sae, store = study.sae("s"), study.activations("A-last")
+    unseal(sae / "training.json")
+    unseal(sae / "config.json", "weights_sha256")
+    unseal(sae / "preview.json")
+    unseal(store / "manifest.json")
+    result = verify(VerifySettings(store="s"), study)
+    files = sorted(Path(one.split(" has no hash")[0]).name for one in result.unrecorded)
+    assert files == ["config.json", "preview.json", "sae.safetensors", "training.json"] and result.problems == ()
+    assert all("has no hash to compare it with" in one for one in result.unrecorded)
+    assert "manifest.json has no hash" in verify(VerifySettings(store="A-last"), study).unrecorded[0]
+    assert verify(VerifySettings(store="A-layer1"), study).unrecorded == ()
+    told = saetui("verify", "s", cwd=study.root, code=2)
+    assert "as it was written" not in told.stdout and "is not all compared" in told.stderr
+    told = saetui("verify", "A-last", cwd=study.root, code=2)
+    assert "every byte of 3 shards" in told.stdout and "manifest.json has no hash" in told.stdout
+
+
+def test_a_store_of_nothing_is_not_called_as_it_was_written(tmp_path):
+    place = Workspace(tmp_path)
+    write_store(place.activations("a"), trainings.activations()[0][:0])
+    with pytest.raises(UserError, match="has no rows"):
+        verify(VerifySettings(store="a"), place)

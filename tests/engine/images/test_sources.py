@@ -559,3 +559,9 @@ def test_metadata_of_an_archive_that_names_what_is_not_there_is_counted(tmp_path
     images = open_images(tmp_path / name)
     assert [one.label for one in images.entries] == ["a"]
     assert images.left_out == {"named in metadata and not there": 1}
+
+
+@pytest.mark.parametrize("braces", ["{0..99999999999}", "{0..999}{0..999}{0..999}", "{a,b}" * 40])
+def test_braces_that_name_more_than_there_can_be(braces: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"names more than 100,000 files"):
+        open_images(f"{tmp_path}/x{braces}.tar")

@@ -16,7 +16,9 @@ def test_hook_points_round_trip(text: str) -> None:
     assert str(HookPoint.parse(text)) == text
 
 
-@pytest.mark.parametrize("text", ["", "layer", "layer:-1", "layer:x", "nowhere:3", "last:0", "layer:1 "])
+@pytest.mark.parametrize(
+    "text", ["", "layer", "layer:-1", "layer:x", "nowhere:3", "last:0", "layer:1 ", f"layer:{'9' * 5000}"]
+)
 def test_other_hook_points_are_refused(text: str) -> None:
     with pytest.raises(UserError, match=r"layer:N, mlp:N.* or last"):
         HookPoint.parse(text)
@@ -27,7 +29,7 @@ def test_policies_round_trip(text: str) -> None:
     assert str(TokenPolicy.parse(text)) == text
 
 
-@pytest.mark.parametrize("text", ["", "random", "random:0", "random:-1", "first", "cls "])
+@pytest.mark.parametrize("text", ["", "random", "random:0", "random:-1", "first", "cls ", "random:" + "9" * 5000])
 def test_other_policies_are_refused(text: str) -> None:
     with pytest.raises(UserError, match="random:K"):
         TokenPolicy.parse(text)

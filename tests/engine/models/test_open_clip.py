@@ -275,3 +275,12 @@ def test_a_model_that_is_larger_than_its_weights_is_refused_before_it_is_made(
     file.write_text(json.dumps(config))
     with pytest.raises(UserError, match=r"is smaller than the model that its open_clip_config\.json describes"):
         load_encoder(str(folder))
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+def test_a_file_is_compared_with_its_architecture_before_that_is_made(suffix: str, tmp_path: Path) -> None:
+    file = tmp_path / f"weights{suffix}"
+    state = {"visual.proj": torch.zeros(4, 4)}
+    save_file(state, file) if suffix == ".safetensors" else torch.save(state, file)
+    with pytest.raises(UserError, match=r"is smaller than the model that ViT-bigG-14 of open_clip describes, with "):
+        load_encoder(f"openclip:ViT-bigG-14/laion2b_s39b_b160k@{file}")

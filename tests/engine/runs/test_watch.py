@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from engine.runs.trainings import Trainings
 from engine.runs.watch import RunWatch
 from engine.workspace import Workspace
 from tests.support.ended_runs import write_runs
+from tests.support.shell import saetui, saetui_json
 
 OPENED: list[str] = []
 _listening = False
@@ -96,3 +97,55 @@ def test_a_run_has_a_status_as_soon_as_it_is_listed(workspace: Workspace, monkey
     monkeypatch.setattr(module, "write_json", lambda path, *more: (written.append(path.name), real(path, *more)))
     Run.create(workspace, "train", {}, [])
     assert written == ["status.json", "command.json"]
+
+
+ODD: dict[str, Callable[[Path], object]] = {
+    "a pipe": os.mkfifo,
+    "a folder": os.mkdir,
+    "a link to itself": lambda path: path.symlink_to(path),
+    "no JSON": lambda path: path.write_text("{"),
+    "a list": lambda path: path.write_text("[]"),
+    "endless digits": lambda path: path.write_text(f'{{"state": {"9" * 5000}}}'),
+}
+
+
+REFUSED = ("a pipe", "a folder", "a link to itself")
+
+
+@pytest.mark.parametrize("name", ["status.json", "command.json"])
+@pytest.mark.parametrize("kind", ODD)
+def test_a_run_that_cannot_be_read_is_listed_and_says_why(kind: str, name: str, workspace: Workspace) -> None:
+    good, odd = (Run.create(workspace, "train", {}, []) for _ in range(2))
+    write_json(odd.path / "status.json", {"state": "stopped"})
+    watch, file = RunWatch(workspace), odd.path / name
+    watch.look()
+    before = file.read_bytes()
+    file.unlink()
+    ODD[kind](file)
+    for look in (watch, RunWatch(workspace)) if name == "status.json" else (RunWatch(workspace),):
+        seen = look.look()
+        told = next(one for one in seen if one.id == odd.id)
+        assert {one.id for one in seen} == {good.id, odd.id}
+        state = "damaged" if name == "command.json" or kind in REFUSED else "died"
+        assert (told.state, told.live) == (state, False) and name in told.error
+    rows, _ = Trainings(workspace).refresh()
+    assert all(row.state == "damaged" and name in str(row.error) for row in rows if row.run == odd.id)
+    assert find(workspace, odd.id) == odd
+    file.rmdir() if kind == "a folder" else file.unlink()
+    file.write_bytes(before)
+    assert next(one.state for one in watch.look() if one.id == odd.id) == "stopped"
+
+
+def test_jobs_list_what_cannot_be_read(workspace: Workspace) -> None:
+    made = [Run.create(workspace, "train", {}, []) for _ in range(3)]
+    for run, name in zip(made, ("status.json", "command.json"), strict=False):
+        (run.path / name).unlink()
+        os.mkfifo(run.path / name)
+    (line,) = (
+        line for line in saetui("jobs", cwd=workspace.root).stdout.splitlines() if line.startswith(made[0].id + " ")
+    )
+    assert "damaged" in line and "status.json" in line and "a pipe" in line
+    told = {one["id"]: one for one in saetui_json("jobs", cwd=workspace.root)}
+    assert [told[run.id]["state"] for run in made] == ["damaged", "damaged", "starting"]
+    for asked in ("follow", "stop", "pause", "resume"):
+        assert "status.json" in saetui("jobs", asked, made[0].id, cwd=workspace.root, code=2).stderr

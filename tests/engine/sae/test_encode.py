@@ -119,3 +119,11 @@ def test_a_store_of_another_hook_point_or_encoder_is_refused(workspace, x, tmp_p
         assert not (tmp_path / "f.npz").exists()
     SAE(SAEConfig(arch="relu", d=D, w=W, **says)).save(workspace.sae("s"))
     assert encode(workspace, "a", tmp_path / "f.npz").rows == ROWS
+
+
+@pytest.mark.usefixtures("sae")
+def test_a_matrix_of_nothing_is_a_sentence(workspace, tmp_path):
+    np.save(tmp_path / "empty.npy", np.zeros((0, D), np.float32))
+    with pytest.raises(UserError, match="holds no numbers"):
+        encode(workspace, tmp_path / "empty.npy", tmp_path / "f.npz")
+    assert not (tmp_path / "f.npz").exists()

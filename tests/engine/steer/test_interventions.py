@@ -111,6 +111,7 @@ def test_parse_latent(text, mode, expected):
         ("3=inf", "clamp", "is not LATENT=VALUE"),
         ("3=4=5", "clamp", "is not LATENT=VALUE"),
         ("", "clamp", "is not LATENT=VALUE"),
+        ("9" * 5000 + "=1", "clamp", "is not LATENT=VALUE"),
         ("3", "clamp", "lacks a value: write 3=30"),
         ("3=2x", "scale", "a plain factor: 3=2"),
         ("3=5", "ablate", "leave it out"),
@@ -139,7 +140,7 @@ def test_parse_tokens(text, expected):
     assert parse_tokens(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "a", "1,,2", "5-3", "-1", "1-", "all,3"])
+@pytest.mark.parametrize("text", ["", "a", "1,,2", "5-3", "-1", "1-", "all,3", "0-99999999999", "9" * 5000])
 def test_parse_tokens_refuses(text):
     with pytest.raises(UserError, match="does not name patch tokens"):
         parse_tokens(text)

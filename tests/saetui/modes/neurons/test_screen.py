@@ -324,6 +324,8 @@ def test_related_latents_are_listed_with_their_scores(place, truth):
         await pilot.press("colon", *f"goto {W}", "enter")
         await pilot.pause()
         assert any(str(W - 1) in toast.message for toast in app._notifications)
+        for odd in ("²", "9" * 5000):
+            assert not pane.obey("goto", odd) and not pane.obey(odd, "")
 
     scenario(test, place)
 

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from engine.config import to_mapping
+from engine.errors import UserError
+from engine.files import write_json
 from engine.runs.trainings import Training
 from engine.sae.results import MeasuredStep
 from engine.workspace import Workspace
@@ -14,7 +16,7 @@ from saetui.modes.train.training_runs import TrainingRuns
 from saetui.modes.train.training_table import FIGURES, details, fitting, in_a_line, texts, titled
 from saetui.modes.train.watch import Seen, lines_of
 from saetui.widgets.chart import MOST
-from tests.support.trainings import chosen
+from tests.support.trainings import begin, chosen
 
 
 def row(name: str, fve: float | None = None, state: str = "done", **more: Any) -> Training:
@@ -162,3 +164,24 @@ def test_only_what_is_done_is_scored_and_only_what_lives_is_controlled(workspace
     assert runs.scoring(row("a"), "pictures") == {"images": "pictures", "sae": "a"}
     assert not runs.control(row("a", run="001"), "stop")
     assert len(app.said) == 2 and "is not being trained: it is done" in app.said[1]
+
+
+def test_a_pause_that_is_not_obeyed_yet_can_be_taken_back(workspace):
+    app = Spoken(workspace)
+    runs, run = TrainingRuns(app), begin(workspace)
+    write_json(run.path / "status.json", {"state": "running"})
+    held = run.hold()
+    going = row("s", state="running", run=run.id)
+    runs.pause(going)
+    assert run.asked == "pause" and not app.said
+    runs.pause(going)
+    assert run.asked == "pause" and app.said == ["s pauses at its next step: r takes that back."]
+    runs.resume(going)
+    assert run.asked == "" and len(app.said) == 1
+    runs.resume(going)
+    assert app.said[1:] == ["s is running: there is nothing to resume."]
+    run.control("stop")
+    with pytest.raises(UserError, match="is asked to stop"):
+        runs.pause(going)
+    assert run.asked == "stop"
+    held.close()
