@@ -55,7 +55,7 @@ class HookPoint:
     @classmethod
     def parse(cls, text: str) -> "HookPoint":
         """``layer:22``, ``mlp:22``, ``attn:22``, ``last``. UserError for anything else."""
-        match = re.fullmatch(r"(\w+)(?::(\d+))?", text)
+        match = re.fullmatch(r"(\w+)(?::(\d{1,6}))?", text)
         kind = KINDS.get(match[1]) if match else None
         if match is None or kind is None or kind.pooled != (match[2] is None):
             raise UserError(f"{text!r} is no hook point: use {_IN_BLOCKS} (N from 0) or {_POOLED}.")
@@ -94,7 +94,7 @@ class TokenPolicy:
     def parse(cls, text: str) -> "TokenPolicy":
         if text in ("cls", "mean", "all", "patches"):
             return cls(text)  # type: ignore[arg-type]
-        match = re.fullmatch(r"random:([1-9]\d*)", text)
+        match = re.fullmatch(r"random:([1-9]\d{0,8})", text)
         if not match:
             raise UserError(f"{text!r} is no choice of tokens: use cls, mean, all, patches or random:K.")
         return cls("random", int(match[1]))

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from engine.models.vlm import VLM
     from engine.sae.model import SAE
 
-_LATENT = re.compile(r"(\d+)(?:=([^=]+?)(x?))?", re.ASCII)
-_TOKENS = re.compile(r"(\d+)(?:-(\d+))?", re.ASCII)
+_LATENT = re.compile(r"(\d{1,9})(?:=([^=]+?)(x?))?", re.ASCII)
+_TOKENS = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
