@@ -35,7 +35,8 @@ IMAGE_SOURCES = "a folder, a text or CSV list, .tar shards or .zip archives"
 
 def setting(help: str, default: Any = MISSING, **extra: Any) -> Any:
     """A dataclass field with its help text. ``extra``: ``flag`` (its name on the command line),
-    ``positional`` (an argument instead of an option), ``place`` (see :func:`place`)."""
+    ``positional`` (an argument instead of an option), ``place`` (see :func:`place`), ``own`` (no default of the
+    workspace is meant)."""
     return field(default=default, metadata={"help": help, **extra})
 
 
@@ -206,6 +207,40 @@ class EncodeSettings:
     out: str = setting("File to write: .npz (scipy CSR, rows x latents).", place="path")
     batch_size: int = setting("Rows per step.", 4096)
     device: str = setting("auto, cpu, cuda, cuda:1, mps.", "auto")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportSettings:
+    """Bring an SAE of another tool into the workspace."""
+
+    source: str = setting(
+        "Folder or file of the SAE, or hf:REPO[/FOLDER]: dictionary_learning, SAELens, sparsify, saev, overcomplete.",
+        positional=True,
+        place="model",
+    )
+    name: str = setting("Name of the SAE in the workspace.")
+    format: str = setting("The format, where several fit.", "")
+    model: str = setting("Encoder that it reads, where the files do not say.", "", place="model", own=True)
+    hook: str = setting("Hook point that it reads, where the files do not say.", "")
+    tokens: str = setting("Tokens that it was trained on, where the files do not say.", "")
+    scale: float = setting(
+        "Factor by which its inputs were divided in training, where that is not in its weights.", 0.0
+    )
+    arch: Literal["auto", "relu", "topk", "batchtopk"] = setting(
+        "What chooses its latents, where the files do not say.", "auto"
+    )
+    k: int = setting("Active latents per token, where the files do not say.", 0)
+    threshold: float = setting("Threshold of a batchtopk SAE, where the files do not say.", -1.0)
+    check: str = setting("Activation store to measure it on: FVE, L0, dead latents.", "", place="artefact")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportSettings:
+    """Write an SAE in the format of another tool."""
+
+    sae: str = setting("Name or path of the SAE.", positional=True, place="artefact")
+    to: str = setting("dictionary_learning, saelens, sparsify, saev or overcomplete.")
+    out: str = setting("Folder to write; it must not be there, or be empty.", place="path")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -86,7 +86,7 @@ class Workspace:
 
     def defaults_of(self, kind: type) -> dict[str, Any]:
         """Those in workspace.toml that are settings of the dataclass ``kind``."""
-        names = {one.name for one in fields(kind)}
+        names = {one.name for one in fields(kind) if not one.metadata.get("own")}
         return {name: value for name, value in self.defaults().items() if name in names}
 
     def set_images(self, source: str) -> None:
@@ -159,6 +159,17 @@ class Provenance:
     made_from: tuple[Source, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     """Of the packages that matter."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Which tool an SAE came from."""
+
+    format: str
+    said: Mapping[str, Any] = field(default_factory=dict)
+    """Its config there: it comes back on export."""
+    notes: tuple[str, ...] = ()
+    """What is other than it was there."""
 
 
 def versions() -> dict[str, str]:

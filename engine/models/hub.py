@@ -20,17 +20,19 @@ def hub_folder(spec: str) -> Path:
 
     Raises UserError when it is neither cached nor can be fetched.
     """
+    repository, _, revision = spec.removeprefix("hf:").partition("@")
+    folder = _snapshot(spec, repository, revision, ["*.json", "*.txt", "*.model", "*.jinja", "*.safetensors"])
+    if not any(folder.glob("*.safetensors")):  # older repositories have only files of torch.save
+        _snapshot(spec, repository, revision, ["*pytorch_model*.bin"])
+    return folder
+
+
+def _snapshot(spec: str, repository: str, revision: str, patterns: list[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    repository, _, revision = spec.removeprefix("hf:").partition("@")
-    settings = ["*.json", "*.txt", "*.model", "*.jinja"]
     try:
-        folder = Path(
-            snapshot_download(repository, revision=revision or None, allow_patterns=[*settings, "*.safetensors"])
-        )
-        if not any(folder.glob("*.safetensors")):  # older repositories have only files of torch.save
-            snapshot_download(repository, revision=revision or None, allow_patterns=["*pytorch_model*.bin"])
+        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=patterns))
     except HFValidationError as error:
         raise UserError(f"{spec} is no repository name: write hf:ORG/NAME.") from error
     except (OSError, HfHubHTTPError) as error:
@@ -38,4 +40,42 @@ def hub_folder(spec: str) -> Path:
             f"{spec} is not on this machine and cannot be fetched ({type(error).__name__}): check the name and the "
             "network, or copy the checkpoint here and give its directory."
         ) from error
-    return folder
+
+
+def hub_sae(spec: str) -> Path:
+    """The local folder of ``hf:ORG/NAME[/FOLDER][@REVISION]`` with the weights of an SAE, fetched if not cached.
+
+    UserError where a repository has them in folders and none is named: they may be many, of gigabytes each.
+    """
+    path, _, revision = spec.removeprefix("hf:").partition("@")
+    owner, name, folder = (*path.strip("/").split("/", 2), "", "")[:3]
+    if not name:
+        raise UserError(f"{spec} is no repository name: write hf:ORG/NAME[/FOLDER].")
+    wanted = [f"{folder}/{kind}" for kind in _OF_SAES] if folder else _at_the_top(spec, f"{owner}/{name}", revision)
+    place = _snapshot(spec, f"{owner}/{name}", revision, wanted) / folder
+    if not place.is_dir():
+        raise UserError(f"{owner}/{name} has no folder {folder}: look at its files on the hub.")
+    return place
+
+
+_OF_SAES = ("*.json", "*.safetensors", "*.pt")
+
+
+def _at_the_top(spec: str, repository: str, revision: str) -> list[str]:
+    """The files of an SAE that are in no folder; all where the hub cannot be asked, and what is cached will do."""
+    from huggingface_hub import list_repo_files
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        files = list_repo_files(repository, revision=revision or None)
+    except (OSError, HfHubHTTPError):
+        return list(_OF_SAES)
+    weights = [file for file in files if file.endswith((".safetensors", ".pt"))]
+    if weights and not any("/" not in file for file in weights):
+        folders = sorted({file.rpartition("/")[0] for file in weights})
+        raise UserError(f"{spec} has its weights in folders: give hf:{repository}/FOLDER, one of {_some(folders)}.")
+    return [file for file in files if "/" not in file and file.endswith((".json", ".safetensors", ".pt"))]
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

@@ -15,8 +15,8 @@ from engine.errors import UserError, counted, refusal
 from engine.files import check_version, read_json, write_json
 from engine.integrity import content_sha256
 from engine.places import located, recorded, workspace_of
-from engine.records import from_json, to_json
-from engine.workspace import Provenance
+from engine.records import from_json, seldom, to_json
+from engine.workspace import Origin, Provenance
 
 FORMAT = "saetui-sae"
 VERSION = 1
@@ -51,6 +51,8 @@ class SAEConfig:
     transparency: Transparency = "white"
     """What showed through the images that they are of."""
     provenance: Provenance = Provenance()
+    origin: Origin | None = seldom()
+    """Where it was imported from; None for one that was trained here."""
 
     def shapes(self, threshold: bool) -> dict[str, tuple[int, ...]]:
         """Name and shape of every tensor in sae.safetensors; ``threshold``: whether the architecture has one."""

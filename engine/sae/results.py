@@ -78,3 +78,49 @@ class Encoded:
     nonzero: int
     l0: float | None
     """Active latents a row; None without rows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """An SAE on the activations of a store, as in engine.sae.fidelity.Fidelity. None: not defined there."""
+
+    store: str
+    rows: int
+    fve: float | None
+    l0: float | None
+    dead: float | None
+    scale: float | None = None
+    """A factor by which its inputs seem to have been divided in training; None where it fits as it is."""
+    fve_scaled: float | None = None
+    """FVE with that factor."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imported:
+    """What ``import_sae`` returns."""
+
+    path: str
+    format: str
+    arch: str
+    d: int
+    w: int
+    k: int
+    model: str
+    hook: str
+    tokens: str
+    notes: tuple[str, ...] = ()
+    """What is other than it was there."""
+    checked: Checked | None = None
+    made: bool = True
+    """False: it was imported already."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """What ``export_sae`` returns."""
+
+    out: str
+    format: str
+    files: tuple[str, ...]
+    lost: tuple[str, ...] = ()
+    """What the format has no place for."""

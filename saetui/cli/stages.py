@@ -1,4 +1,4 @@
-"""The stages: extract, train, score, steer, run, and the small tools ms, encode, estimate and verify."""
+"""The stages: extract, train, score, steer, run, and the small tools."""
 
 import sys
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from engine.neurons.results import MatrixScored, Scored
 from engine.places import Relinked
 from engine.runs.plan import PlanDone
 from engine.runs.tasks import TASKS
-from engine.sae.results import Encoded, Trained
+from engine.sae.results import Checked, Encoded, Exported, Imported, Trained
 from engine.steer.results import ANSWERS, Steered
 from engine.workspace import Workspace
 from saetui.cli import work
@@ -31,6 +31,8 @@ def register(app: typer.Typer) -> None:
         _add(app, name, settings, show, long=True)
     _add(app, "ms", config.MsSettings, show_ms)
     _add(app, "encode", config.EncodeSettings, show_encode)
+    _add(app, "import", config.ImportSettings, show_import)
+    _add(app, "export", config.ExportSettings, show_export)
     doc = "Rows, bytes and time of an extraction with these settings, before it is begun."
     _add(app, "estimate", config.ExtractSettings, show_estimate, doc)
     _add(app, "relink", config.RelinkSettings, show_relink)
@@ -162,6 +164,32 @@ def show_ms(result: MatrixScored) -> None:
         f"baseline {number(result.baseline)} (mean cosine of all pairs)  "
         f"{counted(len(result.ms), 'column')}, {result.undefined:,} undefined"
     )
+
+
+def show_import(result: Imported) -> None:
+    active = f", {result.k:,} active" if result.k else ""
+    say(
+        result.path + ("" if result.made else ": it was imported already"),
+        f"{result.arch} of {result.format}, {result.d:,} -> {counted(result.w, 'latent')}{active}, "
+        f"{result.tokens} of {result.hook} of {result.model}",
+        *result.notes,
+    )
+    if result.checked:
+        say(_check_figures(result.checked, result.k))
+
+
+def _check_figures(found: Checked, k: int) -> str:
+    said = f" (of {k:,} in training)" if k else ""
+    return (
+        f"on {counted(found.rows, 'row')} of {found.store}: FVE {number(found.fve)}   L0 {number(found.l0, 1)}{said}   "
+        f"dead {percent(found.dead, 1)}"
+    )
+
+
+def show_export(result: Exported) -> None:
+    say(f"{result.out}: {', '.join(result.files)}, for {result.format}")
+    if result.lost:
+        say("It cannot hold:", *(f"  {what}" for what in result.lost))
 
 
 def show_encode(result: Encoded) -> None:

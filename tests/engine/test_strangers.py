@@ -26,7 +26,7 @@ from scipy import sparse
 
 from engine.activations.matrix_files import read_matrix
 from engine.activations.store import Store
-from engine.config import SteerSettings
+from engine.config import ExportSettings, ImportSettings, SteerSettings
 from engine.errors import UserError
 from engine.images import FORMATS, BrokenImage, decode, open_images
 from engine.models import HookPoint, load_encoder
@@ -39,6 +39,8 @@ from engine.runs.plan import read_plan
 from engine.runs.run import Run
 from engine.runs.trainings import TrainingLog
 from engine.runs.watch import RunWatch
+from engine.sae.config import SAEConfig
+from engine.sae.exchange import export_sae, import_sae
 from engine.sae.model import SAE
 from engine.sae.preview import read_preview
 from engine.sae.state import read_state, read_training
@@ -316,6 +318,41 @@ def _of_model(kind: str, name: str, change: Any = odd_json) -> Reader:
     return Reader(f"{kind}/{name}", _model, lambda: [(models() / kind / name).read_bytes()], change, few=15)
 
 
+@cache
+def exported() -> Path:
+    """An SAE of each format of another tool."""
+    root = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, root)
+    saes = {"dictionary_learning": "matryoshka", "saelens": "jump", "sparsify": "topk", "saev": "topk"}
+    topk = SAE(SAEConfig(arch="topk", d=8, w=12, k=3, model="demo", hook="layer:4", tokens="all"))
+    for parameter in topk.parameters():
+        parameter.uniform_(-1, 1)
+    topk.save(root / "topk")
+    for format in FOREIGN:
+        sae = str(OLD / "saes" / saes[format]) if saes.get(format, "topk") != "topk" else str(root / "topk")
+        export_sae(ExportSettings(sae=sae, to=format, out=str(root / format)), Workspace(root))
+    return root
+
+
+def _imported(path: Path) -> None:
+    place = Workspace(path.parent / "w")
+    shutil.rmtree(place.root, ignore_errors=True)
+    sae = SAE.load(import_sae(ImportSettings(source=str(path.parent), name="s"), place).path)
+    sae(torch.ones(2, sae.config.d))
+
+
+def _of_tool(format: str, name: str) -> Reader:
+    change = odd_json if name.endswith(".json") else changed
+    return Reader(f"{format}/{name}", _imported, lambda: [(exported() / format / name).read_bytes()], change, few=30)
+
+
+FOREIGN = {
+    "dictionary_learning": ("config.json", "ae.pt"),
+    "saelens": ("cfg.json", "sae_weights.safetensors"),
+    "sparsify": ("cfg.json", "sae.safetensors"),
+    "saev": ("sae.pt",),
+    "overcomplete": ("sae.pt", "saetui.json"),
+}
 STORE = ("activations", "patches")
 OF_TRANSFORMERS = (
     *("config.json", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json"),
@@ -365,6 +402,7 @@ READERS: dict[str, Reader] = {
     **{f"model's {name}": _of_model("clip", name) for name in OF_TRANSFORMERS},
     "model's open_clip_config.json": _of_model("open_clip", "open_clip_config.json"),
     "model's weights": _of_model("open_clip", "open_clip_model.safetensors", changed),
+    **{f"{tool}'s {name}": _of_tool(tool, name) for tool, names in FOREIGN.items() for name in names},
     "server events": Reader("out.jsonl", _event, _of(EVENTS), odd_lines),
 }
 
@@ -376,6 +414,8 @@ def placed(name: str, tmp_path: Path) -> Path:
     beside = {"store": OLD.joinpath(*STORE), "sae": OLD / "saes" / "jump"}.get(place.parent.name)
     if place.parent.name in ("clip", "open_clip"):
         beside = models() / place.parent.name
+    if place.parent.name in FOREIGN:
+        beside = exported() / place.parent.name
     if beside:
         shutil.copytree(beside, place.parent, dirs_exist_ok=True)
     if place.parent.name == "tree":  # so that what is said of it matters

@@ -143,6 +143,13 @@ CASES = [
         ("latents.npz: 384 rows of 24 latents, 2,553 nonzero, L0 6.6",),
         {"rows": 384, "latents": 24, "nonzero": 2553},
     ),
+    Case("export", "jump --to saelens --out theirs", ("theirs: cfg.json, sae_weights.safetensors, for saelens",), None),
+    Case(
+        "import",
+        "theirs --name ours --check patches",
+        ("jumprelu of saelens, 192 -> 24 latents, patches of layer:4 of demo", "384 rows of ", "FVE "),
+        {"arch": "jumprelu", "w": 24, "made": True},
+    ),
     Case("verify", "patches", ("every byte of 1 shard is as it was written",), {"problems": []}),
     Case("show", "saes/jump", ("jumprelu", "made from    activations patches", "unchanged"), {"kind": "sae", "w": 24}),
     Case("show", "images/025_sky_sun_striped/000009.png", ("▀",), {"kind": "picture", "width": 64, "height": 64}),
@@ -153,7 +160,7 @@ CASES = [
         {"images": 24},
         lambda place: (place / "images").rename(place / "pictures") and None,
     ),
-    Case("doctor", "", ("libraries ", "terminal ", "2 embeddings, 7 saes, 3 neurons"), None),
+    Case("doctor", "", ("libraries ", "terminal ", "2 embeddings, 8 saes, 3 neurons"), None),
 ]
 
 
@@ -231,4 +238,4 @@ def test_lists_are_lists_for_machines_too(outcomes, terminal):
     stages = values["run", "plan.toml"]["stages"]
     assert [stage["name"] for stage in stages] == ["few", "x0.0625", "x0.125", "x0.125", "hat"]
     assert [row["latent"] for row in values["neurons", "jump --top 3"]["latents"]] == [6, 19, 23]
-    assert values["doctor", ""]["workspace"]["saes"] == 7
+    assert values["doctor", ""]["workspace"]["saes"] == 8

@@ -55,6 +55,9 @@ WORK = [
     ["steer", "--recipe", "hat"],
     ["ms", "A.npy", f"{NAME}.npy"],
     ["encode", "jump", "patches", "--out", f"{NAME}.npz"],
+    ["import", f"{NAME}.npz", "--name", "theirs"],
+    ["export", "jump", "--to", "saev", "--out", f"{NAME}-out"],
+    ["import", f"{NAME}-out", "--name", "theirs"],
     ["relink", "images", NAME],
 ]
 

@@ -1,0 +1,291 @@
+"""What a format of another tool must say of itself, and what reading one gives."""
+
+import io
+import math
+import zipfile
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from engine.config import ArchitectureName, ImportSettings
+from engine.errors import UserError, refusal
+from engine.files import read_json
+from engine.regular import open_regular
+from engine.sae.config import SAEConfig
+from engine.sae.model import SAE
+
+Said = Mapping[str, Any]
+CONFIG_BYTES = 1 << 24
+DEEPEST = 32  # values within values of a config
+
+
+@dataclass(frozen=True)
+class Likely:
+    """What a setting probably is, and what speaks for it."""
+
+    value: str
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Foreign:
+    """An SAE of another tool in our terms: ``weights`` as sae.safetensors has them, for what the tool feeds it."""
+
+    arch: ArchitectureName
+    weights: Mapping[str, Tensor]
+    k: int = 0
+    groups: tuple[int, ...] = ()
+    """Cumulative, as in SAEConfig."""
+    said: Said = field(default_factory=dict)
+    """Its config as it stands in the file: it comes back on export."""
+    model: str = ""
+    """What it says that it reads, in our notation; empty where it does not say."""
+    hook: str = ""
+    tokens: str = ""
+    likely: Mapping[str, Likely] = field(default_factory=dict)
+    """By the names of settings: what it does not say, and may be."""
+    scaled: str = ""
+    """Why its inputs were scaled by a factor that it does not hold; empty where they were not."""
+    notes: tuple[str, ...] = ()
+    """What is other than it was there, in sentences."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What an export wrote, and what the format could not hold."""
+
+    files: tuple[str, ...]
+    lost: tuple[str, ...] = ()
+
+
+class Format(ABC):
+    """One format: one file of this folder."""
+
+    NAME: ClassVar[str]
+    HOLDS: ClassVar[tuple[ArchitectureName, ...]]
+    """The architectures that an export can write."""
+
+    @abstractmethod
+    def find(self, path: Path) -> Path | None:
+        """The file of weights if ``path``, a folder or a file, looks like this format. Reads no weights."""
+
+    @abstractmethod
+    def read(self, file: Path, settings: ImportSettings) -> Foreign:
+        """The SAE in ``file``, which :meth:`find` gave. UserError for what it cannot be, or does not say."""
+
+    @abstractmethod
+    def write(self, sae: SAE, said: Said, folder: Path) -> Written:
+        """Write ``sae`` into the empty ``folder``; ``said`` is what a config of this format said when it came in."""
+
+
+FORMATS: dict[str, Format] = {}
+
+
+def register(cls: type[Format]) -> type[Format]:
+    """Let the format be read and written, by its name."""
+    FORMATS[cls.NAME] = cls()
+    return cls
+
+
+OURS = "saetui"
+"""Below which a config of another tool holds what that tool has no place for."""
+
+
+def kept(config: SAEConfig) -> dict[str, Any]:
+    """What an export writes below OURS, so that it comes back on import."""
+    return {name: value for name in _KEPT if (value := getattr(config, name))}
+
+
+def brought_back(foreign: Foreign, kept: Any) -> Foreign:
+    """``foreign`` with what stands below OURS in its config, as far as it fits the weights."""
+    if not isinstance(kept, dict):
+        return foreign
+    model, hook, tokens = (
+        kept[name] if isinstance(kept.get(name), str) else getattr(foreign, name)
+        for name in ("model", "hook", "tokens")
+    )
+    found = replace(foreign, model=model, hook=hook, tokens=tokens)
+    arch, k, cut = kept.get("arch"), kept.get("k"), foreign.weights.get("threshold")
+    if cut is None:
+        return found
+    if arch == "gated":
+        return replace(found, arch="gated")
+    if type(k) is not int or torch.unique(cut).numel() != 1:
+        return found
+    groups = _groups(kept.get("groups"), len(cut))
+    if arch == "matryoshka-batchtopk" and groups:
+        return replace(found, arch="matryoshka-batchtopk", k=k, groups=groups)
+    return replace(found, arch="batchtopk", k=k) if arch == "batchtopk" else found
+
+
+def _groups(value: Any, w: int) -> tuple[int, ...]:
+    """Cumulative groups that end with ``w``; none where it is no such list."""
+    if not isinstance(value, list) or not value or any(type(end) is not int for end in value):
+        return ()
+    return tuple(value) if value == sorted(set(value)) and value[0] > 0 and value[-1] == w else ()
+
+
+_KEPT = ("arch", "k", "groups", "model", "hook", "tokens")
+
+
+def read_said(path: Path) -> dict[str, Any]:
+    """The JSON object in ``path``. UserError, which names it, for anything else."""
+    said = read_json(path, "copy it again from where the SAE came from", CONFIG_BYTES)
+    if not isinstance(said, dict):
+        raise UserError(f"{path} holds no JSON object: copy it again from where the SAE came from.")
+    return checked(said, path)
+
+
+def checked(said: dict[str, Any], path: Path) -> dict[str, Any]:
+    """``said`` as our config can keep it. UserError where it is nested as no config is."""
+    level: list[Any] = [said]
+    for _ in range(DEEPEST):
+        level = [inner for one in level for inner in (one.values() if isinstance(one, dict) else one)]
+        level = [inner for inner in level if isinstance(inner, dict | list)]
+        if not level:
+            kept: dict[str, Any] = _sound(said)
+            return kept
+    raise UserError(f"{path} has values that are nested too deeply: copy it again from where the SAE came from.")
+
+
+def _sound(value: Any) -> Any:
+    """``value`` with null for numbers that JSON or a machine has not, and no halves of characters."""
+    match value:
+        case dict():
+            return {_sound(key): _sound(inner) for key, inner in value.items()}
+        case list():
+            return [_sound(inner) for inner in value]
+        case str():
+            return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+        case float() if not math.isfinite(value):
+            return None
+        case int() if abs(value) >= 1 << 63:
+            return None
+    return value
+
+
+def vector(said: Said, key: str, d: int, path: Path) -> Tensor:
+    """The ``d`` numbers ``key`` of a config; zeros where it has none. UserError for anything else."""
+    value = said.get(key, [0.0] * d)
+    if not isinstance(value, list) or len(value) != d or any(type(one) not in (int, float) for one in value):
+        raise UserError(f"{path} has no {d:,} numbers {key}: copy it again from where the SAE came from.")
+    return torch.tensor(value, dtype=torch.float32)
+
+
+def read_torch(path: Path, skip: int = 0) -> dict[str, Tensor]:
+    """The tensors of a file of ``torch.save``, from its byte ``skip`` on; nothing of it is executed.
+
+    UserError for damage, for Python objects, and where there are no tensors. Of a training's checkpoint, which holds
+    them among other things, those below its ``ae``.
+    """
+    try:
+        with open_regular(path) as file:
+            file.seek(skip)
+            content = io.BytesIO(file.readall())
+        _check_archive(content, path)
+        loaded = torch.load(content, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
+    except Exception as error:  # what a damaged file raises depends on where in it the damage is
+        raise refusal(error, path) or UserError(_why(error, path)) from error
+    if isinstance(loaded, dict) and isinstance(loaded.get("ae"), dict):
+        loaded = loaded["ae"]
+    tensors = {k: v for k, v in loaded.items() if isinstance(v, Tensor)} if isinstance(loaded, dict) else {}
+    if not tensors:
+        raise UserError(f"{path} holds no weights (a {type(loaded).__name__}): give the file of an SAE's state dict.")
+    return {str(key): tensor.detach() for key, tensor in tensors.items()}
+
+
+def _check_archive(content: io.BytesIO, path: Path) -> None:
+    """UserError where the parts of the archive claim more than the file has: torch stores them as they are."""
+    if zipfile.is_zipfile(content):
+        with zipfile.ZipFile(content) as archive:
+            if sum(one.file_size for one in archive.infolist()) > len(content.getbuffer()):
+                raise UserError(f"{path} is compressed, which torch.save never does: save the weights again.")
+    content.seek(0)
+
+
+def _why(error: Exception, path: Path) -> str:
+    said = str(error).strip()
+    if "weights_only" in said or "Unsupported" in said:
+        return (
+            f"{path} holds Python objects, which may run code and are never read: save the state dict alone "
+            "(torch.save(sae.state_dict(), PATH))."
+        )
+    first = (said.splitlines() or [type(error).__name__])[0]
+    return f"{path} is damaged or no file of torch.save ({first}): copy it again."
+
+
+def keys_of(path: Path, skip: int = 0) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors of a file of ``torch.save``, or none where it cannot be read as one."""
+    try:
+        return {name: tuple(tensor.shape) for name, tensor in read_torch(path, skip).items()}
+    except UserError:
+        return {}
+
+
+def matrices(
+    path: Path, tensors: Mapping[str, Tensor], names: Mapping[str, str], turned: tuple[str, ...] = ()
+) -> dict[str, Tensor]:
+    """Tensors by our names, in float32; ``names``: theirs by ours. ``turned``: stored transposed.
+
+    UserError for one that is missing, not finite, or whose shape does not fit the others.
+    """
+    if missing := [theirs for theirs in names.values() if theirs not in tensors]:
+        raise UserError(f"{path} has no {', '.join(missing)}: it is of another kind, or cut; copy it again.")
+    found = {ours: tensors[theirs] for ours, theirs in names.items()}
+    for ours, tensor in found.items():
+        if not tensor.is_floating_point() or tensor.ndim not in (0, 1, 2):
+            raise UserError(f"{path}: {names[ours]} is no vector or matrix of numbers; copy it again.")
+    found = {ours: (tensor.T if ours in turned else tensor).float().contiguous() for ours, tensor in found.items()}
+    d, w = found["W_enc"].shape if found["W_enc"].ndim == 2 else (0, 0)
+    fits = {"W_enc": (d, w), "b_enc": (w,), "W_dec": (w, d), "b_dec": (d,)}
+    for ours, tensor in found.items():
+        if ours in fits and tuple(tensor.shape) != fits[ours]:
+            raise UserError(
+                f"{path}: {names[ours]} is {tuple(tensor.shape)}, and does not fit an encoder of {d:,} x {w:,}; "
+                "copy the whole folder again."
+            )
+        if not torch.isfinite(tensor).all():
+            raise UserError(f"{path}: {names[ours]} has values that are not finite: this SAE cannot be used.")
+    return found
+
+
+def dtype_note(tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
+    kinds = {str(one.dtype).removeprefix("torch.") for one in tensors.values() if one.is_floating_point()}
+    odd = sorted(kinds - {"float32"})
+    return (f"Its weights are {' and '.join(odd)}; they are kept as float32, which holds each value.",) if odd else ()
+
+
+def taking_off(b_dec: Tensor, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights whose encoder takes ``b_dec`` off its input, as ours do, of ones whose encoder does not.
+
+    ``x @ W + b = (x - b_dec) @ W + (b + b_dec @ W)``, the sum in float64.
+    """
+    shift = b_dec.double() @ weights["W_enc"].double()
+    return weights | {"b_enc": (weights["b_enc"].double() + shift).float()}
+
+
+def left_on(weights: Mapping[str, Tensor]) -> Tensor:
+    """``b_enc`` for a tool whose encoder does not take ``b_dec`` off its input: the inverse of :func:`taking_off`."""
+    return (weights["b_enc"].double() - weights["b_dec"].double() @ weights["W_enc"].double()).float()
+
+
+def thresholds(value: Tensor, w: int) -> Tensor:
+    """A threshold for each latent, from one for all or one each; below 0 it cuts nothing that 0 does not."""
+    return value.float().clamp(min=0).expand(w).clone()
+
+
+def number(said: Said, key: str, path: Path, kind: Callable[[Any], bool] = lambda value: value > 0) -> int:
+    """The whole number ``key`` of a config. UserError without one that makes sense."""
+    value = said.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value != int(value):
+        raise UserError(f"{path} says no whole number {key}: copy it again from where the SAE came from.")
+    if not kind(value):
+        raise UserError(f"{path} says {key} = {value}, which makes no sense: copy it again.")
+    return int(value)

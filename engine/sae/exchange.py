@@ -1,0 +1,257 @@
+"""SAEs of other tools into the workspace, and ours out."""
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from engine.activations.store import Store
+from engine.config import ExportSettings, ImportSettings
+from engine.errors import UserError
+from engine.files import make_folder, path_of
+from engine.integrity import content_sha256
+from engine.models.hookpoints import HookPoint, TokenPolicy
+from engine.reporter import Reporter, StageBegan, Warned
+from engine.sae.architectures import REGISTRY
+from engine.sae.config import CONFIG, WEIGHTS, SAEConfig, read_config
+from engine.sae.convert import FORMATS, Foreign, Format
+from engine.sae.fidelity import measure
+from engine.sae.model import SAE
+from engine.sae.results import Checked, Exported, Imported
+from engine.workspace import Origin, Provenance, Source, Workspace, versions
+
+DEPTH = 3
+"""Folders below the given one in which SAEs are looked for, to name them."""
+ROWS = 1 << 16
+"""Of a store, that an SAE is checked on."""
+ALIKE = 0.01
+"""Difference in FVE between scales of which the more usual is meant."""
+POOR = 0.2
+"""FVE below which other scales of the inputs are tried."""
+
+
+def import_sae(settings: ImportSettings, workspace: Workspace, reporter: Reporter | None = None) -> Imported:
+    """Write the SAE in ``settings.source`` into the workspace, as ours, under ``settings.name``.
+
+    UserError where it is none, where several formats fit, for what it does not say and no setting says, and where the
+    name is taken by another one.
+    """
+    reporter = reporter or Reporter()
+    folder = workspace.sae(settings.name)
+    form, file = recognised(_local(settings.source), settings.format)
+    reporter.event(StageBegan("read"))
+    source = Source("file", file.name, str(file.absolute()), content_sha256(file))
+    foreign = _answered(form.read(file, settings), settings, file)
+    config = _config(foreign, settings, source, form)
+    weights = scaled(foreign.weights, settings.scale) if settings.scale else foreign.weights
+    sae = SAE.of(config, dict(weights))
+    made = _check_free(folder, config)
+    checked = _check(sae, settings.check, workspace, reporter) if settings.check else None
+    if made:
+        make_folder(folder)
+        sae.save(folder)
+    return Imported(
+        path=str(folder),
+        format=form.NAME,
+        arch=config.arch,
+        d=config.d,
+        w=config.w,
+        k=config.k,
+        model=config.model,
+        hook=config.hook,
+        tokens=config.tokens,
+        notes=foreign.notes,
+        checked=checked,
+        made=made,
+    )
+
+
+def export_sae(settings: ExportSettings, workspace: Workspace, reporter: Reporter | None = None) -> Exported:
+    """Write an SAE of the workspace into the folder ``settings.out``. UserError where the format cannot hold it."""
+    form = _format(settings.to)
+    sae = SAE.load(workspace.existing("saes", settings.sae))
+    if sae.config.arch not in form.HOLDS:
+        holders = [one.NAME for one in FORMATS.values() if sae.config.arch in one.HOLDS]
+        raise UserError(f"{form.NAME} has no {sae.config.arch} SAEs: give --to {' or --to '.join(holders)}.")
+    out = path_of(settings.out)
+    if os.path.lexists(out) and not (out.is_dir() and not any(out.iterdir())):
+        raise UserError(f"{out} is there already: give --out a folder that is new or empty.")
+    make_folder(out)
+    origin = sae.config.origin
+    written = form.write(sae, origin.said if origin and origin.format == form.NAME else {}, out)
+    return Exported(out=str(out), format=form.NAME, files=written.files, lost=written.lost)
+
+
+def recognised(place: Path, format: str = "") -> tuple[Format, Path]:
+    """The format of the SAE at ``place``, and its file of weights. UserError unless one alone fits."""
+    if format:
+        form = _format(format)
+        found = form.find(place)
+        if found is None:
+            raise UserError(f"{place} is no SAE of {form.NAME}: check the path, or leave --format out.")
+        return form, found
+    fits = [(form, file) for form in FORMATS.values() if (file := form.find(place))]
+    if len(fits) == 1:
+        return fits[0]
+    if fits:
+        raise UserError(
+            f"{place} looks like {' and '.join(form.NAME for form, _ in fits)}: say which it is by --format."
+        )
+    raise UserError(_nothing(place))
+
+
+def scaled(weights: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
+    """For inputs ``scale`` times as large: biases and threshold grow with it, so latents and reconstruction do."""
+    if not (math.isfinite(scale) and scale > 0):
+        raise UserError(f"--scale is {scale}: give the factor by which its inputs were divided, above 0.")
+    return {name: t if name in ("W_enc", "W_dec") else t * scale for name, t in weights.items()}
+
+
+def _local(source: str) -> Path:
+    if source.startswith("hf:"):
+        from engine.models.hub import hub_sae
+
+        return hub_sae(source)
+    place = path_of(source)
+    if not place.exists():
+        raise UserError(f"{place} does not exist: give the folder or file of an SAE, or hf:REPO[/FOLDER].")
+    return place
+
+
+def _nothing(place: Path) -> str:
+    """Why nothing is read at ``place``, and what is below it that could be."""
+    if place.is_file():
+        return f"{place} is no SAE that is read here: give a file or folder of {', '.join(FORMATS)}."
+    if (place / CONFIG).is_file() and (place / WEIGHTS).is_file():
+        return f"{place} can be used as it is: give it by its path, or copy the folder into saes/."
+    below = sorted(_below(place, DEPTH))
+    if below:
+        shown = ", ".join(str(one.relative_to(place)) for one in below[:6]) + (" ..." if len(below) > 6 else "")
+        return f"{place} is no SAE, but holds some: give one of {shown}."
+    return f"{place} holds no SAE that is read here: give a folder of {', '.join(FORMATS)}."
+
+
+def _below(place: Path, depth: int) -> list[Path]:
+    try:
+        inside = sorted(one for one in place.iterdir() if one.is_dir() and not one.name.startswith("."))
+    except OSError:
+        return []
+    found = [one for one in inside if any(form.find(one) for form in FORMATS.values())]
+    deeper = [below for one in inside if one not in found and depth > 1 for below in _below(one, depth - 1)]
+    return found + deeper
+
+
+def _format(name: str) -> Format:
+    if name not in FORMATS:
+        raise UserError(f"{name!r} is no format: give one of {', '.join(FORMATS)}.")
+    return FORMATS[name]
+
+
+def _answered(foreign: Foreign, settings: ImportSettings, file: Path) -> Foreign:
+    """With what the settings say of model, hook point and tokens. UserError, with what is likely, where nobody does."""
+    said = {name: getattr(settings, name) or getattr(foreign, name) for name in ("model", "hook", "tokens")}
+    missing = [name for name, value in said.items() if not value]
+    questions = [_question(name, foreign) for name in missing]
+    if foreign.scaled and not settings.scale:
+        questions.append(f"--scale FACTOR ({foreign.scaled})")
+    if questions:
+        raise UserError(f"{file} does not say what it reads: give {', '.join(questions)}.")
+    try:
+        HookPoint.parse(said["hook"])
+        TokenPolicy.parse(said["tokens"])
+    except UserError as error:
+        if settings.hook and settings.tokens:
+            raise
+        raise UserError(
+            f"{file} reads {said['hook']} of {said['model']}, which is no hook point of a vision encoder as --hook "
+            "takes them: if it reads one, give --model, --hook and --tokens; SAEs of language models are not read."
+        ) from error
+    return replace(foreign, **said)
+
+
+def _question(name: str, foreign: Foreign) -> str:
+    likely = foreign.likely.get(name)
+    if likely:
+        return f"--{name} {likely.value} ({likely.why})"
+    return {
+        "model": "--model hf:REPO",
+        "hook": "--hook layer:N",
+        "tokens": "--tokens cls, patches, all or random:K",
+    }[name]
+
+
+def _config(foreign: Foreign, settings: ImportSettings, source: Source, form: Format) -> SAEConfig:
+    d, w = foreign.weights["W_enc"].shape
+    if ("threshold" in foreign.weights) != REGISTRY[foreign.arch].has_threshold:
+        raise UserError(f"{source.path} has no threshold, which {foreign.arch} needs: copy it again.")
+    return SAEConfig(
+        arch=foreign.arch,
+        d=d,
+        w=w,
+        k=foreign.k,
+        groups=foreign.groups,
+        scale=settings.scale or 1.0,
+        model=foreign.model,
+        hook=foreign.hook,
+        tokens=foreign.tokens,
+        provenance=Provenance((source,), versions()),
+        origin=Origin(form.NAME, foreign.said, foreign.notes),
+    )
+
+
+def _check_free(folder: Path, config: SAEConfig) -> bool:
+    """Whether it is to be written: not where it is there already. UserError where another one is."""
+    if not (folder / CONFIG).is_file():
+        return True
+    there = read_config(folder)
+    if there.origin != config.origin or there.provenance.made_from != config.provenance.made_from:
+        raise UserError(f"{folder} is another SAE: give another --name, or remove it.")
+    return False
+
+
+def _check(sae: SAE, given: str, workspace: Workspace, reporter: Reporter) -> Checked:
+    store = Store.open(workspace.existing("activations", given))
+    if store.d != sae.config.d:
+        raise UserError(
+            f"{store.path} is {store.d:,} wide, and the SAE reads {sae.config.d:,}: give --check another store."
+        )
+    reporter.event(StageBegan("check"))
+    x = torch.from_numpy(store.read(0, min(store.rows, ROWS))).float()
+    found = _measured(sae, x)
+    checked = Checked(store=str(store.path), rows=len(x), **found)
+    if not len(x) or (checked.fve is not None and checked.fve >= POOR):
+        return checked
+    tried = {scale: _measured(_scaled(sae, scale), x)["fve"] or -math.inf for scale in _scales(x)}
+    best = next(scale for scale, fve in tried.items() if fve >= max(tried.values()) - ALIKE)  # the most usual
+    fve = tried[best]
+    if fve < POOR:
+        reporter.event(
+            Warned("It reconstructs these activations poorly, at every usual scale: are they what it reads?")
+        )
+        return checked
+    reporter.event(
+        Warned(f"It fits these activations if they are divided by {best:.6g} (FVE {fve:.3f}): give --scale {best:.6g}.")
+    )
+    return replace(checked, scale=best, fve_scaled=fve)
+
+
+def _measured(sae: SAE, x: Tensor) -> dict[str, float | None]:
+    found = measure(sae, x.split(max(1, (1 << 24) // sae.config.w)))
+    values = {"fve": found.fve, "l0": found.l0, "dead": found.dead}
+    return {name: None if math.isnan(value) else value for name, value in values.items()}
+
+
+def _scaled(sae: SAE, scale: float) -> SAE:
+    return SAE.of(sae.config, scaled({name: one.data for name, one in sae.named_parameters()}, scale))
+
+
+def _scales(x: Tensor) -> tuple[float, ...]:
+    """By which tools divide: the root mean squared norm (dictionary_learning), or that over sqrt(d) (SAELens)."""
+    norm = float(x.double().pow(2).sum(1).mean().sqrt())
+    mean = float(x.double().norm(dim=1).mean())
+    root = math.sqrt(x.shape[1])
+    return tuple(one for one in (norm, norm / root, mean, mean / root, root) if one > 0)
