@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from jaxtyping import install_import_hook
 
@@ -20,6 +21,8 @@ for ignored in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):  # so shells and 
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test that reaches for the network is wrong
 os.environ.setdefault("PYTHONPATH", str(Path(__file__).parent.parent))  # workers of a checkout
+hypothesis.settings.register_profile("untimed", deadline=None)  # an example takes as long as the machine is busy
+hypothesis.settings.load_profile("untimed")
 CACHE = tempfile.TemporaryDirectory(prefix="saetui-cache-")
 os.environ["XDG_CACHE_HOME"] = CACHE.name  # not that of whoever runs the tests
 
@@ -28,7 +31,9 @@ CHECKED = ("activations", "demo", "images", "metrics", "models", "neurons", "ste
 CHECKED_SAE = (
     "architectures",
     "checkpoint",
+    "convert",
     "encode",
+    "exchange",
     "fidelity",
     "held_out",
     "model",

@@ -429,6 +429,9 @@ ODD = (ValueError, RuntimeError, TypeError, AttributeError, LookupError, Arithme
 """What a library raises on settings that are not as it expects them."""
 
 
+_PANIC = "PanicException"  # what a library in Rust (tokenizers) ends with on what it never expects; no Exception
+
+
 @contextmanager
 def refusing_odd(spec: str) -> Iterator[None]:
     """UserError for what the files of the model ``spec`` make a library raise: which error depends on where in them
@@ -437,7 +440,9 @@ def refusing_odd(spec: str) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except Exception as error:
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != _PANIC:
+            raise
         if is_out_of_memory(error):
             raise
         raise refusal(error) or UserError(

@@ -12,8 +12,9 @@ from torch import Tensor
 from engine.activations.store import Store
 from engine.config import ExportSettings, ImportSettings
 from engine.errors import UserError
-from engine.files import make_folder, path_of
+from engine.files import lock, make_folder, path_of
 from engine.integrity import content_sha256
+from engine.links import check_own
 from engine.models.hookpoints import HookPoint, TokenPolicy
 from engine.reporter import Reporter, StageBegan, Warned
 from engine.sae.architectures import REGISTRY
@@ -41,7 +42,7 @@ def import_sae(settings: ImportSettings, workspace: Workspace, reporter: Reporte
     name is taken by another one.
     """
     reporter = reporter or Reporter()
-    folder = workspace.sae(settings.name)
+    check_own(folder := workspace.sae(settings.name))
     form, file = recognised(_local(settings.source), settings.format)
     reporter.event(StageBegan("read"))
     source = Source("file", file.name, str(file.absolute()), content_sha256(file))
@@ -49,11 +50,11 @@ def import_sae(settings: ImportSettings, workspace: Workspace, reporter: Reporte
     config = _config(foreign, settings, source, form)
     weights = scaled(foreign.weights, settings.scale) if settings.scale else foreign.weights
     sae = SAE.of(config, dict(weights))
-    made = _check_free(folder, config)
     checked = _check(sae, settings.check, workspace, reporter) if settings.check else None
-    if made:
-        make_folder(folder)
-        sae.save(folder)
+    with lock(folder):
+        made = _check_free(folder, config)
+        if made:
+            sae.save(folder)
     return Imported(
         path=str(folder),
         format=form.NAME,

@@ -457,7 +457,7 @@ VALUES = st.recursive(
     max_leaves=8,
 )
 WHOLE = [name for name, reader in READERS.items() if reader.change in (odd_json, odd_lines)]
-MADE_UP = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+MADE_UP = settings(max_examples=25, suppress_health_check=list(HealthCheck))
 
 
 @pytest.mark.parametrize("name", [name for name in WHOLE if not name.startswith("model's")])  # each loads a model

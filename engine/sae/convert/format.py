@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from engine.config import ArchitectureName, ImportSettings
-from engine.errors import UserError, refusal
+from engine.errors import UserError, reason, refusal
 from engine.files import read_json
 from engine.regular import open_regular
 from engine.sae.config import SAEConfig
@@ -192,7 +192,11 @@ def read_torch(path: Path, skip: int = 0) -> dict[str, Tensor]:
     except UserError:
         raise
     except Exception as error:  # what a damaged file raises depends on where in it the damage is
-        raise refusal(error, path) or UserError(_why(error, path)) from error
+        unread = UserError(
+            f"{path} is no state dict that torch.save wrote whole ({reason(error)}): copy it again, or save the "
+            "weights alone (torch.save(sae.state_dict(), PATH))."
+        )
+        raise refusal(error, path) or unread from error
     if isinstance(loaded, dict) and isinstance(loaded.get("ae"), dict):
         loaded = loaded["ae"]
     tensors = {k: v for k, v in loaded.items() if isinstance(v, Tensor)} if isinstance(loaded, dict) else {}
@@ -208,17 +212,6 @@ def _check_archive(content: io.BytesIO, path: Path) -> None:
             if sum(one.file_size for one in archive.infolist()) > len(content.getbuffer()):
                 raise UserError(f"{path} is compressed, which torch.save never does: save the weights again.")
     content.seek(0)
-
-
-def _why(error: Exception, path: Path) -> str:
-    said = str(error).strip()
-    if "weights_only" in said or "Unsupported" in said:
-        return (
-            f"{path} holds Python objects, which may run code and are never read: save the state dict alone "
-            "(torch.save(sae.state_dict(), PATH))."
-        )
-    first = (said.splitlines() or [type(error).__name__])[0]
-    return f"{path} is damaged or no file of torch.save ({first}): copy it again."
 
 
 def keys_of(path: Path, skip: int = 0) -> dict[str, tuple[int, ...]]:

@@ -19,7 +19,7 @@ def numbered(path, images=40, tokens=3, **options):
     return write_store(path, np.stack([rows, rows + 0.5], 1), tokens, **options)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(n=st.integers(1, 3000), key=st.lists(st.integers(0, 2**40), max_size=3))
 def test_a_permutation_is_a_bijection_and_addressed_by_position(n, key):
     permutation = Permutation(n, *key)
@@ -92,7 +92,7 @@ def test_images_without_rows_are_no_images_here(tmp_path):
     assert sorted(rows.tolist()) == list(range(8))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     counts=st.lists(st.integers(1, 9), min_size=1, max_size=12),
     size=st.integers(1, 20),

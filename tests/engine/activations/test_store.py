@@ -64,7 +64,7 @@ def make_store(folder: Path, sizes: list[int], d: int, dtype: str, seed: int = 0
     return np.concatenate(parts) if parts else np.empty((0, d), STORED[dtype])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     sizes=st.lists(st.integers(0, 30), min_size=1, max_size=5),
     d=st.integers(1, 9),

@@ -227,7 +227,7 @@ JUNK = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(st.sampled_from(FILES), JUNK, min_size=1))
 def test_no_content_of_any_file_raises(tmp_path_factory, junk):
     workspace = Workspace(tmp_path_factory.mktemp("junk"))

@@ -28,7 +28,7 @@ def test_the_world_is_as_large_as_promised():
 
 
 @given(seed=st.integers(0, 10**6), index=st.integers(0, 10**6))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_scene_depends_on_seed_and_index_alone(seed, index):
     again = list(scenes(3, seed, start=max(0, index - 1)))
     assert scene(seed, index) == again[1 if index else 0]
@@ -59,7 +59,7 @@ def test_shares_of_blank_and_double_pictures():
 
 
 @given(index=st.integers(0, 10**6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_captions_say_what_the_labels_say(index):
     one = scene(11, index)
     labels, stated = one.labels(), world.parse(one.caption())
@@ -85,7 +85,7 @@ def boxes(one: Scene) -> list[tuple[slice, slice]]:
 
 
 @given(index=st.integers(0, 10**6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_pixels_are_those_of_the_labels(index):
     """Each object's own colour lies in its box, the tint too unless it is solid, and outside there is background."""
     one = scene(12, index)

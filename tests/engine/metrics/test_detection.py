@@ -20,7 +20,7 @@ def brute_force(values, labels):
     return out
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(1, 12), st.data())
 def test_auroc_counts_pairs(n, data):
     values = data.draw(arrays(np.float32, (n, 3), elements=st.sampled_from([0.0, 0.5, 1.0, 2.0])))

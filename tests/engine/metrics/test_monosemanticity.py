@@ -225,7 +225,7 @@ def inputs(draw):
     return A, rng.normal(size=(N, D)), rng
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(inputs(), st.floats(1e-6, 1e6))
 def test_scale_and_order_of_images_do_not_matter(data, factor):
     A, E, rng = data
@@ -238,7 +238,7 @@ def test_scale_and_order_of_images_do_not_matter(data, factor):
     np.testing.assert_array_equal(other.support, result.support)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(inputs(), numbers)
 def test_signed_columns_do_not_feel_an_offset_and_stay_in_range(data, offset):
     A, E, _ = data
@@ -249,7 +249,7 @@ def test_signed_columns_do_not_feel_an_offset_and_stay_in_range(data, offset):
     assert (result.effective_support <= result.support + 1e-9).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(inputs())
 def test_dense_and_sparse_agree(data):
     A, E, _ = data

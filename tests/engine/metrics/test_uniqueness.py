@@ -20,7 +20,7 @@ def by_pairs(top_images):
     return sets, table
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 25), st.integers(1, 6), st.integers(6, 30))
 def test_all_pairs_equal_two_loops(seed, w, top, n_images):
     rng = np.random.default_rng(seed)

@@ -73,6 +73,18 @@ def test_a_damaged_directory_is_a_sentence(tmp_path, monkeypatch, damage):
     assert not (tmp_path / "ran").exists()
 
 
+def test_a_tokenizer_that_its_library_does_not_expect_is_a_sentence(tmp_path: Path) -> None:
+    """Rust's tokenizers panic there, which in Python is no Exception."""
+    folder = save(build("clip"), tmp_path / "m", words=("ape", "bee"))
+    path = folder / "tokenizer.json"
+    template = {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<none>", "type_id": 0}}]}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {
+        "post_processor": template | {"pair": [{"Sequence": {"id": "A", "type_id": 0}}], "special_tokens": {}}
+    }))  # fmt: skip
+    with pytest.raises(UserError, match="cannot be loaded, as its files are not those of a model"):
+        load_encoder(str(folder)).embed_text(["ape"])
+
+
 def claim(folder: Path, file: str, *names: str, value: object) -> None:
     path = folder / file
     said = within = json.loads(path.read_text())

@@ -35,7 +35,7 @@ def test_other_policies_are_refused(text: str) -> None:
         TokenPolicy.parse(text)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(tokens=st.integers(1, 600), seed=st.integers(0, 2**31), image=st.integers(0, 2**31), data=st.data())
 def test_a_draw_is_distinct_positions_fixed_by_seed_and_image(
     tokens: int, seed: int, image: int, data: st.DataObject

@@ -21,7 +21,7 @@ def streamed(A, top, maps=None):
     return kept.sorted()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 6), st.integers(1, 5))
 def test_one_pass_equals_sorting(seed, N, w, top):
     rng = np.random.default_rng(seed)

@@ -219,7 +219,7 @@ FILES = ("saes/s/training.json", "saes/s/checkpoints/newest.safetensors", "runs/
          "runs/001/status.json", "runs/001/events.jsonl")  # fmt: skip
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(st.sampled_from(FILES), JUNK, min_size=1))
 def test_no_content_of_any_file_raises(tmp_path_factory, junk):
     workspace = Workspace(tmp_path_factory.mktemp("junk"))
@@ -256,7 +256,7 @@ def written(path: Path, events: list[dict]) -> bytes:
     return path.read_bytes()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.integers(0, 2000), max_size=6), st.integers(300, 3000))
 def test_a_log_read_as_it_grows_says_the_same(tmp_path_factory, cuts, most):
     folder = tmp_path_factory.mktemp("log")
@@ -306,7 +306,7 @@ def test_lines_that_are_no_events_are_passed_over(tmp_path):
     assert log.trainings["s"].step == 3
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.tuples(st.integers(1, 40), st.booleans()), max_size=120), st.integers(4, 20))
 def test_a_series_keeps_some_of_the_points_that_still_hold(moves, most):
     """The reference keeps every point, and forgets those at and after one that comes again."""

@@ -263,7 +263,7 @@ def test_half_precision_products_give_nearly_the_same_loss_and_gradient(architec
 # Sparsifiers.
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 10**6),
     batch=st.integers(1, 9),

@@ -312,9 +312,9 @@ def _not_finite(place: Path) -> Path:
 
 
 WRONG = {
-    _truncated: "ae.pt is damaged",
+    _truncated: "ae.pt is no state dict",
     _other_width: "b_dec is \\(9,\\), and does not fit an encoder of 8 x 24",
-    _pickled: "holds Python objects, which may run code and are never read",
+    _pickled: "it holds Python objects, which may run code and are never read",
     _without_config: "may be an AutoEncoderTopK or a BatchTopKSAE.*give --arch",
     _two_formats: "looks like saelens and sparsify: say which it is by --format",
     _sharded: "holds no SAE that is read here",

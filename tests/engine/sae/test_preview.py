@@ -146,7 +146,7 @@ def test_a_last_preview_that_was_not_written_at_first_is_written_at_the_end(work
 latents = st.integers(0, 11)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(latents, unique=True, max_size=5), st.sets(latents), st.permutations(range(12)), st.integers(1, 5))
 def test_latents_keep_their_places(shown, eligible, order, count):
     shown = shown[:count]

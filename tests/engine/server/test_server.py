@@ -215,7 +215,7 @@ def test_a_sweep_stops_between_tokens(served, ask, endless, root):
     assert served.end(id) == Cancelled()
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     steps=st.lists(
         st.tuples(st.sampled_from(["ask", "add", "status", "cancel", "all"]), st.integers(0, 5)), max_size=12

@@ -31,7 +31,7 @@ def by_hand(sae, patches, latents, mode, keep_error, tokens):
     return torch.stack(out)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 1000),
     mode=st.sampled_from(MODES),

@@ -19,7 +19,7 @@ def ways(path: Path) -> list[str]:
     return [str(path), f" {path}\n", shlex.quote(str(path)), escaped, address, address.replace("://", "://localhost")]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(name=names)
 def test_a_file_of_any_name_is_found_however_it_is_pasted(tmp_path, name):
     file = tmp_path / name

@@ -287,7 +287,7 @@ def test_only_what_changed_is_painted():
     shown(scenario)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 60), st.integers(1, 20))
 def test_every_size_is_drawn(width, height):
     async def scenario(app, pilot):

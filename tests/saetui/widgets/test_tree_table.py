@@ -47,7 +47,7 @@ def in_sight(roots: list[Branch], opened: set[Place], hide: bool) -> list[Place]
     return found
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(shape=st.lists(shapes, min_size=1, max_size=4), keys=st.lists(st.sampled_from(KEYS), max_size=25))
 def test_what_is_in_sight_is_what_was_opened(shape: list, keys: list[str]) -> None:
     asyncio.run(opening(branches(["a", "b", "c", "d"], (), shape), keys))
