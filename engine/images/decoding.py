@@ -13,6 +13,9 @@ from engine.images.kinds import FORMATS
 
 MAX_PIXELS = 89_478_485  # Pillow's own threshold for a suspected decompression bomb: a quarter of a gibibyte of RGB
 MAX_ASPECT = 200  # resizing the short side of a longer strip to a model's input would need gigabytes
+MAX_READS = 500_000  # of a file by Pillow, which reads headers bit by bit; the largest PNG in 8 kB pieces takes 130,000
+MAX_SCANNED = 32 * MAX_PIXELS  # pixels that all scans of a JPEG pass over: some 2 s; ten scans are usual
+MAX_COMMENTS = 1_000  # Pillow copies a mebibyte for each of plain PPM
 PAGE = (255, 255, 255)  # what shows through transparency, unless the colour below is uncovered
 
 # What matters of Pillow's warnings we say ourselves (too many pixels) or do not need (odd metadata).
@@ -39,8 +42,9 @@ def decode(data: bytes, path: str = "image", transparency: Transparency = "white
     if not data:
         raise BrokenImage(path, "the file is empty")
     try:
-        with Image.open(BytesIO(data), formats=FORMATS) as image:
+        with _opened(data, path) as image:
             _check_size(image.size, path)
+            _check_work(image, data, path)
             image.load()
             return to_rgb(_upright(image), transparency)
     except BrokenImage:
@@ -56,10 +60,28 @@ def decode(data: bytes, path: str = "image", transparency: Transparency = "white
 def pixels(data: bytes) -> int:
     """How many pixels ``decode`` will make of ``data``, as its header says; 0 where it will refuse."""
     try:
-        with Image.open(BytesIO(data), formats=FORMATS) as image:
+        with _opened(data, "image") as image:
             return image.width * image.height
     except Exception:  # as in decode, which says why
         return 0
+
+
+class _Limited(BytesIO):
+    """What Pillow reads of a file, until it has read so often that no picture is worth it."""
+
+    def __init__(self, data: bytes, path: str):
+        super().__init__(data)
+        self._path, self._left = path, MAX_READS
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._left -= 1
+        if self._left < 0:
+            raise BrokenImage(self._path, "it is in far more pieces than any picture needs")
+        return super().read(size)
+
+
+def _opened(data: bytes, path: str) -> Image.Image:
+    return Image.open(_Limited(data, path), formats=FORMATS)
 
 
 def thumbnail(image: Image.Image, size: int) -> Image.Image:
@@ -102,6 +124,14 @@ def _check_size(size: tuple[int, int], path: str) -> None:
         raise BrokenImage(path, f"{width} x {height} pixels are more than the {MAX_PIXELS:,} allowed")
     if max(size) > MAX_ASPECT * min(size):
         raise BrokenImage(path, f"{width} x {height} pixels is too narrow a strip")
+
+
+def _check_work(image: Image.Image, data: bytes, path: str) -> None:
+    """Refuse what takes minutes though its size and its pixels are few."""
+    if image.format in ("JPEG", "MPO") and image.width * image.height * data.count(b"\xff\xda") > MAX_SCANNED:
+        raise BrokenImage(path, "it is stored in far more scans than any picture needs")
+    if data[:2] in (b"P1", b"P2", b"P3") and data.count(b"#") > MAX_COMMENTS:
+        raise BrokenImage(path, "it holds more comments than any picture needs")
 
 
 _IN_WORDS = (

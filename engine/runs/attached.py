@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import tempfile
@@ -26,6 +27,10 @@ ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.S
 
 def _unheard(event: Event) -> None:
     pass
+
+
+_NO_MEMORY = re.compile("cannot allocate memory|bad_alloc|out of memory|allocation failed", re.IGNORECASE)
+"""What libraries print before they end a process for lack of memory."""
 
 
 class Attached:
@@ -93,7 +98,7 @@ class Attached:
         with self._lock:
             if self.cancelled:
                 return None
-            process = self._process = subprocess.Popen(
+            process = subprocess.Popen(
                 python_module("engine.runs.worker", "-"),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -101,8 +106,11 @@ class Attached:
                 env=environment(),
                 start_new_session=True,  # so that Ctrl-C asks it to stop, and is no signal in the middle of work
             )
-        _write(process, json.dumps(to_json(self._command) | {"run": str(self._run.path) if self._run else None}))
-        if self._stopping:
+            _write(process, json.dumps(to_json(self._command) | {"run": str(self._run.path) if self._run else None}))
+            self._process = process  # only now: what was asked of it, as by Ctrl-C, comes after what it is to do
+        if self.cancelled:
+            self.cancel()
+        elif self._stopping:
             self.stop()
         return process
 
@@ -138,6 +146,9 @@ def _unexplained(code: int, printed: list[str], kills: int | None) -> Failed:
         return Failed(f"The worker was ended by {name}: run the same command again, it continues.", mistake=True)
     if code == -signal.SIGBUS:
         return Failed(f"{CUT} and run the same command again, it continues.", mistake=True)
+    if any(_NO_MEMORY.search(line) for line in printed):
+        way = "close what else takes it, or raise the limit (ulimit -v), and run the same command again, it continues"
+        return Failed(f"Memory is full: {way}.", mistake=True)
     said = next((f": {line.strip()}" for line in reversed(printed) if line.strip()), "")
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
     return Failed(f"the worker {how}{said}")

@@ -50,6 +50,8 @@ class Status:
     kills: int | None = seldom()
     """See engine.runs.memory.memory_kills, when it was started."""
     ended: float | None = seldom()
+    took: float | None = seldom()
+    """Seconds, which a clock that is set meanwhile does not change."""
     result: Any = seldom()
     """Of a run that is done, as JSON values."""
     kept: str | None = seldom()
@@ -151,6 +153,7 @@ class StreamReporter(Reporter):
         self.began = False
         """Whether there was any progress."""
         self._shown = self._weighed = 0.0
+        self._clock = time.monotonic()
         self._write_status()
 
     def progress(self, done: int, total: int, unit: str, **measured: float | None) -> None:
@@ -183,7 +186,7 @@ class StreamReporter(Reporter):
     def finish(self, end: End) -> None:
         """Close the run."""
         with contextlib.suppress(OSError):  # the disk may be what is full: the stream still gets its answer
-            self._update(ended=time.time(), **_ended(end))
+            self._update(ended=time.time(), took=time.monotonic() - self._clock, **_ended(end))
         with contextlib.suppress(OSError):
             self._emit(end)
 

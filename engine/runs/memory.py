@@ -6,10 +6,13 @@ import re
 import resource
 import sys
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
+from engine.errors import UserError
 from engine.records import seldom
 
+SMALLEST = 3 * 2**29  # bytes that a process may have, with which torch cannot be loaded
 _STATM = Path("/proc/self/statm")
 
 
@@ -33,6 +36,20 @@ class Memory:
 def memory() -> Memory:
     """What this process uses now."""
     return Memory(_rss(), _gpu())
+
+
+def load_greedy() -> None:
+    """Load OpenBLAS while there is room, where the process may have only so much memory: refused some, it asks again
+    for ever. UserError where there is no room for it."""
+    allowed, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if allowed == resource.RLIM_INFINITY:
+        return
+    if allowed < SMALLEST:
+        raise UserError(
+            f"The limit on memory (ulimit -v) is {allowed / 1e9:.1f} GB, less than the libraries take: allow 4 GB, or "
+            "8 GB with CUDA."
+        )
+    import_module("scipy.linalg")
 
 
 def memory_kills(

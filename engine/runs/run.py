@@ -295,7 +295,7 @@ class Run:
     def _read_status(self) -> Status:
         path = self.path / STATUS
         status: Status = from_json(Status, read_json(path), str(path))
-        if not all(0 <= time < LATEST for time in (status.started or 0, status.ended or 0)):
+        if not all(0 <= time < LATEST for time in (status.started or 0, status.ended or 0, status.took or 0)):
             raise UserError(f"{path} is damaged (its times are none): give the command of the run again.")
         if status.progress and not all(0 <= n < MOST for n in (status.progress.done, status.progress.total)):
             status = replace(status, progress=None)

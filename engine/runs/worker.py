@@ -9,6 +9,7 @@ then the worker dies at once, as if killed itself.
 import contextlib
 import faulthandler
 import os
+import re
 import signal
 import sys
 import threading
@@ -24,6 +25,7 @@ from engine.literal import log_literally
 from engine.records import from_json, parse_json, to_json
 from engine.reporter import Done, Failed, StoppedEarly, Warned
 from engine.runs.events import StreamReporter
+from engine.runs.memory import load_greedy
 from engine.runs.run import Command, Run
 from engine.runs.tasks import TASKS, Task
 from engine.workspace import Workspace
@@ -35,6 +37,7 @@ def work(command: Command, reporter: StreamReporter) -> int:
         task = TASKS[command.task]
         settings = from_mapping(task.settings, command.asked(command.workspace), command.task)
         with _passing_notices_on(reporter):
+            load_greedy()
             result = task.load()(settings, Workspace(command.workspace), reporter)
     except Stopped as stopped:
         reporter.finish(StoppedEarly(stopped.kept))
@@ -80,7 +83,16 @@ def mistake(error: BaseException, task: Task | None = None) -> str | None:
         return f"The accelerator's memory is full: {_less_memory(task, 'batch_size', 'device')}."
     if isinstance(error, MemoryError):
         return f"Memory is full: {_less_memory(task, 'batch_size', 'limit')}."
+    if isinstance(error, (ImportError, OSError)) and _UNLOADED.search(str(error)):
+        return (
+            f"A library cannot be loaded ({error}): where memory is limited (ulimit -v), allow more, 8 GB with CUDA; "
+            "else install saetui anew."
+        )
     return None
+
+
+_UNLOADED = re.compile("shared object|zero-fill|static TLS|DLL load failed|mapping process and mapped file")
+"""How the system's loader says that it cannot load a library, for lack of memory or of a file."""
 
 
 def _less_memory(task: Task | None, *ways: str) -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from engine.errors import Stopped, UserError
 from engine.literal import log_literally
+from engine.runs.memory import load_greedy
 from engine.runs.worker import give_way, mistake
 from engine.server.protocol import (
     Cancel,
@@ -118,6 +119,7 @@ class Server:
         reporter = RequestReporter(lambda event: self.tell(asked.number, event), self.check)
         if self._handlers is None:
             with reporter.loading("the model server", 0):
+                load_greedy()
                 from engine.server.handlers import Handlers  # torch: seconds, in which the other thread listens already
 
                 self._handlers = Handlers(self.workspace)

@@ -20,15 +20,49 @@ def main(argv: Sequence[str] | None = None) -> None:
     number of the signal that ended it, as 130 for Ctrl-C.
     """
     open_streams()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:  # not under nohup
-            signal.signal(number, _end)
-    sys.exit(finish_streams(_run(list(sys.argv[1:] if argv is None else argv))))
+    command = _loaded()
+    heeded = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    for number in heeded:  # the others are ignored, as under nohup
+        signal.signal(number, _end)
+    code = finish_streams(_run(command, list(sys.argv[1:] if argv is None else argv)))
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        heeded.append(signal.SIGINT)
+    for number in heeded:
+        signal.signal(number, signal.SIG_DFL)  # what runs at the exit is nothing to raise an exception in
+    sys.exit(code)
+
+
+def _loaded() -> Any:
+    """The command. While it is loaded, Ctrl-C ends the process at once: there is nothing to tidy up, and an exception
+    in the middle of an import comes out as any other."""
+    raises = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if raises:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from typer.main import get_command
+
+    from saetui.cli.app import app
+
+    if raises:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    return get_command(app)
 
 
 def _end(number: int, _: Any) -> None:
     """End as if by ``sys.exit``, so that whatever was switched on is switched off again."""
+    signal.signal(number, signal.SIG_DFL)
     sys.exit(128 + number)
+
+
+def _ended_by(error: BaseException | None) -> int | None:
+    """The exit code where a signal is behind ``error``: what it interrupts, as an import, may raise another for it."""
+    match error:
+        case None:
+            return None
+        case KeyboardInterrupt():
+            return 130
+        case SystemExit(code=int(code)):
+            return code
+    return _ended_by(error.__cause__ or error.__context__)
 
 
 def _means_workbench(argv: list[str], commands: Container[str]) -> bool:
@@ -41,13 +75,9 @@ def _means_workbench(argv: list[str], commands: Container[str]) -> bool:
     return first.startswith("-") or os.sep in first or Path(first).is_dir()
 
 
-def _run(argv: list[str]) -> int:
+def _run(command: Any, argv: list[str]) -> int:
     import typer
-    from typer.main import get_command
 
-    from saetui.cli.app import app
-
-    command: Any = get_command(app)
     if _means_workbench(argv, command.commands):
         argv = [OPEN, *argv]
     try:
@@ -70,4 +100,6 @@ def _run(argv: list[str]) -> int:
             sentence = error.format_message().rstrip("?.")
             print(f"saetui: {sentence}; see {context.command_path if context else 'saetui'} --help.", file=sys.stderr)
             return 2
+        if code := _ended_by(error):
+            return code
         raise

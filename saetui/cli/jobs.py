@@ -156,7 +156,8 @@ def _told(run: Run, status: Status) -> str:
     if status.progress and status.state != "done":
         parts.append(f"{status.stage or ''}: {progress_text(status.progress, None)}")
     if status.ended and status.started:
-        parts.append(f"took {duration(status.ended - status.started)}")
+        took = status.ended - status.started if status.took is None else status.took
+        parts.append(f"took {duration(max(took, 0))}")
     if status.error:
         parts.append(status.error)
     return "  ".join(parts)

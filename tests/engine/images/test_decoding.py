@@ -1,5 +1,7 @@
 """Every kind of file that a folder of pictures holds, and every way in which one can be broken."""
 
+import struct
+import zlib
 from io import BytesIO
 
 import numpy as np
@@ -176,3 +178,38 @@ def test_a_strip_is_refused() -> None:
 def test_thumbnail_keeps_proportions_and_the_original() -> None:
     image = Image.new("RGB", (200, 100))
     assert thumbnail(image, 50).size == (50, 25) and image.size == (200, 100)
+
+
+def chunk(kind: bytes, data: bytes = b"") -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def in_scans(count: int, side: int = 8000) -> bytes:
+    """A progressive JPEG whose last scan comes ``count`` times more, each of little more than no bytes."""
+    data = encoded(Image.new("RGB", (side, side), RED), "JPEG", progressive=True)
+    return data[:-2] + data[data.rfind(b"\xff\xda") : -2] * count + data[-2:]
+
+
+BLOWN_UP = {  # such a file of 20 MB took Pillow seconds to minutes
+    "scans": lambda: in_scans(40),
+    "segments": lambda: (data := encoded(two_halves(), "JPEG"))[:2] + b"\xff\xe9\0\2" * 15_000 + data[2:],
+    "fill bytes": lambda: (data := encoded(two_halves(), "JPEG"))[:2] + b"\xff" * 30_000 + data[2:],
+    "chunks": lambda: (data := encoded(two_halves(), "PNG"))[:33] + chunk(b"prVt") * 15_000 + data[33:],
+    "header": lambda: b"P6 " + b" " * 30_000 + b"8 8 255 " + bytes(192),
+    "comment in the header": lambda: b"P6\n#" + b"a" * 30_000,
+    "comments": lambda: b"P3 8 8 255 " + b"#a\n" * 5_000 + b"0 " * 192,
+    "boxes": lambda: b"\0\0\0\x0cjP  \r\n\x87\n\0\0\0\x14ftypjp2 \0\0\0\0jp2 " + b"\0\0\0\x08abcd" * 30_000,
+}
+
+
+@pytest.mark.parametrize("kind", BLOWN_UP)
+def test_a_small_picture_made_slow_to_read_is_broken(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.images.decoding.MAX_READS", 20_000)
+    with pytest.raises(BrokenImage, match="than any picture needs"):
+        decode(BLOWN_UP[kind]())
+
+
+def test_pictures_in_many_scans_and_pieces_are_read() -> None:
+    assert decode(in_scans(90, 1000)).size == (1000, 1000)
+    data = encoded(Image.new("RGB", (64, 64)), "PNG")
+    assert decode(data[:33] + chunk(b"IDAT") * 10_000 + data[33:]).size == (64, 64)  # 80 MB in chunks of libpng

@@ -10,7 +10,7 @@ import pytest
 
 from engine.errors import UserError
 from engine.files import write_json
-from engine.reporter import Event, Progress
+from engine.reporter import Event, Failed, Progress
 from engine.runs.attached import Attached
 from engine.workspace import Workspace
 from tests.support.stores import write_store
@@ -58,3 +58,43 @@ def test_cancelled_there_is_no_result(early: bool, tmp_path: Path) -> None:
         threading.Timer(0.2, asked.cancel).start()
     assert asked.result() is None
     assert early == (asked._process is None)
+
+
+def test_asked_to_stop_while_it_starts_it_still_hears_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal may come at any moment of the start; its handler calls ``stop``."""
+    asked = Attached(Workspace(tmp_path), "doctor", {})
+    heard = [sys.executable, "-c", "import sys; sys.exit(sys.stdin.readline() + '|')"]
+    monkeypatch.setattr("engine.runs.attached.python_module", lambda *_: heard)
+    monkeypatch.setattr("engine.runs.attached.to_json", lambda command: asked.stop() or {"first": True})
+    end = asked.end()
+    assert isinstance(end, Failed) and '{"first": true' in "".join(asked.printed)
+
+
+def test_a_worker_that_ends_for_memory_is_no_bug(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "cannot allocate memory for thread-local data: ABORT"
+    monkeypatch.setattr("engine.runs.attached.python_module", lambda *_: [sys.executable, "-c", f"exit({said!r})"])
+    end = Attached(Workspace(tmp_path), "doctor", {}).end()
+    assert isinstance(end, Failed) and end.mistake and end.error.startswith("Memory is full: ")
+
+
+LIMITED = """
+import resource, runpy, sys
+resource.setrlimit(resource.RLIMIT_AS, (%d, resource.RLIM_INFINITY))
+sys.argv = ["worker", "-"]
+runpy.run_module("engine.runs.worker", run_name="__main__")
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the limit is heeded by Linux alone")
+@pytest.mark.parametrize("gigabytes", [1, 2])
+def test_where_memory_is_limited_below_what_libraries_take_a_sentence_says_so(
+    gigabytes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "engine.runs.attached.python_module",
+        lambda *_: [sys.executable, "-c", LIMITED % (gigabytes * 10**9)],
+    )
+    end = Attached(Workspace(tmp_path), "doctor", {}).end()
+    assert isinstance(end, Failed) and end.mistake and "ulimit -v" in end.error

@@ -104,3 +104,11 @@ def test_the_accelerator_counts_once_it_is_in_use(monkeypatch):
 
     cuda.mem_get_info = broken
     assert memory.memory().gpu is None
+
+
+def test_a_run_takes_as_long_as_it_takes_whatever_the_clock_is_set_to(tmp_path, monkeypatch):
+    reporter = StreamReporter(tmp_path)
+    monkeypatch.setattr("engine.runs.events.time.time", lambda: 5.0)  # set back, by decades
+    reporter.finish(Done(None))
+    status = json.loads((tmp_path / "status.json").read_text())
+    assert status["ended"] == 5.0 and 0 <= status["took"] < 60

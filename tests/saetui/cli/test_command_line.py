@@ -136,6 +136,13 @@ def test_only_a_bug_is_exit_code_1(status, code, tmp_path):
     assert bool(done.stderr) == (code != 0)
 
 
+@pytest.mark.parametrize(("told", "said"), [({}, "took 0:00"), ({"took": 75.2}, "took 1:15")])
+def test_a_run_during_which_the_clock_was_set_back_took_no_negative_time(told, said, tmp_path):
+    run = Run.create(Workspace(tmp_path), "doctor", {}, ["doctor"])
+    write_json(run.path / "status.json", {"state": "stopped", "started": 9e5, "ended": 2.0, **told})
+    assert run_saetui("jobs", cwd=tmp_path).stdout.rstrip().endswith(said)
+
+
 @pytest.mark.parametrize("signals", [(signal.SIGINT,), (signal.SIGTERM,), (signal.SIGHUP,), (signal.SIGINT,) * 2])
 def test_a_signal_is_128_and_its_number(signals, tmp_path):
     write_store(tmp_path / "activations" / "a", np.random.default_rng(0).normal(size=(64, 8)))
@@ -155,6 +162,39 @@ def test_a_signal_is_128_and_its_number(signals, tmp_path):
     assert " is kept. Continue with: saetui train a" in said and "memory" not in said and "bug" not in said
     (run,) = (tmp_path / "runs").iterdir()
     assert {"log.txt", "events.jsonl", "status.json"} <= {file.name for file in run.iterdir()}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("where", ["typer", "saetui.cli.neurons", "textual.css.model", "atexit"])
+def test_a_signal_while_it_starts_or_ends_needs_no_traceback(number, where, tmp_path):
+    """``where``: the module whose loading it interrupts."""
+    script = INTERRUPTED.format(number=int(number), where=where)
+    done = subprocess.run([sys.executable, "-c", script, "jobs"], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.stderr, done.returncode in (-number, 128 + number)) == ("", True)
+
+
+INTERRUPTED = """
+import atexit, signal, sys
+
+class Raises:
+    def find_spec(self, name, *_):
+        if name == "{where}":
+            signal.raise_signal({number})
+
+sys.meta_path.insert(0, Raises())
+if "{where}" == "atexit":
+    atexit.register(signal.raise_signal, {number})
+from saetui.cli import main
+if "{where}" == "textual.css.model":
+    import saetui.cli.jobs as jobs
+    def load(*_, **__):
+        try:
+            import textual.css.model
+        except BaseException as error:
+            raise RuntimeError("Error calling __set_name__") from error
+    jobs.runs = load
+main()
+"""
 
 
 def test_the_run_of_a_worker_that_was_killed_stays_with_its_log_and_events(tmp_path):
