@@ -3,7 +3,7 @@ PYTHON ?= .venv/bin/python
 WORKERS ?= 2
 BIN := $(if $(findstring /,$(PYTHON)),$(dir $(PYTHON)))
 
-.PHONY: help setup test slow lint types imports check snapshots pictures bench demo-models
+.PHONY: help setup test slow interop lint types imports check snapshots pictures bench demo-models
 
 help: ## list the recipes
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name does; do \
@@ -19,6 +19,10 @@ test: ## all tests but the slow ones, in WORKERS processes
 
 slow: ## the slow tests
 	$(PYTHON) -m pytest -m slow
+
+interop: ## SAEs through the code of other tools, which it installs
+	$(BIN)pip install -q '.[interop]'
+	$(PYTHON) -m pytest tests/interop
 
 lint: ## style and format
 	$(BIN)ruff check .
