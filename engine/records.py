@@ -19,15 +19,27 @@ from engine.errors import UserError
 
 T = TypeVar("T")
 _BRIEF = 40  # characters of a wrong value that its refusal shows
+DEEPEST = 64  # values within values in JSON: what is nested as deep as Python can read cannot be written again
 
 
 def parse_json(text: str | bytes) -> Any:
-    """The value in JSON from outside. ValueError for whatever is wrong with it: also what Python's own reader ends
-    with otherwise, on values nested too deeply."""
+    """The value in JSON from outside. ValueError for whatever is wrong with it, as for values nested too deeply."""
+    deep = ValueError("its values are nested too deeply")
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except RecursionError as error:
-        raise ValueError("its values are nested too deeply") from error
+        raise deep from error
+    level = _inside([value])
+    for _ in range(DEEPEST):
+        level = [inner for one in level for inner in _inside(one)]
+        if not level:
+            return value
+    raise deep
+
+
+def _inside(value: dict[str, Any] | list[Any]) -> list[Any]:
+    """The objects and lists in it."""
+    return [one for one in (value.values() if isinstance(value, dict) else value) if isinstance(one, dict | list)]
 
 
 def seldom(default: Any = None) -> Any:

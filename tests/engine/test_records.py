@@ -1,5 +1,6 @@
 """Records as JSON and back: what is written is what is read, and nothing that is wrong is repaired by guessing."""
 
+import functools
 import importlib
 import json
 import subprocess
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import UserError
-from engine.records import beside, from_json, seldom, to_json, union
+from engine.records import DEEPEST, beside, from_json, parse_json, seldom, to_json, union
 from engine.reporter import (
     KINDS,
     AnswerName,
@@ -244,3 +245,14 @@ def test_results_cost_no_torch() -> None:
     script = f"import importlib, sys; [importlib.import_module(m) for m in {modules}]; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("wrap", ("[%s]", '{"a": %s}'))
+def test_json_that_could_not_be_written_again_is_not_read(wrap: str) -> None:
+    def nested(depth: int) -> str:
+        return functools.reduce(lambda inner, _: wrap % inner, range(depth), "1")
+
+    assert to_json(parse_json(nested(DEEPEST)))
+    for depth in (DEEPEST + 1, 300, 100_000):
+        with pytest.raises(ValueError, match="nested too deeply"):
+            parse_json(nested(depth))

@@ -21,7 +21,6 @@ from engine.sae.model import SAE
 
 Said = Mapping[str, Any]
 CONFIG_BYTES = 1 << 24
-DEEPEST = 32  # values within values of a config
 
 
 @dataclass(frozen=True)
@@ -138,28 +137,17 @@ def read_said(path: Path) -> dict[str, Any]:
     said = read_json(path, "copy it again from where the SAE came from", CONFIG_BYTES)
     if not isinstance(said, dict):
         raise UserError(f"{path} holds no JSON object: copy it again from where the SAE came from.")
-    return checked(said, path)
+    kept: dict[str, Any] = sound(said)
+    return kept
 
 
-def checked(said: dict[str, Any], path: Path) -> dict[str, Any]:
-    """``said`` as our config can keep it. UserError where it is nested as no config is."""
-    level: list[Any] = [said]
-    for _ in range(DEEPEST):
-        level = [inner for one in level for inner in (one.values() if isinstance(one, dict) else one)]
-        level = [inner for inner in level if isinstance(inner, dict | list)]
-        if not level:
-            kept: dict[str, Any] = _sound(said)
-            return kept
-    raise UserError(f"{path} has values that are nested too deeply: copy it again from where the SAE came from.")
-
-
-def _sound(value: Any) -> Any:
-    """``value`` with null for numbers that JSON or a machine has not, and no halves of characters."""
+def sound(value: Any) -> Any:
+    """JSON's ``value`` for a config of ours: null for numbers that JSON has not, no halves of characters."""
     match value:
         case dict():
-            return {_sound(key): _sound(inner) for key, inner in value.items()}
+            return {sound(key): sound(inner) for key, inner in value.items()}
         case list():
-            return [_sound(inner) for inner in value]
+            return [sound(inner) for inner in value]
         case str():
             return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
         case float() if not math.isfinite(value):

@@ -23,7 +23,6 @@ from engine.sae.convert.format import (
     Said,
     Written,
     brought_back,
-    checked,
     dtype_note,
     kept,
     left_on,
@@ -31,6 +30,7 @@ from engine.sae.convert.format import (
     number,
     read_torch,
     register,
+    sound,
     taking_off,
     thresholds,
 )
@@ -113,7 +113,7 @@ def _head(file: Path) -> tuple[dict[str, Any], int]:
         head = None
     if not isinstance(head, dict):
         raise UserError(f"{file} has no first line of JSON: it is damaged, or no file of saev; copy it again.")
-    return checked(head, file), len(line) + 1
+    return sound(head), len(line) + 1
 
 
 def _activation(head: Said, config: Said, file: Path) -> tuple[ArchitectureName, int]:
