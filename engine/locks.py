@@ -106,11 +106,10 @@ def _claimed(path: Path, lock: Lock) -> bool | None:
     """As _taken, without flock: one process at a time looks whether the lock is free and notes that it has it."""
     claim = path.with_name(f"{path.name}.claim")
     try:
-        os.close(os.open(claim, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+        with open(claim, "xb", buffering=0) as file:
+            file.write(_note().encode())
     except FileExistsError:
-        with contextlib.suppress(OSError):
-            if time.time() - claim.stat().st_mtime > FRESH:  # of a process that was killed here
-                claim.unlink()
+        _forget(claim)
         return None
     try:
         if _lives(path, claim.stat().st_mtime):
@@ -119,6 +118,16 @@ def _claimed(path: Path, lock: Lock) -> bool | None:
         return True
     finally:
         claim.unlink(missing_ok=True)
+
+
+def _forget(claim: Path) -> None:
+    """Remove the ``claim`` of a process that was killed here: under another name, so that one process alone does."""
+    with contextlib.suppress(OSError):
+        left = not _lives(claim) if _said(claim) else time.time() - claim.stat().st_mtime > FRESH
+        if left:
+            mine = claim.with_name(f"{claim.name}.{os.getpid()}")
+            claim.rename(mine)
+            mine.unlink()
 
 
 def _is_at(path: Path, lock: Lock) -> bool:

@@ -86,7 +86,7 @@ def mistake(error: BaseException, task: Task | None = None) -> str | None:
     if isinstance(error, (ImportError, OSError)) and _UNLOADED.search(str(error)):
         return (
             f"A library cannot be loaded ({error}): where memory is limited (ulimit -v), allow more, 8 GB with CUDA; "
-            "else install saetui anew."
+            "else install it anew."
         )
     return None
 

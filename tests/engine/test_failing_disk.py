@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 
 from engine.activations.extract import extract
 from engine.artefacts.listing import inventory
@@ -20,6 +21,7 @@ from engine.sae.train import train
 from engine.steer.recipes import load_recipe
 from engine.workspace import Workspace
 from saetui.cli import _run
+from saetui.cli.app import app
 from tests.support.extractions import ask, contents, saved_model, write_pictures
 from tests.support.failing_disk import Disk, failing
 
@@ -61,7 +63,7 @@ def _list(root: Path, place: Workspace) -> None:
     inventory(place)
     Trainings(place).refresh()
     RunWatch(place).look()
-    assert _run(["jobs", "--workspace", str(place.root)]) in (0, 2)
+    assert _run(get_command(app), ["jobs", "--workspace", str(place.root)]) in (0, 2)
     for run in runs(place):
         run.last_events()
 

@@ -138,6 +138,15 @@ def test_a_claim_that_was_left_is_given_up(tmp_path: Path, monkeypatch: pytest.M
     assert take(tmp_path / "l") and not claim.exists()
 
 
+def test_the_claim_of_a_killed_process_is_given_up_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fcntl, "flock", refusing)
+    claim = tmp_path / "l.claim"
+    claim.write_text(f"{socket.gethostname()} 1 5")  # number 1 began at another time: whoever it was is gone
+    with pytest.warns(NoLocks):
+        lock = take(tmp_path / "l")
+    assert lock and list(tmp_path.iterdir()) == [tmp_path / "l"]
+
+
 def test_who_lost_a_lock_leaves_it_to_who_has_it_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fcntl, "flock", refusing)
     with pytest.warns(NoLocks):

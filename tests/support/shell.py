@@ -46,7 +46,7 @@ class Done:
 def in_pipe(*arguments: str, cwd: Path) -> Done:
     """Run ``saetui`` with ``arguments`` without a terminal."""
     done = subprocess.run(command_of(arguments), cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
-    return Done(done.returncode, done.stdout, done.stderr)
+    return Done(done.returncode, done.stdout, without_notice(done.stderr))
 
 
 def in_terminal(*arguments: str, cwd: Path, raw: bool = False) -> Done:
@@ -62,7 +62,12 @@ def in_terminal(*arguments: str, cwd: Path, raw: bool = False) -> Done:
     said = [text if raw else plain(text) for text in heard(process, [out, err])]
     for end in (out, shell, err, errors):
         os.close(end)
-    return Done(process.returncode, *said)
+    return Done(process.returncode, said[0], without_notice(said[1]))
+
+
+def without_notice(err: str) -> str:
+    """``err`` without the line that says that there are no locks where the tests run: see ``--without-locks``."""
+    return re.sub(r"saetui: This file system has no locks [^\r\n]*\n", "", err)
 
 
 def heard(process: "subprocess.Popen[bytes]", masters: list[int]) -> Iterator[str]:

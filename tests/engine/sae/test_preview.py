@@ -118,8 +118,13 @@ def test_latents_shown_before_stay_after_an_interruption(workspace, monkeypatch)
 def test_a_preview_that_cannot_be_written_ends_nothing(workspace):
     stored(workspace, 4)
     path = workspace.sae("s") / "preview.json"
-    path.mkdir(parents=True)  # a file cannot replace a directory
-    reporter = Recorder()
+
+    class Blocking(Recorder):
+        def event(self, event):  # once it has begun: a file cannot replace a directory
+            path.mkdir(parents=True, exist_ok=True)
+            super().event(event)
+
+    reporter = Blocking()
     assert train(chosen(), workspace, reporter).steps == 30
     assert [w["message"].partition(" is not")[0] for w in reporter.of("warning")] == [
         "The preview of step 10", "The preview of step 20", "The preview of step 30",
