@@ -13,6 +13,7 @@ from torch import Tensor
 
 from engine.config import ExportSettings, ImportSettings
 from engine.errors import UserError
+from engine.models.hub import hub_sae
 from engine.sae.architectures import REGISTRY
 from engine.sae.config import SAEConfig, read_config
 from engine.sae.convert import FORMATS
@@ -330,8 +331,23 @@ WRONG = {
     ]: "has groups that do not make up its 24",
     lambda place: nested_batch_topk(place)[0].parent: "is no SAE, but holds some: give one of trainer_0",
     lambda place: place / "nowhere": "does not exist",
+    lambda place: Path("hf:nobody/nothing"): "is not on this machine and cannot be fetched",
+    lambda place: Path("hf:nobody/nothing/trainer_0"): "is not on this machine and cannot be fetched",
+    lambda place: Path("hf:nobody"): "is no repository name",
     lambda place: ours("relu", place) and Workspace(place).sae("s"): "can be used as it is",
 }
+
+
+def test_a_hub_that_cannot_be_asked_is_no_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    class ConnectError(Exception):
+        """As the client of the hub has one, which is no OSError."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise ConnectError
+
+    monkeypatch.setattr("huggingface_hub.list_repo_files", refuse)
+    with pytest.raises(UserError, match="is not on this machine and cannot be fetched"):
+        hub_sae("hf:nobody/nothing")
 
 
 @pytest.mark.parametrize("make", WRONG)
