@@ -12,7 +12,7 @@ much.
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -30,9 +30,9 @@ from engine.sae.convert.format import (
     brought_back,
     dtype_note,
     kept,
-    keys_of,
     left_on,
     matrices,
+    names_in,
     number,
     read_said,
     read_torch,
@@ -72,7 +72,7 @@ class DictionaryLearning(Format):
             return path / "ae.pt" if (path / "ae.pt").is_file() else None
         if path.suffix not in (".pt", ".pth") or not path.is_file():
             return None
-        return path if _config(path) or _class_of(keys_of(path)) else None
+        return path if _config(path) or _class_of(names_in(path)) else None
 
     def read(self, file: Path, settings: ImportSettings) -> Foreign:
         config = _config(file)
@@ -140,9 +140,8 @@ def _config(file: Path) -> Path | None:
     return next((place for place in places if place.is_file()), None)
 
 
-def _class_of(keys: Mapping[str, Any]) -> str:
-    """What class tensors of such names are of; empty where none is, and where two are."""
-    names = set(keys)
+def _class_of(names: set[str]) -> str:
+    """What class tensors of such names are of; empty where none is, ``_TOPK`` where two are."""
     if {*PLAIN.values(), "group_sizes"} <= names:
         return "MatryoshkaBatchTopKSAE"
     if names == {*PLAIN.values(), "threshold"}:
@@ -158,7 +157,7 @@ _TOPK = "AutoEncoderTopK or BatchTopKSAE"
 
 
 def _kind(trainer: Said, tensors: Mapping[str, Tensor], file: Path, settings: ImportSettings) -> str:
-    named = trainer.get("dict_class") or _class_of(tensors)
+    named = trainer.get("dict_class") or _class_of(set(tensors))
     if named == _TOPK:
         chosen = {"topk": "AutoEncoderTopK", "batchtopk": "BatchTopKSAE"}.get(settings.arch)
         if not chosen:

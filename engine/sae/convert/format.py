@@ -185,12 +185,27 @@ def read_torch(path: Path, skip: int = 0) -> dict[str, Tensor]:
             "weights alone (torch.save(sae.state_dict(), PATH))."
         )
         raise refusal(error, path) or unread from error
-    if isinstance(loaded, dict) and isinstance(loaded.get("ae"), dict):
-        loaded = loaded["ae"]
-    tensors = {k: v for k, v in loaded.items() if isinstance(v, Tensor)} if isinstance(loaded, dict) else {}
+    tensors = _tensors(loaded)
     if not tensors:
         raise UserError(f"{path} holds no weights (a {type(loaded).__name__}): give the file of an SAE's state dict.")
-    return {str(key): tensor.detach() for key, tensor in tensors.items()}
+    return tensors
+
+
+def names_in(path: Path) -> set[str]:
+    """Names of the tensors that :func:`read_torch` reads, without reading these; none where it would refuse."""
+    try:
+        open_regular(path).close()  # no pipe is waited for
+        archive = zipfile.is_zipfile(path)  # files of old versions of torch are none, and cannot be mapped
+        return set(_tensors(torch.load(path, map_location="cpu", weights_only=True, mmap=archive)))
+    except Exception:  # as in read_torch, which says why
+        return set()
+
+
+def _tensors(loaded: Any) -> dict[str, Tensor]:
+    if isinstance(loaded, dict) and isinstance(loaded.get("ae"), dict):
+        loaded = loaded["ae"]
+    found = loaded.items() if isinstance(loaded, dict) else ()
+    return {str(name): tensor.detach() for name, tensor in found if isinstance(tensor, Tensor)}
 
 
 def _check_archive(content: io.BytesIO, path: Path) -> None:
@@ -200,14 +215,6 @@ def _check_archive(content: io.BytesIO, path: Path) -> None:
             if sum(one.file_size for one in archive.infolist()) > len(content.getbuffer()):
                 raise UserError(f"{path} is compressed, which torch.save never does: save the weights again.")
     content.seek(0)
-
-
-def keys_of(path: Path, skip: int = 0) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the tensors of a file of ``torch.save``, or none where it cannot be read as one."""
-    try:
-        return {name: tuple(tensor.shape) for name, tensor in read_torch(path, skip).items()}
-    except UserError:
-        return {}
 
 
 def matrices(

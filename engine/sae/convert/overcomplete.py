@@ -24,9 +24,9 @@ from engine.sae.convert.format import (
     brought_back,
     dtype_note,
     kept,
-    keys_of,
     left_on,
     matrices,
+    names_in,
     read_said,
     read_torch,
     register,
@@ -51,8 +51,8 @@ class Overcomplete(Format):
         files = sorted(path.glob("*.pt")) if path.is_dir() else [path]
         if len(files) != 1 or files[0].suffix not in (".pt", ".pth") or not files[0].is_file():
             return None
-        keys = set(keys_of(files[0]))
-        return files[0] if DICTIONARY in keys or {"dictionary.W", "dictionary.C"} <= keys else None
+        names = names_in(files[0])
+        return files[0] if DICTIONARY in names or {"dictionary.W", "dictionary.C"} <= names else None
 
     def read(self, file: Path, settings: ImportSettings) -> Foreign:
         tensors = read_torch(file)
