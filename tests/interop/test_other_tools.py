@@ -49,7 +49,7 @@ def imported(source: Path, place: Path, **more: Any) -> SAE:
 def ours(arch: str, place: Path) -> SAE:
     """A random SAE of the workspace ``place``, called ``s``, with directions of length 1."""
     w_groups = (8, 24, W) if "matryoshka" in arch else ()
-    config = SAEConfig(arch=arch, d=D, w=W, k=K if "topk" in arch else 0, groups=w_groups, **READS)  # type: ignore[arg-type]
+    config = SAEConfig(arch=arch, d=D, w=W, k=K if "topk" in arch else 0, groups=w_groups, **READS)
     chance = torch.Generator().manual_seed(3)
     weights = {name: torch.randn(shape, generator=chance) * 0.3 for name, shape in shapes(config).items()}
     weights["W_dec"] /= weights["W_dec"].norm(dim=1, keepdim=True)
@@ -108,7 +108,7 @@ def _load_dictionary(folder: Path) -> Codes:
 def test_what_dictionary_learning_saves_is_read(name: str, tmp_path: Path) -> None:
     module = randomised(_dictionary_classes()[name]())
     if "TopK" in name and name != "AutoEncoderTopK":
-        module.threshold.fill_(0.7)  # type: ignore[union-attr, operator]
+        module.threshold.fill_(0.7)
     folder = tmp_path / "trainer_0"
     folder.mkdir()
     torch.save(module.state_dict(), folder / "ae.pt")
@@ -138,7 +138,7 @@ def _save_saelens(folder: Path, kind: str, **more: Any) -> None:
     name = {"standard": "StandardSAE", "topk": "TopKSAE", "jumprelu": "JumpReLUSAE", "gated": "GatedSAE"}[kind]
     config = getattr(saes, f"{name}Config")(d_in=D, d_sae=W, **more)
     config.metadata.model_name, config.metadata.hook_name = "openai/clip", "vision_model.encoder.layers.22"
-    randomised(getattr(saes, name)(config)).save_model(folder)  # type: ignore[operator]
+    randomised(getattr(saes, name)(config)).save_model(folder)
 
 
 @pytest.mark.parametrize("subtracts", (True, False))
@@ -175,7 +175,7 @@ def test_what_sparsify_saves_is_read(tmp_path: Path) -> None:
     os.environ["SPARSIFY_DISABLE_TRITON"] = "1"
     sparsify = pytest.importorskip("sparsify")
     module = sparsify.SparseCoder(D, sparsify.SparseCoderConfig(num_latents=W, k=K))
-    randomised(module).save_to_disk(tmp_path / "layers.22")  # type: ignore[operator]
+    randomised(module).save_to_disk(tmp_path / "layers.22")
     assert_equal(imported(tmp_path / "layers.22", tmp_path / "w"), _load_sparsify(tmp_path / "layers.22"))
 
 
@@ -190,7 +190,7 @@ def test_sparsify_reads_what_is_written(tmp_path: Path) -> None:
 def _overcomplete(arch: str, **more: Any) -> torch.nn.Module:
     saes = pytest.importorskip("overcomplete.sae")
     kinds = {"relu": "SAE", "topk": "TopKSAE", "batchtopk": "BatchTopKSAE", "jumprelu": "JumpSAE", "gated": "JumpSAE"}
-    return getattr(saes, kinds[arch.removeprefix("matryoshka-")])(D, W, **more)  # type: ignore[no-any-return]
+    return getattr(saes, kinds[arch.removeprefix("matryoshka-")])(D, W, **more)
 
 
 def _with_overcomplete(module: Any) -> Codes:

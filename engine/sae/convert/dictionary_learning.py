@@ -12,7 +12,6 @@ much.
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -21,14 +20,18 @@ from engine.config import ArchitectureName, ImportSettings
 from engine.errors import UserError, counted
 from engine.files import atomic_path, write_json
 from engine.sae.convert.format import (
+    EVERY,
+    FOLDED,
     OURS,
     Foreign,
     Format,
     Likely,
     Said,
     Written,
+    at_length_1,
     brought_back,
     dtype_note,
+    gated,
     kept,
     left_on,
     matrices,
@@ -63,9 +66,7 @@ _RUN = re.compile(
 @register
 class DictionaryLearning(Format):
     NAME = "dictionary_learning"
-    HOLDS: ClassVar[tuple[ArchitectureName, ...]] = (
-        "relu", "topk", "batchtopk", "matryoshka-batchtopk", "jumprelu", "gated",
-    )  # fmt: skip
+    HOLDS = EVERY
 
     def find(self, path: Path) -> Path | None:
         if path.is_dir():
@@ -120,7 +121,9 @@ class DictionaryLearning(Format):
         write_json(folder / "config.json", {**said, "trainer": trainer, OURS: kept(sae.config)}, seal=False)
         with atomic_path(folder / "ae.pt") as temporary:
             torch.save({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, temporary)
-        return Written(("config.json", "ae.pt"))
+        longer = kind == "AutoEncoder" and not _have_length_1(sae.W_dec)
+        lost = ("the lengths of its directions: its loader makes them 1, and latents as much larger",) if longer else ()
+        return Written(("config.json", "ae.pt"), lost)
 
 
 _TRAINERS = {
@@ -223,22 +226,20 @@ _Read = tuple[dict[str, Tensor], tuple[str, ...]]
 
 def _standard(tensors: Mapping[str, Tensor], file: Path) -> _Read:
     weights = matrices(file, tensors, LINEAR | {"b_dec": "bias"}, TURNED)
-    norms = weights["W_dec"].norm(dim=1)
-    if torch.allclose(norms, torch.ones_like(norms)):
+    if _have_length_1(weights["W_dec"]):
         return weights, ()
-    if not (norms > 0).all():
-        raise UserError(f"{file} has latents whose direction is 0: this SAE cannot be used.")
-    weights |= {
-        "W_dec": weights["W_dec"] / norms[:, None],
-        "W_enc": weights["W_enc"] * norms,
-        "b_enc": weights["b_enc"] * norms,
-    }
+    weights = at_length_1(weights, file)
     return weights, ("Its directions are made of length 1, and its latents as much larger, as its own loader does.",)
+
+
+def _have_length_1(directions: Tensor) -> bool:
+    norms = directions.norm(dim=1)
+    return torch.allclose(norms, torch.ones_like(norms))
 
 
 def _new(tensors: Mapping[str, Tensor], file: Path) -> _Read:
     weights = matrices(file, tensors, LINEAR | {"b_dec": "decoder.bias"}, TURNED)
-    return taking_off(weights["b_dec"], weights), (_FOLDED,)
+    return taking_off(weights["b_dec"], weights), (FOLDED,)
 
 
 def _top_k(tensors: Mapping[str, Tensor], file: Path) -> _Read:
@@ -255,7 +256,7 @@ def _matryoshka(tensors: Mapping[str, Tensor], file: Path) -> _Read:
 
 def _jump_relu(tensors: Mapping[str, Tensor], file: Path) -> _Read:
     weights, _ = _with_threshold(matrices(file, tensors, PLAIN | {"threshold": "threshold"}))
-    return taking_off(weights["b_dec"], weights), (_FOLDED,)
+    return taking_off(weights["b_dec"], weights), (FOLDED,)
 
 
 def _gated(tensors: Mapping[str, Tensor], file: Path) -> _Read:
@@ -271,16 +272,6 @@ def _gated(tensors: Mapping[str, Tensor], file: Path) -> _Read:
     return gated(weights), ()
 
 
-def gated(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Ours of the weights of a gated SAE: ``r`` (its logarithm of magnitude over gate) and ``gate`` (its bias).
-
-    ``gate > 0`` is ``e^r (x - b_dec) @ W + b_mag > b_mag - e^r b_gate``, which is a threshold.
-    """
-    grown = weights.pop("r").exp()
-    cut = weights["b_enc"] - grown * weights.pop("gate")
-    return weights | {"W_enc": weights["W_enc"] * grown, "threshold": cut.clamp(min=0)}
-
-
 def _with_threshold(weights: dict[str, Tensor]) -> _Read:
     unset = bool((weights["threshold"] < 0).all())
     note = ("Its threshold was never set (training ends before it is): every positive latent is active.",)
@@ -288,7 +279,6 @@ def _with_threshold(weights: dict[str, Tensor]) -> _Read:
     return weights | {"threshold": thresholds(weights["threshold"], w)}, note if unset and w else ()
 
 
-_FOLDED = "It does not take its decoder bias off the input, as saetui does: the difference is in the encoder bias."
 _READERS: dict[str, Callable[[Mapping[str, Tensor], Path], _Read]] = {
     "AutoEncoder": _standard,
     "AutoEncoderNew": _new,

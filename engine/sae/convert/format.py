@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import torch
 from torch import Tensor
@@ -91,6 +91,7 @@ def register(cls: type[Format]) -> type[Format]:
     return cls
 
 
+EVERY: tuple[ArchitectureName, ...] = get_args(ArchitectureName)
 OURS = "saetui"
 """Below which a config of another tool holds what that tool has no place for."""
 
@@ -130,6 +131,12 @@ def _groups(value: Any, w: int) -> tuple[int, ...]:
 
 
 _KEPT = ("arch", "k", "groups", "model", "hook", "tokens")
+
+
+def weights_beside(path: Path, weights: str, config: str) -> Path | None:
+    """The file ``weights`` of the folder ``path``, or ``path`` if it is that, where ``config`` lies beside it."""
+    here = path / weights if path.is_dir() else path
+    return here if here.name == weights and here.is_file() and (here.parent / config).is_file() else None
 
 
 def read_said(path: Path) -> dict[str, Any]:
@@ -247,7 +254,12 @@ def matrices(
 def dtype_note(tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
     kinds = {str(one.dtype).removeprefix("torch.") for one in tensors.values() if one.is_floating_point()}
     odd = sorted(kinds - {"float32"})
-    return (f"Its weights are {' and '.join(odd)}; they are kept as float32, which holds each value.",) if odd else ()
+    how = "rounded to float32" if "float64" in odd else "kept as float32, which holds each value"
+    return (f"Its weights are {' and '.join(odd)}; they are {how}.",) if odd else ()
+
+
+FOLDED = "It does not take its decoder bias off the input, as saetui does: the difference is in the encoder bias."
+"""The note where weights come from :func:`taking_off`."""
 
 
 def taking_off(b_dec: Tensor, weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -262,6 +274,25 @@ def taking_off(b_dec: Tensor, weights: dict[str, Tensor]) -> dict[str, Tensor]:
 def left_on(weights: Mapping[str, Tensor]) -> Tensor:
     """``b_enc`` for a tool whose encoder does not take ``b_dec`` off its input: the inverse of :func:`taking_off`."""
     return (weights["b_enc"].double() - weights["b_dec"].double() @ weights["W_enc"].double()).float()
+
+
+def at_length_1(weights: dict[str, Tensor], file: Path) -> dict[str, Tensor]:
+    """Weights with directions of length 1, whose latents are as much larger. UserError for a direction of 0."""
+    norms = weights["W_dec"].norm(dim=1)
+    if not (norms > 0).all():
+        raise UserError(f"{file} has latents whose direction is 0: this SAE cannot be used.")
+    longer = {name: weights[name] * norms for name in ("W_enc", "b_enc")}
+    return weights | longer | {"W_dec": weights["W_dec"] / norms[:, None]}
+
+
+def gated(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Ours of the weights of a gated SAE: ``r`` (its logarithm of magnitude over gate) and ``gate`` (its bias).
+
+    ``gate > 0`` is ``e^r (x - b_dec) @ W + b_mag > b_mag - e^r b_gate``, which is a threshold.
+    """
+    grown = weights.pop("r").exp()
+    cut = weights["b_enc"] - grown * weights.pop("gate")
+    return weights | {"W_enc": weights["W_enc"] * grown, "threshold": cut.clamp(min=0)}
 
 
 def thresholds(value: Tensor, w: int) -> Tensor:

@@ -8,7 +8,7 @@ bias that a reconstruction has not there, into ``saetui.json`` beside it.
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from engine.config import ArchitectureName, ImportSettings
 from engine.errors import UserError
 from engine.files import atomic_path, write_json
 from engine.sae.convert.format import (
+    EVERY,
     Foreign,
     Format,
     Said,
@@ -30,6 +31,7 @@ from engine.sae.convert.format import (
     read_said,
     read_torch,
     register,
+    taking_off,
     thresholds,
     vector,
 )
@@ -43,9 +45,7 @@ NORM_EPSILON, LENGTH_EPSILON = 1e-5, 1e-8  # of torch's batch normalisation, and
 @register
 class Overcomplete(Format):
     NAME = "overcomplete"
-    HOLDS: ClassVar[tuple[ArchitectureName, ...]] = (
-        "relu", "topk", "batchtopk", "matryoshka-batchtopk", "jumprelu", "gated",
-    )  # fmt: skip
+    HOLDS = EVERY
 
     def find(self, path: Path) -> Path | None:
         files = sorted(path.glob("*.pt")) if path.is_dir() else [path]
@@ -132,8 +132,7 @@ def _weights(tensors: Mapping[str, Tensor], beside: Said, file: Path) -> dict[st
     b_dec = vector(beside, "b_dec", directions.shape[-1], file.parent / BESIDE)
     whole = {"W_enc": rows, "b_enc": bias, "W_dec": directions, "b_dec": b_dec}
     weights = matrices(file, whole, {name: name for name in whole}, ("W_enc",))
-    shift = weights["b_dec"].double() @ weights["W_enc"].double()
-    return weights | {"b_enc": (weights["b_enc"].double() + shift).float()}
+    return taking_off(weights["b_dec"], weights)
 
 
 def _encoder(tensors: Mapping[str, Tensor], directions: Tensor, file: Path) -> tuple[Tensor, Tensor]:

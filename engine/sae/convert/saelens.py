@@ -6,23 +6,25 @@ an export keeps them in the config's ``metadata``.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from safetensors.torch import save_file
-from torch import Tensor
 
 from engine.config import ArchitectureName, ImportSettings
 from engine.errors import UserError
 from engine.files import atomic_path, write_json
-from engine.sae.convert.dictionary_learning import gated
 from engine.sae.convert.format import (
+    EVERY,
+    FOLDED,
     OURS,
     Foreign,
     Format,
     Said,
     Written,
+    at_length_1,
     brought_back,
     dtype_note,
+    gated,
     kept,
     matrices,
     number,
@@ -30,6 +32,7 @@ from engine.sae.convert.format import (
     register,
     taking_off,
     thresholds,
+    weights_beside,
 )
 from engine.sae.model import SAE, read_tensors
 
@@ -49,15 +52,10 @@ UNSAVED = ("batchtopk", "matryoshka_batchtopk")
 @register
 class SAELens(Format):
     NAME = "saelens"
-    HOLDS: ClassVar[tuple[ArchitectureName, ...]] = (
-        "relu", "topk", "batchtopk", "matryoshka-batchtopk", "jumprelu", "gated",
-    )  # fmt: skip
+    HOLDS = EVERY
 
     def find(self, path: Path) -> Path | None:
-        folder = path if path.is_dir() else path.parent
-        here = folder / WEIGHTS
-        asked = path.is_dir() or path == here
-        return here if asked and here.is_file() and (folder / CONFIG).is_file() else None
+        return weights_beside(path, WEIGHTS, CONFIG)
 
     def read(self, file: Path, settings: ImportSettings) -> Foreign:
         config = file.parent / CONFIG
@@ -76,10 +74,11 @@ class SAELens(Format):
         if kind == "jumprelu":
             weights["threshold"] = thresholds(weights["threshold"], len(weights["b_enc"]))
         if kind == "topk" and said.get("rescale_acts_by_decoder_norm") is True:
-            weights, notes = _unit(weights, file)
+            weights = at_length_1(weights, file)
+            notes = ("The lengths of its directions are in its encoder now, as it chooses latents by them.",)
         if said.get("apply_b_dec_to_input", True) is False:
             weights = taking_off(weights["b_dec"], weights)
-            notes += ("It does not take its decoder bias off the input, as saetui does: it is in the encoder bias.",)
+            notes += (FOLDED,)
         metadata = said.get("metadata")
         metadata = metadata if isinstance(metadata, dict) else {}
         foreign = Foreign(
@@ -134,9 +133,8 @@ def _architecture(said: Said, config: Path) -> str:
         )
     if kind not in ARCHITECTURES:
         raise UserError(f"{config} says the architecture {kind!r}: give one of {', '.join(ARCHITECTURES)}.")
-    for key in ("reshape_activations",):
-        if said.get(key) not in (None, "none"):
-            raise UserError(f"{config} says {key} = {said[key]}: SAEs of attention heads are not read.")
+    if (shape := said.get("reshape_activations")) not in (None, "none"):
+        raise UserError(f"{config} says reshape_activations = {shape}: SAEs of attention heads are not read.")
     return str(kind)
 
 
@@ -150,19 +148,6 @@ def _scaled(said: Said, config: Path) -> str:
         f"{config} says normalize_activations = {how}, which changes each activation by itself; saetui's SAEs read "
         "activations as they are: give one that was trained without."
     )
-
-
-def _unit(weights: dict[str, Tensor], file: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Latents are chosen, and told, by the length of what they add to the reconstruction."""
-    norms = weights["W_dec"].norm(dim=1)
-    if not (norms > 0).all():
-        raise UserError(f"{file} has latents whose direction is 0: this SAE cannot be used.")
-    changed = {
-        "W_enc": weights["W_enc"] * norms,
-        "b_enc": weights["b_enc"] * norms,
-        "W_dec": weights["W_dec"] / norms[:, None],
-    }
-    return weights | changed, ("The lengths of its directions are in its encoder now, as it chooses latents by them.",)
 
 
 def _k(said: Said, w: int, config: Path) -> int:

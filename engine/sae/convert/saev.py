@@ -17,6 +17,7 @@ from engine.records import parse_json
 from engine.regular import open_regular
 from engine.sae.convert.format import (
     CONFIG_BYTES,
+    FOLDED,
     OURS,
     Foreign,
     Format,
@@ -73,7 +74,7 @@ class Saev(Format):
         if "schema" in head:
             weights = taking_off(weights["b_dec"], weights)
             if weights["b_dec"].any():
-                notes = ("It does not take its decoder bias off the input, as saetui does: it is in the encoder bias.",)
+                notes = (FOLDED,)
         foreign = Foreign(
             arch=kind,
             weights=weights,

@@ -25,6 +25,7 @@ from engine.sae.convert.format import (
     number,
     read_said,
     register,
+    weights_beside,
 )
 from engine.sae.model import SAE, read_tensors
 
@@ -38,10 +39,7 @@ class Sparsify(Format):
     HOLDS: ClassVar[tuple[ArchitectureName, ...]] = ("topk",)
 
     def find(self, path: Path) -> Path | None:
-        folder = path if path.is_dir() else path.parent
-        here = folder / WEIGHTS
-        asked = path.is_dir() or path == here
-        return here if asked and here.is_file() and (folder / CONFIG).is_file() else None
+        return weights_beside(path, WEIGHTS, CONFIG)
 
     def read(self, file: Path, settings: ImportSettings) -> Foreign:
         config = file.parent / CONFIG

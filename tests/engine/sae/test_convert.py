@@ -34,7 +34,7 @@ def random(**shapes_of: tuple[int, ...]) -> dict[str, Tensor]:
 
 def ours(arch: str, place: Path) -> SAE:
     groups = (6, 12, W) if "matryoshka" in arch else ()
-    config = SAEConfig(arch=arch, d=D, w=W, k=K if "topk" in arch else 0, groups=groups, **READS)  # type: ignore[arg-type]
+    config = SAEConfig(arch=arch, d=D, w=W, k=K if "topk" in arch else 0, groups=groups, **READS)
     weights = random(**shapes(config))
     weights["W_dec"] /= weights["W_dec"].norm(dim=1, keepdim=True)
     if REGISTRY[config.arch].has_threshold:
@@ -89,6 +89,18 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is another SAE: give another --name"):
         import_sae(ImportSettings(source=str(out), name="s"), Workspace(tmp_path))
     assert read_config(Workspace(tmp_path).sae("s")) == sae.config
+
+
+def test_lengths_that_a_loader_changes_are_said_to_be_lost(tmp_path: Path) -> None:
+    sae = ours("relu", tmp_path)
+    sae.W_dec.mul_(2)
+    sae.save(Workspace(tmp_path).sae("s"))
+    asked = ExportSettings(sae="s", to="dictionary_learning", out=str(tmp_path / "out"))
+    (lost,) = export_sae(asked, Workspace(tmp_path)).lost
+    back = bring(tmp_path / "out", tmp_path)
+    torch.testing.assert_close(back.encode(X), 2 * sae.encode(X), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(back(X), sae(X), rtol=1e-5, atol=1e-5)
+    assert lost.startswith("the lengths of its directions")
 
 
 # Formulas, as each tool's code has them
@@ -192,7 +204,7 @@ def sparsify(folder: Path, dtype: torch.dtype = torch.float32, **change: Any) ->
     return folder
 
 
-@pytest.mark.parametrize("dtype", (torch.float32, torch.float16, torch.bfloat16))
+@pytest.mark.parametrize("dtype", (torch.float32, torch.float16, torch.bfloat16, torch.float64))
 def test_sparsify_is_read_in_any_dtype(dtype: torch.dtype, tmp_path: Path) -> None:
     folder = sparsify(tmp_path / "layers.22", dtype)
     t = {name: one.to(dtype).float() for name, one in random(
@@ -203,6 +215,7 @@ def test_sparsify_is_read_in_any_dtype(dtype: torch.dtype, tmp_path: Path) -> No
     found = import_sae(ImportSettings(source=str(folder), name="t", **READS), Workspace(tmp_path))
     assert_latents(SAE.load(found.path), a, a @ t["W_dec"] + t["b_dec"])
     assert bool(found.notes) == (dtype is not torch.float32)
+    assert any("rounded" in note for note in found.notes) == (dtype is torch.float64)
 
 
 # The scale of the inputs
