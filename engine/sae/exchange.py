@@ -50,9 +50,9 @@ def import_sae(settings: ImportSettings, workspace: Workspace, reporter: Reporte
     config = _config(foreign, settings, source, form)
     weights = scaled(foreign.weights, settings.scale) if settings.scale else foreign.weights
     sae = SAE.of(config, dict(weights))
-    checked = _check(sae, settings.check, workspace, reporter) if settings.check else None
     with lock(folder):
         made = _check_free(folder, config)
+        checked = _check(sae, settings.check, workspace, reporter) if settings.check else None
         if made:
             sae.save(folder)
     return Imported(

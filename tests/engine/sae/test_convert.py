@@ -86,8 +86,8 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
         send("saelens", tmp_path)
     assert import_sae(ImportSettings(source=str(out), name="t"), Workspace(tmp_path)).made
     assert not import_sae(ImportSettings(source=str(out), name="t"), Workspace(tmp_path)).made
-    with pytest.raises(UserError, match="is another SAE: give another --name"):
-        import_sae(ImportSettings(source=str(out), name="s"), Workspace(tmp_path))
+    with pytest.raises(UserError, match="is another SAE: give another --name"):  # before it is measured
+        import_sae(ImportSettings(source=str(out), name="s", check="nothing"), Workspace(tmp_path))
     assert read_config(Workspace(tmp_path).sae("s")) == sae.config
 
 
