@@ -146,7 +146,8 @@ def _record(run: Run) -> dict[str, Any]:
 
 def _line(run: Run) -> str:
     try:
-        return _told(run, run.status)
+        _, status = run.command, run.status  # the way out that a status tells needs what was asked, too
+        return _told(run, status)
     except (UserError, OSError) as error:
         return f"{run.id:<28}  damaged   {sentence_of(error)}"
 

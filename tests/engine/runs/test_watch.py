@@ -141,10 +141,10 @@ def test_jobs_list_what_cannot_be_read(workspace: Workspace) -> None:
     for run, name in zip(made, ("status.json", "command.json"), strict=False):
         (run.path / name).unlink()
         os.mkfifo(run.path / name)
-    (line,) = (
-        line for line in saetui("jobs", cwd=workspace.root).stdout.splitlines() if line.startswith(made[0].id + " ")
-    )
-    assert "damaged" in line and "status.json" in line and "a pipe" in line
+    lines = saetui("jobs", cwd=workspace.root).stdout.splitlines()
+    for run, name in zip(made, ("status.json", "command.json"), strict=False):
+        (line,) = (line for line in lines if line.startswith(run.id + " "))
+        assert "damaged" in line and name in line and "a pipe" in line
     told = {one["id"]: one for one in saetui_json("jobs", cwd=workspace.root)}
     assert [told[run.id]["state"] for run in made] == ["damaged", "damaged", "starting"]
     for asked in ("follow", "stop", "pause", "resume"):
