@@ -211,18 +211,24 @@ class EncodeSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ImportSettings:
-    """Bring an SAE of another tool into the workspace."""
+    """Bring an SAE or activations of another tool into the workspace."""
 
     source: str = setting(
-        "Folder or file of the SAE, or hf:REPO[/FOLDER]: dictionary_learning, SAELens, sparsify, saev, overcomplete.",
+        "Folder or file of an SAE (dictionary_learning, SAELens, sparsify, saev, overcomplete; hf:REPO[/FOLDER]), or "
+        "of activations (.npy, .npz, .pt, .safetensors, Arrow, shards of saev; globs work).",
         positional=True,
         place="model",
     )
-    name: str = setting("Name of the SAE in the workspace.")
+    name: str = setting("Name of the SAE or store in the workspace.")
     format: str = setting("The format, where several fit.", "")
     model: str = setting("Encoder that it reads, where the files do not say.", "", place="model", own=True)
     hook: str = setting("Hook point that it reads, where the files do not say.", "")
-    tokens: str = setting("Tokens that it was trained on, where the files do not say.", "")
+    tokens: str = setting("Tokens that it was trained on, or that were kept, where the files do not say.", "")
+    images: str = setting(f"Of activations: their images, in their order: {IMAGE_SOURCES}.", "", place="path", own=True)
+    tokens_per_image: int = setting("Of activations: rows of each image, where neither files nor images tell.", 0)
+    transparency: Transparency = setting(
+        "Of activations: what shows through transparent images, when they are scored.", "white"
+    )
     scale: float = setting(
         "Factor by which its inputs were divided in training, where that is not in its weights.", 0.0
     )
@@ -236,10 +242,12 @@ class ImportSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ExportSettings:
-    """Write an SAE in the format of another tool."""
+    """Write an SAE or an activation store in the format of another tool."""
 
-    sae: str = setting("Name or path of the SAE.", positional=True, place="artefact")
-    to: str = setting("dictionary_learning, saelens, sparsify, saev or overcomplete.")
+    sae: str = setting("Name or path of the SAE or store.", positional=True, place="artefact")
+    to: str = setting(
+        "Of an SAE: dictionary_learning, saelens, sparsify, saev or overcomplete; of a store: npy, safetensors or saev."
+    )
     out: str = setting("Folder to write; it must not be there, or be empty.", place="path")
 
 

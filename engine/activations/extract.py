@@ -19,7 +19,7 @@ from engine.activations.results import Extracted, StoreMade
 from engine.activations.shards import STORED, intact, read_records
 from engine.activations.store import Store
 from engine.activations.stored_images import broken_images
-from engine.activations.target import Target, header, take_over
+from engine.activations.target import Target, header, take_over, tidy
 from engine.activations.writing import StoreWriter
 from engine.config import ExtractSettings
 from engine.errors import Stopped, UserError, counted, system_mistake
@@ -63,7 +63,7 @@ def extract(
             for target in sorted(targets, key=lambda t: t.folder):
                 check_own(target.folder)
                 held.enter_context(lock(target.folder))
-                held.callback(_tidy, target.folder)  # runs before the lock is given back
+                held.callback(tidy, target.folder)  # runs before the lock is given back
                 _resume(target, images, reporter)
             extracted = _run(settings, images, encoder, targets, shard_images, reporter)
             _refuse_nothing(targets, images)
@@ -177,14 +177,6 @@ def consequences(settings: ExtractSettings) -> list[str]:
 def _resume(target: Target, images: Images, reporter: Reporter) -> None:
     sweep_folder(target.folder)
     take_over(target, images, reporter)
-
-
-def _tidy(folder: Path) -> None:
-    """Leave no trace of a store of which nothing was finished."""
-    with contextlib.suppress(OSError):
-        if not (folder / FILE).exists() and {p.name for p in folder.iterdir()} <= {".lock"}:
-            (folder / ".lock").unlink()
-            folder.rmdir()
 
 
 # The pipeline

@@ -18,7 +18,7 @@ from engine.files import Stamp, check_version, read_json, stamp, write_json
 from engine.hdf5 import MOST as CLAIMED
 from engine.hdf5 import RATIO
 from engine.places import located, recorded, workspace_of
-from engine.records import from_json, parse_json, to_json
+from engine.records import from_json, parse_json, seldom, to_json
 from engine.regular import open_regular
 from engine.workspace import Provenance
 
@@ -54,6 +54,29 @@ class Listed:
     """How many files of the source are pictures of kinds that are not read, by kind."""
 
 
+@dataclass(frozen=True)
+class ImportedPart:
+    """A file of another tool, of which rows were taken."""
+
+    file: str
+    """Below the place that was given."""
+    rows: int
+    sha256: str | None = None
+    """Of the file; None until all of its rows are in finished shards."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportedFrom:
+    """Where the rows of a store came from that were not extracted here."""
+
+    format: str
+    place: str = place("path", "")
+    parts: tuple[ImportedPart, ...]
+    tokens: int
+    """Rows of each image."""
+    notes: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
     """A manifest, but for a list of images, in the order in which it is written."""
@@ -85,6 +108,8 @@ class Manifest:
     command: str = place("command", "")
     """That continues it."""
     provenance: Provenance = Provenance()
+    origin: ImportedFrom | None = seldom()
+    """None where it was extracted here."""
     rows: int
     complete: bool
     shards: tuple[Shard, ...]

@@ -34,6 +34,39 @@ class Extracted:
     """How many files of the source are pictures of kinds that are not read, by kind."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class StoreImported:
+    """What ``import_activations`` returns."""
+
+    path: str
+    format: str
+    parts: int
+    """Files."""
+    rows: int
+    d: int
+    dtype: str
+    images: int | None
+    """None where it is not known which images they are of."""
+    model: str
+    hook: str
+    tokens: str
+    notes: tuple[str, ...] = ()
+    imported_now: int
+    """Rows; 0 when all was there already."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreExported:
+    """What ``export_store`` returns."""
+
+    out: str
+    format: str
+    rows: int
+    files: tuple[str, ...]
+    lost: tuple[str, ...] = ()
+    """What the format has no place for."""
+
+
 @dataclass(frozen=True)
 class StoreEstimate:
     """One store of an extraction to come."""

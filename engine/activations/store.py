@@ -2,7 +2,7 @@
 
 import itertools
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from zlib import crc32
@@ -22,6 +22,7 @@ from engine.places import workspace_of
 from engine.reporter import Reporter, StageBegan
 from engine.workspace import Workspace
 
+_PIECE = 16 << 20  # bytes that are read at once
 KINDS = ("activations", "embeddings")  # the folders of a workspace that hold stores
 
 
@@ -43,10 +44,12 @@ class Store:
         """The store in the directory ``path``. UserError when there is none, or it is unfinished or too new."""
         path = Path(path)
         if not (path / FILE).is_file():
-            raise UserError(f"{path} is no activation store (it has no {FILE}): make one with saetui extract.")
+            raise UserError(
+                f"{path} is no activation store (it has no {FILE}): make one with saetui extract or import."
+            )
         manifest = read_manifest(path)
         if not manifest.complete:
-            known = manifest.command.startswith("saetui extract ")  # else a stranger's, which nobody should give
+            known = manifest.command.startswith(("saetui extract ", "saetui import "))  # else a stranger's
             command, root = manifest.command if known else "the same command", workspace_of(path)
             here = "" if Workspace.find().root == root.resolve() else f" --workspace {shlex.quote(str(root))}"
             raise UserError(f"{path} is not finished: continue it with {command}{here}")
@@ -97,6 +100,12 @@ class Store:
             lower, upper = max(start, first), min(stop, first + self.shards[number].rows)
             _as_float32(self._map(number)[lower - first : upper - first], out[lower - start : upper - start])
         return out
+
+    def stored(self) -> Iterator[Iterator[np.ndarray]]:
+        """For each shard its rows as they are stored (bfloat16 as its 16 bits), in pieces."""
+        for number, shard in enumerate(self.shards):
+            step = max(1, _PIECE // (self.d * STORED[self.dtype].itemsize))
+            yield (self._map(number)[start : start + step] for start in range(0, shard.rows, step))
 
     def take(self, indices: Int[np.ndarray, " n"] | Sequence[int]) -> Float[np.ndarray, "n d"]:
         """The rows at ``indices``, in their order; repeats are allowed, negative ones are not."""
@@ -178,6 +187,8 @@ class Store:
     def misplaced(self, shard: Shard) -> list[str]:
         """A sentence when rows are not their images': so were some of older versions, of tiled and packed images."""
         path = self.path / shard.file
+        if self.manifest.source.images is None and self.manifest.origin:  # its rows are of images that are not known
+            return []
         image = self._column_of(shard, "image")
         if self.manifest.hook and self.manifest.tokens and not owned(image, self._readable(shard), self._rows_an_image):
             return [f"{path} has rows that are not their images': extract them again, under another --name."]

@@ -1,5 +1,6 @@
 """A store being made: what stands in its manifest, and which shards are finished."""
 
+import contextlib
 import dataclasses
 import shlex
 from collections.abc import Iterable, Iterator
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from engine.activations.manifest import FILE, LISTS_IMAGES, Listed, Manifest, Model, read_manifest, write_manifest
 from engine.activations.shards import ImageRecord, Shard, intact, read_records
-from engine.config import ExtractSettings, from_words
+from engine.config import ExtractSettings, ImportSettings, from_words
 from engine.errors import UserError, counted
 from engine.images import BrokenImage, ImageEntry, Images
 from engine.images.sources import identity
@@ -65,7 +66,7 @@ def header(
         n_prefix=encoder.n_prefix,
         grid=encoder.grid,
         source=Listed(images.spec, len(images), left_out=images.left_out),
-        command=_command(settings),
+        command=command_line("extract", settings),
         provenance=Provenance(sources, versions()),
         rows=0,
         complete=False,
@@ -73,12 +74,15 @@ def header(
     )
 
 
-def _command(settings: ExtractSettings) -> str:
-    words = ["saetui", "extract"]
+def command_line(verb: str, settings: ExtractSettings | ImportSettings) -> str:
+    """What makes a store, and continues it."""
+    words = ["saetui", verb]
     for setting in dataclasses.fields(settings):
         value, flag = getattr(settings, setting.name), "--" + setting.name.replace("_", "-")
         if setting.default is MISSING or value != setting.default:
-            if isinstance(value, bool):
+            if setting.metadata.get("positional"):
+                words.append(str(value))
+            elif isinstance(value, bool):
                 words.append(flag)
             else:
                 for item in value if isinstance(value, tuple) else (value,):
@@ -214,6 +218,14 @@ def _counts(earlier: Manifest, target: Target) -> str:
 
 def _others(earlier: Manifest, target: Target, why: str) -> UserError:
     return MadeOtherwise(target.folder, f"{_counts(earlier, target)}{why}")
+
+
+def tidy(folder: Path) -> None:
+    """Leave no trace of a store of which nothing was finished."""
+    with contextlib.suppress(OSError):
+        if not (folder / FILE).exists() and {p.name for p in folder.iterdir()} <= {".lock"}:
+            (folder / ".lock").unlink()
+            folder.rmdir()
 
 
 def write_progress(target: Target, images: int) -> None:

@@ -144,7 +144,7 @@ class StoreEntry(Entry):
             "command": manifest.command,
             "rows": store.rows,
             "d": store.d,
-            "images": self.images,
+            "images": self.images if manifest.source.images is not None or not manifest.origin else None,
             "broken": [image.to_json() for image in broken_images(self.path, manifest)],
             "left_out": manifest.source.left_out,
             "transparency": manifest.transparency,

@@ -9,7 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from engine.activations.store import Store
+from engine.activations.convert import FORMATS as PARTS
+from engine.activations.exporting import export_store
+from engine.activations.importing import find_parts, import_activations
+from engine.activations.manifest import FILE as MANIFEST
+from engine.activations.store import KINDS, Store
 from engine.config import ExportSettings, ImportSettings
 from engine.errors import UserError
 from engine.files import lock, make_folder, path_of
@@ -22,7 +26,7 @@ from engine.sae.config import CONFIG, WEIGHTS, SAEConfig, read_config
 from engine.sae.convert import FORMATS, Foreign, Format
 from engine.sae.fidelity import measure
 from engine.sae.model import SAE
-from engine.sae.results import Checked, Exported, Imported
+from engine.sae.results import BroughtIn, Checked, Exported, Imported, SentOut
 from engine.workspace import Origin, Provenance, Source, Workspace, versions
 
 DEPTH = 3
@@ -31,8 +35,62 @@ ROWS = 1 << 16
 """Of a store, that an SAE is checked on."""
 ALIKE = 0.01
 """Difference in FVE between scales of which the more usual is meant."""
+_READ = f"{', '.join(FORMATS)} (SAEs), {', '.join(PARTS)} (activations)"
 POOR = 0.2
 """FVE below which other scales of the inputs are tried."""
+
+
+def bring_in(settings: ImportSettings, workspace: Workspace, reporter: Reporter | None = None) -> BroughtIn:
+    """Import what ``settings.source`` holds: an SAE, or activations. UserError as of these."""
+    if settings.format and settings.format not in FORMATS | PARTS:
+        raise UserError(f"{settings.format!r} is no format: give one of {', '.join(FORMATS | PARTS)}.")
+    if _holds_activations(settings):
+        return import_activations(settings, workspace, reporter)
+    for name in ("images", "tokens_per_image"):
+        if getattr(settings, name):
+            raise UserError(f"--{name.replace('_', '-')} is of activations, and {settings.source} holds none.")
+    return import_sae(settings, workspace, reporter)
+
+
+def send_out(settings: ExportSettings, workspace: Workspace, reporter: Reporter | None = None) -> SentOut:
+    """Export the SAE or the store called ``settings.sae``; which of both, where the name has two, ``to`` says."""
+    if settings.to not in FORMATS | PARTS:
+        raise UserError(f"{settings.to!r} is no format: give one of {', '.join(FORMATS | PARTS)}.")
+    store = _store(settings, workspace)
+    if store is None:
+        return export_sae(settings, workspace, reporter)
+    return export_store(settings, Store.open(store), reporter)
+
+
+def _holds_activations(settings: ImportSettings) -> bool:
+    """Whether no SAE is there, but activations are. An SAE's files may look like these, not the other way."""
+    if settings.source.startswith("hf:") or (settings.format and settings.format not in PARTS):
+        return False
+    place = path_of(settings.source)
+    if settings.format not in PARTS and any(form.find(place) for form in FORMATS.values()):
+        return False
+    if settings.format in FORMATS and FORMATS[settings.format].find(place):
+        return False
+    return find_parts(settings.source, settings.format) is not None
+
+
+def _store(settings: ExportSettings, workspace: Workspace) -> Path | None:
+    """The store that is meant; None where an SAE is, or nothing."""
+    found = [one for kind in KINDS for one in _named(kind, settings.sae, workspace) if (one / MANIFEST).is_file()]
+    saes = [one for one in _named("saes", settings.sae, workspace) if (one / CONFIG).is_file()]
+    if settings.to not in FORMATS:
+        return found[0] if found else workspace.existing(KINDS[0], settings.sae)
+    if settings.to not in PARTS or not found:
+        return None
+    if saes:
+        raise UserError(
+            f"{settings.sae} is a store and an SAE, and {settings.to} holds both: give {found[0]} or {saes[0]}."
+        )
+    return found[0]
+
+
+def _named(kind: str, name: str, workspace: Workspace) -> list[Path]:
+    return [path_of(name)] if os.sep in name else [workspace.root / kind / name]
 
 
 def import_sae(settings: ImportSettings, workspace: Workspace, reporter: Reporter | None = None) -> Imported:
@@ -126,14 +184,14 @@ def _local(source: str) -> Path:
 def _nothing(place: Path) -> str:
     """Why nothing is read at ``place``, and what is below it that could be."""
     if place.is_file():
-        return f"{place} is no SAE that is read here: give a file or folder of {', '.join(FORMATS)}."
+        return f"{place} is no SAE, and no activations, that are read here: give one of {_READ}."
     if (place / CONFIG).is_file() and (place / WEIGHTS).is_file():
         return f"{place} can be used as it is: give it by its path, or copy the folder into saes/."
     below = sorted(_below(place, DEPTH))
     if below:
         shown = ", ".join(str(one.relative_to(place)) for one in below[:6]) + (" ..." if len(below) > 6 else "")
-        return f"{place} is no SAE, but holds some: give one of {shown}."
-    return f"{place} holds no SAE that is read here: give a folder of {', '.join(FORMATS)}."
+        return f"{place} is no SAE, and no activations, but holds some: give one of {shown}."
+    return f"{place} holds no SAE, and no activations, that are read here: give one of {_READ}."
 
 
 def _below(place: Path, depth: int) -> list[Path]:
@@ -141,9 +199,13 @@ def _below(place: Path, depth: int) -> list[Path]:
         inside = sorted(one for one in place.iterdir() if one.is_dir() and not one.name.startswith("."))
     except OSError:
         return []
-    found = [one for one in inside if any(form.find(one) for form in FORMATS.values())]
+    found = [one for one in inside if _is_read(one)]
     deeper = [below for one in inside if one not in found and depth > 1 for below in _below(one, depth - 1)]
     return found + deeper
+
+
+def _is_read(place: Path) -> bool:
+    return any(form.find(place) for form in FORMATS.values()) or any(form.find(place) for form in PARTS.values())
 
 
 def _format(name: str) -> Format:

@@ -5,6 +5,8 @@ These records are also JSON, in training.json, in checkpoints and in the events 
 
 from dataclasses import dataclass
 
+from engine.activations.results import StoreExported, StoreImported
+
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOutMeasurement:
@@ -115,6 +117,10 @@ class Imported:
     """False: it was imported already."""
 
 
+BroughtIn = Imported | StoreImported
+"""What ``bring_in`` returns."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Exported:
     """What ``export_sae`` returns."""
@@ -124,3 +130,7 @@ class Exported:
     files: tuple[str, ...]
     lost: tuple[str, ...] = ()
     """What the format has no place for."""
+
+
+SentOut = Exported | StoreExported
+"""What ``send_out`` returns."""

@@ -7,13 +7,13 @@ from typing import Any
 import typer
 
 from engine import config
-from engine.activations.results import Estimated, Extracted, Verified
+from engine.activations.results import Estimated, Extracted, StoreImported, Verified
 from engine.errors import counted
 from engine.neurons.results import MatrixScored, Scored
 from engine.places import Relinked
 from engine.runs.plan import PlanDone
 from engine.runs.tasks import TASKS
-from engine.sae.results import Checked, Encoded, Exported, Imported, Trained
+from engine.sae.results import BroughtIn, Checked, Encoded, SentOut, Trained
 from engine.steer.results import ANSWERS, Steered
 from engine.workspace import Workspace
 from saetui.cli import work
@@ -23,6 +23,7 @@ from saetui.formatting import duration, percent, size
 
 COMMON = (extra("workspace", WorkspaceOption, None), extra("json", JsonOption, False))
 LONG = (*COMMON, extra("detach", DetachOption, False))
+_FILES = 8  # names of files that are told one by one
 CAME = {"steer": "answered"}  # of a stage that was done now; else made
 
 
@@ -166,7 +167,16 @@ def show_ms(result: MatrixScored) -> None:
     )
 
 
-def show_import(result: Imported) -> None:
+def show_import(result: BroughtIn) -> None:
+    if isinstance(result, StoreImported):
+        of = f" of {counted(result.images, 'image')}" if result.images is not None else ""
+        say(
+            result.path + ("" if result.imported_now else ": it was imported already"),
+            f"{counted(result.rows, 'row')}{of}, {result.d:,} wide, {result.dtype}, from "
+            f"{counted(result.parts, 'file')} of {result.format}: {result.tokens} of {result.hook} of {result.model}",
+            *result.notes,
+        )
+        return
     active = f", {result.k:,} active" if result.k else ""
     say(
         result.path + ("" if result.made else ": it was imported already"),
@@ -186,8 +196,9 @@ def _check_figures(found: Checked, k: int) -> str:
     )
 
 
-def show_export(result: Exported) -> None:
-    say(f"{result.out}: {', '.join(result.files)}, for {result.format}")
+def show_export(result: SentOut) -> None:
+    files, more = result.files[:_FILES], len(result.files) - _FILES
+    say(f"{result.out}: {', '.join(files)}{f' and {more:,} more' if more > 0 else ''}, for {result.format}")
     if result.lost:
         say("It cannot hold:", *(f"  {what}" for what in result.lost))
 

@@ -9,13 +9,13 @@ bias off the input, and ``AutoEncoder`` makes its directions of length 1 when it
 much.
 """
 
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from engine.activations.convert.names import likely_of
 from engine.config import ArchitectureName, ImportSettings
 from engine.errors import UserError, counted
 from engine.files import atomic_path, write_json
@@ -25,7 +25,6 @@ from engine.sae.convert.format import (
     OURS,
     Foreign,
     Format,
-    Likely,
     Said,
     Written,
     at_length_1,
@@ -58,9 +57,6 @@ CLASSES: dict[str, ArchitectureName] = {
     "MatroyshkaBatchTopKSAE": "matryoshka-batchtopk",  # as the code of arXiv 2504.02821 spells it
     "JumpReluAutoEncoder": "jumprelu",
 }
-_RUN = re.compile(
-    r"activations_(?P<model>[A-Za-z0-9.-]+)_(?P<layer>-?\d+)_(?P<point>post_mlp_residual|post_projection)"
-)
 
 
 @register
@@ -97,7 +93,7 @@ class DictionaryLearning(Format):
             said=said,
             model=str(trainer.get("lm_name") or ""),
             hook=_hook(trainer),
-            likely=_likely(file),
+            likely=likely_of(file.parent),
             notes=(*notes, *dtype_note(tensors)),
         )
         return brought_back(foreign, said.get(OURS))
@@ -200,23 +196,6 @@ def _hook(trainer: Said) -> str:
 
 def _sizes(groups: tuple[int, ...]) -> list[int]:
     return [end - begin for begin, end in zip((0, *groups), groups, strict=False)]
-
-
-def _likely(file: Path) -> dict[str, Likely]:
-    """What the names of folders say: those of the published SAEs have model, layer and hook point."""
-    found = _RUN.search(str(file.resolve().parent))
-    if not found:
-        return {}
-    model, layer, point = found["model"], int(found["layer"]), found["point"]
-    why = f"its folder is called ...{found[0]}..."
-    owner = {"clip": "openai", "siglip": "google", "dinov2": "facebook"}.get(model.split("-")[0], "")
-    likely = {"hook": Likely("last" if point == "post_projection" else f"layer:{layer}", why)}
-    if owner:
-        likely["model"] = Likely(f"hf:{owner}/{model}", why)
-    chosen = re.search(r"random_k_(\d+)", str(file.resolve().parent))
-    if chosen:
-        likely["tokens"] = Likely(f"random:{chosen[1]}", f"it lies below {chosen[0]}")
-    return likely
 
 
 # How each class is read: its weights as ours, and what is other than it was.

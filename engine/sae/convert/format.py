@@ -12,6 +12,7 @@ from typing import Any, ClassVar, get_args
 import torch
 from torch import Tensor
 
+from engine.activations.convert import Likely
 from engine.config import ArchitectureName, ImportSettings
 from engine.errors import UserError, reason, refusal
 from engine.files import read_json
@@ -21,14 +22,6 @@ from engine.sae.model import SAE
 
 Said = Mapping[str, Any]
 CONFIG_BYTES = 1 << 24
-
-
-@dataclass(frozen=True)
-class Likely:
-    """What a setting probably is, and what speaks for it."""
-
-    value: str
-    why: str
 
 
 @dataclass(frozen=True, kw_only=True)

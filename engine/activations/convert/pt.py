@@ -1,0 +1,95 @@
+"""Files of ``torch.save``: one tensor each, or a dict with one. Those of arXiv 2504.02821's ``save_activations.py`` are
+called ``..._part<N>.pt``. Nothing in them is executed; they are mapped, not read, unless an old torch wrote them."""
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.activations.convert.format import (
+    MANY,
+    NotRows,
+    Part,
+    Parts,
+    PartsFormat,
+    files_of,
+    joined,
+    part_of,
+    read_header,
+    register,
+    series_of,
+    the_one,
+    with_rows,
+)
+from engine.activations.convert.names import likely_of
+from engine.config import ImportSettings
+from engine.errors import UserError
+
+
+@register
+class Torch(PartsFormat):
+    NAME = "pt"
+    WRITES = False
+
+    def find(self, path: Path) -> Sequence[Path]:
+        return with_rows(files_of(path, (".pt", ".pth")), _part)
+
+    def read(self, path: Path, files: Sequence[Path], settings: ImportSettings) -> Parts:
+        series = series_of(files)
+        if len(series) > 1:
+            shown = ", ".join(str(path / one) for one in series[:MANY]) + (", ..." if len(series) > MANY else "")
+            raise UserError(f"{path} holds parts of {len(series)} kinds: give those of one, in quotes: {shown}.")
+        parts = [read_header(file, _part) for file in files]
+        return Parts(parts=joined(parts, path), likely=likely_of(files[0]))
+
+
+def _part(path: Path) -> Part:
+    import torch
+
+    loaded = _loaded(path)
+    if isinstance(loaded, dict):
+        tensors = {str(name): one for name, one in loaded.items() if isinstance(one, torch.Tensor)}
+        name = the_one({one: tuple(tensor.shape) for one, tensor in tensors.items()}, path)
+        tensor = tensors[name]
+    elif isinstance(loaded, torch.Tensor):
+        name, tensor = "", loaded
+    else:
+        raise NotRows(f"{path} holds a {type(loaded).__name__}: save one tensor, rows x width.")
+    if tensor.layout != torch.strided:
+        raise NotRows(f"{path} holds a sparse tensor: activations are dense.")
+    return part_of(path, tensor.shape, _numpy_type(tensor.dtype, path), lambda: _array(path, name))
+
+
+def _array(path: Path, name: str) -> np.ndarray:
+    import torch
+
+    loaded = _loaded(path)
+    tensor = (loaded[next(key for key in loaded if str(key) == name)] if name else loaded).detach()
+    if tensor.dtype == torch.bfloat16:
+        found: np.ndarray = tensor.view(torch.int16).numpy().view(np.uint16)
+        return found
+    found = tensor.numpy()
+    return found
+
+
+def _loaded(path: Path) -> Any:
+    import torch
+
+    archive = zipfile.is_zipfile(path)  # files of old versions of torch are none, and cannot be mapped
+    if archive:
+        with zipfile.ZipFile(path) as opened:
+            if sum(one.file_size for one in opened.infolist()) > path.stat().st_size:
+                raise UserError(f"{path} is compressed, which torch.save never does: save the tensor again.")
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
+
+
+def _numpy_type(dtype: Any, path: Path) -> Any:
+    import torch
+
+    if dtype == torch.bfloat16:
+        return None
+    if not dtype.is_floating_point or dtype.itemsize < 2:
+        raise NotRows(f"{path} holds {dtype}: save activations as float16, bfloat16, float32 or float64.")
+    return str(dtype).removeprefix("torch.")

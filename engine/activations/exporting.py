@@ -1,0 +1,67 @@
+"""The rows of a store in the formats of other tools."""
+
+import os
+import shutil
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from engine.activations.convert import FORMATS
+from engine.activations.extract import no_room
+from engine.activations.results import StoreExported
+from engine.activations.store import Store
+from engine.config import ExportSettings
+from engine.errors import UserError, counted
+from engine.files import make_folder, path_of, write_json
+from engine.reporter import Reporter, StageBegan, Warned
+
+SAID = "saetui.json"
+"""What an export leaves beside the rows, so that it comes back on import."""
+
+
+def export_store(settings: ExportSettings, store: Store, reporter: Reporter | None = None) -> StoreExported:
+    """Write a store into the folder ``settings.out``, in the format ``settings.to``."""
+    reporter = reporter or Reporter()
+    form = FORMATS.get(settings.to)
+    if form is None or not form.WRITES:
+        writers = [one.NAME for one in FORMATS.values() if one.WRITES]
+        raise UserError(f"A store cannot be written as {settings.to}: give --to {', '.join(writers)}.")
+    store.check_filled()
+    out = path_of(settings.out)
+    if os.path.lexists(out) and not (out.is_dir() and not any(out.iterdir())):
+        raise UserError(f"{out} is there already: give --out a folder that is new or empty.")
+    make_folder(out)
+    reporter.event(StageBegan("writing"))
+
+    def tick(rows: int) -> None:
+        reporter.progress(rows, store.rows, "rows")
+        reporter.check()
+
+    message = no_room(store.rows * store.d * 4, shutil.disk_usage(out).free)
+    if message:
+        reporter.event(Warned(message))
+    written = form.write(store, out, tick)
+    kept, lost = _kept(store)
+    home = (out / written.files[0]).parent
+    write_json(home / SAID, kept)
+    files = (*written.files, str((home / SAID).relative_to(out)))
+    written = replace(written, files=files, lost=(*written.lost, *lost))
+    return StoreExported(out=str(out), format=form.NAME, rows=store.rows, files=written.files, lost=written.lost)
+
+
+def _kept(store: Store) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """What an export leaves beside the rows, and what is lost nevertheless."""
+    manifest = store.manifest
+    kept: dict[str, Any] = {"model": manifest.model.spec, "hook": manifest.hook, "tokens": manifest.tokens}
+    counts = np.unique(np.unique(store.image, return_counts=True)[1])
+    if len(counts) != 1:
+        return kept, ("which rows are of which image: images have different numbers of tokens",)
+    kept["tokens_per_image"] = int(counts[0])
+    if manifest.source.images is None:
+        return kept, ()
+    if manifest.broken:
+        return kept, (f"its images: {counted(manifest.broken, 'image')} of them could not be read",)
+    source = manifest.source
+    kept["images"] = {"spec": source.spec, "sha256": source.sha256, "transparency": manifest.transparency}
+    return kept, ()

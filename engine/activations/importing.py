@@ -1,0 +1,244 @@
+"""Activations of other tools into the workspace: what their files hold, what they do not say, whose images they are."""
+
+import glob
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import numpy as np
+
+from engine.activations.convert import FORMATS, Parts, PartsFormat
+from engine.activations.exporting import SAID
+from engine.activations.imported_rows import StoreImport
+from engine.activations.manifest import FILE, ImportedFrom, ImportedPart, Listed, Manifest, Model, read_manifest
+from engine.activations.results import StoreImported
+from engine.activations.shards import STORED
+from engine.activations.store import Store
+from engine.activations.target import command_line, tidy
+from engine.config import ImportSettings, Transparency
+from engine.errors import Stopped, UserError, counted, system_mistake
+from engine.files import lock, path_of, read_json
+from engine.images import Images, open_images
+from engine.links import check_own
+from engine.models.hookpoints import HookPoint, TokenPolicy
+from engine.reporter import Reporter, StageBegan, Warned
+from engine.workspace import Provenance, Source, Workspace, versions
+
+SHARD_BYTES = 256 << 20
+"""Of the rows of a shard, about: what an interruption costs at most."""
+OPTIONS = {"arch": "auto", "k": 0, "threshold": -1.0, "scale": 0.0, "check": ""}
+"""Settings of an import that are of SAEs alone, and what they are where they are not given."""
+
+
+def find_parts(source: str, format: str = "") -> tuple[PartsFormat, Path, Sequence[Path]] | None:
+    """The format of the activations in ``source`` (a folder, file or glob), and their files; None where there are none.
+
+    UserError where several formats fit.
+    """
+    place, given = _globbed(source)
+    fits = []
+    for form in FORMATS.values():
+        if format in ("", form.NAME) and (
+            files := [*(given and _of(form, given)), *(() if given else form.find(place))]
+        ):
+            fits.append((form, place, files))
+    if len(fits) > 1:
+        names = " and ".join(form.NAME for form, _, _ in fits)
+        raise UserError(f"{place} holds {names}: say which is meant by --format.")
+    return fits[0] if fits else None
+
+
+def import_activations(
+    settings: ImportSettings, workspace: Workspace, reporter: Reporter | None = None
+) -> StoreImported:
+    """Write the activations in ``settings.source`` into a store of the workspace, under ``settings.name``.
+
+    The same settings continue an import that was interrupted, and find a finished one. UserError for files that cannot
+    be read, for what they do not say and no setting says, and where the name is taken by another store.
+    """
+    reporter = reporter or Reporter()
+    for name, unasked in OPTIONS.items():
+        if getattr(settings, name) != unasked:
+            raise UserError(f"{settings.source} holds activations: --{name} is of SAEs; leave it out.")
+    found = find_parts(settings.source, settings.format)
+    if found is None:
+        raise UserError(f"{settings.source} holds no activations that are read here: give {', '.join(FORMATS)}.")
+    form, place, files = found
+    reporter.event(StageBegan("looking at the parts"))
+    parts = form.read(place, files, settings)
+    parts, settings = brought_back(parts, settings, files[0].parent)
+    parts = answered(parts, settings, place)
+    check_own(folder := workspace.activations(settings.name))
+    images = open_images(settings.images, transparency=settings.transparency) if settings.images else None
+    head = _manifest(parts, settings, form, place, images)
+    for note in (*parts.notes, *_notes(parts, images)):
+        reporter.event(Warned(note))
+    with lock(folder):
+        try:
+            made = StoreImport(folder, head, parts.parts, images, reporter).run()
+        except Stopped as stopped:
+            kept = read_manifest(folder).rows if (folder / FILE).exists() else 0
+            raise Stopped(f"{counted(kept, 'row')} are kept" if kept else "") from stopped
+        except OSError as error:
+            error.filename = error.filename or str(folder)
+            if sentence := system_mistake(error):
+                raise UserError(sentence) from error
+            raise
+        finally:
+            tidy(folder)
+    store = Store.open(folder)
+    return StoreImported(
+        path=str(folder),
+        format=form.NAME,
+        parts=len(parts.parts),
+        rows=store.rows,
+        d=store.d,
+        dtype=store.dtype,
+        images=store.manifest.source.images,
+        model=store.manifest.model.spec,
+        hook=store.manifest.hook,
+        tokens=store.manifest.tokens,
+        notes=(*parts.notes, *_notes(parts, images)),
+        imported_now=made,
+    )
+
+
+def answered(parts: Parts, settings: ImportSettings, place: Path) -> Parts:
+    """With what the settings say of model, hook point, tokens and tokens an image. UserError where nobody does."""
+    said = {name: getattr(settings, name) or getattr(parts, name) for name in ("model", "hook", "tokens")}
+    questions = [question(name, parts) for name, value in said.items() if not value]
+    if questions:
+        raise UserError(f"{place} does not say where its activations were taken: give {', '.join(questions)}.")
+    HookPoint.parse(said["hook"])
+    TokenPolicy.parse(said["tokens"])
+    return replace(parts, **said)
+
+
+def question(name: str, parts: Parts) -> str:
+    if likely := parts.likely.get(name):
+        return f"--{name} {likely.value} ({likely.why})"
+    return {
+        "model": "--model hf:REPO",
+        "hook": "--hook layer:N",
+        "tokens": "--tokens cls, mean, patches, all or random:K",
+    }[name]
+
+
+def brought_back(parts: Parts, settings: ImportSettings, folder: Path) -> tuple[Parts, ImportSettings]:
+    """With what an export of ours left beside the files; settings that are given come before it."""
+    if not (folder / SAID).is_file():
+        return parts, settings
+    said = read_json(folder / SAID, "remove it, and give --model, --hook and --tokens")
+    said = said if isinstance(said, dict) else {}
+    texts = {name: one for name in ("model", "hook", "tokens") if isinstance(one := said.get(name), str)}
+    each, images = said.get("tokens_per_image"), said.get("images")
+    if not settings.tokens_per_image and type(each) is int and each > 0:
+        settings = replace(settings, tokens_per_image=each)
+    if not settings.images and isinstance(images, dict) and isinstance(spec := images.get("spec"), str):
+        if _are_there(spec, images):
+            settings = replace(settings, images=spec, transparency=images["transparency"])
+        else:
+            note = f"It is of {spec}, which is not here, or has changed: give --images to attach them."
+            parts = replace(parts, notes=(*parts.notes, note))
+    return replace(parts, **cast(Any, texts)), settings
+
+
+def _are_there(spec: str, images: Mapping[str, Any]) -> bool:
+    """Whether the images that a store was of can be opened, and are the same."""
+    if images.get("transparency") not in get_args(Transparency):
+        return False
+    try:
+        return open_images(spec, transparency=images["transparency"]).sha256 == images.get("sha256")
+    except UserError:
+        return False
+
+
+def _globbed(source: str) -> tuple[Path, list[Path]]:
+    """The place, and what a glob stands for; nothing where ``source`` is none."""
+    place = path_of(source)
+    if os.path.lexists(place) or not glob.has_magic(source):
+        return place, []
+    found = [Path(one) for one in glob.glob(os.path.expanduser(source)) if Path(one).is_file()]
+    if not found:
+        raise UserError(f"{source} stands for no file: check the folder and the quotes around it.")
+    return place.parent, found
+
+
+def _of(form: PartsFormat, given: Sequence[Path]) -> list[Path]:
+    from engine.activations.convert.format import in_order
+
+    return in_order([one for one in given if form.find(one)])
+
+
+def _tokens_an_image(parts: Parts, settings: ImportSettings, images: Images | None, place: Path) -> int:
+    """Rows of each image. UserError where it is not known, or does not fit."""
+    rows = sum(part.rows for part in parts.parts)
+    each = TokenPolicy.parse(parts.tokens).rows_an_image(HookPoint.parse(parts.hook)) or 0
+    said = settings.tokens_per_image or parts.parts[0].tokens or each
+    of = len(images) if images else parts.images
+    if each and said != each:
+        raise UserError(f"{place} has {counted(said, 'row')} an image, and --tokens {parts.tokens} means {each:,}.")
+    if of:
+        if rows % of or (said and rows != said * of):
+            needed = f"{counted(said, 'row')} of each" if said else "a multiple of them"
+            listed = f"{settings.images} lists" if images else "it is of"
+            raise UserError(
+                f"{place} has {counted(rows, 'row')}, and {listed} {counted(of, 'image')}: {needed} is needed."
+            )
+        return rows // of
+    if not said:
+        raise UserError(
+            f"{place} does not say how many of its {counted(rows, 'row')} are of one image: give --tokens-per-image, "
+            "or --images, of which they are."
+        )
+    if rows % said:
+        raise UserError(f"{place} has {counted(rows, 'row')}, which is no multiple of {said:,} an image: check it.")
+    return said
+
+
+def _manifest(
+    parts: Parts, settings: ImportSettings, form: PartsFormat, place: Path, images: Images | None
+) -> Manifest:
+    first, each = parts.parts[0], _tokens_an_image(parts, settings, images, place)
+    rows = sum(part.rows for part in parts.parts)
+    a_shard = max(1, SHARD_BYTES // (each * first.d * STORED[first.dtype].itemsize))
+    origin = ImportedFrom(
+        format=form.NAME,
+        place=str(Path(os.path.abspath(place))),
+        parts=tuple(
+            ImportedPart(os.path.relpath(part.path, place) if place.is_dir() else part.path.name, part.rows)
+            for part in parts.parts
+        ),
+        tokens=each,
+        notes=parts.notes,
+    )
+    sources = [Source("model", parts.model, parts.model, "")]
+    sources += [Source("images", images.spec, images.spec, "")] if images else []
+    sources += [Source("file", place.name, origin.place, "")]
+    return Manifest(
+        model=Model(parts.model),
+        hook=parts.hook,
+        tokens=parts.tokens,
+        transparency=settings.transparency,
+        dtype=first.dtype,
+        shard_images=a_shard,
+        d=first.d,
+        source=Listed(images.spec, len(images), left_out=images.left_out) if images else Listed(),
+        command=command_line("import", settings),
+        provenance=Provenance(tuple(sources), versions()),
+        origin=origin,
+        rows=rows,
+        complete=False,
+        shards=(),
+    )
+
+
+def _notes(parts: Parts, images: Images | None) -> list[str]:
+    notes = []
+    if parts.parts[0].stored == np.float64:
+        notes.append("Its values are float64: they are rounded to float32.")
+    if images is None:
+        notes.append("Without --images it can be trained and encoded; its latents are scored on images.")
+    return notes
