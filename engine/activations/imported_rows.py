@@ -1,11 +1,12 @@
 """Rows of other tools' files into the shards of a store, and on from where that was interrupted.
 
 Shards cover fixed numbers of rows, so the bytes on disk do not depend on interruptions, nor on how the rows lay in the
-parts. While one thread writes rows, a second one finishes shards, and a third one reads ahead for the hashes of the
-parts, by which a run that goes on knows that they are the same.
+parts. While one thread writes rows, a second one finishes shards. A run that goes on compares the shards that are there
+with the parts, but for those whose stamps say that they are as they were when the shard was made.
 """
 
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -16,13 +17,14 @@ import numpy as np
 from engine.activations.convert import Part
 from engine.activations.extract import no_room
 from engine.activations.manifest import FILE, Manifest, read_manifest, write_manifest
-from engine.activations.shards import STORED, ImageRecord, Shard, ShardWriter, intact, read_records
+from engine.activations.shards import STORED, ImageRecord, Shard, ShardWriter, damaged, intact, read_records
+from engine.activations.store import Store
 from engine.activations.target import MadeOtherwise
 from engine.errors import UserError, reason, refusal
-from engine.files import sweep_folder, value_sha256
+from engine.files import stamp, sweep_folder
 from engine.images import Images
 from engine.images.sources import identity
-from engine.integrity import content_sha256
+from engine.integrity import SETTLED, known_hashes
 from engine.reporter import Reporter, StageBegan, Warned
 
 _EXPONENT = {"float16": (np.uint16, 0x7C00), "bfloat16": (np.uint16, 0x7F80), "float32": (np.uint32, 0x7F800000)}
@@ -37,9 +39,7 @@ class StoreImport:
         self.folder, self.head, self.images, self.reporter = folder, head, images, reporter
         self.parts, self.rows, self.each = parts, head.rows, head.origin.tokens
         self.shard_rows = head.shard_images * self.each
-        self.hashes: list[str | None] = [None] * len(parts)
         self.shards: list[Shard] = []
-        self._hashing: dict[int, Future[str]] = {}
         self._ends = np.cumsum([part.rows for part in parts])
 
     def run(self) -> int:
@@ -54,19 +54,9 @@ class StoreImport:
         if warning := no_room((self.rows - done) * (self.head.d * STORED[self.head.dtype].itemsize + 8), free):
             self.reporter.event(Warned(warning))
         self.reporter.event(StageBegan("importing"))
-        with ThreadPoolExecutor(1, "finish") as finisher, ThreadPoolExecutor(1, "hash") as self._ahead:
-            try:
-                self._write(done, finisher)
-            finally:
-                self._ahead.shutdown(cancel_futures=True)
+        with ThreadPoolExecutor(1, "finish") as finisher:
+            self._write(done, finisher)
         return self.rows - done
-
-    def _hash_ahead(self, row: int) -> None:
-        """Have the part in which ``row`` lies read for its hash, and those that follow soon."""
-        first = int(np.searchsorted(self._ends, row, side="right"))
-        for number in range(first, min(first + 2, len(self.parts))):
-            if number not in self._hashing:
-                self._hashing[number] = self._ahead.submit(content_sha256, self.parts[number].path)
 
     def _write(self, done: int, finisher: ThreadPoolExecutor) -> None:
         waiting: Future[None] | None = None
@@ -80,7 +70,6 @@ class StoreImport:
                     while done < stop:
                         if not len(rest[1]):
                             rest = next(blocks)
-                        self._hash_ahead(done)
                         part, block = rest
                         rest = (part, block[stop - done :])
                         done += self._append(writer, part, block[: stop - done], done)
@@ -97,7 +86,7 @@ class StoreImport:
                 waiting.result()
 
     def _append(self, writer: ShardWriter, part: Part, block: np.ndarray, first: int) -> int:
-        values = np.ascontiguousarray(block, STORED[self.head.dtype])
+        values = self._as_stored(block)
         _check_finite(values, self.head.dtype, part)
         rows = np.arange(first, first + len(values))
         writer.append(values, rows // self.each, self._token(rows))
@@ -117,6 +106,7 @@ class StoreImport:
             writer.discard()
         self.shards.append(replace(shard, first_row=number * self.shard_rows))
         self._write_manifest(done)
+        self._remember(self.shards[-1])
 
     def _records(self, number: int, done: int) -> tuple[list[ImageRecord], int]:
         if self.images is None:
@@ -131,25 +121,21 @@ class StoreImport:
         ], first
 
     def _write_manifest(self, done: int) -> None:
-        complete = done == self.rows
-        for number in range(int(np.searchsorted(self._ends, done, side="right"))):
-            if self.hashes[number] is None:
-                self.hashes[number] = self._hashing[number].result()
-        assert self.head.origin is not None
-        parts = tuple(replace(p, sha256=h) for p, h in zip(self.head.origin.parts, self.hashes, strict=True))
-        head = replace(self.head, origin=replace(self.head.origin, parts=parts))
-        if complete:
-            head = self._with_identity(head)
-        write_manifest(self.folder, replace(head, rows=done, complete=complete, shards=tuple(self.shards)))
+        head = self.head
+        if done == self.rows:
+            head = replace(self._with_identity(head), complete=True, broken=0)
+        write_manifest(self.folder, replace(head, rows=done, shards=tuple(self.shards)))
 
     def _with_identity(self, head: Manifest) -> Manifest:
-        assert head.origin is not None
-        known = {"file": value_sha256([[part.file, part.sha256] for part in head.origin.parts])}
-        if self.images is not None:
-            known["images"] = identity((e.path, e.label, e.taxonomy, e.sha256) for e in self._all_records())
-            head = replace(head, source=replace(head.source, sha256=known["images"]))
-        made = tuple(replace(one, sha256=known.get(one.kind, one.sha256)) for one in head.provenance.made_from)
-        return replace(head, provenance=replace(head.provenance, made_from=made), broken=0)
+        if self.images is None:
+            return head
+        sha256 = identity((e.path, e.label, e.taxonomy, e.sha256) for e in self._all_records())
+        made = (replace(one, sha256=sha256) if one.kind == "images" else one for one in head.provenance.made_from)
+        return replace(
+            head,
+            source=replace(head.source, sha256=sha256),
+            provenance=replace(head.provenance, made_from=tuple(made)),
+        )
 
     def _all_records(self) -> Iterator[ImageRecord]:
         for shard in self.shards:
@@ -165,18 +151,15 @@ class StoreImport:
         if earlier.origin is None:
             raise UserError(f"{self.folder} was extracted, not imported: give another --name.")
         self._check_same(earlier)
-        assert earlier.origin is not None
-        self.hashes = [part.sha256 for part in earlier.origin.parts]
-        for part, sha256 in zip(self.parts, self.hashes, strict=True):
-            if sha256 is not None and content_sha256(part.path) != sha256:
-                raise MadeOtherwise(self.folder, f"other activations ({part.path.name} has changed since)")
         for number, shard in enumerate(earlier.shards):
             if not (self.folder / shard.file).exists():
                 break
+            if shard.first_row != number * self.shard_rows:
+                raise damaged(self.folder, "its shards are not those of an import")
             intact(self.folder, shard)
             self._check_images(shard)
+            self._check_rows(shard)
             self.shards.append(shard)
-            assert shard.first_row == number * self.shard_rows
 
     def _check_same(self, earlier: Manifest) -> None:
         assert earlier.origin is not None and self.head.origin is not None
@@ -203,6 +186,42 @@ class StoreImport:
             entry = self.images.entries[number]
             if (record.path, record.label, record.sha256) != (entry.path, entry.label, self.images.content(number)):
                 raise MadeOtherwise(self.folder, f"other images ({record.path} was where {entry.path} is)")
+
+    def _check_rows(self, shard: Shard) -> None:
+        """UserError where the parts hold other rows now than those in ``shard``."""
+        known, folder = known_hashes(), str(self.folder)
+        if all(known.get(folder, what) == shard.sha256 for what in self._versions(shard)):
+            return
+        self.reporter.event(StageBegan(f"comparing the parts with {shard.file}"))
+        done, stop = shard.first_row, shard.first_row + shard.rows
+        stored = Store(self.folder, replace(self.head, rows=stop, shards=(*self.shards, shard)))
+        for part, block in _blocks(self.parts, done):
+            values = self._as_stored(block[: stop - done])
+            if not np.array_equal(values.view(np.uint8), stored.stored_rows(done, done + len(values)).view(np.uint8)):
+                raise MadeOtherwise(self.folder, f"other activations ({part.path.name} has changed since)")
+            done += len(values)
+            self.reporter.check()
+            if done == stop:
+                break
+        self._remember(shard)
+
+    def _remember(self, shard: Shard) -> None:
+        """Let a run that goes on know, by the stamps of its parts, what ``shard`` was made of."""
+        known = known_hashes()
+        if all(abs(time.time() - part.path.stat().st_mtime) > SETTLED for part in self._parts_of(shard)):
+            for what in self._versions(shard):
+                known.add(str(self.folder), what, shard.sha256)
+            known.save()
+
+    def _versions(self, shard: Shard) -> list[str]:
+        return [f"{shard.first_row}\0{part.path}\0{stamp(part.path)}" for part in self._parts_of(shard)]
+
+    def _parts_of(self, shard: Shard) -> Sequence[Part]:
+        first, last = np.searchsorted(self._ends, (shard.first_row, shard.first_row + shard.rows - 1), side="right")
+        return self.parts[int(first) : int(last) + 1]
+
+    def _as_stored(self, block: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(block, STORED[self.head.dtype])
 
 
 def _blocks(parts: Sequence[Part], first: int) -> Iterator[tuple[Part, np.ndarray]]:

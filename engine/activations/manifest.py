@@ -61,8 +61,6 @@ class ImportedPart:
     file: str
     """Below the place that was given."""
     rows: int
-    sha256: str | None = None
-    """Of the file; None until all of its rows are in finished shards."""
 
 
 @dataclass(frozen=True, kw_only=True)

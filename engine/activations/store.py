@@ -107,6 +107,12 @@ class Store:
             step = max(1, _PIECE // (self.d * STORED[self.dtype].itemsize))
             yield (self._map(number)[start : start + step] for start in range(0, shard.rows, step))
 
+    def stored_rows(self, start: int, stop: int) -> np.ndarray:
+        """Rows ``start`` to ``stop``, as they are stored; they must be of one shard."""
+        number = self._touching(start, stop)[0]
+        first = int(self._first_rows[number])
+        return self._map(number)[start - first : stop - first]
+
     def take(self, indices: Int[np.ndarray, " n"] | Sequence[int]) -> Float[np.ndarray, "n d"]:
         """The rows at ``indices``, in their order; repeats are allowed, negative ones are not."""
         wanted = np.asarray(indices, np.int64)

@@ -1,5 +1,7 @@
 """What a format of activations must say of itself, and what reading one gives."""
 
+import ctypes
+import mmap
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -181,10 +183,22 @@ def part_of(path: Path, shape: Sequence[int], dtype: Any, load: Callable[[], np.
 
 
 def slices(array: np.ndarray, first: int) -> Iterator[np.ndarray]:
-    """The rows of ``array`` from ``first`` on, in pieces of about BLOCK bytes."""
+    """The rows of ``array`` from ``first`` on, in pieces of about BLOCK bytes; each is gone when the next is asked for."""
     step = max(1, BLOCK // (array.shape[1] * array.itemsize))
     for start in range(first, len(array), step):
-        yield array[start : start + step]
+        piece = array[start : start + step]
+        yield piece
+        _let_go(piece)
+
+
+def _let_go(piece: np.ndarray) -> None:
+    """Give back the pages of what was read: those of a mapped file would all count as memory of this process."""
+    if not piece.flags.c_contiguous or not hasattr(mmap, "MADV_DONTNEED"):
+        return
+    start, stop = piece.ctypes.data, piece.ctypes.data + piece.nbytes
+    first, last = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, stop // mmap.PAGESIZE * mmap.PAGESIZE
+    if first < last:
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), mmap.MADV_DONTNEED)
 
 
 def the_one(names: Mapping[str, Sequence[int]], path: Path) -> str:
