@@ -23,7 +23,7 @@ from engine.files import lock, path_of, read_json
 from engine.images import Images, open_images
 from engine.links import check_own
 from engine.models.hookpoints import HookPoint, TokenPolicy
-from engine.reporter import Reporter, StageBegan, Warned
+from engine.reporter import Reporter, StageBegan
 from engine.workspace import Provenance, Source, Workspace, versions
 
 SHARD_BYTES = 256 << 20
@@ -73,8 +73,6 @@ def import_activations(
     check_own(folder := workspace.activations(settings.name))
     images = open_images(settings.images, transparency=settings.transparency) if settings.images else None
     head = _manifest(parts, settings, form, place, images)
-    for note in (*parts.notes, *_notes(parts, images)):
-        reporter.event(Warned(note))
     with lock(folder):
         try:
             made = StoreImport(folder, head, parts.parts, images, reporter).run()
@@ -226,7 +224,7 @@ def _manifest(
         shard_images=a_shard,
         d=first.d,
         source=Listed(images.spec, len(images), left_out=images.left_out) if images else Listed(),
-        command=command_line("import", settings),
+        command=command_line("import", replace(settings, source=os.path.abspath(os.path.expanduser(settings.source)))),
         provenance=Provenance(tuple(sources), versions()),
         origin=origin,
         rows=rows,

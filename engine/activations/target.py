@@ -90,8 +90,8 @@ def command_line(verb: str, settings: ExtractSettings | ImportSettings) -> str:
     return shlex.join(words)
 
 
-def settings_of(command: str, store: Path) -> ExtractSettings:
-    """The settings of the ``command`` that made ``store``. UserError when its manifest does not tell it."""
+def task_of(command: str, store: Path) -> tuple[str, ExtractSettings | ImportSettings]:
+    """The task and the settings of the ``command`` that made ``store``. UserError when its manifest does not tell."""
     try:
         words = shlex.split(command)
     except ValueError:  # a quote that is not closed
@@ -99,8 +99,12 @@ def settings_of(command: str, store: Path) -> ExtractSettings:
     if words[:2] == ["saetui", "extract"]:
         settings: ExtractSettings = from_words(ExtractSettings, words[2:], str(store))
         if store.name in store_names(settings.name, settings.at):  # else it would write another
-            return settings
-    raise UserError(f"{store} does not say what command made it: start its extraction anew.")
+            return "extract", settings
+    if words[:2] == ["saetui", "import"] and len(words) > 2:
+        brought: ImportSettings = from_words(ImportSettings, ["--source", words[2], *words[3:]], str(store))
+        if store.name == brought.name:
+            return "import", brought
+    raise UserError(f"{store} does not say what command made it: start its extraction or import anew.")
 
 
 def take_over(target: Target, images: Images, reporter: Reporter) -> None:

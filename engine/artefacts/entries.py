@@ -13,7 +13,7 @@ from engine.activations.manifest import Manifest, read_manifest
 from engine.activations.store import Store
 from engine.activations.stored_images import broken_images
 from engine.config import SteerSettings, TrainSettings
-from engine.errors import UserError, reason, refusal
+from engine.errors import UserError, counted, reason, refusal
 from engine.files import LOCK, Stamp, read_toml, stamp
 from engine.integrity import content_sha256
 from engine.locks import held
@@ -115,6 +115,21 @@ class StoreEntry(Entry):
     def of_images(self) -> int | None:
         """Images of the source when the extraction began."""
         return self.manifest.source.images if self.manifest else None
+
+    @property
+    def share(self) -> float:
+        """Of it that is done."""
+        if self.of_images:
+            return self.images / self.of_images
+        rows = sum(part.rows for part in self.manifest.origin.parts) if self.manifest and self.manifest.origin else 0
+        return self.rows / rows if rows else 0.0
+
+    @property
+    def so_far(self) -> str:
+        """What of it is done, in words."""
+        if self.of_images:
+            return f"{self.images:,} of {counted(self.of_images, 'image')}"
+        return f"{counted(self.rows, 'row')}, {self.share:.0%}"
 
     @property
     def source(self) -> str:

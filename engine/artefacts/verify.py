@@ -11,10 +11,10 @@ from engine.activations.manifest import FILE, LISTS_IMAGES, LONGEST, write_manif
 from engine.activations.results import Verified
 from engine.activations.shards import Shard
 from engine.activations.store import KINDS, Store
-from engine.activations.target import MadeOtherwise, settings_of
+from engine.activations.target import MadeOtherwise, task_of
 from engine.artefacts.entries import NeuronsEntry, SAEEntry, StoreEntry
 from engine.artefacts.provenance import find, kind_of
-from engine.config import VerifySettings
+from engine.config import ImportSettings, VerifySettings
 from engine.errors import Unrecorded, UserError
 from engine.files import SEAL, lock, read_text
 from engine.integrity import read_sha256
@@ -145,19 +145,26 @@ def _repaired(store: Store, bad: list[Shard], reporter: Reporter) -> tuple[str, 
 def _made_anew(store: Store, bad: list[Shard], scratch: Workspace, reporter: Reporter) -> Path:
     """The folder of a store in ``scratch`` that has the good shards of this one, and the ``bad`` ones made anew."""
     from engine.activations.extract import extract, store_of  # needs torch, which comparing does not
+    from engine.activations.importing import import_activations
 
     manifest = store.manifest
-    settings = settings_of(manifest.command, store.path)
-    if settings.device == "auto":
-        settings = replace(settings, device=manifest.device or "auto")
-    folder = store_of(settings, manifest.hook, scratch)
+    _, settings = task_of(manifest.command, store.path)
+    if isinstance(settings, ImportSettings):
+        folder = scratch.activations(settings.name)
+    else:
+        if settings.device == "auto":
+            settings = replace(settings, device=manifest.device or "auto")
+        folder = store_of(settings, manifest.hook, scratch)
     folder.mkdir(parents=True)
     write_manifest(folder, manifest, list(store.images) if manifest.version == LISTS_IMAGES else ())
     for shard in store.shards:
         if shard not in bad:
             os.symlink(store.path / shard.file, folder / shard.file)
     try:
-        extract(settings, scratch, reporter, only=manifest.hook)
+        if isinstance(settings, ImportSettings):
+            import_activations(settings, scratch, reporter)
+        else:
+            extract(settings, scratch, reporter, only=manifest.hook)
     except MadeOtherwise as error:
         raise UserError(
             f"{store.path} cannot be repaired, as it was made with {error.why}: put back what it was made with, or "

@@ -183,7 +183,7 @@ def part_of(path: Path, shape: Sequence[int], dtype: Any, load: Callable[[], np.
 
 
 def slices(array: np.ndarray, first: int) -> Iterator[np.ndarray]:
-    """The rows of ``array`` from ``first`` on, in pieces of about BLOCK bytes; each is gone when the next is asked for."""
+    """The rows of ``array`` from ``first`` on, in pieces of about BLOCK bytes: each until the next is asked for."""
     step = max(1, BLOCK // (array.shape[1] * array.itemsize))
     for start in range(first, len(array), step):
         piece = array[start : start + step]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engine.activations.manifest import Manifest
+from engine.activations.manifest import Manifest, Model
 from engine.activations.shards import ImageRecord, intact, read_records
 from engine.artefacts.entries import StoreEntry
 from engine.errors import UserError, counted
@@ -72,22 +72,35 @@ def store(entry: StoreEntry, wanted: Wanted = lambda: True) -> Description:
         return Description(entry.name, [("state", "its first shard is being written")])
     seen = _records(entry, head, wanted)
     shards, model = len(head.shards), head.model
-    state = "ready" if head.complete else f"unfinished: {entry.images:,} of {counted(entry.of_images or 0, 'image')}"
-    weights = f"weights {model.sha256[:12]}" if model.sha256 else f"revision {model.revision}"
+    state = "ready" if head.complete else f"unfinished: {entry.so_far}"
     facts = [
         ("state", state),
-        ("model", f"{model.spec} · {model.family} · {weights}"),
+        ("model", _model(model)),
         ("hook", _hook(head.hook)),
         ("tokens", _tokens(head)),
         ("rows", f"{head.rows:,} of {head.d:,} {head.dtype}"),
         ("size", f"{size(entry.bytes)} in {counted(shards, 'shard')}"),
-        ("images", f"{entry.of_images or 0:,} of {entry.source}"),
+        ("images", f"{entry.of_images:,} of {entry.source}" if entry.source and entry.of_images else "not known which"),
         *_left_out(head.source.left_out),
         *seen.words()[-1:],
-        ("computed", f"on {head.device or '?'} in {head.precision or '?'}, {head.batch_size or '?'} a batch"),
+        _made(head),
         ("command", head.command),
     ]
     return Description(entry.name, facts, entry.source, seen.samples)
+
+
+def _model(model: Model) -> str:
+    weights = f"weights {model.sha256[:12]}" if model.sha256 else model.revision and f"revision {model.revision}"
+    return " · ".join(filter(None, (model.spec, model.family, weights)))
+
+
+def _made(head: Manifest) -> tuple[str, str]:
+    if head.origin:
+        return (
+            "imported",
+            f"from {counted(len(head.origin.parts), 'file')} of {head.origin.format}: {head.origin.place}",
+        )
+    return "computed", f"on {head.device or '?'} in {head.precision or '?'}, {head.batch_size or '?'} a batch"
 
 
 def source(spec: str, stores: Iterable[StoreEntry], wanted: Wanted = lambda: True) -> Description:

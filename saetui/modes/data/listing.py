@@ -157,7 +157,7 @@ class Listing:
             case "writing":
                 return "writing"
             case "unfinished":
-                return f"at {percent(store.images / store.of_images if store.of_images else 0)}"
+                return f"at {percent(store.share)}"
 
 
 Cell = Callable[[Listing, Any], str]

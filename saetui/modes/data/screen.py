@@ -11,7 +11,7 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.timer import Timer
 from textual.widget import Widget
 
-from engine.activations.target import settings_of
+from engine.activations.target import task_of
 from engine.config import IMAGE_SOURCES, to_mapping
 from engine.runs.run import Run
 from engine.runs.watch import RunSnapshot
@@ -251,15 +251,16 @@ class DataMode(Mode):
         name, command = entry.name, entry.manifest.command
 
         def go_on() -> None:
-            ended = [one for one in self.services.runs if one.task == "extract" and makes(one.name, name)]
+            ended = [one for one in self.services.runs if one.task in ("extract", "import") and makes(one.name, name)]
             last = next((one for one in ended if not one.live), None)
             if last is not None and last.state != "done":
                 Run(self.services.workspace.runs / last.id).resume()
             else:
-                self.services.start("extract", to_mapping(settings_of(command, entry.path)))
+                task, settings = task_of(command, entry.path)
+                self.services.start(task, to_mapping(settings))
 
         if self.services.guard(go_on):
-            self.services.say(f"The extraction to {name} goes on from its last shard.", "information")
+            self.services.say(f"The work on {name} goes on from its last shard.", "information")
 
     def action_verify(self) -> None:
         entry = self.listing.store(self.selected)
