@@ -319,10 +319,14 @@ def from_mapping(cls: type[S], values: Mapping[str, Any], source: str) -> S:
 
 
 def from_words(cls: type[S], words: Sequence[str], source: str) -> S:
-    """A settings object from command-line options, ``--name value`` each; see :func:`from_mapping`."""
+    """A settings object from command-line options, ``--name value`` each, and arguments; see :func:`from_mapping`."""
     hints, values = typing.get_type_hints(cls), dict[str, Any]()
+    arguments = iter([one.name for one in dataclasses.fields(cls) if one.metadata.get("positional")])  # type: ignore[arg-type]  # S is a dataclass
     rest = iter(words)
     for word in rest:
+        if not word.startswith("--") and (argument := next(arguments, None)):
+            values[argument] = word
+            continue
         name = word.removeprefix("--").replace("-", "_")
         kind = hints.get(name)
         if kind is bool:

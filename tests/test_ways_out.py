@@ -29,7 +29,8 @@ PLAIN = {
     "with",
 }  # words after the name of the program
 STAGES = {  # which commands the sentences of a folder end
-    "engine/activations/": ("extract", "estimate", "train", "verify"),
+    "engine/activations/convert/": ("import", "export"),
+    "engine/activations/": ("extract", "estimate", "train", "verify", "import", "export"),
     "engine/images/": ("extract", "score", "steer"),
     "engine/models/": ("extract", "score", "steer"),
     "engine/neurons/": ("score", "neurons"),

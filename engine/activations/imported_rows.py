@@ -20,7 +20,7 @@ from engine.activations.manifest import FILE, Manifest, read_manifest, write_man
 from engine.activations.shards import STORED, ImageRecord, Shard, ShardWriter, damaged, intact, read_records
 from engine.activations.store import Store
 from engine.activations.target import MadeOtherwise
-from engine.errors import UserError, reason, refusal
+from engine.errors import UserError, counted, reason, refusal
 from engine.files import stamp, sweep_folder
 from engine.images import Images
 from engine.images.sources import identity
@@ -221,7 +221,8 @@ class StoreImport:
         return self.parts[int(first) : int(last) + 1]
 
     def _as_stored(self, block: np.ndarray) -> np.ndarray:
-        return np.ascontiguousarray(block, STORED[self.head.dtype])
+        with np.errstate(over="ignore"):  # what is too large for float32 is not finite then
+            return np.ascontiguousarray(block, STORED[self.head.dtype])
 
 
 def _blocks(parts: Sequence[Part], first: int) -> Iterator[tuple[Part, np.ndarray]]:
@@ -243,7 +244,9 @@ def _blocks(parts: Sequence[Part], first: int) -> Iterator[tuple[Part, np.ndarra
             unread = UserError(f"{part.path} cannot be read to its end ({reason(error)}): copy it again.")
             raise refusal(error, part.path) or unread from error
         if seen != part.rows:
-            raise UserError(f"{part.path} has {seen:,} rows, and said that it has {part.rows:,}: copy it again.")
+            raise UserError(
+                f"{part.path} has {counted(seen, 'row')}, and said that it has {part.rows:,}: copy it again."
+            )
         first = 0
 
 

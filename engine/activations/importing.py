@@ -148,7 +148,8 @@ def _are_there(spec: str, images: Mapping[str, Any]) -> bool:
     if images.get("transparency") not in get_args(Transparency):
         return False
     try:
-        return open_images(spec, transparency=images["transparency"]).sha256 == images.get("sha256")
+        found = open_images(spec, transparency=images["transparency"])
+        return images.get("sha256") in (found.listed_sha256, found.sha256)  # stores once named the first
     except UserError:
         return False
 

@@ -100,8 +100,8 @@ def task_of(command: str, store: Path) -> tuple[str, ExtractSettings | ImportSet
         settings: ExtractSettings = from_words(ExtractSettings, words[2:], str(store))
         if store.name in store_names(settings.name, settings.at):  # else it would write another
             return "extract", settings
-    if words[:2] == ["saetui", "import"] and len(words) > 2:
-        brought: ImportSettings = from_words(ImportSettings, ["--source", words[2], *words[3:]], str(store))
+    if words[:2] == ["saetui", "import"]:
+        brought: ImportSettings = from_words(ImportSettings, words[2:], str(store))
         if store.name == brought.name:
             return "import", brought
     raise UserError(f"{store} does not say what command made it: start its extraction or import anew.")

@@ -61,6 +61,9 @@ class Forming:
     def preview(self, sae: SAE, step: int) -> Preview:
         """What the images seen since :meth:`begin` show of ``sae``."""
         assert self._fired is not None, "no images were seen"
+        store = self.held_out.loader.store
+        if not len(store.images):  # it was imported, and nobody said of which images it is
+            return Preview(step, store.path.name, "", None, ())
         fired = self._fired.cpu().numpy()
         enough = (fired >= max(1, min(LEAST, self._images // 10))) & (fired <= MOST * self._images)
         self.shown = keep(self.shown, set(self.candidates[enough].tolist()), self.candidates.tolist(), LATENTS)
@@ -68,7 +71,6 @@ class Forming:
         columns = [place[latent] for latent in self.shown]
         values, numbers = (x[:, columns].T.cpu().numpy() for x in (self._values, self._numbers))
         maps = self._maps(sae, np.unique(numbers[values > 0])) if self.grid else {}
-        store = self.held_out.loader.store
         latents = []
         for i, latent in enumerate(self.shown):
             images = tuple(

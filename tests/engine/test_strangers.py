@@ -16,6 +16,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -40,7 +41,7 @@ from engine.runs.run import Run
 from engine.runs.trainings import TrainingLog
 from engine.runs.watch import RunWatch
 from engine.sae.config import SAEConfig
-from engine.sae.exchange import export_sae, import_sae
+from engine.sae.exchange import bring_in, export_sae, import_sae
 from engine.sae.model import SAE
 from engine.sae.preview import read_preview
 from engine.sae.state import read_state, read_training
@@ -341,6 +342,42 @@ def _imported(path: Path) -> None:
     sae(torch.ones(2, sae.config.d))
 
 
+def _parts(path: Path) -> None:
+    """The other files of a part, if it has some, lie beside it."""
+    asked = ImportSettings(source=str(path.parent), name="s", model="m", hook="layer:1", tokens="cls")
+    place = Workspace(path.parents[1] / "w")
+    shutil.rmtree(place.root, ignore_errors=True)
+    bring_in(asked, place)
+
+
+def _rows(suffix: str) -> Reader:
+    return Reader(f"parts/x{suffix}", _parts, lambda: arrays()[suffix])
+
+
+@cache
+def arrow() -> list[bytes]:
+    found = []
+    values = pa.array(np.arange(48, dtype=np.float32))
+    rows = pa.FixedSizeListArray.from_arrays(values, 6)
+    images = pa.ListArray.from_arrays(pa.array([0, 2, 4, 8], pa.int32()), rows)
+    for column in (rows, images[:2]):
+        for new in (pa.ipc.new_stream, pa.ipc.new_file):
+            out, table = io.BytesIO(), pa.table({"acts": column})
+            with new(out, table.schema) as writer:
+                writer.write_table(table)
+            found.append(out.getvalue())
+    return found
+
+
+SHARDS = {"layers": [3], "cls_token": True, "content_tokens_per_example": 1, "d_model": 3, "n_examples": 4}
+SHARDS |= {"ckpt": "ViT-B-32/openai", "max_tokens_per_shard": 8}
+LISTED = [{"name": "acts000000.bin", "n_examples": 4}]
+
+
+def _of_saev(name: str, value: Any) -> Reader:
+    return Reader(f"shards/{name}", _parts, _of(json.dumps(value).encode()), odd_json)
+
+
 def _of_tool(format: str, name: str) -> Reader:
     change = odd_json if name.endswith(".json") else changed
     return Reader(f"{format}/{name}", _imported, lambda: [(exported() / format / name).read_bytes()], change, few=30)
@@ -374,6 +411,11 @@ READERS: dict[str, Reader] = {
     "shard": Reader("store/shard-00000.h5", _store, _old(*STORE, "shard-00000.h5")),
     "neurons": Reader("n/jump--images.h5", _neurons, _old("neurons", "jump--images.h5")),
     **{f"matrix {suffix}": _matrix(suffix) for suffix in (".npy", ".npz", ".pt", ".safetensors", ".h5")},
+    **{f"rows {suffix}": _rows(suffix) for suffix in (".npy", ".npz", ".pt", ".safetensors")},
+    "rows .arrow": Reader("parts/x.arrow", _parts, arrow),
+    "shards' metadata": _of_saev("metadata.json", SHARDS),
+    "shards' list": _of_saev("shards.json", LISTED),
+    "what an export left": Reader("npy/saetui.json", _parts, _of(b'{"tokens_per_image": 2}'), odd_json),
     "sae weights": _sae("sae.safetensors", SAE.load, changed),
     "sae config": _sae("config.json", SAE.load),
     "training": _sae("training.json", read_training),
@@ -416,6 +458,11 @@ def placed(name: str, tmp_path: Path) -> Path:
         beside = models() / place.parent.name
     if place.parent.name in FOREIGN:
         beside = exported() / place.parent.name
+    if place.parent.name == "npy":
+        np.save(place.parent / "x.npy", np.ones((4, 3), np.float32))
+    if place.parent.name == "shards":
+        np.ones((4, 2, 3), np.float32).tofile(place.parent / "acts000000.bin")
+        (place.parent / "metadata.json").write_text(json.dumps(SHARDS))
     if beside:
         shutil.copytree(beside, place.parent, dirs_exist_ok=True)
     if place.parent.name == "tree":  # so that what is said of it matters

@@ -75,7 +75,7 @@ def _column(schema: Any, hook: str, path: Path) -> str:
     if hook in found:
         return hook
     if len(found) != 1:
-        has = f"{len(found)} columns of activations ({', '.join(found)})" if found else "no column of activations"
+        has = f"several columns of activations ({', '.join(found)})" if found else "no column of activations"
         raise UserError(f"{path} has {has}: keep one.")
     return str(found[0])
 

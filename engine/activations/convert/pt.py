@@ -1,6 +1,7 @@
 """Files of ``torch.save``: one tensor each, or a dict with one. Those of arXiv 2504.02821's ``save_activations.py`` are
 called ``..._part<N>.pt``. Nothing in them is executed; they are mapped, not read, unless an old torch wrote them."""
 
+import io
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ from engine.activations.convert.format import (
 from engine.activations.convert.names import likely_of
 from engine.config import ImportSettings
 from engine.errors import UserError
+from engine.regular import open_regular
 
 
 @register
@@ -77,12 +79,13 @@ def _array(path: Path, name: str) -> np.ndarray:
 def _loaded(path: Path) -> Any:
     import torch
 
-    archive = zipfile.is_zipfile(path)  # files of old versions of torch are none, and cannot be mapped
-    if archive:
-        with zipfile.ZipFile(path) as opened:
-            if sum(one.file_size for one in opened.infolist()) > path.stat().st_size:
-                raise UserError(f"{path} is compressed, which torch.save never does: save the tensor again.")
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
+    if not zipfile.is_zipfile(path):  # an old version of torch wrote it: it cannot be mapped
+        with open_regular(path) as file:
+            return torch.load(io.BytesIO(file.readall()), map_location="cpu", weights_only=True)
+    with zipfile.ZipFile(path) as archive:
+        if sum(one.file_size for one in archive.infolist()) > path.stat().st_size:
+            raise UserError(f"{path} is compressed, which torch.save never does: save the tensor again.")
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
 
 
 def _numpy_type(dtype: Any, path: Path) -> Any:

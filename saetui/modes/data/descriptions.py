@@ -96,10 +96,8 @@ def _model(model: Model) -> str:
 
 def _made(head: Manifest) -> tuple[str, str]:
     if head.origin:
-        return (
-            "imported",
-            f"from {counted(len(head.origin.parts), 'file')} of {head.origin.format}: {head.origin.place}",
-        )
+        files = counted(len(head.origin.parts), "file")
+        return "imported", f"from {files} of {head.origin.format} in {head.origin.place}"
     return "computed", f"on {head.device or '?'} in {head.precision or '?'}, {head.batch_size or '?'} a batch"
 
 

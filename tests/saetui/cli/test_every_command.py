@@ -150,6 +150,13 @@ CASES = [
         ("jumprelu of saelens, 192 -> 24 latents, patches of layer:4 of demo", "384 rows of ", "FVE "),
         {"arch": "jumprelu", "w": 24, "made": True},
     ),
+    Case("export", "./activations/patches --to npy --out rows", ("rows: activations.npy, saetui.json,",), {"rows": 384}),
+    Case(
+        "import",
+        "rows --name brought",
+        ("384 rows of 24 images, 192 wide, float16, from 1 file of npy: patches of layer:4 of demo",),
+        {"rows": 384, "images": 24, "imported_now": 384},
+    ),
     Case("verify", "patches", ("every byte of 1 shard is as it was written",), {"problems": []}),
     Case("show", "saes/jump", ("jumprelu", "made from    activations patches", "unchanged"), {"kind": "sae", "w": 24}),
     Case("show", "images/025_sky_sun_striped/000009.png", ("▀",), {"kind": "picture", "width": 64, "height": 64}),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from engine.activations.extract import extract
 from engine.activations.store import Store
-from engine.activations.target import settings_of
+from engine.activations.target import task_of
 from engine.artefacts import inventory
 from engine.artefacts.entries import StoreEntry
 from engine.config import ExtractSettings
@@ -39,7 +39,7 @@ def entries(place: Workspace) -> list[StoreEntry]:
 
 def settings(entry: StoreEntry) -> ExtractSettings:
     assert entry.manifest is not None
-    return settings_of(entry.manifest.command, entry.path)
+    return task_of(entry.manifest.command, entry.path)[1]
 
 
 def test_the_settings_of_a_store_are_those_that_made_it(place: Workspace) -> None:
