@@ -1,7 +1,6 @@
 """SAEs of other tools into the workspace, and ours out."""
 
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from torch import Tensor
 from engine.activations.store import Store
 from engine.config import ExportSettings, ImportSettings
 from engine.errors import UserError
-from engine.files import lock, make_folder, path_of
+from engine.files import is_vacant, lock, new_folder, path_of
 from engine.integrity import content_sha256
 from engine.links import check_own
 from engine.models.hookpoints import HookPoint, TokenPolicy
@@ -79,11 +78,11 @@ def export_sae(settings: ExportSettings, workspace: Workspace, reporter: Reporte
         holders = [one.NAME for one in FORMATS.values() if sae.config.arch in one.HOLDS]
         raise UserError(f"{form.NAME} has no {sae.config.arch} SAEs: give --to {' or --to '.join(holders)}.")
     out = path_of(settings.out)
-    if os.path.lexists(out) and not (out.is_dir() and not any(out.iterdir())):
+    if not is_vacant(out):
         raise UserError(f"{out} is there already: give --out a folder that is new or empty.")
-    make_folder(out)
     origin = sae.config.origin
-    written = form.write(sae, origin.said if origin and origin.format == form.NAME else {}, out)
+    with new_folder(out) as folder:
+        written = form.write(sae, origin.said if origin and origin.format == form.NAME else {}, folder)
     return Exported(out=str(out), format=form.NAME, files=written.files, lost=written.lost)
 
 

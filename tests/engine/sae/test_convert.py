@@ -1,6 +1,10 @@
 """SAEs of other tools: read as their formulas say, written so that they come back, and refused in a sentence."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -89,6 +93,56 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is another SAE: give another --name"):  # before it is measured
         import_sae(ImportSettings(source=str(out), name="s", check="nothing"), Workspace(tmp_path))
     assert read_config(Workspace(tmp_path).sae("s")) == sae.config
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from engine.config import ExportSettings
+from engine.sae.exchange import export_sae
+from engine.workspace import Workspace
+format, place, left = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+replace = os.replace
+def dying(*paths):
+    global left
+    left -= 1
+    if left < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(*paths)
+os.replace = dying
+os.chdir(place / "here")
+export_sae(ExportSettings(sae="s", to=format, out=sys.argv[4]), Workspace(place))
+"""
+
+
+@pytest.mark.parametrize("out", ("new", "empty", "."))
+def test_an_export_that_is_killed_is_in_nobodys_way(out: str, tmp_path: Path) -> None:
+    ours("topk", tmp_path)
+    (tmp_path / "here" / "empty").mkdir(parents=True)
+    if out == ".":
+        (tmp_path / "here" / "empty").rmdir()
+    for renamed in (0, 1, 9) if out == "." else range(9):  # there the last step is several
+        command = [sys.executable, "-c", KILLED, "sparsify", str(tmp_path), str(renamed), out]
+        done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}, check=False)
+        if done.returncode == 0:
+            break
+        assert done.returncode == -signal.SIGKILL
+    assert renamed == (9 if out == "." else 3)
+    assert {one.name for one in (tmp_path / "here" / out).iterdir()} >= {"cfg.json", "sae.safetensors"}
+    assert not list(tmp_path.rglob("*.tmp"))
+    assert bring(tmp_path / "here" / out, tmp_path).config.k == K
+
+
+def test_an_export_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours("topk", tmp_path)
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("engine.sae.convert.sparsify.save_file", full)
+    with pytest.raises(OSError, match="No space"):
+        send("sparsify", tmp_path)
+    assert {one.name for one in tmp_path.iterdir()} == {"saes"}
 
 
 def test_lengths_that_a_loader_changes_are_said_to_be_lost(tmp_path: Path) -> None:
