@@ -15,6 +15,7 @@ from engine.files import is_vacant, lock, new_folder, path_of
 from engine.integrity import content_sha256
 from engine.links import check_own
 from engine.models.hookpoints import HookPoint, TokenPolicy
+from engine.models.hub import hub_notation, hub_sae, is_notation
 from engine.reporter import Reporter, StageBegan, Warned
 from engine.sae.architectures import REGISTRY
 from engine.sae.config import CONFIG, WEIGHTS, SAEConfig, read_config
@@ -46,6 +47,11 @@ def import_sae(settings: ImportSettings, workspace: Workspace, reporter: Reporte
     reporter.event(StageBegan("read"))
     source = Source("file", file.name, str(file.absolute()), content_sha256(file))
     foreign = _answered(form.read(file, settings), settings, file)
+    if not is_notation(foreign.model):
+        raise UserError(
+            f"There is no model at {foreign.model}: give --model {hub_notation(foreign.model)}, openclip:ARCH/TAG or "
+            "a local folder."
+        )
     config = _config(foreign, settings, source, form)
     weights = scaled(foreign.weights, settings.scale) if settings.scale else foreign.weights
     sae = SAE.of(config, dict(weights))
@@ -113,8 +119,6 @@ def scaled(weights: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
 
 def _local(source: str) -> Path:
     if source.startswith("hf:"):
-        from engine.models.hub import hub_sae
-
         return hub_sae(source)
     place = path_of(source)
     if not place.exists():

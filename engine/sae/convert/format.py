@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -15,6 +16,8 @@ from torch import Tensor
 from engine.config import ArchitectureName, ImportSettings
 from engine.errors import UserError, reason, refusal
 from engine.files import read_json
+from engine.models.hookpoints import HookPoint
+from engine.models.hub import hub_notation, is_notation
 from engine.regular import open_regular
 from engine.sae.config import SAEConfig
 from engine.sae.model import SAE
@@ -102,9 +105,12 @@ def kept(config: SAEConfig) -> dict[str, Any]:
 
 
 def brought_back(foreign: Foreign, kept: Any) -> Foreign:
-    """``foreign`` with what stands below OURS in its config, as far as it fits the weights."""
-    if not isinstance(kept, dict):
-        return foreign
+    """``foreign`` with what stands below OURS in its config, as far as it fits the weights; what it says in words of
+    other tools is only likely."""
+    return _in_our_words(_with_kept(foreign, kept) if isinstance(kept, dict) else foreign)
+
+
+def _with_kept(foreign: Foreign, kept: Said) -> Foreign:
     model, hook, tokens = (
         kept[name] if isinstance(kept.get(name), str) else getattr(foreign, name)
         for name in ("model", "hook", "tokens")
@@ -121,6 +127,54 @@ def brought_back(foreign: Foreign, kept: Any) -> Foreign:
     if arch == "matryoshka-batchtopk" and groups:
         return replace(found, arch="matryoshka-batchtopk", k=k, groups=groups)
     return replace(found, arch="batchtopk", k=k) if arch == "batchtopk" else found
+
+
+def _in_our_words(foreign: Foreign) -> Foreign:
+    """With a model and a hook point that are not in our notation as what is likely: that they are these is a guess.
+
+    SAEs of language models are left as they are, to be refused as what they are.
+    """
+    if foreign.hook and not _is_hook(foreign.hook) and not _VISION.search(foreign.model):
+        return foreign
+    likely = dict(foreign.likely)
+    if foreign.model and not is_notation(foreign.model):
+        likely["model"] = Likely(hub_notation(foreign.model), f"the files say {foreign.model}")
+        foreign = replace(foreign, model="")
+    if foreign.hook and not _is_hook(foreign.hook) and (known := _hook(foreign.hook)):
+        likely["hook"] = Likely(known, f"the files say {foreign.hook}")
+        foreign = replace(foreign, hook="")
+    return replace(foreign, likely=likely)
+
+
+_VISION = re.compile(r"clip|siglip|dino|vit|vision|beit|(?<![a-z])(?:mae|eva)(?![a-z])", re.IGNORECASE)
+_BLOCK = re.compile(r"(?:layers?|(?:res)?blocks?)[ ._:/]+(\d{1,9})(?!\d)(.*)", re.DOTALL)
+
+
+def _is_hook(text: str) -> bool:
+    try:
+        HookPoint.parse(text)
+    except UserError:
+        return False
+    return True
+
+
+def _hook(text: str) -> str:
+    """What the name of a module, or a hook of TransformerLens, is here; empty where that is not plain."""
+    found = _BLOCK.search(text)
+    if not found:
+        return ""
+    block, rest = int(found[1]), found[2].strip("._ ").removeprefix("hook_")
+    if rest == "resid_pre":
+        return f"layer:{block - 1}" if block else ""
+    kinds = {
+        "": "layer",
+        "resid_post": "layer",
+        "mlp_out": "mlp",
+        "mlp": "mlp",
+        "attn_out": "attn",
+        "self_attn": "attn",
+    }
+    return f"{kinds[rest]}:{block}" if rest in kinds else ""
 
 
 def _groups(value: Any, w: int) -> tuple[int, ...]:

@@ -199,6 +199,36 @@ def test_what_it_does_not_say_is_asked_for_with_what_is_likely(tmp_path: Path) -
     assert not Workspace(tmp_path).sae("t").exists()
 
 
+SAID = {
+    ("openai/clip-vit-large-patch14-336", "blocks.9.hook_resid_post"): (
+        "hf:openai/clip-vit-large-patch14-336",
+        "layer:9",
+    ),
+    ("hf-hub:laion/CLIP-ViT-B-32", "blocks.9.hook_resid_pre"): ("hf:laion/CLIP-ViT-B-32", "layer:8"),
+    ("https://huggingface.co/facebook/dinov2-base/tree/main", "encoder.layer.3"): (
+        "hf:facebook/dinov2-base",
+        "layer:3",
+    ),
+    ("google/siglip-base", "vision_model.encoder.layers.22.mlp"): ("hf:google/siglip-base", "mlp:22"),
+    ("ViT-B-16", "visual.transformer.resblocks.5"): ("hf:REPO", "layer:5"),
+}
+
+
+@pytest.mark.parametrize("said", SAID)
+def test_what_is_said_in_words_of_other_tools_is_asked_for(said: tuple[str, str], tmp_path: Path) -> None:
+    folder = _training(tmp_path)
+    metadata = {"model_name": said[0], "hook_name": said[1]}
+    (folder / "cfg.json").write_text(json.dumps({"architecture": "standard", "metadata": metadata}))
+    with pytest.raises(UserError) as found:
+        bring(folder, tmp_path, tokens="cls")
+    model, hook = SAID[said]
+    for words in (f"--model {model} (the files say {said[0]})", f"--hook {hook} (the files say {said[1]})"):
+        assert words in str(found.value)
+    with pytest.raises(UserError, match="There is no model at openai/clip: give --model hf:openai/clip, openclip:"):
+        bring(folder, tmp_path, **READS | {"model": "openai/clip"})
+    assert bring(folder, tmp_path, **READS).config.model == "demo:encoder"
+
+
 def test_the_default_model_of_a_workspace_is_not_the_answer(tmp_path: Path) -> None:
     (tmp_path / "workspace.toml").write_text('model = "demo:encoder"\n')
     assert "model" not in Workspace(tmp_path).defaults_of(ImportSettings)
