@@ -236,11 +236,14 @@ class ImportSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ExportSettings:
-    """Write an SAE in the format of another tool."""
+    """Write an SAE in the format of another tool, or as a folder for the Hugging Face Hub."""
 
     sae: str = setting("Name or path of the SAE.", positional=True, place="artefact")
-    to: str = setting("dictionary_learning, saelens, sparsify, saev or overcomplete.")
+    to: str = setting("saetui, dictionary_learning, saelens, sparsify, saev or overcomplete.", "saetui")
     out: str = setting("Folder to write; it must not be there, or be empty.", place="path")
+    hub_folder: bool = setting(
+        "With a model card, ready to upload: no paths of this machine in it.", False, flag="--hub-folder"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,7 +42,7 @@ TASKS = {
     "ms": Task("engine.neurons.matrix_scores:ms_files", config.MsSettings, "engine.neurons.results:MatrixScored"),
     "encode": Task("engine.sae.encode:encode_store", config.EncodeSettings, "engine.sae.results:Encoded", True),
     "import": Task("engine.sae.exchange:import_sae", config.ImportSettings, "engine.sae.results:Imported"),
-    "export": Task("engine.sae.exchange:export_sae", config.ExportSettings, "engine.sae.results:Exported", True),
+    "export": Task("engine.neurons.published:export", config.ExportSettings, "engine.sae.results:Exported", True),
     "verify": Task("engine.artefacts.verify:verify", config.VerifySettings, f"{MADE}:Verified"),
     "relink": Task("engine.artefacts.relink:relink", config.RelinkSettings, "engine.places:Relinked"),
     "run": Task("engine.runs.plan:run_plan", config.PlanSettings, "engine.runs.plan:PlanDone"),

@@ -1,7 +1,7 @@
 """SAEs of other tools into the workspace, and ours out."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,18 +11,21 @@ from torch import Tensor
 from engine.activations.store import Store
 from engine.config import ExportSettings, ImportSettings
 from engine.errors import UserError
-from engine.files import is_vacant, lock, new_folder, path_of
+from engine.files import is_vacant, lock, new_folder, path_of, write_text
 from engine.integrity import content_sha256
 from engine.links import check_own
 from engine.models.hookpoints import HookPoint, TokenPolicy
 from engine.models.hub import hub_notation, hub_sae, is_notation
 from engine.reporter import Reporter, StageBegan, Warned
 from engine.sae.architectures import REGISTRY
-from engine.sae.config import CONFIG, WEIGHTS, SAEConfig, read_config
+from engine.sae.card import CARD, card, for_everybody
+from engine.sae.config import CONFIG, WEIGHTS, SAEConfig, read_config, weights_sha256
 from engine.sae.convert import FORMATS, Foreign, Format
+from engine.sae.convert.format import OURS
 from engine.sae.fidelity import measure
 from engine.sae.model import SAE
 from engine.sae.results import Checked, Exported, Imported
+from engine.sae.state import read_training
 from engine.workspace import Origin, Provenance, Source, Workspace, versions
 
 DEPTH = 3
@@ -76,19 +79,34 @@ def import_sae(settings: ImportSettings, workspace: Workspace, reporter: Reporte
     )
 
 
-def export_sae(settings: ExportSettings, workspace: Workspace, reporter: Reporter | None = None) -> Exported:
-    """Write an SAE of the workspace into the folder ``settings.out``. UserError where the format cannot hold it."""
+def export_sae(
+    settings: ExportSettings, workspace: Workspace, reporter: Reporter | None = None, scores: Sequence[str] = ()
+) -> Exported:
+    """Write an SAE of the workspace into the folder ``settings.out``. UserError where the format cannot hold it.
+
+    ``scores``: lines of the card that a folder for the hub has, about MS and its control.
+    """
     form = _format(settings.to)
-    sae = SAE.load(workspace.existing("saes", settings.sae))
+    home = workspace.existing("saes", settings.sae)
+    sae, training = SAE.load(home), read_training(home)
     if sae.config.arch not in form.HOLDS:
         holders = [one.NAME for one in FORMATS.values() if sae.config.arch in one.HOLDS]
         raise UserError(f"{form.NAME} has no {sae.config.arch} SAEs: give --to {' or --to '.join(holders)}.")
     out = path_of(settings.out)
     if not is_vacant(out):
         raise UserError(f"{out} is there already: give --out a folder that is new or empty.")
+    model = sae.config.model
+    if settings.hub_folder or form.NAME == OURS:
+        sae.config = for_everybody(sae.config)
     origin = sae.config.origin
     with new_folder(out) as folder:
         written = form.write(sae, origin.said if origin and origin.format == form.NAME else {}, folder)
+        if model and not sae.config.model:
+            written = replace(written, lost=(*written.lost, "where its model is on this machine: --model says it"))
+        if settings.hub_folder:
+            text = card(sae.config, form, written, training, scores, weights_sha256(home))
+            write_text(folder / CARD, text)
+            written = replace(written, files=(CARD, *written.files))
     return Exported(out=str(out), format=form.NAME, files=written.files, lost=written.lost)
 
 
@@ -198,8 +216,10 @@ def _config(foreign: Foreign, settings: ImportSettings, source: Source, form: Fo
         w=w,
         k=foreign.k,
         groups=foreign.groups,
-        scale=settings.scale or 1.0,
+        scale=(settings.scale or 1.0) * foreign.scale,
         model=foreign.model,
+        model_sha256=None if settings.model else foreign.model_sha256,
+        transparency=foreign.transparency,
         hook=foreign.hook,
         tokens=foreign.tokens,
         provenance=Provenance((source,), versions()),

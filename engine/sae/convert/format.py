@@ -13,7 +13,7 @@ from typing import Any, ClassVar, get_args
 import torch
 from torch import Tensor
 
-from engine.config import ArchitectureName, ImportSettings
+from engine.config import ArchitectureName, ImportSettings, Transparency
 from engine.errors import UserError, reason, refusal
 from engine.files import read_json
 from engine.models.hookpoints import HookPoint
@@ -49,6 +49,10 @@ class Foreign:
     """What it says that it reads, in our notation; empty where it does not say."""
     hook: str = ""
     tokens: str = ""
+    model_sha256: str | None = None
+    """As the following, as in SAEConfig, where it has been here before."""
+    scale: float = 1.0
+    transparency: Transparency = "white"
     likely: Mapping[str, Likely] = field(default_factory=dict)
     """By the names of settings: what it does not say, and may be."""
     scaled: str = ""
@@ -71,6 +75,8 @@ class Format(ABC):
     NAME: ClassVar[str]
     HOLDS: ClassVar[tuple[ArchitectureName, ...]]
     """The architectures that an export can write."""
+    LOADS: ClassVar[str]
+    """How its tool loads what is written, in Python; FOLDER stands for where it is."""
 
     @abstractmethod
     def find(self, path: Path) -> Path | None:
@@ -101,7 +107,7 @@ OURS = "saetui"
 
 def kept(config: SAEConfig) -> dict[str, Any]:
     """What an export writes below OURS, so that it comes back on import."""
-    return {name: value for name in _KEPT if (value := getattr(config, name))}
+    return {name: value for name in _KEPT if (value := getattr(config, name)) not in ("", 0, (), None, *_USUAL)}
 
 
 def brought_back(foreign: Foreign, kept: Any) -> Foreign:
@@ -115,7 +121,7 @@ def _with_kept(foreign: Foreign, kept: Said) -> Foreign:
         kept[name] if isinstance(kept.get(name), str) else getattr(foreign, name)
         for name in ("model", "hook", "tokens")
     )
-    found = replace(foreign, model=model, hook=hook, tokens=tokens)
+    found = replace(_been_here(foreign, kept), model=model, hook=hook, tokens=tokens)
     arch, k, cut = kept.get("arch"), kept.get("k"), foreign.weights.get("threshold")
     if cut is None:
         return found
@@ -127,6 +133,18 @@ def _with_kept(foreign: Foreign, kept: Said) -> Foreign:
     if arch == "matryoshka-batchtopk" and groups:
         return replace(found, arch="matryoshka-batchtopk", k=k, groups=groups)
     return replace(found, arch="batchtopk", k=k) if arch == "batchtopk" else found
+
+
+def _been_here(foreign: Foreign, kept: Said) -> Foreign:
+    sha256, scale = kept.get("model_sha256"), kept.get("scale")
+    if isinstance(sha256, str):
+        foreign = replace(foreign, model_sha256=sha256)
+    if type(scale) is float and math.isfinite(scale) and scale > 0:
+        foreign = replace(foreign, scale=scale)
+    for shown in get_args(Transparency):
+        if shown == kept.get("transparency"):
+            foreign = replace(foreign, transparency=shown)
+    return foreign
 
 
 def _in_our_words(foreign: Foreign) -> Foreign:
@@ -184,7 +202,8 @@ def _groups(value: Any, w: int) -> tuple[int, ...]:
     return tuple(value) if value == sorted(set(value)) and value[0] > 0 and value[-1] == w else ()
 
 
-_KEPT = ("arch", "k", "groups", "model", "hook", "tokens")
+_KEPT = ("arch", "k", "groups", "model", "hook", "tokens", "model_sha256", "scale", "transparency")
+_USUAL = (SAEConfig.scale, SAEConfig.transparency)
 
 
 def weights_beside(path: Path, weights: str, config: str) -> Path | None:

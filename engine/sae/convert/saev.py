@@ -46,6 +46,7 @@ NAMES = {"W_enc": "W_enc", "b_enc": "b_enc", "W_dec": "W_dec", "b_dec": "b_dec"}
 class Saev(Format):
     NAME = "saev"
     HOLDS: ClassVar[tuple[ArchitectureName, ...]] = ("relu", "topk", "batchtopk", "matryoshka-batchtopk")
+    LOADS = 'import saev.nn\nsae = saev.nn.load("FOLDER/sae.pt")'
 
     def find(self, path: Path) -> Path | None:
         file = path / FILE if path.is_dir() else path
