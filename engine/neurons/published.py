@@ -1,6 +1,7 @@
 """An SAE for others, with what its scores say."""
 
 from engine.config import ExportSettings
+from engine.errors import counted
 from engine.neurons.file import Neurons
 from engine.places import split, workspace_of
 from engine.reporter import Reporter
@@ -28,12 +29,12 @@ def _scores(settings: ExportSettings, workspace: Workspace) -> tuple[str, ...]:
             continue
         judge = "a local model" if split(found.embed_with, "model")[1] else found.embed_with
         return (
-            f"| on {found.images:,} images, judged by {judge} | mean MS |",
+            f"| on {counted(found.images, 'image')}, judged by {judge} | mean MS |",
             "|---|---|",
-            f"| {ms.sae.latents:,} latents | {ms.sae.mean:.3f} |",
+            f"| {counted(ms.sae.latents, 'latent')} | {ms.sae.mean:.3f} |",
             f"| raw neurons of matched support | {ms.matched.mean:.3f} |",
             *([f"| all pairs of images (baseline) | {ms.baseline:.3f} |"] if ms.baseline is not None else []),
             "",
-            f"{ms.matched.share_beaten:.1%} of {ms.matched.latents:,} latents are above their matched neuron.",
+            f"{ms.matched.share_beaten:.1%} of {counted(ms.matched.latents, 'latent')} are above their matched neuron.",
         )
     return ()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.config import place_of
+from engine.errors import counted
 from engine.places import split
 from engine.sae.config import SAEConfig
 from engine.sae.convert import Format, Written
@@ -55,7 +56,7 @@ def card(
         "",
         f"# A sparse autoencoder on {config.hook} of {reads}",
         "",
-        f"* {config.arch}, {config.d:,} dimensions -> {config.w:,} latents{active}",
+        f"* {config.arch}, {counted(config.d, 'dimension')} -> {counted(config.w, 'latent')}{active}",
         *groups,
         f"* model: {reads}" + (f" (content `{config.model_sha256}`)" if config.model_sha256 else ""),
         f"* hook point: {config.hook}; tokens: {config.tokens}",
@@ -104,9 +105,10 @@ def _training(training: Finished) -> list[str]:
         "",
         "## Training",
         "",
-        f"{found.steps:,} steps on {training.rows.train:,} rows ({training.images.train:,} images). {settings}.",
+        f"{counted(found.steps, 'step')} on {counted(training.rows.train, 'row')} "
+        f"({counted(training.images.train, 'image')}). {settings}.",
         "",
-        f"| on {found.rows or training.rows.held_out:,} held-out rows | |",
+        f"| on {counted(found.rows or training.rows.held_out, 'held-out row')} | |",
         "|---|---|",
         *lines,
     ]
