@@ -270,7 +270,9 @@ def test_saev_is_read_by_its_schema(kind: str, schema: int, tmp_path: Path) -> N
     more = {"activation.threshold": torch.tensor(0.4)} if kind == "BatchTopK" else {}
     file = write_saev(tmp_path / "sae.pt", {"schema": schema, "cfg": config}, t | more)
     a = SAEV[kind](X @ t["W_enc"] + t["b_enc"])
-    assert_latents(bring(file, tmp_path, **READS), a, a @ t["W_dec"] + t["b_dec"])
+    sae = bring(file, tmp_path, **READS)
+    assert_latents(sae, a, a @ t["W_dec"] + t["b_dec"])
+    assert sae.config.origin and (schema == 1) == any("before July 2025" in note for note in sae.config.origin.notes)
 
 
 def test_saev_without_a_schema_takes_its_bias_off(tmp_path: Path) -> None:
