@@ -40,8 +40,8 @@ from engine.sae.model import SAE
 FILE = "sae.pt"
 SCHEMA = 5
 AMBIGUOUS = (
-    "Files of schema 1 from before July 2025 take the decoder bias off the input; it is read as the newer ones, which do "
-    "not: --check STORE shows whether that fits."
+    "Files of schema 1 from before July 2025 take the decoder bias off the input; it is read as newer ones, which "
+    "do not: --check STORE shows whether that fits."
 )
 NAMES = {"W_enc": "W_enc", "b_enc": "b_enc", "W_dec": "W_dec", "b_dec": "b_dec"}
 
