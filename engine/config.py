@@ -242,13 +242,18 @@ class ImportSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ExportSettings:
-    """Write an SAE or an activation store in the format of another tool."""
+    """Write an SAE or an activation store in the format of another tool, or an SAE as a folder for the hub."""
 
     sae: str = setting("Name or path of the SAE or store.", positional=True, place="artefact")
     to: str = setting(
-        "Of an SAE: dictionary_learning, saelens, sparsify, saev or overcomplete; of a store: npy, safetensors or saev."
+        "Of an SAE: saetui, dictionary_learning, saelens, sparsify, saev or overcomplete; of a store: npy, safetensors "
+        "or saev.",
+        "",
     )
     out: str = setting("Folder to write; it must not be there, or be empty.", place="path")
+    hub_folder: bool = setting(
+        "With a model card, ready to upload: no paths of this machine in it.", False, flag="--hub-folder"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

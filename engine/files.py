@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import time
 import tomllib
 from collections.abc import Iterator, Mapping, MutableMapping
@@ -175,6 +176,48 @@ def atomic_path(path: Path, durable: bool = True, private: bool = False) -> Iter
         sync_folder(path.parent)
 
 
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder to write to; what is in it is in ``path``, which is new or empty, when the block ends without error.
+
+    However it ends, nothing stands in the way of the next that writes there, but for an end between the files of a
+    folder that is held, which must be moved there one by one.
+    """
+    path = Path(os.path.realpath(path))
+    make_folder(path.parent)
+    held = path.is_dir() and _is_held(path)
+    target = path / path.name if held else path
+    temporary = temporary_path(target)
+    sweep(target)
+    temporary.mkdir()
+    try:
+        yield temporary
+        if held:
+            for made in sorted(temporary.iterdir()):
+                os.replace(made, path / made.name)
+        else:
+            if path.is_dir():
+                shutil.copymode(path, temporary)
+            os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    sync_folder(path.parent)
+
+
+def _is_held(folder: Path) -> bool:
+    """Whether another folder cannot take its place: someone stands in it, or the one above is not the user's."""
+    return folder.samefile(".") or folder.is_mount() or not os.access(folder.parent, os.W_OK)
+
+
+def is_vacant(path: Path) -> bool:
+    """Whether there is nothing at ``path``, or a folder with nothing but what :func:`new_folder` left there."""
+    if not path.is_dir():
+        return not os.path.lexists(path)
+    whole = Path(os.path.realpath(path))
+    sweep(whole / whole.name)
+    return not any(path.iterdir())
+
+
 def temporary_path(path: Path, part: str = "") -> Path:
     """Where this process writes what will be ``path``, or a part of it: the name tells who writes there."""
     return path.with_name(f".{path.name}.{_here()}-{os.getpid()}{part and '.'}{part}.tmp")
@@ -204,7 +247,7 @@ def sweep(path: Path) -> None:
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         with contextlib.suppress(OSError):
             if _abandoned(left):
-                left.unlink()
+                shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
 
 
 def sweep_folder(folder: Path) -> None:

@@ -1,8 +1,7 @@
 """The rows of a store in the formats of other tools."""
 
-import os
 import shutil
-from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from engine.activations.results import StoreExported
 from engine.activations.store import Store
 from engine.config import ExportSettings
 from engine.errors import UserError, counted
-from engine.files import make_folder, path_of, write_json
+from engine.files import is_vacant, new_folder, path_of, write_json
 from engine.reporter import Reporter, StageBegan, Warned
 
 SAID = "saetui.json"
@@ -26,28 +25,27 @@ def export_store(settings: ExportSettings, store: Store, reporter: Reporter | No
     form = FORMATS.get(settings.to)
     if form is None or not form.WRITES:
         writers = [one.NAME for one in FORMATS.values() if one.WRITES]
-        raise UserError(f"A store cannot be written as {settings.to}: give --to {', '.join(writers)}.")
+        raise UserError(f"{store.path} is an activation store: give --to {', '.join(writers)}.")
     store.check_filled()
     out = path_of(settings.out)
-    if os.path.lexists(out) and not (out.is_dir() and not any(out.iterdir())):
+    if not is_vacant(out):
         raise UserError(f"{out} is there already: give --out a folder that is new or empty.")
-    make_folder(out)
     reporter.event(StageBegan("writing"))
 
     def tick(rows: int) -> None:
         reporter.progress(rows, store.rows, "rows")
         reporter.check()
 
-    message = no_room(store.rows * store.d * 4, shutil.disk_usage(out).free)
-    if message:
-        reporter.event(Warned(message))
-    written = form.write(store, out, tick)
-    kept, lost = _kept(store)
-    home = (out / written.files[0]).parent
-    write_json(home / SAID, kept)
-    files = (*written.files, str((home / SAID).relative_to(out)))
-    written = replace(written, files=files, lost=(*written.lost, *lost))
-    return StoreExported(out=str(out), format=form.NAME, rows=store.rows, files=written.files, lost=written.lost)
+    with new_folder(out) as folder:
+        if message := no_room(store.rows * store.d * 4, shutil.disk_usage(folder).free):
+            reporter.event(Warned(message))
+        written = form.write(store, folder, tick)
+        kept, lost = _kept(store)
+        home = (folder / written.files[0]).parent
+        write_json(home / SAID, kept)
+    files = (*written.files, str(Path(written.files[0]).parent / SAID))
+    lost = (*written.lost, *lost)
+    return StoreExported(out=str(out), format=form.NAME, rows=store.rows, files=files, lost=lost)
 
 
 def _kept(store: Store) -> tuple[dict[str, Any], tuple[str, ...]]:

@@ -4,14 +4,28 @@ import re
 from pathlib import Path
 
 from engine.errors import UserError, refusal
+from engine.files import path_of
 
 _ELSEWHERE = re.compile(r"(?:openclip:)?(?:hf[-_]hub:|hf://(?:models/)?|https?://(?:huggingface\.co|hf\.co)/)(.+)")
 
 
 def check_notation(spec: str) -> None:
     """UserError for a checkpoint of the hub in the notation of another program."""
-    if found := _ELSEWHERE.fullmatch(spec):
-        raise UserError(f"{spec} is written as other programs do: write hf:{'/'.join(found[1].split('/')[:2])}.")
+    if _ELSEWHERE.fullmatch(spec):
+        raise UserError(f"{spec} is written as other programs do: write {hub_notation(spec)}.")
+
+
+def is_notation(spec: str) -> bool:
+    """Whether ``spec`` is written as models are here; of a path, that it is whole, or there is something."""
+    known = spec in ("demo", "demo:encoder") or spec.startswith(("hf:", "openclip:"))
+    return known or path_of(spec).is_absolute() or (not _ELSEWHERE.fullmatch(spec) and path_of(spec).exists())
+
+
+def hub_notation(name: str) -> str:
+    """What a model that another program calls ``name`` probably is here."""
+    found = _ELSEWHERE.fullmatch(name)
+    repository = "/".join((found[1] if found else name).split("/")[:2])
+    return f"hf:{repository}" if "/" in repository else "hf:REPO"
 
 
 def hub_folder(spec: str) -> Path:

@@ -1,8 +1,7 @@
 """SAEs of other tools into the workspace, and ours out."""
 
 import math
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,23 +9,24 @@ import torch
 from torch import Tensor
 
 from engine.activations.convert import FORMATS as PARTS
-from engine.activations.exporting import export_store
-from engine.activations.importing import find_parts, import_activations
-from engine.activations.manifest import FILE as MANIFEST
-from engine.activations.store import KINDS, Store
+from engine.activations.store import Store
 from engine.config import ExportSettings, ImportSettings
 from engine.errors import UserError
-from engine.files import lock, make_folder, path_of
+from engine.files import is_vacant, lock, new_folder, path_of, write_text
 from engine.integrity import content_sha256
 from engine.links import check_own
 from engine.models.hookpoints import HookPoint, TokenPolicy
+from engine.models.hub import hub_notation, hub_sae, is_notation
 from engine.reporter import Reporter, StageBegan, Warned
 from engine.sae.architectures import REGISTRY
-from engine.sae.config import CONFIG, WEIGHTS, SAEConfig, read_config
+from engine.sae.card import CARD, card, for_everybody
+from engine.sae.config import CONFIG, WEIGHTS, SAEConfig, read_config, weights_sha256
 from engine.sae.convert import FORMATS, Foreign, Format
+from engine.sae.convert.format import OURS
 from engine.sae.fidelity import measure
 from engine.sae.model import SAE
-from engine.sae.results import BroughtIn, Checked, Exported, Imported, SentOut
+from engine.sae.results import Checked, Exported, Imported
+from engine.sae.state import read_training
 from engine.workspace import Origin, Provenance, Source, Workspace, versions
 
 DEPTH = 3
@@ -35,62 +35,9 @@ ROWS = 1 << 16
 """Of a store, that an SAE is checked on."""
 ALIKE = 0.01
 """Difference in FVE between scales of which the more usual is meant."""
-_READ = f"{', '.join(FORMATS)} (SAEs), {', '.join(PARTS)} (activations)"
 POOR = 0.2
 """FVE below which other scales of the inputs are tried."""
-
-
-def bring_in(settings: ImportSettings, workspace: Workspace, reporter: Reporter | None = None) -> BroughtIn:
-    """Import what ``settings.source`` holds: an SAE, or activations. UserError as of these."""
-    if settings.format and settings.format not in FORMATS | PARTS:
-        raise UserError(f"{settings.format!r} is no format: give one of {', '.join(FORMATS | PARTS)}.")
-    if _holds_activations(settings):
-        return import_activations(settings, workspace, reporter)
-    for name in ("images", "tokens_per_image"):
-        if getattr(settings, name):
-            raise UserError(f"--{name.replace('_', '-')} is of activations, and {settings.source} holds none.")
-    return import_sae(settings, workspace, reporter)
-
-
-def send_out(settings: ExportSettings, workspace: Workspace, reporter: Reporter | None = None) -> SentOut:
-    """Export the SAE or the store called ``settings.sae``; which of both, where the name has two, ``to`` says."""
-    if settings.to not in FORMATS | PARTS:
-        raise UserError(f"{settings.to!r} is no format: give one of {', '.join(FORMATS | PARTS)}.")
-    store = _store(settings, workspace)
-    if store is None:
-        return export_sae(settings, workspace, reporter)
-    return export_store(settings, Store.open(store), reporter)
-
-
-def _holds_activations(settings: ImportSettings) -> bool:
-    """Whether no SAE is there, but activations are. An SAE's files may look like these, not the other way."""
-    if settings.source.startswith("hf:") or (settings.format and settings.format not in PARTS):
-        return False
-    place = path_of(settings.source)
-    if settings.format not in PARTS and any(form.find(place) for form in FORMATS.values()):
-        return False
-    if settings.format in FORMATS and FORMATS[settings.format].find(place):
-        return False
-    return find_parts(settings.source, settings.format) is not None
-
-
-def _store(settings: ExportSettings, workspace: Workspace) -> Path | None:
-    """The store that is meant; None where an SAE is, or nothing."""
-    found = [one for kind in KINDS for one in _named(kind, settings.sae, workspace) if (one / MANIFEST).is_file()]
-    saes = [one for one in _named("saes", settings.sae, workspace) if (one / CONFIG).is_file()]
-    if settings.to not in FORMATS:
-        return found[0] if found else workspace.existing(KINDS[0], settings.sae)
-    if settings.to not in PARTS or not found:
-        return None
-    if saes:
-        raise UserError(
-            f"{settings.sae} is a store and an SAE, and {settings.to} holds both: give {found[0]} or {saes[0]}."
-        )
-    return found[0]
-
-
-def _named(kind: str, name: str, workspace: Workspace) -> list[Path]:
-    return [path_of(name)] if os.sep in name else [workspace.root / kind / name]
+_READ = f"{', '.join(FORMATS)} (SAEs), {', '.join(PARTS)} (activations)"
 
 
 def import_sae(settings: ImportSettings, workspace: Workspace, reporter: Reporter | None = None) -> Imported:
@@ -105,6 +52,11 @@ def import_sae(settings: ImportSettings, workspace: Workspace, reporter: Reporte
     reporter.event(StageBegan("read"))
     source = Source("file", file.name, str(file.absolute()), content_sha256(file))
     foreign = _answered(form.read(file, settings), settings, file)
+    if not is_notation(foreign.model):
+        raise UserError(
+            f"There is no model at {foreign.model}: give --model {hub_notation(foreign.model)}, openclip:ARCH/TAG or "
+            "a local folder."
+        )
     config = _config(foreign, settings, source, form)
     weights = scaled(foreign.weights, settings.scale) if settings.scale else foreign.weights
     sae = SAE.of(config, dict(weights))
@@ -129,19 +81,34 @@ def import_sae(settings: ImportSettings, workspace: Workspace, reporter: Reporte
     )
 
 
-def export_sae(settings: ExportSettings, workspace: Workspace, reporter: Reporter | None = None) -> Exported:
-    """Write an SAE of the workspace into the folder ``settings.out``. UserError where the format cannot hold it."""
-    form = _format(settings.to)
-    sae = SAE.load(workspace.existing("saes", settings.sae))
+def export_sae(
+    settings: ExportSettings, workspace: Workspace, reporter: Reporter | None = None, scores: Sequence[str] = ()
+) -> Exported:
+    """Write an SAE of the workspace into the folder ``settings.out``. UserError where the format cannot hold it.
+
+    ``scores``: lines of the card that a folder for the hub has, about MS and its control.
+    """
+    form = _format(settings.to or OURS)
+    home = workspace.existing("saes", settings.sae)
+    sae, training = SAE.load(home), read_training(home)
     if sae.config.arch not in form.HOLDS:
         holders = [one.NAME for one in FORMATS.values() if sae.config.arch in one.HOLDS]
         raise UserError(f"{form.NAME} has no {sae.config.arch} SAEs: give --to {' or --to '.join(holders)}.")
     out = path_of(settings.out)
-    if os.path.lexists(out) and not (out.is_dir() and not any(out.iterdir())):
+    if not is_vacant(out):
         raise UserError(f"{out} is there already: give --out a folder that is new or empty.")
-    make_folder(out)
+    model = sae.config.model
+    if settings.hub_folder or form.NAME == OURS:
+        sae.config = for_everybody(sae.config)
     origin = sae.config.origin
-    written = form.write(sae, origin.said if origin and origin.format == form.NAME else {}, out)
+    with new_folder(out) as folder:
+        written = form.write(sae, origin.said if origin and origin.format == form.NAME else {}, folder)
+        if model and not sae.config.model:
+            written = replace(written, lost=(*written.lost, "where its model is on this machine: --model says it"))
+        if settings.hub_folder:
+            text = card(sae.config, form, written, training, scores, weights_sha256(home))
+            write_text(folder / CARD, text)
+            written = replace(written, files=(CARD, *written.files))
     return Exported(out=str(out), format=form.NAME, files=written.files, lost=written.lost)
 
 
@@ -172,8 +139,6 @@ def scaled(weights: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
 
 def _local(source: str) -> Path:
     if source.startswith("hf:"):
-        from engine.models.hub import hub_sae
-
         return hub_sae(source)
     place = path_of(source)
     if not place.exists():
@@ -257,8 +222,10 @@ def _config(foreign: Foreign, settings: ImportSettings, source: Source, form: Fo
         w=w,
         k=foreign.k,
         groups=foreign.groups,
-        scale=settings.scale or 1.0,
+        scale=(settings.scale or 1.0) * foreign.scale,
         model=foreign.model,
+        model_sha256=None if settings.model else foreign.model_sha256,
+        transparency=foreign.transparency,
         hook=foreign.hook,
         tokens=foreign.tokens,
         provenance=Provenance((source,), versions()),

@@ -29,6 +29,7 @@ from engine.activations.matrix_files import read_matrix
 from engine.activations.store import Store
 from engine.config import ExportSettings, ImportSettings, SteerSettings
 from engine.errors import UserError
+from engine.exchange import bring_in
 from engine.images import FORMATS, BrokenImage, decode, open_images
 from engine.models import HookPoint, load_encoder
 from engine.neurons.file import Neurons, refusing_damage
@@ -41,7 +42,7 @@ from engine.runs.run import Run
 from engine.runs.trainings import TrainingLog
 from engine.runs.watch import RunWatch
 from engine.sae.config import SAEConfig
-from engine.sae.exchange import bring_in, export_sae, import_sae
+from engine.sae.exchange import export_sae, import_sae
 from engine.sae.model import SAE
 from engine.sae.preview import read_preview
 from engine.sae.state import read_state, read_training

@@ -63,6 +63,7 @@ CLASSES: dict[str, ArchitectureName] = {
 class DictionaryLearning(Format):
     NAME = "dictionary_learning"
     HOLDS = EVERY
+    LOADS = 'from dictionary_learning.utils import load_dictionary\nsae, config = load_dictionary("FOLDER", "cpu")'
 
     def find(self, path: Path) -> Path | None:
         if path.is_dir():
@@ -115,8 +116,8 @@ class DictionaryLearning(Format):
         if sae.config.groups:
             trainer["group_sizes"] = _sizes(sae.config.groups)
         write_json(folder / "config.json", {**said, "trainer": trainer, OURS: kept(sae.config)}, seal=False)
-        with atomic_path(folder / "ae.pt") as temporary:
-            torch.save({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, temporary)
+        with atomic_path(folder / "ae.pt") as temporary, open(temporary, "wb") as file:  # of a path it keeps the name
+            torch.save({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, file)
         longer = kind == "AutoEncoder" and not _have_length_1(sae.W_dec)
         lost = ("the lengths of its directions: its loader makes them 1, and latents as much larger",) if longer else ()
         return Written(("config.json", "ae.pt"), lost)

@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -13,9 +14,11 @@ import torch
 from torch import Tensor
 
 from engine.activations.convert import Likely
-from engine.config import ArchitectureName, ImportSettings
+from engine.config import ArchitectureName, ImportSettings, Transparency
 from engine.errors import UserError, reason, refusal
 from engine.files import read_json
+from engine.models.hookpoints import HookPoint
+from engine.models.hub import hub_notation, is_notation
 from engine.regular import open_regular
 from engine.sae.config import SAEConfig
 from engine.sae.model import SAE
@@ -39,6 +42,10 @@ class Foreign:
     """What it says that it reads, in our notation; empty where it does not say."""
     hook: str = ""
     tokens: str = ""
+    model_sha256: str | None = None
+    """As the following, as in SAEConfig, where it has been here before."""
+    scale: float = 1.0
+    transparency: Transparency = "white"
     likely: Mapping[str, Likely] = field(default_factory=dict)
     """By the names of settings: what it does not say, and may be."""
     scaled: str = ""
@@ -61,6 +68,8 @@ class Format(ABC):
     NAME: ClassVar[str]
     HOLDS: ClassVar[tuple[ArchitectureName, ...]]
     """The architectures that an export can write."""
+    LOADS: ClassVar[str]
+    """How its tool loads what is written, in Python; FOLDER stands for where it is."""
 
     @abstractmethod
     def find(self, path: Path) -> Path | None:
@@ -91,18 +100,21 @@ OURS = "saetui"
 
 def kept(config: SAEConfig) -> dict[str, Any]:
     """What an export writes below OURS, so that it comes back on import."""
-    return {name: value for name in _KEPT if (value := getattr(config, name))}
+    return {name: value for name in _KEPT if (value := getattr(config, name)) not in ("", 0, (), None, *_USUAL)}
 
 
 def brought_back(foreign: Foreign, kept: Any) -> Foreign:
-    """``foreign`` with what stands below OURS in its config, as far as it fits the weights."""
-    if not isinstance(kept, dict):
-        return foreign
+    """``foreign`` with what stands below OURS in its config, as far as it fits the weights; what it says in words of
+    other tools is only likely."""
+    return _in_our_words(_with_kept(foreign, kept) if isinstance(kept, dict) else foreign)
+
+
+def _with_kept(foreign: Foreign, kept: Said) -> Foreign:
     model, hook, tokens = (
         kept[name] if isinstance(kept.get(name), str) else getattr(foreign, name)
         for name in ("model", "hook", "tokens")
     )
-    found = replace(foreign, model=model, hook=hook, tokens=tokens)
+    found = replace(_been_here(foreign, kept), model=model, hook=hook, tokens=tokens)
     arch, k, cut = kept.get("arch"), kept.get("k"), foreign.weights.get("threshold")
     if cut is None:
         return found
@@ -116,6 +128,66 @@ def brought_back(foreign: Foreign, kept: Any) -> Foreign:
     return replace(found, arch="batchtopk", k=k) if arch == "batchtopk" else found
 
 
+def _been_here(foreign: Foreign, kept: Said) -> Foreign:
+    sha256, scale = kept.get("model_sha256"), kept.get("scale")
+    if isinstance(sha256, str):
+        foreign = replace(foreign, model_sha256=sha256)
+    if type(scale) is float and math.isfinite(scale) and scale > 0:
+        foreign = replace(foreign, scale=scale)
+    for shown in get_args(Transparency):
+        if shown == kept.get("transparency"):
+            foreign = replace(foreign, transparency=shown)
+    return foreign
+
+
+def _in_our_words(foreign: Foreign) -> Foreign:
+    """With a model and a hook point that are not in our notation as what is likely: that they are these is a guess.
+
+    SAEs of language models are left as they are, to be refused as what they are.
+    """
+    if foreign.hook and not _is_hook(foreign.hook) and not _VISION.search(foreign.model):
+        return foreign
+    likely = dict(foreign.likely)
+    if foreign.model and not is_notation(foreign.model):
+        likely["model"] = Likely(hub_notation(foreign.model), f"the files say {foreign.model}")
+        foreign = replace(foreign, model="")
+    if foreign.hook and not _is_hook(foreign.hook) and (known := _hook(foreign.hook)):
+        likely["hook"] = Likely(known, f"the files say {foreign.hook}")
+        foreign = replace(foreign, hook="")
+    return replace(foreign, likely=likely)
+
+
+_VISION = re.compile(r"clip|siglip|dino|vit|vision|beit|(?<![a-z])(?:mae|eva)(?![a-z])", re.IGNORECASE)
+_BLOCK = re.compile(r"(?:layers?|(?:res)?blocks?)[ ._:/]+(\d{1,9})(?!\d)(.*)", re.DOTALL)
+
+
+def _is_hook(text: str) -> bool:
+    try:
+        HookPoint.parse(text)
+    except UserError:
+        return False
+    return True
+
+
+def _hook(text: str) -> str:
+    """What the name of a module, or a hook of TransformerLens, is here; empty where that is not plain."""
+    found = _BLOCK.search(text)
+    if not found:
+        return ""
+    block, rest = int(found[1]), found[2].strip("._ ").removeprefix("hook_")
+    if rest == "resid_pre":
+        return f"layer:{block - 1}" if block else ""
+    kinds = {
+        "": "layer",
+        "resid_post": "layer",
+        "mlp_out": "mlp",
+        "mlp": "mlp",
+        "attn_out": "attn",
+        "self_attn": "attn",
+    }
+    return f"{kinds[rest]}:{block}" if rest in kinds else ""
+
+
 def _groups(value: Any, w: int) -> tuple[int, ...]:
     """Cumulative groups that end with ``w``; none where it is no such list."""
     if not isinstance(value, list) or not value or any(type(end) is not int for end in value):
@@ -123,7 +195,8 @@ def _groups(value: Any, w: int) -> tuple[int, ...]:
     return tuple(value) if value == sorted(set(value)) and value[0] > 0 and value[-1] == w else ()
 
 
-_KEPT = ("arch", "k", "groups", "model", "hook", "tokens")
+_KEPT = ("arch", "k", "groups", "model", "hook", "tokens", "model_sha256", "scale", "transparency")
+_USUAL = (SAEConfig.scale, SAEConfig.transparency)
 
 
 def weights_beside(path: Path, weights: str, config: str) -> Path | None:

@@ -46,6 +46,9 @@ NORM_EPSILON, LENGTH_EPSILON = 1e-5, 1e-8  # of torch's batch normalisation, and
 class Overcomplete(Format):
     NAME = "overcomplete"
     HOLDS = EVERY
+    LOADS = (
+        'import torch\nsae.load_state_dict(torch.load("FOLDER/sae.pt"))  # sae: one of overcomplete.sae, linear encoder'
+    )
 
     def find(self, path: Path) -> Path | None:
         files = sorted(path.glob("*.pt")) if path.is_dir() else [path]
@@ -94,8 +97,8 @@ class Overcomplete(Format):
                 lost.append(f"its threshold: set running_threshold to that of {BESIDE}")
             else:
                 tensors["thresholds"] = cut.log()
-        with atomic_path(folder / FILE) as temporary:
-            torch.save(tensors, temporary)
+        with atomic_path(folder / FILE) as temporary, open(temporary, "wb") as file:  # of a path it keeps the name
+            torch.save(tensors, file)
         write_json(folder / BESIDE, beside, seal=False)
         return Written((FILE, BESIDE), tuple(lost))
 

@@ -53,6 +53,7 @@ UNSAVED = ("batchtopk", "matryoshka_batchtopk")
 class SAELens(Format):
     NAME = "saelens"
     HOLDS = EVERY
+    LOADS = 'from sae_lens import SAE\nsae = SAE.load_from_disk("FOLDER")'
 
     def find(self, path: Path) -> Path | None:
         return weights_beside(path, WEIGHTS, CONFIG)

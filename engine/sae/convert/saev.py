@@ -39,6 +39,10 @@ from engine.sae.model import SAE
 
 FILE = "sae.pt"
 SCHEMA = 5
+AMBIGUOUS = (
+    "Files of schema 1 from before July 2025 take the decoder bias off the input; it is read as newer ones, which "
+    "do not: --check STORE shows whether that fits."
+)
 NAMES = {"W_enc": "W_enc", "b_enc": "b_enc", "W_dec": "W_dec", "b_dec": "b_dec"}
 
 
@@ -46,6 +50,7 @@ NAMES = {"W_enc": "W_enc", "b_enc": "b_enc", "W_dec": "W_dec", "b_dec": "b_dec"}
 class Saev(Format):
     NAME = "saev"
     HOLDS: ClassVar[tuple[ArchitectureName, ...]] = ("relu", "topk", "batchtopk", "matryoshka-batchtopk")
+    LOADS = 'import saev.nn\nsae = saev.nn.load("FOLDER/sae.pt")'
 
     def find(self, path: Path) -> Path | None:
         file = path / FILE if path.is_dir() else path
@@ -74,7 +79,7 @@ class Saev(Format):
         if "schema" in head:
             weights = taking_off(weights["b_dec"], weights)
             if weights["b_dec"].any():
-                notes = (FOLDED,)
+                notes = (FOLDED, AMBIGUOUS) if head["schema"] == 1 else (FOLDED,)
         foreign = Foreign(
             arch=kind,
             weights=weights,

@@ -37,6 +37,7 @@ NAMES = {"W_enc": "encoder.weight", "b_enc": "encoder.bias", "W_dec": "W_dec", "
 class Sparsify(Format):
     NAME = "sparsify"
     HOLDS: ClassVar[tuple[ArchitectureName, ...]] = ("topk",)
+    LOADS = 'from sparsify import SparseCoder\nsae = SparseCoder.load_from_disk("FOLDER")'
 
     def find(self, path: Path) -> Path | None:
         return weights_beside(path, WEIGHTS, CONFIG)

@@ -29,10 +29,10 @@ from engine.activations.store import Store
 from engine.artefacts.verify import verify
 from engine.config import EncodeSettings, ExportSettings, ImportSettings, TrainSettings, VerifySettings
 from engine.errors import Stopped, UserError
+from engine.exchange import bring_in, send_out
 from engine.reporter import Reporter
 from engine.runs.tasks import TASKS
 from engine.sae.encode import encode_store
-from engine.sae.exchange import bring_in, send_out
 from engine.sae.results import BroughtIn
 from engine.sae.train import train
 from engine.workspace import Workspace
@@ -318,7 +318,7 @@ _KILLED = """
 import sys, time
 from engine.activations import importing, imported_rows, shards
 from engine.config import ImportSettings
-from engine.sae.exchange import bring_in
+from engine.exchange import bring_in
 from engine.workspace import Workspace
 importing.SHARD_BYTES = 50 * 6 * 4
 append = shards.ShardWriter.append

@@ -1,6 +1,10 @@
 """SAEs of other tools: read as their formulas say, written so that they come back, and refused in a sentence."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -91,6 +95,56 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
     assert read_config(Workspace(tmp_path).sae("s")) == sae.config
 
 
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from engine.config import ExportSettings
+from engine.sae.exchange import export_sae
+from engine.workspace import Workspace
+format, place, left = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+replace = os.replace
+def dying(*paths):
+    global left
+    left -= 1
+    if left < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(*paths)
+os.replace = dying
+os.chdir(place / "here")
+export_sae(ExportSettings(sae="s", to=format, out=sys.argv[4]), Workspace(place))
+"""
+
+
+@pytest.mark.parametrize("out", ("new", "empty", "."))
+def test_an_export_that_is_killed_is_in_nobodys_way(out: str, tmp_path: Path) -> None:
+    ours("topk", tmp_path)
+    (tmp_path / "here" / "empty").mkdir(parents=True)
+    if out == ".":
+        (tmp_path / "here" / "empty").rmdir()
+    for renamed in (0, 1, 9) if out == "." else range(9):  # there the last step is several
+        command = [sys.executable, "-c", KILLED, "sparsify", str(tmp_path), str(renamed), out]
+        done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}, check=False)
+        if done.returncode == 0:
+            break
+        assert done.returncode == -signal.SIGKILL
+    assert renamed == (9 if out == "." else 3)
+    assert {one.name for one in (tmp_path / "here" / out).iterdir()} >= {"cfg.json", "sae.safetensors"}
+    assert not list(tmp_path.rglob("*.tmp"))
+    assert bring(tmp_path / "here" / out, tmp_path).config.k == K
+
+
+def test_an_export_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours("topk", tmp_path)
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("engine.sae.convert.sparsify.save_file", full)
+    with pytest.raises(OSError, match="No space"):
+        send("sparsify", tmp_path)
+    assert {one.name for one in tmp_path.iterdir()} == {"saes"}
+
+
 def test_lengths_that_a_loader_changes_are_said_to_be_lost(tmp_path: Path) -> None:
     sae = ours("relu", tmp_path)
     sae.W_dec.mul_(2)
@@ -145,6 +199,36 @@ def test_what_it_does_not_say_is_asked_for_with_what_is_likely(tmp_path: Path) -
     assert not Workspace(tmp_path).sae("t").exists()
 
 
+SAID = {
+    ("openai/clip-vit-large-patch14-336", "blocks.9.hook_resid_post"): (
+        "hf:openai/clip-vit-large-patch14-336",
+        "layer:9",
+    ),
+    ("hf-hub:laion/CLIP-ViT-B-32", "blocks.9.hook_resid_pre"): ("hf:laion/CLIP-ViT-B-32", "layer:8"),
+    ("https://huggingface.co/facebook/dinov2-base/tree/main", "encoder.layer.3"): (
+        "hf:facebook/dinov2-base",
+        "layer:3",
+    ),
+    ("google/siglip-base", "vision_model.encoder.layers.22.mlp"): ("hf:google/siglip-base", "mlp:22"),
+    ("ViT-B-16", "visual.transformer.resblocks.5"): ("hf:REPO", "layer:5"),
+}
+
+
+@pytest.mark.parametrize("said", SAID)
+def test_what_is_said_in_words_of_other_tools_is_asked_for(said: tuple[str, str], tmp_path: Path) -> None:
+    folder = _training(tmp_path)
+    metadata = {"model_name": said[0], "hook_name": said[1]}
+    (folder / "cfg.json").write_text(json.dumps({"architecture": "standard", "metadata": metadata}))
+    with pytest.raises(UserError) as found:
+        bring(folder, tmp_path, tokens="cls")
+    model, hook = SAID[said]
+    for words in (f"--model {model} (the files say {said[0]})", f"--hook {hook} (the files say {said[1]})"):
+        assert words in str(found.value)
+    with pytest.raises(UserError, match="There is no model at openai/clip: give --model hf:openai/clip, openclip:"):
+        bring(folder, tmp_path, **READS | {"model": "openai/clip"})
+    assert bring(folder, tmp_path, **READS).config.model == "demo:encoder"
+
+
 def test_the_default_model_of_a_workspace_is_not_the_answer(tmp_path: Path) -> None:
     (tmp_path / "workspace.toml").write_text('model = "demo:encoder"\n')
     assert "model" not in Workspace(tmp_path).defaults_of(ImportSettings)
@@ -186,7 +270,9 @@ def test_saev_is_read_by_its_schema(kind: str, schema: int, tmp_path: Path) -> N
     more = {"activation.threshold": torch.tensor(0.4)} if kind == "BatchTopK" else {}
     file = write_saev(tmp_path / "sae.pt", {"schema": schema, "cfg": config}, t | more)
     a = SAEV[kind](X @ t["W_enc"] + t["b_enc"])
-    assert_latents(bring(file, tmp_path, **READS), a, a @ t["W_dec"] + t["b_dec"])
+    sae = bring(file, tmp_path, **READS)
+    assert_latents(sae, a, a @ t["W_dec"] + t["b_dec"])
+    assert sae.config.origin and (schema == 1) == any("before July 2025" in note for note in sae.config.origin.notes)
 
 
 def test_saev_without_a_schema_takes_its_bias_off(tmp_path: Path) -> None:

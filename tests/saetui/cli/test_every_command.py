@@ -150,7 +150,9 @@ CASES = [
         ("jumprelu of saelens, 192 -> 24 latents, patches of layer:4 of demo", "384 rows of ", "FVE "),
         {"arch": "jumprelu", "w": 24, "made": True},
     ),
-    Case("export", "./activations/patches --to npy --out rows", ("rows: activations.npy, saetui.json,",), {"rows": 384}),
+    Case(
+        "export", "./activations/patches --to npy --out rows", ("rows: activations.npy, saetui.json,",), {"rows": 384}
+    ),
     Case(
         "import",
         "rows --name brought",
