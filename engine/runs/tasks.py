@@ -41,6 +41,7 @@ TASKS = {
     "steer": Task("engine.steer.compare:steer", config.SteerSettings, "engine.steer.results:Steered"),
     "ms": Task("engine.neurons.matrix_scores:ms_files", config.MsSettings, "engine.neurons.results:MatrixScored"),
     "encode": Task("engine.sae.encode:encode_store", config.EncodeSettings, "engine.sae.results:Encoded", True),
+    "recognise": Task("engine.sae.exchange:recognise", config.RecogniseSettings, "engine.sae.results:Recognised"),
     "import": Task("engine.sae.exchange:import_sae", config.ImportSettings, "engine.sae.results:Imported"),
     "export": Task("engine.sae.exchange:export_sae", config.ExportSettings, "engine.sae.results:Exported", True),
     "verify": Task("engine.artefacts.verify:verify", config.VerifySettings, f"{MADE}:Verified"),

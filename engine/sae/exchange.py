@@ -2,7 +2,9 @@
 
 import math
 import os
-from collections.abc import Mapping
+import re
+import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,19 +12,19 @@ import torch
 from torch import Tensor
 
 from engine.activations.store import Store
-from engine.config import ExportSettings, ImportSettings
+from engine.config import ExportSettings, ImportSettings, RecogniseSettings
 from engine.errors import UserError
-from engine.files import lock, make_folder, path_of
+from engine.files import lock, make_folder, nearest, path_of
 from engine.integrity import content_sha256
 from engine.links import check_own
 from engine.models.hookpoints import HookPoint, TokenPolicy
 from engine.reporter import Reporter, StageBegan, Warned
 from engine.sae.architectures import REGISTRY
 from engine.sae.config import CONFIG, WEIGHTS, SAEConfig, read_config
-from engine.sae.convert import FORMATS, Foreign, Format
+from engine.sae.convert import FORMATS, Foreign, Format, Unsaid
 from engine.sae.fidelity import measure
 from engine.sae.model import SAE
-from engine.sae.results import Checked, Exported, Imported
+from engine.sae.results import READS, Checked, Exported, Imported, Question, Recognised
 from engine.workspace import Origin, Provenance, Source, Workspace, versions
 
 DEPTH = 3
@@ -33,6 +35,36 @@ ALIKE = 0.01
 """Difference in FVE between scales of which the more usual is meant."""
 POOR = 0.2
 """FVE below which other scales of the inputs are tried."""
+
+
+def recognise(settings: RecogniseSettings, workspace: Workspace, reporter: Reporter | None = None) -> Recognised:
+    """What is in ``settings.source``, and what an import would still ask. Writes nothing, and fetches nothing.
+
+    The UserErrors of :func:`import_sae`, but for what is not said and for the name.
+    """
+    (reporter or Reporter()).event(StageBegan("read"))
+    form, file = recognised(_local(settings.source, fetch=False), settings.format)
+    free = shutil.disk_usage(nearest(workspace.root)).free
+    try:
+        foreign = form.read(file, settings)
+    except Unsaid as error:
+        return Recognised(format=form.NAME, file=str(file), questions=error.questions, free=free)
+    d, w = foreign.weights["W_enc"].shape
+    return Recognised(
+        format=form.NAME,
+        file=str(file),
+        arch=foreign.arch,
+        d=d,
+        w=w,
+        k=foreign.k,
+        model=foreign.model,
+        hook=foreign.hook,
+        tokens=foreign.tokens,
+        questions=_questions(foreign, settings),
+        bytes=sum(4 * one.numel() for one in foreign.weights.values()),
+        free=free,
+        notes=foreign.notes,
+    )
 
 
 def import_sae(settings: ImportSettings, workspace: Workspace, reporter: Reporter | None = None) -> Imported:
@@ -112,11 +144,11 @@ def scaled(weights: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
     return {name: t if name in ("W_enc", "W_dec") else t * scale for name, t in weights.items()}
 
 
-def _local(source: str) -> Path:
+def _local(source: str, fetch: bool = True) -> Path:
     if source.startswith("hf:"):
         from engine.models.hub import hub_sae
 
-        return hub_sae(source)
+        return hub_sae(source, fetch)
     place = path_of(source)
     if not place.exists():
         raise UserError(f"{place} does not exist: give the folder or file of an SAE, or hf:REPO[/FOLDER].")
@@ -154,35 +186,66 @@ def _format(name: str) -> Format:
 
 def _answered(foreign: Foreign, settings: ImportSettings, file: Path) -> Foreign:
     """With what the settings say of model, hook point and tokens. UserError, with what is likely, where nobody does."""
-    said = {name: getattr(settings, name) or getattr(foreign, name) for name in ("model", "hook", "tokens")}
-    missing = [name for name, value in said.items() if not value]
-    questions = [_question(name, foreign) for name in missing]
-    if foreign.scaled and not settings.scale:
-        questions.append(f"--scale FACTOR ({foreign.scaled})")
-    if questions:
-        raise UserError(f"{file} does not say what it reads: give {', '.join(questions)}.")
-    try:
-        HookPoint.parse(said["hook"])
-        TokenPolicy.parse(said["tokens"])
-    except UserError as error:
-        if settings.hook and settings.tokens:
-            raise
+    questions = _questions(foreign, settings)
+    asked = ", ".join(one.words for one in questions)
+    if foreign.hook and any(one.setting == "hook" for one in questions):
         raise UserError(
-            f"{file} reads {said['hook']} of {said['model']}, which is no hook point of a vision encoder as --hook "
-            "takes them: if it reads one, give --model, --hook and --tokens; SAEs of language models are not read."
-        ) from error
-    return replace(foreign, **said)
+            f"{file} reads {foreign.hook} of {foreign.model or 'a model that it does not name'}, which is no hook "
+            f"point of a vision encoder as --hook takes them: if it reads one, give {asked}; SAEs of language models "
+            "are not read."
+        )
+    if questions:
+        raise UserError(f"{file} does not say what it reads: give {asked}.")
+    return replace(foreign, **{name: getattr(settings, name) or getattr(foreign, name) for name in READS})
 
 
-def _question(name: str, foreign: Foreign) -> str:
-    likely = foreign.likely.get(name)
-    if likely:
-        return f"--{name} {likely.value} ({likely.why})"
-    return {
-        "model": "--model hf:REPO",
-        "hook": "--hook layer:N",
-        "tokens": "--tokens cls, patches, all or random:K",
-    }[name]
+def _questions(foreign: Foreign, settings: RecogniseSettings) -> tuple[Question, ...]:
+    """What the settings have yet to say. UserError for an answer that makes no sense."""
+    asked = [_question(name, foreign, settings) for name in READS]
+    if foreign.scaled and not settings.scale:
+        asked.append(Question("scale", why=foreign.scaled))
+    return tuple(one for one in asked if one)
+
+
+def _question(name: str, foreign: Foreign, settings: RecogniseSettings) -> Question | None:
+    """Whether it has to be asked what the SAE reads: where neither is said, and where what its files say is no answer,
+    as the hook point of another tool is none, nor is then the model that it is in."""
+    if answer := getattr(settings, name):
+        _READ[name](answer)
+        return None
+    said = getattr(foreign, name)
+    if not said:
+        likely = foreign.likely.get(name)
+        return Question(name, likely.value, likely.why) if likely else Question(name)
+    if _is_read(name, said) and (name != "model" or not foreign.hook or _is_read("hook", foreign.hook)):
+        return None
+    return Question(name, _meant(said) if name == "hook" else "", f"its files say {said}")
+
+
+_READ: dict[str, Callable[[str], object]] = {"model": str, "hook": HookPoint.parse, "tokens": TokenPolicy.parse}
+
+
+def _is_read(name: str, said: str) -> bool:
+    try:
+        _READ[name](said)
+    except UserError:
+        return False
+    return True
+
+
+def _meant(hook: str) -> str:
+    """The hook point of a vision encoder that another tool calls ``hook``: a module of transformers, or a hook of
+    TransformerLens, whose ``hook_resid_pre`` is what the block before puts out. Empty where it is none of a block."""
+    found = _BLOCK.fullmatch(hook)
+    block, part = (int(found[1]), found[2]) if found else (-1, None)
+    if part == "hook_resid_pre":
+        block -= 1
+    return f"{_PARTS[part]}:{block}" if block >= 0 else ""
+
+
+_PARTS = {None: "layer", "hook_resid_pre": "layer", "hook_resid_post": "layer", "mlp": "mlp", "hook_mlp_out": "mlp"}
+_PARTS |= {"attn": "attn", "self_attn": "attn", "hook_attn_out": "attn"}
+_BLOCK = re.compile(rf"(?:.*\.)?(?:blocks|layers?)\.([0-9]{{1,3}})(?:\.({'|'.join(filter(None, _PARTS))}))?")
 
 
 def _config(foreign: Foreign, settings: ImportSettings, source: Source, form: Format) -> SAEConfig:

@@ -95,6 +95,64 @@ class Checked:
     """FVE with that factor."""
 
 
+READS = ("model", "hook", "tokens")
+"""Settings of an import that say what the SAE reads."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A setting of an import that the files do not answer."""
+
+    setting: str
+    likely: str = ""
+    """What it probably is; empty where nothing speaks for anything."""
+    why: str = ""
+    """What speaks for that, or why it is asked."""
+
+    @property
+    def words(self) -> str:
+        """As a refusal asks it."""
+        answer = self.likely or ANSWERS[self.setting]
+        return f"--{self.setting} {answer}" + (f" ({self.why})" if self.why else "")
+
+
+ANSWERS = {
+    "model": "hf:REPO",
+    "hook": "layer:N",
+    "tokens": "cls, patches, all or random:K",
+    "scale": "FACTOR",
+    "arch": "relu, topk or batchtopk",
+    "k": "K",
+    "threshold": "T",
+}
+"""What may be said to each question."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recognised:
+    """What ``recognise`` finds: an SAE of another tool, as its files say that it is."""
+
+    format: str
+    file: str
+    """Of its weights."""
+    arch: str = ""
+    """Empty, and the sizes 0, where that is among the questions."""
+    d: int = 0
+    w: int = 0
+    k: int = 0
+    model: str = ""
+    hook: str = ""
+    tokens: str = ""
+    questions: tuple[Question, ...] = ()
+    """What an import would still ask."""
+    bytes: int = 0
+    """That an import writes."""
+    free: int = 0
+    """Bytes that are free where it writes."""
+    notes: tuple[str, ...] = ()
+    """What will be other than it is there."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Imported:
     """What ``import_sae`` returns."""

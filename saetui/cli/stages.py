@@ -13,13 +13,13 @@ from engine.neurons.results import MatrixScored, Scored
 from engine.places import Relinked
 from engine.runs.plan import PlanDone
 from engine.runs.tasks import TASKS
-from engine.sae.results import Checked, Encoded, Exported, Imported, Trained
+from engine.sae.results import READS, Checked, Encoded, Exported, Imported, Recognised, Trained
 from engine.steer.results import ANSWERS, Steered
 from engine.workspace import Workspace
 from saetui.cli import work
 from saetui.cli.options import DetachOption, JsonOption, WorkspaceOption, command, complete, extra
 from saetui.cli.work import say
-from saetui.formatting import duration, percent, size
+from saetui.formatting import duration, percent, size, sizes
 
 COMMON = (extra("workspace", WorkspaceOption, None), extra("json", JsonOption, False))
 LONG = (*COMMON, extra("detach", DetachOption, False))
@@ -31,6 +31,7 @@ def register(app: typer.Typer) -> None:
         _add(app, name, settings, show, long=True)
     _add(app, "ms", config.MsSettings, show_ms)
     _add(app, "encode", config.EncodeSettings, show_encode)
+    _add(app, "recognise", config.RecogniseSettings, show_recognise)
     _add(app, "import", config.ImportSettings, show_import)
     _add(app, "export", config.ExportSettings, show_export)
     doc = "Rows, bytes and time of an extraction with these settings, before it is begun."
@@ -166,12 +167,23 @@ def show_ms(result: MatrixScored) -> None:
     )
 
 
+def show_recognise(result: Recognised) -> None:
+    said = [f"{name} {value}" for name in READS if (value := getattr(result, name))]
+    say(
+        f"{result.file}: {sizes(result)}" if result.arch else f"{result.file}: of {result.format}",
+        f"its files say {', '.join(said)}" if said else "its files do not say what it reads",
+        *result.notes,
+    )
+    if result.bytes:
+        say(f"an import writes {size(result.bytes)} ({size(result.free)} free)")
+    say(*(["and asks" if result.bytes else "an import asks"] if result.questions else ["and asks nothing more"]))
+    say(*(f"  {one.words}" for one in result.questions))
+
+
 def show_import(result: Imported) -> None:
-    active = f", {result.k:,} active" if result.k else ""
     say(
         result.path + ("" if result.made else ": it was imported already"),
-        f"{result.arch} of {result.format}, {result.d:,} -> {counted(result.w, 'latent')}{active}, "
-        f"{result.tokens} of {result.hook} of {result.model}",
+        f"{sizes(result)}, {result.tokens} of {result.hook} of {result.model}",
         *result.notes,
     )
     if result.checked:

@@ -12,12 +12,13 @@ from typing import Any, ClassVar, get_args
 import torch
 from torch import Tensor
 
-from engine.config import ArchitectureName, ImportSettings
+from engine.config import ArchitectureName, RecogniseSettings
 from engine.errors import UserError, reason, refusal
 from engine.files import read_json
 from engine.regular import open_regular
 from engine.sae.config import SAEConfig
 from engine.sae.model import SAE
+from engine.sae.results import Question
 
 Said = Mapping[str, Any]
 CONFIG_BYTES = 1 << 24
@@ -29,6 +30,14 @@ class Likely:
 
     value: str
     why: str
+
+
+class Unsaid(UserError):
+    """An SAE that cannot be read until ``questions`` are answered."""
+
+    def __init__(self, sentence: str, *questions: Question):
+        super().__init__(sentence)
+        self.questions = questions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +83,9 @@ class Format(ABC):
         """The file of weights if ``path``, a folder or a file, looks like this format. Reads no weights."""
 
     @abstractmethod
-    def read(self, file: Path, settings: ImportSettings) -> Foreign:
-        """The SAE in ``file``, which :meth:`find` gave. UserError for what it cannot be, or does not say."""
+    def read(self, file: Path, settings: RecogniseSettings) -> Foreign:
+        """The SAE in ``file``, which :meth:`find` gave. UserError for what it cannot be, Unsaid for what it does not
+        say and that its weights cannot be read without."""
 
     @abstractmethod
     def write(self, sae: SAE, said: Said, folder: Path) -> Written:
