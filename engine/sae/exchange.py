@@ -24,7 +24,7 @@ from engine.sae.config import CONFIG, WEIGHTS, SAEConfig, read_config
 from engine.sae.convert import FORMATS, Foreign, Format, Unsaid
 from engine.sae.fidelity import measure
 from engine.sae.model import SAE
-from engine.sae.results import READS, Checked, Exported, Imported, Question, Recognised
+from engine.sae.results import READ_STAGE, READS, Checked, Exported, Imported, Question, Recognised
 from engine.workspace import Origin, Provenance, Source, Workspace, versions
 
 DEPTH = 3
@@ -42,7 +42,7 @@ def recognise(settings: RecogniseSettings, workspace: Workspace, reporter: Repor
 
     The UserErrors of :func:`import_sae`, but for what is not said and for the name.
     """
-    (reporter or Reporter()).event(StageBegan("read"))
+    (reporter or Reporter()).event(StageBegan(READ_STAGE))
     form, file = recognised(_local(settings.source, fetch=False), settings.format)
     free = shutil.disk_usage(nearest(workspace.root)).free
     try:
@@ -76,7 +76,7 @@ def import_sae(settings: ImportSettings, workspace: Workspace, reporter: Reporte
     reporter = reporter or Reporter()
     check_own(folder := workspace.sae(settings.name))
     form, file = recognised(_local(settings.source), settings.format)
-    reporter.event(StageBegan("read"))
+    reporter.event(StageBegan(READ_STAGE))
     source = Source("file", file.name, str(file.absolute()), content_sha256(file))
     foreign = _answered(form.read(file, settings), settings, file)
     config = _config(foreign, settings, source, form)

@@ -95,6 +95,8 @@ class Checked:
     """FVE with that factor."""
 
 
+READ_STAGE = "read the SAE"
+"""The stage with which an import of one begins, once it is recognised."""
 READS = ("model", "hook", "tokens")
 """Settings of an import that say what the SAE reads."""
 
