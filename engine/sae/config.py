@@ -107,14 +107,14 @@ def weights_sha256(folder: Path, sha256: Callable[[Path], str] = content_sha256)
         raise refusal(error, path) or error from error
     if (folder / CONFIG).is_file() and named_weights(folder) not in (None, found):
         raise UserError(
-            f"{path} is damaged (a bit of it has changed, or it is of another SAE): give the command that trained it "
+            f"{path} is damaged (a bit of it has changed, or it is of another SAE): give the command that made it "
             "again, which mends it, or copy the whole folder again."
         )
     return found
 
 
 def no_weights(folder: Path) -> UserError:
-    return UserError(f"{folder} has no {WEIGHTS}: train the SAE again, or copy the whole folder.")
+    return UserError(f"{folder} has no {WEIGHTS}: make the SAE again, or copy the whole folder.")
 
 
 def named_weights(folder: Path) -> str | None:
@@ -124,7 +124,7 @@ def named_weights(folder: Path) -> str | None:
 
 
 def _said(path: Path) -> Any:
-    return read_json(path, "remove it and give the command that trains the SAE again, which mends it")
+    return read_json(path, "remove it and give the command that made the SAE again, which mends it")
 
 
 def latents(d: int, expansion: float) -> int:

@@ -20,7 +20,7 @@ from engine.links import check_own
 from engine.models.hookpoints import HookPoint, TokenPolicy
 from engine.reporter import Reporter, StageBegan, Warned
 from engine.sae.architectures import REGISTRY
-from engine.sae.config import CONFIG, WEIGHTS, SAEConfig, read_config
+from engine.sae.config import CONFIG, WEIGHTS, SAEConfig, read_config, weights_sha256
 from engine.sae.convert import FORMATS, Foreign, Format, Unsaid
 from engine.sae.fidelity import measure
 from engine.sae.model import SAE
@@ -268,12 +268,16 @@ def _config(foreign: Foreign, settings: ImportSettings, source: Source, form: Fo
 
 
 def _check_free(folder: Path, config: SAEConfig) -> bool:
-    """Whether it is to be written: not where it is there already. UserError where another one is."""
+    """Whether it is to be written: not where it is there already, whole. UserError where another one is."""
     if not (folder / CONFIG).is_file():
         return True
     there = read_config(folder)
     if there.origin != config.origin or there.provenance.made_from != config.provenance.made_from:
         raise UserError(f"{folder} is another SAE: give another --name, or remove it.")
+    try:
+        weights_sha256(folder)
+    except UserError:  # damaged: what made it mends it
+        return True
     return False
 
 

@@ -92,6 +92,18 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
     assert read_config(Workspace(tmp_path).sae("s")) == sae.config
 
 
+def test_an_import_mends_what_it_wrote(tmp_path: Path) -> None:
+    ours("topk", tmp_path)
+    out = send("saelens", tmp_path)
+    file = Path(import_sae(ImportSettings(source=str(out), name="t"), Workspace(tmp_path)).path) / "sae.safetensors"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(UserError, match="give the command that made it again, which mends it"):
+        SAE.load(file.parent)
+    assert import_sae(ImportSettings(source=str(out), name="t"), Workspace(tmp_path)).made
+    assert file.read_bytes() == whole
+
+
 def test_lengths_that_a_loader_changes_are_said_to_be_lost(tmp_path: Path) -> None:
     sae = ours("relu", tmp_path)
     sae.W_dec.mul_(2)
