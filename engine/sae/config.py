@@ -72,10 +72,16 @@ def read_config(folder: str | Path) -> SAEConfig:
         raise UserError(f"There is no SAE at {folder}: check the name, or train one (saetui train).")
     path = folder / CONFIG
     if not path.is_file():
-        raise UserError(f"{folder} holds no finished SAE (no {CONFIG}): run the command that trains it to the end.")
+        raise UserError(
+            f"{folder} holds no finished SAE (no {CONFIG}): run the command that trains it to the end; one of another "
+            "tool is brought in by saetui import."
+        )
     values = _said(path)
     if not isinstance(values, dict) or values.get("format") != FORMAT:
-        raise UserError(f"{path} is not the config of a saetui SAE: give the folder of one that saetui train has made.")
+        raise UserError(
+            f"{path} is not the config of a saetui SAE: give the folder of one; one of another tool is brought in by "
+            "saetui import."
+        )
     check_version(values.get("version"), VERSION, path)
     config: SAEConfig = from_json(SAEConfig, values, str(path))
     if min(config.d, config.w) < 1 or not math.isfinite(config.scale):
