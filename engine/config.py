@@ -210,8 +210,8 @@ class EncodeSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImportSettings:
-    """Bring an SAE or activations of another tool into the workspace."""
+class RecogniseSettings:
+    """Say what is at a place: format, sizes, and what an import would still ask. Nothing is written."""
 
     source: str = setting(
         "Folder or file of an SAE (dictionary_learning, SAELens, sparsify, saev, overcomplete; hf:REPO[/FOLDER]), or "
@@ -219,7 +219,6 @@ class ImportSettings:
         positional=True,
         place="model",
     )
-    name: str = setting("Name of the SAE or store in the workspace.")
     format: str = setting("The format, where several fit.", "")
     model: str = setting("Encoder that it reads, where the files do not say.", "", place="model", own=True)
     hook: str = setting("Hook point that it reads, where the files do not say.", "")
@@ -237,7 +236,14 @@ class ImportSettings:
     )
     k: int = setting("Active latents per token, where the files do not say.", 0)
     threshold: float = setting("Threshold of a batchtopk SAE, where the files do not say.", -1.0)
-    check: str = setting("Activation store to measure it on: FVE, L0, dead latents.", "", place="artefact")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportSettings(RecogniseSettings):
+    """Bring an SAE or activations of another tool into the workspace."""
+
+    name: str = setting("Name of the SAE or store in the workspace.")
+    check: str = setting("Of an SAE: activation store to measure it on: FVE, L0, dead latents.", "", place="artefact")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,31 +5,38 @@ from pathlib import Path
 
 from engine.activations.convert import FORMATS as PARTS
 from engine.activations.exporting import export_store
-from engine.activations.importing import find_parts, import_activations
+from engine.activations.importing import find_parts, import_activations, recognise_activations
 from engine.activations.manifest import FILE as MANIFEST
 from engine.activations.store import KINDS, Store
-from engine.config import ExportSettings, ImportSettings
+from engine.config import ExportSettings, ImportSettings, RecogniseSettings
 from engine.errors import UserError
 from engine.files import path_of
 from engine.neurons.published import export
 from engine.reporter import Reporter
 from engine.sae.config import CONFIG
 from engine.sae.convert import FORMATS
-from engine.sae.exchange import import_sae
-from engine.sae.results import BroughtIn, SentOut
+from engine.sae.exchange import import_sae, recognise_sae
+from engine.sae.results import BroughtIn, Seen, SentOut
 from engine.workspace import Workspace
 
 
 def bring_in(settings: ImportSettings, workspace: Workspace, reporter: Reporter | None = None) -> BroughtIn:
     """Import what ``settings.source`` holds: an SAE, or activations. UserError as of these."""
-    if settings.format and settings.format not in FORMATS | PARTS:
-        raise UserError(f"{settings.format!r} is no format: give one of {', '.join(FORMATS | PARTS)}.")
+    _check_format(settings)
     if _holds_activations(settings):
         return import_activations(settings, workspace, reporter)
     for name in ("images", "tokens_per_image"):
         if getattr(settings, name):
             raise UserError(f"--{name.replace('_', '-')} is of activations, and {settings.source} holds none.")
     return import_sae(settings, workspace, reporter)
+
+
+def recognise(settings: RecogniseSettings, workspace: Workspace, reporter: Reporter | None = None) -> Seen:
+    """What is in ``settings.source``, and what an import would still ask. UserError as of an import."""
+    _check_format(settings)
+    if _holds_activations(settings):
+        return recognise_activations(settings, workspace)
+    return recognise_sae(settings, workspace, reporter)
 
 
 def send_out(settings: ExportSettings, workspace: Workspace, reporter: Reporter | None = None) -> SentOut:
@@ -42,7 +49,12 @@ def send_out(settings: ExportSettings, workspace: Workspace, reporter: Reporter 
     return export_store(settings, Store.open(store), reporter)
 
 
-def _holds_activations(settings: ImportSettings) -> bool:
+def _check_format(settings: RecogniseSettings) -> None:
+    if settings.format and settings.format not in FORMATS | PARTS:
+        raise UserError(f"{settings.format!r} is no format: give one of {', '.join(FORMATS | PARTS)}.")
+
+
+def _holds_activations(settings: RecogniseSettings) -> bool:
     """Whether no SAE is there, but activations are. An SAE's files may look like these, not the other way."""
     if settings.source.startswith("hf:") or (settings.format and settings.format not in PARTS):
         return False

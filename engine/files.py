@@ -30,6 +30,11 @@ def path_of(given: str | Path) -> Path:
     return Path(os.path.expanduser(given))
 
 
+def nearest(path: Path) -> Path:
+    """``path``, or of the folders that it is to be in the innermost that is there."""
+    return next(one for one in (path, *path.parents) if one.exists())
+
+
 def read_bytes(path: str | Path, most: int = DOCUMENT) -> bytes:
     """What the file holds. Raises OSError, and UserError for more than ``most`` bytes."""
     with open_regular(path) as file:

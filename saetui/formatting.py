@@ -4,8 +4,10 @@ from typing import assert_never
 
 from rich.cells import cell_len, set_cell_size
 
+from engine.errors import counted
 from engine.literal import literal as literal
 from engine.neurons.quantities import Form
+from engine.sae.results import Imported, Recognised
 
 
 def fit(text: str, width: int) -> str:
@@ -70,6 +72,12 @@ def size(count: float) -> str:
             return f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:,.3g} TB" if count < 999.5 else f"{count:,.0f} TB"
+
+
+def sizes(sae: Imported | Recognised) -> str:
+    """Kind and sizes of an SAE of another tool."""
+    active = f", {sae.k:,} active" if sae.k else ""
+    return f"{sae.arch} of {sae.format}, {sae.d:,} -> {counted(sae.w, 'latent')}{active}"
 
 
 def rate(value: float, unit: str) -> str:

@@ -209,5 +209,5 @@ def test_what_is_no_sae_of_ours_is_refused_without_a_command_that_is_not_there(w
     (workspace / "saes" / "other").mkdir()
     (workspace / "saes" / "other" / "config.json").write_text('{"d_in": 64, "d_sae": 512}')
     refused = in_pipe("encode", "other", "patches", "--out", "x.npz", cwd=workspace)
-    assert refused.code == 2 and "give the folder of one that saetui train has made" in refused.err
+    assert refused.code == 2 and "one of another tool is brought in by saetui import" in refused.err
     assert in_pipe("encode", "jump", "patches", "--out", "x.npz", cwd=workspace).code == 0

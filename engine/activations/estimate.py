@@ -2,7 +2,6 @@
 
 import shutil
 import time
-from pathlib import Path
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from engine.activations.results import Estimated, StoreEstimate
 from engine.activations.target import Target, take_over
 from engine.config import ExtractSettings
 from engine.errors import counted
+from engine.files import nearest
 from engine.images import Images, open_images
 from engine.models import load_encoder
 from engine.models.device import pick_device
@@ -41,7 +41,7 @@ def estimate(settings: ExtractSettings, workspace: Workspace, reporter: Reporter
     reporter.event(StageBegan("timing"))
     pace, broken = _pace(settings, images, encoder, targets, reporter)
     left = [_left(target, len(images), shard_images) for target in targets]
-    free = shutil.disk_usage(_existing(targets[0].folder)).free
+    free = shutil.disk_usage(nearest(targets[0].folder)).free
     room = no_room(sum(size_of(t, n, settings) for t, n in zip(targets, left, strict=True)), free)
     hooks = tuple(
         StoreEstimate(
@@ -123,7 +123,3 @@ def _left(target: Target, images: int, shard_images: int) -> int:
     """Images whose shard is not there yet."""
     firsts = range(0, images, shard_images)
     return sum(min(shard_images, images - f) for n, f in enumerate(firsts) if n not in target.shards)
-
-
-def _existing(path: Path) -> Path:
-    return next(p for p in (path, *path.parents) if p.exists())

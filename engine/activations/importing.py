@@ -2,10 +2,11 @@
 
 import glob
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, TypeVar, cast, get_args
 
 import numpy as np
 
@@ -13,19 +14,20 @@ from engine.activations.convert import FORMATS, Parts, PartsFormat
 from engine.activations.exporting import SAID
 from engine.activations.imported_rows import StoreImport
 from engine.activations.manifest import FILE, ImportedFrom, ImportedPart, Listed, Manifest, Model, read_manifest
-from engine.activations.results import StoreImported
+from engine.activations.results import READS, Question, RecognisedRows, StoreImported
 from engine.activations.shards import STORED
 from engine.activations.store import Store
 from engine.activations.target import command_line, tidy
-from engine.config import ImportSettings, Transparency
+from engine.config import ImportSettings, RecogniseSettings, Transparency
 from engine.errors import Stopped, UserError, counted, system_mistake
-from engine.files import lock, path_of, read_json
+from engine.files import lock, nearest, path_of, read_json
 from engine.images import Images, open_images
 from engine.links import check_own
 from engine.models.hookpoints import HookPoint, TokenPolicy
 from engine.reporter import Reporter, StageBegan
 from engine.workspace import Provenance, Source, Workspace, versions
 
+S = TypeVar("S", bound=RecogniseSettings)
 SHARD_BYTES = 256 << 20
 """Of the rows of a shard, about: what an interruption costs at most."""
 OPTIONS = {"arch": "auto", "k": 0, "threshold": -1.0, "scale": 0.0, "check": ""}
@@ -50,6 +52,31 @@ def find_parts(source: str, format: str = "") -> tuple[PartsFormat, Path, Sequen
     return fits[0] if fits else None
 
 
+def recognise_activations(settings: RecogniseSettings, workspace: Workspace) -> RecognisedRows:
+    """What activations are in ``settings.source``, and what an import would still ask. Writes nothing."""
+    found = find_parts(settings.source, settings.format)
+    assert found is not None, "somebody has looked"
+    form, place, files = found
+    parts = form.read(place, files, settings)
+    parts, settings = brought_back(parts, settings, files[0].parent)
+    first, rows = parts.parts[0], sum(part.rows for part in parts.parts)
+    return RecognisedRows(
+        format=form.NAME,
+        place=str(place),
+        parts=len(files),
+        rows=rows,
+        d=first.d,
+        dtype=first.dtype,
+        model=parts.model,
+        hook=parts.hook,
+        tokens=parts.tokens,
+        questions=questions(parts, settings),
+        bytes=rows * (first.d * STORED[first.dtype].itemsize + 8),
+        free=shutil.disk_usage(nearest(workspace.root)).free,
+        notes=parts.notes,
+    )
+
+
 def import_activations(
     settings: ImportSettings, workspace: Workspace, reporter: Reporter | None = None
 ) -> StoreImported:
@@ -69,7 +96,10 @@ def import_activations(
     reporter.event(StageBegan("looking at the parts"))
     parts = form.read(place, files, settings)
     parts, settings = brought_back(parts, settings, files[0].parent)
-    parts = answered(parts, settings, place)
+    if asked := questions(parts, settings):
+        words = ", ".join(one.words for one in asked)
+        raise UserError(f"{place} does not say where its activations were taken: give {words}.")
+    parts = replace(parts, **cast(Any, _said(parts, settings)))
     check_own(folder := workspace.activations(settings.name))
     images = open_images(settings.images, transparency=settings.transparency) if settings.images else None
     head = _manifest(parts, settings, form, place, images)
@@ -103,28 +133,36 @@ def import_activations(
     )
 
 
-def answered(parts: Parts, settings: ImportSettings, place: Path) -> Parts:
-    """With what the settings say of model, hook point, tokens and tokens an image. UserError where nobody does."""
-    said = {name: getattr(settings, name) or getattr(parts, name) for name in ("model", "hook", "tokens")}
-    questions = [question(name, parts) for name, value in said.items() if not value]
-    if questions:
-        raise UserError(f"{place} does not say where its activations were taken: give {', '.join(questions)}.")
-    HookPoint.parse(said["hook"])
-    TokenPolicy.parse(said["tokens"])
-    return replace(parts, **said)
+def questions(parts: Parts, settings: RecogniseSettings) -> tuple[Question, ...]:
+    """What neither the files nor the settings say. UserError for an answer that makes no sense."""
+    said = _said(parts, settings)
+    if said["hook"]:
+        HookPoint.parse(said["hook"])
+    if said["tokens"]:
+        TokenPolicy.parse(said["tokens"])
+    asked = [_question(name, parts) for name, value in said.items() if not value]
+    if said["hook"] and said["tokens"] and not (settings.images or parts.images or _tokens(parts, settings, said)):
+        why = "or --images, of which they are"
+        asked.append(Question("tokens-per-image", why=why))
+    return tuple(asked)
 
 
-def question(name: str, parts: Parts) -> str:
-    if likely := parts.likely.get(name):
-        return f"--{name} {likely.value} ({likely.why})"
-    return {
-        "model": "--model hf:REPO",
-        "hook": "--hook layer:N",
-        "tokens": "--tokens cls, mean, patches, all or random:K",
-    }[name]
+def _question(name: str, parts: Parts) -> Question:
+    likely = parts.likely.get(name)
+    return Question(name, likely.value, likely.why) if likely else Question(name)
 
 
-def brought_back(parts: Parts, settings: ImportSettings, folder: Path) -> tuple[Parts, ImportSettings]:
+def _said(parts: Parts, settings: RecogniseSettings) -> dict[str, str]:
+    return {name: getattr(settings, name) or getattr(parts, name) for name in READS}
+
+
+def _tokens(parts: Parts, settings: RecogniseSettings, said: Mapping[str, str]) -> int:
+    """Rows of an image, as far as settings, shapes or the choice of tokens say; else 0."""
+    each = TokenPolicy.parse(said["tokens"]).rows_an_image(HookPoint.parse(said["hook"])) or 0
+    return settings.tokens_per_image or parts.parts[0].tokens or each
+
+
+def brought_back(parts: Parts, settings: S, folder: Path) -> tuple[Parts, S]:
     """With what an export of ours left beside the files; settings that are given come before it."""
     if not (folder / SAID).is_file():
         return parts, settings
@@ -175,7 +213,7 @@ def _tokens_an_image(parts: Parts, settings: ImportSettings, images: Images | No
     """Rows of each image. UserError where it is not known, or does not fit."""
     rows = sum(part.rows for part in parts.parts)
     each = TokenPolicy.parse(parts.tokens).rows_an_image(HookPoint.parse(parts.hook)) or 0
-    said = settings.tokens_per_image or parts.parts[0].tokens or each
+    said = _tokens(parts, settings, {"hook": parts.hook, "tokens": parts.tokens})
     of = len(images) if images else parts.images
     if each and said != each:
         raise UserError(f"{place} has {counted(said, 'row')} an image, and --tokens {parts.tokens} means {each:,}.")
@@ -187,11 +225,6 @@ def _tokens_an_image(parts: Parts, settings: ImportSettings, images: Images | No
                 f"{place} has {counted(rows, 'row')}, and {listed} {counted(of, 'image')}: {needed} is needed."
             )
         return rows // of
-    if not said:
-        raise UserError(
-            f"{place} does not say how many of its {counted(rows, 'row')} are of one image: give --tokens-per-image, "
-            "or --images, of which they are."
-        )
     if rows % said:
         raise UserError(f"{place} has {counted(rows, 'row')}, which is no multiple of {said:,} an image: check it.")
     return said

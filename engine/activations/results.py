@@ -34,6 +34,65 @@ class Extracted:
     """How many files of the source are pictures of kinds that are not read, by kind."""
 
 
+READS = ("model", "hook", "tokens")
+"""Settings of an import that say what an SAE reads, or of what activations are."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A setting of an import that the files do not answer."""
+
+    setting: str
+    likely: str = ""
+    """What it probably is; empty where nothing speaks for anything."""
+    why: str = ""
+    """What speaks for that, or why it is asked."""
+
+    @property
+    def words(self) -> str:
+        """As a refusal asks it."""
+        answer = self.likely or ANSWERS[self.setting]
+        return f"--{self.setting} {answer}" + (f" ({self.why})" if self.why else "")
+
+
+ANSWERS = {
+    "model": "hf:REPO",
+    "hook": "layer:N",
+    "tokens": "cls, patches, all or random:K",
+    "tokens-per-image": "N",
+    "scale": "FACTOR",
+    "arch": "relu, topk or batchtopk",
+    "k": "K",
+    "threshold": "T",
+}
+"""What may be said to each question."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecognisedRows:
+    """What ``recognise`` finds: activations of another tool, as their files say that they are."""
+
+    format: str
+    place: str
+    parts: int
+    """Files."""
+    rows: int
+    d: int
+    dtype: str
+    """As a store keeps them."""
+    model: str = ""
+    hook: str = ""
+    tokens: str = ""
+    questions: tuple[Question, ...] = ()
+    """What an import would still ask."""
+    bytes: int = 0
+    """That an import writes."""
+    free: int = 0
+    """Bytes that are free where it writes."""
+    notes: tuple[str, ...] = ()
+    """What will be other than it is there."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class StoreImported:
     """What ``import_activations`` returns."""

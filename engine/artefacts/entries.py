@@ -216,7 +216,8 @@ class SAEEntry(Entry):
         names = ("arch", "d", "w", "k", "groups", "scale", "model", "hook", "tokens", "transparency")
         facts = {name: getattr(config, name) for name in names}
         training = {"training": to_json(self.settings), "result": to_json(self.result)}
-        return facts | training | {"sha256": weights_sha256(self.path)}
+        imported = {"origin": to_json(config.origin)} if config.origin else {}
+        return facts | training | imported | {"sha256": weights_sha256(self.path)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,23 +41,30 @@ def hub_folder(spec: str) -> Path:
     return folder
 
 
-def _snapshot(spec: str, repository: str, revision: str, patterns: list[str]) -> Path:
+def _snapshot(spec: str, repository: str, revision: str, patterns: list[str], fetch: bool = True) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
-        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=patterns))
+        return Path(
+            snapshot_download(
+                repository, revision=revision or None, allow_patterns=patterns, local_files_only=not fetch
+            )
+        )
     except HFValidationError as error:
         raise UserError(f"{spec} is no repository name: write hf:ORG/NAME.") from error
     except (OSError, HfHubHTTPError) as error:
+        if not fetch:
+            raise UserError(f"{spec} is not on this machine: saetui import fetches it, and asks then.") from error
         raise refusal(error) or UserError(
             f"{spec} is not on this machine and cannot be fetched ({type(error).__name__}): check the name and the "
             "network, or copy the checkpoint here and give its directory."
         ) from error
 
 
-def hub_sae(spec: str) -> Path:
+def hub_sae(spec: str, fetch: bool = True) -> Path:
     """The local folder of ``hf:ORG/NAME[/FOLDER][@REVISION]`` with the weights of an SAE, fetched if not cached.
+    ``fetch``: whether it may be; else the hub is not asked.
 
     UserError where a repository has them in folders and none is named: they may be many, of gigabytes each.
     """
@@ -65,8 +72,10 @@ def hub_sae(spec: str) -> Path:
     owner, name, folder = (*path.strip("/").split("/", 2), "", "")[:3]
     if not name:
         raise UserError(f"{spec} is no repository name: write hf:ORG/NAME[/FOLDER].")
-    wanted = [f"{folder}/{kind}" for kind in _OF_SAES] if folder else _at_the_top(spec, f"{owner}/{name}", revision)
-    place = _snapshot(spec, f"{owner}/{name}", revision, wanted) / folder
+    wanted = [f"{folder}/{kind}" for kind in _OF_SAES] if folder else list(_OF_SAES)
+    if fetch and not folder:
+        wanted = _at_the_top(spec, f"{owner}/{name}", revision)
+    place = _snapshot(spec, f"{owner}/{name}", revision, wanted, fetch) / folder
     if not place.is_dir():
         raise UserError(f"{owner}/{name} has no folder {folder}: look at its files on the hub.")
     return place

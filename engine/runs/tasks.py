@@ -41,6 +41,7 @@ TASKS = {
     "steer": Task("engine.steer.compare:steer", config.SteerSettings, "engine.steer.results:Steered"),
     "ms": Task("engine.neurons.matrix_scores:ms_files", config.MsSettings, "engine.neurons.results:MatrixScored"),
     "encode": Task("engine.sae.encode:encode_store", config.EncodeSettings, "engine.sae.results:Encoded", True),
+    "recognise": Task("engine.exchange:recognise", config.RecogniseSettings, "engine.sae.results:Seen"),
     "import": Task("engine.exchange:bring_in", config.ImportSettings, "engine.sae.results:BroughtIn"),
     "export": Task("engine.exchange:send_out", config.ExportSettings, "engine.sae.results:SentOut", True),
     "verify": Task("engine.artefacts.verify:verify", config.VerifySettings, f"{MADE}:Verified"),

@@ -1,4 +1,5 @@
-"""Trainings as a table shows them: SAEs on disk joined with the runs that make them. Costs no torch, never raises.
+"""Trainings as a table shows them: SAEs on disk joined with the runs that make them, those that were trained elsewhere
+among them. Costs no torch, never raises.
 
 Event logs grow for days and files vanish or are cut while they are read, so a log is read once, piece by piece, and
 what is damaged becomes a sentence in its row.
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from engine.config import TrainSettings
+from engine.config import ImportSettings, TrainSettings
 from engine.errors import UserError, reason, refusal
 from engine.files import Stamp, stamp
 from engine.records import from_json
@@ -24,15 +25,16 @@ from engine.reporter import Progress as Step
 from engine.runs.events import DAMAGED, Logged, Status, parse_events
 from engine.runs.memory import Memory
 from engine.runs.run import ENDED, STATUS, Command, Run, RunList, runs
-from engine.sae.config import TRAINING, WEIGHTS
-from engine.sae.results import MeasuredStep
+from engine.runs.tasks import TASKS as STAGES
+from engine.sae.config import CONFIG, TRAINING, WEIGHTS, SAEConfig, no_weights, read_config
+from engine.sae.results import READ_STAGE, Checked, Imported, MeasuredStep
 from engine.sae.state import Checkpointed, Finished, checkpoint_path, read_state, read_training, settings_of
 from engine.workspace import Workspace
 
 POINTS = 4000  # of a series that are kept at most
 RECENT = 10.0  # seconds of progress that a rate is about
 PIECE = 1 << 22  # bytes of a log that are read at a time
-TASKS = ("train", "run", "demo")  # those that train
+TASKS = ("train", "run", "demo", "import")  # those that make SAEs
 DEMO_NAME = "demo"  # of the SAE that the demo trains
 LIVE = ("starting", "running", "paused")
 _STAGE = re.compile(r"\d+/\d+ (\w+) (.+)")
@@ -43,7 +45,7 @@ V = TypeVar("V")
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """One row: an SAE that is trained, was trained, or could not be."""
+    """One row: an SAE that is trained, was trained, or could not be; or one that was trained elsewhere."""
 
     name: str
     state: str
@@ -72,6 +74,12 @@ class Training:
     """One sentence about what went wrong."""
     memory: Memory | None = None
     """None unless it runs."""
+    config: SAEConfig | None = None
+    """Of a finished SAE that was not trained here: what it is, and where it came from."""
+    checked: Checked | None = None
+    """What its import measured."""
+    asked: ImportSettings | None = None
+    """Of its import, where the run of that is known."""
 
     @property
     def live(self) -> bool:
@@ -149,17 +157,19 @@ class LoggedTraining:
 class TrainingLog:
     """The trainings in one run's events.jsonl, followed as it grows."""
 
-    def __init__(self, path: Path, name: str | None = None, whole: bool = False):
+    def __init__(self, path: Path, name: str | None = None, whole: bool = False, stage: str = "train"):
         """``name``: of the SAE, where there is only one; else the stages of a plan tell. ``whole``: the run does
-        nothing else."""
-        self.path, self._name, self._whole = path, name, whole
+        nothing else. ``stage``: with which one begins."""
+        self.path, self._name, self._whole, self._begins = path, name, whole, stage
         self._restart()
 
     @classmethod
     def of(cls, run: Path, command: Command) -> "TrainingLog":
         """The log of the run in the directory ``run``, which does what ``command`` says."""
-        name = {"train": command.settings.get("name"), "demo": DEMO_NAME}.get(command.task)
-        return cls(run / "events.jsonl", name, whole=command.task == "train")
+        own = command.settings.get("name")
+        name = {"train": own, "import": own, "demo": DEMO_NAME}.get(command.task)
+        stage = READ_STAGE if command.task == "import" else "train"
+        return cls(run / "events.jsonl", name, whole=command.task == "train", stage=stage)
 
     def _restart(self) -> None:
         self._offset, self._inode = 0, 0
@@ -213,16 +223,16 @@ class TrainingLog:
         if announced:  # a stage of a plan
             self._next = announced[2] if announced[1] == "train" else None
             self.current = self._next
-        elif name == "train" and self._next:
+        elif name == self._begins and self._next:
             self.current = self._next
             self.trainings.setdefault(self.current, LoggedTraining()).begin()
-        else:
+        elif self._begins != READ_STAGE:  # an import has further stages, all of the one SAE
             self.current = None
 
 
 @dataclass(frozen=True)
 class _Part:
-    """A run that trained an SAE, alone or among others."""
+    """A run that made an SAE, alone or among others."""
 
     run: Run
     status: Status
@@ -232,6 +242,10 @@ class _Part:
     @property
     def names(self) -> set[str]:
         return {*self.log.trainings, *filter(None, [self.log.current])}
+
+    @property
+    def imports(self) -> bool:
+        return self.command.task == "import"
 
 
 class Trainings:
@@ -313,7 +327,7 @@ class Trainings:
         if known is not None and not self._anew and not live:
             return known[1]
         folder = self.workspace.root / "saes" / name
-        files = (folder / TRAINING, checkpoint_path(folder), folder / WEIGHTS)
+        files = (folder / TRAINING, checkpoint_path(folder), folder / WEIGHTS, folder / CONFIG)
         key = (*map(stamp, files), *((p.run.id, p.log.offset, p.log.current, p.status.state) for p in parts))
         if known is not None and known[0] == key and not (known[1] and known[1].live):
             return known[1]
@@ -327,6 +341,9 @@ class Trainings:
     def _joined(self, name: str, folder: Path, parts: list[_Part]) -> Training | None:
         finished = self._once(folder / TRAINING, lambda: read_training(folder))
         checkpoint = self._once(checkpoint_path(folder), lambda: read_state(folder))
+        if finished or checkpoint:
+            parts = [part for part in parts if not part.imports or part.status.state in LIVE]  # refused, as it is there
+        config = None if finished or checkpoint else self._once(folder / CONFIG, lambda: _untrained(folder))
         part = parts[-1] if parts else None
         last = part.status.state if part is not None and part.log.current == name else None
         done = finished.result.steps if isinstance(finished, Finished) else 0
@@ -338,6 +355,10 @@ class Trainings:
             state, error = "damaged", _sentence(finished, folder / TRAINING)
         elif finished:
             state, error = "done", None
+        elif isinstance(config, Exception):
+            state, error = "damaged", _sentence(config, folder / CONFIG)
+        elif config:
+            state, error = "done", None
         elif part is not None and last in ENDED and last != "done":
             state, error = str(last), _why(part)
         elif isinstance(checkpoint, Exception):
@@ -348,7 +369,20 @@ class Trainings:
             return None
         told = finished if isinstance(finished, Finished) and state == "done" else None
         kept = checkpoint if isinstance(checkpoint, Checkpointed) else None
-        return self._filled(name, state, error, parts, told, kept)
+        row = self._filled(name, state, error, parts, told, kept)
+        imported = [one for one in parts if one.imports]
+        return self._brought(row, config if state == "done" else None, imported) if config or imported else row
+
+    def _brought(self, row: Training, config: SAEConfig | None, imports: list[_Part]) -> Training:
+        """``row`` with what is known of an SAE that was trained elsewhere."""
+        asked = imports[-1].command.asked(self.workspace.root) if imports else None
+        measured = [_checked(part) for part in imports if part.status.state == "done"] if config else []
+        return replace(
+            row,
+            config=config,
+            checked=next((one for one in reversed(measured) if one), None),
+            asked=from_json(ImportSettings, asked, row.name) if asked else None,
+        )
 
     def _filled(
         self,
@@ -392,7 +426,7 @@ class Trainings:
 
     def _settings(self, name: str, part: _Part | None) -> TrainSettings | None:
         """What the run was asked: by its command, or by the plan that it follows, as that is now."""
-        if part is None or part.command.task == "demo":
+        if part is None or part.command.task in ("demo", "import"):
             return None
         if part.command.task == "train":
             settings: TrainSettings = from_json(
@@ -441,6 +475,20 @@ def clone(training: Training, workspace: Workspace) -> TrainSettings:
 
 def _stamps(run: Run) -> tuple[Stamp | None, Stamp | None]:
     return stamp(run.path / STATUS), stamp(run.path / "events.jsonl")
+
+
+def _untrained(folder: Path) -> SAEConfig | None:
+    """The config of the SAE in ``folder``; None where there is none, UserError where it is damaged."""
+    if not (folder / CONFIG).is_file():
+        return None
+    if not (folder / WEIGHTS).is_file():
+        raise no_weights(folder)
+    return read_config(folder)
+
+
+def _checked(part: _Part) -> Checked | None:
+    result = STAGES["import"].read(part.status.result)
+    return result.checked if isinstance(result, Imported) else None
 
 
 def _why(part: _Part) -> str | None:

@@ -72,10 +72,16 @@ def read_config(folder: str | Path) -> SAEConfig:
         raise UserError(f"There is no SAE at {folder}: check the name, or train one (saetui train).")
     path = folder / CONFIG
     if not path.is_file():
-        raise UserError(f"{folder} holds no finished SAE (no {CONFIG}): run the command that trains it to the end.")
+        raise UserError(
+            f"{folder} holds no finished SAE (no {CONFIG}): run the command that trains it to the end; one of another "
+            "tool is brought in by saetui import."
+        )
     values = _said(path)
     if not isinstance(values, dict) or values.get("format") != FORMAT:
-        raise UserError(f"{path} is not the config of a saetui SAE: give the folder of one that saetui train has made.")
+        raise UserError(
+            f"{path} is not the config of a saetui SAE: give the folder of one; one of another tool is brought in by "
+            "saetui import."
+        )
     check_version(values.get("version"), VERSION, path)
     config: SAEConfig = from_json(SAEConfig, values, str(path))
     if min(config.d, config.w) < 1 or not math.isfinite(config.scale):
@@ -107,14 +113,14 @@ def weights_sha256(folder: Path, sha256: Callable[[Path], str] = content_sha256)
         raise refusal(error, path) or error from error
     if (folder / CONFIG).is_file() and named_weights(folder) not in (None, found):
         raise UserError(
-            f"{path} is damaged (a bit of it has changed, or it is of another SAE): give the command that trained it "
+            f"{path} is damaged (a bit of it has changed, or it is of another SAE): give the command that made it "
             "again, which mends it, or copy the whole folder again."
         )
     return found
 
 
 def no_weights(folder: Path) -> UserError:
-    return UserError(f"{folder} has no {WEIGHTS}: train the SAE again, or copy the whole folder.")
+    return UserError(f"{folder} has no {WEIGHTS}: make the SAE again, or copy the whole folder.")
 
 
 def named_weights(folder: Path) -> str | None:
@@ -124,7 +130,7 @@ def named_weights(folder: Path) -> str | None:
 
 
 def _said(path: Path) -> Any:
-    return read_json(path, "remove it and give the command that trains the SAE again, which mends it")
+    return read_json(path, "remove it and give the command that made the SAE again, which mends it")
 
 
 def latents(d: int, expansion: float) -> int:

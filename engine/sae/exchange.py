@@ -1,7 +1,8 @@
 """SAEs of other tools into the workspace, and ours out."""
 
 import math
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,10 +10,11 @@ import torch
 from torch import Tensor
 
 from engine.activations.convert import FORMATS as PARTS
+from engine.activations.results import READS, Question
 from engine.activations.store import Store
-from engine.config import ExportSettings, ImportSettings
+from engine.config import ExportSettings, ImportSettings, RecogniseSettings
 from engine.errors import UserError
-from engine.files import is_vacant, lock, new_folder, path_of, write_text
+from engine.files import is_vacant, lock, nearest, new_folder, path_of, write_text
 from engine.integrity import content_sha256
 from engine.links import check_own
 from engine.models.hookpoints import HookPoint, TokenPolicy
@@ -21,11 +23,11 @@ from engine.reporter import Reporter, StageBegan, Warned
 from engine.sae.architectures import REGISTRY
 from engine.sae.card import CARD, card, for_everybody
 from engine.sae.config import CONFIG, WEIGHTS, SAEConfig, read_config, weights_sha256
-from engine.sae.convert import FORMATS, Foreign, Format
-from engine.sae.convert.format import OURS
+from engine.sae.convert import FORMATS, Foreign, Format, Unsaid
+from engine.sae.convert.format import OURS, hook_of
 from engine.sae.fidelity import measure
 from engine.sae.model import SAE
-from engine.sae.results import Checked, Exported, Imported
+from engine.sae.results import READ_STAGE, Checked, Exported, Imported, Recognised
 from engine.sae.state import read_training
 from engine.workspace import Origin, Provenance, Source, Workspace, versions
 
@@ -37,7 +39,37 @@ ALIKE = 0.01
 """Difference in FVE between scales of which the more usual is meant."""
 POOR = 0.2
 """FVE below which other scales of the inputs are tried."""
-_READ = f"{', '.join(FORMATS)} (SAEs), {', '.join(PARTS)} (activations)"
+_EVERY = f"{', '.join(FORMATS)} (SAEs), {', '.join(PARTS)} (activations)"
+
+
+def recognise_sae(settings: RecogniseSettings, workspace: Workspace, reporter: Reporter | None = None) -> Recognised:
+    """What is in ``settings.source``, and what an import would still ask. Writes nothing, and fetches nothing.
+
+    The UserErrors of :func:`import_sae`, but for what is not said and for the name.
+    """
+    (reporter or Reporter()).event(StageBegan(READ_STAGE))
+    form, file = recognised(_local(settings.source, fetch=False), settings.format)
+    free = shutil.disk_usage(nearest(workspace.root)).free
+    try:
+        foreign = form.read(file, settings)
+    except Unsaid as error:
+        return Recognised(format=form.NAME, file=str(file), questions=error.questions, free=free)
+    d, w = foreign.weights["W_enc"].shape
+    return Recognised(
+        format=form.NAME,
+        file=str(file),
+        arch=foreign.arch,
+        d=d,
+        w=w,
+        k=foreign.k,
+        model=foreign.model,
+        hook=foreign.hook,
+        tokens=foreign.tokens,
+        questions=_questions(foreign, settings),
+        bytes=sum(4 * one.numel() for one in foreign.weights.values()),
+        free=free,
+        notes=foreign.notes,
+    )
 
 
 def import_sae(settings: ImportSettings, workspace: Workspace, reporter: Reporter | None = None) -> Imported:
@@ -49,7 +81,7 @@ def import_sae(settings: ImportSettings, workspace: Workspace, reporter: Reporte
     reporter = reporter or Reporter()
     check_own(folder := workspace.sae(settings.name))
     form, file = recognised(_local(settings.source), settings.format)
-    reporter.event(StageBegan("read"))
+    reporter.event(StageBegan(READ_STAGE))
     source = Source("file", file.name, str(file.absolute()), content_sha256(file))
     foreign = _answered(form.read(file, settings), settings, file)
     if not is_notation(foreign.model):
@@ -137,9 +169,9 @@ def scaled(weights: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
     return {name: t if name in ("W_enc", "W_dec") else t * scale for name, t in weights.items()}
 
 
-def _local(source: str) -> Path:
+def _local(source: str, fetch: bool = True) -> Path:
     if source.startswith("hf:"):
-        return hub_sae(source)
+        return hub_sae(source, fetch)
     place = path_of(source)
     if not place.exists():
         raise UserError(f"{place} does not exist: give the folder or file of an SAE, or hf:REPO[/FOLDER].")
@@ -149,14 +181,14 @@ def _local(source: str) -> Path:
 def _nothing(place: Path) -> str:
     """Why nothing is read at ``place``, and what is below it that could be."""
     if place.is_file():
-        return f"{place} is no SAE, and no activations, that are read here: give one of {_READ}."
+        return f"{place} is no SAE, and no activations, that are read here: give one of {_EVERY}."
     if (place / CONFIG).is_file() and (place / WEIGHTS).is_file():
         return f"{place} can be used as it is: give it by its path, or copy the folder into saes/."
     below = sorted(_below(place, DEPTH))
     if below:
         shown = ", ".join(str(one.relative_to(place)) for one in below[:6]) + (" ..." if len(below) > 6 else "")
         return f"{place} is no SAE, and no activations, but holds some: give one of {shown}."
-    return f"{place} holds no SAE, and no activations, that are read here: give one of {_READ}."
+    return f"{place} holds no SAE, and no activations, that are read here: give one of {_EVERY}."
 
 
 def _below(place: Path, depth: int) -> list[Path]:
@@ -164,12 +196,12 @@ def _below(place: Path, depth: int) -> list[Path]:
         inside = sorted(one for one in place.iterdir() if one.is_dir() and not one.name.startswith("."))
     except OSError:
         return []
-    found = [one for one in inside if _is_read(one)]
+    found = [one for one in inside if _has_format(one)]
     deeper = [below for one in inside if one not in found and depth > 1 for below in _below(one, depth - 1)]
     return found + deeper
 
 
-def _is_read(place: Path) -> bool:
+def _has_format(place: Path) -> bool:
     return any(form.find(place) for form in FORMATS.values()) or any(form.find(place) for form in PARTS.values())
 
 
@@ -181,35 +213,51 @@ def _format(name: str) -> Format:
 
 def _answered(foreign: Foreign, settings: ImportSettings, file: Path) -> Foreign:
     """With what the settings say of model, hook point and tokens. UserError, with what is likely, where nobody does."""
-    said = {name: getattr(settings, name) or getattr(foreign, name) for name in ("model", "hook", "tokens")}
-    missing = [name for name, value in said.items() if not value]
-    questions = [_question(name, foreign) for name in missing]
-    if foreign.scaled and not settings.scale:
-        questions.append(f"--scale FACTOR ({foreign.scaled})")
-    if questions:
-        raise UserError(f"{file} does not say what it reads: give {', '.join(questions)}.")
-    try:
-        HookPoint.parse(said["hook"])
-        TokenPolicy.parse(said["tokens"])
-    except UserError as error:
-        if settings.hook and settings.tokens:
-            raise
+    questions = _questions(foreign, settings)
+    asked = ", ".join(one.words for one in questions)
+    if foreign.hook and any(one.setting == "hook" for one in questions):
         raise UserError(
-            f"{file} reads {said['hook']} of {said['model']}, which is no hook point of a vision encoder as --hook "
-            "takes them: if it reads one, give --model, --hook and --tokens; SAEs of language models are not read."
-        ) from error
-    return replace(foreign, **said)
+            f"{file} reads {foreign.hook} of {foreign.model or 'a model that it does not name'}, which is no hook "
+            f"point of a vision encoder as --hook takes them: if it reads one, give {asked}; SAEs of language models "
+            "are not read."
+        )
+    if questions:
+        raise UserError(f"{file} does not say what it reads: give {asked}.")
+    return replace(foreign, **{name: getattr(settings, name) or getattr(foreign, name) for name in READS})
 
 
-def _question(name: str, foreign: Foreign) -> str:
-    likely = foreign.likely.get(name)
-    if likely:
-        return f"--{name} {likely.value} ({likely.why})"
-    return {
-        "model": "--model hf:REPO",
-        "hook": "--hook layer:N",
-        "tokens": "--tokens cls, patches, all or random:K",
-    }[name]
+def _questions(foreign: Foreign, settings: RecogniseSettings) -> tuple[Question, ...]:
+    """What the settings have yet to say. UserError for an answer that makes no sense."""
+    asked = [_question(name, foreign, settings) for name in READS]
+    if foreign.scaled and not settings.scale:
+        asked.append(Question("scale", why=foreign.scaled))
+    return tuple(one for one in asked if one)
+
+
+def _question(name: str, foreign: Foreign, settings: RecogniseSettings) -> Question | None:
+    """Whether it has to be asked what the SAE reads: where neither is said, and where what its files say is no answer,
+    as the hook point of another tool is none, nor is then the model that it is in."""
+    if answer := getattr(settings, name):
+        _READ[name](answer)
+        return None
+    said = getattr(foreign, name)
+    if not said:
+        likely = foreign.likely.get(name)
+        return Question(name, likely.value, likely.why) if likely else Question(name)
+    if _is_read(name, said) and (name != "model" or not foreign.hook or _is_read("hook", foreign.hook)):
+        return None
+    return Question(name, hook_of(said) if name == "hook" else "", f"its files say {said}")
+
+
+_READ: dict[str, Callable[[str], object]] = {"model": str, "hook": HookPoint.parse, "tokens": TokenPolicy.parse}
+
+
+def _is_read(name: str, said: str) -> bool:
+    try:
+        _READ[name](said)
+    except UserError:
+        return False
+    return True
 
 
 def _config(foreign: Foreign, settings: ImportSettings, source: Source, form: Format) -> SAEConfig:
@@ -234,12 +282,16 @@ def _config(foreign: Foreign, settings: ImportSettings, source: Source, form: Fo
 
 
 def _check_free(folder: Path, config: SAEConfig) -> bool:
-    """Whether it is to be written: not where it is there already. UserError where another one is."""
+    """Whether it is to be written: not where it is there already, whole. UserError where another one is."""
     if not (folder / CONFIG).is_file():
         return True
     there = read_config(folder)
     if there.origin != config.origin or there.provenance.made_from != config.provenance.made_from:
         raise UserError(f"{folder} is another SAE: give another --name, or remove it.")
+    try:
+        weights_sha256(folder)
+    except UserError:  # damaged: what made it mends it
+        return True
     return False
 
 

@@ -118,5 +118,5 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         with open_tensors(path, "pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError) as error:
-        damaged = UserError(f"{path} is damaged ({reason(error)}): train the SAE again, or copy it again.")
+        damaged = UserError(f"{path} is damaged ({reason(error)}): make the SAE again, or copy it again.")
         raise refusal(error, path) or damaged from error

@@ -5,7 +5,7 @@ These records are also JSON, in training.json, in checkpoints and in the events 
 
 from dataclasses import dataclass
 
-from engine.activations.results import StoreExported, StoreImported
+from engine.activations.results import Question, RecognisedRows, StoreExported, StoreImported
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +95,39 @@ class Checked:
     """A factor by which its inputs seem to have been divided in training; None where it fits as it is."""
     fve_scaled: float | None = None
     """FVE with that factor."""
+
+
+READ_STAGE = "read the SAE"
+"""The stage with which an import of one begins, once it is recognised."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recognised:
+    """What ``recognise`` finds: an SAE of another tool, as its files say that it is."""
+
+    format: str
+    file: str
+    """Of its weights."""
+    arch: str = ""
+    """Empty, and the sizes 0, where that is among the questions."""
+    d: int = 0
+    w: int = 0
+    k: int = 0
+    model: str = ""
+    hook: str = ""
+    tokens: str = ""
+    questions: tuple[Question, ...] = ()
+    """What an import would still ask."""
+    bytes: int = 0
+    """That an import writes."""
+    free: int = 0
+    """Bytes that are free where it writes."""
+    notes: tuple[str, ...] = ()
+    """What will be other than it is there."""
+
+
+Seen = Recognised | RecognisedRows
+"""What ``recognise`` returns."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,19 +7,19 @@ from typing import Any
 import typer
 
 from engine import config
-from engine.activations.results import Estimated, Extracted, StoreImported, Verified
+from engine.activations.results import READS, Estimated, Extracted, StoreImported, Verified
 from engine.errors import counted
 from engine.neurons.results import MatrixScored, Scored
 from engine.places import Relinked
 from engine.runs.plan import PlanDone
 from engine.runs.tasks import TASKS
-from engine.sae.results import BroughtIn, Checked, Encoded, SentOut, Trained
+from engine.sae.results import BroughtIn, Checked, Encoded, Recognised, Seen, SentOut, Trained
 from engine.steer.results import ANSWERS, Steered
 from engine.workspace import Workspace
 from saetui.cli import work
 from saetui.cli.options import DetachOption, JsonOption, WorkspaceOption, command, complete, extra
 from saetui.cli.work import say
-from saetui.formatting import duration, percent, size
+from saetui.formatting import duration, percent, size, sizes
 
 COMMON = (extra("workspace", WorkspaceOption, None), extra("json", JsonOption, False))
 LONG = (*COMMON, extra("detach", DetachOption, False))
@@ -32,6 +32,7 @@ def register(app: typer.Typer) -> None:
         _add(app, name, settings, show, long=True)
     _add(app, "ms", config.MsSettings, show_ms)
     _add(app, "encode", config.EncodeSettings, show_encode)
+    _add(app, "recognise", config.RecogniseSettings, show_recognise)
     _add(app, "import", config.ImportSettings, show_import)
     _add(app, "export", config.ExportSettings, show_export)
     doc = "Rows, bytes and time of an extraction with these settings, before it is begun."
@@ -167,6 +168,26 @@ def show_ms(result: MatrixScored) -> None:
     )
 
 
+def show_recognise(result: Seen) -> None:
+    said = [f"{name} {value}" for name in READS if (value := getattr(result, name))]
+    say(
+        _head(result),
+        f"its files say {', '.join(said)}" if said else "its files do not say what it reads",
+        *result.notes,
+    )
+    if result.bytes:
+        say(f"an import writes {size(result.bytes)} ({size(result.free)} free)")
+    say(*(["and asks" if result.bytes else "an import asks"] if result.questions else ["and asks nothing more"]))
+    say(*(f"  {one.words}" for one in result.questions))
+
+
+def _head(result: Seen) -> str:
+    if isinstance(result, Recognised):
+        return f"{result.file}: {sizes(result)}" if result.arch else f"{result.file}: of {result.format}"
+    rows = f"{counted(result.rows, 'row')}, {result.d:,} wide, {result.dtype}"
+    return f"{result.place}: {rows}, in {counted(result.parts, 'file')} of {result.format}"
+
+
 def show_import(result: BroughtIn) -> None:
     if isinstance(result, StoreImported):
         of = f" of {counted(result.images, 'image')}" if result.images is not None else ""
@@ -177,11 +198,9 @@ def show_import(result: BroughtIn) -> None:
             *result.notes,
         )
         return
-    active = f", {result.k:,} active" if result.k else ""
     say(
         result.path + ("" if result.made else ": it was imported already"),
-        f"{result.arch} of {result.format}, {result.d:,} -> {counted(result.w, 'latent')}{active}, "
-        f"{result.tokens} of {result.hook} of {result.model}",
+        f"{sizes(result)}, {result.tokens} of {result.hook} of {result.model}",
         *result.notes,
     )
     if result.checked:

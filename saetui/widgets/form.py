@@ -2,9 +2,9 @@
 
 import dataclasses
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.text import Text
 from textual import events
@@ -19,8 +19,10 @@ from textual.widgets import Input, Static
 from engine.config import from_mapping, to_mapping
 from engine.errors import UserError
 from saetui.bindings import key
+from saetui.widgets.paths import COMPLETED, PathInput
 from saetui.widgets.words import Words
 
+T = TypeVar("T")
 _LINES_AROUND_FIELDS = 12
 
 
@@ -77,12 +79,12 @@ class Form(ModalScreen[dict[str, Any] | None]):
     Form #keys { height: 1; color: $secondary; }
     Form .error { color: $error; }
     """
+    KEYS = "enter start   esc cancel"
     BINDINGS = [
         key("form.close", "escape", "dismiss", "Cancel", show=True),
         key("form.next", "tab,down", "app.focus_next", "Next field"),
         key("form.previous", "shift+tab,up", "app.focus_previous", "Previous field"),
         key("form.submit", "enter,ctrl+s", "submit", "Start", show=True),
-        key("form.estimate", "f2", "estimate", "Estimate", show=True),
     ]
 
     def __init__(
@@ -92,15 +94,17 @@ class Form(ModalScreen[dict[str, Any] | None]):
         values: Mapping[str, Any],
         first: tuple[str, ...] = (),
         known: Mapping[str, Sequence[str]] | None = None,
-        can_estimate: bool = False,
+        others: bool = True,
     ):
-        """``first``: fields to put first. ``known``: completions of fields. ``can_estimate``: f2 calls ``estimate``."""
+        """``first``: fields to put first. ``known``: completions of fields. ``others``: whether the fields that are
+        not among the ``first`` follow; else they keep their defaults."""
         super().__init__()
         self.heading, self.kind, self.given, self.known = title, kind, dict(values), dict(known or {})
-        self.can_estimate = can_estimate
         self.about, self.note = Words(id="help"), Words(id="note")
         named = {f.name: f for f in dataclasses.fields(kind)}
-        self.fields = [named[name] for name in first] + [f for f in named.values() if f.name not in first]
+        rest = [f for f in named.values() if f.name not in first] if others else []
+        self.fields = [named[name] for name in first] + rest
+        self.marks: dict[str, tuple[str, str]] = {}
         self.hints = typing.get_type_hints(kind)
 
     def compose(self) -> ComposeResult:
@@ -109,10 +113,10 @@ class Form(ModalScreen[dict[str, Any] | None]):
             with VerticalScroll(can_focus=False):
                 for field in self.fields:
                     with Horizontal(classes="field"):
-                        yield Static(Text(_label(field)), classes="label")
+                        yield Static(Text(_label(field)), classes="label", id=f"l-{field.name}")
                         yield self._editor(field)
             yield from (self.about, self.note)
-            yield Static("enter start   esc cancel" + ("   f2 estimate" if self.can_estimate else ""), id="keys")
+            yield Static(self.KEYS, id="keys")
 
     def _editor(self, field: Any) -> Widget:
         value = self.given.get(field.name, "" if field.default is MISSING else field.default)
@@ -123,6 +127,8 @@ class Form(ModalScreen[dict[str, Any] | None]):
             options = [str(o) for o in typing.get_args(kind)]
             return Choice(options, str(value) if str(value) in options else options[0], id=f"f-{field.name}")
         known = self.known.get(field.name)
+        if field.metadata.get("place") in COMPLETED:
+            return PathInput(_shown(value), known or (), id=f"f-{field.name}")
         return Input(
             _shown(value), id=f"f-{field.name}", suggester=SuggestFromList(known) if known else None, compact=True
         )
@@ -135,7 +141,27 @@ class Form(ModalScreen[dict[str, Any] | None]):
         name = (event.widget.id or "").removeprefix("f-")
         field = next((f for f in self.fields if f.name == name), None)
         if field is not None:
-            self.about.say(field.metadata.get("help", ""))
+            self._explain(field)
+
+    def _explain(self, field: Any) -> None:
+        _, why = self.marks.get(field.name, ("", ""))
+        self.about.say(" ".join(filter(None, (why, field.metadata.get("help", "")))))
+
+    def mark(self, name: str, word: str = "", why: str = "") -> None:
+        """Write ``word`` beside the name of a field, and ``why`` before its help; neither: as it was."""
+        self.marks[name] = word, why
+        field = next(one for one in self.fields if one.name == name)
+        accent = self.app.current_theme.accent or ""
+        label = Text.assemble(_label(field), " ", (word, accent))
+        self.query_one(f"#l-{name}", Static).update(label)
+        if self.focused is self.editor(name):
+            self._explain(field)
+
+    def editor(self, name: str) -> Input | Choice:
+        """Where the field ``name`` is typed or chosen."""
+        found = self.query_one(f"#f-{name}")
+        assert isinstance(found, (Input, Choice))
+        return found
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         self.action_submit()
@@ -149,13 +175,11 @@ class Form(ModalScreen[dict[str, Any] | None]):
     def edited(self) -> None:
         """Called when a field has changed. For subclasses to override."""
 
-    def values(self) -> dict[str, Any]:
-        """The checked values of all fields. Raises UserError for the first that is not valid."""
-        typed = {}
-        for field in self.fields:
-            editor = self.query_one(f"#f-{field.name}")
-            assert isinstance(editor, (Input, Choice))
-            typed[field.name] = _parsed(editor.value.strip(), self.hints[field.name], field)
+    def values(self, **instead: Any) -> dict[str, Any]:
+        """The checked values of all fields, ``instead`` for some. Raises UserError for the first that is not valid."""
+        typed = dict(instead)
+        for field in [one for one in self.fields if one.name not in instead]:
+            typed[field.name] = _parsed(self.editor(field.name).value.strip(), self.hints[field.name], field)
         return to_mapping(from_mapping(self.kind, typed, self.heading))
 
     def say(self, sentence: str, error: bool = False) -> None:
@@ -163,30 +187,20 @@ class Form(ModalScreen[dict[str, Any] | None]):
         self.note.say(sentence)
 
     def action_submit(self) -> None:
-        values = self._checked()
+        values = self.checked(self.values)
         if values is not None:
             self.dismiss(values)
 
-    def action_estimate(self) -> None:
-        if not self.can_estimate:
-            return
-        values = self._checked()
-        if values is not None:
-            self.estimate(values)
-
-    def _checked(self) -> dict[str, Any] | None:
-        """The values; None when one is not valid: then the form shows why and focuses its field."""
+    def checked(self, read: Callable[[], T | None]) -> T | None:
+        """What is typed; None when a value is not valid: then the form shows why and focuses its field."""
         try:
-            return self.values()
+            return read()
         except FieldError as error:
-            self.query_one(f"#f-{error.field}").focus()
+            self.editor(error.field).focus()
             self.say(str(error), error=True)
         except UserError as error:
             self.say(str(error), error=True)
         return None
-
-    def estimate(self, values: dict[str, Any]) -> None:
-        """Called with checked values on f2. For subclasses with ``can_estimate``."""
 
 
 def _shown(value: Any) -> str:

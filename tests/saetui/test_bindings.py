@@ -36,6 +36,7 @@ SHADOWS = {
     ("compare.close", "app.quit"): "q leaves what was opened last",
     ("look.close", "app.quit"): "q leaves what was opened last",
     ("look.whole", "look.close"): "esc first leaves the patch for the whole image, and then the image",
+    ("path.complete", "form.next"): "tab completes a path, and goes on where there is nothing to complete",
     ("table.choose", "look.list"): "enter on a latent puts it first; on the picture it lists all",
 }
 
@@ -116,6 +117,7 @@ CONTEXTS = {
     "log": Context("train", ("e",), "#log", ready=_table),
     "training": Context("train", ("n",)),
     "choice": Context("train", ("n",), "Choice"),
+    "importing": Context("train", ("i",)),
     "latents": Context("neurons", focus="#latents", ready=_table),
     "latent": Context("neurons", ("enter",), size=(80, 24)),
     "filter": Context("neurons", ("slash",)),
@@ -176,7 +178,11 @@ async def quiet(pilot: Pilot[Any]) -> None:
     if pilot.app.is_running:
         await until(
             pilot,
-            lambda: all(w.is_finished for w in pilot.app.workers if w.group not in ("runs", "trainings", "estimate")),
+            lambda: all(
+                w.is_finished
+                for w in pilot.app.workers
+                if w.group not in ("runs", "trainings", "estimate", "recognise")
+            ),
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from engine.activations.convert.format import Part, Parts, PartsFormat, files_of, joined, read_header, register
-from engine.config import ImportSettings
+from engine.config import RecogniseSettings
 from engine.errors import UserError
 
 OTHER = ("token_ids",)
@@ -24,7 +24,7 @@ class Arrow(PartsFormat):
     def find(self, path: Path) -> Sequence[Path]:
         return files_of(path, (".arrow",))
 
-    def read(self, path: Path, files: Sequence[Path], settings: ImportSettings) -> Parts:
+    def read(self, path: Path, files: Sequence[Path], settings: RecogniseSettings) -> Parts:
         parts = [read_header(file, partial(_part, hook=settings.hook)) for file in files]
         return Parts(parts=joined(parts, path))
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from engine.activations.store import Store
-from engine.config import Dtype, ImportSettings
+from engine.config import Dtype, RecogniseSettings
 from engine.errors import UserError, counted, reason, refusal
 from engine.models.hookpoints import HookPoint
 from engine.regular import open_regular
@@ -89,7 +89,7 @@ class PartsFormat(ABC):
         """The files of rows in order, if ``path``, a folder or a file, looks like this format. Reads no rows."""
 
     @abstractmethod
-    def read(self, path: Path, files: Sequence[Path], settings: ImportSettings) -> Parts:
+    def read(self, path: Path, files: Sequence[Path], settings: RecogniseSettings) -> Parts:
         """What is in ``files``, which :meth:`find` gave for ``path``. UserError for what they cannot be."""
 
     def write(self, store: Store, folder: Path, tick: Callable[[int], None]) -> WrittenRows:

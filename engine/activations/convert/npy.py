@@ -23,7 +23,7 @@ from engine.activations.convert.format import (
 )
 from engine.activations.convert.names import likely_of
 from engine.activations.store import Store
-from engine.config import ImportSettings
+from engine.config import RecogniseSettings
 from engine.errors import UserError
 
 FILE = "activations.npy"
@@ -36,7 +36,7 @@ class Npy(PartsFormat):
     def find(self, path: Path) -> Sequence[Path]:
         return files_of(path, (".npy",))
 
-    def read(self, path: Path, files: Sequence[Path], settings: ImportSettings) -> Parts:
+    def read(self, path: Path, files: Sequence[Path], settings: RecogniseSettings) -> Parts:
         parts = [read_header(file, _npy) for file in files]
         return Parts(parts=joined(parts, path), likely=likely_of(files[0]))
 
@@ -62,7 +62,7 @@ class Npz(PartsFormat):
     def find(self, path: Path) -> Sequence[Path]:
         return files_of(path, (".npz",))
 
-    def read(self, path: Path, files: Sequence[Path], settings: ImportSettings) -> Parts:
+    def read(self, path: Path, files: Sequence[Path], settings: RecogniseSettings) -> Parts:
         parts = [read_header(file, _npz) for file in files]
         return Parts(parts=joined(parts, path), likely=likely_of(files[0]))
 

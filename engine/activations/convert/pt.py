@@ -25,7 +25,7 @@ from engine.activations.convert.format import (
     with_rows,
 )
 from engine.activations.convert.names import likely_of
-from engine.config import ImportSettings
+from engine.config import RecogniseSettings
 from engine.errors import UserError
 from engine.regular import open_regular
 
@@ -38,7 +38,7 @@ class Torch(PartsFormat):
     def find(self, path: Path) -> Sequence[Path]:
         return with_rows(files_of(path, (".pt", ".pth")), _part)
 
-    def read(self, path: Path, files: Sequence[Path], settings: ImportSettings) -> Parts:
+    def read(self, path: Path, files: Sequence[Path], settings: RecogniseSettings) -> Parts:
         series = series_of(files)
         if len(series) > 1:
             shown = ", ".join(str(path / one) for one in series[:MANY]) + (", ..." if len(series) > MANY else "")

@@ -24,7 +24,7 @@ from engine.activations.convert.format import (
     slices,
 )
 from engine.activations.store import Store
-from engine.config import ImportSettings
+from engine.config import RecogniseSettings
 from engine.errors import UserError, counted
 from engine.files import read_json
 from engine.models.hookpoints import HookPoint
@@ -44,7 +44,7 @@ class SaevShards(PartsFormat):
             return []
         return in_order(list(path.glob("acts[0-9]*.bin")))
 
-    def read(self, path: Path, files: Sequence[Path], settings: ImportSettings) -> Parts:
+    def read(self, path: Path, files: Sequence[Path], settings: RecogniseSettings) -> Parts:
         head = _head(path / METADATA)
         at = head.at(settings.hook, path)
         parts, left = [], head.images

@@ -23,7 +23,7 @@ from engine.activations.convert.format import (
 from engine.activations.convert.names import likely_of
 from engine.activations.shards import STORED
 from engine.activations.store import Store
-from engine.config import ImportSettings
+from engine.config import RecogniseSettings
 from engine.files import open_tensors
 from engine.regular import open_regular
 
@@ -39,7 +39,7 @@ class Safetensors(PartsFormat):
     def find(self, path: Path) -> Sequence[Path]:
         return with_rows(files_of(path, (".safetensors",)), _part)
 
-    def read(self, path: Path, files: Sequence[Path], settings: ImportSettings) -> Parts:
+    def read(self, path: Path, files: Sequence[Path], settings: RecogniseSettings) -> Parts:
         parts = [read_header(file, _part) for file in files]
         return Parts(parts=joined(parts, path), likely=likely_of(files[0]))
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from engine.activations.convert.names import likely_of
-from engine.config import ArchitectureName, ImportSettings
+from engine.config import ArchitectureName, RecogniseSettings
 from engine.errors import UserError, counted
 from engine.files import atomic_path, write_json
 from engine.sae.convert.format import (
@@ -26,6 +26,7 @@ from engine.sae.convert.format import (
     Foreign,
     Format,
     Said,
+    Unsaid,
     Written,
     at_length_1,
     brought_back,
@@ -43,6 +44,7 @@ from engine.sae.convert.format import (
     thresholds,
 )
 from engine.sae.model import SAE
+from engine.sae.results import Question
 
 LINEAR = {"W_enc": "encoder.weight", "b_enc": "encoder.bias", "W_dec": "decoder.weight"}
 PLAIN = {"W_enc": "W_enc", "b_enc": "b_enc", "W_dec": "W_dec", "b_dec": "b_dec"}
@@ -72,7 +74,7 @@ class DictionaryLearning(Format):
             return None
         return path if _config(path) or _class_of(names_in(path)) else None
 
-    def read(self, file: Path, settings: ImportSettings) -> Foreign:
+    def read(self, file: Path, settings: RecogniseSettings) -> Foreign:
         config = _config(file)
         said = read_said(config) if config else {}
         trainer = said.get("trainer", said)
@@ -156,14 +158,15 @@ def _class_of(names: set[str]) -> str:
 _TOPK = "AutoEncoderTopK or BatchTopKSAE"
 
 
-def _kind(trainer: Said, tensors: Mapping[str, Tensor], file: Path, settings: ImportSettings) -> str:
+def _kind(trainer: Said, tensors: Mapping[str, Tensor], file: Path, settings: RecogniseSettings) -> str:
     named = trainer.get("dict_class") or _class_of(set(tensors))
     if named == _TOPK:
         chosen = {"topk": "AutoEncoderTopK", "batchtopk": "BatchTopKSAE"}.get(settings.arch)
         if not chosen:
-            raise UserError(
+            raise Unsaid(
                 f"{file} may be an AutoEncoderTopK or a BatchTopKSAE, which have the same tensors, and no config.json "
-                "is beside it: copy that too, or give --arch topk or --arch batchtopk."
+                "is beside it: copy that too, or give --arch topk or --arch batchtopk.",
+                Question("arch", why="topk and batchtopk have the same tensors, and no config.json is beside it"),
             )
         return chosen
     if not isinstance(named, str) or named not in CLASSES:

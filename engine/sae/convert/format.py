@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from engine.activations.convert import Likely
-from engine.config import ArchitectureName, ImportSettings, Transparency
+from engine.config import ArchitectureName, RecogniseSettings, Transparency
 from engine.errors import UserError, reason, refusal
 from engine.files import read_json
 from engine.models.hookpoints import HookPoint
@@ -22,9 +22,18 @@ from engine.models.hub import hub_notation, is_notation
 from engine.regular import open_regular
 from engine.sae.config import SAEConfig
 from engine.sae.model import SAE
+from engine.sae.results import Question
 
 Said = Mapping[str, Any]
 CONFIG_BYTES = 1 << 24
+
+
+class Unsaid(UserError):
+    """An SAE that cannot be read until ``questions`` are answered."""
+
+    def __init__(self, sentence: str, *questions: Question):
+        super().__init__(sentence)
+        self.questions = questions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +85,9 @@ class Format(ABC):
         """The file of weights if ``path``, a folder or a file, looks like this format. Reads no weights."""
 
     @abstractmethod
-    def read(self, file: Path, settings: ImportSettings) -> Foreign:
-        """The SAE in ``file``, which :meth:`find` gave. UserError for what it cannot be, or does not say."""
+    def read(self, file: Path, settings: RecogniseSettings) -> Foreign:
+        """The SAE in ``file``, which :meth:`find` gave. UserError for what it cannot be, Unsaid for what it does not
+        say and that its weights cannot be read without."""
 
     @abstractmethod
     def write(self, sae: SAE, said: Said, folder: Path) -> Written:
@@ -151,7 +161,7 @@ def _in_our_words(foreign: Foreign) -> Foreign:
     if foreign.model and not is_notation(foreign.model):
         likely["model"] = Likely(hub_notation(foreign.model), f"the files say {foreign.model}")
         foreign = replace(foreign, model="")
-    if foreign.hook and not _is_hook(foreign.hook) and (known := _hook(foreign.hook)):
+    if foreign.hook and not _is_hook(foreign.hook) and (known := hook_of(foreign.hook)):
         likely["hook"] = Likely(known, f"the files say {foreign.hook}")
         foreign = replace(foreign, hook="")
     return replace(foreign, likely=likely)
@@ -169,7 +179,7 @@ def _is_hook(text: str) -> bool:
     return True
 
 
-def _hook(text: str) -> str:
+def hook_of(text: str) -> str:
     """What the name of a module, or a hook of TransformerLens, is here; empty where that is not plain."""
     found = _BLOCK.search(text)
     if not found:
@@ -183,6 +193,7 @@ def _hook(text: str) -> str:
         "mlp_out": "mlp",
         "mlp": "mlp",
         "attn_out": "attn",
+        "attn": "attn",
         "self_attn": "attn",
     }
     return f"{kinds[rest]}:{block}" if rest in kinds else ""

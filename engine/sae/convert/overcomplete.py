@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.config import ArchitectureName, ImportSettings
+from engine.config import ArchitectureName, RecogniseSettings
 from engine.errors import UserError
 from engine.files import atomic_path, write_json
 from engine.sae.convert.format import (
@@ -21,6 +21,7 @@ from engine.sae.convert.format import (
     Foreign,
     Format,
     Said,
+    Unsaid,
     Written,
     brought_back,
     dtype_note,
@@ -36,6 +37,7 @@ from engine.sae.convert.format import (
     vector,
 )
 from engine.sae.model import SAE
+from engine.sae.results import Question
 
 DICTIONARY, LINEAR, NORM = "dictionary._weights", "encoder.final_block.0", "encoder.final_block.1"
 FILE, BESIDE = "sae.pt", "saetui.json"
@@ -57,7 +59,7 @@ class Overcomplete(Format):
         names = names_in(files[0])
         return files[0] if DICTIONARY in names or {"dictionary.W", "dictionary.C"} <= names else None
 
-    def read(self, file: Path, settings: ImportSettings) -> Foreign:
+    def read(self, file: Path, settings: RecogniseSettings) -> Foreign:
         tensors = read_torch(file)
         beside = read_said(file.parent / BESIDE) if (file.parent / BESIDE).is_file() else {}
         arch, k, cut = _choice(tensors, beside, settings, file)
@@ -104,7 +106,7 @@ class Overcomplete(Format):
 
 
 def _choice(
-    tensors: Mapping[str, Tensor], beside: Said, settings: ImportSettings, file: Path
+    tensors: Mapping[str, Tensor], beside: Said, settings: RecogniseSettings, file: Path
 ) -> tuple[ArchitectureName, int, Tensor | None]:
     """Architecture, K and threshold."""
     if "thresholds" in tensors:
@@ -119,9 +121,12 @@ def _choice(
             return "topk", k, None
         case "batchtopk" | "matryoshka-batchtopk" if isinstance(cut, int | float) and isinstance(k, int):
             return "batchtopk", k, torch.tensor(float(cut))
-    raise UserError(
+    many, at = Question("k", why="its class says how many"), Question("threshold", why="its running_threshold")
+    asked = {"topk": (many,), "batchtopk": (at,)}.get(str(arch), (Question("arch", why="its class says which"),))
+    raise Unsaid(
         f"{file} does not say what chooses its latents: give --arch relu, --arch topk --k K, or --arch batchtopk "
-        "--k K --threshold T (its running_threshold)."
+        "--k K --threshold T (its running_threshold).",
+        *asked,
     )
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from engine.config import ImportSettings
+from engine.config import RecogniseSettings
 from engine.errors import UserError
 from engine.files import read_json
 from engine.records import to_json
@@ -30,7 +30,7 @@ class Saetui(Format):
             return None
         return file if isinstance(said, dict) and said.get("format") == FORMAT else None
 
-    def read(self, file: Path, settings: ImportSettings) -> Foreign:
+    def read(self, file: Path, settings: RecogniseSettings) -> Foreign:
         sae = SAE.load(file.parent)
         config = sae.config
         weights = {name: one.data for name, one in sae.named_parameters()}

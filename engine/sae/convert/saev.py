@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from engine.config import ArchitectureName, ImportSettings
+from engine.config import ArchitectureName, RecogniseSettings
 from engine.errors import UserError, refusal
 from engine.files import atomic_path
 from engine.records import parse_json
@@ -60,7 +60,7 @@ class Saev(Format):
         except OSError:
             return None
 
-    def read(self, file: Path, settings: ImportSettings) -> Foreign:
+    def read(self, file: Path, settings: RecogniseSettings) -> Foreign:
         head, size = _head(file)
         config = head.get("cfg", head)
         if not isinstance(config, dict):

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from safetensors.torch import save_file
 
-from engine.config import ArchitectureName, ImportSettings
+from engine.config import ArchitectureName, RecogniseSettings
 from engine.errors import UserError
 from engine.files import atomic_path, write_json
 from engine.sae.convert.format import (
@@ -42,7 +42,7 @@ class Sparsify(Format):
     def find(self, path: Path) -> Path | None:
         return weights_beside(path, WEIGHTS, CONFIG)
 
-    def read(self, file: Path, settings: ImportSettings) -> Foreign:
+    def read(self, file: Path, settings: RecogniseSettings) -> Foreign:
         config = file.parent / CONFIG
         said = read_said(config)
         said = {**said, **said.get("sae", {})} if isinstance(said.get("sae"), dict) else said  # of a training

@@ -2,67 +2,30 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from textual.timer import Timer
-
 from engine.activations.results import Estimated
 from engine.config import ExtractSettings
-from engine.errors import UserError, counted
-from engine.runs.attached import Attached
+from engine.errors import counted
 from engine.workspace import Workspace, free_name, short_slug
-from saetui.background import look_up
 from saetui.formatting import duration, rate, size
 from saetui.modes.data.listing import Listing, Selected
-from saetui.widgets.form import Form
+from saetui.modes.forms import AskingForm
 
-QUIET = 0.8  # seconds without a key after which what is typed is estimated
 FIRST = ("model", "images", "name", "at", "tokens", "dtype", "limit", "embeddings")
 
 
-class ExtractForm(Form):
-    """Dismissed with the settings of ``extract``, or None. Estimates by itself when typing rests, and on f2."""
+class ExtractForm(AskingForm):
+    """Dismissed with the settings of ``extract``, or None."""
+
+    TASK = "estimate"
 
     def __init__(self, workspace: Workspace, values: Mapping[str, Any], known: Mapping[str, Sequence[str]]):
-        super().__init__("Extract activations", ExtractSettings, values, FIRST, known, can_estimate=True)
-        self.workspace = workspace
-        self._asked: Attached | None = None
-        self._estimated: dict[str, Any] | None = None
-        self._resting: Timer | None = None
+        super().__init__(workspace, "Extract activations", ExtractSettings, values, FIRST, known)
 
-    def edited(self) -> None:
-        if self._resting is not None:
-            self._resting.stop()
-        self._resting = self.set_timer(QUIET, self._rested)
-
-    def _rested(self) -> None:
-        try:
-            values = self.values()
-        except UserError:  # still being typed: whoever submits it hears of it
-            return
-        if values != self._estimated:
-            self.estimate(values)
-
-    def estimate(self, values: dict[str, Any]) -> None:
-        self._forget()
-        self._estimated = values
-        self._asked = Attached(self.workspace, "estimate", values)
-        self.say("Estimating …")
-        look_up(self, "estimate", self._asked.result, self._told, partial(self.say, error=True))
-
-    def _told(self, estimated: Estimated | None) -> None:
-        if estimated is not None:
-            self.say(in_words(estimated), estimated.bytes > estimated.free)
-
-    def _forget(self) -> None:
-        if self._asked is not None:
-            self._asked.cancel()
-            self._asked = None
-
-    def on_unmount(self) -> None:
-        self._forget()
+    def told(self, estimated: Estimated) -> None:
+        self.say(in_words(estimated), estimated.bytes > estimated.free)
 
 
 def first_values(listing: Listing, selected: Selected | None) -> dict[str, Any]:

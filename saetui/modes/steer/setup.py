@@ -87,7 +87,7 @@ class Setup:
     def lacks(self) -> str:
         """What has to be there before a model can be asked, as a sentence with the way to it; empty when all is."""
         if not self.sae:
-            return "There is no SAE to steer with: train one (2), or choose one with s."
+            return "There is no SAE to steer with: train or import one (2), or choose one with s."
         if not self.vlm:
             return "There is no vision-language model: M names one (hf:ORG/NAME, a directory, or demo)."
         return ""

@@ -10,16 +10,19 @@ from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 from textual.worker import Worker
 
+from engine.activations.results import READS
 from engine.config import ScoreSettings, TrainSettings
 from engine.records import to_json
+from engine.workspace import free_name
 from saetui.background import look_up_each
 from saetui.bindings import key
+from saetui.modes.forms import ImportForm
 from saetui.modes.mode import Mode
 from saetui.modes.train.charts import CHARTS
 from saetui.modes.train.forming_latents import FormingLatents
 from saetui.modes.train.training_list import SORTS, TrainingList
 from saetui.modes.train.training_runs import TrainingRuns
-from saetui.modes.train.training_table import TrainingTable, details, in_a_line
+from saetui.modes.train.training_table import TrainingTable, details, facts, in_a_line
 from saetui.modes.train.training_view import TrainingView
 from saetui.modes.train.watch import Seen, TrainWatch
 from saetui.widgets.chart import MOST
@@ -31,6 +34,7 @@ from saetui.widgets.words import Words
 if TYPE_CHECKING:
     from engine.runs.trainings import Training
 
+IMPORTED = ("source", "name", "format", *READS, "scale", "arch", "k", "threshold", "check")
 FIRST = ("activations", "name", "arch", "expansion", "k", "steps", "batch_size", "lr", "embeddings")
 
 
@@ -42,6 +46,7 @@ class TrainMode(Mode):
     """Lines from which on there is room for pictures below the charts."""
     BINDINGS = [
         key("train.new", "n", "new", "New training", show=True),
+        key("train.import", "i", "import", "Import", show=True),
         key("train.plan", "P", "plan", "Run a plan file"),
         key("train.pause", "p", "pause", "Pause, go on", show=True),
         key("train.stop", "x", "stop", "Stop", show=True),
@@ -70,7 +75,7 @@ class TrainMode(Mode):
     TrainMode #forming { height: 25%; min-height: 9; padding: 0 1; display: none; }
     TrainMode.-previewed.-high #forming { display: block; }
     TrainMode.-log #log { display: block; }
-    TrainMode.-log Charts { display: none; }
+    TrainMode.-log Charts, TrainMode.-log TrainingView #facts { display: none; }
     TrainMode.-latents #body { height: 40%; }
     TrainMode.-latents #forming { height: 1fr; display: block; }
     TrainMode.-narrow #list { width: 1fr; border-right: none; }
@@ -142,8 +147,8 @@ class TrainMode(Mode):
 
     def _lesson(self) -> str:
         if self.runs.artefacts("activations"):
-            return "No trainings yet: n starts one, P runs a plan."
-        return "No activations to train on yet: 1 and then e extracts some."
+            return "No trainings yet: n starts one, P runs a plan, i imports an SAE."
+        return "No activations to train on yet: 1 and then e extracts some. i imports an SAE."
 
     def _relist(self) -> None:
         self.table.relist()
@@ -166,7 +171,8 @@ class TrainMode(Mode):
 
     def _draw(self) -> None:
         row, seen = self.selected, self.trainings.seen
-        self.view.show(in_a_line(row, self.trainings.overlaid) if row else "", self.trainings.curves())
+        title = in_a_line(row, self.trainings.overlaid) if row else ""
+        self.view.show(title, self.trainings.curves(), facts(row) if row else ())
         self.now.say(details(row, row.name in seen.scored) if row else "")
         preview = seen.preview if row and self.watcher.selected == row.name else None
         self.set_class(bool(preview and preview.latents), "-previewed")
@@ -183,7 +189,7 @@ class TrainMode(Mode):
             return
         self._opened(True)
         if self.has_class("-narrow"):
-            self.charts.focus()
+            self.view.focus_shown()
 
     def _opened(self, wide: bool) -> None:
         self.set_class(wide, "-open")
@@ -263,7 +269,7 @@ class TrainMode(Mode):
 
     def action_copy(self) -> None:
         if (row := self.selected) is not None:
-            known = ("name", "state", "step", "steps", "run", "settings", "history")
+            known = ("name", "state", "step", "steps", "run", "settings", "history", "config", "checked")
             self.services.copy(json.dumps({name: to_json(getattr(row, name)) for name in known}, indent=1))
 
     # What can be done
@@ -273,8 +279,25 @@ class TrainMode(Mode):
         if values is not None:
             self._ask_training("New training", values)
 
+    def action_import(self) -> None:
+        self._ask_import(self.runs.importing(None))
+
+    def _ask_import(self, values: dict[str, Any]) -> None:
+        def answered(settings: dict[str, Any]) -> None:
+            if self.services.start("import", settings):
+                self.trainings.awaited = settings["name"]
+
+        taken = {*(row.name for row in self.trainings.rows), *self.runs.artefacts("saes")}
+        values = values | {"name": free_name(values["name"], taken) if values.get("name") else ""}
+        known = {"check": self.runs.artefacts("activations")}
+        self.services.ask(
+            ImportForm(self.services.workspace, "Import an SAE", values, IMPORTED, known, taken), answered
+        )
+
     def action_clone(self) -> None:
-        if (row := self.selected) is not None and (values := self.runs.like(row)) is not None:
+        if (row := self.selected) is not None and (row.config or row.asked):
+            self._ask_import(self.runs.importing(row))
+        elif row is not None and (values := self.runs.like(row)) is not None:
             self._ask_training(f"Like {row.name}, but", values)
 
     def _ask_training(self, title: str, values: dict[str, Any]) -> None:

@@ -87,5 +87,5 @@ class TrainingList:
 
 def last(row: Training, name: str, otherwise: float = float("nan")) -> float:
     """The newest measurement of ``name``; ``otherwise`` where it was not measured."""
-    values = (getattr(measured, name) for measured in reversed(row.history))
+    values = (getattr(measured, name, None) for measured in (row.checked, *reversed(row.history)))
     return next((float(value) for value in values if value is not None), otherwise)

@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.activations.results import READS
 from engine.config import ScoreSettings, TrainSettings, to_mapping
 from engine.errors import UserError
 from engine.files import path_of
@@ -61,6 +62,17 @@ class TrainingRuns:
         done = self.services.guard(lambda: values.update(to_mapping(clone(row, self.services.workspace))))
         return values if done else None
 
+    def importing(self, row: Training | None) -> dict[str, Any]:
+        """What the form of an import begins with; ``row``: one that is like it."""
+        if row is None:
+            return {}
+        if row.asked is not None:
+            return to_mapping(row.asked)
+        assert row.config is not None
+        source = next((one.path for one in row.config.provenance.made_from), "")
+        answers = {name: getattr(row.config, name) for name in READS}
+        return answers | {"source": source, "format": row.config.origin.format if row.config.origin else ""}
+
     def run_plan(self, given: str) -> list[str]:
         """Start the plan in the file ``given``; the names of the SAEs that it trains."""
         from engine.runs.plan import read_plan
@@ -100,7 +112,9 @@ class TrainingRuns:
             return False
 
     def resume(self, row: Training) -> None:
-        if row.state in ("done", "running", "starting") and not self._pauses(row):
+        if row.config is not None:
+            self.services.say(f"{row.name} was not trained here: it cannot be trained further, n trains one anew.")
+        elif row.state in ("done", "running", "starting") and not self._pauses(row):
             self.services.say(f"{row.name} is {row.state}: there is nothing to resume.")
         elif row.run is not None:
             run = Run(self.services.workspace.runs / row.run)

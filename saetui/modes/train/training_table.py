@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from saetui.widgets.table import Column, Table
 
 if TYPE_CHECKING:
     from engine.runs.trainings import Training
+    from engine.sae.config import SAEConfig
 
 NAME = 16  # columns that a name should have
 
@@ -39,7 +41,7 @@ FIGURES = (
     Figure("ms", Column("MS", 4), 4, lambda row: number(last(row, "ms"))),
     Figure("ms_matched", Column("raw", 4), 5, lambda row: number(last(row, "ms_matched"))),
     Figure("speed", Column("tok/s", 6), 6, lambda row: "" if row.tokens_per_s is None else short(row.tokens_per_s)),
-    Figure("left", Column("left", 7), 1, lambda row: row.state if row.eta is None else duration(row.eta)),
+    Figure("left", Column("left", 7), 1, lambda row: stage(row) if row.eta is None else duration(row.eta)),
 )
 
 
@@ -107,7 +109,13 @@ def titled(figures: Sequence[Figure], sort: str) -> list[Column]:
 def texts(row: Training, figures: Sequence[Figure], overlaid: dict[str, int]) -> tuple[str, ...]:
     mark = MARKS.get(row.state, "!") + ("+" if row.name in overlaid else "")
     step = short(row.step) if row.step == row.steps else f"{short(row.step)}/{short(row.steps)}"
+    step = "–" if row.config or row.asked else step
     return mark, row.name, step, *(figure.text(row) for figure in figures)
+
+
+def stage(row: Training) -> str:
+    """How far it is."""
+    return "import" if row.config and row.config.origin else row.state
 
 
 def in_a_line(row: Training, overlaid: dict[str, int]) -> str:
@@ -120,6 +128,8 @@ def details(row: Training, scored: bool) -> str:
     lines = [" · ".join(_pace(row)), " · ".join(_asked(row)), _outliers(row), row.error or ""]
     if row.state == "done" and not scored:
         lines.append("Not scored yet: s scores its latents.")
+    elif row.asked and row.state in ("stopped", "died", "failed"):
+        lines.append("c asks for it again.")
     elif row.state in ("stopped", "died", "unfinished"):
         lines.append("r goes on from its checkpoint.")
     return "\n".join(filter(None, lines))
@@ -148,11 +158,45 @@ def _outliers(row: Training) -> str:
 
 def _asked(row: Training) -> list[str]:
     asked = row.settings
+    if row.config:
+        return _kept(row.config)
     if asked is None:
-        return []
+        return [f"import of {row.asked.source}"] if row.asked else []
     made = [asked.arch, f"x{asked.expansion:g}", f"k {asked.k}", f"{counted(asked.batch_size, 'token')} a step"]
     made.append(f"seed {asked.seed}")
     return made + ([f"on {asked.activations}"] if asked.activations else [])
+
+
+def _kept(sae: SAEConfig) -> list[str]:
+    """An SAE that was not trained here."""
+    made = [sae.arch, f"{sae.d:,} -> {counted(sae.w, 'latent')}", *([f"k {sae.k}"] if sae.k else [])]
+    return [*made, f"of {sae.origin.format}" if sae.origin else "not trained here"]
+
+
+def facts(row: Training) -> list[tuple[str, str]]:
+    """What is known of an SAE that was not trained here, in full."""
+    sae = row.config
+    if sae is None:
+        return []
+    known = [
+        ("kind", " · ".join(_kept(sae))),
+        ("groups", ", ".join(f"{end:,}" for end in sae.groups)),
+        ("reads", f"{sae.tokens or '?'} of {sae.hook or '?'} of {sae.model or '?'}"),
+        ("scale", f"its inputs were divided by {sae.scale:g} in training" if sae.scale != 1 else ""),
+        *(("from", one.path) for one in sae.provenance.made_from),
+        *((("note", note) for note in sae.origin.notes) if sae.origin else ()),
+    ]
+    if (found := row.checked) is not None:
+        scale = f"; divided by {found.scale:.6g} they give FVE {number(found.fve_scaled)}" if found.scale else ""
+        figures = f"FVE {number(found.fve)}, L0 {_digits(found.l0)}, dead {percent(found.dead, 1)}{scale}"
+        known.append(("checked", f"{counted(found.rows, 'row')} of {found.store}: {figures}"))
+    if sae.origin and sae.origin.said:
+        known.append(("its config", json.dumps(sae.origin.said, ensure_ascii=False, indent=1)))
+    return [(name, words) for name, words in known if words]
+
+
+def _digits(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}"
 
 
 def _score(row: Training, name: str, digits: int) -> str:

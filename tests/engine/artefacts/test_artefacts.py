@@ -30,6 +30,7 @@ from engine.steer.recipes import save_recipe
 from engine.workspace import Workspace, neurons_files, sae_of
 from tests.support import trainings
 from tests.support.extractions import Recorder, ask, saved_model, write_pictures
+from tests.support.foreign import bring, write_saelens
 from tests.support.scores import SUMMARY, write_scores
 from tests.support.stores import write_store
 
@@ -112,6 +113,14 @@ def test_the_chain_of_an_sae_follows_what_it_was_made_from(full):
     assert "shard-00000.h5 is missing" in describe("s", full).chain[0].state
     shutil.rmtree(full.activations("a"))
     assert describe("s", full).chain[0].state == "missing"
+
+
+def test_an_imported_sae_says_where_it_came_from(workspace, tmp_path):
+    source = write_saelens(tmp_path / "theirs")
+    bring(workspace, source, "theirs")
+    said = describe("theirs", workspace).to_json()
+    assert said["origin"]["format"] == "saelens" and said["origin"]["said"]["d_in"] == 16
+    assert said["training"] is None and [(one["kind"], one["state"]) for one in said["chain"]] == [("file", "outside")]
 
 
 @pytest.mark.parametrize(

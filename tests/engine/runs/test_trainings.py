@@ -26,6 +26,7 @@ from engine.sae.results import MeasuredStep
 from engine.sae.state import checkpoint_path
 from engine.sae.train import train
 from engine.workspace import Workspace
+from tests.support.foreign import READS, bring, write_saelens
 from tests.support.stores import write_store
 from tests.support.trainings import Recorder, activations, begin, chosen, perform
 
@@ -176,15 +177,59 @@ def test_a_checkpoint_without_a_run_is_unfinished(workspace, store):
     assert [m.step for m in row.history] == [10] and row.loss == [(10, row.history[0].loss)]
 
 
-def test_what_was_not_trained_here_or_is_gone_is_no_row(workspace, store):
+def test_what_is_not_finished_or_is_gone_is_no_row(workspace, store):
     perform(begin(workspace))
-    (workspace.sae("imported")).mkdir()
-    (workspace.sae("imported") / "sae.safetensors").write_bytes(b"")
+    (workspace.sae("half")).mkdir()
+    (workspace.sae("half") / "sae.safetensors").write_bytes(b"")
     assert [row.name for row in trainings(workspace)] == ["s"]
     shutil.rmtree(workspace.sae("s"))
     assert trainings(workspace) == []
     begin(workspace, "score", sae="s")
     assert trainings(workspace) == []
+
+
+@pytest.fixture
+def foreign(workspace, store, tmp_path):
+    """An SAE of another tool, of the width of the store."""
+    return write_saelens(tmp_path / "foreign")
+
+
+def test_an_imported_sae_is_a_row_with_its_origin_and_what_was_measured(workspace, foreign):
+    assert perform(begin(workspace, "import", source=str(foreign), name="theirs", check="a", **READS)) == 0
+    row = next(row for row in trainings(workspace) if row.name == "theirs")
+    assert (row.state, row.step, row.settings, row.error) == ("done", 0, None, None)
+    assert row.config.origin.format == "saelens" and row.config.provenance.made_from[0].path.startswith(str(foreign))
+    assert row.checked.fve is not None and row.asked.source == str(foreign)
+    shutil.rmtree(workspace.runs)
+    assert only(workspace).config == row.config and only(workspace).checked is None
+
+
+def test_an_sae_that_was_copied_here_is_a_row(workspace, foreign):
+    bring(workspace, foreign, "theirs")
+    shutil.copytree(workspace.sae("theirs"), workspace.sae("copied"))
+    assert {row.name: row.state for row in trainings(workspace)} == {"theirs": "done", "copied": "done"}
+    (workspace.sae("copied") / "sae.safetensors").unlink()
+    (workspace.sae("theirs") / "config.json").write_text("{")
+    assert {row.name: row.state for row in trainings(workspace)} == {"theirs": "damaged", "copied": "damaged"}
+
+
+def test_what_an_import_asks_is_told_in_its_row(workspace, foreign):
+    assert perform(begin(workspace, "import", source=str(foreign), name="theirs")) == 2
+    row = only(workspace)
+    assert row.state == "failed" and "does not say what it reads: give --model" in row.error
+    assert row.config is None and row.asked.name == "theirs"
+    assert perform(begin(workspace, "import", source="nowhere", name="lost")) == 2
+    assert only(workspace) == row, "what is recognised as none is no SAE"
+
+
+def test_an_import_or_a_training_over_what_is_there_leaves_its_row(workspace, foreign):
+    perform(begin(workspace))
+    assert perform(begin(workspace, "import", source=str(foreign), name="s", **READS)) == 2
+    assert only(workspace).state == "done" and only(workspace).config is None
+    bring(workspace, foreign, "theirs")
+    assert perform(begin(workspace, **to_mapping(chosen(name="theirs")))) == 2
+    theirs = next(row for row in trainings(workspace) if row.name == "theirs")
+    assert theirs.state == "done" and theirs.config.origin.format == "saelens"
 
 
 @pytest.mark.parametrize(
@@ -216,7 +261,7 @@ JUNK = st.one_of(
     st.sampled_from([b"[]", b"{}", b"null", b'{"version": 1}', b'{"version": 99}', b'{"state": 3}']),
 )
 FILES = ("saes/s/training.json", "saes/s/checkpoints/newest.safetensors", "runs/001/command.json",
-         "runs/001/status.json", "runs/001/events.jsonl")  # fmt: skip
+         "runs/001/status.json", "runs/001/events.jsonl", "saes/s/config.json", "saes/s/sae.safetensors")  # fmt: skip
 
 
 @settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -15,14 +15,15 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from engine.config import ExportSettings, ImportSettings
+from engine.config import ExportSettings, ImportSettings, RecogniseSettings
 from engine.errors import UserError
 from engine.models.hub import hub_sae
 from engine.sae.architectures import REGISTRY
 from engine.sae.config import SAEConfig, read_config
 from engine.sae.convert import FORMATS
-from engine.sae.exchange import export_sae, import_sae, scaled
+from engine.sae.exchange import export_sae, import_sae, recognise_sae, scaled
 from engine.sae.model import SAE, shapes
+from engine.sae.results import Question, Recognised
 from engine.workspace import Workspace
 from tests.support.stores import write_store
 
@@ -145,6 +146,18 @@ def test_an_export_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest
     assert {one.name for one in tmp_path.iterdir()} == {"saes"}
 
 
+def test_an_import_mends_what_it_wrote(tmp_path: Path) -> None:
+    ours("topk", tmp_path)
+    out = send("saelens", tmp_path)
+    file = Path(import_sae(ImportSettings(source=str(out), name="t"), Workspace(tmp_path)).path) / "sae.safetensors"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(UserError, match="give the command that made it again, which mends it"):
+        SAE.load(file.parent)
+    assert import_sae(ImportSettings(source=str(out), name="t"), Workspace(tmp_path)).made
+    assert file.read_bytes() == whole
+
+
 def test_lengths_that_a_loader_changes_are_said_to_be_lost(tmp_path: Path) -> None:
     sae = ours("relu", tmp_path)
     sae.W_dec.mul_(2)
@@ -227,6 +240,75 @@ def test_what_is_said_in_words_of_other_tools_is_asked_for(said: tuple[str, str]
     with pytest.raises(UserError, match="There is no model at openai/clip: give --model hf:openai/clip, openclip:"):
         bring(folder, tmp_path, **READS | {"model": "openai/clip"})
     assert bring(folder, tmp_path, **READS).config.model == "demo:encoder"
+
+
+def seen(source: Path, place: Path, **answers: Any) -> Recognised:
+    return recognise_sae(RecogniseSettings(source=str(source), **answers), Workspace(place / "untouched"))
+
+
+def test_what_an_import_would_ask_is_known_before_it(tmp_path: Path) -> None:
+    folder, _ = nested_batch_topk(tmp_path)
+    found = seen(folder, tmp_path)
+    assert (found.format, found.arch, found.d, found.w, found.k) == (
+        "dictionary_learning",
+        "matryoshka-batchtopk",
+        D,
+        W,
+        K,
+    )
+    assert found.file == str(folder / "ae.pt") and (found.model, found.hook, found.tokens) == ("", "", "")
+    assert [(one.setting, one.likely) for one in found.questions] == [
+        ("model", "hf:openai/clip-vit-large-patch14-336"),
+        ("hook", "layer:22"),
+        ("tokens", "random:2"),
+    ]
+    with pytest.raises(UserError) as refused:
+        bring(folder, tmp_path)
+    assert str(refused.value).endswith(", ".join(one.words for one in found.questions) + ".")
+    assert [one.setting for one in seen(folder, tmp_path, hook="layer:4", tokens="cls").questions] == ["model"]
+    written = bring(folder, tmp_path, **READS)
+    assert found.bytes == sum(4 * one.numel() for one in written.parameters()) < found.free
+    assert not seen(folder, tmp_path, **READS).questions and not (tmp_path / "untouched").exists()
+
+
+def test_what_the_weights_cannot_be_read_without_is_a_question(tmp_path: Path) -> None:
+    file = _without_config(tmp_path) / "ae.pt"
+    found = seen(file, tmp_path)
+    assert (found.arch, found.w, [one.setting for one in found.questions]) == ("", 0, ["arch"])
+    t = random(**{"dictionary._weights": (W, D), "encoder.final_block.0.weight": (W, D)})
+    torch.save(t, tmp_path / "sae.pt")
+    asked = [
+        seen(tmp_path / "sae.pt", tmp_path, **more).questions
+        for more in ({}, {"arch": "topk"}, {"arch": "batchtopk"}, {"arch": "topk", "k": 3, **READS})
+    ]
+    assert [[one.setting for one in questions] for questions in asked] == [["arch"], ["k"], ["threshold"], []]
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    {
+        "layers.22": "layer:22",
+        "vision_model.encoder.layers.3.mlp": "mlp:3",
+        "blocks.8.hook_resid_post": "layer:8",
+        "blocks.8.hook_resid_pre": "layer:7",
+        "blocks.0.hook_resid_pre": "",
+        "blocks.5.hook_mlp_out": "mlp:5",
+        "blocks.5.hook_attn_out": "attn:5",
+        "hook_embed": "",
+    }.items(),
+)
+def test_the_hook_point_of_another_tool_is_asked_for_as_ours(said: str, meant: str, tmp_path: Path) -> None:
+    folder = sparsify(tmp_path / said)
+    hook = next(one for one in seen(folder, tmp_path, model="demo:encoder", tokens="all").questions)
+    assert hook == Question("hook", meant, f"its files say {said}")
+    with pytest.raises(UserError, match="SAEs of language models are not read"):
+        bring(folder, tmp_path, model="demo:encoder", tokens="all")
+    assert bring(folder, tmp_path, **READS).config.hook == "layer:4"
+
+
+def test_what_is_not_on_this_machine_is_not_fetched_to_be_recognised(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="hf:nobody/nothing is not on this machine: saetui import fetches it"):
+        recognise_sae(RecogniseSettings(source="hf:nobody/nothing"), Workspace(tmp_path))
 
 
 def test_the_default_model_of_a_workspace_is_not_the_answer(tmp_path: Path) -> None:
@@ -457,6 +539,11 @@ def test_a_wrong_folder_is_one_sentence(make: Callable[[Path], Path], tmp_path: 
         bring(source, tmp_path, **answers)
     assert "\n" not in str(found.value) and not Path("/tmp/saetui-was-executed").exists()
     assert not Workspace(tmp_path).sae("t").exists()
+    asked_or_fetched = make in (_without_config, _of_a_language_model) or "cannot be fetched" in str(found.value)
+    if not asked_or_fetched:  # which comes after it is recognised
+        with pytest.raises(UserError) as before:
+            seen(source, tmp_path, **answers)
+        assert str(before.value) == str(found.value)
 
 
 def test_a_cache_of_links_is_read(tmp_path: Path) -> None:

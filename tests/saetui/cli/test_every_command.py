@@ -145,6 +145,12 @@ CASES = [
     ),
     Case("export", "jump --to saelens --out theirs", ("theirs: cfg.json, sae_weights.safetensors, for saelens",), None),
     Case(
+        "recognise",
+        "theirs",
+        ("theirs/sae_weights.safetensors: jumprelu of saelens, 192 -> 24 latents", "and asks nothing more"),
+        {"format": "saelens", "w": 24, "questions": []},
+    ),
+    Case(
         "import",
         "theirs --name ours --check patches",
         ("jumprelu of saelens, 192 -> 24 latents, patches of layer:4 of demo", "384 rows of ", "FVE "),

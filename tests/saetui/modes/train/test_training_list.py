@@ -1,5 +1,6 @@
 """What is listed, sorted, selected and drawn, and what is asked of runs: without a terminal."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,13 +10,15 @@ from engine.config import to_mapping
 from engine.errors import UserError
 from engine.files import write_json
 from engine.runs.trainings import Training
-from engine.sae.results import MeasuredStep
+from engine.runs.trainings import trainings as trainings_of
+from engine.sae.results import Checked, MeasuredStep
 from engine.workspace import Workspace
 from saetui.modes.train.training_list import SORTS, TrainingList
 from saetui.modes.train.training_runs import TrainingRuns
-from saetui.modes.train.training_table import FIGURES, details, fitting, in_a_line, texts, titled
+from saetui.modes.train.training_table import FIGURES, details, facts, fitting, in_a_line, texts, titled
 from saetui.modes.train.watch import Seen, lines_of
 from saetui.widgets.chart import MOST
+from tests.support.foreign import READS, bring, write_saelens
 from tests.support.trainings import begin, chosen
 
 
@@ -185,3 +188,33 @@ def test_a_pause_that_is_not_obeyed_yet_can_be_taken_back(workspace):
         runs.pause(going)
     assert run.asked == "stop"
     held.close()
+
+
+def test_an_imported_sae_in_words(workspace, tmp_path):
+    bring(workspace, write_saelens(tmp_path / "theirs", normalize_activations="none"), "theirs")
+    (imported,) = trainings_of(workspace)
+    imported = replace(imported, checked=Checked(store="a", rows=10, fve=0.75, l0=3.25, dead=0.5))
+    assert texts(imported, fitting(119), {})[:6] == ("✓", "theirs", "–", ".750", "3.2", "50%")
+    assert texts(imported, fitting(119), {})[-1] == "import"
+    assert details(imported, scored=False).splitlines() == [
+        "relu · 16 -> 24 latents · of saelens",
+        "Not scored yet: s scores its latents.",
+    ]
+    told = dict(facts(imported))
+    assert told["reads"] == "patches of layer:4 of demo:encoder" and told["from"].endswith("sae_weights.safetensors")
+    assert told["checked"] == "10 rows of a: FVE .75, L0 3.2, dead 50.0%" and '"d_in": 16' in told["its config"]
+    assert facts(row("a")) == []
+
+
+def test_an_imported_sae_is_scored_and_imported_again_but_not_trained_further(workspace, tmp_path):
+    source = write_saelens(tmp_path / "theirs")
+    bring(workspace, source, "theirs")
+    (imported,) = trainings_of(workspace)
+    app = Spoken(workspace)
+    runs = TrainingRuns(app)
+    assert runs.scoring(imported, "pictures") == {"images": "pictures", "sae": "theirs"}
+    runs.resume(imported)
+    assert app.said == ["theirs was not trained here: it cannot be trained further, n trains one anew."]
+    again = runs.importing(imported)
+    assert again == {"source": str(source / "sae_weights.safetensors"), "format": "saelens"} | READS
+    assert not app.started

@@ -1,0 +1,225 @@
+"""Forms that ask a worker about what is typed, and say it before anything begins: what an import finds, for one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from textual.timer import Timer
+
+from engine.config import ImportSettings, RecogniseSettings
+from engine.errors import UserError
+from engine.runs.attached import Attached
+from engine.sae.results import Question, Recognised
+from engine.workspace import Workspace, free_name, short_slug
+from saetui.background import look_up
+from saetui.bindings import key
+from saetui.formatting import size, sizes
+from saetui.widgets.form import Form
+
+QUIET = 0.8  # seconds without a key after which what is typed is asked about
+
+
+class AskingForm(Form):
+    """Asks a worker for ``TASK`` by itself when typing rests, and on f2. What it says stands below the fields."""
+
+    TASK = ""
+    KEYS = f"{Form.KEYS}   f2 estimate"
+    BINDINGS = [key("form.estimate", "f2", "estimate", "Estimate", show=True)]
+
+    def __init__(self, workspace: Workspace, *given: Any, **options: Any):
+        super().__init__(*given, **options)
+        self.workspace = workspace
+        self._asked: Attached | None = None
+        self._about: dict[str, Any] | None = None
+        self._resting: Timer | None = None
+
+    def edited(self) -> None:
+        if self._resting is not None:
+            self._resting.stop()
+        self._resting = self.set_timer(QUIET, self._rested)
+
+    def _rested(self) -> None:
+        try:
+            wanted = self.wanted()
+        except UserError:  # still being typed: whoever submits it hears of it
+            return
+        if wanted is not None and wanted != self._about:
+            self.estimate(wanted)
+
+    def wanted(self) -> dict[str, Any] | None:
+        """Settings of the task as they are typed; None where there is nothing to ask yet. May raise UserError."""
+        return self.values()
+
+    def action_estimate(self) -> None:
+        wanted = self.checked(self.wanted)
+        if wanted is not None:
+            self.estimate(wanted)
+
+    def estimate(self, values: dict[str, Any]) -> None:
+        self._forget()
+        self._about = values
+        self._asked = Attached(self.workspace, self.TASK, values)
+        self.say("Looking …")
+        look_up(self, self.TASK, self._asked.result, self._answered, self.refused)
+
+    def _answered(self, result: Any) -> None:
+        if result is not None:
+            self.told(result)
+
+    def told(self, result: Any) -> None:
+        """What the task has found. For subclasses to override."""
+
+    def refused(self, sentence: str) -> None:
+        self.say(sentence, error=True)
+
+    def _forget(self) -> None:
+        if self._asked is not None:
+            self._asked.cancel()
+            self._asked = None
+
+    def on_unmount(self) -> None:
+        self._forget()
+
+
+_RECOGNISED = tuple(one.name for one in fields(RecogniseSettings))
+_PLAIN_NAMES = re.compile(r"trainer_\d+|checkpoints|ae|sae|ae_\d+|sae_weights|")
+"""Of files and folders, that say nothing of what is in them."""
+
+
+class ImportForm(AskingForm):
+    """Dismissed with the settings of ``import``. It says what is at the source. What its files do not say, and is
+    likely, stands in its field, marked as proposed, until somebody types something else or confirms the form."""
+
+    TASK = "recognise"
+    DEFAULT_CSS = """
+    ImportForm #note { height: auto; min-height: 4; max-height: 9; }
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        title: str,
+        values: Mapping[str, Any],
+        first: tuple[str, ...],
+        known: Mapping[str, Sequence[str]],
+        taken: Collection[str],
+    ):
+        """``first``: the fields that it has. ``taken``: names that are not free."""
+        super().__init__(workspace, title, ImportSettings, values, first, known, others=False)
+        self.taken = taken
+        self.proposed: dict[str, str] = {}
+        """Values of fields that nobody has typed."""
+        self._found: Recognised | None = None
+        self._refusal = ""
+
+    def wanted(self) -> dict[str, Any] | None:
+        """What is typed: a proposal is no answer until the form is confirmed."""
+        typed = {one.name: self.editor(one.name).value.strip() for one in self.fields}
+        if not typed["source"]:
+            return None
+        values = self.values() if typed["name"] else self.values(name="unnamed")
+        plain = {one.name: one.default for one in fields(ImportSettings)}
+        open_ = [name for name, value in self.proposed.items() if typed[name] == value]
+        return {name: plain[name] if name in open_ else values[name] for name in _RECOGNISED}
+
+    def edited(self) -> None:
+        for name in [one for one, value in self.proposed.items() if self.editor(one).value != value]:
+            del self.proposed[name]
+            self.mark(name)
+        super().edited()
+
+    def estimate(self, values: dict[str, Any]) -> None:
+        self._found, self._refusal = None, ""
+        super().estimate(values)
+
+    def told(self, result: Recognised) -> None:
+        self._found = result
+        self._take_back()
+        if not self.editor("name").value:
+            self._propose("name", free_name(_stem(result.file), self.taken), "")
+        for question in result.questions:
+            self._ask(question)
+        self.say(in_words(result))
+
+    @property
+    def answered(self) -> bool:
+        """Whether it is known what is at the source, or that nothing is."""
+        return bool(self._found or self._refusal)
+
+    def _take_back(self) -> None:
+        """What was proposed of another source, or before another answer."""
+        for name in self.proposed:
+            self._put(name, "")
+        for name in self.marks:
+            self.mark(name)
+        self.proposed.clear()
+
+    def _ask(self, question: Question) -> None:
+        if question.setting not in [one.name for one in self.fields]:
+            return
+        if question.likely and not self.editor(question.setting).value:
+            self._propose(question.setting, question.likely, question.why)
+        else:
+            self.mark(
+                question.setting, "(asked)", f"Asked ({question.why})." if question.why else "Its files do not say."
+            )
+
+    def _propose(self, name: str, value: str, why: str) -> None:
+        self.proposed[name] = value
+        self._put(name, value)
+        self.mark(name, "(proposed)", f"Proposed ({why})." if why else "")
+
+    def _put(self, name: str, value: str) -> None:
+        editor = self.editor(name)
+        editor.value = value
+        editor.refresh()
+
+    def refused(self, sentence: str) -> None:
+        self._refusal = sentence
+        self._take_back()
+        super().refused(sentence)
+
+    def action_submit(self) -> None:
+        """Not while it is known that it would be refused: what is at fault can be mended here."""
+        values = self.checked(self.values)
+        if values is None:
+            return
+        known = self.wanted() == self._about
+        open_ = [one for one in self._found.questions if _unanswered(one, values)] if known and self._found else []
+        if open_:
+            self.editor(open_[0].setting).focus()
+            self.say(f"Its files do not say the {open_[0].setting}: fill it in.", error=True)
+        elif known and self._refusal and not values["source"].startswith("hf:"):  # which an import fetches
+            self.editor("source").focus()
+            self.refused(self._refusal)
+        else:
+            self.dismiss(values)
+
+
+def _unanswered(question: Question, values: Mapping[str, Any]) -> bool:
+    plain = {one.name: one.default for one in fields(ImportSettings)}
+    return bool(values[question.setting] == plain[question.setting])
+
+
+def _stem(file: str) -> str:
+    """A name for the SAE in ``file``: the innermost part of its path that says something."""
+    parts = [Path(file).stem, *reversed(Path(file).parent.parts)]
+    return short_slug(next(part for part in (*parts, "imported") if not _PLAIN_NAMES.fullmatch(part)))
+
+
+def in_words(found: Recognised) -> str:
+    """What was recognised, and what is asked, as the form says it."""
+    what = sizes(found) if found.arch else f"an SAE of {found.format}"
+    room = f"; {size(found.bytes)} to write, {size(found.free)} free" if found.bytes else ""
+    asked = [_asked(one) for one in found.questions]
+    head = ["Its files do not say:"] if asked else ["Nothing more is asked."]
+    return "\n".join([f"{what}{room}", *found.notes, *head, *asked])
+
+
+def _asked(question: Question) -> str:
+    likely = f" {question.likely}, proposed" if question.likely else ""
+    return f"  {question.setting}{likely}" + (f": {question.why}" if question.why else "")
