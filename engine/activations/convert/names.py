@@ -18,7 +18,7 @@ def likely_of(path: Path) -> dict[str, Likely]:
     if not found:
         return {}
     model, layer, point = found["model"], int(found["layer"]), found["point"]
-    why = f"it is called ...{found[0]}..."
+    why = f"its path holds ...{found[0]}..."
     likely = {"hook": Likely("last" if point == "post_projection" else f"layer:{layer}", why)}
     if owner := _OWNERS.get(model.split("-")[0]):
         likely["model"] = Likely(f"hf:{owner}/{model}", why)

@@ -499,7 +499,7 @@ WRONG = {
     _pickled: "it holds Python objects, which may run code and are never read",
     _without_config: "may be an AutoEncoderTopK or a BatchTopKSAE.*give --arch",
     _two_formats: "looks like saelens and sparsify: say which it is by --format",
-    _sharded: "holds no SAE that is read here",
+    _sharded: "holds no SAE, and no activations, that are read here",
     _training: "is the checkpoint of a training in SAELens",
     _of_a_language_model: "blocks.8.hook_resid_pre of gpt2-small.*SAEs of language models are not read",
     _normalised: "normalize_activations = layer_norm.*give one that was trained without",
@@ -510,7 +510,7 @@ WRONG = {
     lambda place: nested_batch_topk(place, group_sizes=torch.tensor([6, 6]))[
         0
     ]: "has groups that do not make up its 24",
-    lambda place: nested_batch_topk(place)[0].parent: "is no SAE, but holds some: give one of trainer_0",
+    lambda place: nested_batch_topk(place)[0].parent: "is no SAE, and no activations, but holds some: give one of trainer_0",
     lambda place: place / "nowhere": "does not exist",
     lambda place: Path("hf:nobody/nothing"): "is not on this machine and cannot be fetched",
     lambda place: Path("hf:nobody/nothing/trainer_0"): "is not on this machine and cannot be fetched",

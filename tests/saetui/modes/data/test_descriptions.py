@@ -53,7 +53,7 @@ def test_the_settings_of_a_store_are_those_that_made_it(place: Workspace) -> Non
 def test_a_store_that_does_not_say_its_command(command: str, place: Workspace, tmp_path: Path) -> None:
     manifest = read_json(place.activations("A") / "manifest.json")
     write_json(tmp_path / "manifest.json", manifest | {"command": command, "shards": []})
-    with pytest.raises(UserError, match="start its extraction anew"):
+    with pytest.raises(UserError, match="start its extraction or import anew"):
         settings(StoreEntry.read(tmp_path))
 
 

@@ -503,7 +503,7 @@ def test_an_sae_is_imported_by_the_form_with_what_is_proposed_and_confirmed(plac
         assert (values["hook"], values["tokens"]) == ("layer:22", "random:2")
         form.editor("hook").focus()
         await pilot.pause()
-        assert "Proposed (its folder is called" in screen_text(pilot)
+        assert "Proposed (its path holds" in screen_text(pilot)
         form.editor("model").value, form.editor("check").value = "demo:encoder", "a"
         await pilot.pause()
         assert "model (proposed)" not in screen_text(pilot) and "hook (proposed)" in screen_text(pilot)
