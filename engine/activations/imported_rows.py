@@ -5,6 +5,8 @@ parts. While one thread writes rows, a second one finishes shards. A run that go
 with the parts, but for those whose stamps say that they are as they were when the shard was made.
 """
 
+import contextlib
+import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -25,8 +27,13 @@ from engine.files import stamp, sweep_folder
 from engine.images import Images
 from engine.images.sources import identity
 from engine.integrity import SETTLED, known_hashes
+from engine.regular import open_regular
 from engine.reporter import Reporter, StageBegan, Warned
 
+_HELD = 256 << 20
+"""Bytes of a part that is read ahead."""
+_IN_CACHE = 1 << 17
+"""Numbers that are looked at together."""
 _EXPONENT = {"float16": (np.uint16, 0x7C00), "bfloat16": (np.uint16, 0x7F80), "float32": (np.uint32, 0x7F800000)}
 """The bits of a number that are all set where it is not finite."""
 
@@ -227,11 +234,13 @@ class StoreImport:
 
 def _blocks(parts: Sequence[Part], first: int) -> Iterator[tuple[Part, np.ndarray]]:
     """Rows from ``first`` on, in pieces as they are stored. UserError for a part that cannot be read to its end."""
-    for part in parts:
+    for part, following in zip(parts, (*parts[1:], None), strict=True):
         if first >= part.rows:
             first -= part.rows
             continue
         size, seen = part.path.stat().st_size, first
+        if following is not None:
+            _fetch(following.path)
         try:
             for block in part.blocks(first):
                 if part.path.stat().st_size < size:  # what is mapped beyond the end of a file ends the process
@@ -250,9 +259,19 @@ def _blocks(parts: Sequence[Part], first: int) -> Iterator[tuple[Part, np.ndarra
         first = 0
 
 
+def _fetch(path: Path) -> None:
+    """Let the disk begin to read a file that is needed next, if it is small enough to be held until then."""
+    with contextlib.suppress(OSError, AttributeError), open_regular(path) as file:  # macOS has no posix_fadvise
+        if (size := path.stat().st_size) <= _HELD:
+            os.posix_fadvise(file.fileno(), 0, size, os.POSIX_FADV_WILLNEED)
+
+
 def _check_finite(values: np.ndarray, dtype: str, part: Part) -> None:
     kind, exponent = _EXPONENT[dtype]
-    if values.size and int((values.view(kind) & kind(exponent)).max()) == exponent:
+    bits = values.view(kind).reshape(-1)
+    if any(
+        int((bits[at : at + _IN_CACHE] & kind(exponent)).max()) == exponent for at in range(0, len(bits), _IN_CACHE)
+    ):
         raise UserError(
             f"{part.path} has values that are not finite (in {dtype}): leave their rows and images out, and try again."
         )

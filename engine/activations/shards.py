@@ -17,6 +17,7 @@ import os
 import shlex
 import zlib
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -153,9 +154,11 @@ class ShardWriter:
         for offset, piece in pieces:
             _write_at(self._file.fileno(), memoryview(piece), offset)
         self._file.truncate(size)
-        os.fsync(self._file.fileno())
+        with ThreadPoolExecutor(1) as disk:  # which is at work while the processor is
+            synced = disk.submit(os.fsync, self._file.fileno())
+            sha256 = file_sha256(self._temporary)
+            synced.result()
         self._file.close()
-        sha256 = file_sha256(self._temporary)
         os.replace(self._temporary, self.path)
         sync_folder(self.path.parent)
         broken = sum(record.broken is not None for record in records)

@@ -17,7 +17,7 @@ from engine.errors import UserError, counted, reason, refusal
 from engine.models.hookpoints import HookPoint
 from engine.regular import open_regular
 
-BLOCK = 16 << 20
+BLOCK = 4 << 20
 """Bytes of rows that are read at once."""
 MANY = 4
 """Names that a sentence lists."""
