@@ -4,10 +4,11 @@ from typing import assert_never
 
 from rich.cells import cell_len, set_cell_size
 
+from engine.activations.results import RecognisedRows
 from engine.errors import counted
 from engine.literal import literal as literal
 from engine.neurons.quantities import Form
-from engine.sae.results import Imported, Recognised
+from engine.sae.results import Imported, Seen
 
 
 def fit(text: str, width: int) -> str:
@@ -74,10 +75,15 @@ def size(count: float) -> str:
     return f"{count:,.3g} TB" if count < 999.5 else f"{count:,.0f} TB"
 
 
-def sizes(sae: Imported | Recognised) -> str:
-    """Kind and sizes of an SAE of another tool."""
-    active = f", {sae.k:,} active" if sae.k else ""
-    return f"{sae.arch} of {sae.format}, {sae.d:,} -> {counted(sae.w, 'latent')}{active}"
+def sizes(found: Imported | Seen) -> str:
+    """Kind and sizes of an SAE, or of activations, of another tool."""
+    if isinstance(found, RecognisedRows):
+        rows = f"{counted(found.rows, 'row')}, {found.d:,} wide, {found.dtype}"
+        return f"{rows}, in {counted(found.parts, 'file')} of {found.format}"
+    if not found.arch:
+        return f"an SAE of {found.format}"
+    active = f", {found.k:,} active" if found.k else ""
+    return f"{found.arch} of {found.format}, {found.d:,} -> {counted(found.w, 'latent')}{active}"
 
 
 def rate(value: float, unit: str) -> str:

@@ -27,7 +27,7 @@ from engine.sae.convert import FORMATS, Foreign, Format, Unsaid
 from engine.sae.convert.format import OURS, hook_of
 from engine.sae.fidelity import measure
 from engine.sae.model import SAE
-from engine.sae.results import READ_STAGE, Checked, Exported, Imported, Recognised
+from engine.sae.results import CHECK_STAGE, READ_STAGE, Checked, Exported, Imported, Recognised
 from engine.sae.state import read_training
 from engine.workspace import Origin, Provenance, Source, Workspace, versions
 
@@ -301,7 +301,7 @@ def _check(sae: SAE, given: str, workspace: Workspace, reporter: Reporter) -> Ch
         raise UserError(
             f"{store.path} is {store.d:,} wide, and the SAE reads {sae.config.d:,}: give --check another store."
         )
-    reporter.event(StageBegan("check"))
+    reporter.event(StageBegan(CHECK_STAGE))
     x = torch.from_numpy(store.read(0, min(store.rows, ROWS))).float()
     found = _measured(sae, x)
     checked = Checked(store=str(store.path), rows=len(x), **found)

@@ -97,8 +97,8 @@ class Checked:
     """FVE with that factor."""
 
 
-READ_STAGE = "read the SAE"
-"""The stage with which an import of one begins, once it is recognised."""
+READ_STAGE, CHECK_STAGE = "read the SAE", "check"
+"""Stages of an import of one, once it is recognised."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,13 +7,13 @@ from typing import Any
 import typer
 
 from engine import config
-from engine.activations.results import READS, Estimated, Extracted, StoreImported, Verified
+from engine.activations.results import READS, Estimated, Extracted, RecognisedRows, StoreImported, Verified
 from engine.errors import counted
 from engine.neurons.results import MatrixScored, Scored
 from engine.places import Relinked
 from engine.runs.plan import PlanDone
 from engine.runs.tasks import TASKS
-from engine.sae.results import BroughtIn, Checked, Encoded, Recognised, Seen, SentOut, Trained
+from engine.sae.results import BroughtIn, Checked, Encoded, Seen, SentOut, Trained
 from engine.steer.results import ANSWERS, Steered
 from engine.workspace import Workspace
 from saetui.cli import work
@@ -182,10 +182,7 @@ def show_recognise(result: Seen) -> None:
 
 
 def _head(result: Seen) -> str:
-    if isinstance(result, Recognised):
-        return f"{result.file}: {sizes(result)}" if result.arch else f"{result.file}: of {result.format}"
-    rows = f"{counted(result.rows, 'row')}, {result.d:,} wide, {result.dtype}"
-    return f"{result.place}: {rows}, in {counted(result.parts, 'file')} of {result.format}"
+    return f"{result.place if isinstance(result, RecognisedRows) else result.file}: {sizes(result)}"
 
 
 def show_import(result: BroughtIn) -> None:

@@ -6,14 +6,15 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from textual.timer import Timer
 
+from engine.activations.results import ANSWERS, Question, RecognisedRows
 from engine.config import ImportSettings, RecogniseSettings
 from engine.errors import UserError
 from engine.runs.attached import Attached
-from engine.sae.results import Question, Recognised
+from engine.sae.results import Seen
 from engine.workspace import Workspace, free_name, short_slug
 from saetui.background import look_up
 from saetui.bindings import key
@@ -85,6 +86,8 @@ class AskingForm(Form):
         self._forget()
 
 
+Imports = Literal["an SAE", "activations"]
+_MODES: dict[Imports, str] = {"an SAE": "Train (2)", "activations": "Data (1)"}
 _RECOGNISED = tuple(one.name for one in fields(RecogniseSettings))
 _PLAIN_NAMES = re.compile(r"trainer_\d+|checkpoints|ae|sae|ae_\d+|sae_weights|")
 """Of files and folders, that say nothing of what is in them."""
@@ -95,6 +98,7 @@ class ImportForm(AskingForm):
     likely, stands in its field, marked as proposed, until somebody types something else or confirms the form."""
 
     TASK = "recognise"
+    AROUND = 17
     DEFAULT_CSS = """
     ImportForm #note { height: auto; min-height: 4; max-height: 9; }
     """
@@ -102,18 +106,18 @@ class ImportForm(AskingForm):
     def __init__(
         self,
         workspace: Workspace,
-        title: str,
+        what: Imports,
         values: Mapping[str, Any],
         first: tuple[str, ...],
         known: Mapping[str, Sequence[str]],
         taken: Collection[str],
     ):
         """``first``: the fields that it has. ``taken``: names that are not free."""
-        super().__init__(workspace, title, ImportSettings, values, first, known, others=False)
-        self.taken = taken
+        super().__init__(workspace, f"Import {what}", ImportSettings, values, first, known, others=False)
+        self.what, self.taken = what, taken
         self.proposed: dict[str, str] = {}
         """Values of fields that nobody has typed."""
-        self._found: Recognised | None = None
+        self._found: Seen | None = None
         self._refusal = ""
 
     def wanted(self) -> dict[str, Any] | None:
@@ -136,11 +140,15 @@ class ImportForm(AskingForm):
         self._found, self._refusal = None, ""
         super().estimate(values)
 
-    def told(self, result: Recognised) -> None:
+    def told(self, result: Seen) -> None:
+        found: Imports = "activations" if isinstance(result, RecognisedRows) else "an SAE"
+        if found != self.what:
+            self.refused(f"There is {sizes(result)}: it is imported in {_MODES[found]}, by i.")
+            return
         self._found = result
         self._take_back()
         if not self.editor("name").value:
-            self._propose("name", free_name(_stem(result.file), self.taken), "")
+            self._propose("name", free_name(_stem(_place(result)), self.taken), "")
         for question in result.questions:
             self._ask(question)
         self.say(in_words(result))
@@ -159,14 +167,14 @@ class ImportForm(AskingForm):
         self.proposed.clear()
 
     def _ask(self, question: Question) -> None:
-        if question.setting not in [one.name for one in self.fields]:
+        name = _field(question)
+        if name not in [one.name for one in self.fields]:
             return
-        if question.likely and not self.editor(question.setting).value:
-            self._propose(question.setting, question.likely, question.why)
+        if question.likely and not self.editor(name).value:
+            self._propose(name, question.likely, question.why)
         else:
-            self.mark(
-                question.setting, "(asked)", f"Asked ({question.why})." if question.why else "Its files do not say."
-            )
+            why = f" ({question.why})" if question.why else ""
+            self.mark(name, "(asked)", f"Asked: {ANSWERS[question.setting]}{why}.")
 
     def _propose(self, name: str, value: str, why: str) -> None:
         self.proposed[name] = value
@@ -191,8 +199,8 @@ class ImportForm(AskingForm):
         known = self.wanted() == self._about
         open_ = [one for one in self._found.questions if _unanswered(one, values)] if known and self._found else []
         if open_:
-            self.editor(open_[0].setting).focus()
-            self.say(f"Its files do not say the {open_[0].setting}: fill it in.", error=True)
+            self.editor(_field(open_[0])).focus()
+            self.say(f"Its files do not say the {_words(open_[0])}: fill it in.", error=True)
         elif known and self._refusal and not values["source"].startswith("hf:"):  # which an import fetches
             self.editor("source").focus()
             self.refused(self._refusal)
@@ -202,7 +210,20 @@ class ImportForm(AskingForm):
 
 def _unanswered(question: Question, values: Mapping[str, Any]) -> bool:
     plain = {one.name: one.default for one in fields(ImportSettings)}
-    return bool(values[question.setting] == plain[question.setting])
+    return bool(values[_field(question)] == plain[_field(question)])
+
+
+def _field(question: Question) -> str:
+    """The setting that answers it."""
+    return question.setting.replace("-", "_")
+
+
+def _words(question: Question) -> str:
+    return question.setting.replace("-", " ")
+
+
+def _place(found: Seen) -> str:
+    return found.place if isinstance(found, RecognisedRows) else found.file
 
 
 def _stem(file: str) -> str:
@@ -211,15 +232,14 @@ def _stem(file: str) -> str:
     return short_slug(next(part for part in (*parts, "imported") if not _PLAIN_NAMES.fullmatch(part)))
 
 
-def in_words(found: Recognised) -> str:
+def in_words(found: Seen) -> str:
     """What was recognised, and what is asked, as the form says it."""
-    what = sizes(found) if found.arch else f"an SAE of {found.format}"
     room = f"; {size(found.bytes)} to write, {size(found.free)} free" if found.bytes else ""
     asked = [_asked(one) for one in found.questions]
     head = ["Its files do not say:"] if asked else ["Nothing more is asked."]
-    return "\n".join([f"{what}{room}", *found.notes, *head, *asked])
+    return "\n".join([f"{sizes(found)}{room}", *found.notes, *head, *asked])
 
 
 def _asked(question: Question) -> str:
-    likely = f" {question.likely}, proposed" if question.likely else ""
-    return f"  {question.setting}{likely}" + (f": {question.why}" if question.why else "")
+    likely = f" {question.likely}, proposed" if question.likely else f" ({ANSWERS[question.setting]})"
+    return f"  {_words(question)}{likely}" + (f": {question.why}" if question.why else "")

@@ -23,7 +23,6 @@ from saetui.widgets.paths import COMPLETED, PathInput
 from saetui.widgets.words import Words
 
 T = TypeVar("T")
-_LINES_AROUND_FIELDS = 12
 
 
 class Choice(Widget, can_focus=True):
@@ -79,6 +78,8 @@ class Form(ModalScreen[dict[str, Any] | None]):
     Form #keys { height: 1; color: $secondary; }
     Form .error { color: $error; }
     """
+    AROUND = 12
+    """Lines around the fields."""
     KEYS = "enter start   esc cancel"
     BINDINGS = [
         key("form.close", "escape", "dismiss", "Cancel", show=True),
@@ -134,7 +135,7 @@ class Form(ModalScreen[dict[str, Any] | None]):
         )
 
     def on_mount(self) -> None:
-        self.query_one("Form > Vertical").styles.max_height = len(self.fields) + _LINES_AROUND_FIELDS
+        self.query_one("Form > Vertical").styles.max_height = len(self.fields) + self.AROUND
         self.query("Input, Choice").first().focus()
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:

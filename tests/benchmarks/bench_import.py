@@ -2,9 +2,9 @@
 
     python -m tests.benchmarks.bench_import [GB] [FOLDER]
 
-Both begin with nothing in memory, where root runs this, and end with everything on the disk. The copy says what the disk
-gives at that moment; the import is the whole command, start of Python and torch included, in a process of its own, whose
-peak of memory is told.
+Both begin with nothing in memory, where root runs this, and end with everything on the disk. The copy says what the
+disk gives at that moment; the import is the whole command, start of Python and torch included, in a process of its own,
+whose peak of memory is told.
 """
 
 import contextlib

@@ -118,6 +118,7 @@ CONTEXTS = {
     "training": Context("train", ("n",)),
     "choice": Context("train", ("n",), "Choice"),
     "importing": Context("train", ("i",)),
+    "bringing": Context("data", ("i",)),
     "latents": Context("neurons", focus="#latents", ready=_table),
     "latent": Context("neurons", ("enter",), size=(80, 24)),
     "filter": Context("neurons", ("slash",)),

@@ -5,7 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from engine.activations.results import Estimated
+from engine.activations.results import READS, Estimated
 from engine.config import ExtractSettings
 from engine.errors import counted
 from engine.workspace import Workspace, free_name, short_slug
@@ -13,6 +13,7 @@ from saetui.formatting import duration, rate, size
 from saetui.modes.data.listing import Listing, Selected
 from saetui.modes.forms import AskingForm
 
+IMPORTED = ("source", "name", "format", *READS, "images", "tokens_per_image", "transparency")
 FIRST = ("model", "images", "name", "at", "tokens", "dtype", "limit", "embeddings")
 
 
@@ -51,6 +52,12 @@ def known_values(listing: Listing) -> dict[str, Sequence[str]]:
         "at": ["last", *sorted({one.hook for one in listing.found.stores if one.hook})],
         "tokens": ["all", "patches", "cls", "mean", "random:4"],
     }
+
+
+def imported_values(listing: Listing) -> dict[str, Sequence[str]]:
+    """What the form of an import offers for its fields."""
+    known = known_values(listing)
+    return {"model": known["model"], "images": known["images"], "hook": known["at"], "tokens": known["tokens"]}
 
 
 def in_words(estimated: Estimated) -> str:

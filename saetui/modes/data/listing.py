@@ -13,6 +13,7 @@ from engine.config import IMAGE_SOURCES
 from engine.errors import UserError
 from engine.models.hookpoints import KINDS as HOOK_KINDS
 from engine.runs.watch import RunSnapshot
+from engine.sae.results import CHECK_STAGE, READ_STAGE
 from engine.workspace import Workspace
 from saetui.formatting import percent, size
 from saetui.widgets.table import Column
@@ -66,7 +67,7 @@ class Found:
 
 
 class Extractions:
-    """The extractions that are at work."""
+    """The runs that make stores and are at work."""
 
     LOOKS = 10  # at the runs (two a second) between looks at a store that is being written
 
@@ -77,7 +78,7 @@ class Extractions:
 
     def see(self, runs: Sequence[RunSnapshot]) -> bool:
         """Take note of ``runs``. Whether the workspace should be looked through again."""
-        before, self.live = self.live, {run.name: run for run in runs if run.task == "extract" and run.live}
+        before, self.live = self.live, {run.name: run for run in runs if run.live and _makes_a_store(run)}
         was, self._states = self._states, {run.id: run.state for run in runs}
         ended = any(was.get(id) not in (None, state) for id, state in self._states.items())
         self._looks += 1
@@ -86,6 +87,11 @@ class Extractions:
     def of(self, store: str) -> RunSnapshot | None:
         """The one that writes ``store``."""
         return next((run for name, run in self.live.items() if makes(name, store)), None)
+
+
+def _makes_a_store(run: RunSnapshot) -> bool:
+    """An import may make an SAE: which it is, is known once its first stage has begun."""
+    return run.task == "extract" or (run.task == "import" and run.stage not in ("", READ_STAGE, CHECK_STAGE))
 
 
 def makes(run: str, store: str) -> bool:

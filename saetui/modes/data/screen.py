@@ -20,11 +20,12 @@ from saetui.bindings import key
 from saetui.formatting import duration, literal, percent, rate
 from saetui.modes.data import descriptions
 from saetui.modes.data.descriptions import Description
-from saetui.modes.data.extract_form import ExtractForm, first_values, known_values
+from saetui.modes.data.extract_form import IMPORTED, ExtractForm, first_values, imported_values, known_values
 from saetui.modes.data.image_strip import PictureStrip
 from saetui.modes.data.listing import EMPTY, Found, Kind, Listing, Selected, makes
 from saetui.modes.data.store_check import StoreCheck
 from saetui.modes.data.tables import Tables
+from saetui.modes.forms import ImportForm
 from saetui.modes.mode import Mode
 from saetui.widgets.dialogs import Ask
 from saetui.widgets.table import Table
@@ -37,6 +38,7 @@ class DataMode(Mode):
     MODE = "data"
     BINDINGS = [
         key("data.extract", "e", "extract", "Extract", show=True),
+        key("data.import", "i", "import", "Import", show=True),
         key("data.add", "a", "add", "Add images", show=True),
         key("data.verify", "v", "verify", "Verify", show=True),
         key("data.continue", "c", "continue", "Continue", show=True),
@@ -228,6 +230,15 @@ class DataMode(Mode):
 
         values, known = first_values(self.listing, self.selected), known_values(self.listing)
         self.services.ask(ExtractForm(self.services.workspace, values, known), chosen)
+
+    def action_import(self) -> None:
+        def chosen(values: dict[str, Any]) -> None:
+            if self.services.start("import", values) is not None:
+                self.services.say(f"The import to {values['name']} has started; J pauses and stops it.", "information")
+
+        known, taken = imported_values(self.listing), {one.name for one in self.listing.stores}
+        form = ImportForm(self.services.workspace, "activations", {}, IMPORTED, known, taken)
+        self.services.ask(form, chosen)
 
     def action_add(self) -> None:
         self.services.ask(Ask(f"Images: {IMAGE_SOURCES}"), self._add)

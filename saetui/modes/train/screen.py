@@ -290,9 +290,7 @@ class TrainMode(Mode):
         taken = {*(row.name for row in self.trainings.rows), *self.runs.artefacts("saes")}
         values = values | {"name": free_name(values["name"], taken) if values.get("name") else ""}
         known = {"check": self.runs.artefacts("activations")}
-        self.services.ask(
-            ImportForm(self.services.workspace, "Import an SAE", values, IMPORTED, known, taken), answered
-        )
+        self.services.ask(ImportForm(self.services.workspace, "an SAE", values, IMPORTED, known, taken), answered)
 
     def action_clone(self) -> None:
         if (row := self.selected) is not None and (row.config or row.asked):

@@ -510,7 +510,7 @@ WRONG = {
     lambda place: nested_batch_topk(place, group_sizes=torch.tensor([6, 6]))[
         0
     ]: "has groups that do not make up its 24",
-    lambda place: nested_batch_topk(place)[0].parent: "and no activations, but holds some: give one of trainer_0",
+    lambda place: nested_batch_topk(place)[0].parent: "no activations, but holds some: give one of trainer_0",
     lambda place: place / "nowhere": "does not exist",
     lambda place: Path("hf:nobody/nothing"): "is not on this machine and cannot be fetched",
     lambda place: Path("hf:nobody/nothing/trainer_0"): "is not on this machine and cannot be fetched",

@@ -505,8 +505,8 @@ def test_an_sae_is_imported_by_the_form_with_what_is_proposed_and_confirmed(plac
         await pilot.pause()
         assert "Proposed (its path holds" in screen_text(pilot)
         form.editor("model").value, form.editor("check").value = "demo:encoder", "a"
-        await pilot.pause()
-        assert "model (proposed)" not in screen_text(pilot) and "hook (proposed)" in screen_text(pilot)
+        await until(pilot, lambda: "model (proposed)" not in screen_text(pilot))
+        assert "hook (proposed)" in screen_text(pilot)
         name = form.editor("name").value
         await pilot.press("enter")
         await until(pilot, lambda: pane.selected and pane.selected.name == name and pane.selected.state == "done", 60)
