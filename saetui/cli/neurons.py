@@ -145,7 +145,10 @@ def _head(scored: "Neurons", labels: Labels, search: str, columns: Columns) -> l
 
 
 def _line(scored: "Neurons", row: "LatentRow", columns: Columns, width: int) -> str:
-    numbers = [_placed(cell(scored.values(quantity)[row.latent], column.form), column) for quantity, column in columns]
+    numbers = [
+        _placed(cell(scored.values(quantity)[row.latent], column.form, column.width), column)
+        for quantity, column in columns
+    ]
     start = "  ".join([f"{row.latent:>6}", *numbers, ""])
     return start + fit(row.label or " · ".join(row.names), max(width - len(start), 8))
 
@@ -167,4 +170,4 @@ def _print_strip(top: "list[TopImage]", thumbnails: "Thumbnails") -> None:
 
     if shown := top[:STRIP]:
         cell = print_strip(thumbnails, [one.path for one in shown])
-        print("".join(f"{one.activation:.2f}".ljust(cell) for one in shown).rstrip())
+        print("".join(number(one.activation).ljust(cell) for one in shown).rstrip())

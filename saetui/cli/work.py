@@ -21,7 +21,8 @@ from engine.runs.run import Run
 from engine.runs.tasks import TASKS
 from engine.workspace import Workspace
 from saetui.cli.streams import print_json
-from saetui.formatting import duration, literal
+from saetui.formatting import duration, literal, significant
+from saetui.formatting import rate as pace
 from saetui.terminal.drawing import Drawing
 
 Show = Callable[[Any], None]
@@ -183,8 +184,8 @@ def progress_text(event: Progress, rate: float | None) -> str:
     parts = [f"{event.done:,}/{event.total:,} {event.unit}"]
     if rate:
         left = max(event.total - event.done, 0) / rate
-        parts += [f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.2g}/s", f"{duration(left)} left"]
-    parts += [f"{name} {value:.3g}" for name, value in event.measured.items() if value is not None]
+        parts += [pace(rate), f"{duration(left)} left"]
+    parts += [f"{name} {significant(value)}" for name, value in event.measured.items() if value is not None]
     return "  ".join(parts)
 
 

@@ -14,7 +14,7 @@ from engine.errors import UserError
 from engine.models.hookpoints import KINDS as HOOK_KINDS
 from engine.runs.watch import RunSnapshot
 from engine.workspace import Workspace
-from saetui.formatting import percent, size
+from saetui.formatting import count, percent, size
 from saetui.widgets.table import Column
 
 Kind = Literal["source", "encoder", "store"]
@@ -136,7 +136,7 @@ class Listing:
 
     def images(self, spec: str) -> str:
         images = self.found.images.get(spec)
-        return f"{images:,}" if images else ""
+        return count(images, 10) if images else ""
 
     def made_of(self, spec: str) -> str:
         return str(sum(one.source == spec for one in self.found.stores) or "")
@@ -173,7 +173,7 @@ COLUMNS: dict[Kind, tuple[tuple[Column, Cell], ...]] = {
     ),
     "store": (
         (Column("activation stores", 0, "left", ends=True), lambda _, store: store.name),
-        (Column("rows", 11), lambda _, store: f"{store.rows:,}" if store.rows else ""),
+        (Column("rows", 11), lambda _, store: count(store.rows, 11) if store.rows else ""),
         (Column("size", 7), lambda _, store: size(store.bytes) if store.bytes else ""),
         (Column("tokens", 8, "left"), lambda _, store: "image" if store.folder == "embeddings" else store.tokens),
         (Column("state", 7), Listing.state),

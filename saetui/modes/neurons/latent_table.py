@@ -35,7 +35,7 @@ def known(scores: Scores, quantities: Quantities) -> Quantities:
 
 def cells(scores: Scores, latent: int, quantities: Quantities) -> list[str]:
     """What the columns of ``quantities`` say of ``latent``."""
-    return [cell(scores.neurons.values(one)[latent], shown.form) for one, shown in quantities]
+    return [cell(scores.neurons.values(one)[latent], shown.form, shown.width) for one, shown in quantities]
 
 
 NUMBER, MATCH, NAMES = Column("#", 6), Column("match", 6), [Column("", 1, "left"), Column("names", 0, "left")]

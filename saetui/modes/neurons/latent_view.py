@@ -11,7 +11,7 @@ from textual.widgets import Static
 
 from engine.errors import counted
 from engine.neurons.results import ScoredImage
-from saetui.formatting import literal, number, percent
+from saetui.formatting import count, literal, number, percent, significant
 from saetui.widgets.gallery import Gallery, Tile
 
 if TYPE_CHECKING:
@@ -68,13 +68,13 @@ class LatentView(Vertical):
         first = [f"MS {number(ms)} ±{number(half)}", f"matched raw {number(float(neurons.matched[latent]))}"]
         baseline = neurons.summary.ms.baseline
         if ms == ms and baseline is not None and baseline > 0:
-            first.append(f"lift {ms / baseline:.0f}×")
+            first.append(f"lift {significant(ms / baseline, 2)}×")
         if depth == depth:
-            first.append(f"depth {depth:.2f}")
+            first.append(f"depth {number(depth)}")
         share = percent(float(neurons.image_frequency[latent]), 1)
         rest = [
             f"fires on {counted(int(neurons.support[latent]), 'image')}, {share}",
-            f"effective {neurons.effective_support[latent]:,.0f}",
+            f"effective {count(float(neurons.effective_support[latent]))}",
             f"group {neurons.group[latent] + 1}/{scores.groups}",
         ]
         text.append("\n" + "   ".join(first) + "\n" + "   ".join(rest), style=quiet)
@@ -85,7 +85,7 @@ class LatentView(Vertical):
         related = neurons.neighbours(latent)
         counts = neurons.histogram[latent]
         bars = ASCII_BARS if getattr(self.app, "ascii", False) else BARS
-        first = f"activations {histogram(counts, bars)} 0 … {neurons.maximum[latent]:.3g}"
+        first = f"activations {histogram(counts, bars)} 0 … {significant(float(neurons.maximum[latent]))}"
         path, share = neurons.path_of(latent)
         text = Text()
         where = f"taxonomy {literal('/'.join(path))} {percent(share)}" if path else ""
@@ -116,7 +116,7 @@ def tiles(scores: "Scores", latent: int, most: int) -> list[Tile]:
     return [
         Tile(
             key=(str(scores.path), scores.stamp, latent, place),
-            caption=f"{one.activation:.3g}",
+            caption=significant(one.activation),
             name=called(scores.neurons.images[one.image]),
             load=partial(scores.thumbnails.load, one.path),
             heat=partial(_map, maps, place),

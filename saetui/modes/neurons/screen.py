@@ -13,7 +13,7 @@ from textual import events
 from engine.errors import counted
 from engine.neurons.quantities import SORTS
 from saetui.bindings import key
-from saetui.formatting import number, whole
+from saetui.formatting import number, significant, whole
 from saetui.messages import SteerLatent
 from saetui.modes.neurons.latent_browser import LatentBrowser
 from saetui.modes.neurons.text_search import TextSearch
@@ -150,7 +150,7 @@ class NeuronsMode(LatentBrowser):
         image = self._chosen_image()
         if image is not None and self.selected is not None:
             scores, latent = self.selected
-            caption = f"latent {latent} {scores.name(latent)}   {image.activation:.2f}   {image.path}"
+            caption = f"latent {latent} {scores.name(latent)}   {significant(image.activation)}   {image.path}"
             self.services.show_full(partial(scores.thumbnails.image, image.path), caption)
 
     # Other ways to latents

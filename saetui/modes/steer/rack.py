@@ -13,7 +13,7 @@ from engine.config import InterventionMode
 from engine.neurons import latents
 from saetui.background import look_up
 from saetui.bindings import key
-from saetui.formatting import whole
+from saetui.formatting import signed, times, whole
 from saetui.modes.steer.setup import BIG, STEP, SetupEditor, Slot
 from saetui.services import Served
 from saetui.widgets.dialogs import Ask, Pick
@@ -187,14 +187,14 @@ class Rack(Served, Table):
         width = self.columns[3].width
         ablated = self.mode == "ablate"
         if not slot.on:
-            raw, times = "off", ""
+            raw, of_max = "off", ""
         elif ablated:
-            raw, times = "0", ""
+            raw, of_max = "0", ""
         else:
-            raw = "" if self.mode == "scale" else f"{slot.value:+.3g}" if abs(slot.value) < 1 else f"{slot.value:+.0f}"
-            times = f"{slot.times:.1f}x" if slot.maximum or self.mode == "scale" else ""
+            raw = "" if self.mode == "scale" else signed(slot.value, self.columns[4].width)
+            of_max = times(slot.times, self.columns[5].width) if slot.maximum or self.mode == "scale" else ""
         bar = "─" * width if ablated else slider(slot.times, width, slot.on)
-        return "▸" if row == self.cursor else "", str(slot.latent), slot.name, bar, raw, times
+        return "▸" if row == self.cursor else "", str(slot.latent), slot.name, bar, raw, of_max
 
 
 def slider(times: float, width: int, on: bool = True) -> str:

@@ -12,6 +12,7 @@ from textual.widgets import Static
 
 from engine.images.opening import is_plain
 from saetui.bindings import key
+from saetui.formatting import times
 from saetui.modes.steer.versions import Version
 from saetui.widgets.table import Column, Table
 
@@ -51,7 +52,7 @@ class VersionsScreen(ModalScreen[Version | None]):
         setup = version.setup
         image = setup.image if is_plain(setup.image) else Path(setup.image).name
         latents = ", ".join(
-            f"{slot.name.split(' · ')[0] or slot.latent} {slot.times:.1f}x" for slot in setup.rack if slot.on
+            f"{slot.name.split(' · ')[0] or slot.latent} {times(slot.times)}" for slot in setup.rack if slot.on
         )
         when = time.strftime("%d %b %H:%M", time.localtime(version.time))
         return when, image, latents, version.answers.steered.replace("\n", " ")

@@ -10,9 +10,8 @@ from textual import events
 from textual.message import Message
 
 from engine.errors import counted
-from saetui.formatting import duration, number, percent
+from saetui.formatting import duration, exact, number, percent, short, size
 from saetui.modes.train.training_list import TrainingList, last
-from saetui.widgets.chart import tick_text
 from saetui.widgets.runs_drawer import MARKS
 from saetui.widgets.table import Column, Table
 
@@ -33,11 +32,11 @@ class Figure:
 
 
 FIGURES = (
-    Figure("fve", Column("FVE", 5), 0, lambda row: _score(row, "fve", 3)),
-    Figure("l0", Column("L0", 5), 2, lambda row: _score(row, "l0", 1)),
-    Figure("dead", Column("dead", 5), 3, lambda row: percent(last(row, "dead"))),
-    Figure("ms", Column("MS", 4), 4, lambda row: number(last(row, "ms"))),
-    Figure("ms_matched", Column("raw", 4), 5, lambda row: number(last(row, "ms_matched"))),
+    Figure("fve", Column("FVE", 5), 0, lambda row: number(last(row, "fve"), 3, 5)),
+    Figure("l0", Column("L0", 5), 2, lambda row: number(last(row, "l0"), 1, 5)),
+    Figure("dead", Column("dead", 5), 3, lambda row: percent(last(row, "dead"), width=5)),
+    Figure("ms", Column("MS", 4), 4, lambda row: number(last(row, "ms"), width=4)),
+    Figure("ms_matched", Column("raw", 4), 5, lambda row: number(last(row, "ms_matched"), width=4)),
     Figure("speed", Column("tok/s", 6), 6, lambda row: "" if row.tokens_per_s is None else short(row.tokens_per_s)),
     Figure("left", Column("left", 7), 1, lambda row: row.state if row.eta is None else duration(row.eta)),
 )
@@ -132,9 +131,9 @@ def _pace(row: Training) -> list[str]:
     if row.waiting is not None:
         pace.append(f"waiting for data {percent(row.waiting, 1)}")
     if row.memory and (gpu := row.memory.gpu):
-        pace.append(f"GPU {gpu.used / 2**30:.0f}/{gpu.total / 2**30:.0f} GiB")
+        pace.append(f"GPU {size(gpu.used)} of {size(gpu.total)}")
     if row.memory:
-        pace.append(f"memory {row.memory.rss / 2**30:.1f} GiB")
+        pace.append(f"memory {size(row.memory.rss)}")
     return pace
 
 
@@ -143,23 +142,13 @@ def _outliers(row: Training) -> str:
     share = last(row, "outliers", 0.0)
     if not share:
         return ""
-    return f"FVE {_score(row, 'fve_without_outliers', 3)} without outliers, {percent(share, 2)} of the rows"
+    return f"FVE {number(last(row, 'fve_without_outliers'), 3)} without outliers, {percent(share, 2)} of the rows"
 
 
 def _asked(row: Training) -> list[str]:
     asked = row.settings
     if asked is None:
         return []
-    made = [asked.arch, f"x{asked.expansion:g}", f"k {asked.k}", f"{counted(asked.batch_size, 'token')} a step"]
+    made = [asked.arch, f"x{exact(asked.expansion)}", f"k {asked.k}", f"{counted(asked.batch_size, 'token')} a step"]
     made.append(f"seed {asked.seed}")
     return made + ([f"on {asked.activations}"] if asked.activations else [])
-
-
-def _score(row: Training, name: str, digits: int) -> str:
-    value = last(row, name)
-    return "–" if value != value else f"{value:.{digits}f}".removeprefix("0") or "0"
-
-
-def short(value: float) -> str:
-    """A count in few characters: 950, 43.1k, 1.31M."""
-    return tick_text(value, 1) if value < 1000 else tick_text(value, 10 ** (len(str(int(value))) - 3))
