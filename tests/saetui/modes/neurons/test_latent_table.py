@@ -40,7 +40,9 @@ def test_columns_are_those_that_are_declared(scores: Scores) -> None:
 def test_the_list_answers_the_filter_then_a_question_then_the_filter_again(scores: Scores) -> None:
     listed = LatentList()
     listed.filter(scores, "ms>.2 ms>")
-    assert listed.latents == [1, 3], "what is half typed is left out"
+    assert listed.latents == [] and listed.mistake.startswith("a number is missing after ms>")
+    listed.filter(scores, "ms>.2")
+    assert listed.latents == [1, 3] and not listed.mistake
     head = f"s · 2 of 4 latents, {SUMMARY.alive} alive · by ms ↓\nMS mean {number(SUMMARY.ms.sae.mean)}"
     assert listed.head(scores).startswith(head)
     assert f"{percent(SUMMARY.ms.matched.share_beaten)} of latents beat theirs" in listed.head(scores)
