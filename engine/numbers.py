@@ -15,7 +15,7 @@ _TYPED = {
     int: re.compile(r"[-+]?\d+(?:_\d+)*", re.ASCII),
     float: re.compile(r"[-+]?(?:\d+(?:_\d+)*\.?\d*|\.\d+)(?:e[-+]?\d+)?", re.IGNORECASE | re.ASCII),
 }
-EXPECTED = {
+EXPECTED: dict[type, str] = {
     int: "it must be a whole number, as 1000",
     float: "it must be a number, its decimals after a point, as 0.5 or 2e-3",
 }

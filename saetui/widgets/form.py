@@ -16,9 +16,10 @@ from textual.suggester import SuggestFromList
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
-from engine.config import from_mapping, to_mapping
+from engine.config import WrongValue, from_mapping, to_mapping, written
 from engine.errors import UserError
 from saetui.bindings import key
+from saetui.formatting import exact
 from saetui.widgets.words import Words
 
 _LINES_AROUND_FIELDS = 12
@@ -156,7 +157,11 @@ class Form(ModalScreen[dict[str, Any] | None]):
             editor = self.query_one(f"#f-{field.name}")
             assert isinstance(editor, (Input, Choice))
             typed[field.name] = _parsed(editor.value.strip(), self.hints[field.name], field)
-        return to_mapping(from_mapping(self.kind, typed, self.heading))
+        try:
+            return to_mapping(from_mapping(self.kind, typed, self.heading))
+        except WrongValue as error:
+            wrong = next(field for field in self.fields if field.name == error.setting)
+            raise FieldError(wrong.name, _label(wrong) + error.sentence.removeprefix(wrong.name)) from None
 
     def say(self, sentence: str, error: bool = False) -> None:
         self.note.set_class(error, "error")
@@ -192,7 +197,7 @@ class Form(ModalScreen[dict[str, Any] | None]):
 def _shown(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(_shown(v) for v in value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return exact(value) if isinstance(value, float) else str(value)
 
 
 def _parsed(text: str, kind: Any, field: Any) -> Any:
@@ -204,15 +209,8 @@ def _parsed(text: str, kind: Any, field: Any) -> Any:
     if not text:
         return field.default
     if typing.get_origin(kind) is tuple:
-        item = typing.get_args(kind)[0]
-        return [_parsed(part.strip(), item, field) for part in text.split(",") if part.strip()]
-    if kind in (int, float):
-        try:
-            return kind(text.replace("_", "").replace(",", ""))
-        except ValueError:
-            what = "a whole number" if kind is int else "a number"
-            raise FieldError(field.name, f"{_label(field)} is {text!r}: it must be {what}.") from None
-    return text
+        return [written(part.strip(), typing.get_args(kind)[0]) for part in text.split(",") if part.strip()]
+    return written(text, kind)
 
 
 def _label(field: Any) -> str:

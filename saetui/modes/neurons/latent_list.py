@@ -22,8 +22,8 @@ class LatentList:
     latents: list[int] = field(default_factory=list)
     title: str = ""
     """What was asked beside the filter; empty while the filter holds."""
-    matches: Mapping[int, float] = field(default_factory=dict)
-    """How well each latent answers that, where it was ranked."""
+    matches: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    """How well latents answer that, where they were ranked: by the name of the measure, which heads its column."""
     mistake: str = ""
     """Why the filter finds nothing: a sentence; empty where it is understood."""
     by_match: bool = False
@@ -46,11 +46,12 @@ class LatentList:
 
     def only(self, latents: Sequence[int], title: str) -> None:
         """List just these, in this order."""
-        self.latents, self.title, self.matches = list(latents), title, {}
+        self.latents, self.title, self.matches, self.mistake = list(latents), title, {}, ""
 
-    def ranked(self, found: Mapping[int, float], title: str) -> None:
-        """List the latents of ``found``, in its order, with what they were found by."""
-        self.latents, self.title, self.matches = list(found), f"{title}: esc lists all", found
+    def ranked(self, found: Mapping[str, Mapping[int, float]], title: str) -> None:
+        """List the latents of ``found``, those of its first measure first, in its order, with all that they have."""
+        self.only(list(dict.fromkeys(latent for values in found.values() for latent in values)), title)
+        self.title, self.matches = f"{title}: esc lists all", found
 
     def place(self, latent: int) -> int:
         """The row of ``latent``; the first where it is not listed."""

@@ -11,6 +11,7 @@ from textual import events
 
 from engine.config import InterventionMode
 from engine.neurons import latents
+from engine.numbers import typed
 from saetui.background import look_up
 from saetui.bindings import key
 from saetui.formatting import signed, times, whole
@@ -172,11 +173,8 @@ class Rack(Served, Table):
 
     def set_strength(self, slot: Slot, text: str) -> None:
         """To what was typed: raw units, or a multiple of the maximum like 2x."""
-        try:
-            number = float(text.strip().removesuffix("x"))
-        except ValueError:
-            number = float("nan")
-        if not abs(number) < 1e9:
+        number = typed(text.strip().removesuffix("x"), float)
+        if number is None or abs(number) >= 1e9:
             self.services.say(f"{text!r} is no strength: write 30, or 2x for twice the maximum.")
             return
         slot = slot.at(number) if text.strip().endswith("x") else replace(slot, value=number)

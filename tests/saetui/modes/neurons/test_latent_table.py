@@ -46,7 +46,7 @@ def test_the_list_answers_the_filter_then_a_question_then_the_filter_again(score
     head = f"s · 2 of 4 latents, {SUMMARY.alive} alive · by ms ↓\nMS mean {number(SUMMARY.ms.sae.mean)}"
     assert listed.head(scores).startswith(head)
     assert f"{percent(SUMMARY.ms.matched.share_beaten)} of latents beat theirs" in listed.head(scores)
-    listed.ranked({3: 0.9, 0: 0.4}, "nearest to 'x'")
+    listed.ranked({"cosine": {3: 0.9, 0: 0.4}}, "nearest to 'x'")
     assert listed.latents == [3, 0] and "nearest to 'x': esc lists all" in listed.head(scores)
     listed.only([2], "of a node")
     assert listed.latents == [2] and not listed.matches and "s · of a node\n" in listed.head(scores)
@@ -59,11 +59,12 @@ def test_the_list_answers_the_filter_then_a_question_then_the_filter_again(score
 def test_ranked_lists_say_how_well_each_latent_answers(scores: Scores) -> None:
     listed = LatentList()
     table = LatentTable(listed)
-    listed.ranked({1: 0.12345, 0: 0.1}, "fired by x")
+    listed.ranked({"cofire": {1: 0.12345}, "cosine": {0: 0.1, 1: -0.25}}, "related to x")
     table.show_list(scores)
-    assert [column.title for column in table.columns] == ["#", "match", "MS", "raw", "", "names"]
+    assert [column.title for column in table.columns] == ["#", "cofire", "cosine", "MS", "raw", "", "names"]
     scores.labels.set(1, text="a pen", marked=True)
-    assert table._cells_of(0) == ["1", "0.123", ".50", ".25", "★", "a pen"]
+    assert table._cells_of(0) == ["1", ".123", "-.250", ".50", ".25", "★", "a pen"]
+    assert table._cells_of(1)[:3] == ["0", "–", ".100"], "what is not measured is not of another measure"
 
 
 def test_the_commonest_class_stands_with_its_share(workspace: Workspace) -> None:
