@@ -10,7 +10,7 @@ from textual import events
 from textual.message import Message
 
 from engine.errors import counted
-from saetui.formatting import duration, exact, number, percent, short, size
+from saetui.formatting import count, duration, exact, number, percent, short, size
 from saetui.modes.train.training_list import TrainingList, last
 from saetui.widgets.runs_drawer import MARKS
 from saetui.widgets.table import Column, Table
@@ -120,7 +120,8 @@ def details(row: Training, scored: bool) -> str:
     if row.state == "done" and not scored:
         lines.append("Not scored yet: s scores its latents.")
     elif row.state in ("stopped", "died", "unfinished"):
-        lines.append("r goes on from its checkpoint.")
+        kept = f"goes on from its checkpoint of step {count(row.kept)}" if row.kept is not None else "begins it again"
+        lines.append(f"r {kept}.")
     return "\n".join(filter(None, lines))
 
 
