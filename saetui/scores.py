@@ -57,7 +57,10 @@ class Scores:
         return self.labels.text(latent) or " · ".join(self.neurons.names_of(latent)[:words])
 
     def listed(self, pairs: list[tuple[int, float]], room: int) -> str:
-        """Latents with scores as text, ``1011 pencil (.43)  77 pen (.31)``: as many as fit into ``room`` characters."""
+        """Latents with scores as text, ``1011 pencil (.43)  77 pen (.31)``: as many as fit into ``room`` characters.
+
+        ``none`` where there are none, an ellipsis where there is no room for one.
+        """
         shown = ""
         for latent, score in pairs:
             called = fit(literal(self.name(latent, 1)), 14)
@@ -65,4 +68,4 @@ class Scores:
             if len(shown) + len(entry) + 2 > room:
                 break
             shown += ("  " if shown else "") + entry
-        return shown or "–"
+        return shown or ("…" if pairs else "none")

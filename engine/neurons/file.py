@@ -339,6 +339,11 @@ class Neurons:
         )
 
     @property
+    def knows_neighbours(self) -> bool:
+        """Whether :meth:`neighbours` were measured; files that are older than they are have none."""
+        return {"near", "cofiring"} <= self._file["latents"].keys()
+
+    @property
     def sae_sha256(self) -> str:
         """Content hash of the SAE that was scored; a name is no identity."""
         return next((one.sha256 for one in self.provenance.made_from if one.kind == "sae"), "")

@@ -99,6 +99,9 @@ class LatentView(Vertical):
             text.append("   ")
         text.append(first)
         room = width - text.cell_len - 12
+        if not neurons.knows_neighbours:  # an older version wrote the scores
+            text.append(f"\nneighbours are not measured: score again   {where}")
+            return text
         if room > 12:
             text.append("   fires with ", style="bold")
             text.append(scores.listed(related.cofiring, room))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -9,7 +10,7 @@ from typing import TypeVar
 from engine.errors import UserError
 from engine.records import from_json, to_json
 from engine.steer.recipes import keep_recipe
-from engine.workspace import recipes, short_slug
+from engine.workspace import free_name, recipes, short_slug
 from saetui.background import look_up
 from saetui.modes.mode import Mode
 from saetui.modes.steer.answers import AnswersView
@@ -19,6 +20,12 @@ from saetui.modes.steer.versions_screen import VersionsScreen
 from saetui.widgets.dialogs import Ask, Pick
 
 T = TypeVar("T")
+
+
+def suggested_name(setup: Setup, taken: Container[str]) -> str:
+    """What a recipe of ``setup`` may be called: all its latents, each with its strength and sign."""
+    latents = [slot.in_a_word(setup.mode) for slot in setup.rack if slot.on]
+    return free_name(short_slug("_".join(latents)), taken) if latents else ""
 
 
 class Kept:
@@ -72,9 +79,7 @@ class Kept:
         def saved(path: Path) -> None:
             self._services.say(f"Saved as {path}.", "information")
 
-        first = next((slot for slot in setup.rack if slot.on), None)
-        suggested = short_slug(f"{first.name.split(' · ')[0]}-{first.times:.1f}x") if first else ""
-        self._services.ask(Ask("Save as the recipe", suggested), given)
+        self._services.ask(Ask("Save as the recipe", suggested_name(setup, recipes(self._services.workspace))), given)
 
     def pick_recipe(self) -> None:
         """Take over what a recipe says."""

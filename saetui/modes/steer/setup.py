@@ -10,7 +10,7 @@ from typing import Any
 from engine.config import InterventionMode, SteerSettings
 from engine.errors import UserError
 from engine.neurons.latents import describe
-from engine.numbers import typed
+from engine.numbers import exact, typed
 from engine.steer.interventions import parse_latents, parse_tokens
 from engine.steer.recipes import open_recipe
 from engine.workspace import Workspace, neurons_of, saes
@@ -51,6 +51,14 @@ class Slot:
         if mode == "ablate":
             return str(self.latent)
         return f"{self.latent}={self.sent(mode):.6g}"
+
+    def in_a_word(self, mode: InterventionMode) -> str:
+        """For names and lists: ``pencil+2x``, ``1203-0.5x``, ``pencil=0`` where it is ablated."""
+        called = self.name.split(" · ")[0] or str(self.latent)
+        if mode == "ablate":
+            return f"{called}=0"
+        strength = exact(round(self.times, 2))
+        return f"{called}{strength if strength.startswith('-') else f'+{strength}'}x"
 
     def sent(self, mode: InterventionMode) -> float:
         return self.times if mode == "scale" else self.value

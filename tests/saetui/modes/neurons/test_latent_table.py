@@ -108,3 +108,9 @@ def test_a_search_by_text_tells_how_it_goes_and_what_it_found(scores: Scores) ->
     search.heard(Done(RankedLatents(((3, 0.5), (1, 0.25)))))
     search.heard(Failed("No text tower."))
     assert said == ["ranking by 'a hat': loading demo …", ({3: 0.5, 1: 0.25}, "nearest to 'a hat'"), "No text tower."]
+
+
+def test_neighbours_without_room_are_not_said_to_be_none(scores: Scores) -> None:
+    assert scores.listed([(1, 0.5)], room=3) == "…" and scores.listed([], room=30) == "none"
+    scores.labels.set(1, text="v10.5")
+    assert scores.listed([(1, 10.5), (3, 0.25)], room=60) == "1 v10.5 (10.50)  3 (.25)", "names keep their digits"

@@ -350,22 +350,22 @@ def test_recipes_are_saved_and_opened(place):
             kept = pane.setup
             await pilot.press("w")
             await until(pilot, lambda: pilot.app.screen.query(Input))
-            assert pilot.app.screen.query_one(Input).value == "cat-1.0x"
+            assert pilot.app.screen.query_one(Input).value == "cat+1x"
             await pilot.press("enter")
-            await until(pilot, lambda: place.recipe("cat-1.0x").is_file())
-            kept_as = load_recipe(place, "cat-1.0x")
+            await until(pilot, lambda: place.recipe("cat+1x").is_file())
+            kept_as = load_recipe(place, "cat+1x")
             assert kept_as.settings.latent == ("7=5",) and kept_as.made_from[0].name == "s"
             await pilot.press("L", "b", "w")
-            await say(pilot, "cat-1.0x")
+            await say(pilot, "cat+1x")
             await until(pilot, lambda: "with other settings" in screen_text(pilot))
             await pilot.press("e")
             await until(pilot, lambda: isinstance(pilot.app.screen, Pick))
             await pilot.press("enter")
             await until(pilot, lambda: pane.setup == kept)
-            place.recipe("cat-1.0x").write_text("damaged [")
+            place.recipe("cat+1x").write_text("damaged [")
             await pilot.press("e", "enter")
             await until(pilot, lambda: "not valid TOML" in screen_text(pilot))
-            place.recipe("cat-1.0x").unlink()
+            place.recipe("cat+1x").unlink()
 
     asyncio.run(scenario())
 
