@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from textual.containers import Vertical
 from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Input
 
+from engine.errors import UserError
+from engine.query import Rows
 from saetui.widgets.words import Words
+
+R = TypeVar("R")
 
 
 class FilterLine(Vertical):
@@ -59,6 +64,13 @@ class FilterLine(Vertical):
         self._fold()
 
     @property
+    def empty(self) -> str:
+        """What a table says whose rows it has all left out."""
+        if self.has_class("-wrong"):
+            return "This filter is not understood: mend it, or esc clears it."
+        return "Nothing answers to this filter: esc clears it."
+
+    @property
     def typing(self) -> bool:
         """Whether keys go into it."""
         return self._input.has_focus
@@ -72,6 +84,16 @@ class FilterLine(Vertical):
         """Show what is wrong with it; nothing where it is empty."""
         self.set_class(bool(mistake), "-wrong")
         self._mistake.say(mistake)
+
+    def listed(self, table: Rows[R], rows: Sequence[R]) -> list[R]:
+        """Those of ``rows`` that it asks for; none, and it says why, while it is not understood."""
+        mistake, found = "", list[R]()
+        try:
+            found = table.filtered(rows, self.value)
+        except UserError as error:
+            mistake = str(error)
+        self.say(mistake)
+        return found
 
     def focus(self, scroll_visible: bool = True) -> FilterLine:
         self.remove_class("-folded")

@@ -182,6 +182,7 @@ class LatentBrowser(Mode):
             self.filter.write("")
         self._wanted = -1
         self.filter.say(self.listed.mistake)
+        self.table.empty = self.filter.empty
         self.say(self.listed.head(scores))
         self.table.show_list(scores, latent)
         if not self.latents:

@@ -34,7 +34,8 @@ class LatentList:
         from engine.neurons.query import LATENTS
         from engine.query import texts
 
-        self.latents, self.title, self.matches, self.mistake = [], "", {}, ""
+        self.only([], "")
+        self.by_match = False
         try:
             asked = LATENTS.parse(text)
         except UserError as error:

@@ -60,10 +60,6 @@ class LatentTable(Table):
     def show_list(self, scores: Scores, latent: int = -1) -> None:
         """The list is another one now; the cursor goes to ``latent`` where it is listed."""
         self.scores = scores
-        found = (
-            "This filter is not understood: mend it, or" if self.listed.mistake else "No latent answers to this filter:"
-        )
-        self.empty = f"{found} esc clears it."
         matches = [Column(measure, MATCH) for measure in self.listed.matches]
         self.quantities = known(scores, BESIDE if matches else ALL)
         self.set_columns([NUMBER, *matches, *columns(self.quantities), *NAMES])

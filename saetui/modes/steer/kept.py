@@ -13,11 +13,12 @@ from engine.steer.recipes import keep_recipe
 from engine.workspace import free_name, recipes, short_slug
 from saetui.background import look_up
 from saetui.modes.mode import Mode
+from saetui.modes.steer import recipes_screen
 from saetui.modes.steer.answers import AnswersView
 from saetui.modes.steer.setup import Setup, SetupEditor, setup_of_recipe
 from saetui.modes.steer.versions import Version, Versions
 from saetui.modes.steer.versions_screen import VersionsScreen
-from saetui.widgets.dialogs import Ask, Pick
+from saetui.widgets.dialogs import Ask
 
 T = TypeVar("T")
 
@@ -91,11 +92,13 @@ class Kept:
                 self._services.say(warning)
             self._editor.change(setup)
 
-        def chosen(name: str) -> None:
-            look_up(self._mode, "recipe", partial(setup_of_recipe, workspace, name), take, self._services.say)
+        def chosen(kept: recipes_screen.KeptRecipe) -> None:
+            look_up(self._mode, "recipe", partial(setup_of_recipe, workspace, kept.name), take, self._services.say)
 
-        names = recipes(workspace)
-        if names:
-            self._services.ask(Pick("Open the recipe", {name: name for name in names}), chosen)
-        else:
-            self._services.say("There is no recipe yet: w saves one.")
+        def listed(found: list[recipes_screen.KeptRecipe]) -> None:
+            if found:
+                self._services.ask(recipes_screen.RecipesScreen(found), chosen)
+            else:
+                self._services.say("There is no recipe yet: w saves one.")
+
+        look_up(self._mode, "recipes", partial(recipes_screen.read, workspace), listed, self._services.say)
