@@ -363,6 +363,12 @@ class Rows(Generic[R]):
         )
         return [row for row, wanted in zip(rows, shown.tolist(), strict=True) if wanted]
 
+    def ordered(self, rows: Sequence[R], name: str) -> list[R]:
+        """As a table is sorted: texts and times upwards, numbers and sizes the largest first; as they are for none."""
+        if not name:
+            return list(rows)
+        return self.sorted(rows, name, self.fields[self.language.named[name.lower()]].kind in ("number", "size"))
+
     def sorted(self, rows: Sequence[R], name: str, descending: bool = False) -> list[R]:
         """By a field or another name of it; undefined last, and equals as they were."""
         one = self.fields[self.language.named[name.lower()]]

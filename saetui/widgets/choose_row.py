@@ -52,8 +52,7 @@ class ChooseRow(ModalScreen[R | None], Generic[R]):
         self.table.focus()
 
     def _relist(self) -> None:
-        listed = self.filter.listed(self._fields, self._all)
-        self.rows = self._fields.sorted(listed, self.sort) if self.sort else listed
+        self.rows = self._fields.ordered(self.filter.listed(self._fields, self._all), self.sort)
         self.table.empty = self.filter.empty
         self.table.show(len(self.rows))
 

@@ -46,7 +46,7 @@ class FilterLine(Vertical):
     def __init__(self, placeholder: str, folds: bool = False, **options: Any):
         """``folds``: it takes no room while it is empty and nobody types in it."""
         super().__init__(**options)
-        self._input = Input(placeholder=placeholder, id="filter", compact=True)
+        self._input = Input(placeholder=placeholder, id="filter")
         self._mistake = Words(classes="mistake")
         self._folds = folds
         self._fold()

@@ -102,8 +102,7 @@ class RunsDrawer(ModalScreen[None]):
     def _relist(self) -> None:
         table = self.query_one(Table)
         here = self.runs[table.cursor].id if self.runs else None
-        listed = self.filter.listed(RUNS, self.seen)
-        self.runs = RUNS.sorted(listed, self.sort) if self.sort else listed
+        self.runs = RUNS.ordered(self.filter.listed(RUNS, self.seen), self.sort)
         if self.seen:
             table.empty = self.filter.empty
         table.show(len(self.runs), next((i for i, run in enumerate(self.runs) if run.id == here), 0))

@@ -39,6 +39,7 @@ class TreeTable(Table):
         self._opened: set[Place] = set()
         self._shown: list[tuple[Branch, int]] = []
         self.hide_empty = False
+        self._arranged: Callable[[Sequence[Branch]], Sequence[Branch]] = lambda branches: branches
         self._kept: set[Place] | None = None  # nodes that the filter asks for, and those above them
 
     @property
@@ -66,6 +67,12 @@ class TreeTable(Table):
             self._kept = None
         else:
             self._kept = {one.place[:length] for one in wanted for length in range(1, len(one.place) + 1)}
+        here = self.branch
+        self._rebuild(here.place if here else ())
+
+    def set_order(self, arranged: Callable[[Sequence[Branch]], Sequence[Branch]]) -> None:
+        """Let the nodes below each node stand as they are ``arranged``."""
+        self._arranged = arranged
         here = self.branch
         self._rebuild(here.place if here else ())
 
@@ -111,7 +118,7 @@ class TreeTable(Table):
         self.show(len(self._shown), next((rows[place] for place in above if place in rows), 0))
 
     def _walk(self, branches: Sequence[Branch], depth: int) -> Iterator[tuple[Branch, int]]:
-        for branch in branches:
+        for branch in self._arranged(branches):
             if self._kept is not None and branch.place not in self._kept:
                 continue
             yield branch, depth

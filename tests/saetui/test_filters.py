@@ -178,6 +178,13 @@ def test_trees(tmp_path: Path) -> None:
         assert shown == {place[:length] for place in asked for length in range(1, len(place) + 1)}
         await pilot.press("escape")
         assert pane.taxa.rows and pane.groups.rows and not pane.filter.value
+        await pilot.press("O", "j", "j", "j", "enter")  # by latents: as they are, name, images, latents
+        await until(pilot, lambda: pane._sorts == {"taxa": "latents"})
+        root = pane.trees.by_taxon[0]
+        counts = [
+            branch.values["latents"] for branch, _ in pane.taxa._shown if len(branch.place) == len(root.place) + 1
+        ]
+        assert counts == sorted(counts, reverse=True) and counts
 
     scenario(test, root, "hierarchy")
 

@@ -118,7 +118,7 @@ class Listing:
         line, sort, found = self.lines.get(kind, ""), self.sorts.get(kind, ""), self.all_rows(kind)
         if line:
             found = [] if self.mistake(kind) else self.asked(kind).filtered(found, line)
-        return self.asked(kind).sorted(found, sort) if sort else found
+        return self.asked(kind).ordered(found, sort) if sort else found
 
     def mistake(self, kind: Kind) -> str:
         """What is wrong with the filter of a table."""

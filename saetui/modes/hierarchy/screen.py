@@ -15,15 +15,17 @@ from textual.widget import Widget
 
 from engine.errors import counted
 from engine.files import Stamp, stamp
+from engine.query import Rows
 from engine.runs.watch import RunSnapshot
 from saetui.background import look_up
 from saetui.bindings import key
 from saetui.formatting import fit, literal, number
 from saetui.messages import ShowLatents
 from saetui.modes.mode import Mode
+from saetui.widgets.dialogs import Pick
 from saetui.widgets.filter_line import FilterLine
 from saetui.widgets.table import Column, Table
-from saetui.widgets.tree_table import TreeTable
+from saetui.widgets.tree_table import Branch, TreeTable
 from saetui.widgets.words import Words
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ class HierarchyMode(Mode):
     BINDINGS = [
         key("hierarchy.hide", "o", "hide", "Only with latents", show=True),
         key("hierarchy.filter", "slash", "filter", "Filter", show=True),
+        key("hierarchy.sort", "O", "sort", "Sort", show=True),
         key("hierarchy.back", "escape", "back", "Out of the filter"),
     ]
     DEFAULT_CSS = """
@@ -73,6 +76,7 @@ class HierarchyMode(Mode):
         self.groups, self.taxa = TreeTable(GROUPS, id="groups"), TreeTable(TAXA, id="taxa")
         self.filter = FilterLine("filter: ms>.3 latents>5 NOT insect", folds=True)
         self._filtered = self.groups
+        self._sorts: dict[str, str] = {}
         self.trees: Trees | None = None
         self._path: Path | None = None
         self._stamp: Stamp | None = None
@@ -207,11 +211,25 @@ class HierarchyMode(Mode):
         self.filter.focus()
 
     def _filter(self) -> None:
+        self._filtered.filter(partial(self.filter.listed, self._asked(self._filtered)))
+        self._filtered.empty = self.filter.empty
+
+    def _asked(self, tree: TreeTable) -> Rows[Branch]:
         from saetui.modes.hierarchy.trees import BY_GROUP, BY_TAXON
 
-        asked = BY_GROUP if self._filtered is self.groups else BY_TAXON
-        self._filtered.filter(partial(self.filter.listed, asked))
-        self._filtered.empty = self.filter.empty
+        return BY_GROUP if tree is self.groups else BY_TAXON
+
+    def action_sort(self) -> None:
+        """The nodes below each node of the tree in focus."""
+        tree = self.focused if isinstance(self.focused, TreeTable) else self.groups
+        asked, name = self._asked(tree), tree.id or ""
+        options = {"as they are": "as they are"} | {field: field for field in asked.fields}
+
+        def chosen(sort: str) -> None:
+            self._sorts[name] = "" if sort == "as they are" else sort
+            tree.set_order(lambda branches: asked.ordered(branches, self._sorts[name]))
+
+        self.services.ask(Pick("Sort by", options, self._sorts.get(name, "")), chosen)
 
     def on_filter_line_changed(self, event: FilterLine.Changed) -> None:
         self._filter()

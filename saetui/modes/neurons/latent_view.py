@@ -36,6 +36,7 @@ class LatentView(Vertical):
         super().__init__(**options)
         self.head, self.foot = (Static(classes=name, markup=False) for name in ("head", "foot"))
         self.gallery = Gallery()
+        self._shown: tuple[Scores, int] | None = None
 
     def compose(self) -> Iterable[Widget]:
         yield from (self.head, self.gallery, self.foot)
@@ -46,12 +47,21 @@ class LatentView(Vertical):
             self.head.update("", layout=False)
             self.foot.update("", layout=False)
             self.gallery.show(())
+            self._shown = None
             return
-        width = self.size.width - 2
+        self._shown = scores, latent
         self.head.update(self._head(scores, latent), layout=False)
-        self.foot.update(self._foot(scores, latent, width), layout=False)
+        self._show_foot()
         coming = [tile for other in ahead for tile in tiles(scores, other, pictures)]
         self.gallery.show(tiles(scores, latent, pictures), coming)
+
+    def on_resize(self) -> None:
+        """What fits is another: a view that is just shown had no room at all."""
+        self._show_foot()
+
+    def _show_foot(self) -> None:
+        if self._shown is not None:
+            self.foot.update(self._foot(*self._shown, self.size.width - 2), layout=False)
 
     def _head(self, scores: "Scores", latent: int) -> Text:
         neurons, labels, theme = scores.neurons, scores.labels, self.app.current_theme
