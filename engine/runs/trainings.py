@@ -370,7 +370,8 @@ class Trainings:
         rate, eta = None, None
         if state == "running" and part and name in part.log.trainings:
             rate = part.status.rate or progress.rate
-            now = part.status.progress or Step(step, steps, "steps")
+            told = part.status.progress
+            now = told if told and told.unit == "steps" else Step(step, steps, "steps")
             eta = seconds_left(now.done, now.total, rate)
         return Training(
             name=name,

@@ -118,11 +118,12 @@ class Form(ModalScreen[dict[str, Any] | None]):
     def _editor(self, field: Any) -> Widget:
         value = self.given.get(field.name, "" if field.default is MISSING else field.default)
         kind = self.hints[field.name]
-        if kind is bool:
-            return Choice(["no", "yes"], "yes" if value else "no", id=f"f-{field.name}")
-        if typing.get_origin(kind) is typing.Literal:
-            options = [str(o) for o in typing.get_args(kind)]
-            return Choice(options, str(value) if str(value) in options else options[0], id=f"f-{field.name}")
+        if kind is bool or typing.get_origin(kind) is typing.Literal:
+            options = ["no", "yes"] if kind is bool else [str(option) for option in typing.get_args(kind)]
+            given = ("yes" if value else "no") if isinstance(value, bool) else value
+            shown = options[0] if given in ("", None) else str(given)
+            # What is no option is shown, and refused: another one is not put in its place.
+            return Choice(options if shown in options else [shown, *options], shown, id=f"f-{field.name}")
         known = self.known.get(field.name)
         return Input(
             _shown(value), id=f"f-{field.name}", suggester=SuggestFromList(known) if known else None, compact=True
@@ -203,7 +204,7 @@ def _shown(value: Any) -> str:
 def _parsed(text: str, kind: Any, field: Any) -> Any:
     """``text`` as a value of type ``kind``; the default of the field for an empty text."""
     if kind is bool:
-        return text == "yes"
+        return {"yes": True, "no": False}.get(text, text)
     if not text and field.default is MISSING:
         raise FieldError(field.name, f"{_label(field)} is missing: fill it in.")
     if not text:

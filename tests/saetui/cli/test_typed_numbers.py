@@ -94,6 +94,21 @@ def test_a_form_gives_back_the_values_that_it_was_given() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize(
+    ("setting", "value", "says"),
+    [("arch", "topk2", "arch is 'topk2': choose one of"), ("keep_state", "no way", "it must be true or false")],
+)
+def test_a_form_puts_no_option_in_the_place_of_a_wrong_one(setting: str, value: str, says: str) -> None:
+    async def scenario() -> None:
+        form = Form("New training", TrainSettings, BASE | {setting: value})
+        async with App[None]().run_test() as pilot:
+            await pilot.app.push_screen(form)
+            await pilot.press("enter")
+            assert pilot.app.screen is form and says in str(form.note.content)
+
+    asyncio.run(scenario())
+
+
 def test_names_of_a_grid_hold_its_numbers_whole(tmp_path: Path) -> None:
     lines = 'activations = "a"\nname = "s-{steps}-{lr}"\nsteps = [1234567, 1234568]\nlr = [0.00012345678]\n'
     (tmp_path / "plan.toml").write_text(f"[[train]]\n{lines}")
