@@ -13,10 +13,10 @@ from saetui.widgets.choose_row import ChooseRow
 from saetui.widgets.table import Column
 
 COLUMNS = (
-    Column("recipe", 24, "left", ends=True),
-    Column("sae", 14, "left", ends=True),
-    Column("latents", 18, "left"),
-    Column("image", 12, "left", ends=True),
+    Column("recipe", 20, "left", ends=True),
+    Column("sae", 10, "left", ends=True),
+    Column("latents", 16, "left"),
+    Column("image", 8, "left", ends=True),
     Column("prompt", 0, "left"),
 )
 
