@@ -380,6 +380,10 @@ def _checked(value: Any, kind: Any, where: str) -> Any:
         return value
     if origin is tuple:
         items = [value] if isinstance(value, str) or not isinstance(value, (list, tuple)) else value
+        if options[0] is float and (wrong := next((item for item in items if isinstance(item, str)), None)) is not None:
+            raise UserError(
+                f"{where} is {_told(wrong)}: give numbers with commas between them, decimals after a point."
+            )
         return tuple(_checked(item, options[0], where) for item in items)
     found = plain(value, kind)
     if found is None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from engine.config import from_mapping, numbers_written, setting_of
+from engine.config import WrongValue, from_mapping, numbers_written, setting_of
 from engine.errors import UserError
 from engine.workspace import Workspace
 
@@ -57,7 +57,12 @@ def complete(settings: type, given: dict[str, Any], workspace: Workspace, name: 
     for key, value in given.items():
         if _is_numbers(typing.get_type_hints(settings)[key]):
             values[key] = numbers_written(value)
-    return from_mapping(settings, values, name)
+    try:
+        return from_mapping(settings, values, name)
+    except WrongValue as error:
+        if error.setting not in given or fields[error.setting].metadata.get("positional"):
+            raise
+        raise UserError(f"{name}: {_flag(fields[error.setting])}{error.sentence.removeprefix(error.setting)}") from None
 
 
 def _parameters(settings: type) -> list[inspect.Parameter]:
@@ -112,6 +117,6 @@ def number_option(kind: type[int] | type[float]) -> dict[str, Any]:
     def read(context: typer.Context, parameter: typer.CallbackParam, value: str | None) -> Any:
         if not isinstance(value, str):
             return value
-        return setting_of(value, kind, parameter.name or "", context.info_name or "")
+        return setting_of(value, kind, max(parameter.opts, key=len), context.info_name or "")
 
     return {"callback": read, "metavar": "INTEGER" if kind is int else "FLOAT"}

@@ -34,7 +34,8 @@ def refusals(setting: str, text: str, root: Path) -> dict[str, str]:
     with pytest.raises(UserError) as planned:
         read_plan(root / "plan.toml", Workspace(root))
     said |= {"words": str(worded.value), "toml": str(mapped.value), "plan": str(planned.value)}
-    return {place: sentence.partition(": ")[2].removeprefix("[[train]]: ") for place, sentence in said.items()}
+    told = {place: sentence.partition(": ")[2].removeprefix("[[train]]: ") for place, sentence in said.items()}
+    return {place: sentence.removeprefix("--") for place, sentence in told.items()}
 
 
 @pytest.mark.parametrize(
@@ -70,7 +71,16 @@ def test_what_is_not_finite_is_refused_as_in_toml(text: str, tmp_path: Path) -> 
     with pytest.raises(UserError, match=f"lr is {text}: give a finite number"):
         read_plan(tmp_path / "plan.toml", Workspace(tmp_path))
     said = CliRunner().invoke(app, ["train", "a", "--name", "s", f"--lr={text}"]).exception
-    assert str(said) == f"train: lr is {text}: give a finite number."
+    assert str(said) == f"train: --lr is {text}: give a finite number."
+
+
+def test_lists_of_numbers_are_refused_by_one_sentence_too(tmp_path: Path) -> None:
+    says = "groups is 'b': give numbers with commas between them, decimals after a point."
+    said = CliRunner().invoke(app, ["train", "a", "--name", "s", "--groups", "1,b"]).exception
+    assert str(said) == f"train: --{says}"
+    with pytest.raises(UserError, match=says):
+        from_mapping(TrainSettings, BASE | {"groups": [1.0, "b"]}, "workspace.toml")
+    asyncio.run(form_refuses("groups", "1, b", says))
 
 
 def test_a_decimal_comma_in_toml_is_named(tmp_path: Path) -> None:
