@@ -97,6 +97,7 @@ class FilterLine(Vertical):
 
     def focus(self, scroll_visible: bool = True) -> FilterLine:
         self.remove_class("-folded")
+        self._input.can_focus = True
         self._input.focus(scroll_visible)
         return self
 
@@ -104,7 +105,9 @@ class FilterLine(Vertical):
         self._fold()
 
     def _fold(self) -> None:
-        self.set_class(self._folds and not self.value and not self.typing, "-folded")
+        folded = self._folds and not self.value and not self.typing
+        self.set_class(folded, "-folded")
+        self._input.can_focus = not folded  # or a screen that has nothing else would let it take the keys, unseen
 
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()
