@@ -14,6 +14,7 @@ from dataclasses import MISSING, dataclass, field
 from typing import Any, Literal, TypeVar
 
 from engine.errors import UserError
+from engine.numbers import EXPECTED, typed
 from engine.records import PLAIN, brief, plain
 
 Dtype = Literal["float16", "bfloat16", "float32"]
@@ -28,6 +29,7 @@ a colour, or one of a source; ``artefact``, a name in the workspace, as is ``fil
 engine.workspace.Source, which depend on its kind."""
 
 S = TypeVar("S")
+_TOLD = 80  # characters of a wrong text that its refusal shows
 
 IMAGE_SOURCES = "a folder, a text or CSV list, .tar shards or .zip archives"
 """Each kind of engine.images.sources in words, for help and for questions."""
@@ -306,6 +308,15 @@ PLACES: dict[str, Place] = {name: sort for cls in _STAGES for name, sort in plac
 """Those of the stages, by name: what workspace.toml and the options of a command may say."""
 
 
+class WrongValue(UserError):
+    """The value of a setting cannot be."""
+
+    def __init__(self, setting: str, sentence: str, source: str):
+        """``sentence``: says it of the setting by its name."""
+        super().__init__(f"{source}: {sentence}")
+        self.setting, self.sentence = setting, sentence
+
+
 def from_mapping(cls: type[S], values: Mapping[str, Any], source: str) -> S:
     """A settings object from ``values``. Raises UserError for an unknown key, a wrong type or a missing value.
 
@@ -320,7 +331,10 @@ def from_mapping(cls: type[S], values: Mapping[str, Any], source: str) -> S:
             close = difflib.get_close_matches(key, fields, 1)
             hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(fields)}."
             raise UserError(f"{source} has no setting {key!r}: {hint}")
-        checked[key] = _checked(value, hints[key], f"{source}: {key}")
+        try:
+            checked[key] = _checked(value, hints[key], key)
+        except UserError as error:
+            raise WrongValue(key, str(error), source) from None
     missing = [
         n for n, f in fields.items() if f.default is MISSING and f.default_factory is MISSING and n not in checked
     ]
@@ -345,16 +359,29 @@ def from_words(cls: type[S], words: Sequence[str], source: str) -> S:
         elif typing.get_origin(kind) is tuple:
             values.setdefault(name, []).append(next(rest, ""))
         else:
-            values[name] = _number(next(rest, ""), kind)
+            values[name] = written(next(rest, ""), kind)
     return from_mapping(cls, values, source)
 
 
-def _number(text: str, kind: Any) -> Any:
-    """``text`` as a number if ``kind`` is int or float and it is one, else unchanged."""
+def written(text: str, kind: Any) -> Any:
+    """``text`` as a number if ``kind`` is int or float and it is one; else as it is, and from_mapping refuses it."""
+    if kind is float and text.strip().lstrip("+-").lower() in ("inf", "nan"):  # as TOML has them
+        return float(text)
+    number = typed(text, kind) if kind in (int, float) else None
+    return text if number is None else number
+
+
+def setting_of(text: str, kind: Any, name: str, source: str) -> Any:
+    """The value of the setting ``name`` in ``text``. UserError as :func:`from_mapping`."""
     try:
-        return kind(text) if kind in (int, float) else text
-    except ValueError:
-        return text
+        return _checked(written(text, kind), kind, name)
+    except UserError as error:
+        raise WrongValue(name, str(error), source) from None
+
+
+def numbers_written(text: str) -> list[Any]:
+    """The numbers of a list with commas, each as :func:`written`."""
+    return [written(part, float) for part in text.split(",")]
 
 
 def to_mapping(settings: Any) -> dict[str, Any]:
@@ -376,10 +403,15 @@ def _checked(value: Any, kind: Any, where: str) -> Any:
         return value
     if origin is tuple:
         items = [value] if isinstance(value, str) or not isinstance(value, (list, tuple)) else value
+        if options[0] is float and (wrong := next((item for item in items if isinstance(item, str)), None)) is not None:
+            raise UserError(
+                f"{where} is {_told(wrong)}: give numbers with commas between them, decimals after a point."
+            )
         return tuple(_checked(item, options[0], where) for item in items)
     found = plain(value, kind)
     if found is None:
-        raise UserError(f"{where} is {_told(value)}: it must be {PLAIN[kind]}.")
+        expected = EXPECTED.get(kind) or f"it must be {PLAIN[kind]}"
+        raise UserError(f"{where} is {_told(value)}: {expected}.")
     if isinstance(found, float) and not math.isfinite(found):
         raise UserError(f"{where} is {found}: give a finite number.")
     if isinstance(found, int) and abs(found) >= 1 << 63:
@@ -388,4 +420,4 @@ def _checked(value: Any, kind: Any, where: str) -> Any:
 
 
 def _told(value: Any) -> str:
-    return repr(value) if isinstance(value, str) else brief(value)
+    return repr(value if len(value) <= _TOLD else f"{value[:_TOLD]}...") if isinstance(value, str) else brief(value)

@@ -11,6 +11,7 @@ from pathlib import Path
 import engine
 from engine.config import DoctorSettings
 from engine.errors import UserError
+from engine.numbers import size
 from engine.records import seldom
 from engine.reporter import Reporter
 from engine.workspace import Workspace
@@ -130,7 +131,7 @@ def _workspace(workspace: Workspace, advice: list[str]) -> WorkspaceReport:
     if not writable:
         advice.append(f"{existing} is not writable: choose another --workspace.")
     if free < 5e9:
-        advice.append(f"{existing} has {free / 1e9:.1f} GB free: an activation store of a full-size model needs more.")
+        advice.append(f"{existing} has {size(free)} free: an activation store of a full-size model needs more.")
     return WorkspaceReport(str(root), writable, free, **{kind: _count(root / kind) for kind in KINDS})
 
 

@@ -54,9 +54,17 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         return parse_toml(read_text(path))
     except ValueError as error:
-        raise UserError(f"{path} is not valid TOML ({reason(error)}): correct it and try again.") from error
+        way = "write decimals after a point, not a comma" if _has_decimal_comma(path) else "correct it and try again"
+        raise UserError(f"{path} is not valid TOML ({reason(error)}): {way}.") from error
     except OSError as error:
         raise refusal(error, path) or error from error
+
+
+def _has_decimal_comma(path: Path) -> bool:
+    """Whether a line of the TOML in ``path``, which is wrong, gives a number like 0,002."""
+    with contextlib.suppress(ValueError, OSError):
+        return re.search(r"(?m)^[^#\"'\[\n]*=\s*[-+]?\d+,\d", read_text(path)) is not None
+    return False
 
 
 def parse_toml(text: str) -> dict[str, Any]:

@@ -129,11 +129,14 @@ class Workspace:
         folder = self.root / kind
         if (folder / given).exists():
             return folder / given
+        called = "SAE" if kind == "saes" else kind
         known = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
         if not known:
-            raise UserError(f"No {kind} named {given!r} in {self.root}, which has none yet: make some, or give a path.")
+            raise UserError(
+                f"No {called} named {given!r} in {self.root}, which has none yet: make some, or give a path."
+            )
         has = ", ".join(known[:8]) + (" ..." if len(known) > 8 else "")
-        raise UserError(f"No {kind} named {given!r} in {self.root}: it has {has}; give one of these or a path.")
+        raise UserError(f"No {called} named {given!r} in {self.root}: it has {has}; give one of these or a path.")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Text from files and models, made safe to show."""
+"""Text from files and models, made safe to show, and what it stands beside: numbers, counts, times."""
 
 from typing import assert_never
 
@@ -8,6 +8,18 @@ from engine.activations.results import RecognisedRows
 from engine.errors import counted
 from engine.literal import literal as literal
 from engine.neurons.quantities import Form
+from engine.numbers import UNDEFINED, typed
+from engine.numbers import count as count
+from engine.numbers import duration as duration
+from engine.numbers import exact as exact
+from engine.numbers import number as number
+from engine.numbers import percent as percent
+from engine.numbers import rate as rate
+from engine.numbers import short as short
+from engine.numbers import signed as signed
+from engine.numbers import significant as significant
+from engine.numbers import size as size
+from engine.numbers import times as times
 from engine.sae.results import Imported, Seen
 
 
@@ -24,37 +36,21 @@ def fit_ends(text: str, width: int) -> str:
     return set_cell_size(text, width - 1 - tail) + "…" + set_cell_size(text[::-1], tail)[::-1]
 
 
-def duration(seconds: float) -> str:
-    """``m:ss`` or ``h:mm:ss``."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
-
-
-def number(value: float | None) -> str:
-    """A score with two decimals and no leading zero, ``.61``; a dash for None and NaN."""
-    return "–" if value is None or value != value else f"{value:.2f}".replace("0.", ".", 1)
-
-
-def percent(share: float | None, digits: int = 0) -> str:
-    return "–" if share is None or share != share else f"{share:.{digits}%}"
-
-
-def cell(value: float | str, form: Form) -> str:
-    """A quantity of a latent in a table; a dash where it is undefined."""
+def cell(value: float | str, form: Form, width: int = 0) -> str:
+    """A quantity of a latent in a column of ``width`` (0: of any); a dash where it is undefined."""
     if value != value:
-        return "–"
+        return UNDEFINED
     match form:
         case "score":
-            return number(float(value))
+            return number(float(value), width=width)
         case "count":
-            return f"{int(value):,}"
+            return count(int(value), width)
         case "share":
-            return percent(float(value), 1)
+            return percent(float(value), 1, width)
         case "percent":
-            return f"{100 * float(value):.2f}"
+            return number(100 * float(value), width=width)
         case "value":
-            return f"{float(value):.2f}"
+            return number(float(value), width=width)
         case "text":
             return str(value)
         case _:
@@ -63,16 +59,8 @@ def cell(value: float | str, form: Form) -> str:
 
 def whole(text: str) -> int | None:
     """The number that a person typed; None for what is none, or has more digits than anything that is counted."""
-    return int(text) if text.isdecimal() and len(text) <= 18 else None
-
-
-def size(count: float) -> str:
-    """Bytes in decimal units: ``61.4 MB``."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 999.5:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:,.3g} TB" if count < 999.5 else f"{count:,.0f} TB"
+    found = typed(text, int)
+    return int(found) if found is not None and 0 <= found < 10**18 else None
 
 
 def sizes(found: Imported | Seen) -> str:
@@ -84,8 +72,3 @@ def sizes(found: Imported | Seen) -> str:
         return f"an SAE of {found.format}"
     active = f", {found.k:,} active" if found.k else ""
     return f"{found.arch} of {found.format}, {found.d:,} -> {counted(found.w, 'latent')}{active}"
-
-
-def rate(value: float, unit: str) -> str:
-    """Units per second: two digits below ten, whole numbers above."""
-    return f"{value:,.0f} {unit}/s" if value >= 10 else f"{value:.2g} {unit}/s"

@@ -11,7 +11,7 @@ from engine.neurons.file import Neurons, refusing_damage
 from engine.neurons.labels import Labels
 from engine.neurons.quantities import KEPT
 from engine.workspace import Workspace
-from saetui.formatting import fit, literal
+from saetui.formatting import fit, literal, number
 
 SHOWN = ("top_images", "top_activations", "histogram")  # beside one latent, with the values that rows have
 
@@ -57,13 +57,15 @@ class Scores:
         return self.labels.text(latent) or " · ".join(self.neurons.names_of(latent)[:words])
 
     def listed(self, pairs: list[tuple[int, float]], room: int) -> str:
-        """Latents with scores as text, ``1011 pencil (.43)  77 pen (.31)``: as many as fit into ``room`` characters."""
+        """Latents with scores as text, ``1011 pencil (.43)  77 pen (.31)``: as many as fit into ``room`` characters.
+
+        ``none`` where there are none, an ellipsis where there is no room for one.
+        """
         shown = ""
         for latent, score in pairs:
-            entry = f"{latent} {fit(literal(self.name(latent, 1)), 14)} ({score:.2f})".replace("0.", ".").replace(
-                "  ", " "
-            )
+            called = fit(literal(self.name(latent, 1)), 14)
+            entry = f"{latent} {called} ({number(score)})" if called else f"{latent} ({number(score)})"
             if len(shown) + len(entry) + 2 > room:
                 break
             shown += ("  " if shown else "") + entry
-        return shown or "–"
+        return shown or ("…" if pairs else "none")

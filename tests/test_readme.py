@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 from engine.config import ExtractSettings, ScoreSettings, SteerSettings, TrainSettings
 from engine.demo.world import write_images
 from engine.neurons.quantities import FIELDS, SORTS
-from engine.neurons.query import PROPERTIES, Query
+from engine.neurons.query import LATENTS, PROPERTIES
+from engine.query import Condition
 from saetui.cli.app import app
 from tests.pictures import MODES, with_keys
 from tests.support.shell import in_pipe
@@ -93,7 +94,7 @@ def test_the_fields_of_filters_are_told():
     told = README[README.index("### Filters") : README.index("### Settings")]
     named = re.search(r"Fields are (.+?); `saetui neurons --help` lists them all", told, re.DOTALL)[1]
     for name in set(re.findall(r"[a-z_]+", re.sub(r"\(MS .*?\)", "", named))) - {"and"}:
-        assert Query.parse(f"{name}>0").conditions
+        assert isinstance(LATENTS.parse(f"{name}=0"), Condition)
     assert [name for name in PROPERTIES if not re.search(rf"\b{name}\b", told)] == []
     shown = " ".join(CliRunner().invoke(app, ["neurons", "--help"]).output.split())
     assert f"Fields: {', '.join(FIELDS)}." in shown and f"{', '.join(SORTS)}." in shown

@@ -30,6 +30,7 @@ from engine.links import check_own
 from engine.models import HookPoint, TokenPolicy, load_encoder
 from engine.models.device import pick_device
 from engine.models.encoder import VisionEncoder
+from engine.numbers import size
 from engine.reporter import Reporter, StageBegan, Warned
 from engine.workspace import Workspace, store_names
 
@@ -238,7 +239,7 @@ def no_room(wanted: int, free: int) -> str | None:
     """The warning that ``wanted`` bytes do not fit into the ``free`` ones; None when they do."""
     if wanted <= free:
         return None
-    return f"This takes about {wanted / 1e9:,.1f} GB and the disk has {free / 1e9:,.1f} GB free."
+    return f"This takes about {size(wanted)} and the disk has {size(free)} free."
 
 
 def _warn_of_broken(batch: Batch, before: int, reporter: Reporter) -> int:

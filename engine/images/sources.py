@@ -289,7 +289,7 @@ def _options(inside: str) -> Iterable[str]:
     if "," in inside:
         return inside.split(",")
     first, last, *step = inside.split("..")
-    if not first.isdigit():
+    if not (first.isascii() and first.isdigit()):
         return map(chr, _range(ord(first), ord(last), 1))
     width = max(len(first), len(last)) if "0" in (first[:1], last[:1]) else 0
     return (f"{number:0{width}d}" for number in _range(int(first), int(last), int(step[0]) if step else 1))

@@ -24,7 +24,7 @@ import hashlib
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -39,11 +39,12 @@ from engine.hdf5 import HDF5File, check_size, read_array, read_number, read_row
 from engine.integrity import HDF5, content_sha256, read_sha256
 from engine.neurons.matching import TopSets
 from engine.neurons.quantities import FIELDS, KEPT, SORTS, Quantity
-from engine.neurons.query import Query
+from engine.neurons.query import LATENTS
 from engine.neurons.results import LatentRow, Related, ScoredImage, Summary, TopImage, Value
 from engine.neurons.taxonomy import SHARE, Taxonomy
 from engine.neurons.word_index import WordIndex
 from engine.places import located, recorded, workspace_of
+from engine.query import Expression, holds, texts
 from engine.records import from_json, parse_json, to_json
 from engine.regular import open_regular
 from engine.workspace import Provenance
@@ -338,6 +339,11 @@ class Neurons:
         )
 
     @property
+    def knows_neighbours(self) -> bool:
+        """Whether :meth:`neighbours` were measured; files that are older than they are have none."""
+        return {"near", "cofiring"} <= self._file["latents"].keys()
+
+    @property
     def sae_sha256(self) -> str:
         """Content hash of the SAE that was scored; a name is no identity."""
         return next((one.sha256 for one in self.provenance.made_from if one.kind == "sae"), "")
@@ -386,37 +392,37 @@ class Neurons:
     def order(
         self,
         sort: str = "",
-        search: str | Query = "",
+        search: str | Expression = "",
         labels: Mapping[int, str] | None = None,
         descending: bool = True,
         marks: Collection[int] = (),
     ) -> list[int]:
         """Latents as a table shows them: those that ``search`` asks for (all without it), by ``sort``, undefined last.
 
-        ``search``: conditions and text (:mod:`engine.neurons.query`). ``sort``: one of ``SORTS``, or
-        ``match`` after a search for text, which is the default there; else it is ``ms``. ``labels`` and ``marks``:
-        what a person says of latents.
+        ``search``: a filter line (:mod:`engine.neurons.query`), or what it means. ``sort``: one of ``SORTS`` or
+        another name of it, or ``match`` after a search for text, which is the default there; else it is ``ms``.
+        ``labels`` and ``marks``: what a person says of latents.
         """
-        query = Query.parse(search) if isinstance(search, str) else search
-        sort = sort or ("match" if query.text else "ms")
-        sorts = (*SORTS, "match") if query.text else tuple(SORTS)
+        asked = LATENTS.parse(search) if isinstance(search, str) else search
+        searched, labels = texts(asked), labels or {}
+        sorts = (*SORTS, "match") if searched else tuple(SORTS)
+        sort = LATENTS.named.get(sort.lower(), sort) or ("match" if searched else "ms")
         if sort not in sorts:
             raise UserError(f"Latents cannot be sorted by {sort!r}: choose one of {', '.join(sorts)}.")
-        scores = self._index.find(query.text, labels or {}) if query.text else np.ones(self.w)
-        shown = scores > 0
-        for condition in query.conditions:
-            shown &= condition.holds(self._compared(condition.field, labels or {}, marks))
+        find = cache(lambda text: self._index.find(text, labels))
+        compared = partial(self._compared, labels=labels, marks=marks)
+        shown = holds(asked, compared, lambda text: find(text) > 0, self.w)
         if sort == "match":
-            found = np.flatnonzero(shown)
+            found, scores = np.flatnonzero(shown), np.max([find(text) for text in searched], axis=0)
             return found[np.argsort(-scores[found] if descending else scores[found], kind="stable")].tolist()
-        ranking = self._ranking(sort, descending)
+        ranking = self._ranking(sort, descending, labels, marks)
         return ranking[shown[ranking]].tolist()
 
     def table(
         self,
         sort: str = "",
         top: int = 20,
-        search: str | Query = "",
+        search: str | Expression = "",
         labels: Mapping[int, str] | None = None,
         descending: bool = True,
         marks: Collection[int] = (),
@@ -425,13 +431,13 @@ class Neurons:
 
         ``labels``: what a person calls latents; searched before the automatic names.
         """
-        query = Query.parse(search) if isinstance(search, str) else search
-        latents = self.order(sort, query, labels, descending, marks)
+        asked = LATENTS.parse(search) if isinstance(search, str) else search
+        latents = self.order(sort, asked, labels, descending, marks)
         rows = [self.row(latent, labels) for latent in (latents[:top] if top > 0 else latents)]
-        if not query.text:
-            return rows
-        found = self.search(query.text, labels)
-        return [replace(row, match=found[row.latent]) for row in rows]
+        found: dict[int, float] = {}
+        for text in texts(asked):
+            found |= {n: max(score, found.get(n, 0.0)) for n, score in self.search(text, labels).items()}
+        return [replace(row, match=found.get(row.latent)) for row in rows] if found else rows
 
     @cached_property
     def _index(self) -> WordIndex:
@@ -439,8 +445,13 @@ class Neurons:
         commonest = [self.images[n].classes if n >= 0 else "" for n in self._class_images.tolist()]
         return WordIndex(self.words, self._name_numbers, self.name_scores, *scores, commonest, self.class_share)
 
-    def _ranking(self, sort: str, descending: bool) -> np.ndarray:
+    def _ranking(self, sort: str, descending: bool, labels: Mapping[int, str], marks: Collection[int]) -> np.ndarray:
         """All latents by ``sort``, undefined last; kept, because every key that is typed asks for it again."""
+        if sort not in FIELDS:  # texts from a to z, and what a person may change at any time
+            values = self._compared(sort, labels, marks)
+            known = [latent for latent, value in enumerate(values) if value]
+            known.sort(key=lambda latent: str(values[latent]).casefold(), reverse=not descending)
+            return np.array([*known, *(latent for latent, value in enumerate(values) if not value)], np.int32)
         if (sort, descending) not in self._rankings:
             keys = self.values(FIELDS[sort]).astype(np.float64)
             sign = -1.0 if descending != (sort == "latent") else 1.0  # numbers read upwards
@@ -448,7 +459,7 @@ class Neurons:
             self._rankings[sort, descending] = order.astype(np.int32)
         return self._rankings[sort, descending]
 
-    def _compared(self, field: str, labels: Mapping[int, str], marks: Collection[int]) -> np.ndarray:
+    def _compared(self, field: str, labels: Mapping[int, str], marks: Collection[int]) -> np.ndarray | list[Any]:
         """What conditions on ``field`` compare, one value a latent."""
         match field:
             case "alive" | "dead":
@@ -457,7 +468,21 @@ class Neurons:
                 return self._members(marks)
             case "labelled":
                 return self._members([latent for latent, label in labels.items() if label])
+            case "class":
+                return self._classes
+            case "label":
+                return [labels.get(latent, "") for latent in range(self.w)]
+            case "names":
+                return [labels.get(latent) or names for latent, names in enumerate(self._joined_names)]
         return self.values(FIELDS[field])
+
+    @cached_property
+    def _classes(self) -> list[str]:
+        return [self.class_of(latent) for latent in range(self.w)]
+
+    @cached_property
+    def _joined_names(self) -> list[str]:
+        return [" · ".join(self.names_of(latent)) for latent in range(self.w)]
 
     def _members(self, latents: Collection[int]) -> np.ndarray:
         return np.isin(np.arange(self.w), np.fromiter(latents, np.int64, len(latents)))

@@ -105,6 +105,8 @@ QUANTITIES = (
         "half_width",
         "half the width of the interval of MS",
         derived=lambda of: (of("high") - of("low")) / 2,
+        field="half_width",
+        sorts=True,
         column=Shown("±", 4, "score"),
         printed=Shown("±", 4, "score"),
     ),
@@ -273,7 +275,7 @@ QUANTITIES = (
         "D",
         optional=True,  # absent without a text tower
     ),
-    Quantity("latent", "number", derived=_numbers, field="latent", sorts=True),
+    Quantity("latent", "number", derived=_numbers, field="latent", aliases=("#",), sorts=True),
 )
 
 KEPT = {one.name: one for one in QUANTITIES if one.dtype}
@@ -297,5 +299,18 @@ check_order(QUANTITIES)
 FIELDS = {one.field: one for one in QUANTITIES if one.field}
 """Those that filters compare, by their name there."""
 
-SORTS = {one.field: one.about for one in QUANTITIES if one.sorts}
+TEXTS: dict[str, tuple[str, ...]] = {"class": (), "names": ("name",), "label": ()}
+"""Fields of filters that hold text: the commonest class of the top images, what the column *names* shows, the label."""
+
+HEADED = {
+    field: (*one.aliases, *(shown.title.replace(" ", "") for shown in (one.column, one.printed) if shown))
+    for field, one in FIELDS.items()
+}
+"""Other names of the fields in filters, among them the headings of their columns."""
+
+SORTS = {one.field: one.about for one in QUANTITIES if one.sorts} | {
+    "class": "the commonest class of its top images",
+    "names": "label, or nearest word",
+    "marked": "marked ones first",
+}
 """What tables can be sorted by, and what that is."""

@@ -50,7 +50,7 @@ class WordIndex:
         """
         text = text.strip()
         scores = np.zeros(self.w)
-        if text.isdecimal():
+        if text.isdecimal() and text.isascii():
             if len(text) <= len(str(self.w)):
                 scores[int(text) : int(text) + 1] = LABEL
             return scores

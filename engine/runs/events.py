@@ -30,6 +30,7 @@ from engine.reporter import (
     event_to_json,
 )
 from engine.runs.memory import Memory, memory, memory_kills
+from engine.runs.rate import Rate
 
 State = Literal["starting", "running", "paused", "done", "stopped", "failed", "died"]
 Control = Literal["stop", "pause", ""]
@@ -46,6 +47,8 @@ class Status:
     stage: str | None = seldom()
     progress: Progress | None = seldom()
     """The last that was told, in whichever stage."""
+    rate: float | None = seldom()
+    """Units of it a second: see engine.runs.rate. Older versions did not tell it."""
     memory: Memory | None = seldom()
     kills: int | None = seldom()
     """See engine.runs.memory.memory_kills, when it was started."""
@@ -154,6 +157,7 @@ class StreamReporter(Reporter):
         """Whether there was any progress."""
         self._shown = self._weighed = 0.0
         self._clock = time.monotonic()
+        self._rate = Rate()
         self._write_status()
 
     def progress(self, done: int, total: int, unit: str, **measured: float | None) -> None:
@@ -167,10 +171,12 @@ class StreamReporter(Reporter):
         self._emit(event)
         match event:
             case StageBegan(name):
-                self._update(stage=name)
+                self._rate.restart()
+                self._update(stage=name, rate=None)
             case Progress():
                 self.began = True
-                self._update(progress=event, memory=self._memory())
+                self._rate.see(time.monotonic(), event.done)
+                self._update(progress=event, rate=self._rate.value, memory=self._memory())
 
     def check(self) -> None:
         while True:
@@ -186,7 +192,7 @@ class StreamReporter(Reporter):
     def finish(self, end: End) -> None:
         """Close the run."""
         with contextlib.suppress(OSError):  # the disk may be what is full: the stream still gets its answer
-            self._update(ended=time.time(), took=time.monotonic() - self._clock, **_ended(end))
+            self._update(rate=None, ended=time.time(), took=time.monotonic() - self._clock, **_ended(end))
         with contextlib.suppress(OSError):
             self._emit(end)
 
@@ -215,7 +221,8 @@ class StreamReporter(Reporter):
 
     def _enter(self, state: State) -> None:
         if self.status.state != state:
-            self._update(state=state)
+            self._rate.restart()
+            self._update(state=state, rate=None)
 
     def _update(self, **changes: Any) -> None:
         self.status = replace(self.status, **changes)

@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 
 from engine.errors import UserError
+from engine.numbers import size
 from engine.records import seldom
 
 SMALLEST = 3 * 2**29  # bytes that a process may have, with which torch cannot be loaded
@@ -46,7 +47,7 @@ def load_greedy() -> None:
         return
     if allowed < SMALLEST:
         raise UserError(
-            f"The limit on memory (ulimit -v) is {allowed / 1e9:.1f} GB, less than the libraries take: allow 4 GB, or "
+            f"The limit on memory (ulimit -v) is {size(allowed)}, less than the libraries take: allow 4 GB, or "
             "8 GB with CUDA."
         )
     import_module("scipy.linalg")

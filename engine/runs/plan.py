@@ -20,6 +20,7 @@ from engine.errors import UserError, keeping
 from engine.files import path_of, read_toml
 from engine.links import check_own
 from engine.models import HookPoint
+from engine.numbers import exact
 from engine.places import located
 from engine.records import to_json
 from engine.reporter import Reporter, StageBegan
@@ -188,7 +189,7 @@ def _makes(stage: Stage, workspace: Workspace) -> set[tuple[str, str]]:
 
 
 def _named(template: str, values: dict[str, Any], path: Path) -> str:
-    shown = {k: f"{v:g}" if isinstance(v, (int, float)) and not isinstance(v, bool) else v for k, v in values.items()}
+    shown = {k: exact(v) if isinstance(v, float) else v for k, v in values.items()}
     try:
         return slug(template.format_map(shown))
     except (LookupError, ValueError, AttributeError, TypeError) as error:

@@ -9,7 +9,6 @@ import bisect
 import contextlib
 import os
 import re
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from engine.reporter import Measured, StageBegan
 from engine.reporter import Progress as Step
 from engine.runs.events import DAMAGED, Logged, Status, parse_events
 from engine.runs.memory import Memory
+from engine.runs.rate import Rate, seconds_left
 from engine.runs.run import ENDED, STATUS, Command, Run, RunList, runs
 from engine.runs.tasks import TASKS as STAGES
 from engine.sae.config import CONFIG, TRAINING, WEIGHTS, SAEConfig, no_weights, read_config
@@ -32,7 +32,6 @@ from engine.sae.state import Checkpointed, Finished, checkpoint_path, read_state
 from engine.workspace import Workspace
 
 POINTS = 4000  # of a series that are kept at most
-RECENT = 10.0  # seconds of progress that a rate is about
 PIECE = 1 << 22  # bytes of a log that are read at a time
 TASKS = ("train", "run", "demo", "import")  # those that make SAEs
 DEMO_NAME = "demo"  # of the SAE that the demo trains
@@ -60,7 +59,7 @@ class Training:
     pace: list[tuple[int, float]] = field(default_factory=list)
     """(step, steps a second around it) in order, thinned likewise; empty where no run is known."""
     rate: float | None = None
-    """Steps a second over the last ``RECENT`` seconds; None unless it runs."""
+    """Steps a second over the last seconds (engine.runs.rate); None unless it runs."""
     tokens_per_s: float | None = None
     waiting: float | None = None
     """Share of the time spent waiting for data; None unless it runs."""
@@ -70,6 +69,8 @@ class Training:
     """None where they are not known; with empty ``activations`` where only a checkpoint tells them."""
     run: str | None = None
     """Id of the newest run that trained it."""
+    kept: int | None = None
+    """The step of the checkpoint that it can go on from; None where there is none."""
     error: str | None = None
     """One sentence about what went wrong."""
     memory: Memory | None = None
@@ -123,11 +124,11 @@ class LoggedTraining:
         self.pace: ThinnedSeries[float] = ThinnedSeries()
         self.step = self.steps = 0
         self.waiting: float | None = None
-        self._recent: deque[tuple[float, int]] = deque()
+        self._rate = Rate()
 
     def begin(self) -> None:
         """The training starts, or goes on after an interruption: its pace is a new one."""
-        self._recent.clear()
+        self._rate.restart()
 
     def measure(self, measured: Measured) -> None:
         values = {"step": measured.step, **measured.values}
@@ -139,19 +140,14 @@ class LoggedTraining:
         loss = steps.measured.get("loss")
         if isinstance(loss, float):
             self.loss.add(self.step, loss)
-        self._recent.append((time, self.step))
-        while self._recent[-1][0] - self._recent[0][0] > RECENT and len(self._recent) > 2:
-            self._recent.popleft()
+        self._rate.see(time, self.step)
         if self.rate is not None:
             self.pace.add(self.step, self.rate)
 
     @property
     def rate(self) -> float | None:
-        """Steps a second, over the last ``RECENT`` seconds of the log."""
-        if len(self._recent) < 2:
-            return None
-        (began, first), (now, last) = self._recent[0], self._recent[-1]
-        return (last - first) / (now - began) if now > began and last > first else None
+        """Steps a second, at the end of the log."""
+        return self._rate.value
 
 
 class TrainingLog:
@@ -405,7 +401,12 @@ class Trainings:
         step = finished.result.steps if finished else progress.step or (checkpoint.step if checkpoint else 0)
         steps = (settings.steps if settings else 0) or progress.steps or (kept.identity["steps"] if kept else 0)
         live = state in LIVE and part is not None
-        rate = progress.rate if state == "running" and part and name in part.log.trainings else None
+        rate, eta = None, None
+        if state == "running" and part and name in part.log.trainings:
+            rate = part.status.rate or progress.rate
+            told = part.status.progress
+            now = told if told and told.unit == "steps" else Step(step, steps, "steps")
+            eta = seconds_left(now.done, now.total, rate)
         return Training(
             name=name,
             state=state,
@@ -417,9 +418,10 @@ class Trainings:
             rate=rate,
             tokens_per_s=rate * settings.batch_size if rate and settings else None,
             waiting=progress.waiting if state == "running" else None,
-            eta=(steps - step) / rate if rate else None,
+            eta=eta,
             settings=settings,
             run=part.run.id if part else None,
+            kept=checkpoint.step if checkpoint else None,
             error=error or _left_out(parts),
             memory=part.status.memory if live and part else None,
         )

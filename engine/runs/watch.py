@@ -1,7 +1,6 @@
 """The runs of a workspace as the interface shows them: looked at in a thread, a little at a time."""
 
 import time
-from collections import deque
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -9,10 +8,9 @@ from typing import Literal
 from engine.errors import UserError, sentence_of
 from engine.files import Stamp, stamp
 from engine.runs.events import State, Status
+from engine.runs.rate import Rate, seconds_left
 from engine.runs.run import ENDED, STATUS, Command, Run, RunList
 from engine.workspace import Workspace
-
-_WINDOW = 10.0  # seconds over which a rate is taken
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ class RunSnapshot:
 
     @property
     def seconds_left(self) -> float | None:
-        return (self.total - self.done) / self.rate if self.rate else None
+        return seconds_left(self.done, self.total, self.rate) if self.state == "running" else None
 
 
 class RunWatch:
@@ -61,7 +59,7 @@ class RunWatch:
         self._list = RunList(workspace)
         self._ended: dict[Path, tuple[Stamp | None, RunSnapshot]] = {}
         self._found: list[RunSnapshot] = []
-        self._seen: dict[str, deque[tuple[float, str, int]]] = {}
+        self._seen: dict[str, tuple[RunSnapshot, Rate]] = {}
 
     def look(self) -> list[RunSnapshot]:
         """Every run of the workspace, the newest first. A run that is being written or removed is left out."""
@@ -82,21 +80,19 @@ class RunWatch:
             return RunSnapshot(run.id, "", "", "damaged", error=sentence_of(error)) if run.is_there else None
         if seen.live:
             self._ended.pop(run.path, None)
-            return replace(seen, rate=self._rate(seen))
+            return seen if seen.rate else replace(seen, rate=self._rate(seen))
         self._ended[run.path] = at, seen
         return seen
 
     def _rate(self, run: RunSnapshot) -> float | None:
-        seen = self._seen.setdefault(run.id, deque())
-        now = time.monotonic()
-        if seen and (seen[-1][1] != run.stage or seen[-1][2] > run.done):
-            seen.clear()
-        if not seen or seen[-1][2] != run.done:
-            seen.append((now, run.stage, run.done))
-        while len(seen) > 2 and now - seen[0][0] > _WINDOW:
-            seen.popleft()
-        elapsed, moved = seen[-1][0] - seen[0][0], seen[-1][2] - seen[0][2]
-        return moved / elapsed if elapsed > 0.2 and moved > 0 else None
+        """Of a run that an older version wrote, which does not tell it: as it is seen from here."""
+        before, rate = self._seen.get(run.id, (None, Rate()))
+        if before is None or before.stage != run.stage:
+            rate.restart()
+        if before is None or (before.stage, before.done) != (run.stage, run.done):
+            rate.see(time.monotonic(), run.done)
+        self._seen[run.id] = run, rate
+        return rate.value
 
 
 def _snapshot(id: str, command: Command, status: Status) -> RunSnapshot:
@@ -110,6 +106,7 @@ def _snapshot(id: str, command: Command, status: Status) -> RunSnapshot:
         done=progress.done if progress else 0,
         total=progress.total if progress else 0,
         unit=progress.unit if progress else "",
+        rate=status.rate,
         error=status.error or "",
         started=status.started or 0.0,
         ended=status.ended,

@@ -25,6 +25,7 @@ from engine.errors import Stopped, UserError, counted, reason
 from engine.files import check_target, lock, sweep_folder
 from engine.links import check_own
 from engine.models.device import free_memory, give_back, is_out_of_memory, pick_device
+from engine.numbers import duration, significant, size
 from engine.records import to_json
 from engine.reporter import Measured, Reporter, StageBegan, Warned
 from engine.sae.architectures import architecture
@@ -107,14 +108,10 @@ def check_memory(settings: TrainSettings, d: int, free: int | None) -> None:
         way = f"give --expansion {fitting:g} or less, and --batch-size {LEAST_BATCH}"
     else:
         way = "end what else uses it"
-    takes = f"{_gb(fixed + settings.batch_size * a_token)} at least, and {_gb(free)} are free"
+    takes = f"{size(fixed + settings.batch_size * a_token)} at least, and {size(free)} are free"
     raise UserError(
         f"{counted(w, 'latent')} trained on {counted(settings.batch_size, 'token')} a step take {takes}: {way}."
     )
-
-
-def _gb(size: float) -> str:
-    return f"{size / 1e9:,.1f} GB"
 
 
 def with_steps(settings: TrainSettings, store: Store, folder: Path) -> TrainSettings:
@@ -376,9 +373,10 @@ class TrainingLoop:
 
 
 def _announced(steps: int, passes: float, seconds: float) -> str:
-    minutes = max(round(seconds / 60), 1)
-    time = f"{minutes // 60}:{minutes % 60:02} hours" if minutes >= 60 else f"{minutes} min"
-    return f"{counted(steps, 'step')}, {passes:,.3g} passes over the rows, take about {time}; --steps sets how many."
+    return (
+        f"{counted(steps, 'step')}, {significant(passes)} passes over the rows, take about {duration(seconds)}; "
+        "--steps sets how many."
+    )
 
 
 def _trained(folder: Path, result: FinalMeasurement, made: bool) -> Trained:

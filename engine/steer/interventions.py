@@ -6,7 +6,6 @@ dropped, as in arXiv 2504.02821) or v' = v + decode(a') - decode(a) (it is kept)
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
 
 from engine.config import InterventionMode
 from engine.errors import UserError, counted
+from engine.numbers import typed
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -155,7 +155,7 @@ class LatentValue(NamedTuple):
 def parse_latent(text: str, mode: InterventionMode) -> LatentValue:
     """``1203=30``, ``1203=-5``, ``1203=2x`` (twice its largest activation), or just ``1203`` when ablating."""
     match = _LATENT.fullmatch(text.strip())
-    number = _number(match[2]) if match and match[2] else None
+    number = typed(match[2], float) if match and match[2] else None
     if match is None or (match[2] and number is None):
         raise UserError(f"{text!r} is not LATENT=VALUE: write 1203=30, 1203=-5, or 1203=2x.")
     latent, relative = int(match[1]), bool(match[3])
@@ -199,11 +199,3 @@ def parse_tokens(text: str) -> tuple[int, ...] | None:
             raise UserError(f"{text!r} does not name patch tokens: write all, or indices like 0,3,5-9.")
         indices.update(range(int(match[1]), int(match[2] or match[1]) + 1))
     return tuple(sorted(indices))
-
-
-def _number(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None

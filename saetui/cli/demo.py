@@ -13,7 +13,7 @@ from engine.workspace import Workspace
 from saetui.cli import work
 from saetui.cli.options import DetachOption, JsonOption, WorkspaceOption, command, complete, extra
 from saetui.cli.stages import number
-from saetui.formatting import percent
+from saetui.formatting import duration, percent
 
 FOLDER = "saetui-demo"
 HeadlessOption = Annotated[bool, typer.Option("--headless", help="Print a summary and end; open nothing.")]
@@ -53,10 +53,10 @@ def summary(result: DemoDone, place: Workspace) -> list[str]:
     found = [c for c in result.concepts if c.auroc >= 0.9]
     lines = [
         f"{counted(result.extract.images, 'drawn image')}, {counted(result.extract.rows, 'patch token')}, "
-        f"{result.seconds:.0f} s in all",
-        f"SAE        FVE {number(sae.fve)}   L0 {number(sae.l0, 1)}   dead {percent(sae.dead, 1)}",
-        f"MS         mean {ms.sae.mean:.3f}, matched raw neurons {ms.matched.mean:.3f} "
-        f"(beaten by {ms.matched.share_beaten:.0%}), baseline {ms.baseline:.3f}",
+        f"{duration(result.seconds)} in all",
+        f"SAE        FVE {number(sae.fve)}   L0 {number(sae.l0, digits=1)}   dead {percent(sae.dead, 1)}",
+        f"MS         mean {number(ms.sae.mean)}, matched raw neurons {number(ms.matched.mean)} "
+        f"(beaten by {percent(ms.matched.share_beaten)}), baseline {number(ms.baseline)}",
         f"concepts   {len(found)} of {len(result.concepts)} found by one latent with AUROC >= .9",
         f"inserted   {percent(steering.inserted)} of kinds named on blank images at {steering.strength:g}x "
         f"(random {percent(steering.random_control)}, SAE only {percent(steering.attached_control)})",
@@ -65,7 +65,7 @@ def summary(result: DemoDone, place: Workspace) -> list[str]:
         "",
     ]
     for concept in sorted(result.concepts, key=lambda c: -c.auroc)[:8]:
-        lines.append(f"  {concept.latent:>4}  {concept.name:<10} AUROC {concept.auroc:.3f}")
+        lines.append(f"  {concept.latent:>4}  {concept.name:<10} AUROC {number(concept.auroc)}")
     best = max(found or result.concepts, key=lambda c: (c.kind == "object", c.inserted or 0, c.auroc))
     here = "" if place.root == Path.cwd() else f" --workspace {_short(place.root)}"
     return [

@@ -5,15 +5,24 @@ from dataclasses import asdict, replace
 import typer
 
 from engine.config import DoctorSettings
-from engine.doctor import KINDS, Device, Report
+from engine.doctor import Device, Report
+from engine.errors import counted
 from engine.records import to_json
 from engine.workspace import Workspace
 from saetui.cli import work
 from saetui.cli.options import JsonOption, WorkspaceOption
 from saetui.cli.streams import print_json
+from saetui.formatting import size
 from saetui.terminal.probe import Terminal, probe
 
 COLOURS = {"truecolor": "24-bit colour", "256": "256 colours", "16": "16 colours", "mono": "no colours"}
+HOLDS = {
+    "activations": "activation store",
+    "embeddings": "embedding store",
+    "saes": "SAE",
+    "neurons": "neurons file",
+    "runs": "run",
+}
 RUNGS = {
     "kitty": "cells in 24-bit colour; by kitty's protocol in full size",
     "sixel": "cells in 24-bit colour",
@@ -42,15 +51,15 @@ def doctor(workspace: WorkspaceOption = None, json: JsonOption = False) -> None:
 
 def _lines(report: Report, terminal: Terminal) -> list[str]:
     place, demo = report.workspace, report.demo
-    counts = {kind: getattr(place, kind) for kind in KINDS if kind != "recipes"}
-    made = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
+    counts = {thing: getattr(place, kind) for kind, thing in HOLDS.items()}
+    made = ", ".join(counted(count, thing) for thing, count in counts.items() if count)
     return [
         f"saetui     {report.saetui} on Python {report.python}",
         "libraries  " + "  ".join(f"{package} {version or 'missing'}" for package, version in report.versions.items()),
         *(f"device     {device.device:<7} {device.name}{_memory(device)}" for device in report.devices),
         *_terminal(terminal),
-        f"demo       {demo.bytes / 1e6:.1f} MB of models in {demo.path}" if demo.path else "demo       missing",
-        f"workspace  {place.root}: {made or 'empty'}; {place.free / 1e9:.1f} GB free",
+        f"demo       {size(demo.bytes)} of models in {demo.path}" if demo.path else "demo       missing",
+        f"workspace  {place.root}: {made or 'empty'}; {size(place.free)} free",
         *(f"advice     {sentence}" for sentence in report.advice),
     ]
 
@@ -72,4 +81,4 @@ def _terminal(terminal: Terminal) -> list[str]:
 def _memory(device: Device) -> str:
     if device.free is None or device.total is None:
         return ""
-    return f", {device.free / 1e9:.1f} of {device.total / 1e9:.1f} GB free"
+    return f", {size(device.free)} of {size(device.total)} free"

@@ -155,7 +155,7 @@ def _line(run: Run) -> str:
 def _told(run: Run, status: Status) -> str:
     parts = [f"{run.id:<28}", f"{status.state:<8}"]
     if status.progress and status.state != "done":
-        parts.append(f"{status.stage or ''}: {progress_text(status.progress, None)}")
+        parts.append(f"{status.stage or ''}: {progress_text(status.progress, status.rate)}")
     if status.ended and status.started:
         took = status.ended - status.started if status.took is None else status.took
         parts.append(f"took {duration(max(took, 0))}")

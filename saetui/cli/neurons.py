@@ -16,7 +16,7 @@ from engine.neurons.quantities import FIELDS, QUANTITIES, SORTS, Quantity, Shown
 from engine.records import to_json
 from engine.sae.config import WEIGHTS
 from engine.workspace import Workspace, image_set_of, neurons_files
-from saetui.cli.options import JsonOption, WorkspaceOption
+from saetui.cli.options import JsonOption, WorkspaceOption, number_option
 from saetui.cli.streams import print_json
 from saetui.cli.work import note
 from saetui.formatting import cell, fit, fit_ends, number, percent
@@ -47,7 +47,7 @@ def neurons(
         ),
     ] = "",
     sort: Annotated[str, typer.Option(help=f"{', '.join(SORTS)}.")] = "",
-    top: Annotated[int, typer.Option(help="Rows to print (0: all).")] = 20,
+    top: Annotated[str, typer.Option(help="Rows to print (0: all).", **number_option(int))] = "20",
     on: Annotated[str, typer.Option(help="Image set, where the SAE was scored on several.")] = "",
     images: Annotated[bool, typer.Option("--images", help="Print the top images of every row.")] = False,
     workspace: WorkspaceOption = None,
@@ -61,7 +61,7 @@ def neurons(
     with Neurons.open(scores_of(sae, on, place)) as scored:
         labels = Labels.of(scored.path, scored.summary.sae, scored.sae_sha256)
         with refusing_damage(scored.path):
-            rows = scored.table(sort=sort, top=top, search=search, labels=labels.texts, marks=labels.marks)
+            rows = scored.table(sort=sort, top=int(top), search=search, labels=labels.texts, marks=labels.marks)
             tops = [scored.top(row.latent) if json or images else [] for row in rows]
             width = shutil.get_terminal_size((PIPED, 24)).columns
             columns = _columns(scored, width)
@@ -145,7 +145,10 @@ def _head(scored: "Neurons", labels: Labels, search: str, columns: Columns) -> l
 
 
 def _line(scored: "Neurons", row: "LatentRow", columns: Columns, width: int) -> str:
-    numbers = [_placed(cell(scored.values(quantity)[row.latent], column.form), column) for quantity, column in columns]
+    numbers = [
+        _placed(cell(scored.values(quantity)[row.latent], column.form, column.width), column)
+        for quantity, column in columns
+    ]
     start = "  ".join([f"{row.latent:>6}", *numbers, ""])
     return start + fit(row.label or " · ".join(row.names), max(width - len(start), 8))
 
@@ -167,4 +170,4 @@ def _print_strip(top: "list[TopImage]", thumbnails: "Thumbnails") -> None:
 
     if shown := top[:STRIP]:
         cell = print_strip(thumbnails, [one.path for one in shown])
-        print("".join(f"{one.activation:.2f}".ljust(cell) for one in shown).rstrip())
+        print("".join(number(one.activation).ljust(cell) for one in shown).rstrip())

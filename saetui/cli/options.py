@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from engine.config import from_mapping
+from engine.config import WrongValue, from_mapping, numbers_written, setting_of
 from engine.errors import UserError
 from engine.workspace import Workspace
 
@@ -56,8 +56,13 @@ def complete(settings: type, given: dict[str, Any], workspace: Workspace, name: 
             raise UserError(f"{name} needs {what} ({field.metadata['help'].rstrip('.')}): see saetui {name} --help.")
     for key, value in given.items():
         if _is_numbers(typing.get_type_hints(settings)[key]):
-            values[key] = _numbers(value, _flag(fields[key]))
-    return from_mapping(settings, values, name)
+            values[key] = numbers_written(value)
+    try:
+        return from_mapping(settings, values, name)
+    except WrongValue as error:
+        if error.setting not in given or fields[error.setting].metadata.get("positional"):
+            raise
+        raise UserError(f"{name}: {_flag(fields[error.setting])}{error.sentence.removeprefix(error.setting)}") from None
 
 
 def _parameters(settings: type) -> list[inspect.Parameter]:
@@ -66,17 +71,18 @@ def _parameters(settings: type) -> list[inspect.Parameter]:
 
 
 def _parameter(field: Any, kind: Any) -> inspect.Parameter:
-    if _is_numbers(kind):
+    if _is_numbers(kind) or kind in (int, float):
         shown: Any = str
     elif typing.get_origin(kind) is tuple:
         shown = list[typing.get_args(kind)[0]]  # type: ignore[misc]
     else:
         shown = kind
     help = field.metadata["help"]
+    reader = number_option(kind) if kind in (int, float) else {}
     if field.metadata.get("positional"):
         info: Any = typer.Argument(help=help, show_default=False)
     else:
-        info = typer.Option(*_declarations(field, kind), help=help + _default(field), show_default=False)
+        info = typer.Option(*_declarations(field, kind), help=help + _default(field), show_default=False, **reader)
     return extra(field.name, Annotated[shown | None, info], None)
 
 
@@ -105,8 +111,12 @@ def _is_numbers(kind: Any) -> bool:
     return typing.get_origin(kind) is tuple and typing.get_args(kind)[0] is float
 
 
-def _numbers(text: str, flag: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise UserError(f"{flag} is {text!r}: give numbers with commas between them.") from None
+def number_option(kind: type[int] | type[float]) -> dict[str, Any]:
+    """What an option of text needs to become a number, by the one rule for what is typed, or the one refusal."""
+
+    def read(context: typer.Context, parameter: typer.CallbackParam, value: str | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        return setting_of(value, kind, max(parameter.opts, key=len), context.info_name or "")
+
+    return {"callback": read, "metavar": "INTEGER" if kind is int else "FLOAT"}

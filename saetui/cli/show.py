@@ -10,6 +10,7 @@ from engine.workspace import Workspace
 from saetui.cli.options import JsonOption, WorkspaceOption
 from saetui.cli.streams import print_json
 from saetui.cli.work import say
+from saetui.formatting import count, significant
 
 if TYPE_CHECKING:
     from engine.artefacts import Origin
@@ -71,7 +72,7 @@ def _words(value: Any) -> list[str]:
     if not isinstance(value, (list, tuple)):
         return [_plain(value)]
     if len(value) > MOST:
-        return [f"{len(value):,} (--json lists them)"]
+        return [f"{count(len(value))} (--json lists them)"]
     lines = [_plain(one) for one in value]
     return lines if isinstance(value[0], dict) else [", ".join(lines)]
 
@@ -83,9 +84,9 @@ def _plain(value: Any) -> str:
         case bool():
             return "yes" if value else "no"
         case int():
-            return f"{value:,}"
+            return count(value)
         case float():
-            return f"{value:.6g}" if abs(value) < 1e6 else f"{value:,.0f}"
+            return significant(value, 6)
         case dict():
             return "  ".join(f"{key} {_plain(one)}" for key, one in value.items() if one is not None)
         case list() | tuple():

@@ -2,11 +2,12 @@
 
 import sys
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import typer
 
-from engine import config
+from engine import config, numbers
 from engine.activations.results import READS, Estimated, Extracted, RecognisedRows, StoreImported, Verified
 from engine.errors import counted
 from engine.neurons.results import MatrixScored, Scored
@@ -69,8 +70,7 @@ def _add(
     command(app, name, settings, *(LONG if long else COMMON))(handler)
 
 
-def number(value: float | None, digits: int = 3) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
+number = partial(numbers.number, digits=3)  # scores and losses, as a command tells them
 
 
 def show_extract(result: Extracted) -> None:
@@ -93,7 +93,7 @@ def show_train(result: Trained) -> None:
     say(result.path, f"{_train_figures(result)} (held-out activations){again}")
     if result.outliers:
         say(
-            f"{result.outliers:.2%} of these rows are longer than ten median ones and carry "
+            f"{percent(result.outliers, 2)} of these rows are longer than ten median ones and carry "
             f"{percent(result.outlier_variance)} of the variance: without them FVE is "
             f"{number(result.fve_without_outliers)} (--max-norm 10 trains without them)"
         )
@@ -103,7 +103,7 @@ def show_train(result: Trained) -> None:
 
 def _train_figures(result: Trained) -> str:
     return (
-        f"FVE {number(result.fve)}   L0 {number(result.l0, 1)}   dead {percent(result.dead, 1)}   "
+        f"FVE {number(result.fve)}   L0 {number(result.l0, digits=1)}   dead {percent(result.dead, 1)}   "
         f"dense {percent(result.dense, 1)}"
     )
 
@@ -207,8 +207,8 @@ def show_import(result: BroughtIn) -> None:
 def _check_figures(found: Checked, k: int) -> str:
     said = f" (of {k:,} in training)" if k else ""
     return (
-        f"on {counted(found.rows, 'row')} of {found.store}: FVE {number(found.fve)}   L0 {number(found.l0, 1)}{said}   "
-        f"dead {percent(found.dead, 1)}"
+        f"on {counted(found.rows, 'row')} of {found.store}: FVE {number(found.fve)}   "
+        f"L0 {number(found.l0, digits=1)}{said}   dead {percent(found.dead, 1)}"
     )
 
 
@@ -221,7 +221,7 @@ def show_export(result: SentOut) -> None:
 
 def show_encode(result: Encoded) -> None:
     size = f"{counted(result.rows, 'row')} of {counted(result.latents, 'latent')}, {result.nonzero:,} nonzero"
-    say(f"{result.out}: {size}, L0 {number(result.l0, 1)}")
+    say(f"{result.out}: {size}, L0 {number(result.l0, digits=1)}")
 
 
 def show_relink(result: Relinked) -> None:

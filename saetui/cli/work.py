@@ -17,11 +17,13 @@ from engine.errors import UserError
 from engine.records import to_json
 from engine.reporter import Done, Event, Failed, Progress, StageBegan, StoppedEarly, Token, Warned
 from engine.runs.attached import Attached
+from engine.runs.rate import Rate, seconds_left
 from engine.runs.run import Run
 from engine.runs.tasks import TASKS
 from engine.workspace import Workspace
 from saetui.cli.streams import print_json
-from saetui.formatting import duration, literal
+from saetui.formatting import duration, literal, significant
+from saetui.formatting import rate as pace
 from saetui.terminal.drawing import Drawing
 
 Show = Callable[[Any], None]
@@ -109,13 +111,14 @@ class ProgressDisplay:
         self._stage = ""
         self._answer = ""
         self._line = time.monotonic()
-        self._first: tuple[float, int] | None = None
+        self._rate = Rate()
 
     def show(self, event: Event) -> None:
         match event:
             case StageBegan(name):
                 self._close()
-                self._stage, self._first = name, None
+                self._stage = name
+                self._rate.restart()
             case Progress():
                 self._progress(event)
             case Warned(message):
@@ -131,9 +134,8 @@ class ProgressDisplay:
 
     def _progress(self, event: Progress) -> None:
         now = time.monotonic()
-        self._first = self._first or (now, event.done)
-        elapsed, done = now - self._first[0], event.done - self._first[1]
-        rate = done / elapsed if elapsed > 0.5 and done > 0 else None
+        self._rate.see(now, event.done)
+        rate = self._rate.value
         if self.tty:
             self._draw(event, rate)
         elif not self.quiet and now - self._line > 10:
@@ -181,10 +183,9 @@ class ProgressDisplay:
 def progress_text(event: Progress, rate: float | None) -> str:
     """``done/total unit  rate  ETA  metrics`` of a progress event, with ``rate`` in units a second."""
     parts = [f"{event.done:,}/{event.total:,} {event.unit}"]
-    if rate:
-        left = max(event.total - event.done, 0) / rate
-        parts += [f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.2g}/s", f"{duration(left)} left"]
-    parts += [f"{name} {value:.3g}" for name, value in event.measured.items() if value is not None]
+    if rate and (left := seconds_left(event.done, event.total, rate)) is not None:
+        parts += [pace(rate), f"{duration(left)} left"]
+    parts += [f"{name} {significant(value)}" for name, value in event.measured.items() if value is not None]
     return "  ".join(parts)
 
 

@@ -7,6 +7,8 @@ from rich.color import Color
 from rich.style import Style
 from rich.text import Text
 
+from saetui.formatting import number
+
 # Cividis (Nuñez, Anderton and Renslow 2018, https://doi.org/10.1371/journal.pone.0199239), as in matplotlib: 256
 # colours with even steps of perceived brightness, which look the same with red-green blindness.
 CIVIDIS = np.frombuffer(
@@ -49,7 +51,7 @@ def overlay(
 
 def legend(maximum: float, width: int, *, colours: bool = True) -> Text:
     """``0 ▇▇▇▇▇▇ 9.81`` in ``width`` cells: the scale of a heat map. Without ``colours`` in ASCII."""
-    ends = "0 ", f" {maximum:.2f}"
+    ends = "0 ", f" {number(maximum)}"
     bar = max(width - len(ends[0]) - len(ends[1]), 1)
     steps = np.linspace(0, 255, bar).round().astype(int)
     text = Text(ends[0])

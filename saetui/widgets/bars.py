@@ -6,7 +6,7 @@ from textual.screen import Screen
 from textual.widget import Widget
 
 from engine.runs.watch import RunSnapshot
-from saetui.formatting import duration, fit, literal
+from saetui.formatting import duration, fit, literal, percent
 
 TITLES = {"data": "Data", "train": "Train", "neurons": "Neurons", "steer": "Steer", "hierarchy": "Hierarchy"}
 
@@ -91,7 +91,7 @@ def summary(runs: list[RunSnapshot]) -> str:
     first = live[0]
     parts = ["Ⅱ" if first.state == "paused" else "●", first.label]
     if first.share is not None:
-        parts.append(f"{first.share:.0%}")
+        parts.append(percent(first.share))
     if first.seconds_left is not None:
         parts.append(f"{duration(first.seconds_left)} left")
     return " ".join(parts) + (f"  +{len(live) - 1}" if len(live) > 1 else "")

@@ -17,7 +17,7 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
-from saetui.formatting import fit, literal
+from saetui.formatting import fit, literal, significant
 
 MOST = 6  # series that have a colour and a mark of their own
 MARKS = "*+xo#%"  # one per series, where colours cannot be used
@@ -221,12 +221,13 @@ def tick_text(value: float, step: float) -> str:
         if 1e12 > abs(value) >= size:
             return f"{value / size:.{_places(step / size)}f}{letter}"
     if not 1e-4 <= abs(value) < 1e12:
-        return f"{value:.0e}".replace("e-0", "e-").replace("e+", "e")
+        places = max(0, math.floor(math.log10(abs(value))) - math.floor(math.log10(step) + 1e-9))
+        return f"{value:.{min(places, 15)}e}".replace("e-0", "e-").replace("e+", "e")
     return f"{value:.{_places(step)}f}"
 
 
 def _places(step: float) -> int:
-    return max(0, min(6, -math.floor(math.log10(step) + 1e-9)))
+    return max(0, min(15, -math.floor(math.log10(step) + 1e-9)))
 
 
 def distinct(names: Sequence[str]) -> list[str]:
@@ -254,7 +255,7 @@ class Chart(Widget):
     def __init__(
         self,
         title: str,
-        say: Callable[[float], str] = "{:.3g}".format,
+        say: Callable[[float], str] = significant,
         empty: str = "no measurements yet",
         **options: Any,
     ) -> None:

@@ -16,9 +16,10 @@ from textual.suggester import SuggestFromList
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
-from engine.config import from_mapping, to_mapping
+from engine.config import WrongValue, from_mapping, to_mapping, written
 from engine.errors import UserError
 from saetui.bindings import key
+from saetui.formatting import exact
 from saetui.widgets.paths import COMPLETED, PathInput
 from saetui.widgets.words import Words
 
@@ -122,11 +123,12 @@ class Form(ModalScreen[dict[str, Any] | None]):
     def _editor(self, field: Any) -> Widget:
         value = self.given.get(field.name, "" if field.default is MISSING else field.default)
         kind = self.hints[field.name]
-        if kind is bool:
-            return Choice(["no", "yes"], "yes" if value else "no", id=f"f-{field.name}")
-        if typing.get_origin(kind) is typing.Literal:
-            options = [str(o) for o in typing.get_args(kind)]
-            return Choice(options, str(value) if str(value) in options else options[0], id=f"f-{field.name}")
+        if kind is bool or typing.get_origin(kind) is typing.Literal:
+            options = ["no", "yes"] if kind is bool else [str(option) for option in typing.get_args(kind)]
+            given = ("yes" if value else "no") if isinstance(value, bool) else value
+            shown = options[0] if given in ("", None) else str(given)
+            # What is no option is shown, and refused: another one is not put in its place.
+            return Choice(options if shown in options else [shown, *options], shown, id=f"f-{field.name}")
         known = self.known.get(field.name)
         if field.metadata.get("place") in COMPLETED:
             return PathInput(_shown(value), known or (), id=f"f-{field.name}")
@@ -181,7 +183,11 @@ class Form(ModalScreen[dict[str, Any] | None]):
         typed = dict(instead)
         for field in [one for one in self.fields if one.name not in instead]:
             typed[field.name] = _parsed(self.editor(field.name).value.strip(), self.hints[field.name], field)
-        return to_mapping(from_mapping(self.kind, typed, self.heading))
+        try:
+            return to_mapping(from_mapping(self.kind, typed, self.heading))
+        except WrongValue as error:
+            wrong = next(field for field in self.fields if field.name == error.setting)
+            raise FieldError(wrong.name, _label(wrong) + error.sentence.removeprefix(wrong.name)) from None
 
     def say(self, sentence: str, error: bool = False) -> None:
         self.note.set_class(error, "error")
@@ -207,27 +213,20 @@ class Form(ModalScreen[dict[str, Any] | None]):
 def _shown(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(_shown(v) for v in value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return exact(value) if isinstance(value, float) else str(value)
 
 
 def _parsed(text: str, kind: Any, field: Any) -> Any:
     """``text`` as a value of type ``kind``; the default of the field for an empty text."""
     if kind is bool:
-        return text == "yes"
+        return {"yes": True, "no": False}.get(text, text)
     if not text and field.default is MISSING:
         raise FieldError(field.name, f"{_label(field)} is missing: fill it in.")
     if not text:
         return field.default
     if typing.get_origin(kind) is tuple:
-        item = typing.get_args(kind)[0]
-        return [_parsed(part.strip(), item, field) for part in text.split(",") if part.strip()]
-    if kind in (int, float):
-        try:
-            return kind(text.replace("_", "").replace(",", ""))
-        except ValueError:
-            what = "a whole number" if kind is int else "a number"
-            raise FieldError(field.name, f"{_label(field)} is {text!r}: it must be {what}.") from None
-    return text
+        return [written(part.strip(), typing.get_args(kind)[0]) for part in text.split(",") if part.strip()]
+    return written(text, kind)
 
 
 def _label(field: Any) -> str:

@@ -1,6 +1,6 @@
 """A tree as a table: a row for each visible node, its numbers in columns, children indented under it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,8 @@ class Branch:
     latents: Callable[[], list[int]] = list
     count: int = 0
     """Number of latents."""
+    values: Mapping[str, float | str | None] = field(default_factory=dict)
+    """What the filter line may ask of it, by field."""
 
 
 class TreeTable(Table):
@@ -37,6 +39,8 @@ class TreeTable(Table):
         self._opened: set[Place] = set()
         self._shown: list[tuple[Branch, int]] = []
         self.hide_empty = False
+        self._arranged: Callable[[Sequence[Branch]], Sequence[Branch]] = lambda branches: branches
+        self._kept: set[Place] | None = None  # nodes that the filter asks for, and those above them
 
     @property
     def branch(self) -> Branch | None:
@@ -54,6 +58,23 @@ class TreeTable(Table):
         """Open the nodes above ``place`` and move the cursor to it."""
         self._opened |= {place[:length] for length in range(len(place))}
         self._rebuild(place)
+
+    def filter(self, listed: Callable[[list[Branch]], list[Branch]]) -> None:
+        """Show the nodes that are ``listed`` of all, and those above them, opened; all where all are listed."""
+        everything = [branch for root in self._roots for branch in _below(root)]
+        wanted = listed(everything)
+        if len(wanted) == len(everything):
+            self._kept = None
+        else:
+            self._kept = {one.place[:length] for one in wanted for length in range(1, len(one.place) + 1)}
+        here = self.branch
+        self._rebuild(here.place if here else ())
+
+    def set_order(self, arranged: Callable[[Sequence[Branch]], Sequence[Branch]]) -> None:
+        """Let the nodes below each node stand as they are ``arranged``."""
+        self._arranged = arranged
+        here = self.branch
+        self._rebuild(here.place if here else ())
 
     def hide(self, empty: bool) -> None:
         """Hide or show the nodes without latents."""
@@ -86,7 +107,8 @@ class TreeTable(Table):
         return next((above for above in range(row - 1, -1, -1) if self._shown[above][1] < depth), row)
 
     def _children(self, branch: Branch) -> list[Branch]:
-        return [one for one in branch.children if one.count] if self.hide_empty else branch.children
+        found = [one for one in branch.children if one.count] if self.hide_empty else branch.children
+        return found if self._kept is None else [one for one in found if one.place in self._kept]
 
     def _rebuild(self, here: Place) -> None:
         """Rebuild the rows, with the cursor on ``here`` or, where that is gone, on its nearest ancestor."""
@@ -96,12 +118,27 @@ class TreeTable(Table):
         self.show(len(self._shown), next((rows[place] for place in above if place in rows), 0))
 
     def _walk(self, branches: Sequence[Branch], depth: int) -> Iterator[tuple[Branch, int]]:
-        for branch in branches:
+        for branch in self._arranged(branches):
+            if self._kept is not None and branch.place not in self._kept:
+                continue
             yield branch, depth
-            if branch.place in self._opened:
+            if branch.place in self._opened or self._kept is not None:
                 yield from self._walk(self._children(branch), depth + 1)
 
     def _row_cells(self, row: int) -> Sequence[str]:
         branch, depth = self._shown[row]
-        mark = " " if not self._children(branch) else "▾" if branch.place in self._opened else "▸"
+        mark = (
+            " "
+            if not self._children(branch)
+            else "▾"
+            if branch.place in self._opened or self._kept is not None
+            else "▸"
+        )
         return f"{'  ' * depth}{mark} {branch.cells[0]}", *branch.cells[1:]
+
+
+def _below(branch: Branch) -> Iterator[Branch]:
+    """``branch`` and all nodes below it."""
+    yield branch
+    for child in branch.children:
+        yield from _below(child)

@@ -13,6 +13,7 @@ from engine.activations.store import Store
 from engine.errors import Notice, UserError
 from engine.models import from_transformers
 from engine.models.device import free_memory, is_out_of_memory
+from engine.numbers import size
 from engine.sae import train as module
 from engine.sae.train import check_memory, train
 from engine.workspace import Workspace
@@ -106,7 +107,7 @@ def test_a_training_out_of_memory_goes_on_from_the_step_before(tmp_path: Path, m
 )
 def test_a_training_that_does_not_fit_is_refused_with_what_fits(free: int, way: str) -> None:
     asked = chosen(expansion=16.0, batch_size=65_536)
-    with pytest.raises(UserError, match=rf"at least, and {free / 1e9:.1f} GB are free: give {way}\.") as refused:
+    with pytest.raises(UserError, match=rf"at least, and {size(free)} are free: give {way}\.") as refused:
         check_memory(asked, 1024, free)
     found = re.search(way, str(refused.value))
     assert found

@@ -12,10 +12,11 @@ from engine.artefacts.entries import StoreEntry
 from engine.config import IMAGE_SOURCES
 from engine.errors import UserError
 from engine.models.hookpoints import KINDS as HOOK_KINDS
+from engine.query import RowField, Rows
 from engine.runs.watch import RunSnapshot
 from engine.sae.results import CHECK_STAGE, READ_STAGE
 from engine.workspace import Workspace
-from saetui.formatting import percent, size
+from saetui.formatting import count, percent, size
 from saetui.widgets.table import Column
 
 Kind = Literal["source", "encoder", "store"]
@@ -104,6 +105,10 @@ class Listing:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.lines: dict[Kind, str] = {}
+        """The filter of each table."""
+        self.sorts: dict[Kind, str] = {}
+        """What each is sorted by."""
         self.found = Found()
         self.extractions = Extractions()
 
@@ -115,6 +120,37 @@ class Listing:
         return [*self.found.stores, *(StoreEntry(path=self.root / "activations" / name) for name in coming)]
 
     def rows(self, kind: Kind) -> Sequence[Any]:
+        """Those that its filter asks for, sorted; none while that is not understood."""
+        line, sort, found = self.lines.get(kind, ""), self.sorts.get(kind, ""), self.all_rows(kind)
+        if line:
+            found = [] if self.mistake(kind) else self.asked(kind).filtered(found, line)
+        return self.asked(kind).ordered(found, sort) if sort else found
+
+    def mistake(self, kind: Kind) -> str:
+        """What is wrong with the filter of a table."""
+        try:
+            self.asked(kind).language.parse(self.lines.get(kind, ""))
+        except UserError as error:
+            return str(error)
+        return ""
+
+    def asked(self, kind: Kind) -> Rows[Any]:
+        """What the filter of a table may ask: every column."""
+        match kind:
+            case "source":
+                counts: dict[str, Callable[[Any], Any]] = {
+                    "images": self.found.images.get,
+                    "stores": lambda spec: int(self.made_of(spec) or 0),
+                }
+                fields = {name: RowField[Any]("number", of) for name, of in counts.items()}
+                return Rows("Image sources", {"source": RowField("text", self.within, ("image",)), **fields})
+            case "encoder":
+                stores = RowField[Any]("number", lambda model: int(self.made_with(model) or 0))
+                return Rows("Encoders", {"encoder": RowField("text", self.within, ("model",)), "stores": stores})
+            case "store":
+                return Rows("Activation stores", {**STORE_FIELDS, "state": RowField("text", self.state)})
+
+    def all_rows(self, kind: Kind) -> Sequence[Any]:
         match kind:
             case "source":
                 return self.found.sources
@@ -124,7 +160,8 @@ class Listing:
                 return self.stores
 
     def names(self, kind: Kind) -> list[str]:
-        return [f"{one.folder}/{one.name}" for one in self.stores] if kind == "store" else list(self.rows(kind))
+        rows = self.rows(kind)
+        return [f"{one.folder}/{one.name}" for one in rows] if kind == "store" else list(rows)
 
     def cells(self, kind: Kind, row: int) -> tuple[str, ...]:
         one = self.rows(kind)[row]
@@ -142,7 +179,7 @@ class Listing:
 
     def images(self, spec: str) -> str:
         images = self.found.images.get(spec)
-        return f"{images:,}" if images else ""
+        return count(images, 10) if images else ""
 
     def made_of(self, spec: str) -> str:
         return str(sum(one.source == spec for one in self.found.stores) or "")
@@ -166,6 +203,15 @@ class Listing:
                 return f"at {percent(store.share)}"
 
 
+STORE_FIELDS: dict[str, RowField[Any]] = {
+    "store": RowField("text", lambda store: store.name, ("name",)),
+    "rows": RowField("number", lambda store: store.rows),
+    "size": RowField("size", lambda store: store.bytes),
+    "tokens": RowField("text", lambda store: "image" if store.folder == "embeddings" else store.tokens),
+    "model": RowField("text", lambda store: store.model),
+    "hook": RowField("text", lambda store: store.hook),
+    "images": RowField("number", lambda store: store.images),
+}
 Cell = Callable[[Listing, Any], str]
 COLUMNS: dict[Kind, tuple[tuple[Column, Cell], ...]] = {
     "source": (
@@ -179,7 +225,7 @@ COLUMNS: dict[Kind, tuple[tuple[Column, Cell], ...]] = {
     ),
     "store": (
         (Column("activation stores", 0, "left", ends=True), lambda _, store: store.name),
-        (Column("rows", 11), lambda _, store: f"{store.rows:,}" if store.rows else ""),
+        (Column("rows", 11), lambda _, store: count(store.rows, 11) if store.rows else ""),
         (Column("size", 7), lambda _, store: size(store.bytes) if store.bytes else ""),
         (Column("tokens", 8, "left"), lambda _, store: "image" if store.folder == "embeddings" else store.tokens),
         (Column("state", 7), Listing.state),

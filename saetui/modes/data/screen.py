@@ -27,7 +27,8 @@ from saetui.modes.data.store_check import StoreCheck
 from saetui.modes.data.tables import Tables
 from saetui.modes.forms import ImportForm
 from saetui.modes.mode import Mode
-from saetui.widgets.dialogs import Ask
+from saetui.widgets.dialogs import Ask, Pick
+from saetui.widgets.filter_line import FilterLine
 from saetui.widgets.table import Table
 from saetui.widgets.words import Words
 
@@ -42,6 +43,8 @@ class DataMode(Mode):
         key("data.add", "a", "add", "Add images", show=True),
         key("data.verify", "v", "verify", "Verify", show=True),
         key("data.continue", "c", "continue", "Continue", show=True),
+        key("data.filter", "slash", "filter", "Filter"),
+        key("data.sort", "o", "sort", "Sort"),
         key("data.more", "n", "part('strip', 'more')", "More images", show=True),
         key("data.back", "escape", "back", "Back"),
     ]
@@ -78,6 +81,33 @@ class DataMode(Mode):
 
     def on_mount(self) -> None:
         self.app.theme_changed_signal.subscribe(self, lambda _: self._show_again())
+
+    # The filters
+
+    def action_filter(self) -> None:
+        """Of the table that was in focus last."""
+        self.remove_class("-opened")
+        self.tables.filters[self._kind or (self.selected.kind if self.selected else "store")].focus()
+
+    def action_sort(self) -> None:
+        """The table in focus."""
+        kind = self._kind or "store"
+        options = {"as it came": "as it came"} | {name: name for name in self.listing.asked(kind).fields}
+
+        def chosen(sort: str) -> None:
+            self.listing.sorts[kind] = "" if sort == "as it came" else sort
+            self._show_tables(False)
+
+        self.services.ask(Pick("Sort by", options, self.listing.sorts.get(kind, "")), chosen)
+
+    def on_filter_line_changed(self, event: FilterLine.Changed) -> None:
+        kind = self.tables.kind_of_line(event.line)
+        self.listing.lines[kind] = event.line.value
+        self.tables.show(None)
+        self._select(kind)
+
+    def on_filter_line_left(self, event: FilterLine.Left) -> None:
+        self.tables.table(self.tables.kind_of_line(event.line)).focus()
 
     # What there is
 
@@ -183,9 +213,25 @@ class DataMode(Mode):
     def action_back(self) -> None:
         if self._check is not None:
             self._check.cancel()
+        elif self._out_of_the_filter():
+            return
         elif self.selected is not None:
             self.remove_class("-opened")
             self.tables.table(self.selected.kind).focus()
+
+    def _out_of_the_filter(self) -> bool:
+        """Clear the filter that is typed in, or of the selected table; whether there was any."""
+        for kind, line in self.tables.filters.items():
+            if line.typing or (line.value and not self.has_class("-opened") and self._kind == kind):
+                line.value = ""
+                self.tables.table(kind).focus()
+                return True
+        return False
+
+    @property
+    def _kind(self) -> Kind | None:
+        """Of the table in focus."""
+        return self.tables.kind_of(self.focused) if isinstance(self.focused, Table) else None
 
     # What is going on
 

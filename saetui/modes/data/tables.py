@@ -8,8 +8,14 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 
 from saetui.modes.data.listing import COLUMNS, EMPTY, KINDS, Kind, Listing, Selected
+from saetui.widgets.filter_line import FilterLine
 from saetui.widgets.table import Table
 
+EXAMPLES: dict[Kind, str] = {
+    "source": "filter: images>1000 OR stores=0",
+    "encoder": "filter: clip stores>0",
+    "store": "filter: size>1GB NOT state=ready",
+}
 MOST = 6  # sources and encoders in sight
 
 
@@ -24,14 +30,19 @@ class Tables(Vertical):
     def __init__(self, listing: Listing) -> None:
         super().__init__(id="left", classes="left")
         self.listing = listing
+        self.filters: dict[Kind, FilterLine] = {kind: FilterLine(EXAMPLES[kind], folds=True) for kind in KINDS}
 
     def compose(self) -> ComposeResult:
         for kind in KINDS:
             columns = [column for column, _ in COLUMNS[kind]]
+            yield self.filters[kind]
             yield Table(columns, partial(self.listing.cells, kind), EMPTY[kind], id=f"{kind}s")
 
     def table(self, kind: Kind) -> Table:
         return self.query_one(f"#{kind}s", Table)
+
+    def kind_of_line(self, line: FilterLine) -> Kind:
+        return next(kind for kind, one in self.filters.items() if one is line)
 
     def kind_of(self, table: Table) -> Kind:
         return next(kind for kind in KINDS if table.id == f"{kind}s")
@@ -45,6 +56,8 @@ class Tables(Vertical):
         """Draw all anew; cursors stay on their rows, and one goes to ``kept``."""
         for kind in KINDS:
             table, names = self.table(kind), self.listing.names(kind)
+            self.filters[kind].say(self.listing.mistake(kind))
+            table.empty = self.filters[kind].empty if self.listing.lines.get(kind) else EMPTY[kind]
             here = kept.name if kept and kept.kind == kind else names[table.cursor] if table.cursor < len(names) else ""
             with self.prevent(Table.Moved):
                 table.show(len(names), names.index(here) if here in names else 0)
@@ -54,8 +67,8 @@ class Tables(Vertical):
     @contextmanager
     def redrawn(self) -> Iterator[None]:
         """Draw those stores anew that say something else after the block."""
-        before = [self.listing.cells("store", row) for row in range(len(self.listing.stores))]
+        before = [self.listing.cells("store", row) for row in range(len(self.listing.rows("store")))]
         yield
         for row, cells in enumerate(before):
-            if row < len(self.listing.stores) and self.listing.cells("store", row) != cells:
+            if row < len(self.listing.rows("store")) and self.listing.cells("store", row) != cells:
                 self.table("store").refresh_row(row)

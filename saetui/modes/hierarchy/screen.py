@@ -15,14 +15,17 @@ from textual.widget import Widget
 
 from engine.errors import counted
 from engine.files import Stamp, stamp
+from engine.query import Rows
 from engine.runs.watch import RunSnapshot
 from saetui.background import look_up
 from saetui.bindings import key
 from saetui.formatting import fit, literal, number
 from saetui.messages import ShowLatents
 from saetui.modes.mode import Mode
+from saetui.widgets.dialogs import Pick
+from saetui.widgets.filter_line import FilterLine
 from saetui.widgets.table import Column, Table
-from saetui.widgets.tree_table import TreeTable
+from saetui.widgets.tree_table import Branch, TreeTable
 from saetui.widgets.words import Words
 
 if TYPE_CHECKING:
@@ -51,7 +54,12 @@ class HierarchyMode(Mode):
     """On top how deep the groups are; below two trees side by side, one above the other where it is narrow."""
 
     MODE = "hierarchy"
-    BINDINGS = [key("hierarchy.hide", "o", "hide", "Only with latents", show=True)]
+    BINDINGS = [
+        key("hierarchy.hide", "o", "hide", "Only with latents", show=True),
+        key("hierarchy.filter", "slash", "filter", "Filter", show=True),
+        key("hierarchy.sort", "O", "sort", "Sort", show=True),
+        key("hierarchy.back", "escape", "back", "Out of the filter"),
+    ]
     DEFAULT_CSS = """
     HierarchyMode #chart { height: auto; max-height: 40%; padding: 0 1; border-bottom: solid $border; }
     HierarchyMode #trees { height: 1fr; }
@@ -66,13 +74,16 @@ class HierarchyMode(Mode):
         super().__init__()
         self.chart = Words(id="chart")
         self.groups, self.taxa = TreeTable(GROUPS, id="groups"), TreeTable(TAXA, id="taxa")
+        self.filter = FilterLine("filter: ms>.3 latents>5 NOT insect", folds=True)
+        self._filtered = self.groups
+        self._sorts: dict[str, str] = {}
         self.trees: Trees | None = None
         self._path: Path | None = None
         self._stamp: Stamp | None = None
         self._settled = False  # once what is remembered has been gone back to
 
     def parts(self) -> Iterable[Widget]:
-        yield self.chart
+        yield from (self.chart, self.filter)
         with Horizontal(id="trees"):
             yield self.groups
             yield self.taxa
@@ -122,6 +133,7 @@ class HierarchyMode(Mode):
         with self.prevent(Table.Moved):
             self.groups.grow(found.by_group)
             self.taxa.grow(found.by_taxon)
+            self._filter()
             self._restore()
         self._draw()
         if not self._settled:
@@ -188,6 +200,48 @@ class HierarchyMode(Mode):
             self.services.say(f"No latent has its top images below {branch.place[-1]}.", "information")
             return
         self.post_message(ShowLatents(branch.latents(), title_of(branch)))
+
+    # The filter: of the tree that was in focus when it was begun
+
+    def action_filter(self) -> None:
+        if isinstance(self.focused, TreeTable) and self.focused is not self._filtered:
+            self.filter.value = ""
+            self._filter()
+            self._filtered = self.focused
+        self.filter.focus()
+
+    def _filter(self) -> None:
+        self._filtered.filter(partial(self.filter.listed, self._asked(self._filtered)))
+        self._filtered.empty = self.filter.empty
+
+    def _asked(self, tree: TreeTable) -> Rows[Branch]:
+        from saetui.modes.hierarchy.trees import BY_GROUP, BY_TAXON
+
+        return BY_GROUP if tree is self.groups else BY_TAXON
+
+    def action_sort(self) -> None:
+        """The nodes below each node of the tree in focus."""
+        tree = self.focused if isinstance(self.focused, TreeTable) else self.groups
+        asked, name = self._asked(tree), tree.id or ""
+        options = {"as they are": "as they are"} | {field: field for field in asked.fields}
+
+        def chosen(sort: str) -> None:
+            self._sorts[name] = "" if sort == "as they are" else sort
+            tree.set_order(lambda branches: asked.ordered(branches, self._sorts[name]))
+
+        self.services.ask(Pick("Sort by", options, self._sorts.get(name, "")), chosen)
+
+    def on_filter_line_changed(self, event: FilterLine.Changed) -> None:
+        self._filter()
+
+    def on_filter_line_left(self, event: FilterLine.Left) -> None:
+        self._filtered.focus()
+
+    def action_back(self) -> None:
+        if self.filter.value or self.filter.typing:
+            self.filter.value = ""
+            self._filter()
+            self._filtered.focus()
 
     def action_hide(self) -> None:
         self.taxa.hide(not self.taxa.hide_empty)

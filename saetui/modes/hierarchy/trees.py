@@ -1,5 +1,6 @@
 """The scores of an SAE as trees: its Matryoshka groups by depth, the taxonomy of its images. For a thread."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,8 @@ from engine.errors import counted
 from engine.metrics.results import Trend
 from engine.neurons.file import Neurons, refusing_damage
 from engine.neurons.taxonomy import Group, Node, Taxonomy, matryoshka
-from saetui.formatting import number
+from engine.query import RowField, Rows
+from saetui.formatting import count, number, significant
 from saetui.widgets.tree_table import Branch
 
 
@@ -40,7 +42,26 @@ class _Means:
     matched: Float[np.ndarray, " w"]
 
     def cells(self, latents: Any) -> tuple[str, str]:
-        return number(_mean(self.ms[latents])), number(_mean(self.matched[latents]))
+        return number(_mean(self.ms[latents]), width=5), number(_mean(self.matched[latents]), width=7)
+
+    def values(self, name: str, latents: Any) -> dict[str, float | str | None]:
+        """The same for the filter line, with the name of the node and the number of its latents."""
+        means = {"ms": _mean(self.ms[latents]), "matched": _mean(self.matched[latents])}
+        return {"name": name, "latents": len(latents), **means}
+
+
+def _asks(things: str, *numbers: str, named: tuple[str, ...]) -> Rows[Branch]:
+    fields = {name: RowField[Branch]("number", _value(name)) for name in numbers}
+    return Rows(things, {"name": RowField("text", _value("name"), named), **fields})
+
+
+def _value(name: str) -> Callable[[Branch], Any]:
+    return lambda branch: branch.values.get(name)
+
+
+BY_GROUP = _asks("Matryoshka groups", "latents", "depth", "ms", "matched", named=("group", "groups"))
+BY_TAXON = _asks("Nodes", "images", "latents", "here", "ms", "matched", named=("taxonomy", "classes", "class"))
+"""What the filter line may ask of the nodes of each tree: every column."""
 
 
 def read(path: Path) -> Trees:
@@ -73,27 +94,33 @@ def _group(group: Group, group_of: np.ndarray, depth: Float[np.ndarray, " w"], m
     for value in np.unique(rounded[~np.isnan(rounded)]).tolist():
         these = latents[rounded == value]
         label = f"depth {value:.0f}"
-        cells = (label, f"{len(these):,}", number(_mean(depth[these])), *means.cells(these))
-        children.append(Branch((name, label), cells, [], these.tolist, len(these)))
+        mean = _mean(depth[these])
+        cells = (label, count(len(these), 8), number(mean, width=5), *means.cells(these))
+        values = means.values(label, these) | {"depth": mean}
+        children.append(Branch((name, label), cells, [], these.tolist, len(these), values))
     without = latents[np.isnan(rounded)]
     if children and len(without):
-        cells = ("too few images", f"{len(without):,}", "–", *means.cells(without))
-        children.append(Branch((name, "none"), cells, [], without.tolist, len(without)))
-    cells = (name, f"{len(latents):,}", number(group.depth), *means.cells(latents))
-    return Branch((name,), cells, children, latents.tolist, len(latents))
+        cells = ("too few images", count(len(without), 8), "–", *means.cells(without))
+        values = means.values("too few images", without)
+        children.append(Branch((name, "none"), cells, [], without.tolist, len(without), values))
+    cells = (name, count(len(latents), 8), number(group.depth, width=5), *means.cells(latents))
+    values = means.values(name, latents) | {"depth": group.depth}
+    return Branch((name,), cells, children, latents.tolist, len(latents), values)
 
 
 def _taxon(node: Node, means: _Means) -> Branch:
     latents = node.below()
     cells = (
         node.path[-1] if node.path else "all images",
-        f"{node.images:,}",
-        f"{node.total:,}",
-        f"{len(node.latents):,}",
+        count(node.images, 8),
+        count(node.total, 7),
+        count(len(node.latents), 6),
         *means.cells(latents),
     )
     children = [_taxon(child, means) for child in node.children]
-    return Branch(("all images", *node.path), cells, children, partial(list, latents), node.total)
+    counts = {"images": node.images, "latents": node.total, "here": len(node.latents)}
+    values = means.values(cells[0], latents) | counts
+    return Branch(("all images", *node.path), cells, children, partial(list, latents), node.total, values)
 
 
 def _mean(values: Float[np.ndarray, " n"]) -> float | None:
@@ -115,7 +142,9 @@ def chart(trees: Trees, width: int) -> list[tuple[str, str, str]]:
         mark = round(expected * scale)
         bar = "".join("┊" if at == mark else "━" if at <= end else " " for at in range(width))
         left_out = f"{group.left_out:,} left out" if group.left_out else ""
-        lines.append((f"group {group.number + 1}{group.latents:>9,}", bar, f"{number(group.depth):>5}  {left_out}"))
+        lines.append(
+            (f"group {group.number + 1}{group.latents:>9,}", bar, f"{number(group.depth, width=5):>5}  {left_out}")
+        )
     return lines
 
 
@@ -125,7 +154,7 @@ def trend_in_words(trees: Trees) -> str:
     if trend is None or trend.rho is None or trend.p is None:
         return "too few depths to tell whether they rise from group to group"
     rho, p = trend.rho, trend.p
-    sure = "p < .001" if p < 0.001 else f"p = {p:.2g}".replace("0.", ".", 1)
+    sure = "p < .001" if p < 0.001 else f"p = {significant(p, 2).removeprefix('0')}"
     word = (
         "no trend over the groups"
         if p >= 0.05
@@ -133,7 +162,7 @@ def trend_in_words(trees: Trees) -> str:
         if rho > 0
         else "shallower in later groups"
     )
-    return f"{word}: Spearman's ρ {number(round(rho, 2) + 0.0)}, {sure}"
+    return f"{word}: Spearman's ρ {number(rho)}, {sure}"
 
 
 def title_of(branch: Branch) -> str:

@@ -131,7 +131,7 @@ def summary(scores: Scores) -> Text:
     ms, hierarchy = found.ms, found.hierarchy
     lines = [
         f"{scores.sae}  {counted(scores.neurons.w, 'latent')}, {found.alive:,} alive, "
-        f"{counted(scores.groups, 'group')}, L0 {found.frequency.l0:.1f}",
+        f"{counted(scores.groups, 'group')}, L0 {number(found.frequency.l0, 1)}",
         f"MS mean {number(ms.sae.mean)}  matched raw {number(ms.matched.mean)} "
         f"({percent(ms.matched.share_beaten)} beat theirs)  best {number(ms.sae.best)}",
         f"{counted(found.images, 'image')} of {found.settings.images}",

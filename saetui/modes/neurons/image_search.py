@@ -18,7 +18,7 @@ from engine.neurons.results import ImageLatents
 from engine.server.protocol import Done, Failed, FindImageLatents, Loading, ServerEvent
 from saetui.background import look_up
 from saetui.bindings import key
-from saetui.formatting import literal
+from saetui.formatting import literal, number, percent
 from saetui.modes.neurons.latent_table import BESIDE, NUMBER, cells, columns
 from saetui.services import Served
 from saetui.widgets.bars import KeyBar
@@ -188,9 +188,9 @@ class LookScreen(Served, Screen[Pairs | None]):
     def _cells(self, row: int) -> tuple[str, ...]:
         latent, value = self.shown[row]
         most = float(self.scores.neurons.maximum[latent])
-        share = f"{value / most:.0%}" if most > 0 else "–"
+        share = percent(value / most if most > 0 else None, width=COLUMNS[2].width)
         numbers = cells(self.scores, latent, BESIDE)
-        return (str(latent), f"{value:.2f}", share, *numbers, self.scores.name(latent))
+        return (str(latent), number(value, width=COLUMNS[1].width), share, *numbers, self.scores.name(latent))
 
     def on_table_chosen(self, event: Table.Chosen) -> None:
         chosen = self.shown[event.row]

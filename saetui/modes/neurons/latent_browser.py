@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from textual import events
 from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
-from textual.widgets import Input
 
 from engine.errors import UserError, sentence_of
 from engine.files import Stamp, stamp
@@ -21,6 +20,7 @@ from saetui.modes.mode import Mode
 from saetui.modes.neurons.latent_list import LatentList
 from saetui.modes.neurons.latent_table import LatentTable
 from saetui.modes.neurons.latent_view import LatentView
+from saetui.widgets.filter_line import FilterLine
 from saetui.widgets.table import Table
 from saetui.widgets.words import Words
 
@@ -35,8 +35,6 @@ class LatentBrowser(Mode):
     DEFAULT_CSS = """
     LatentBrowser #list { width: 45%; min-width: 62; border-right: solid $border-blurred; }
     LatentBrowser #head { height: 2; color: $secondary; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
-    LatentBrowser #filter { border: none; height: 1; padding: 0 1; background: $background; }
-    LatentBrowser #filter:focus { background: $panel; }
     LatentBrowser LatentView { width: 1fr; }
     LatentBrowser.-narrow #list { width: 1fr; border-right: none; }
     LatentBrowser.-narrow LatentView { display: none; }
@@ -49,7 +47,7 @@ class LatentBrowser(Mode):
         self.scores: Scores | None = None
         self.listed = LatentList()
         self.head = Words(id="head")
-        self.filter = Input(placeholder="/ filter: pencil ms>.3 freq<1% marked", id="filter")
+        self.filter = FilterLine("/ filter: pencil ms>.3 freq<1% marked")
         self.table, self.view = LatentTable(self.listed), LatentView(classes="right")
         self._damage = ""  # of the file of labels, as it was told
         self._opening = False
@@ -72,7 +70,7 @@ class LatentBrowser(Mode):
         self.view.gallery.show_heat = self.recall("heat", False)
         self.set_class(self.recall("open", False), "-open")
         self._wanted = self.recall("latent", -1)
-        self._write_filter(self.recall("filter", ""))
+        self.filter.write(self.recall("filter", ""))
 
     @property
     def latents(self) -> list[int]:
@@ -165,15 +163,15 @@ class LatentBrowser(Mode):
     def relist(self, keep: bool = False) -> None:
         """List what the filter finds; ``keep``: the selected latent stays selected where it is listed."""
         if self._aside:
-            self._write_filter(self._aside)
+            self.filter.write(self._aside)
             self._aside = ""
         if self.scores is not None:
             here = self._wanted if self._wanted >= 0 else self.latent
             self.listed.filter(self.scores, self.filter.value)
             self._show_list(self.scores, here if keep else -1)
 
-    def list_ranked(self, found: Mapping[int, float], title: str) -> None:
-        """List the latents of ``found``, in its order, with what they were found by."""
+    def list_ranked(self, found: Mapping[str, Mapping[int, float]], title: str) -> None:
+        """List the latents of ``found`` with what they were found by, measure by measure."""
         if self.scores is not None:
             self.listed.ranked(found, title)
             self._show_list(self.scores)
@@ -181,16 +179,14 @@ class LatentBrowser(Mode):
     def _show_list(self, scores: Scores, latent: int = -1) -> None:
         if self.listed.title and self.filter.value:  # it does not hold for these; it does again after esc
             self._aside = self.filter.value
-            self._write_filter("")
+            self.filter.write("")
         self._wanted = -1
+        self.filter.say(self.listed.mistake)
+        self.table.empty = self.filter.empty
         self.say(self.listed.head(scores))
         self.table.show_list(scores, latent)
         if not self.latents:
             self.view.show(None)
-
-    def _write_filter(self, text: str) -> None:
-        with self.prevent(Input.Changed):
-            self.filter.value = text
 
     def say(self, words: str) -> None:
         """In the head of the list."""
@@ -233,13 +229,12 @@ class LatentBrowser(Mode):
         self.remove_class("-open")
         self.filter.focus()
 
-    def on_input_changed(self, event: Input.Changed) -> None:
-        if event.input is self.filter:
-            self._aside = ""
-            self.relist()
+    def on_filter_line_changed(self, event: FilterLine.Changed) -> None:
+        self._aside = ""
+        self.relist()
 
-    def on_input_submitted(self, event: Input.Submitted) -> None:
-        self.remember(filter=event.value)
+    def on_filter_line_left(self, event: FilterLine.Left) -> None:
+        self.remember(filter=self.filter.value)
         self.table.focus()
 
     def action_back(self) -> None:
@@ -250,7 +245,7 @@ class LatentBrowser(Mode):
         elif self.listed.title:
             self.relist(keep=True)
         elif self.filter.value:
-            self._write_filter("")
+            self.filter.write("")
             self.remember(filter="")
             self.relist(keep=True)
         self.table.focus()

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from saetui.formatting import number, percent
+from engine.errors import UserError, counted
+from saetui.formatting import count, number, percent
 
 if TYPE_CHECKING:
     from saetui.scores import Scores
@@ -21,28 +22,37 @@ class LatentList:
     latents: list[int] = field(default_factory=list)
     title: str = ""
     """What was asked beside the filter; empty while the filter holds."""
-    matches: Mapping[int, float] = field(default_factory=dict)
-    """How well each latent answers that, where it was ranked."""
+    matches: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    """How well latents answer that, where they were ranked: by the name of the measure, which heads its column."""
+    mistake: str = ""
+    """Why the filter finds nothing: a sentence; empty where it is understood."""
     by_match: bool = False
     """The filter searches for text, and the best match stands first."""
 
     def filter(self, scores: Scores, text: str) -> None:
-        """List what the filter ``text`` finds; conditions that are half typed are left out."""
-        from engine.neurons.query import Query
+        """List what the filter ``text`` finds; nothing, and why, where it cannot be understood."""
+        from engine.neurons.query import LATENTS
+        from engine.query import texts
 
-        query, labels = Query.parse(text, typing=True), scores.labels
-        self.by_match = bool(query.text) and self.sort == "ms"
+        self.only([], "")
+        self.by_match = False
+        try:
+            asked = LATENTS.parse(text)
+        except UserError as error:
+            self.mistake = str(error)
+            return
+        labels, self.by_match = scores.labels, bool(texts(asked)) and self.sort == "ms"
         sort = "" if self.by_match else self.sort
-        self.title, self.matches = "", {}
-        self.latents = scores.neurons.order(sort, query, labels.texts, self.descending, labels.marks)
+        self.latents = scores.neurons.order(sort, asked, labels.texts, self.descending, labels.marks)
 
     def only(self, latents: Sequence[int], title: str) -> None:
         """List just these, in this order."""
-        self.latents, self.title, self.matches = list(latents), title, {}
+        self.latents, self.title, self.matches, self.mistake = list(latents), title, {}, ""
 
-    def ranked(self, found: Mapping[int, float], title: str) -> None:
-        """List the latents of ``found``, in its order, with what they were found by."""
-        self.latents, self.title, self.matches = list(found), f"{title}: esc lists all", found
+    def ranked(self, found: Mapping[str, Mapping[int, float]], title: str) -> None:
+        """List the latents of ``found``, those of its first measure first, in its order, with all that they have."""
+        self.only(list(dict.fromkeys(latent for values in found.values() for latent in values)), title)
+        self.title, self.matches = f"{title}: esc lists all", found
 
     def place(self, latent: int) -> int:
         """The row of ``latent``; the first where it is not listed."""
@@ -52,10 +62,9 @@ class LatentList:
         """What is listed, and below it the mean MS beside its controls."""
         neurons, summary = scores.neurons, scores.neurons.summary
         ms, all_listed = summary.ms, len(self.latents) == neurons.w
-        shown = f"{neurons.w:,}" if all_listed else f"{len(self.latents):,} of {neurons.w:,}"
+        shown = f"{'' if all_listed else f'{count(len(self.latents))} of '}{counted(neurons.w, 'latent')}"
         order = "best match first" if self.by_match else f"by {self.sort} {'↓' if self.descending else '↑'}"
-        latents = "latent" if shown == "1" else "latents"
-        listed = self.title or f"{shown} {latents}, {summary.alive:,} alive · {order}"
+        listed = self.title or f"{shown}, {count(summary.alive)} alive · {order}"
         return (
             f"{scores.sae} · {listed}\nMS mean {number(ms.sae.mean)} · matched raw {number(ms.matched.mean)}, "
             f"{percent(ms.matched.share_beaten)} of latents beat theirs · all pairs {number(ms.baseline)}"

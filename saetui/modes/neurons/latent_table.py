@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine.neurons.quantities import QUANTITIES, Quantity, Shown
-from saetui.formatting import cell
+from saetui.formatting import cell, number
 from saetui.modes.neurons.latent_list import LatentList
 from saetui.modes.neurons.latent_view import AHEAD
 from saetui.widgets.table import Column, Table
@@ -35,10 +35,11 @@ def known(scores: Scores, quantities: Quantities) -> Quantities:
 
 def cells(scores: Scores, latent: int, quantities: Quantities) -> list[str]:
     """What the columns of ``quantities`` say of ``latent``."""
-    return [cell(scores.neurons.values(one)[latent], shown.form) for one, shown in quantities]
+    return [cell(scores.neurons.values(one)[latent], shown.form, shown.width) for one, shown in quantities]
 
 
-NUMBER, MATCH, NAMES = Column("#", 6), Column("match", 6), [Column("", 1, "left"), Column("names", 0, "left")]
+NUMBER, NAMES = Column("#", 6), [Column("", 1, "left"), Column("names", 0, "left")]
+MATCH = 6  # terminal cells of what latents were ranked by
 
 
 class LatentTable(Table):
@@ -59,10 +60,9 @@ class LatentTable(Table):
     def show_list(self, scores: Scores, latent: int = -1) -> None:
         """The list is another one now; the cursor goes to ``latent`` where it is listed."""
         self.scores = scores
-        self.empty = "No latent answers to this filter: esc clears it."
-        match = [MATCH] if self.listed.matches else []
-        self.quantities = known(scores, BESIDE if match else ALL)
-        self.set_columns([NUMBER, *match, *columns(self.quantities), *NAMES])
+        matches = [Column(measure, MATCH) for measure in self.listed.matches]
+        self.quantities = known(scores, BESIDE if matches else ALL)
+        self.set_columns([NUMBER, *matches, *columns(self.quantities), *NAMES])
         self.show(len(self.listed.latents), self.listed.place(latent))
 
     def go_to(self, latent: int) -> bool:
@@ -84,8 +84,8 @@ class LatentTable(Table):
 
     def _cells_of(self, row: int) -> list[str]:
         assert self.scores is not None
-        latent, matches = self.listed.latents[row], self.listed.matches
+        latent = self.listed.latents[row]
         mark = "★" if self.scores.labels.marked(latent) else ""
-        match = [f"{matches[latent]:.3g}"] if matches else []
+        matches = [number(values.get(latent), 3, MATCH) for values in self.listed.matches.values()]
         numbers = cells(self.scores, latent, self.quantities)
-        return [str(latent), *match, *numbers, mark, self.scores.name(latent)]
+        return [str(latent), *matches, *numbers, mark, self.scores.name(latent)]

@@ -11,7 +11,7 @@ from textual.widgets import Static
 
 from engine.errors import counted
 from engine.neurons.results import ScoredImage
-from saetui.formatting import literal, number, percent
+from saetui.formatting import count, literal, number, percent, significant
 from saetui.widgets.gallery import Gallery, Tile
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class LatentView(Vertical):
         super().__init__(**options)
         self.head, self.foot = (Static(classes=name, markup=False) for name in ("head", "foot"))
         self.gallery = Gallery()
+        self._shown: tuple[Scores, int] | None = None
 
     def compose(self) -> Iterable[Widget]:
         yield from (self.head, self.gallery, self.foot)
@@ -46,12 +47,21 @@ class LatentView(Vertical):
             self.head.update("", layout=False)
             self.foot.update("", layout=False)
             self.gallery.show(())
+            self._shown = None
             return
-        width = self.size.width - 2
+        self._shown = scores, latent
         self.head.update(self._head(scores, latent), layout=False)
-        self.foot.update(self._foot(scores, latent, width), layout=False)
+        self._show_foot()
         coming = [tile for other in ahead for tile in tiles(scores, other, pictures)]
         self.gallery.show(tiles(scores, latent, pictures), coming)
+
+    def on_resize(self) -> None:
+        """What fits is another: a view that is just shown had no room at all."""
+        self._show_foot()
+
+    def _show_foot(self) -> None:
+        if self._shown is not None:
+            self.foot.update(self._foot(*self._shown, self.size.width - 2), layout=False)
 
     def _head(self, scores: "Scores", latent: int) -> Text:
         neurons, labels, theme = scores.neurons, scores.labels, self.app.current_theme
@@ -68,13 +78,13 @@ class LatentView(Vertical):
         first = [f"MS {number(ms)} ±{number(half)}", f"matched raw {number(float(neurons.matched[latent]))}"]
         baseline = neurons.summary.ms.baseline
         if ms == ms and baseline is not None and baseline > 0:
-            first.append(f"lift {ms / baseline:.0f}×")
+            first.append(f"lift {significant(ms / baseline, 2)}×")
         if depth == depth:
-            first.append(f"depth {depth:.2f}")
+            first.append(f"depth {number(depth)}")
         share = percent(float(neurons.image_frequency[latent]), 1)
         rest = [
             f"fires on {counted(int(neurons.support[latent]), 'image')}, {share}",
-            f"effective {neurons.effective_support[latent]:,.0f}",
+            f"effective {count(float(neurons.effective_support[latent]))}",
             f"group {neurons.group[latent] + 1}/{scores.groups}",
         ]
         text.append("\n" + "   ".join(first) + "\n" + "   ".join(rest), style=quiet)
@@ -85,7 +95,7 @@ class LatentView(Vertical):
         related = neurons.neighbours(latent)
         counts = neurons.histogram[latent]
         bars = ASCII_BARS if getattr(self.app, "ascii", False) else BARS
-        first = f"activations {histogram(counts, bars)} 0 … {neurons.maximum[latent]:.3g}"
+        first = f"activations {histogram(counts, bars)} 0 … {significant(float(neurons.maximum[latent]))}"
         path, share = neurons.path_of(latent)
         text = Text()
         where = f"taxonomy {literal('/'.join(path))} {percent(share)}" if path else ""
@@ -99,6 +109,9 @@ class LatentView(Vertical):
             text.append("   ")
         text.append(first)
         room = width - text.cell_len - 12
+        if not neurons.knows_neighbours:  # an older version wrote the scores
+            text.append(f"\nneighbours are not measured: score again   {where}")
+            return text
         if room > 12:
             text.append("   fires with ", style="bold")
             text.append(scores.listed(related.cofiring, room))
@@ -116,7 +129,7 @@ def tiles(scores: "Scores", latent: int, most: int) -> list[Tile]:
     return [
         Tile(
             key=(str(scores.path), scores.stamp, latent, place),
-            caption=f"{one.activation:.3g}",
+            caption=significant(one.activation),
             name=called(scores.neurons.images[one.image]),
             load=partial(scores.thumbnails.load, one.path),
             heat=partial(_map, maps, place),

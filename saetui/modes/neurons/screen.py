@@ -12,8 +12,9 @@ from textual import events
 
 from engine.errors import counted
 from engine.neurons.quantities import SORTS
+from engine.neurons.query import LATENTS
 from saetui.bindings import key
-from saetui.formatting import number, whole
+from saetui.formatting import number, significant, whole
 from saetui.messages import SteerLatent
 from saetui.modes.neurons.latent_browser import LatentBrowser
 from saetui.modes.neurons.text_search import TextSearch
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from saetui.scores import Scores
 
 PICTURES = (4, 8, 16)
+COFIRING, COSINE, FIRES = "cofire", "cosine", "fires"
+"""What latents are ranked by: Jaccard index of the images that fire both, cosine of directions, activation."""
 
 
 class NeuronsMode(LatentBrowser):
@@ -72,6 +75,14 @@ class NeuronsMode(LatentBrowser):
         self.remember(sort=sort, descending=descending)
         self.relist()
 
+    def _sort_by(self, name: str) -> None:
+        """By what a person typed: a sort, or another name of it, as the heading of its column."""
+        sort = LATENTS.named.get(name.lower(), name)
+        if sort in SORTS:
+            self._sort(sort, self.listed.descending)
+        else:
+            self.services.say(f"Latents cannot be sorted by {name!r}: choose one of {', '.join(SORTS)}.")
+
     def action_reverse(self) -> None:
         self._sort(self.listed.sort, not self.listed.descending)
 
@@ -80,11 +91,12 @@ class NeuronsMode(LatentBrowser):
             return
         scores, latent = self.selected
         related = scores.neurons.neighbours(latent)
-        found = dict(related.cofiring) | dict(related.near)
-        if not found:
+        if not (related.cofiring or related.near):
             self.services.say("These scores know no neighbours: score again with this version of saetui.")
             return
-        self.list_ranked({latent: 1.0} | found, f"related to {latent}")
+        itself = {latent: 1.0}
+        found = {COFIRING: itself | dict(related.cofiring), COSINE: itself | dict(related.near)}
+        self.list_ranked(found, f"related to {latent}")
 
     # Labels
 
@@ -150,7 +162,7 @@ class NeuronsMode(LatentBrowser):
         image = self._chosen_image()
         if image is not None and self.selected is not None:
             scores, latent = self.selected
-            caption = f"latent {latent} {scores.name(latent)}   {image.activation:.2f}   {image.path}"
+            caption = f"latent {latent} {scores.name(latent)}   {significant(image.activation)}   {image.path}"
             self.services.show_full(partial(scores.thumbnails.image, image.path), caption)
 
     # Other ways to latents
@@ -165,7 +177,7 @@ class NeuronsMode(LatentBrowser):
 
         def take(found: dict[int, float], title: str) -> None:
             if self.scores is scores:
-                self.list_ranked(found, title)
+                self.list_ranked({COSINE: found}, title)
 
         def fail(sentence: str) -> None:
             self.services.say(sentence)
@@ -197,7 +209,7 @@ class NeuronsMode(LatentBrowser):
         from saetui.modes.neurons.image_search import LookScreen
 
         def chosen(found: list[tuple[int, float]]) -> None:
-            self.list_ranked(dict(found), f"fired by {title}")
+            self.list_ranked({FIRES: dict(found)}, f"fired by {title}")
 
         if self.scores is not None:
             self.services.ask(LookScreen(self.scores, image, title), chosen)
@@ -263,8 +275,8 @@ class NeuronsMode(LatentBrowser):
         latent = whole(rest if word == "goto" else word)
         if latent is not None:
             self._goto(latent)
-        elif word == "sort" and rest in SORTS:
-            self._sort(rest, self.listed.descending)
+        elif word == "sort" and rest:
+            self._sort_by(rest)
         elif word == "filter":
             self.filter.value = rest
             self.table.focus()

@@ -7,6 +7,7 @@ from typing import Any
 from textual.app import ComposeResult
 from textual.containers import Container, VerticalScroll
 
+from engine.errors import counted
 from engine.steer.results import ANSWERS, AnswerName, Steered
 from saetui.modes.steer.word_diff import changed_words, marked
 from saetui.widgets.words import Words
@@ -45,7 +46,7 @@ class AnswerBox(VerticalScroll):
         title = TITLES[self.answer]
         if before is not None and text and not running:
             new = sum(is_new for _, is_new in changed_words(before, text))
-            title += f" · {new} new word{'s' * (new != 1)}" if new else f" · same as {BEFORE[self.answer]}"
+            title += f" · {counted(new, 'new word')}" if new else f" · same as {BEFORE[self.answer]}"
         self.border_title = title
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, assert_never
 
 from engine.config import SteerSettings
+from engine.errors import counted
 from engine.server.protocol import (
     Answer,
     Cancelled,
@@ -24,6 +25,7 @@ from engine.server.protocol import (
     Warned,
 )
 from engine.steer.results import ANSWERS, AnswerName, Steered
+from saetui.formatting import duration, rate, size
 from saetui.modes.steer.setup import Setup, Slot
 from saetui.modes.steer.versions import Version
 
@@ -114,8 +116,8 @@ class Conversation:
     def _hear(self, asked: Asked, event: ServerEvent) -> None:
         self._loading = isinstance(event, Loading)
         if isinstance(event, Loading):
-            size = f" · {event.bytes / 1e9:.1f} GB" if event.bytes > 1e8 else ""
-            self._listener.tell(f"loading {event.what} · {event.seconds:.0f} s{size} · esc cancels")
+            read = f" · {size(event.bytes)}" if event.bytes > 1e8 else ""
+            self._listener.tell(f"loading {event.what} · {duration(event.seconds)}{read} · esc cancels")
         elif asked in (self.answering, self.sweeping):  # else a later request has taken its place
             self._take(asked, event)
 
@@ -131,7 +133,7 @@ class Conversation:
                 self._measure(asked, event)
             case PointFound():
                 count = self._dose.hear(event.point)
-                listener.tell(f"sweeping · {count} answer{'s' * (count != 1)} · esc stops")
+                listener.tell(f"sweeping · {counted(count, 'answer')} · esc stops")
             case Warned():
                 if event.message not in self._warned:
                     self._warned.add(event.message)
@@ -165,8 +167,8 @@ class Conversation:
         asked.pieces += not token.cached
         if asked.pieces > 1 and now - asked.shown >= RATE_EVERY:
             asked.shown = now
-            rate = (asked.pieces - 1) / (now - asked.since)
-            self._listener.tell(f"generating {asked.answer} · {rate:.0f} tok/s · esc stops")
+            pace = (asked.pieces - 1) / (now - asked.since)
+            self._listener.tell(f"generating {asked.answer} · {rate(pace, 'tok')} · esc stops")
 
     def _break_off(self, asked: Asked, sentence: str, wrong: bool) -> None:
         if asked is self.answering:

@@ -13,7 +13,7 @@ from textual.containers import Vertical
 
 from engine.config import InterventionMode
 from engine.steer.results import SweepPoint
-from saetui.formatting import literal, number
+from saetui.formatting import literal, number, signed, times
 from saetui.modes.steer.setup import SetupEditor, Slot, parse_doses
 from saetui.services import Served
 from saetui.widgets.dialogs import Ask
@@ -21,6 +21,7 @@ from saetui.widgets.table import Column, Table
 from saetui.widgets.words import Words
 
 TITLES = {"concept": "concept", "damage": "KL"}  # fields of a point that are measured -> what stands over them
+MEASURED = 7  # terminal cells of a column that is measured
 _BLOCKS = " ▏▎▍▌▋▊▉█"
 _HEIGHTS = "▁▂▃▄▅▆▇█"
 
@@ -41,7 +42,7 @@ def sparkline(values: Sequence[float | None]) -> str:
 
 
 def _shown(value: float) -> str:
-    return "<.01" if 0 < value < 0.005 else number(value)
+    return "<.01" if 0 < value < 0.005 else number(value, width=MEASURED)
 
 
 @dataclass(frozen=True)
@@ -159,9 +160,10 @@ class Dose(Served, Vertical):
     def _cells(self, row: int) -> tuple[str, ...]:
         point = self.points[row]
         value = point.value
-        times = "" if value is None else f"{value if self.sweep.mode == 'scale' else value / self.sweep.unit:.1f}x"
-        raw = point.answer_of if value is None else "" if self.sweep.mode == "scale" else f"{value:+.0f}"
-        return raw, times, point.answer, *(text for name in self._quantities for text in self._measured(point, name))
+        scale = self.sweep.mode == "scale"
+        of_max = "" if value is None else times(value if scale else value / self.sweep.unit, 5)
+        raw = point.answer_of if value is None else "" if scale else signed(value, 9)
+        return raw, of_max, point.answer, *(text for name in self._quantities for text in self._measured(point, name))
 
     def _measured(self, point: SweepPoint, quantity: str) -> tuple[str, str]:
         value = getattr(point, quantity)
@@ -183,5 +185,7 @@ class Dose(Served, Vertical):
         return 12 if self.size.width >= 100 else 5
 
     def _columns(self) -> list[Column]:
-        measured = [c for name in self._quantities for c in (Column(TITLES[name], 7), Column("", self._room, "left"))]
+        measured = [
+            c for name in self._quantities for c in (Column(TITLES[name], MEASURED), Column("", self._room, "left"))
+        ]
         return [Column("strength", 9), Column("x max", 5), Column("answer", 0, "left"), *measured]

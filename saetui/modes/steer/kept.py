@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -9,16 +10,23 @@ from typing import TypeVar
 from engine.errors import UserError
 from engine.records import from_json, to_json
 from engine.steer.recipes import keep_recipe
-from engine.workspace import recipes, short_slug
+from engine.workspace import free_name, recipes, short_slug
 from saetui.background import look_up
 from saetui.modes.mode import Mode
+from saetui.modes.steer import recipes_screen
 from saetui.modes.steer.answers import AnswersView
 from saetui.modes.steer.setup import Setup, SetupEditor, setup_of_recipe
 from saetui.modes.steer.versions import Version, Versions
 from saetui.modes.steer.versions_screen import VersionsScreen
-from saetui.widgets.dialogs import Ask, Pick
+from saetui.widgets.dialogs import Ask
 
 T = TypeVar("T")
+
+
+def suggested_name(setup: Setup, taken: Container[str]) -> str:
+    """What a recipe of ``setup`` may be called: all its latents, each with its strength and sign."""
+    latents = [slot.in_a_word(setup.mode) for slot in setup.rack if slot.on]
+    return free_name(short_slug("_".join(latents)), taken) if latents else ""
 
 
 class Kept:
@@ -72,9 +80,7 @@ class Kept:
         def saved(path: Path) -> None:
             self._services.say(f"Saved as {path}.", "information")
 
-        first = next((slot for slot in setup.rack if slot.on), None)
-        suggested = short_slug(f"{first.name.split(' · ')[0]}-{first.times:.1f}x") if first else ""
-        self._services.ask(Ask("Save as the recipe", suggested), given)
+        self._services.ask(Ask("Save as the recipe", suggested_name(setup, recipes(self._services.workspace))), given)
 
     def pick_recipe(self) -> None:
         """Take over what a recipe says."""
@@ -86,11 +92,13 @@ class Kept:
                 self._services.say(warning)
             self._editor.change(setup)
 
-        def chosen(name: str) -> None:
-            look_up(self._mode, "recipe", partial(setup_of_recipe, workspace, name), take, self._services.say)
+        def chosen(kept: recipes_screen.KeptRecipe) -> None:
+            look_up(self._mode, "recipe", partial(setup_of_recipe, workspace, kept.name), take, self._services.say)
 
-        names = recipes(workspace)
-        if names:
-            self._services.ask(Pick("Open the recipe", {name: name for name in names}), chosen)
-        else:
-            self._services.say("There is no recipe yet: w saves one.")
+        def listed(found: list[recipes_screen.KeptRecipe]) -> None:
+            if found:
+                self._services.ask(recipes_screen.RecipesScreen(found), chosen)
+            else:
+                self._services.say("There is no recipe yet: w saves one.")
+
+        look_up(self._mode, "recipes", partial(recipes_screen.read, workspace), listed, self._services.say)

@@ -11,9 +11,10 @@ from textual import events
 
 from engine.config import InterventionMode
 from engine.neurons import latents
+from engine.numbers import typed
 from saetui.background import look_up
 from saetui.bindings import key
-from saetui.formatting import whole
+from saetui.formatting import signed, times, whole
 from saetui.modes.steer.setup import BIG, STEP, SetupEditor, Slot
 from saetui.services import Served
 from saetui.widgets.dialogs import Ask, Pick
@@ -172,11 +173,8 @@ class Rack(Served, Table):
 
     def set_strength(self, slot: Slot, text: str) -> None:
         """To what was typed: raw units, or a multiple of the maximum like 2x."""
-        try:
-            number = float(text.strip().removesuffix("x"))
-        except ValueError:
-            number = float("nan")
-        if not abs(number) < 1e9:
+        number = typed(text.strip().removesuffix("x"), float)
+        if number is None or abs(number) >= 1e9:
             self.services.say(f"{text!r} is no strength: write 30, or 2x for twice the maximum.")
             return
         slot = slot.at(number) if text.strip().endswith("x") else replace(slot, value=number)
@@ -187,14 +185,14 @@ class Rack(Served, Table):
         width = self.columns[3].width
         ablated = self.mode == "ablate"
         if not slot.on:
-            raw, times = "off", ""
+            raw, of_max = "off", ""
         elif ablated:
-            raw, times = "0", ""
+            raw, of_max = "0", ""
         else:
-            raw = "" if self.mode == "scale" else f"{slot.value:+.3g}" if abs(slot.value) < 1 else f"{slot.value:+.0f}"
-            times = f"{slot.times:.1f}x" if slot.maximum or self.mode == "scale" else ""
+            raw = "" if self.mode == "scale" else signed(slot.value, self.columns[4].width)
+            of_max = times(slot.times, self.columns[5].width) if slot.maximum or self.mode == "scale" else ""
         bar = "─" * width if ablated else slider(slot.times, width, slot.on)
-        return "▸" if row == self.cursor else "", str(slot.latent), slot.name, bar, raw, times
+        return "▸" if row == self.cursor else "", str(slot.latent), slot.name, bar, raw, of_max
 
 
 def slider(times: float, width: int, on: bool = True) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from engine.config import InterventionMode, SteerSettings
 from engine.errors import UserError
 from engine.neurons.latents import describe
+from engine.numbers import exact, typed
 from engine.steer.interventions import parse_latents, parse_tokens
 from engine.steer.recipes import open_recipe
 from engine.workspace import Workspace, neurons_of, saes
@@ -49,6 +51,14 @@ class Slot:
         if mode == "ablate":
             return str(self.latent)
         return f"{self.latent}={self.sent(mode):.6g}"
+
+    def in_a_word(self, mode: InterventionMode) -> str:
+        """For names and lists: ``pencil+2x``, ``1203-0.5x``, ``pencil=0`` where it is ablated."""
+        called = self.name.split(" · ")[0] or str(self.latent)
+        if mode == "ablate":
+            return f"{called}=0"
+        strength = exact(round(self.times, 2))
+        return f"{called}{strength if strength.startswith('-') else f'+{strength}'}x"
 
     def sent(self, mode: InterventionMode) -> float:
         return self.times if mode == "scale" else self.value
@@ -179,7 +189,7 @@ class SetupEditor:
 def parse_doses(text: str) -> tuple[float, ...]:
     """Multiples of a latent's maximum: ``-1..4`` (in ten steps), ``-1..4 by 0.5``, or a list. UserError otherwise."""
     try:
-        doses = _range(text) if ".." in text else [float(part) for part in text.replace(",", " ").split()]
+        doses = _range(text) if ".." in text else _list(text)
     except (ValueError, ZeroDivisionError, OverflowError):
         doses = []
     if not doses or not all(abs(dose) < 1e6 for dose in doses):
@@ -191,10 +201,24 @@ def parse_doses(text: str) -> tuple[float, ...]:
 
 def _range(text: str) -> list[float]:
     bounds, _, step = text.partition("by")
-    low, high = (float(bound) for bound in bounds.split(".."))
-    by = float(step) if step else (high - low) / 10
+    low, high = (_dose(bound) for bound in bounds.split(".."))
+    by = _dose(step) if step else (high - low) / 10
     count = int((high - low) / by + 1e-9) + 1 if by > 0 else 0
     return [low + i * by for i in range(min(count, 10 * MOST_DOSES))]
+
+
+def _list(text: str) -> list[float]:
+    """Where no number has a point, a comma between digits may be a decimal one, and ends none."""
+    between = r"[,\s]+" if "." in text else r",?\s+"
+    return [_dose(part) for part in re.split(between, text.strip())]
+
+
+def _dose(text: str) -> float:
+    """ValueError for what is no number."""
+    found = typed(text, float)
+    if found is None:
+        raise ValueError(text)
+    return found
 
 
 def first_setup(workspace: Workspace, defaults: SteerSettings) -> Setup:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from textual.app import ComposeResult
-from textual.containers import Vertical
-from textual.screen import ModalScreen
-from textual.widgets import Static
-
 from engine.images.opening import is_plain
+from engine.query import RowField, Rows
 from saetui.bindings import key
+from saetui.formatting import times
 from saetui.modes.steer.versions import Version
-from saetui.widgets.table import Column, Table
+from saetui.widgets.choose_row import ChooseRow
+from saetui.widgets.table import Column
 
 COLUMNS = (
     Column("when", 12, "left"),
@@ -23,39 +21,41 @@ COLUMNS = (
 )
 
 
-class VersionsScreen(ModalScreen[Version | None]):
+class VersionsScreen(ChooseRow[Version]):
     """The newest first; enter takes one back, answers and all, without asking the model."""
 
-    DEFAULT_CSS = """
-    VersionsScreen { align: center bottom; }
-    VersionsScreen > Vertical { height: 70%; background: $surface; border-top: heavy $accent; padding: 0 1; }
-    VersionsScreen Static { height: 1; color: $secondary; }
-    """
-    BINDINGS = [key("versions.close", "escape,q,v", "dismiss", "Close", show=True)]
+    BINDINGS = [key("versions.close", "v", "dismiss", "Close")]
 
     def __init__(self, versions: list[Version]):
-        super().__init__()
-        self.versions = versions
+        super().__init__(COLUMNS, VERSIONS, versions, "pencil OR image=blank", "enter takes it back")
 
-    def compose(self) -> ComposeResult:
-        with Vertical():
-            yield Table(COLUMNS, self._cells)
-            yield Static("enter takes it back   esc close")
+    def cells(self, record: Version) -> tuple[str, ...]:
+        when = time.strftime("%d %b %H:%M", time.localtime(record.time))
+        return when, _image(record), _latents(record), _answer(record)
 
-    def on_mount(self) -> None:
-        self.query_one(Table).show(len(self.versions))
-        self.query_one(Table).focus()
 
-    def _cells(self, row: int) -> tuple[str, ...]:
-        version = self.versions[row]
-        setup = version.setup
-        image = setup.image if is_plain(setup.image) else Path(setup.image).name
-        latents = ", ".join(
-            f"{slot.name.split(' · ')[0] or slot.latent} {slot.times:.1f}x" for slot in setup.rack if slot.on
-        )
-        when = time.strftime("%d %b %H:%M", time.localtime(version.time))
-        return when, image, latents, version.answers.steered.replace("\n", " ")
+def _image(version: Version) -> str:
+    image = version.setup.image
+    return image if is_plain(image) else Path(image).name
 
-    def on_table_chosen(self, event: Table.Chosen) -> None:
-        event.stop()
-        self.dismiss(self.versions[event.row])
+
+def _latents(version: Version) -> str:
+    rack = version.setup.rack
+    return ", ".join(f"{slot.name.split(' · ')[0] or slot.latent} {times(slot.times)}" for slot in rack if slot.on)
+
+
+def _answer(version: Version) -> str:
+    return version.answers.steered.replace("\n", " ")
+
+
+VERSIONS: Rows[Version] = Rows(
+    "Versions",
+    {
+        "age": RowField("time", lambda version: time.time() - version.time, ("when",)),
+        "image": RowField("text", _image),
+        "latents": RowField("text", _latents),
+        "answer": RowField("text", _answer, ("steered",)),
+        "prompt": RowField("text", lambda version: version.setup.prompt),
+        "sae": RowField("text", lambda version: version.setup.sae),
+    },
+)

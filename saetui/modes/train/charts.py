@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,8 @@ from numpy import ndarray
 from textual import events
 from textual.widget import Widget
 
-from saetui.formatting import number
-from saetui.widgets.chart import Chart, Series, tick_text
+from saetui.formatting import number, short, significant
+from saetui.widgets.chart import Chart, Series
 
 Line = tuple[Float[ndarray, " n"], Float[ndarray, " n"]]
 """Steps, ascending, and what was measured at them."""
@@ -34,12 +35,12 @@ class Quantity:
 
 
 QUANTITIES = (
-    Quantity("loss", "loss", "{:.3g}".format),
+    Quantity("loss", "loss", significant),
     Quantity("fve", "FVE", number, "fve_without_outliers", "without outliers"),
-    Quantity("dead", "dead %", "{:.1f}".format, times=100),
+    Quantity("dead", "dead %", partial(number, digits=1), times=100),
     Quantity("ms", "MS, raw dotted", number, "ms_matched", empty="measured where embeddings are given"),
-    Quantity("l0", "L0", "{:.1f}".format),
-    Quantity("rate", "tokens/s", lambda rate: tick_text(rate, rate / 50) if rate > 0 else "0"),
+    Quantity("l0", "L0", partial(number, digits=1)),
+    Quantity("rate", "tokens/s", short),
 )
 CHARTS = tuple(one.name for one in QUANTITIES)
 _WIDTH, _HEIGHT = 28, 8  # cells below which a chart says little

@@ -9,7 +9,7 @@ from textual.containers import Vertical
 from textual.widget import Widget
 
 from engine.errors import counted
-from saetui.formatting import fit
+from saetui.formatting import fit, number
 from saetui.widgets.gallery import Gallery, Tile
 from saetui.widgets.words import Words
 
@@ -74,7 +74,7 @@ class FormingLatents(Vertical):
         heat = (training, preview.step, latent.latent) if self.gallery.show_heat else None
         return Tile(
             key=(preview.source, image.path, heat),
-            caption=f"#{latent.latent}  {image.activation:.1f}",
+            caption=f"#{latent.latent}  {number(image.activation, 1)}",
             load=lambda: thumbnails.load(image.path),
             heat=lambda: image.map,
             heat_maximum=latent.images[0].activation or 1.0,

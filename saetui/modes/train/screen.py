@@ -20,13 +20,14 @@ from saetui.modes.forms import ImportForm
 from saetui.modes.mode import Mode
 from saetui.modes.train.charts import CHARTS
 from saetui.modes.train.forming_latents import FormingLatents
-from saetui.modes.train.training_list import SORTS, TrainingList
+from saetui.modes.train.training_list import SORTS, TrainingList, sort_of
 from saetui.modes.train.training_runs import TrainingRuns
 from saetui.modes.train.training_table import TrainingTable, details, facts, in_a_line
 from saetui.modes.train.training_view import TrainingView
 from saetui.modes.train.watch import Seen, TrainWatch
 from saetui.widgets.chart import MOST
 from saetui.widgets.dialogs import Ask, Pick
+from saetui.widgets.filter_line import FilterLine
 from saetui.widgets.form import Form
 from saetui.widgets.table import Table
 from saetui.widgets.words import Words
@@ -54,6 +55,7 @@ class TrainMode(Mode):
         key("train.clone", "c", "clone", "Clone", show=True),
         key("train.score", "s", "score", "Score", show=True),
         key("train.overlay", "space", "overlay", "Overlay", show=True),
+        key("train.filter", "slash", "filter", "Filter"),
         key("train.sort", "o", "sort", "Sort"),
         key("train.chart", "v", "chart", "Enlarge the next chart", show=True),
         key("train.scale", "L", "scale", "Log scale", show=True),
@@ -92,6 +94,7 @@ class TrainMode(Mode):
         super().__init__()
         self.trainings = TrainingList()
         self.table = TrainingTable(self.trainings)
+        self.filter = FilterLine("filter: state=done fve>.7 NOT arch=relu", folds=True)
         self.now = Words(id="now")
         self.view = TrainingView(id="right", classes="right")
         self.charts = self.view.charts
@@ -104,8 +107,7 @@ class TrainMode(Mode):
     def parts(self) -> Iterable[Widget]:
         with Horizontal(id="body"):
             with Vertical(id="list", classes="left"):
-                yield self.table
-                yield self.now
+                yield from (self.filter, self.table, self.now)
             yield self.view
         yield self.forming
 
@@ -119,6 +121,8 @@ class TrainMode(Mode):
         self.charts.alone = chart if chart in CHARTS else ""
         self.gallery.show_heat = self.recall("heat", False)
         self._turned(self.recall("turned", ""))
+        self.filter.write(self.recall("filter", ""))
+        self.trainings.line = self.filter.value
         self.set_class(self.recall("open", False), "-open")
         self.table.focus()
 
@@ -151,8 +155,25 @@ class TrainMode(Mode):
         return "No activations to train on yet: 1 and then e extracts some. i imports an SAE."
 
     def _relist(self) -> None:
+        self.filter.say(self.trainings.mistake)
+        if self.trainings.seen.rows:
+            self.table.empty = self.filter.empty
         self.table.relist()
         self._draw()
+
+    def action_filter(self) -> None:
+        self._opened(False)
+        self.filter.focus()
+
+    def on_filter_line_changed(self, event: FilterLine.Changed) -> None:
+        self.trainings.line = self.filter.value
+        self.trainings.arrange()
+        self._relist()
+        self._look_now()
+
+    def on_filter_line_left(self, event: FilterLine.Left) -> None:
+        self.remember(filter=self.filter.value)
+        self.table.focus()
 
     def on_training_table_resized(self, event: TrainingTable.Resized) -> None:
         self._relist()
@@ -238,8 +259,10 @@ class TrainMode(Mode):
         self.remember(log=self.charts.logarithmic)
 
     def action_back(self) -> None:
-        """esc: out of the log or the latents, then out of one chart, then out of the charts."""
-        if self.has_class("-log") or self.has_class("-latents"):
+        """esc: out of the log or the latents, then out of one chart, of the charts, of the filter."""
+        if self.filter.typing and not self.filter.value:
+            self.table.focus()
+        elif self.has_class("-log") or self.has_class("-latents"):
             self._turned("")
             self._look_now()
             self.call_after_refresh(self._draw)
@@ -248,6 +271,10 @@ class TrainMode(Mode):
             self.remember(chart="")
         elif self.has_class("-open"):
             self._opened(False)
+            self.table.focus()
+        elif self.filter.value or self.filter.typing:
+            self.filter.value = ""
+            self.remember(filter="")
             self.table.focus()
 
     def action_overlay(self) -> None:
@@ -275,7 +302,7 @@ class TrainMode(Mode):
     # What can be done
 
     def action_new(self) -> None:
-        values = self.runs.new(self.recall("settings", {}), (row.name for row in self.trainings.rows))
+        values = self.runs.new(self.recall("settings", {}), (row.name for row in self.trainings.seen.rows))
         if values is not None:
             self._ask_training("New training", values)
 
@@ -311,17 +338,25 @@ class TrainMode(Mode):
         self.services.ask(Ask("Plan file, a .toml with [[train]] tables:"), self._run_plan)
 
     def _run_plan(self, path: str) -> None:
-        listed = [row.name for row in self.trainings.rows]
+        listed = [row.name for row in self.trainings.seen.rows]
         self.trainings.awaited = next((name for name in self.runs.run_plan(path) if name not in listed), "")
 
     def words(self) -> dict[str, str]:
-        return {"plan": "plan FILE: run the stages of a plan", "sort": f"sort {'|'.join(SORTS)}"}
+        return {
+            "plan": "plan FILE: run the stages of a plan",
+            "sort": f"sort {'|'.join(SORTS)}",
+            "filter": "filter TEXT: as / does",
+        }
 
     def obey(self, word: str, rest: str) -> bool:
         if word == "plan" and rest:
             self._run_plan(rest)
-        elif word == "sort" and rest in SORTS:
-            self._sort(rest)
+        elif word == "filter":
+            self.filter.value = rest
+        elif word == "sort" and (sort := sort_of(rest)):
+            self._sort(sort)
+        elif word == "sort" and rest:
+            self.services.say(f"Trainings cannot be sorted by {rest!r}: choose one of {', '.join(SORTS)}.")
         else:
             return False
         return True

@@ -5,12 +5,37 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from engine.errors import UserError
+from engine.query import RowField, Rows
 from saetui.modes.train.charts import Curves
 from saetui.modes.train.watch import Seen
 from saetui.widgets.chart import MOST
 
 if TYPE_CHECKING:
     from engine.runs.trainings import Training
+
+TRAININGS: Rows[Training] = Rows(
+    "Trainings",
+    {
+        "training": RowField("text", lambda row: row.name, ("name",)),
+        "state": RowField("text", lambda row: row.state),
+        "step": RowField("number", lambda row: row.step),
+        "fve": RowField("number", lambda row: last(row, "fve")),
+        "l0": RowField("number", lambda row: last(row, "l0")),
+        "dead": RowField("number", lambda row: last(row, "dead")),
+        "ms": RowField("number", lambda row: last(row, "ms")),
+        "ms_matched": RowField("number", lambda row: last(row, "ms_matched"), ("raw",)),
+        "speed": RowField("number", lambda row: row.tokens_per_s, ("tok/s",)),
+        "left": RowField("time", lambda row: row.eta),
+        "arch": RowField("text", lambda row: row.settings and row.settings.arch),
+        "on": RowField("text", lambda row: row.settings and row.settings.activations, ("activations",)),
+        "expansion": RowField("number", lambda row: row.settings and row.settings.expansion),
+        "k": RowField("number", lambda row: row.settings and row.settings.k),
+        "lr": RowField("number", lambda row: row.settings and row.settings.lr),
+        "seed": RowField("number", lambda row: row.settings and row.settings.seed),
+    },
+)
+"""What the filter line may ask of trainings: every column, and the settings that are often compared."""
 
 SORTS: dict[str, tuple[str, Callable[[Training], Any]]] = {
     "newest": ("the newest first", lambda row: 0),
@@ -20,7 +45,18 @@ SORTS: dict[str, tuple[str, Callable[[Training], Any]]] = {
     "l0": ("L0, the sparsest first", lambda row: last(row, "l0", float("inf"))),
     "dead": ("dead share, the fewest first", lambda row: last(row, "dead", 1)),
     "left": ("time left", lambda row: float("inf") if row.eta is None else row.eta),
+    "step": ("step, the furthest first", lambda row: -row.step),
+    "ms_matched": ("MS of matched raw neurons", lambda row: -last(row, "ms_matched", -1)),
+    "speed": ("tokens a second, the fastest first", lambda row: -(row.tokens_per_s or 0)),
+    "state": ("state", lambda row: row.state),
 }
+
+
+def sort_of(name: str) -> str:
+    """The sort that ``name`` means, as the heading of its column does; empty for none."""
+    field = TRAININGS.language.named.get(name.lower(), name)
+    field = "name" if field == "training" else field
+    return field if field in SORTS else ""
 
 
 class TrainingList:
@@ -36,6 +72,10 @@ class TrainingList:
         """To be selected when it appears."""
         self.place = 0
         """The row of the selected training."""
+        self.line = ""
+        """The filter."""
+        self.mistake = ""
+        """Why it lists nothing, where it is not understood."""
 
     def restore(self, sort: str, selected: str, overlaid: Iterable[str]) -> None:
         """As it was when the workbench was left; the trainings come later."""
@@ -56,11 +96,19 @@ class TrainingList:
         """Sort again, by ``sort`` where it is given."""
         here = self.selected.name if self.selected else ""
         self.sort = sort or self.sort
-        self.rows = sorted(self.seen.rows, key=SORTS[self.sort][1])
+        self.rows = sorted(self._asked_for(), key=SORTS[self.sort][1])
         names = [row.name for row in self.rows]
         if self.awaited in names:
             here, self.awaited = self.awaited, ""
         self.place = names.index(here) if here in names else 0
+
+    def _asked_for(self) -> list[Training]:
+        self.mistake = ""
+        try:
+            return TRAININGS.filtered(self.seen.rows, self.line)
+        except UserError as error:
+            self.mistake = str(error)
+            return []
 
     def overlay(self) -> bool:
         """Draw the selected training beside others, or no longer; False when there are as many as can be."""
@@ -76,7 +124,7 @@ class TrainingList:
 
     def curves(self) -> list[Curves]:
         """The selected training, then those overlaid; each keeps its colour."""
-        by_name = {row.name: row for row in self.rows}
+        by_name = {row.name: row for row in self.seen.rows}
         here = [self.selected.name] if self.selected else []
         names = dict.fromkeys([*here, *(name for name in self.overlaid if name in by_name)])
         return [

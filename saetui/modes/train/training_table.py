@@ -11,9 +11,8 @@ from textual import events
 from textual.message import Message
 
 from engine.errors import counted
-from saetui.formatting import duration, number, percent
+from saetui.formatting import count, duration, exact, number, percent, short, size
 from saetui.modes.train.training_list import TrainingList, last
-from saetui.widgets.chart import tick_text
 from saetui.widgets.runs_drawer import MARKS
 from saetui.widgets.table import Column, Table
 
@@ -35,11 +34,11 @@ class Figure:
 
 
 FIGURES = (
-    Figure("fve", Column("FVE", 5), 0, lambda row: _score(row, "fve", 3)),
-    Figure("l0", Column("L0", 5), 2, lambda row: _score(row, "l0", 1)),
-    Figure("dead", Column("dead", 5), 3, lambda row: percent(last(row, "dead"))),
-    Figure("ms", Column("MS", 4), 4, lambda row: number(last(row, "ms"))),
-    Figure("ms_matched", Column("raw", 4), 5, lambda row: number(last(row, "ms_matched"))),
+    Figure("fve", Column("FVE", 5), 0, lambda row: number(last(row, "fve"), 3, 5)),
+    Figure("l0", Column("L0", 5), 2, lambda row: number(last(row, "l0"), 1, 5)),
+    Figure("dead", Column("dead", 5), 3, lambda row: percent(last(row, "dead"), width=5)),
+    Figure("ms", Column("MS", 4), 4, lambda row: number(last(row, "ms"), width=4)),
+    Figure("ms_matched", Column("raw", 4), 5, lambda row: number(last(row, "ms_matched"), width=4)),
     Figure("speed", Column("tok/s", 6), 6, lambda row: "" if row.tokens_per_s is None else short(row.tokens_per_s)),
     Figure("left", Column("left", 7), 1, lambda row: stage(row) if row.eta is None else duration(row.eta)),
 )
@@ -131,7 +130,8 @@ def details(row: Training, scored: bool) -> str:
     elif row.asked and row.state in ("stopped", "died", "failed"):
         lines.append("c asks for it again.")
     elif row.state in ("stopped", "died", "unfinished"):
-        lines.append("r goes on from its checkpoint.")
+        kept = f"goes on from its checkpoint of step {count(row.kept)}" if row.kept is not None else "begins it again"
+        lines.append(f"r {kept}.")
     return "\n".join(filter(None, lines))
 
 
@@ -142,9 +142,9 @@ def _pace(row: Training) -> list[str]:
     if row.waiting is not None:
         pace.append(f"waiting for data {percent(row.waiting, 1)}")
     if row.memory and (gpu := row.memory.gpu):
-        pace.append(f"GPU {gpu.used / 2**30:.0f}/{gpu.total / 2**30:.0f} GiB")
+        pace.append(f"GPU {size(gpu.used)} of {size(gpu.total)}")
     if row.memory:
-        pace.append(f"memory {row.memory.rss / 2**30:.1f} GiB")
+        pace.append(f"memory {size(row.memory.rss)}")
     return pace
 
 
@@ -153,7 +153,7 @@ def _outliers(row: Training) -> str:
     share = last(row, "outliers", 0.0)
     if not share:
         return ""
-    return f"FVE {_score(row, 'fve_without_outliers', 3)} without outliers, {percent(share, 2)} of the rows"
+    return f"FVE {number(last(row, 'fve_without_outliers'), 3)} without outliers, {percent(share, 2)} of the rows"
 
 
 def _asked(row: Training) -> list[str]:
@@ -162,7 +162,7 @@ def _asked(row: Training) -> list[str]:
         return _kept(row.config)
     if asked is None:
         return [f"import of {row.asked.source}"] if row.asked else []
-    made = [asked.arch, f"x{asked.expansion:g}", f"k {asked.k}", f"{counted(asked.batch_size, 'token')} a step"]
+    made = [asked.arch, f"x{exact(asked.expansion)}", f"k {asked.k}", f"{counted(asked.batch_size, 'token')} a step"]
     made.append(f"seed {asked.seed}")
     return made + ([f"on {asked.activations}"] if asked.activations else [])
 
@@ -182,28 +182,14 @@ def facts(row: Training) -> list[tuple[str, str]]:
         ("kind", " · ".join(_kept(sae))),
         ("groups", ", ".join(f"{end:,}" for end in sae.groups)),
         ("reads", f"{sae.tokens or '?'} of {sae.hook or '?'} of {sae.model or '?'}"),
-        ("scale", f"its inputs were divided by {sae.scale:g} in training" if sae.scale != 1 else ""),
+        ("scale", f"its inputs were divided by {exact(sae.scale)} in training" if sae.scale != 1 else ""),
         *(("from", one.path) for one in sae.provenance.made_from),
         *((("note", note) for note in sae.origin.notes) if sae.origin else ()),
     ]
     if (found := row.checked) is not None:
-        scale = f"; divided by {found.scale:.6g} they give FVE {number(found.fve_scaled)}" if found.scale else ""
-        figures = f"FVE {number(found.fve)}, L0 {_digits(found.l0)}, dead {percent(found.dead, 1)}{scale}"
+        scale = f"; divided by {exact(found.scale)} they give FVE {number(found.fve_scaled)}" if found.scale else ""
+        figures = f"FVE {number(found.fve)}, L0 {number(found.l0, 1)}, dead {percent(found.dead, 1)}{scale}"
         known.append(("checked", f"{counted(found.rows, 'row')} of {found.store}: {figures}"))
     if sae.origin and sae.origin.said:
         known.append(("its config", json.dumps(sae.origin.said, ensure_ascii=False, indent=1)))
     return [(name, words) for name, words in known if words]
-
-
-def _digits(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1f}"
-
-
-def _score(row: Training, name: str, digits: int) -> str:
-    value = last(row, name)
-    return "–" if value != value else f"{value:.{digits}f}".removeprefix("0") or "0"
-
-
-def short(value: float) -> str:
-    """A count in few characters: 950, 43.1k, 1.31M."""
-    return tick_text(value, 1) if value < 1000 else tick_text(value, 10 ** (len(str(int(value))) - 3))

@@ -146,7 +146,7 @@ def in_words(logged: Logged) -> str:
     match logged.event:
         case Measured(step, values):
             fve, l0, dead = (_value(values.get(name)) for name in ("fve", "l0", "dead"))
-            return f"{when}  measured  step {step}  FVE {number(fve)}  L0 {l0:.1f}  dead {percent(dead, 1)}"
+            return f"{when}  measured  step {step}  FVE {number(fve)}  L0 {number(l0, 1)}  dead {percent(dead, 1)}"
         case StageBegan(words) | Warned(words) | Failed(words):
             return f"{when}  {kind}  {words}"
     return f"{when}  {kind}"

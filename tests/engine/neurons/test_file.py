@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from engine.errors import UserError
 from engine.neurons.file import Neurons, unsealed, write_neurons
 from engine.neurons.quantities import KEPT
-from engine.neurons.query import Query
+from engine.neurons.query import LATENTS
 from engine.neurons.results import Related, ScoredImage
 from tests.support.scores import SUMMARY, made_from
 
@@ -244,10 +244,40 @@ def test_a_query_is_its_conditions_and_its_text(neurons, asked, text, descending
     expected = [latent for latent in expected if all(satisfies(rows[latent], one, marks) for one in asked)]
     ordered = [latent for latent in neurons.order("gain", text, labels, descending) if latent in expected]
     assert neurons.order("gain", query, labels, descending, marks) == ordered
-    assert sorted(neurons.order(search=Query.parse(query), labels=labels, marks=marks)) == expected
+    assert sorted(neurons.order(search=LATENTS.parse(query), labels=labels, marks=marks)) == expected
     listed = neurons.table("gain", 0, query, labels, descending, marks)
     assert [row.latent for row in listed] == ordered
     assert all(row.match == (found[row.latent] if text else None) for row in listed)
+
+
+def test_either_and_not_are_sets_of_what_they_join(neurons):
+    labels, marks = {1: "my car", 3: "", 5: "scarf"}, {0, 1}
+    found = {line: set(neurons.order(search=line, labels=labels, marks=marks)) for line in [*ASKED, "car", "cat"]}
+    for first, second in [("ms>.1", "car"), ("cat", "car"), ("marked", "dead"), ("NOT ms>.1", "cat")]:
+        left = found.get(first, set(range(W)) - found["ms>.1"])
+        either = neurons.order(search=f"{first} OR {second}", labels=labels, marks=marks)
+        assert set(either) == left | found[second]
+        both = neurons.order(search=f"({first}) AND NOT ({second})", labels=labels, marks=marks)
+        assert set(both) == left - found[second]
+    best = {
+        latent: max(neurons.search(text, labels).get(latent, 0.0) for text in ("cat", "car")) for latent in range(W)
+    }
+    by_match = neurons.order(search="cat OR car", labels=labels)
+    assert [best[latent] for latent in by_match] == sorted((best[latent] for latent in by_match), reverse=True)
+    rows = neurons.table(search="cat OR latent=5", labels={})
+    assert {row.latent: row.match for row in rows if row.latent == 5} == {5: neurons.search("cat").get(5)}
+
+
+def test_texts_are_compared_and_sorted(neurons):
+    labels, marks = {1: "zebra", 2: "Ant"}, {4}
+    names = [labels.get(latent) or " · ".join(neurons.names_of(latent)) for latent in range(W)]
+    assert neurons.order(search="names=z*", labels=labels) == [1] == neurons.order(search="label!=ant", labels=labels)
+    known = sorted((latent for latent in range(W) if names[latent]), key=lambda latent: names[latent].casefold())
+    nameless = [latent for latent in range(W) if not names[latent]]
+    assert neurons.order("names", labels=labels) == known + nameless
+    assert sorted(neurons.order("names", labels=labels, descending=False)[: len(known)]) == sorted(known)
+    assert neurons.order("marked", marks=marks)[0] == 4
+    assert neurons.order("raw") == neurons.order("matched") and neurons.order("#") == list(range(W))
 
 
 def test_a_search_reads_its_words_anew_for_each_pattern(neurons, contents):

@@ -504,7 +504,7 @@ def test_mistakes_are_named(place):
     random_sae(str(place / "clip"), place / "work/saes/wide", d=33)
     with pytest.raises(UserError, match=r"33 wide.*has 32 at layer:1"):
         score(ask(place, sae="wide"), work)
-    with pytest.raises(UserError, match="No saes named 'T'"):
+    with pytest.raises(UserError, match="No SAE named 'T'"):
         score(ask(place, sae="T"), work)
     with pytest.raises(UserError, match="nowhere"):
         score(ask(place, images="nowhere"), work)

@@ -35,7 +35,7 @@ expansion = [4, 8]
     ("more", "says"),
     [
         ('[[score]]\nsae = "*-x"\nimages = "i"\nembed_with = "demo"', r"called '\*-x': it trains clip-x4, clip-x8"),
-        ('[[score]]\nsae = "clip-x16"\nimages = "i"\nembed_with = "demo"', r"score\]\]: No saes named 'clip-x16'"),
+        ('[[score]]\nsae = "clip-x16"\nimages = "i"\nembed_with = "demo"', r"score\]\]: No SAE named 'clip-x16'"),
         ('[[score]]\nsae = "*"\nimages = ["a/val", "b/val"]\nembed_with = "demo"', r"clip-x4--val.h5 twice"),
         ('[[steer]]\nrecipe = "hat"', "There is no recipe hat"),
         ('[[train]]\nactivations = "b"\nname = "c"', "No activations named 'b'"),

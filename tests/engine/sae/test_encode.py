@@ -74,7 +74,7 @@ def test_mistakes_are_named_and_harm_nothing(workspace, sae, x, tmp_path):
         ("wide", {}, r"wide is 7 wide, the SAE s reads activations 6 wide"),
         ("bad", {}, r"bad has a value that is not a finite number in row 31\b"),
         ("none", {}, "No activations named 'none'"),
-        ("bad", {"sae": "none"}, "No saes named 'none'"),
+        ("bad", {"sae": "none"}, "No SAE named 'none'"),
         ("bad", {"out": "out.csv"}, "does not end in .npz"),
         ("bad", {"batch_size": 0}, "--batch-size is 0"),
     ):

@@ -23,6 +23,7 @@ from engine.activations.store import Store
 from engine.artefacts.entries import SAEEntry, read_entry
 from engine.config import ArchitectureName, TrainSettings
 from engine.errors import Stopped, UserError
+from engine.numbers import significant
 from engine.sae.architectures import REGISTRY
 from engine.sae.config import steps_for
 from engine.sae.model import SAE
@@ -302,7 +303,7 @@ def test_without_steps_the_rows_say_how_many(workspace, store, monkeypatch):
     assert read_training(workspace.sae("s")).settings.steps == result.steps, "what is recorded is what was done"
     (said,) = [one["message"] for one in reporter.of("warning")]
     passes = result.steps * 100 / read_training(workspace.sae("s")).rows.train
-    assert said.startswith(f"{result.steps:,} steps, {passes:.3g} passes over the rows, take about 1 min;")
+    assert said.startswith(f"{result.steps:,} steps, {significant(passes)} passes over the rows, take about 0:")
     assert not train(chosen(steps=0, batch_size=100), workspace).made
     train(chosen(steps=7, name="begun"), workspace)
     assert not train(chosen(steps=0, name="begun"), workspace).made, "of one that is there, its own number holds"

@@ -406,7 +406,7 @@ def test_status_tells_what_is_loaded(served, root, ask):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"sae": "nothing"}, "No saes named 'nothing'"),
+        ({"sae": "nothing"}, "No SAE named 'nothing'"),
         ({"vlm": "/nowhere"}, "There is no directory /nowhere"),
         ({"latent": ("pencil",)}, "is not LATENT=VALUE"),
         ({"latent": ("64=1",)}, "There is no latent 64"),

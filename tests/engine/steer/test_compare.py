@@ -179,7 +179,7 @@ def test_it_stops_between_tokens(workspace, settings):
     [
         ({"sae": ""}, "give an SAE, or a --recipe"),
         ({"vlm": ""}, "give --vlm MODEL, or a --recipe"),
-        ({"sae": "t"}, "No saes named 't'"),
+        ({"sae": "t"}, "No SAE named 't'"),
         ({"vlm": "nowhere"}, "There is no directory nowhere"),
         ({"latent": ()}, "No latent is changed: give at least one --latent"),
         ({"latent": ("pencil",)}, "is not LATENT=VALUE"),

@@ -175,7 +175,7 @@ CASES = [
         {"images": 24},
         lambda place: (place / "images").rename(place / "pictures") and None,
     ),
-    Case("doctor", "", ("libraries ", "terminal ", "2 embeddings, 8 saes, 3 neurons"), None),
+    Case("doctor", "", ("libraries ", "terminal ", "2 embedding stores, 8 SAEs, 3 neurons files"), None),
 ]
 
 

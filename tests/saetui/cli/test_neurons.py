@@ -52,7 +52,7 @@ def test_an_sae_that_is_not_there_is_not_to_be_scored(scored):
     def refusal(*words):
         return str(CliRunner().invoke(app, ["neurons", *words, "--workspace", str(place.root)]).exception)
 
-    assert "No saes named 'nosuch'" in refusal("nosuch") and "score" not in refusal("nosuch")
+    assert "No SAE named 'nosuch'" in refusal("nosuch") and "score" not in refusal("nosuch")
     place.sae("there").mkdir(parents=True)
     assert "it has there; give one of these" in refusal("nosuch", "--on", "val")
     assert "run saetui score there" in refusal("there")

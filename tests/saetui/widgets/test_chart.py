@@ -180,6 +180,8 @@ def test_logarithmic_ticks_are_few_and_inside(low, span, most):
         (0, 5, "0"),
         (-3, 1, "-3"),
         (3e15, 1e15, "3e15"),
+        (1.5e-5, 5e-6, "1.5e-5"),
+        (0.50000002, 1e-8, "0.50000002"),
     ],
 )
 def test_axis_numbers_are_short(value, step, text):
@@ -303,3 +305,14 @@ def test_names_with_wide_or_control_characters_keep_the_grid():
         assert "\x1b" not in app.text and all(len(row) == 40 for row in app.text.splitlines())
 
     shown(scenario)
+
+
+@given(st.floats(-1e15, 1e15), st.floats(1e-12, 1e12), st.integers(2, 9))
+def test_the_numbers_on_an_axis_are_apart_and_where_they_stand(low, span, most):
+    found = ticks(low, low + span, most)
+    texts = [text for _, text in found]
+    assert len(set(texts)) == len(texts) or span < abs(low) * 1e-9
+    for value, text in found:
+        letter = {"k": 1e3, "M": 1e6, "G": 1e9}.get(text[-1], 1.0)
+        said = float(text.rstrip("kMG")) * letter
+        assert abs(said - value) <= span / most + 1e-9 * abs(value)

@@ -175,7 +175,7 @@ def test_what_makes_no_sense_is_said_in_the_form(place: Workspace) -> None:
         form = pilot.app.screen
         form.query_one("#f-batch_size", Input).value = "many"
         await pilot.press("enter")
-        assert "batch size is 'many': it must be a whole number." in screen_text(pilot)
+        assert "batch size is 'many': it must be a whole number, as 1000." in screen_text(pilot)
         assert form.query_one("#f-batch_size", Input).has_focus
         form.query_one("#f-batch_size", Input).value = "4"
         form.query_one("#f-name", Input).value = ""

@@ -40,11 +40,13 @@ def test_columns_are_those_that_are_declared(scores: Scores) -> None:
 def test_the_list_answers_the_filter_then_a_question_then_the_filter_again(scores: Scores) -> None:
     listed = LatentList()
     listed.filter(scores, "ms>.2 ms>")
-    assert listed.latents == [1, 3], "what is half typed is left out"
+    assert listed.latents == [] and listed.mistake.startswith("a number is missing after ms>")
+    listed.filter(scores, "ms>.2")
+    assert listed.latents == [1, 3] and not listed.mistake
     head = f"s · 2 of 4 latents, {SUMMARY.alive} alive · by ms ↓\nMS mean {number(SUMMARY.ms.sae.mean)}"
     assert listed.head(scores).startswith(head)
     assert f"{percent(SUMMARY.ms.matched.share_beaten)} of latents beat theirs" in listed.head(scores)
-    listed.ranked({3: 0.9, 0: 0.4}, "nearest to 'x'")
+    listed.ranked({"cosine": {3: 0.9, 0: 0.4}}, "nearest to 'x'")
     assert listed.latents == [3, 0] and "nearest to 'x': esc lists all" in listed.head(scores)
     listed.only([2], "of a node")
     assert listed.latents == [2] and not listed.matches and "s · of a node\n" in listed.head(scores)
@@ -57,11 +59,12 @@ def test_the_list_answers_the_filter_then_a_question_then_the_filter_again(score
 def test_ranked_lists_say_how_well_each_latent_answers(scores: Scores) -> None:
     listed = LatentList()
     table = LatentTable(listed)
-    listed.ranked({1: 0.12345, 0: 0.1}, "fired by x")
+    listed.ranked({"cofire": {1: 0.12345}, "cosine": {0: 0.1, 1: -0.25}}, "related to x")
     table.show_list(scores)
-    assert [column.title for column in table.columns] == ["#", "match", "MS", "raw", "", "names"]
+    assert [column.title for column in table.columns] == ["#", "cofire", "cosine", "MS", "raw", "", "names"]
     scores.labels.set(1, text="a pen", marked=True)
-    assert table._cells_of(0) == ["1", "0.123", ".50", ".25", "★", "a pen"]
+    assert table._cells_of(0) == ["1", ".123", "-.250", ".50", ".25", "★", "a pen"]
+    assert table._cells_of(1)[:3] == ["0", "–", ".100"], "what is not measured is not of another measure"
 
 
 def test_the_commonest_class_stands_with_its_share(workspace: Workspace) -> None:
@@ -105,3 +108,9 @@ def test_a_search_by_text_tells_how_it_goes_and_what_it_found(scores: Scores) ->
     search.heard(Done(RankedLatents(((3, 0.5), (1, 0.25)))))
     search.heard(Failed("No text tower."))
     assert said == ["ranking by 'a hat': loading demo …", ({3: 0.5, 1: 0.25}, "nearest to 'a hat'"), "No text tower."]
+
+
+def test_neighbours_without_room_are_not_said_to_be_none(scores: Scores) -> None:
+    assert scores.listed([(1, 0.5)], room=3) == "…" and scores.listed([], room=30) == "none"
+    scores.labels.set(1, text="v10.5")
+    assert scores.listed([(1, 10.5), (3, 0.25)], room=60) == "1 v10.5 (10.50)  3 (.25)", "names keep their digits"

@@ -505,7 +505,7 @@ def test_search_by_text_ranks_all_latents(place):
         await pilot.press("t", *"a red fish", "enter")
         await until(pilot, lambda: pane.listed.matches or app._notifications, 90)
         assert not app._notifications, [t.message for t in app._notifications]
-        scores = [pane.listed.matches[k] for k in pane.latents]
+        scores = [pane.listed.matches["cosine"][k] for k in pane.latents]
         assert scores == sorted(scores, reverse=True) and "a red fish" in screen_text(pilot)
         await pilot.press("escape")
         assert len(pane.latents) == W and not pane.listed.matches

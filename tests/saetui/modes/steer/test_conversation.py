@@ -79,7 +79,7 @@ def test_answers_come_piece_by_piece(scene):
     scene.conversation.ask(SETUP)
     assert scene.asked[0][0] == Answer(SETUP.settings(device="cpu"))
     scene.hear(Loading("the model demo", 2.0, 3 * 10**9))
-    assert scene.state == "loading the model demo · 2 s · 3.0 GB · esc cancels"
+    assert scene.state == "loading the model demo · 0:02 · 3 GB · esc cancels"
     scene.hear(Warned("Take care."), Warned("Take care."), StageBegan("load"), StageBegan("untouched"))
     assert scene.state == "generating untouched · esc stops" and scene.warnings == ["Take care."]
     for _ in range(3):

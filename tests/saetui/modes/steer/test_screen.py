@@ -21,6 +21,7 @@ from engine.steer.results import Steered, SweepPoint
 from engine.workspace import Workspace
 from saetui.app import Workbench
 from saetui.modes.steer.dose_response import DoseSweep
+from saetui.modes.steer.recipes_screen import RecipesScreen
 from saetui.modes.steer.screen import SteerMode
 from saetui.modes.steer.setup import Setup
 from saetui.modes.steer.versions import Version
@@ -174,7 +175,7 @@ def test_ask_raise_sweep_keep_die_and_restore(place):
             assert pane.setup == setup and pane.answers.texts == said and len(pane.dose.points) == 5
             await pilot.press("v")
             await until(pilot, lambda: isinstance(pilot.app.screen, VersionsScreen))
-            versions = pilot.app.screen.versions
+            versions = pilot.app.screen.rows
             assert versions[0].answers == Steered(**said) and any(not v.setup.rack[0].on for v in versions)
             off = next(i for i, v in enumerate(versions) if not v.setup.rack[0].on)
             await pilot.press(*["j"] * off, "enter")
@@ -350,22 +351,24 @@ def test_recipes_are_saved_and_opened(place):
             kept = pane.setup
             await pilot.press("w")
             await until(pilot, lambda: pilot.app.screen.query(Input))
-            assert pilot.app.screen.query_one(Input).value == "cat-1.0x"
+            assert pilot.app.screen.query_one(Input).value == "cat+1x"
             await pilot.press("enter")
-            await until(pilot, lambda: place.recipe("cat-1.0x").is_file())
-            kept_as = load_recipe(place, "cat-1.0x")
+            await until(pilot, lambda: place.recipe("cat+1x").is_file())
+            kept_as = load_recipe(place, "cat+1x")
             assert kept_as.settings.latent == ("7=5",) and kept_as.made_from[0].name == "s"
             await pilot.press("L", "b", "w")
-            await say(pilot, "cat-1.0x")
+            await say(pilot, "cat+1x")
             await until(pilot, lambda: "with other settings" in screen_text(pilot))
             await pilot.press("e")
-            await until(pilot, lambda: isinstance(pilot.app.screen, Pick))
+            await until(pilot, lambda: isinstance(pilot.app.screen, RecipesScreen))
             await pilot.press("enter")
             await until(pilot, lambda: pane.setup == kept)
-            place.recipe("cat-1.0x").write_text("damaged [")
-            await pilot.press("e", "enter")
-            await until(pilot, lambda: "not valid TOML" in screen_text(pilot))
-            place.recipe("cat-1.0x").unlink()
+            place.recipe("cat+1x").write_text("damaged [")
+            await pilot.press("e")
+            await until(pilot, lambda: isinstance(pilot.app.screen, RecipesScreen))
+            await pilot.press("enter")
+            await until(pilot, lambda: any("not valid TOML" in toast.message for toast in pilot.app._notifications))
+            place.recipe("cat+1x").unlink()
 
     asyncio.run(scenario())
 

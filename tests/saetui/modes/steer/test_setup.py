@@ -13,6 +13,7 @@ from engine.records import from_json, to_json
 from engine.steer.interventions import parse_latents, resolve
 from engine.steer.results import Steered
 from saetui.modes.steer.dose_response import bar, sparkline
+from saetui.modes.steer.kept import suggested_name
 from saetui.modes.steer.rack import slider
 from saetui.modes.steer.setup import Setup, SetupEditor, Slot, parse_doses
 from saetui.modes.steer.versions import KEPT, Version, Versions
@@ -185,3 +186,16 @@ def test_a_bar_is_as_long_as_its_share(share, width):
 def test_a_sparkline_goes_from_lowest_to_highest():
     assert sparkline([0, None, 7, 3.5]) == "▁ █▅"
     assert sparkline([]) == "" and sparkline([None]) == " " and sparkline([2.0, 2.0]) == "▁▁"
+
+
+def test_a_recipe_is_named_for_all_its_latents_with_their_signs():
+    rack = (
+        Slot(7, 5.0, True, 5.0, "cat · kitten"),
+        Slot(8, -1.0, True, 2.0),
+        Slot(9, 1.0, False, 2.0, "off"),
+        Slot(10, 0.08, True, 2.0, "pen"),
+    )
+    assert suggested_name(Setup("s", rack=rack), ()) == "cat+1x_8-0.5x_pen+0.04x"
+    assert suggested_name(Setup("s", rack=rack), {"cat+1x_8-0.5x_pen+0.04x"}) == "cat+1x_8-0.5x_pen+0.04x-2"
+    assert suggested_name(Setup("s", rack=rack[:2], mode="ablate"), ()) == "cat=0_8=0"
+    assert suggested_name(Setup("s"), ()) == ""

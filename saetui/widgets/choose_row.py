@@ -1,0 +1,85 @@
+"""A table over a mode to choose a row from, with its filter line and its orders."""
+
+from collections.abc import Sequence
+from typing import Any, Generic, TypeVar
+
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+from engine.query import Rows
+from saetui.bindings import key
+from saetui.widgets.dialogs import Pick
+from saetui.widgets.filter_line import FilterLine
+from saetui.widgets.table import Column, Table
+
+R = TypeVar("R")
+
+
+class ChooseRow(ModalScreen[R | None], Generic[R]):
+    """Dismissed with the record of the row, or None on esc. Subclasses say what the ``cells`` of a record are."""
+
+    DEFAULT_CSS = """
+    ChooseRow { align: center bottom; }
+    ChooseRow > Vertical { height: 70%; background: $surface; border-top: heavy $accent; padding: 0 1; }
+    ChooseRow #keys { height: 1; color: $secondary; }
+    """
+    BINDINGS = [
+        key("rows.close", "q", "dismiss", "Close"),
+        key("rows.back", "escape", "back", "Out of the filter, or close", show=True),
+        key("rows.filter", "slash", "filter", "Filter", show=True),
+        key("rows.sort", "o", "sort", "Sort", show=True),
+    ]
+
+    def __init__(self, columns: Sequence[Column], fields: Rows[R], rows: Sequence[R], example: str, enter: str):
+        """``example``: of a filter. ``enter``: what that key does."""
+        super().__init__()
+        self._fields, self._all, self._keys = fields, list(rows), f"{enter}   / filter   o sort   esc close"
+        self.rows = self._all
+        self.filter, self.sort = FilterLine(f"filter: {example}", folds=True), ""
+        self.table = Table(columns, lambda row: self.cells(self.rows[row]))
+
+    def compose(self) -> ComposeResult:
+        with Vertical():
+            yield from (self.filter, self.table, Static(self._keys, id="keys"))
+
+    def cells(self, record: R) -> tuple[str, ...]:
+        raise NotImplementedError
+
+    def on_mount(self) -> None:
+        self._relist()
+        self.table.focus()
+
+    def _relist(self) -> None:
+        self.rows = self._fields.ordered(self.filter.listed(self._fields, self._all), self.sort)
+        self.table.empty = self.filter.empty
+        self.table.show(len(self.rows))
+
+    def on_filter_line_changed(self, event: FilterLine.Changed) -> None:
+        self._relist()
+
+    def on_filter_line_left(self, event: FilterLine.Left) -> None:
+        self.table.focus()
+
+    def on_table_chosen(self, event: Table.Chosen) -> None:
+        event.stop()
+        self.dismiss(self.rows[event.row])
+
+    def action_filter(self) -> None:
+        self.filter.focus()
+
+    def action_sort(self) -> None:
+        def chosen(sort: Any) -> None:
+            self.sort = self.sort if sort is None else sort
+            self._relist()
+
+        options = {"": "as they came"} | {name: name for name in self._fields.fields}
+        self.app.push_screen(Pick("Sort by", options, self.sort), chosen)
+
+    def action_back(self) -> None:
+        if self.filter.value or self.filter.typing:
+            self.filter.value = ""
+            self.table.focus()
+        else:
+            self.dismiss()
