@@ -21,12 +21,27 @@ from engine.activations.extract import extract
 from engine.activations.store import Store
 from engine.config import DemoSettings, ExtractSettings, ScoreSettings, TrainSettings
 from engine.demo.results import ConceptFound, DemoDone, ExtractedImages, HeldOutFigures, SteeringRates
-from engine.demo.world import BACKGROUNDS, COLOURS, FILLS, KINDS, UNSEEN, blank, parse, write_images
+from engine.demo.world import (
+    BACKGROUNDS,
+    COLOURS,
+    FILLS,
+    KINDS,
+    UNSEEN,
+    Scene,
+    blank,
+    covers,
+    parse,
+    read_scene,
+    write_images,
+)
 from engine.errors import UserError, counted, keeping
 from engine.files import write_text
 from engine.links import check_own
 from engine.metrics.detection import auroc
+from engine.metrics.localisation import localisation
+from engine.metrics.results import Localisation
 from engine.models.vlm import VLM, load_vlm
+from engine.neurons.file import Neurons
 from engine.neurons.score import score
 from engine.reporter import Reporter, StageBegan
 from engine.sae.model import SAE
@@ -99,6 +114,8 @@ def demo(settings: DemoSettings, workspace: Workspace, reporter: Reporter | None
     test_values, test_labels = _labelled(sae, stores["test"], test_images)
     concepts = choose(train_values, train_labels, test_values, test_labels)
     alive = np.flatnonzero((train_values > 0).any(0))
+    with Neurons.open(scored.path) as neurons:
+        found_where = localised(neurons, concepts, test_images)
 
     with keeping("all but the answers is kept"):
         found, rates = steering_rates(
@@ -111,6 +128,7 @@ def demo(settings: DemoSettings, workspace: Workspace, reporter: Reporter | None
         ms=scored.ms,
         concepts=found,
         steering=rates,
+        localisation=found_where,
     )
 
 
@@ -167,6 +185,27 @@ def choose(
         Concept(name, kind, int(best[i]), float(train_values[:, best[i]].max()), float(on_test[i, i]))
         for i, (name, kind) in enumerate(names)
     ]
+
+
+def localised(neurons: Neurons, concepts: list[Concept], test_images: Path) -> Localisation | None:
+    """Over the top images of each kind's latent, against the silhouettes of that kind.
+
+    An image without an object of the kind is one that the map misses.
+    """
+    scenes = {line["path"]: read_scene(line["scene"]) for line in _lines(test_images)}
+    maps, objects = [], []
+    for concept in (c for c in concepts if c.kind == "object"):
+        of_latent = neurons.maps(concept.latent)
+        assert of_latent is not None, "patches were scored"
+        for top, shown in zip(neurons.top(concept.latent), of_latent, strict=False):
+            maps.append(shown.ravel())
+            objects.append(_cover(scenes[top.path], concept.name, len(shown)))
+    return localisation(np.array(maps), np.array(objects)) if maps else None
+
+
+def _cover(scene: Scene, kind: str, patches: int) -> list[float]:
+    each = [cover for thing, cover in zip(scene.objects, covers(scene, patches), strict=True) if thing.kind == kind]
+    return each[0] if each else [0.0] * patches**2
 
 
 def steering_rates(

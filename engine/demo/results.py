@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from engine.metrics.results import Localisation
 from engine.neurons.results import MSSummary
 
 
@@ -67,3 +68,6 @@ class DemoDone:
     ms: MSSummary
     concepts: tuple[ConceptFound, ...]
     steering: SteeringRates
+    localisation: Localisation | None = None
+    """Over the top test images of each kind's latent, against the silhouettes of that kind. None: they have none, or
+    the summary is older."""

@@ -10,7 +10,7 @@ import json
 import math
 import random
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -147,6 +147,13 @@ def article(word: str) -> str:
 UNSEEN = 10_000
 """The shipped models were trained on worlds with smaller seeds only."""
 
+
+def read_scene(data: Mapping[str, Any]) -> Scene:
+    """The scene of a line of ``labels.jsonl``."""
+    things = (Thing(**{**thing, "phase": tuple(thing["phase"])}) for thing in data["objects"])
+    return Scene(tuple(things), data["background"], data["shade"])
+
+
 # -- scenes from a seed ------------------------------------------------------------------------------------------
 
 
@@ -244,6 +251,17 @@ def draw(scene: Scene) -> Image.Image:
     for thing in scene.objects:
         _paint(image, thing)
     return image
+
+
+def covers(scene: Scene, patches: int) -> list[list[float]]:
+    """For each object, the share of each patch that its silhouette covers, row by row of ``patches`` x ``patches``."""
+    return [_cover(thing, patches) for thing in scene.objects]
+
+
+def _cover(thing: Thing, patches: int) -> list[float]:
+    mask = Image.new("L", (SIDE, SIDE))
+    mask.paste(_masks(thing.kind, thing.size)[0], (thing.x, thing.y))
+    return [value / 255 for value in mask.reduce(SIDE // patches).tobytes()]
 
 
 def _paint(image: Image.Image, thing: Thing) -> None:

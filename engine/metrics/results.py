@@ -71,3 +71,17 @@ class Overlap:
     """Pairs that share a top image."""
     above_half: int
     """Pairs whose sets of top images have a Jaccard index above 0.5."""
+
+
+@dataclass(frozen=True)
+class Localisation:
+    """Whether maps point at the object: means over images; see engine.metrics.localisation."""
+
+    peak: float
+    """Share of the images whose strongest patch lies on the object."""
+    mass: float
+    """Share of the map's sum that lies on the object."""
+    chance_peak: float
+    """What a random patch gives."""
+    chance_mass: float
+    """What a uniform map gives."""

@@ -9,6 +9,7 @@ import typer
 from engine.config import DemoSettings
 from engine.demo.results import DemoDone
 from engine.errors import counted
+from engine.metrics.results import Localisation
 from engine.workspace import Workspace
 from saetui.cli import work
 from saetui.cli.options import DetachOption, JsonOption, WorkspaceOption, command, complete, extra
@@ -62,6 +63,7 @@ def summary(result: DemoDone, place: Workspace) -> list[str]:
         f"(random {percent(steering.random_control)}, SAE only {percent(steering.attached_control)})",
         f"suppressed {percent(steering.suppressed)} of kinds gone at 0 (SAE only "
         f"{percent(steering.attached_suppressed)})",
+        *_localised(result.localisation),
         "",
     ]
     for concept in sorted(result.concepts, key=lambda c: -c.auroc)[:8]:
@@ -74,6 +76,15 @@ def summary(result: DemoDone, place: Workspace) -> list[str]:
         "Next:",
         f"  saetui neurons demo --search {best.name}{here}",
         f"  saetui steer demo --latent {best.latent}={steering.strength:g}x{here}",
+    ]
+
+
+def _localised(found: Localisation | None) -> list[str]:
+    if found is None:
+        return []
+    return [
+        f"localised  {percent(found.peak)} of strongest patches on the object (random {percent(found.chance_peak)}), "
+        f"{percent(found.mass)} of the map (uniform {percent(found.chance_mass)})"
     ]
 
 

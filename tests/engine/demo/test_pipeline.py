@@ -1,9 +1,13 @@
+import json
+
 import numpy as np
 import pytest
 
-from engine.demo.pipeline import choose
-from engine.demo.world import COLOURS, KINDS
+from engine.demo.pipeline import Concept, choose, localised
+from engine.demo.world import COLOURS, KINDS, covers, scenes, write_images
 from engine.errors import UserError
+from engine.neurons.file import Neurons
+from engine.neurons.results import TopImage
 
 CONCEPTS = len(KINDS) + len(COLOURS)
 
@@ -22,3 +26,34 @@ def test_too_few_pictures_are_said_in_words():
     values = labels.astype(np.float32)
     with pytest.raises(UserError, match=r"fish.*--pictures"):
         choose(values, labels, values, labels & (np.arange(CONCEPTS) > 0))
+
+
+class Seen(Neurons):
+    """What ``localised`` asks of a neurons file: one latent, its top images and their maps."""
+
+    def __init__(self, paths, maps):
+        self.paths, self.shown = paths, maps
+
+    def top(self, latent):
+        return [TopImage(number, path, None, 1.0) for number, path in enumerate(self.paths)]
+
+    def maps(self, latent):
+        spare = np.zeros_like(self.shown[:1])  # a latent may fire on fewer images than there is room for
+        return np.concatenate([self.shown, spare])
+
+
+def test_maps_are_measured_on_the_silhouettes_of_their_kind(tmp_path):
+    """A map that is the silhouette points at it; one of the rest never does, nor one of a picture without the kind."""
+    folder = write_images(tmp_path, 60, 3)
+    index, one = next((i, one) for i, one in enumerate(scenes(60, 3)) if len(one.objects) == 2)
+    line = json.loads((folder / "labels.jsonl").read_text().splitlines()[index])
+    kind, paths = one.objects[1].kind, [line["path"]]
+    cover = np.array([covers(one, 8)[1]]).reshape(1, 8, 8)
+    concept = Concept(kind, "object", 0, 1.0, 1.0)
+    right = localised(Seen(paths, cover), [concept], folder)
+    assert right.peak == 1 and right.mass == pytest.approx((cover**2).sum() / cover.sum())
+    assert right.chance_mass == pytest.approx(cover.mean())
+    assert localised(Seen(paths, (cover == 0).astype(float)), [concept], folder).peak == 0
+    absent = Concept(next(k for k in KINDS if k not in line["kinds"]), "object", 0, 1.0, 1.0)
+    assert localised(Seen(paths, cover), [absent], folder).peak == 0
+    assert localised(Seen([], cover[:0]), [concept], folder) is None

@@ -105,6 +105,18 @@ def test_pixels_are_those_of_the_labels(index):
     assert (picture[outside] == ground).all()
 
 
+def test_cover_is_counted_in_the_picture():
+    """Of each patch, the share of its pixels that are not background: but for smooth edges, that of the silhouette."""
+    for one in (one for one in scenes(200, 14) if one.objects):
+        changed = (pixels(draw(one)) != pixels(draw(replace(one, objects=())))).any(2)
+        for side in (4, 8):
+            counted = changed.reshape(side, SIDE // side, side, SIDE // side).mean((1, 3)).ravel()
+            covered = np.array(world.covers(one, side))
+            assert covered.shape == (len(one.objects), side**2)
+            apart = np.abs(covered.sum(0) - counted)
+            assert apart.max() < 0.45 and apart.mean() < 0.06
+
+
 def test_two_objects_are_told_from_left_to_right():
     for one in scenes(400, 13):
         if len(one.objects) == 2:
@@ -160,9 +172,7 @@ def test_written_images_are_the_scenes_and_their_labels(tmp_path):
             assert picture.tobytes() == draw(one).tobytes()
         number, *taxon = line["path"].split("/")[0].split("_")
         assert number.isdigit() and tuple(taxon) == one.taxon()
-        data = line["scene"]
-        objects = tuple(Thing(**{**t, "phase": tuple(t["phase"])}) for t in data["objects"])
-        assert Scene(objects, data["background"], data["shade"]) == one
+        assert world.read_scene(line["scene"]) == one
 
 
 def test_writing_again_continues_and_changes_nothing(tmp_path):

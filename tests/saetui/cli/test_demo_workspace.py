@@ -50,6 +50,8 @@ def test_the_summary_has_every_score_and_its_control(summary):
     assert [c["kind"] for c in summary["concepts"]] == ["object"] * 24 + ["colour"] * 8
     assert all(0 <= c["auroc"] <= 1 and 0 <= c["inserted"] <= 1 for c in summary["concepts"])
     assert {"inserted", "suppressed", "random_control", "attached_control", "strength"} <= set(summary["steering"])
+    where = summary["localisation"]
+    assert list(where) == ["peak", "mass", "chance_peak", "chance_mass"] and all(0 <= v <= 1 for v in where.values())
 
 
 def test_a_second_run_finds_everything_there(summary, place):
@@ -57,6 +59,7 @@ def test_a_second_run_finds_everything_there(summary, place):
     again = saetui("demo", "--headless", "--pictures", 600, "--steps", 60, cwd=place)
     assert (place / "saetui-demo" / "saes" / "demo" / "sae.safetensors").stat().st_mtime_ns == before
     assert "matched raw neurons" in again.stdout and "saetui steer demo" in again.stdout
+    assert "of strongest patches on the object (random" in again.stdout
 
 
 def test_a_second_run_in_a_terminal_tells_the_same(summary, place):
