@@ -43,7 +43,9 @@ def send_out(settings: ExportSettings, workspace: Workspace, reporter: Reporter 
     """Export the SAE or the store called ``settings.sae``; which of both, where the name has two, ``to`` says."""
     if settings.to and settings.to not in FORMATS | PARTS:
         raise UserError(f"{settings.to!r} is no format: give one of {', '.join(FORMATS | PARTS)}.")
-    store = None if settings.hub_folder else _store(settings, workspace)
+    store = _store(settings, workspace)
+    if store is not None and settings.hub_folder:
+        raise UserError(f"{store} is an activation store, and --hub-folder is of SAEs: leave it out.")
     if store is None:
         return export(settings, workspace, reporter)
     return export_store(settings, Store.open(store), reporter)
@@ -56,6 +58,8 @@ def _check_format(settings: RecogniseSettings) -> None:
 
 def _holds_activations(settings: RecogniseSettings) -> bool:
     """Whether no SAE is there, but activations are. An SAE's files may look like these, not the other way."""
+    if settings.format in PARTS and settings.format not in FORMATS:
+        return True
     if settings.source.startswith("hf:") or (settings.format and settings.format not in PARTS):
         return False
     place = path_of(settings.source)

@@ -1,7 +1,9 @@
 """Activations of other tools into the workspace: what their files hold, what they do not say, whose images they are."""
 
 import glob
+import itertools
 import os
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -24,6 +26,7 @@ from engine.files import lock, nearest, path_of, read_json
 from engine.images import Images, open_images
 from engine.links import check_own
 from engine.models.hookpoints import HookPoint, TokenPolicy
+from engine.models.hub import hub_notation, is_notation
 from engine.reporter import Reporter, StageBegan
 from engine.workspace import Provenance, Source, Workspace, versions
 
@@ -42,21 +45,28 @@ def find_parts(source: str, format: str = "") -> tuple[PartsFormat, Path, Sequen
     place, given = _globbed(source)
     fits = []
     for form in FORMATS.values():
-        if format in ("", form.NAME) and (
-            files := [*(given and _of(form, given)), *(() if given else form.find(place))]
-        ):
-            fits.append((form, place, files))
+        if format in ("", form.NAME):
+            files = _of(form, given) if given else form.find(place)
+            if files and (format or place.is_file() or form.holds(files)):
+                fits.append((form, place, files))
     if len(fits) > 1:
         names = " and ".join(form.NAME for form, _, _ in fits)
         raise UserError(f"{place} holds {names}: say which is meant by --format.")
     return fits[0] if fits else None
 
 
+def _found(settings: RecogniseSettings) -> tuple[PartsFormat, Path, Sequence[Path]]:
+    found = find_parts(settings.source, settings.format)
+    if found is None:
+        raise UserError(
+            f"{settings.source} holds no activations of {settings.format or ', '.join(FORMATS)}: check the path."
+        )
+    return found
+
+
 def recognise_activations(settings: RecogniseSettings, workspace: Workspace) -> RecognisedRows:
     """What activations are in ``settings.source``, and what an import would still ask. Writes nothing."""
-    found = find_parts(settings.source, settings.format)
-    assert found is not None, "somebody has looked"
-    form, place, files = found
+    form, place, files = _found(settings)
     parts = form.read(place, files, settings)
     parts, settings = brought_back(parts, settings, files[0].parent)
     first, rows = parts.parts[0], sum(part.rows for part in parts.parts)
@@ -89,17 +99,20 @@ def import_activations(
     for name, unasked in OPTIONS.items():
         if getattr(settings, name) != unasked:
             raise UserError(f"{settings.source} holds activations: --{name} is of SAEs; leave it out.")
-    found = find_parts(settings.source, settings.format)
-    if found is None:
-        raise UserError(f"{settings.source} holds no activations that are read here: give {', '.join(FORMATS)}.")
-    form, place, files = found
+    form, place, files = _found(settings)
     reporter.event(StageBegan("looking at the parts"))
     parts = form.read(place, files, settings)
     parts, settings = brought_back(parts, settings, files[0].parent)
     if asked := questions(parts, settings):
         words = ", ".join(one.words for one in asked)
-        raise UserError(f"{place} does not say where its activations were taken: give {words}.")
+        raise UserError(f"{place} does not say all that is to know of its activations: give {words}.")
     parts = replace(parts, **cast(Any, _said(parts, settings)))
+    if not is_notation(parts.model):
+        raise UserError(
+            f"There is no model at {parts.model}: give --model {hub_notation(parts.model)}, openclip:ARCH/TAG or a "
+            "local folder."
+        )
+    _check_series(files, settings)
     check_own(folder := workspace.activations(settings.name))
     images = open_images(settings.images, transparency=settings.transparency) if settings.images else None
     head = _manifest(parts, settings, form, place, images)
@@ -140,8 +153,10 @@ def questions(parts: Parts, settings: RecogniseSettings) -> tuple[Question, ...]
         HookPoint.parse(said["hook"])
     if said["tokens"]:
         TokenPolicy.parse(said["tokens"])
+    if settings.tokens_per_image < 0:
+        raise UserError(f"--tokens-per-image is {settings.tokens_per_image}: give the rows of each image, above 0.")
     asked = [_question(name, parts) for name, value in said.items() if not value]
-    if said["hook"] and said["tokens"] and not (settings.images or parts.images or _tokens(parts, settings, said)):
+    if said["tokens"] and not (settings.images or parts.images or _tokens(parts, settings, said)):
         why = "or --images, of which they are"
         asked.append(Question("tokens-per-image", why=why))
     return tuple(asked)
@@ -158,7 +173,7 @@ def _said(parts: Parts, settings: RecogniseSettings) -> dict[str, str]:
 
 def _tokens(parts: Parts, settings: RecogniseSettings, said: Mapping[str, str]) -> int:
     """Rows of an image, as far as settings, shapes or the choice of tokens say; else 0."""
-    each = TokenPolicy.parse(said["tokens"]).rows_an_image(HookPoint.parse(said["hook"])) or 0
+    each = TokenPolicy.parse(said["tokens"]).rows_an_image(HookPoint.parse(said["hook"] or "layer:0")) or 0
     return settings.tokens_per_image or parts.parts[0].tokens or each
 
 
@@ -197,7 +212,8 @@ def _globbed(source: str) -> tuple[Path, list[Path]]:
     place = path_of(source)
     if os.path.lexists(place) or not glob.has_magic(source):
         return place, []
-    found = [Path(one) for one in glob.glob(os.path.expanduser(source)) if Path(one).is_file()]
+    pattern = os.path.join(glob.escape(str(place.parent)), place.name) if place.parent.is_dir() else str(place)
+    found = [Path(one) for one in glob.glob(pattern) if Path(one).is_file()]
     if not found:
         raise UserError(f"{source} stands for no file: check the folder and the quotes around it.")
     return place.parent, found
@@ -207,6 +223,18 @@ def _of(form: PartsFormat, given: Sequence[Path]) -> list[Path]:
     from engine.activations.convert.format import in_order
 
     return in_order([one for one in given if form.find(one)])
+
+
+def _check_series(files: Sequence[Path], settings: ImportSettings) -> None:
+    """UserError where a part is missing between others, and the rows are to be those of images."""
+    numbers = [int(found[-1]) for file in files if (found := re.findall(r"\d{1,18}", file.stem))]
+    steps = {after - before for before, after in itertools.pairwise(numbers)}
+    if settings.images and len(numbers) == len(files) and len(steps) > 1:
+        at = next(n for n, (a, b) in enumerate(itertools.pairwise(numbers)) if b - a > min(steps))
+        raise UserError(
+            f"Parts are missing between {files[at].name} and {files[at + 1].name}, so rows would go to other images: "
+            "copy these too, or leave --images out."
+        )
 
 
 def _tokens_an_image(parts: Parts, settings: ImportSettings, images: Images | None, place: Path) -> int:

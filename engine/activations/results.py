@@ -58,7 +58,7 @@ class Question:
 ANSWERS = {
     "model": "hf:REPO",
     "hook": "layer:N",
-    "tokens": "cls, patches, all or random:K",
+    "tokens": "cls, mean, patches, all or random:K",
     "tokens-per-image": "N",
     "scale": "FACTOR",
     "arch": "relu, topk or batchtopk",

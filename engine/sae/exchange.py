@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,6 +55,7 @@ def recognise_sae(settings: RecogniseSettings, workspace: Workspace, reporter: R
         foreign = form.read(file, settings)
     except Unsaid as error:
         return Recognised(format=form.NAME, file=str(file), questions=error.questions, free=free)
+    _check_answers(foreign, settings)
     d, w = foreign.weights["W_enc"].shape
     return Recognised(
         format=form.NAME,
@@ -84,6 +86,7 @@ def import_sae(settings: ImportSettings, workspace: Workspace, reporter: Reporte
     reporter.event(StageBegan(READ_STAGE))
     source = Source("file", file.name, str(file.absolute()), content_sha256(file))
     foreign = _answered(form.read(file, settings), settings, file)
+    _check_answers(foreign, settings)
     if not is_notation(foreign.model):
         raise UserError(
             f"There is no model at {foreign.model}: give --model {hub_notation(foreign.model)}, openclip:ARCH/TAG or "
@@ -92,9 +95,11 @@ def import_sae(settings: ImportSettings, workspace: Workspace, reporter: Reporte
     config = _config(foreign, settings, source, form)
     weights = scaled(foreign.weights, settings.scale) if settings.scale else foreign.weights
     sae = SAE.of(config, dict(weights))
+    _check_free(folder, config)  # before a folder is made, and before what takes long
+    store = _store_to_check(settings.check, config.d, workspace) if settings.check else None
     with lock(folder):
         made = _check_free(folder, config)
-        checked = _check(sae, settings.check, workspace, reporter) if settings.check else None
+        checked = _check(sae, store, reporter) if store else None
         if made:
             sae.save(folder)
     return Imported(
@@ -202,7 +207,9 @@ def _below(place: Path, depth: int) -> list[Path]:
 
 
 def _has_format(place: Path) -> bool:
-    return any(form.find(place) for form in FORMATS.values()) or any(form.find(place) for form in PARTS.values())
+    return any(form.find(place) for form in FORMATS.values()) or any(
+        (files := form.find(place)) and form.holds(files) for form in PARTS.values()
+    )
 
 
 def _format(name: str) -> Format:
@@ -224,6 +231,23 @@ def _answered(foreign: Foreign, settings: ImportSettings, file: Path) -> Foreign
     if questions:
         raise UserError(f"{file} does not say what it reads: give {asked}.")
     return replace(foreign, **{name: getattr(settings, name) or getattr(foreign, name) for name in READS})
+
+
+def _check_answers(foreign: Foreign, settings: RecogniseSettings) -> None:
+    """UserError for an answer to what the files say otherwise."""
+    cut = foreign.weights.get("threshold")
+    said = {"arch": foreign.arch, "k": foreign.k, "threshold": float(cut[0]) if cut is not None else None}
+    answers = {"arch": settings.arch, "k": settings.k, "threshold": _like(said["threshold"], settings.threshold)}
+    for name, unasked in (("arch", "auto"), ("k", 0), ("threshold", -1.0)):
+        answer, known = answers[name], said[name]
+        if answer not in (unasked, known):
+            found = f"its files say {known}" if known else f"its files have no {name}"
+            raise UserError(f"--{name} is {answer}, and {found}: leave --{name} out.")
+
+
+def _like(known: Any, given: float) -> Any:
+    """``known`` where ``given`` is it as float32 holds it, else ``given``."""
+    return known if known is not None and math.isclose(known, given, rel_tol=1e-6) else given
 
 
 def _questions(foreign: Foreign, settings: RecogniseSettings) -> tuple[Question, ...]:
@@ -295,12 +319,14 @@ def _check_free(folder: Path, config: SAEConfig) -> bool:
     return False
 
 
-def _check(sae: SAE, given: str, workspace: Workspace, reporter: Reporter) -> Checked:
+def _store_to_check(given: str, d: int, workspace: Workspace) -> Store:
     store = Store.open(workspace.existing("activations", given))
-    if store.d != sae.config.d:
-        raise UserError(
-            f"{store.path} is {store.d:,} wide, and the SAE reads {sae.config.d:,}: give --check another store."
-        )
+    if store.d != d:
+        raise UserError(f"{store.path} is {store.d:,} wide, and the SAE reads {d:,}: give --check another store.")
+    return store
+
+
+def _check(sae: SAE, store: Store, reporter: Reporter) -> Checked:
     reporter.event(StageBegan(CHECK_STAGE))
     x = torch.from_numpy(store.read(0, min(store.rows, ROWS))).float()
     found = _measured(sae, x)

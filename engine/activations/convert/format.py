@@ -86,7 +86,11 @@ class PartsFormat(ABC):
 
     @abstractmethod
     def find(self, path: Path) -> Sequence[Path]:
-        """The files of rows in order, if ``path``, a folder or a file, looks like this format. Reads no rows."""
+        """The files of rows in order, by their names, in ``path``, a folder or a file; none where it has none."""
+
+    def holds(self, files: Sequence[Path]) -> bool:
+        """Whether ``files``, which :meth:`find` gave, look like rows, where other things have such names too."""
+        return True
 
     @abstractmethod
     def read(self, path: Path, files: Sequence[Path], settings: RecogniseSettings) -> Parts:
@@ -137,16 +141,15 @@ class NotRows(UserError):
     """What a file holds are no rows of activations."""
 
 
-def with_rows(files: Sequence[Path], read: Callable[[Path], Part]) -> Sequence[Path]:
-    """``files``, but none where the first one holds something else than rows, or is damaged and alone."""
+def begins_with_rows(files: Sequence[Path], read: Callable[[Path], Part]) -> bool:
+    """Whether the first of ``files`` holds rows, or is damaged, and not alone."""
     try:
-        for file in files[:1]:
-            read_header(file, read)
+        read_header(files[0], read)
     except NotRows:
-        return []
+        return False
     except UserError:  # reading them says what is wrong
-        return files if len(files) > 1 else []
-    return files
+        return len(files) > 1
+    return True
 
 
 def read_header(path: Path, read: Callable[[Path], Part]) -> Part:

@@ -2,6 +2,7 @@
 called ``..._part<N>.pt``. Nothing in them is executed; they are mapped, not read, unless an old torch wrote them."""
 
 import io
+import pickle
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from engine.activations.convert.format import (
     Part,
     Parts,
     PartsFormat,
+    begins_with_rows,
     files_of,
     joined,
     part_of,
@@ -22,7 +24,6 @@ from engine.activations.convert.format import (
     register,
     series_of,
     the_one,
-    with_rows,
 )
 from engine.activations.convert.names import likely_of
 from engine.config import RecogniseSettings
@@ -36,7 +37,10 @@ class Torch(PartsFormat):
     WRITES = False
 
     def find(self, path: Path) -> Sequence[Path]:
-        return with_rows(files_of(path, (".pt", ".pth")), _part)
+        return files_of(path, (".pt", ".pth"))
+
+    def holds(self, files: Sequence[Path]) -> bool:
+        return begins_with_rows(files, _part)
 
     def read(self, path: Path, files: Sequence[Path], settings: RecogniseSettings) -> Parts:
         series = series_of(files)
@@ -79,13 +83,19 @@ def _array(path: Path, name: str) -> np.ndarray:
 def _loaded(path: Path) -> Any:
     import torch
 
-    if not zipfile.is_zipfile(path):  # an old version of torch wrote it: it cannot be mapped
-        with open_regular(path) as file:
-            return torch.load(io.BytesIO(file.readall()), map_location="cpu", weights_only=True)
-    with zipfile.ZipFile(path) as archive:
-        if sum(one.file_size for one in archive.infolist()) > path.stat().st_size:
-            raise UserError(f"{path} is compressed, which torch.save never does: save the tensor again.")
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    try:
+        if not zipfile.is_zipfile(path):  # an old version of torch wrote it: it cannot be mapped
+            with open_regular(path) as file:
+                return torch.load(io.BytesIO(file.readall()), map_location="cpu", weights_only=True)
+        with zipfile.ZipFile(path) as archive:
+            if sum(one.file_size for one in archive.infolist()) > path.stat().st_size:
+                raise UserError(f"{path} is compressed, which torch.save never does: save the tensor again.")
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{path} is damaged, or holds Python objects, of which none is made here: copy it again, or save tensors "
+            "alone (of an SAE its state_dict)."
+        ) from error
 
 
 def _numpy_type(dtype: Any, path: Path) -> Any:

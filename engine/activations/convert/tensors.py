@@ -12,13 +12,13 @@ from engine.activations.convert.format import (
     Parts,
     PartsFormat,
     WrittenRows,
+    begins_with_rows,
     files_of,
     joined,
     part_of,
     read_header,
     register,
     the_one,
-    with_rows,
 )
 from engine.activations.convert.names import likely_of
 from engine.activations.shards import STORED
@@ -37,7 +37,10 @@ class Safetensors(PartsFormat):
     NAME = "safetensors"
 
     def find(self, path: Path) -> Sequence[Path]:
-        return with_rows(files_of(path, (".safetensors",)), _part)
+        return files_of(path, (".safetensors",))
+
+    def holds(self, files: Sequence[Path]) -> bool:
+        return begins_with_rows(files, _part)
 
     def read(self, path: Path, files: Sequence[Path], settings: RecogniseSettings) -> Parts:
         parts = [read_header(file, _part) for file in files]

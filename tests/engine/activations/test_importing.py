@@ -490,7 +490,7 @@ WRONG: list[tuple[Callable[[Path], None], str]] = [
     (_cut_npz, "a.npz cannot be read to its end"),
     (_two_widths, "a1.npy is 3 wide and a0.npy 6"),
     (_two_types, "a1.npy holds float16 and a0.npy float32"),
-    (_pickled, "a_part0.pt is damaged or not a .pt file"),
+    (_pickled, "a_part0.pt is damaged, or holds Python objects, of which none is made here"),
     (_objects, "a.npy is damaged or not a .npy file .*Python objects"),
     (_two_formats, "holds npy and pt: say which is meant by --format"),
     (_not_finite, "a.npy has values that are not finite"),
@@ -542,3 +542,49 @@ def test_a_manifest_tells_where_it_came_from(tmp_path: Path) -> None:
     assert [(part.file, part.rows) for part in origin.parts] == [(f"acts_part{n}.npy", 10) for n in range(4)]
     shutil.rmtree(tmp_path / "parts")
     assert Store.open(store.path).rows == 40  # it needs them no longer
+
+
+def test_fewer_tokens_than_one_an_image_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", rows().numpy())
+    with pytest.raises(UserError, match="--tokens-per-image is -1: give the rows of each image, above 0"):
+        bring(tmp_path / "a.npy", tmp_path / "w", tokens="patches", tokens_per_image=-1)
+    assert not (tmp_path / "w").exists() or not [*(tmp_path / "w").rglob("*.*")]
+
+
+def test_a_part_that_is_missing_is_noticed_where_rows_have_images(extracted: tuple[Path, Path], tmp_path: Path) -> None:
+    parts = save_parts("npy", rows(32).split(8), tmp_path / "parts")
+    (parts / "acts_part2.npy").unlink()
+    with pytest.raises(UserError, match=r"missing between acts_part1.npy and acts_part3.npy"):
+        bring(parts, tmp_path / "w", images=str(extracted[1]))
+    assert not (tmp_path / "w").exists()
+    assert bring(parts, tmp_path / "w").rows == 24
+
+
+def test_a_glob_below_a_folder_with_brackets(tmp_path: Path) -> None:
+    folder = save_parts("pt", rows().split(10), tmp_path / "of [x]")
+    assert bring(f"{folder}/acts_part*.pt", tmp_path / "w").rows == 40
+
+
+def test_one_damaged_file_says_what_is_wrong_with_it(tmp_path: Path) -> None:
+    save_pt(rows(400), tmp_path / "a")
+    data = (tmp_path / "a.pt").read_bytes()
+    (tmp_path / "a.pt").write_bytes(data[: len(data) // 2])
+    save_file({"a": rows(), "b": rows()}, tmp_path / "two.safetensors")
+    for name, why in (("a.pt", "a.pt is damaged"), ("two.safetensors", r"two.safetensors holds 2 arrays \(a, b\)")):
+        for more in ({}, {"format": name.rpartition(".")[2]}):
+            with pytest.raises(UserError, match=why):
+                bring(tmp_path / name, tmp_path / "w", **more)
+
+
+def test_a_model_needs_a_notation(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", rows().numpy())
+    with pytest.raises(UserError, match="no model at openai/clip: give --model hf:openai/clip"):
+        bring(tmp_path / "x.npy", tmp_path / "w", model="openai/clip")
+
+
+def test_a_store_has_no_folder_for_the_hub(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", rows().numpy())
+    bring(tmp_path / "x.npy", tmp_path / "w")
+    asked = ExportSettings(sae="a", hub_folder=True, out=str(tmp_path / "out"))
+    with pytest.raises(UserError, match="is an activation store, and --hub-folder is of SAEs"):
+        send_out(asked, Workspace(tmp_path / "w"))

@@ -553,3 +553,22 @@ def test_a_cache_of_links_is_read(tmp_path: Path) -> None:
     for name in ("ae.pt", "config.json"):
         (tmp_path / "snapshot" / name).symlink_to(folder / name)
     assert bring(tmp_path / "snapshot", tmp_path, **READS).config.w == W
+
+
+@pytest.mark.parametrize("answer", [{"arch": "relu"}, {"k": K + 1}, {"threshold": 3.0}])
+def test_what_the_files_say_is_not_answered_otherwise(answer: dict[str, Any], tmp_path: Path) -> None:
+    ours("topk", tmp_path)
+    out = send("saelens", tmp_path)
+    (name,) = answer
+    with pytest.raises(UserError, match=f"--{name} is .* leave --{name} out"):
+        bring(out, tmp_path, **answer)
+    with pytest.raises(UserError, match=f"--{name} is .* leave --{name} out"):
+        seen(out, tmp_path, **answer)
+    assert bring(out, tmp_path, arch="topk", k=K).config.k == K
+
+
+def test_a_store_to_check_on_that_is_not_there_leaves_no_folder(tmp_path: Path) -> None:
+    ours("topk", tmp_path)
+    with pytest.raises(UserError, match="No activations named 'nowhere'"):
+        bring(send("saelens", tmp_path), tmp_path, check="nowhere")
+    assert not Workspace(tmp_path).sae("t").exists()
