@@ -43,12 +43,20 @@ def send_out(settings: ExportSettings, workspace: Workspace, reporter: Reporter 
     """Export the SAE or the store called ``settings.sae``; which of both, where the name has two, ``to`` says."""
     if settings.to and settings.to not in FORMATS | PARTS:
         raise UserError(f"{settings.to!r} is no format: give one of {', '.join(FORMATS | PARTS)}.")
+    _check_outside(path_of(settings.out), workspace)
     store = _store(settings, workspace)
     if store is not None and settings.hub_folder:
         raise UserError(f"{store} is an activation store, and --hub-folder is of SAEs: leave it out.")
     if store is None:
         return export(settings, workspace, reporter)
     return export_store(settings, Store.open(store), reporter)
+
+
+def _check_outside(out: Path, workspace: Workspace) -> None:
+    """UserError for a folder among artefacts: what lies there is taken for one, or for a part of one."""
+    place = out.resolve()
+    if any(place.is_relative_to((workspace.root / kind).resolve()) for kind in (*KINDS, "saes", "neurons", "runs")):
+        raise UserError(f"{out} is among the artefacts of the workspace: give --out a folder elsewhere.")
 
 
 def _check_format(settings: RecogniseSettings) -> None:

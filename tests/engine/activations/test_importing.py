@@ -588,3 +588,12 @@ def test_a_store_has_no_folder_for_the_hub(tmp_path: Path) -> None:
     asked = ExportSettings(sae="a", hub_folder=True, out=str(tmp_path / "out"))
     with pytest.raises(UserError, match="is an activation store, and --hub-folder is of SAEs"):
         send_out(asked, Workspace(tmp_path / "w"))
+
+
+def test_nothing_goes_out_into_the_workspaces_own_folders(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", rows().numpy())
+    store = bring(tmp_path / "x.npy", tmp_path / "w")
+    for out in (store.path / "out", store.path.parent / "b", tmp_path / "w" / "saes" / "new"):
+        with pytest.raises(UserError, match="is among the artefacts of the workspace"):
+            send_out(ExportSettings(sae="a", to="npy", out=str(out)), Workspace(tmp_path / "w"))
+    assert [one.name for one in store.path.parent.iterdir()] == ["a"]
