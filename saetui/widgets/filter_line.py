@@ -23,8 +23,8 @@ class FilterLine(Vertical):
 
     DEFAULT_CSS = """
     FilterLine { height: auto; }
-    FilterLine Input { border: none; height: 1; padding: 0 1; background: $background; }
-    FilterLine Input:focus { background: $panel; }
+    FilterLine Input.-textual-compact { padding: 0 1; background: $background; }
+    FilterLine Input.-textual-compact:focus { background: $panel; }
     FilterLine .mistake { display: none; height: auto; max-height: 3; padding: 0 1; color: $error; }
     FilterLine.-wrong .mistake { display: block; }
     FilterLine.-wrong Input { color: $error; }
@@ -46,7 +46,7 @@ class FilterLine(Vertical):
     def __init__(self, placeholder: str, folds: bool = False, **options: Any):
         """``folds``: it takes no room while it is empty and nobody types in it."""
         super().__init__(**options)
-        self._input = Input(placeholder=placeholder, id="filter")
+        self._input = Input(placeholder=placeholder, id="filter", compact=True)
         self._mistake = Words(classes="mistake")
         self._folds = folds
         self._fold()

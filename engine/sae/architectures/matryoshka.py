@@ -43,12 +43,12 @@ def prefixes(groups: tuple[float, ...], w: int) -> tuple[int, ...]:
     ``groups`` are cumulative shares of the dictionary (the last one is 1) or cumulative counts (the last one is w).
     """
     counts = tuple(round(g * w) for g in groups) if groups and groups[-1] == 1 else tuple(round(g) for g in groups)
+    if not counts or counts[-1] != w:
+        raise UserError(f"The matryoshka groups {_list(groups)} must end at 1 (shares) or at {w} (all latents).")
     if groups and groups[-1] != 1 and any(g != count for g, count in zip(groups, counts, strict=True)):
         raise UserError(
             f"The matryoshka groups {_list(groups)} are no counts of latents: give whole numbers, or shares."
         )
-    if not counts or counts[-1] != w:
-        raise UserError(f"The matryoshka groups {_list(groups)} must end at 1 (shares) or at {w} (all latents).")
     if counts[0] < 1 or any(a >= b for a, b in itertools.pairwise(counts)):
         raise UserError(
             f"The matryoshka groups {_list(groups)} of {counted(w, 'latent')} must grow: give larger steps."

@@ -100,7 +100,7 @@ CASES = [
     Case("jobs pause", "last", ("pauses at its next step", "saetui jobs resume"), {"task": "train"}, until("running")),
     Case("jobs resume", "last", ("is running: saetui jobs follow",), {"task": "train"}, until("paused")),
     Case("jobs stop", "last", ("continue with: saetui jobs resume",), {"state": "stopped"}, until("running")),
-    Case("jobs follow", "20261126-022439", ("done", "saes/detached", "FVE -0.680   L0 2.0"), {"state": "done"}),
+    Case("jobs follow", "20261126-022439", ("done", "saes/detached", "FVE -.680   L0 2.0"), {"state": "done"}),
     Case("jobs follow", "20261126-022549", ("done", "untouched", "steered", HAT), {"state": "done"}),
     Case("jobs", "", ("20261126-022513-train", "stopped", "270/600 steps"), None),
     Case("extract", f"{STORE} --limit 4 --name few", ("64 rows of 192 at layer:4", "4 images"), {"rows": 64}),

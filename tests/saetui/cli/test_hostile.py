@@ -57,6 +57,7 @@ WORK = [
     ["encode", "jump", "patches", "--out", f"{NAME}.npz"],
     ["import", f"{NAME}.npz", "--name", "theirs"],
     ["export", "jump", "--to", "saev", "--out", f"{NAME}-out"],
+    ["recognise", f"{NAME}-out"],
     ["import", f"{NAME}-out", "--name", "theirs"],
     ["relink", "images", NAME],
 ]

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy import ndarray
 
+from saetui.formatting import number
 from saetui.terminal.heat import CIVIDIS, LUMA, PICTURE, legend, overlay
 
 maps = st.tuples(st.integers(1, 5), st.integers(1, 5)).flatmap(
@@ -67,5 +68,5 @@ def test_cividis_is_even_in_brightness() -> None:
 def test_the_legend_says_its_numbers(maximum: float, width: int, colours: bool) -> None:
     text = legend(maximum, width, colours=colours)
     assert text.cell_len == width
-    assert text.plain.startswith("0 ") and text.plain.endswith(f" {maximum:.2f}")
+    assert text.plain.startswith("0 ") and text.plain.endswith(f" {number(maximum)}")
     assert colours or text.plain.isascii()
