@@ -123,8 +123,8 @@ def in_a_line(row: Training, overlaid: dict[str, int]) -> str:
 
 
 def details(row: Training, scored: bool) -> str:
-    """A training in a few lines: its pace, its settings, what went wrong, what can be done next."""
-    lines = [" · ".join(_pace(row)), " · ".join(_asked(row)), _outliers(row), row.error or ""]
+    """A training in a few lines: pace, settings, what can be done next, and what went wrong, which may be long."""
+    lines = [" · ".join(_pace(row)), " · ".join(_asked(row)), _outliers(row)]
     if row.state == "done" and not scored:
         lines.append("Not scored yet: s scores its latents.")
     elif row.asked and row.state in ("stopped", "died", "failed"):
@@ -132,7 +132,7 @@ def details(row: Training, scored: bool) -> str:
     elif row.state in ("stopped", "died", "unfinished"):
         kept = f"goes on from its checkpoint of step {count(row.kept)}" if row.kept is not None else "begins it again"
         lines.append(f"r {kept}.")
-    return "\n".join(filter(None, lines))
+    return "\n".join(filter(None, [*lines, row.error or ""]))
 
 
 def _pace(row: Training) -> list[str]:

@@ -112,9 +112,9 @@ def test_a_training_in_words():
     ]
     assert "scored" not in details(done, scored=True)
     died = Training(name="d", state="died", step=5, steps=10, error="It was ended.")
-    assert details(died, scored=False) == "It was ended.\nr begins it again."
+    assert details(died, scored=False) == "r begins it again.\nIt was ended."
     kept = replace(died, kept=1000)
-    assert details(kept, scored=False) == "It was ended.\nr goes on from its checkpoint of step 1,000."
+    assert details(kept, scored=False) == "r goes on from its checkpoint of step 1,000.\nIt was ended."
     assert in_a_line(died, {}).endswith("d  5/10  died")
 
 
