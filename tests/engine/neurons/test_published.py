@@ -19,7 +19,7 @@ from engine.workspace import Origin, Provenance, Source, Workspace
 from tests.engine.sae.test_convert import ours
 
 OLD = Path(__file__).parents[2] / "old_workspace"
-HOME = "/home/somebody"
+HOME = "/srv/somebody"
 READS = {"model": "demo:encoder", "hook": "layer:4", "tokens": "patches"}
 
 
