@@ -19,9 +19,9 @@ _MOST = 20_000  # names of a folder that are looked at
 class PathInput(Input):
     BINDINGS = [key("path.complete", "tab", "complete", "Complete the path, or next field")]
 
-    def __init__(self, value: str, known: Sequence[str] = (), **options: str):
+    def __init__(self, value: str, known: Sequence[str] = (), *, id: str):
         """``known``: values that are not looked for on the disk."""
-        super().__init__(value, suggester=_Paths(known), compact=True, **options)  # type: ignore[arg-type]
+        super().__init__(value, suggester=_Paths(known), compact=True, id=id)
 
     async def action_complete(self) -> None:
         """Take what fits; without it, or in the middle of the line, go on to the next field."""
