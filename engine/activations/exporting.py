@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.activations.convert import FORMATS
+from engine.activations.convert import FORMATS, WritableFormat
 from engine.activations.extract import no_room
 from engine.activations.results import StoreExported
 from engine.activations.store import Store
@@ -23,8 +23,8 @@ def export_store(settings: ExportSettings, store: Store, reporter: Reporter | No
     """Write a store into the folder ``settings.out``, in the format ``settings.to``."""
     reporter = reporter or Reporter()
     form = FORMATS.get(settings.to)
-    if form is None or not form.WRITES:
-        writers = [one.NAME for one in FORMATS.values() if one.WRITES]
+    if not isinstance(form, WritableFormat):
+        writers = [one.NAME for one in FORMATS.values() if isinstance(one, WritableFormat)]
         raise UserError(f"{store.path} is an activation store: give --to {', '.join(writers)}.")
     store.check_filled()
     out = path_of(settings.out)

@@ -19,7 +19,6 @@ OTHER = ("token_ids",)
 @register
 class Arrow(PartsFormat):
     NAME = "arrow"
-    WRITES = False
 
     def find(self, path: Path) -> Sequence[Path]:
         return files_of(path, (".arrow",))

@@ -82,7 +82,6 @@ class PartsFormat(ABC):
     """One format: one file of this folder."""
 
     NAME: ClassVar[str]
-    WRITES: ClassVar[bool] = True
 
     @abstractmethod
     def find(self, path: Path) -> Sequence[Path]:
@@ -96,9 +95,13 @@ class PartsFormat(ABC):
     def read(self, path: Path, files: Sequence[Path], settings: RecogniseSettings) -> Parts:
         """What is in ``files``, which :meth:`find` gave for ``path``. UserError for what they cannot be."""
 
+
+class WritableFormat(PartsFormat):
+    """One that an export can write, too."""
+
+    @abstractmethod
     def write(self, store: Store, folder: Path, tick: Callable[[int], None]) -> WrittenRows:
         """Write the rows of ``store`` into the empty ``folder``; ``tick`` is told how many rows are done."""
-        raise NotImplementedError
 
 
 FORMATS: dict[str, PartsFormat] = {}

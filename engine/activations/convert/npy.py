@@ -13,6 +13,7 @@ from engine.activations.convert.format import (
     Part,
     Parts,
     PartsFormat,
+    WritableFormat,
     WrittenRows,
     files_of,
     joined,
@@ -30,7 +31,7 @@ FILE = "activations.npy"
 
 
 @register
-class Npy(PartsFormat):
+class Npy(WritableFormat):
     NAME = "npy"
 
     def find(self, path: Path) -> Sequence[Path]:
@@ -57,7 +58,6 @@ class Npy(PartsFormat):
 @register
 class Npz(PartsFormat):
     NAME = "npz"
-    WRITES = False
 
     def find(self, path: Path) -> Sequence[Path]:
         return files_of(path, (".npz",))

@@ -34,7 +34,6 @@ from engine.regular import open_regular
 @register
 class Torch(PartsFormat):
     NAME = "pt"
-    WRITES = False
 
     def find(self, path: Path) -> Sequence[Path]:
         return files_of(path, (".pt", ".pth"))

@@ -15,7 +15,7 @@ from engine.activations.convert.format import (
     Likely,
     Part,
     Parts,
-    PartsFormat,
+    WritableFormat,
     WrittenRows,
     in_order,
     joined,
@@ -36,7 +36,7 @@ BUDGET = 2_400_000
 
 
 @register
-class SaevShards(PartsFormat):
+class SaevShards(WritableFormat):
     NAME = "saev"
 
     def find(self, path: Path) -> Sequence[Path]:

@@ -10,7 +10,7 @@ from engine.activations.convert.format import (
     NotRows,
     Part,
     Parts,
-    PartsFormat,
+    WritableFormat,
     WrittenRows,
     begins_with_rows,
     files_of,
@@ -33,7 +33,7 @@ ALIGNED = 8  # bytes: where the values begin, as the format asks
 
 
 @register
-class Safetensors(PartsFormat):
+class Safetensors(WritableFormat):
     NAME = "safetensors"
 
     def find(self, path: Path) -> Sequence[Path]:
