@@ -26,7 +26,7 @@ from engine.files import lock, nearest, path_of, read_json
 from engine.images import Images, open_images
 from engine.links import check_own
 from engine.models.hookpoints import HookPoint, TokenPolicy
-from engine.models.hub import hub_notation, is_notation
+from engine.models.hub import check_is_notation
 from engine.reporter import Reporter, StageBegan
 from engine.workspace import Provenance, Source, Workspace, versions
 
@@ -107,11 +107,7 @@ def import_activations(
         words = ", ".join(one.words for one in asked)
         raise UserError(f"{place} does not say all that is to know of its activations: give {words}.")
     parts = replace(parts, **cast(Any, _said(parts, settings)))
-    if not is_notation(parts.model):
-        raise UserError(
-            f"There is no model at {parts.model}: give --model {hub_notation(parts.model)}, openclip:ARCH/TAG or a "
-            "local folder."
-        )
+    check_is_notation(parts.model)
     _check_series(files, settings)
     check_own(folder := workspace.activations(settings.name))
     images = open_images(settings.images, transparency=settings.transparency) if settings.images else None

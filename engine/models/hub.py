@@ -101,3 +101,11 @@ def _at_the_top(spec: str, repository: str, revision: str) -> list[str]:
 
 def _some(names: list[str]) -> str:
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+def check_is_notation(model: str) -> None:
+    """UserError for a model that is named as elsewhere, with what it may be here."""
+    if not is_notation(model):
+        raise UserError(
+            f"There is no model at {model}: give --model {hub_notation(model)}, openclip:ARCH/TAG or a local folder."
+        )

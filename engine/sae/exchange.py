@@ -19,7 +19,7 @@ from engine.files import is_vacant, lock, nearest, new_folder, path_of, write_te
 from engine.integrity import content_sha256
 from engine.links import check_own
 from engine.models.hookpoints import HookPoint, TokenPolicy
-from engine.models.hub import hub_notation, hub_sae, is_notation
+from engine.models.hub import check_is_notation, hub_sae
 from engine.reporter import Reporter, StageBegan, Warned
 from engine.sae.architectures import REGISTRY
 from engine.sae.card import CARD, card, for_everybody
@@ -87,11 +87,7 @@ def import_sae(settings: ImportSettings, workspace: Workspace, reporter: Reporte
     source = Source("file", file.name, str(file.absolute()), content_sha256(file))
     foreign = _answered(form.read(file, settings), settings, file)
     _check_answers(foreign, settings)
-    if not is_notation(foreign.model):
-        raise UserError(
-            f"There is no model at {foreign.model}: give --model {hub_notation(foreign.model)}, openclip:ARCH/TAG or "
-            "a local folder."
-        )
+    check_is_notation(foreign.model)
     config = _config(foreign, settings, source, form)
     weights = scaled(foreign.weights, settings.scale) if settings.scale else foreign.weights
     sae = SAE.of(config, dict(weights))
