@@ -75,8 +75,23 @@ def pytest_configure(config: pytest.Config) -> None:
         runpy.run_path(str(refusing / "sitecustomize.py"))
 
 
+def having_the_machine(alone: bool = False) -> contextlib.AbstractContextManager[None]:
+    return contextlib.nullcontext() if WITHIN else turn(alone)
+
+
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    alone = item.get_closest_marker("alone") is not None
-    with contextlib.nullcontext() if WITHIN else turn(alone):
+def pytest_runtest_setup() -> Iterator[None]:
+    with having_the_machine():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    with having_the_machine(alone=item.get_closest_marker("alone") is not None):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown() -> Iterator[None]:
+    with having_the_machine():
         return (yield)

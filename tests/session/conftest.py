@@ -45,7 +45,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's workspace."""
     place = tmp_path_factory.mktemp("demo")
-    # as the README has it, with all cores, hence alone: with another number of threads another dictionary is learned
+    # as the README has it, with all cores: with another number of threads another dictionary is learned
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     saetui("demo", "--headless", cwd=place, env=environment)
     return place / "saetui-demo"

@@ -1,4 +1,4 @@
-"""Tests run in parallel, but for those marked ``alone``: they have the machine for themselves."""
+"""Tests run in parallel, but those marked ``alone`` have the machine for themselves while they are called."""
 
 import fcntl
 from collections.abc import Iterator

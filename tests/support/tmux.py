@@ -57,6 +57,15 @@ class Terminal:
         self.type(command)
         self.press("Enter")
 
+    def exit_code(self, command: str) -> int:
+        """Run ``command`` to its end; its own end, whatever stands on the screen from one before."""
+        mark = next(_number)
+        self.run(f"{command}; echo $? of run $(({mark}))")  # what is typed does not look like what is printed
+        ended = re.compile(rf"^(\d+) of run {mark}$", re.MULTILINE)
+        self.until(ended.search)
+        (code,) = ended.findall(self.screen)
+        return int(code)
+
     def resize(self, columns: int, rows: int) -> None:
         self.tmux("resize-window", "-x", columns, "-y", rows)
 
