@@ -151,6 +151,12 @@ class ScoreSettings:
         "",
         place="path",
     )
+    objects: str = setting(
+        "Where objects are, to tell whether maps lie on them: masks under the images' names (0: none, each other value "
+        "a kind of object), or a .csv of path,left,top,width,height and perhaps name (empty: not told).",
+        "",
+        place="path",
+    )
     min_support: int = setting("Latents that fire on fewer images have no MS.", 2)
     top: int = setting("Top images per latent.", 16)
     batch_size: int = setting("Images per forward pass.", 64)

@@ -228,6 +228,30 @@ QUANTITIES = (
         column=Shown("class", 18, "text"),
         printed=Shown("class", 14, "text"),
     ),
+    Quantity(
+        "peak",
+        "share of top images whose strongest patch lies on its object",
+        "float64",
+        optional=True,  # NaN where no objects are told
+        field="peak",
+        sorts=True,
+        column=Shown("peak", 4, "score"),
+        printed=Shown("peak", 4, "score"),
+    ),
+    Quantity(
+        "chance_peak",
+        "share of their patches that lie on it",
+        "float64",
+        optional=True,
+        field="chance_peak",
+        sorts=True,
+        column=Shown("rand", 4, "score"),
+        printed=Shown("rand", 4, "score"),
+    ),
+    Quantity("mass", "share of its maps that lies on its object", "float64", optional=True, field="mass", sorts=True),
+    Quantity(
+        "chance_mass", "share of the top images that its object covers", "float64", optional=True, field="chance_mass"
+    ),
     Quantity("partner", "latent with the most similar top images; -1: none", "int32"),
     Quantity("jaccard", "Jaccard index of its top images and its partner's", "float32"),
     Quantity("names", "numbers of the nearest words, nearest first; -1: none", "int32", "n"),

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine.config import ScoreSettings
-from engine.metrics.results import AgainstMatched, Hierarchy, Overlap, Spread
+from engine.metrics.results import AgainstMatched, Hierarchy, Localisation, Overlap, Spread
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,8 @@ class Summary:
     settings: ScoreSettings
     left_out: dict[str, int] = field(default_factory=dict, kw_only=True)
     """How many files of the source are pictures of kinds that are not read, by kind."""
+    localisation: Localisation | None = field(default=None, kw_only=True)
+    """Means over the latents on whose top images objects are told; None where none are, and in older files."""
 
 
 @dataclass(frozen=True)

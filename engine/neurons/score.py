@@ -21,6 +21,7 @@ from engine.config import ExtractSettings, Pooling, ScoreSettings, Transparency
 from engine.errors import UserError, keeping
 from engine.files import check_target, value_sha256
 from engine.images import Images, open_images
+from engine.images.objects import Objects, open_objects
 from engine.links import check_own
 from engine.metrics.hierarchy import hierarchy
 from engine.metrics.matched_neurons import against, matched_ms, rectified_ms
@@ -29,6 +30,7 @@ from engine.metrics.uniqueness import uniqueness
 from engine.models import HookPoint, load_encoder, same_model
 from engine.models.device import pick_device
 from engine.models.encoder import VisionEncoder
+from engine.neurons import localised
 from engine.neurons.file import Neurons, write_neurons
 from engine.neurons.names import Names, embed_text, name_latents, vocabulary
 from engine.neurons.pooling import chosen_tokens, pool, scored_tokens
@@ -68,6 +70,7 @@ def score(settings: ScoreSettings, workspace: Workspace, reporter: Reporter | No
     if not path.is_file():
         check_target(path)
     encoder = _encoder(settings, sae, device, reporter)
+    objects = open_objects(settings.objects) if settings.objects else None
 
     images.learn(reporter=reporter)
     read = (
@@ -75,6 +78,7 @@ def score(settings: ScoreSettings, workspace: Workspace, reporter: Reporter | No
         Source("model", encoder.spec, encoder.spec, encoder.sha256 or ""),
         Source("images", images.spec, images.spec, images.sha256),
         Source("vocabulary", Path(settings.vocabulary).name or "built-in", settings.vocabulary, value_sha256(words)),
+        *([Source("objects", Path(objects.spec).name, objects.spec, objects.sha256)] if objects else []),
     )
     _scored_already(path, settings, read, images)  # other scores are refused before the judge sees all images
     reporter.event(StageBegan("embedding"))
@@ -121,6 +125,8 @@ def score(settings: ScoreSettings, workspace: Workspace, reporter: Reporter | No
         w=sae.config.w,
     )
     reporter.progress(4, 4, "scores")
+    if objects is not None:
+        latents |= _on_objects(encoder, images, embeddings, latents, objects, reporter)
 
     frequency = latents["token_frequency"]
     fires = frequency > 0
@@ -150,6 +156,7 @@ def score(settings: ScoreSettings, workspace: Workspace, reporter: Reporter | No
         named=int((latents["names"] >= 0).any(axis=1).sum()),
         settings=settings,
         left_out=images.left_out,
+        localisation=localised.summary(latents) if "peak" in latents else None,
     )
     origin = Provenance(sources, versions())
     mean = names.mean if names.words else None
@@ -177,6 +184,22 @@ def measured(latents: Mapping[str, np.ndarray], **given: Any) -> dict[str, np.nd
     return made
 
 
+def _on_objects(
+    encoder: VisionEncoder,
+    images: Images,
+    embeddings: Store,
+    latents: Mapping[str, np.ndarray],
+    objects: Objects,
+    reporter: Reporter,
+) -> dict[str, np.ndarray]:
+    if "maps" not in latents:
+        reporter.event(Warned("There are no maps of patches, so nothing says whether they lie on the objects."))
+        return {}
+    reporter.event(StageBegan("holding maps against objects"))
+    scored = embeddings.image.tolist()
+    return localised.localised(encoder, images, scored, latents["top_images"], latents["maps"], objects, reporter)
+
+
 def _images(embeddings: Store) -> list[ScoredImage]:
     """The images that could be read, in order."""
     embeddings.check_listed()
@@ -198,10 +221,13 @@ def _scored_already(path: Path, settings: ScoreSettings, sources: Sequence[Sourc
         return None
     with found:
         mended = _mended(found, images)
-        compared = [one for one in sources if not (mended and one.kind in ("images", "embeddings"))]
+        older = "objects" not in {one.kind for one in found.provenance.made_from}  # they are told for the first time
+        passed = (*(("images", "embeddings") if mended else ()), *(("objects",) if older else ()))
+        compared = [one for one in sources if one.kind not in passed]
         if differing := _differences(found, settings, compared, images):
             raise UserError(f"{path} holds scores of {'; '.join(differing)}: give another --name.")
-        return found.summary if found.complete and not mended else None
+        told = not (older and settings.objects)
+        return found.summary if found.complete and told and not mended else None
 
 
 def _mended(found: Neurons, images: Images) -> bool:
@@ -213,7 +239,13 @@ def _mended(found: Neurons, images: Images) -> bool:
     return before != images.sha256 and all(now.get(one.path) == one.sha256 for one in found.images)
 
 
-_SAID = {"sae": "the SAE", "model": "the encoder", "images": "the images", "vocabulary": "the words"}
+_SAID = {
+    "sae": "the SAE",
+    "model": "the encoder",
+    "images": "the images",
+    "vocabulary": "the words",
+    "objects": "the objects",
+}
 _COMPARED = ("pooling", "min_support", "top", "batch_size", "seed")  # settings that no source tells
 
 

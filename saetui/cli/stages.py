@@ -10,6 +10,7 @@ import typer
 from engine import config, numbers
 from engine.activations.results import READS, Estimated, Extracted, RecognisedRows, StoreImported, Verified
 from engine.errors import counted
+from engine.metrics.results import Localisation
 from engine.neurons.results import MatrixScored, Scored
 from engine.places import Relinked
 from engine.runs.plan import PlanDone
@@ -121,7 +122,18 @@ def show_score(result: Scored) -> None:
         f"matched raw        {number(ms.matched.mean):>6}   same support, latent by latent: "
         f"{percent(ms.matched.share_beaten, 1)} of latents beat theirs",
         f"baseline           {number(ms.baseline):>6}   mean cosine of all pairs of images",
+        *localised(result.localisation),
     )
+
+
+def localised(found: Localisation | None) -> list[str]:
+    """In a line, whether maps lie on the objects."""
+    if found is None:
+        return []
+    return [
+        f"on the object      {number(found.peak):>6}   of strongest patches (random {number(found.chance_peak)}), "
+        f"{number(found.mass)} of maps (even {number(found.chance_mass)})"
+    ]
 
 
 def show_plan(result: PlanDone) -> None:

@@ -301,7 +301,7 @@ def test_a_search_reads_its_words_anew_for_each_pattern(neurons, contents):
 
 def test_numbers_that_are_no_latents_find_none(neurons):
     assert neurons.search("²") == {} and neurons.search("9" * 5000) == {} and neurons.search("00004") == {}
-    with pytest.raises(UserError, match="no 'mss' to compare: use ms"):
+    with pytest.raises(UserError, match="no 'mss' to compare: use mass or ms"):
         neurons.order(search="mss>.5")
 
 
