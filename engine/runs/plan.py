@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.config import PlanSettings, from_mapping
+from engine.activations.asked import Made
+from engine.config import PlanSettings, about, from_mapping
 from engine.errors import UserError, keeping
 from engine.files import path_of, read_toml
 from engine.links import check_own
@@ -25,7 +26,6 @@ from engine.places import located
 from engine.records import to_json
 from engine.reporter import Reporter, StageBegan
 from engine.runs.tasks import TASKS
-from engine.steer.recipes import with_recipe
 from engine.workspace import Workspace, neurons_path, slug, store_names
 
 STAGES = ("extract", "train", "score", "steer")
@@ -64,9 +64,7 @@ def run_plan(settings: PlanSettings, workspace: Workspace, reporter: Reporter | 
     The whole plan is checked before anything starts.
     """
     reporter = reporter or Reporter()
-    path = path_of(settings.plan)
-    stages = read_plan(path, workspace)
-    check_plan(stages, workspace, path)
+    stages = _checked(settings, workspace)
     done: list[StageDone] = []
     for index, stage in enumerate(stages, 1):
         reporter.event(StageBegan(f"{index}/{len(stages)} {stage.task} {stage.name}"))
@@ -76,6 +74,19 @@ def run_plan(settings: PlanSettings, workspace: Workspace, reporter: Reporter | 
         with keeping(f"{_stages(len(done))} kept"):
             reporter.check()
     return PlanDone(tuple(done))
+
+
+def check_run(settings: PlanSettings, workspace: Workspace, made: Made = ()) -> None:
+    """UserError for a plan of which a stage cannot be."""
+    with about("plan"):
+        _checked(settings, workspace)
+
+
+def _checked(settings: PlanSettings, workspace: Workspace) -> list[Stage]:
+    path = path_of(settings.plan)
+    stages = read_plan(path, workspace)
+    check_plan(stages, workspace, path)
+    return stages
 
 
 def _stages(done: int) -> str:
@@ -139,21 +150,13 @@ def _saes(given: Any, trained: list[str], path: Path) -> list[Any]:
     return found
 
 
-READS = {"activations": "activations", "embeddings": "embeddings", "sae": "saes"}  # settings, and the folder of each
-
-
 def check_plan(stages: list[Stage], workspace: Workspace, path: Path) -> None:
-    """UserError for what neither is there nor made by an earlier stage, and for two scores of one name."""
+    """UserError for a stage that cannot be, with what is there and what earlier stages make, and for two scores of one
+    name."""
     made: set[tuple[str, str]] = set()
     for stage in stages:
-        asked = stage.settings
-        read = [(folder, getattr(asked, name, "")) for name, folder in READS.items() if stage.task != "extract"]
         try:
-            for folder, name in read:
-                if name and (folder, name) not in made:
-                    workspace.existing(folder, name)
-            if stage.task == "steer" and ("recipes", asked.recipe) not in made:
-                with_recipe(workspace, asked)
+            TASKS[stage.task].refuse(stage.settings, workspace, made)
         except UserError as error:
             raise UserError(f"{path} [[{stage.task}]]: {error}") from error
         now = _makes(stage, workspace)

@@ -1,9 +1,10 @@
 """Command-line options made from a settings class: a setting is typed and explained once, in engine.config."""
 
+import contextlib
 import dataclasses
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterator
 from dataclasses import MISSING
 from typing import Annotated, Any
 
@@ -11,7 +12,8 @@ import typer
 
 from engine.config import WrongValue, from_mapping, numbers_written, setting_of
 from engine.errors import UserError
-from engine.workspace import Workspace
+from engine.runs.tasks import TASKS
+from engine.workspace import MARKER, Workspace
 
 WorkspaceOption = Annotated[
     str | None,
@@ -57,12 +59,23 @@ def complete(settings: type, given: dict[str, Any], workspace: Workspace, name: 
     for key, value in given.items():
         if _is_numbers(typing.get_type_hints(settings)[key]):
             values[key] = numbers_written(value)
+    with telling(settings, given, name, workspace):
+        chosen: Any = from_mapping(settings, values, name)
+        TASKS[name].refuse(chosen, workspace)
+    return chosen
+
+
+@contextlib.contextmanager
+def telling(settings: type, given: Container[str], name: str, workspace: Workspace) -> Iterator[None]:
+    """What is wrong is said of options where they were ``given``, else of a line of workspace.toml."""
+    fields = {field.name: field for field in dataclasses.fields(settings)}
     try:
-        return from_mapping(settings, values, name)
+        yield
     except WrongValue as error:
-        if error.setting not in given or fields[error.setting].metadata.get("positional"):
-            raise
-        raise UserError(f"{name}: {_flag(fields[error.setting])}{error.sentence.removeprefix(error.setting)}") from None
+        where = name if error.setting in given or error.setting not in workspace.defaults() else workspace.root / MARKER
+        option = error.setting in given and not fields[error.setting].metadata.get("positional")
+        said = error.told({error.setting: _flag(fields[error.setting]) if option else error.setting})
+        raise UserError(f"{where}: {said}" if error.sentence.startswith(f"{error.setting} ") else said) from None
 
 
 def _parameters(settings: type) -> list[inspect.Parameter]:
