@@ -12,12 +12,13 @@ from textual.app import App, SuspendNotSupported
 from textual.screen import Screen
 from textual.widget import Widget
 
-from engine.config import IMAGE_SOURCES
+from engine.config import IMAGE_SOURCES, from_mapping
 from engine.errors import UserError, sentence_of
 from engine.files import path_of, write_text
 from engine.images.decoding import BrokenImage
 from engine.images.sources import is_there
 from engine.runs.run import Run
+from engine.runs.tasks import TASKS
 from engine.runs.watch import RunSnapshot
 from engine.workspace import MARKER, Workspace, neurons_files
 from saetui.formatting import literal
@@ -148,6 +149,8 @@ class Services(App[Reopen | None]):
         started: list[Run] = []
 
         def begin() -> None:
+            known = TASKS[task]
+            known.refuse(from_mapping(known.settings, settings, task), self.workspace)
             run = Run.create(self.workspace, task, settings, [task])
             run.detach()
             started.append(run)

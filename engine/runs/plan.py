@@ -6,6 +6,7 @@ four SAEs, named by ``name``'s fields (``name = "clip-{arch}-x{expansion}"``). `
 wherever one stands.
 """
 
+import contextlib
 import dataclasses
 import fnmatch
 import itertools
@@ -13,10 +14,9 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from engine.activations.asked import Made
-from engine.config import PlanSettings, about, from_mapping
+from engine.config import PlanSettings, WrongValue, about, from_mapping
 from engine.errors import UserError, keeping
 from engine.files import path_of, read_toml
 from engine.links import check_own
@@ -26,7 +26,11 @@ from engine.places import located
 from engine.records import to_json
 from engine.reporter import Reporter, StageBegan
 from engine.runs.tasks import TASKS
+from engine.steer.recipes import with_recipe
 from engine.workspace import Workspace, neurons_path, slug, store_names
+
+if TYPE_CHECKING:
+    from engine.activations.asked import Made
 
 STAGES = ("extract", "train", "score", "steer")
 DEFAULT_NAMES = {"train": "{activations}-{arch}-x{expansion}-k{k}-s{seed}"}
@@ -76,7 +80,7 @@ def run_plan(settings: PlanSettings, workspace: Workspace, reporter: Reporter | 
     return PlanDone(tuple(done))
 
 
-def check_run(settings: PlanSettings, workspace: Workspace, made: Made = ()) -> None:
+def check_run(settings: PlanSettings, workspace: Workspace, made: "Made" = ()) -> None:
     """UserError for a plan of which a stage cannot be."""
     with about("plan"):
         _checked(settings, workspace)
@@ -86,6 +90,7 @@ def _checked(settings: PlanSettings, workspace: Workspace) -> list[Stage]:
     path = path_of(settings.plan)
     stages = read_plan(path, workspace)
     check_plan(stages, workspace, path)
+    check_stages(stages, workspace, path)
     return stages
 
 
@@ -150,15 +155,21 @@ def _saes(given: Any, trained: list[str], path: Path) -> list[Any]:
     return found
 
 
+READS = {"activations": "activations", "embeddings": "embeddings", "sae": "saes"}  # settings, and the folder of each
+
+
 def check_plan(stages: list[Stage], workspace: Workspace, path: Path) -> None:
-    """UserError for a stage that cannot be, with what is there and what earlier stages make, and for two scores of one
-    name."""
+    """UserError for what neither is there nor made by an earlier stage, and for two scores of one name."""
     made: set[tuple[str, str]] = set()
     for stage in stages:
-        try:
-            TASKS[stage.task].refuse(stage.settings, workspace, made)
-        except UserError as error:
-            raise UserError(f"{path} [[{stage.task}]]: {error}") from error
+        asked = stage.settings
+        read = [(folder, getattr(asked, name, "")) for name, folder in READS.items() if stage.task != "extract"]
+        with _told_of(stage, path):
+            for folder, name in read:
+                if name and (folder, name) not in made:
+                    workspace.existing(folder, name)
+            if stage.task == "steer" and ("recipes", asked.recipe) not in made:
+                with_recipe(workspace, asked)
         now = _makes(stage, workspace)
         if stage.task == "score" and made & now:
             name = next(iter(now))[1]
@@ -166,6 +177,26 @@ def check_plan(stages: list[Stage], workspace: Workspace, path: Path) -> None:
         for place in (_PLACES[folder](workspace, name) for folder, name in now):
             check_own(place)
         made |= now
+
+
+def check_stages(stages: list[Stage], workspace: Workspace, path: Path) -> None:
+    """UserError for the first stage with a setting that cannot be, where the earlier ones have made what they make."""
+    made: set[tuple[str, str]] = set()
+    for stage in stages:
+        with _told_of(stage, path):
+            TASKS[stage.task].refuse(stage.settings, workspace, made)
+        made |= _makes(stage, workspace)
+
+
+@contextlib.contextmanager
+def _told_of(stage: Stage, path: Path) -> Iterator[None]:
+    """Whatever is wrong is said of the table of the stage, and of settings by their names there."""
+    names = {one.name: one.name for one in dataclasses.fields(stage.settings)}
+    try:
+        yield
+    except UserError as error:
+        said = error.told(names) if isinstance(error, WrongValue) else str(error)
+        raise UserError(f"{path} [[{stage.task}]]: {said}") from error
 
 
 _PLACES: dict[str, Callable[[Workspace, str], Path]] = {
