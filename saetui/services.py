@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ from saetui.gc_tuning import GcTuning
 from saetui.model_requests import Handler, ModelRequests
 from saetui.preferences import Preferences, state_folder
 from saetui.session import Session, first_mode, is_workspace
+from saetui.widgets.bars import summary
+from saetui.widgets.put_away import PutAway
 
 if TYPE_CHECKING:
     from engine.server.protocol import Request
@@ -72,6 +75,7 @@ class Services(App[Reopen | None]):
         """The neurons file that Neurons and Hierarchy show."""
         self.runs: list[RunSnapshot] = []
         """Every run of the workspace, the newest first; looked at twice a second."""
+        self.put_away = PutAway(workspace)
         self.models = ModelRequests(self, workspace)
         self.garbage = GcTuning()
         self._saving = False
@@ -80,6 +84,14 @@ class Services(App[Reopen | None]):
     def terminal_line(self) -> str:
         where = "ssh" if self.terminal and self.terminal.ssh else ""
         return " ".join(filter(None, (where, self.colours)))
+
+    def run_summary(self) -> str:
+        """What the top bar says of runs."""
+        return summary(self.runs, self.session.recall("app", "seen", 0.0))
+
+    def seen_failures(self) -> None:
+        """A person looks at the runs: what has failed by now is said no more."""
+        self.remember("app", seen=time.time())
 
     def say(self, sentence: str, severity: Severity = "warning") -> None:
         """One sentence at the corner, literally."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from textual.containers import Horizontal, Vertical
@@ -53,6 +53,8 @@ class TrainMode(Mode):
         key("train.resume", "r", "resume", "Resume", show=True),
         key("train.clone", "c", "clone", "Clone", show=True),
         key("train.score", "s", "score", "Score", show=True),
+        key("train.remove", "d,delete", "remove", "Remove"),
+        key("train.undo", "u", "undo", "Put back"),
         key("train.overlay", "space", "overlay", "Overlay", show=True),
         key("train.filter", "slash", "filter", "Filter"),
         key("train.sort", "o", "sort", "Sort"),
@@ -371,6 +373,24 @@ class TrainMode(Mode):
     def action_resume(self) -> None:
         if self.selected is not None:
             self.runs.resume(self.selected)
+
+    def action_remove(self) -> None:
+        """What is no finished SAE, with its runs."""
+        row = self.selected
+        if row is None:
+            return
+        if row.live:
+            self.services.say(f"{row.name} is {row.state}: x stops it first.")
+        elif row.state == "done":
+            self.services.say(f"{row.name} is a finished SAE, and stays: J and then a archives its run.")
+        else:
+            self._put_away(lambda: self.services.put_away.remove_training(row.name))
+
+    def action_undo(self) -> None:
+        self._put_away(self.services.put_away.undo)
+
+    def _put_away(self, act: Callable[[], str]) -> None:
+        self.services.guard(lambda: self.services.say(act(), "information"))
 
     def action_score(self) -> None:
         row, preview = self.selected, self.trainings.seen.preview
