@@ -13,6 +13,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, field
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from engine.errors import UserError
@@ -370,11 +371,13 @@ class WrongValue(UserError):
         super().__init__(f"{source}: {sentence}" if source else sentence)
         self.setting, self.sentence = setting, sentence
 
-    def told(self, called: Mapping[str, str]) -> str:
-        """The sentence where settings are ``called`` otherwise."""
+    def told(self, called: Mapping[str, str], root: Path | None = None) -> str:
+        """The sentence where settings are ``called`` otherwise, and places in ``root`` are told relative to it."""
         text = re.sub(
             r"--([a-z][a-z0-9-]*)", lambda found: called.get(found[1].replace("-", "_"), found[0]), self.sentence
         )
+        if root is not None:
+            text = re.sub(rf"(?<![\w/.]){re.escape(str(root))}/(?=[^\s'])", "", text)
         own = re.match(rf"{self.setting}\b", text)
         return f"{called.get(self.setting, self.setting)}{text[own.end() :]}" if own else text
 

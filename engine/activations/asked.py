@@ -60,13 +60,13 @@ def check_extract(settings: ExtractSettings, workspace: Workspace, made: Made = 
 
 def check_purpose(settings: ExtractSettings) -> None:
     if settings.for_steering and settings.at != UNASKED:
-        raise UserError("--for-steering chooses the hook point: leave --at out, or --for-steering.")
+        raise UserError("--for-steering chooses the hook point: give it alone, or --at alone.")
 
 
 def check_rows(settings: ExtractSettings, rows: int) -> None:
     """UserError where so many ``rows`` an image are too many."""
     if settings.embeddings and rows > 1:
-        raise UserError("Embeddings have one row an image: use --at last, or --tokens cls or mean.")
+        raise UserError("Embeddings have one row an image: set --at to last, or --tokens to cls or mean.")
     batch = settings.batch_size * rows
     if batch > settings.shard_rows:
         raise UserError(

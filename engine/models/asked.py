@@ -64,7 +64,9 @@ def check_encoder_path(spec: str) -> Path:
         ways_out = (
             "give hf:ORG/NAME, openclip:ARCH/TAG, demo or a local directory, or after a move run saetui relink OLD NEW."
         )
-        hint = f"did you mean hf:{spec}?" if spec.count("/") == 1 and not spec.startswith((".", "/")) else ""
+        named = path if not path.is_absolute() and not spec.startswith(".") else Path(*path.parts[-2:])
+        like_hub = len(named.parts) == 2 and not path.absolute().parent.exists() and path.absolute().parents[1].exists()
+        hint = f"did you mean hf:{named}?" if like_hub else ""
         raise UserError(f"No model at {spec}: {hint or ways_out}")
     path = path.resolve()
     folder = path.parent if path.is_file() and path.suffix in WEIGHT_SUFFIXES else path

@@ -27,12 +27,14 @@ from engine.records import to_json
 from engine.reporter import Reporter, StageBegan
 from engine.runs.tasks import TASKS
 from engine.steer.recipes import with_recipe
-from engine.workspace import Workspace, neurons_path, slug, store_names
+from engine.workspace import Workspace, check_name, neurons_path, slug, store_names
 
 if TYPE_CHECKING:
     from engine.activations.asked import Made
 
 STAGES = ("extract", "train", "score", "steer")
+NAMED = {"extract": "activations", "train": "an SAE", "score": "images"}
+"""What the names of stages are names of."""
 DEFAULT_NAMES = {"train": "{activations}-{arch}-x{expansion}-k{k}-s{seed}"}
 
 
@@ -140,7 +142,7 @@ def _expand(
         chosen = base | table | dict(zip(grid, values, strict=True))
         template = chosen.get("name") or DEFAULT_NAMES.get(task)
         if template:
-            chosen["name"] = _named(str(template), fields | chosen, path)
+            chosen["name"] = _named(str(template), fields | chosen, task, path)
         yield Stage(task, located(from_mapping(kind, chosen, f"{path} [[{task}]]"), root))
 
 
@@ -164,7 +166,7 @@ def check_plan(stages: list[Stage], workspace: Workspace, path: Path) -> None:
     for stage in stages:
         asked = stage.settings
         read = [(folder, getattr(asked, name, "")) for name, folder in READS.items() if stage.task != "extract"]
-        with _told_of(stage, path):
+        with _told_of(stage, path, workspace):
             for folder, name in read:
                 if name and (folder, name) not in made:
                     workspace.existing(folder, name)
@@ -183,19 +185,20 @@ def check_stages(stages: list[Stage], workspace: Workspace, path: Path) -> None:
     """UserError for the first stage with a setting that cannot be, where the earlier ones have made what they make."""
     made: set[tuple[str, str]] = set()
     for stage in stages:
-        with _told_of(stage, path):
+        with _told_of(stage, path, workspace):
             TASKS[stage.task].refuse(stage.settings, workspace, made)
         made |= _makes(stage, workspace)
 
 
 @contextlib.contextmanager
-def _told_of(stage: Stage, path: Path) -> Iterator[None]:
-    """Whatever is wrong is said of the table of the stage, and of settings by their names there."""
+def _told_of(stage: Stage, path: Path, workspace: Workspace) -> Iterator[None]:
+    """Whatever is wrong is said of the table of the stage, and of settings and places as they are written there."""
     names = {one.name: one.name for one in dataclasses.fields(stage.settings)}
     try:
         yield
     except UserError as error:
-        said = error.told(names) if isinstance(error, WrongValue) else str(error)
+        wrong = error if isinstance(error, WrongValue) else WrongValue("", str(error))
+        said = wrong.told(names, workspace.root)
         raise UserError(f"{path} [[{stage.task}]]: {said}") from error
 
 
@@ -222,7 +225,10 @@ def _makes(stage: Stage, workspace: Workspace) -> set[tuple[str, str]]:
     return {("recipes", asked.save_recipe)} if asked.save_recipe else set()
 
 
-def _named(template: str, values: dict[str, Any], path: Path) -> str:
+def _named(template: str, values: dict[str, Any], task: str, path: Path) -> str:
+    literal = template.replace("{", "").replace("}", "")
+    if "/" in literal or literal.startswith("."):  # it would become another name, and no folder
+        check_name(template, NAMED[task])
     shown = {k: exact(v) if isinstance(v, float) else v for k, v in values.items()}
     try:
         return slug(template.format_map(shown))

@@ -6,6 +6,7 @@ import inspect
 import typing
 from collections.abc import Callable, Container, Iterator
 from dataclasses import MISSING
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -74,7 +75,8 @@ def telling(settings: type, given: Container[str], name: str, workspace: Workspa
     except WrongValue as error:
         where = name if error.setting in given or error.setting not in workspace.defaults() else workspace.root / MARKER
         option = error.setting in given and not fields[error.setting].metadata.get("positional")
-        said = error.told({error.setting: _flag(fields[error.setting]) if option else error.setting})
+        here = workspace.root if workspace.root == Path.cwd() else None
+        said = error.told({error.setting: _flag(fields[error.setting]) if option else error.setting}, here)
         raise UserError(f"{where}: {said}" if error.sentence.startswith(f"{error.setting} ") else said) from None
 
 
@@ -92,6 +94,8 @@ def _parameter(field: Any, kind: Any) -> inspect.Parameter:
         shown = kind
     help = field.metadata["help"]
     reader = number_option(kind) if kind in (int, float) else {}
+    if typing.get_origin(kind) is typing.Literal:
+        shown, reader = str, word_option(kind)
     if field.metadata.get("positional"):
         info: Any = typer.Argument(help=help, show_default=False)
     else:
@@ -127,9 +131,19 @@ def _is_numbers(kind: Any) -> bool:
 def number_option(kind: type[int] | type[float]) -> dict[str, Any]:
     """What an option of text needs to become a number, by the one rule for what is typed, or the one refusal."""
 
+    return {"callback": _reader(kind), "metavar": "INTEGER" if kind is int else "FLOAT"}
+
+
+def word_option(kind: Any) -> dict[str, Any]:
+    """The same for one of a few words."""
+    options = [str(one) for one in typing.get_args(kind)]
+    return {"callback": _reader(kind), "metavar": f"[{'|'.join(options)}]", "autocompletion": lambda: options}
+
+
+def _reader(kind: Any) -> Callable[..., Any]:
     def read(context: typer.Context, parameter: typer.CallbackParam, value: str | None) -> Any:
         if not isinstance(value, str):
             return value
         return setting_of(value, kind, max(parameter.opts, key=len), context.info_name or "")
 
-    return {"callback": read, "metavar": "INTEGER" if kind is int else "FLOAT"}
+    return read

@@ -55,7 +55,7 @@ class AskingForm(Form):
 
     def wanted(self) -> dict[str, Any] | None:
         """Settings of the task as they are typed; None where there is nothing to ask yet. May raise UserError."""
-        return self.values()
+        return self.accepted()
 
     def action_estimate(self) -> None:
         wanted = self.checked(self.wanted)
@@ -128,7 +128,7 @@ class ImportForm(AskingForm):
         typed = {one.name: self.editor(one.name).value.strip() for one in self.fields}
         if not typed["source"]:
             return None
-        values = self.values() if typed["name"] else self.values(name="unnamed")
+        values = self.accepted() if typed["name"] else self.accepted(name="unnamed")
         plain = {one.name: one.default for one in fields(ImportSettings)}
         open_ = [name for name, value in self.proposed.items() if typed[name] == value]
         return {name: plain[name] if name in open_ else values[name] for name in _RECOGNISED}
@@ -200,7 +200,7 @@ class ImportForm(AskingForm):
 
     def action_submit(self) -> None:
         """Not while it is known that it would be refused: what is at fault can be mended here."""
-        values = self.checked(self.values)
+        values = self.checked(self.accepted)
         if values is None:
             return
         known = self.wanted() == self._about

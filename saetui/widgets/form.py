@@ -1,6 +1,7 @@
 """A form made from a settings class, with the same fields, help texts and checks as the command line."""
 
 import dataclasses
+import os
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING
@@ -17,9 +18,9 @@ from textual.suggester import SuggestFromList
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
-from engine.config import WrongValue, from_mapping, places_of, to_mapping, written
+from engine.config import Place, WrongValue, from_mapping, places_of, to_mapping, written
 from engine.errors import UserError, sentence_of
-from engine.places import changed_values, located, recorded_text
+from engine.places import changed, changed_values, located_text, recorded_text, split
 from engine.runs.tasks import TASKS
 from engine.workspace import Workspace
 from saetui.bindings import key
@@ -222,19 +223,34 @@ class Form(ModalScreen[dict[str, Any] | None]):
         for field in [one for one in self.fields if one.name not in instead]:
             typed[field.name] = _parsed(self.editor(field.name).value.strip(), self.hints[field.name], field)
         try:
-            settings: Any = located(from_mapping(self.kind, typed, self.heading), self.workspace.root)
-            if self.stage is not None:
-                self.stage.refuse(settings, self.workspace)
+            return to_mapping(changed(from_mapping(self.kind, typed, self.heading), self._place))
         except WrongValue as error:
-            raise FieldError(error.setting, error.told(_CALLED)) from None
-        return to_mapping(settings)
+            raise self._refused(error) from None
+
+    def _place(self, text: str, sort: Place) -> str:
+        """A place that was typed, in full; a model that is not there may be one of a hub."""
+        place = located_text(text, sort, self.workspace.root)
+        return text if sort == "model" and place != text and not os.path.exists(split(place, sort)[1]) else place
+
+    def _refused(self, error: WrongValue) -> FieldError:
+        return FieldError(error.setting, error.told(_CALLED, self.workspace.root))
+
+    def accepted(self, **instead: Any) -> dict[str, Any]:
+        """The same, if the task can be done with them. Raises UserError where it cannot."""
+        values = self.values(**instead)
+        try:
+            if self.stage is not None:
+                self.stage.refuse(from_mapping(self.kind, values, self.heading), self.workspace)
+        except WrongValue as error:
+            raise self._refused(error) from None
+        return values
 
     def say(self, sentence: str, error: bool = False) -> None:
         self.note.set_class(error, "error")
         self.note.say(sentence)
 
     def action_submit(self) -> None:
-        values = self.checked(self.values)
+        values = self.checked(self.accepted)
         if values is not None:
             self.dismiss(values)
 

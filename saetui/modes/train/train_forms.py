@@ -40,7 +40,7 @@ class ExpectingForm(Form):
 
     def _rested(self) -> None:
         try:
-            values = self.values()
+            values = self.accepted()
         except (UserError, OSError):  # still being typed: whoever submits it hears of it
             return
         look_up(self, "expected", self.expecting(values), self._told, lambda _: None)
