@@ -7,10 +7,13 @@ explained once. ``from_mapping`` checks values that come from outside.
 import dataclasses
 import difflib
 import math
+import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, field
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from engine.errors import UserError
@@ -35,8 +38,41 @@ IMAGE_SOURCES = "a folder, a text or CSV list, .tar shards or .zip archives"
 """Each kind of engine.images.sources in words, for help and for questions."""
 
 
+@dataclass(frozen=True)
+class Rule:
+    """What the value of a setting must be, whatever the others are."""
+
+    holds: Callable[[Any], bool]
+    way: str
+    """What to do where it does not."""
+
+
+def at_least(least: int, *, else_: str = "") -> Rule:
+    return Rule(lambda value: value >= least, f"give at least {least}{else_ and f', {else_}'}")
+
+
+def none_or(least: int, means: str) -> Rule:
+    """0 has a meaning of its own, and so have values from ``least`` on."""
+    return Rule(lambda value: value == 0 or value >= least, f"give at least {least}, or 0 {means}")
+
+
+def share(below: bool) -> Rule:
+    """``below``: the whole is none."""
+    way = f"give a share from 0 to {'below ' * below}1"
+    return Rule(lambda value: 0 <= value < 1 if below else 0 <= value <= 1, way)
+
+
+NOT_NEGATIVE = Rule(lambda value: value >= 0, "give 0 or more")
+POSITIVE = Rule(lambda value: value > 0, "give more than 0")
+THREADS = Rule(lambda value: 1 <= value <= 1024, "give 1 to 1024")
+DEVICE = Rule(
+    lambda value: re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?|mps", value) is not None,
+    "choose auto, cpu, cuda, cuda:1 or mps",
+)
+
+
 def setting(help: str, default: Any = MISSING, **extra: Any) -> Any:
-    """A dataclass field with its help text. ``extra``: ``flag`` (its name on the command line),
+    """A dataclass field with its help text. ``extra``: ``must`` (its Rule), ``flag`` (its name on the command line),
     ``positional`` (an argument instead of an option), ``place`` (see :func:`place`), ``own`` (no default of the
     workspace is meant)."""
     return field(default=default, metadata={"help": help, **extra})
@@ -80,12 +116,12 @@ class ExtractSettings:
     )
     dtype: Dtype = setting("How activations are stored.", "float16")
     precision: Dtype = setting("Precision of the model's weights and forward pass.", "float32")
-    batch_size: int = setting("Images per forward pass.", 64)
-    shard_rows: int = setting("Maximum rows of a shard file.", 262_144)
-    limit: int = setting("Use only the first this many images (0: all).", 0)
-    workers: int = setting("Threads that read and decode images.", 4)
-    device: str = setting("auto, cpu, cuda, cuda:1, mps.", "auto")
-    seed: int = setting("Seed of the token choice random:K.", 0)
+    batch_size: int = setting("Images per forward pass.", 64, must=at_least(1))
+    shard_rows: int = setting("Maximum rows of a shard file.", 262_144, must=at_least(1))
+    limit: int = setting("Use only the first this many images (0: all).", 0, must=none_or(1, "for all images"))
+    workers: int = setting("Threads that read and decode images.", 4, must=THREADS)
+    device: str = setting("auto, cpu, cuda, cuda:1, mps.", "auto", must=DEVICE)
+    seed: int = setting("Seed of the token choice random:K.", 0, must=NOT_NEGATIVE)
     embeddings: bool = setting("Keep the store under embeddings/ (one row per image, what the judge sees).", False)
 
 
@@ -96,8 +132,8 @@ class TrainSettings:
     activations: str = setting("Name or path of the activation store.", positional=True, place="artefact")
     name: str = setting("Name of the SAE in the workspace.")
     arch: ArchitectureName = setting("Sparsifier and loss.", "matryoshka-batchtopk")
-    expansion: float = setting("Expansion factor: latents per dimension of the activations.", 8.0)
-    k: int = setting("Active latents per token (topk family).", 20)
+    expansion: float = setting("Expansion factor: latents per dimension of the activations.", 8.0, must=POSITIVE)
+    k: int = setting("Active latents per token (topk family).", 20, must=at_least(1))
     groups: tuple[float, ...] = setting(
         "Matryoshka prefixes, cumulative: shares of the dictionary, or counts of latents.",
         (0.0625, 0.1875, 0.4375, 1.0),
@@ -107,23 +143,39 @@ class TrainSettings:
         "sum",
     )
     steps: int = setting(
-        "Training steps (0: 20 passes over the rows, but 1,000 steps at least and 100,000 at most).", 0
+        "Training steps (0: 20 passes over the rows, but 1,000 steps at least and 100,000 at most).",
+        0,
+        must=none_or(1, "for as many as the rows are worth"),
     )
-    batch_size: int = setting("Tokens per step.", 4096)
-    lr: float = setting("Learning rate (0: 2e-4 / sqrt(latents / 2^14)).", 0.0)
-    warmup: int = setting("Steps over which the learning rate rises; at most a tenth of all steps.", 1000)
-    decay: float = setting("Share of the steps, at the end, over which the learning rate falls to 0.", 0.0)
-    l1: float = setting("Weight of the L1 penalty (relu, gated).", 1e-3)
-    l0: float = setting("Weight of the L0 penalty (jumprelu).", 1e-3)
-    bandwidth: float = setting("Width of the kernel that gives thresholds a gradient (jumprelu).", 1e-3)
-    aux: float = setting("Weight of the auxiliary loss that revives dead latents (topk family).", 0.03)
+    batch_size: int = setting("Tokens per step.", 4096, must=at_least(1))
+    lr: float = setting("Learning rate (0: 2e-4 / sqrt(latents / 2^14)).", 0.0, must=NOT_NEGATIVE)
+    warmup: int = setting(
+        "Steps over which the learning rate rises; at most a tenth of all steps.", 1000, must=NOT_NEGATIVE
+    )
+    decay: float = setting(
+        "Share of the steps, at the end, over which the learning rate falls to 0.", 0.0, must=share(below=False)
+    )
+    l1: float = setting("Weight of the L1 penalty (relu, gated).", 1e-3, must=NOT_NEGATIVE)
+    l0: float = setting("Weight of the L0 penalty (jumprelu).", 1e-3, must=NOT_NEGATIVE)
+    bandwidth: float = setting("Width of the kernel that gives thresholds a gradient (jumprelu).", 1e-3, must=POSITIVE)
+    aux: float = setting(
+        "Weight of the auxiliary loss that revives dead latents (topk family).", 0.03, must=NOT_NEGATIVE
+    )
     dead_after: int = setting(
-        "A latent that has not fired for this many tokens is dead; at most a fortieth of all tokens.", 10_000_000
+        "A latent that has not fired for this many tokens is dead; at most a fortieth of all tokens.",
+        10_000_000,
+        must=at_least(1),
     )
-    holdout: float = setting("Share of images held out for FVE, L0, dead and dense share.", 0.05)
-    max_norm: float = setting("Train without rows longer than this many median norms of the store (0: with all).", 0.0)
-    eval_every: int = setting("Steps between measurements on held-out rows.", 500)
-    checkpoint_every: int = setting("Steps between checkpoints.", 1000)
+    holdout: float = setting(
+        "Share of images held out for FVE, L0, dead and dense share.", 0.05, must=share(below=True)
+    )
+    max_norm: float = setting(
+        "Train without rows longer than this many median norms of the store (0: with all).",
+        0.0,
+        must=none_or(1, "to leave no row out"),
+    )
+    eval_every: int = setting("Steps between measurements on held-out rows.", 500, must=at_least(1))
+    checkpoint_every: int = setting("Steps between checkpoints.", 1000, must=at_least(1))
     keep_state: bool = setting(
         "Keep what a longer training (more --steps) goes on from, three times the size of the SAE; or drop it.",
         True,
@@ -132,8 +184,8 @@ class TrainSettings:
     embeddings: str = setting(
         "Embedding store for the MS of held-out images while training (empty: none).", "", place="artefact"
     )
-    device: str = setting("auto, cpu, cuda, cuda:1, mps.", "auto")
-    seed: int = setting("Seed of initialisation and order.", 0)
+    device: str = setting("auto, cpu, cuda, cuda:1, mps.", "auto", must=DEVICE)
+    seed: int = setting("Seed of initialisation and order.", 0, must=NOT_NEGATIVE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,13 +209,13 @@ class ScoreSettings:
         "",
         place="path",
     )
-    min_support: int = setting("Latents that fire on fewer images have no MS.", 2)
-    top: int = setting("Top images per latent.", 16)
-    batch_size: int = setting("Images per forward pass.", 64)
-    workers: int = setting("Threads that read and decode images.", 4)
-    limit: int = setting("Use only the first this many images (0: all).", 0)
-    device: str = setting("auto, cpu, cuda, cuda:1, mps.", "auto")
-    seed: int = setting("Seed of the matched control and of random image sets.", 0)
+    min_support: int = setting("Latents that fire on fewer images have no MS.", 2, must=at_least(2))
+    top: int = setting("Top images per latent.", 16, must=at_least(2))
+    batch_size: int = setting("Images per forward pass.", 64, must=at_least(1))
+    workers: int = setting("Threads that read and decode images.", 4, must=THREADS)
+    limit: int = setting("Use only the first this many images (0: all).", 0, must=none_or(1, "for all images"))
+    device: str = setting("auto, cpu, cuda, cuda:1, mps.", "auto", must=DEVICE)
+    seed: int = setting("Seed of the matched control and of random image sets.", 0, must=NOT_NEGATIVE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,10 +240,10 @@ class SteerSettings:
         flag="--keep-error/--drop-error",
     )
     tokens: str = setting("Visual tokens to steer: all, or indices like 0,3,5-9.", "all")
-    max_new_tokens: int = setting("Maximum length of an answer.", 24)
+    max_new_tokens: int = setting("Maximum length of an answer.", 24, must=at_least(1))
     recipe: str = setting("Recipe to replay (its settings first, flags over them).", "", place="artefact")
     save_recipe: str = setting("Save these settings as a recipe of this name.", "")
-    device: str = setting("auto, cpu, cuda, cuda:1, mps.", "auto")
+    device: str = setting("auto, cpu, cuda, cuda:1, mps.", "auto", must=DEVICE)
     dtype: Literal["auto", "float16", "bfloat16", "float32"] = setting("Precision of the model.", "auto")
 
 
@@ -203,7 +255,7 @@ class MsSettings:
         "Images x latents: .npy, .npz (scipy sparse), .h5, .pt, .safetensors.", positional=True, place="file"
     )
     embeddings: str = setting("Images x D, in the same order and formats.", positional=True, place="file")
-    min_support: int = setting("Columns that fire on fewer images have no MS.", 2)
+    min_support: int = setting("Columns that fire on fewer images have no MS.", 2, must=at_least(2))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,8 +265,8 @@ class EncodeSettings:
     sae: str = setting("Name or path of the SAE.", positional=True, place="artefact")
     activations: str = setting("Activation store, or a matrix file as for ms.", positional=True, place="file")
     out: str = setting("File to write: .npz (scipy CSR, rows x latents).", place="path")
-    batch_size: int = setting("Rows per step.", 4096)
-    device: str = setting("auto, cpu, cuda, cuda:1, mps.", "auto")
+    batch_size: int = setting("Rows per step.", 4096, must=at_least(1))
+    device: str = setting("auto, cpu, cuda, cuda:1, mps.", "auto", must=DEVICE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,17 +284,19 @@ class RecogniseSettings:
     hook: str = setting("Hook point that it reads, where the files do not say.", "")
     tokens: str = setting("Tokens that it was trained on, or that were kept, where the files do not say.", "")
     images: str = setting(f"Of activations: their images, in their order: {IMAGE_SOURCES}.", "", place="path", own=True)
-    tokens_per_image: int = setting("Of activations: rows of each image, where neither files nor images tell.", 0)
+    tokens_per_image: int = setting(
+        "Of activations: rows of each image, where neither files nor images tell.", 0, must=NOT_NEGATIVE
+    )
     transparency: Transparency = setting(
         "Of activations: what shows through transparent images, when they are scored.", "white"
     )
     scale: float = setting(
-        "Factor by which its inputs were divided in training, where that is not in its weights.", 0.0
+        "Factor by which its inputs were divided in training, where that is not in its weights.", 0.0, must=NOT_NEGATIVE
     )
     arch: Literal["auto", "relu", "topk", "batchtopk"] = setting(
         "What chooses its latents, where the files do not say.", "auto"
     )
-    k: int = setting("Active latents per token, where the files do not say.", 0)
+    k: int = setting("Active latents per token, where the files do not say.", 0, must=NOT_NEGATIVE)
     threshold: float = setting("Threshold of a batchtopk SAE, where the files do not say.", -1.0)
 
 
@@ -299,9 +353,9 @@ class RelinkSettings:
 class DemoSettings:
     """Run the whole loop on drawn images and the shipped models."""
 
-    pictures: int = setting("Drawn images to extract from and train on.", 10_000)
-    steps: int = setting("Training steps of the SAE.", 1400)
-    seed: int = setting("Seed of the drawn images, the SAE and the controls.", 0)
+    pictures: int = setting("Drawn images to extract from and train on.", 10_000, must=at_least(1))
+    steps: int = setting("Training steps of the SAE.", 1400, must=at_least(1))
+    seed: int = setting("Seed of the drawn images, the SAE and the controls.", 0, must=NOT_NEGATIVE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -317,10 +371,32 @@ PLACES: dict[str, Place] = {name: sort for cls in _STAGES for name, sort in plac
 class WrongValue(UserError):
     """The value of a setting cannot be."""
 
-    def __init__(self, setting: str, sentence: str, source: str):
-        """``sentence``: says it of the setting by its name."""
-        super().__init__(f"{source}: {sentence}")
+    def __init__(self, setting: str, sentence: str, source: str = ""):
+        """``sentence``: says it of the setting by its name, and of others as options. ``source``: where it comes
+        from."""
+        super().__init__(f"{source}: {sentence}" if source else sentence)
         self.setting, self.sentence = setting, sentence
+
+    def told(self, called: Mapping[str, str], root: Path | None = None) -> str:
+        """The sentence where settings are ``called`` otherwise, and places in ``root`` are told relative to it."""
+        text = re.sub(
+            r"--([a-z][a-z0-9-]*)", lambda found: called.get(found[1].replace("-", "_"), found[0]), self.sentence
+        )
+        if root is not None:
+            text = re.sub(rf"(?<![\w/.]){re.escape(str(root))}/(?=[^\s'])", "", text)
+        own = re.match(rf"{self.setting}\b", text)
+        return f"{called.get(self.setting, self.setting)}{text[own.end() :]}" if own else text
+
+
+@contextmanager
+def about(setting: str) -> Iterator[None]:
+    """Whatever is wrong in here is wrong with the ``setting``."""
+    try:
+        yield
+    except WrongValue:
+        raise
+    except UserError as error:
+        raise WrongValue(setting, str(error)) from error
 
 
 def from_mapping(cls: type[S], values: Mapping[str, Any], source: str) -> S:
@@ -337,10 +413,7 @@ def from_mapping(cls: type[S], values: Mapping[str, Any], source: str) -> S:
             close = difflib.get_close_matches(key, fields, 1)
             hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(fields)}."
             raise UserError(f"{source} has no setting {key!r}: {hint}")
-        try:
-            checked[key] = _checked(value, hints[key], key)
-        except UserError as error:
-            raise WrongValue(key, str(error), source) from None
+        checked[key] = _setting(value, hints[key], fields[key].metadata, key, source)
     missing = [
         n for n, f in fields.items() if f.default is MISSING and f.default_factory is MISSING and n not in checked
     ]
@@ -379,10 +452,14 @@ def written(text: str, kind: Any) -> Any:
 
 def setting_of(text: str, kind: Any, name: str, source: str) -> Any:
     """The value of the setting ``name`` in ``text``. UserError as :func:`from_mapping`."""
-    try:
-        return _checked(written(text, kind), kind, name)
-    except UserError as error:
-        raise WrongValue(name, str(error), source) from None
+    return _setting(written(text, kind), kind, {}, name, source)
+
+
+def check(settings: Any) -> None:
+    """WrongValue unless every value is one that its setting may have: what a program has made is not checked yet."""
+    for one in dataclasses.fields(settings):
+        with about(one.name):
+            _ruled(getattr(settings, one.name), one.metadata, one.name)
 
 
 def numbers_written(text: str) -> list[Any]:
@@ -393,6 +470,20 @@ def numbers_written(text: str) -> list[Any]:
 def to_mapping(settings: Any) -> dict[str, Any]:
     """The settings as values that JSON and TOML can hold."""
     return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(settings).items()}
+
+
+def _setting(value: Any, kind: Any, metadata: Mapping[str, Any], name: str, source: str) -> Any:
+    try:
+        return _ruled(_checked(value, kind, name), metadata, name)
+    except UserError as error:
+        raise WrongValue(name, str(error), source) from None
+
+
+def _ruled(value: Any, metadata: Mapping[str, Any], name: str) -> Any:
+    rule = metadata.get("must")
+    if rule is not None and not rule.holds(value):
+        raise UserError(f"{name} is {_told(value)}: {rule.way}.")
+    return value
 
 
 def _checked(value: Any, kind: Any, where: str) -> Any:

@@ -40,7 +40,7 @@ from saetui.terminal.colours import WithoutColour, Xterm
 from saetui.terminal.key_queue import KeyQueue
 from saetui.terminal.literal import Literal
 from saetui.themes import THEMES, ThemeStylesheet
-from saetui.widgets.bars import TITLES, TopBar, summary
+from saetui.widgets.bars import TITLES, TopBar
 from saetui.widgets.dialogs import ActionsProvider, Help, actions
 from saetui.widgets.runs_drawer import RunsDrawer
 
@@ -164,7 +164,7 @@ class Workbench(Services):
                     self._ended(run)
         for screen in self.screen_stack:
             for bar in screen.query(TopBar):
-                bar.run = summary(runs)
+                bar.run = self.run_summary()
             if isinstance(screen, Mode | RunsDrawer) and screen.is_mounted:
                 screen.runs_changed(runs)
 
@@ -181,6 +181,7 @@ class Workbench(Services):
 
     def on_unmount(self) -> None:
         self.session.save()
+        self.put_away.end()
         self.models.close()
 
     def _fatal_error(self) -> None:
@@ -214,7 +215,8 @@ class Workbench(Services):
 
     def action_jobs(self) -> None:
         if not isinstance(self.screen, RunsDrawer):
-            self.push_screen(RunsDrawer(self.workspace, self.runs))
+            self.seen_failures()
+            self.push_screen(RunsDrawer(self.workspace, self.runs, self.put_away))
 
     def action_help(self) -> None:
         if not isinstance(self.screen, Help):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,13 @@ from textual.app import App, SuspendNotSupported
 from textual.screen import Screen
 from textual.widget import Widget
 
-from engine.config import IMAGE_SOURCES
+from engine.config import IMAGE_SOURCES, from_mapping
 from engine.errors import UserError, sentence_of
 from engine.files import path_of, write_text
 from engine.images.decoding import BrokenImage
 from engine.images.sources import is_there
 from engine.runs.run import Run
+from engine.runs.tasks import TASKS
 from engine.runs.watch import RunSnapshot
 from engine.workspace import MARKER, Workspace, neurons_files
 from saetui.formatting import literal
@@ -25,6 +27,8 @@ from saetui.gc_tuning import GcTuning
 from saetui.model_requests import Handler, ModelRequests
 from saetui.preferences import Preferences, state_folder
 from saetui.session import Session, first_mode, is_workspace
+from saetui.widgets.bars import summary
+from saetui.widgets.put_away import PutAway
 
 if TYPE_CHECKING:
     from engine.server.protocol import Request
@@ -71,6 +75,7 @@ class Services(App[Reopen | None]):
         """The neurons file that Neurons and Hierarchy show."""
         self.runs: list[RunSnapshot] = []
         """Every run of the workspace, the newest first; looked at twice a second."""
+        self.put_away = PutAway(workspace)
         self.models = ModelRequests(self, workspace)
         self.garbage = GcTuning()
         self._saving = False
@@ -79,6 +84,14 @@ class Services(App[Reopen | None]):
     def terminal_line(self) -> str:
         where = "ssh" if self.terminal and self.terminal.ssh else ""
         return " ".join(filter(None, (where, self.colours)))
+
+    def run_summary(self) -> str:
+        """What the top bar says of runs."""
+        return summary(self.runs, self.session.recall("app", "seen", 0.0))
+
+    def seen_failures(self) -> None:
+        """A person looks at the runs: what has failed by now is said no more."""
+        self.remember("app", seen=time.time())
 
     def say(self, sentence: str, severity: Severity = "warning") -> None:
         """One sentence at the corner, literally."""
@@ -148,6 +161,8 @@ class Services(App[Reopen | None]):
         started: list[Run] = []
 
         def begin() -> None:
+            known = TASKS[task]
+            known.refuse(from_mapping(known.settings, settings, task), self.workspace)
             run = Run.create(self.workspace, task, settings, [task])
             run.detach()
             started.append(run)

@@ -5,12 +5,12 @@ import time
 
 import numpy as np
 
-from engine.activations.extract import check, consequences, for_purpose, left_out, no_room, plan, size_of
+from engine.activations.extract import consequences, for_purpose, left_out, no_room, plan, size_of
 from engine.activations.forward import TORCH, check_storable, forward
 from engine.activations.reading import CHUNK, prepared
 from engine.activations.results import Estimated, StoreEstimate
 from engine.activations.target import Target, take_over
-from engine.config import ExtractSettings
+from engine.config import ExtractSettings, check
 from engine.errors import counted
 from engine.files import nearest
 from engine.images import Images, open_images

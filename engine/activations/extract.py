@@ -8,10 +8,10 @@ interrupted: the bytes on disk do not depend on interruptions, nor on how many t
 import contextlib
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
+from engine.activations.asked import check_purpose, check_rows, store_of
 from engine.activations.forward import TORCH, forward
 from engine.activations.manifest import FILE, read_manifest
 from engine.activations.reading import Batch, prepared
@@ -21,22 +21,22 @@ from engine.activations.store import Store
 from engine.activations.stored_images import broken_images
 from engine.activations.target import Target, header, take_over, tidy
 from engine.activations.writing import StoreWriter
-from engine.config import ExtractSettings
+from engine.config import ExtractSettings, check
 from engine.errors import Stopped, UserError, counted, system_mistake
 from engine.files import lock, sweep_folder
 from engine.images import BrokenImage, Images, open_images
 from engine.images.kinds import in_words
 from engine.links import check_own
 from engine.models import HookPoint, TokenPolicy, load_encoder
+from engine.models.asked import too_many
 from engine.models.device import pick_device
 from engine.models.encoder import VisionEncoder
 from engine.numbers import size
 from engine.reporter import Reporter, StageBegan, Warned
-from engine.workspace import Workspace, store_names
+from engine.workspace import Workspace
 
 SHARD_IMAGES = 8192  # at most, so that an interruption costs little where an image is a single row
 SAMPLED = 5  # images that are looked at where each has a number of tokens of its own
-UNASKED = ("last",)  # the hook points where none are given
 NAMED = 10  # broken images that get a warning of their own
 
 
@@ -94,27 +94,13 @@ def plan(
     if encoder.alone and max(rows) > 1:
         seen = _tokens_of_some(images, encoder)
         rows = [policy.rows_an_image(hook) or seen or n for hook, n in zip(hooks, rows, strict=True)]
-    if settings.embeddings and max(rows) > 1:
-        raise UserError("Embeddings have one row an image: use --at last, or --tokens cls or mean.")
-    batch_rows = settings.batch_size * max(rows)
-    batches = min(settings.shard_rows // batch_rows, max(1, SHARD_IMAGES // settings.batch_size))
-    if batches == 0:
-        raise UserError(
-            f"A batch has {counted(batch_rows, 'row')} and --shard-rows is {settings.shard_rows}: "
-            "raise it or lower --batch-size."
-        )
+    check_rows(settings, max(rows))
+    batches = min(settings.shard_rows // (settings.batch_size * max(rows)), max(1, SHARD_IMAGES // settings.batch_size))
     shard_images = batches * settings.batch_size
     targets = []
     for hook, folder, (_, d), most in zip(hooks, folders, shapes, rows, strict=True):
         targets.append(Target(hook, folder, d, most, header(settings, images, encoder, hook, d, shard_images)))
     return targets, shard_images
-
-
-def store_of(settings: ExtractSettings, hook: str, workspace: Workspace) -> Path:
-    """The folder of the store of one hook point."""
-    hooks = list(dict.fromkeys(str(HookPoint.parse(at)) for at in settings.at))
-    home = workspace.embeddings if settings.embeddings else workspace.activations
-    return home(dict(zip(hooks, store_names(settings.name, hooks), strict=True))[hook])
 
 
 def left_out(images: Images) -> list[str]:
@@ -126,9 +112,7 @@ def left_out(images: Images) -> list[str]:
 
 def _rows_an_image(hook: HookPoint, policy: TokenPolicy, tokens: int, encoder: VisionEncoder) -> int:
     if not hook.pooled and policy.count > tokens and not encoder.alone:
-        raise UserError(
-            f"{encoder.spec} has {counted(tokens, 'token')} an image, fewer than --tokens {policy}: lower the number."
-        )
+        raise UserError(too_many(encoder.spec, policy, tokens))
     return policy.rows_an_image(hook) or tokens - (encoder.n_prefix if policy.kind == "patches" else 0)
 
 
@@ -142,21 +126,11 @@ def _tokens_of_some(images: Images, encoder: VisionEncoder) -> int:
     return most
 
 
-def check(settings: ExtractSettings) -> None:
-    """UserError for numbers that make no sense, before anything is opened."""
-    for name in ("batch_size", "workers", "shard_rows"):
-        if getattr(settings, name) < 1:
-            raise UserError(f"--{name.replace('_', '-')} is {getattr(settings, name)}: it must be at least 1.")
-    if settings.limit < 0:
-        raise UserError(f"--limit is {settings.limit}: give 0 for all images, or how many.")
-
-
 def for_purpose(settings: ExtractSettings) -> ExtractSettings:
     """``settings`` at the hook point that the model of ``for_steering`` reads. UserError where --at is given too."""
     if not settings.for_steering:
         return settings
-    if settings.at != UNASKED:
-        raise UserError("--for-steering chooses the hook point: leave --at out, or --for-steering.")
+    check_purpose(settings)
     from engine.models.vlm import read_hook  # the classes of every family, which only this asks for
 
     return replace(settings, at=(str(read_hook(settings.for_steering)),), for_steering="")

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
+from engine.activations.asked import MadeOtherwise
 from engine.activations.convert import Part
 from engine.activations.extract import no_room
 from engine.activations.manifest import FILE, Manifest, read_manifest, write_manifest
 from engine.activations.shards import STORED, ImageRecord, Shard, ShardWriter, damaged, intact, read_records
 from engine.activations.store import Store
-from engine.activations.target import MadeOtherwise
 from engine.errors import UserError, counted, reason, refusal
 from engine.files import stamp, sweep_folder
 from engine.images import Images

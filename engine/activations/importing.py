@@ -1,6 +1,5 @@
 """Activations of other tools into the workspace: what their files hold, what they do not say, whose images they are."""
 
-import glob
 import itertools
 import os
 import re
@@ -12,6 +11,7 @@ from typing import Any, TypeVar, cast, get_args
 
 import numpy as np
 
+from engine.activations.asked import globbed
 from engine.activations.convert import FORMATS, Parts, PartsFormat
 from engine.activations.exporting import SAID
 from engine.activations.imported_rows import StoreImport
@@ -22,7 +22,7 @@ from engine.activations.store import Store
 from engine.activations.target import command_line, tidy
 from engine.config import ImportSettings, RecogniseSettings, Transparency
 from engine.errors import Stopped, UserError, counted, system_mistake
-from engine.files import lock, nearest, path_of, read_json
+from engine.files import lock, nearest, read_json
 from engine.images import Images, open_images
 from engine.links import check_own
 from engine.models.hookpoints import HookPoint, TokenPolicy
@@ -42,7 +42,7 @@ def find_parts(source: str, format: str = "") -> tuple[PartsFormat, Path, Sequen
 
     UserError where several formats fit.
     """
-    place, given = _globbed(source)
+    place, given = globbed(source)
     fits = []
     for form in FORMATS.values():
         if format in ("", form.NAME):
@@ -201,18 +201,6 @@ def _are_there(spec: str, images: Mapping[str, Any]) -> bool:
         return images.get("sha256") in (found.listed_sha256, found.sha256)  # stores once named the first
     except UserError:
         return False
-
-
-def _globbed(source: str) -> tuple[Path, list[Path]]:
-    """The place, and what a glob stands for; nothing where ``source`` is none."""
-    place = path_of(source)
-    if os.path.lexists(place) or not glob.has_magic(source):
-        return place, []
-    pattern = os.path.join(glob.escape(str(place.parent)), place.name) if place.parent.is_dir() else str(place)
-    found = [Path(one) for one in glob.glob(pattern) if Path(one).is_file()]
-    if not found:
-        raise UserError(f"{source} stands for no file: check the folder and the quotes around it.")
-    return place.parent, found
 
 
 def _of(form: PartsFormat, given: Sequence[Path]) -> list[Path]:

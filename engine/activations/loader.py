@@ -119,10 +119,6 @@ class Loader:
 
         UserError when the share leaves no image on one side.
         """
-        if batch_size < 1:
-            raise UserError(f"--batch-size is {batch_size}: give at least 1.")
-        if not 0 <= holdout < 1:
-            raise UserError(f"--holdout is {holdout:g}: give a share from 0 to below 1.")
         store.check_filled()
         self.store, self.batch_size, self.seed, self.max_norm = store, batch_size, seed, max_norm
         image = np.asarray(store.image)

@@ -8,6 +8,7 @@ from dataclasses import MISSING, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine.activations.asked import MadeOtherwise
 from engine.activations.manifest import FILE, LISTS_IMAGES, Listed, Manifest, Model, read_manifest, write_manifest
 from engine.activations.shards import ImageRecord, Shard, intact, read_records
 from engine.config import ExtractSettings, ImportSettings, from_words
@@ -32,14 +33,6 @@ class Target:
     rows_an_image: int  # at most
     header: Manifest  # without what is only known in the end
     shards: dict[int, Shard] = field(default_factory=dict)  # finished ones, by number
-
-
-class MadeOtherwise(UserError):
-    """A store was made with something else than what is asked for: ``why`` says with what."""
-
-    def __init__(self, folder: Path, why: str):
-        self.why = why
-        super().__init__(f"{folder} was made with {why}: give another --name.")
 
 
 def header(

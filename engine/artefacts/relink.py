@@ -12,13 +12,14 @@ from typing import Any
 
 import h5py
 
+from engine.activations.asked import Made
 from engine.activations.manifest import FILE as MANIFEST
 from engine.activations.manifest import Manifest, read_manifest
 from engine.activations.shards import ImageRecord
 from engine.activations.stored_images import StoredImages
 from engine.artefacts.entries import UNREADABLE, unreadable
 from engine.artefacts.provenance import identity
-from engine.config import PLACES, Place, RelinkSettings, SteerSettings, places_of
+from engine.config import PLACES, Place, RelinkSettings, SteerSettings, about, places_of
 from engine.errors import UserError
 from engine.files import read_json, read_text, read_toml, to_toml, write_json, write_text
 from engine.images import BrokenImage, open_images
@@ -74,6 +75,12 @@ def relink(settings: RelinkSettings, workspace: Workspace, reporter: Reporter | 
     for name, why in damaged.items():
         reporter.event(Warned(f"{name} is left as it is: {why}"))
     return Relinked(str(move.old[0]), str(move.new), images, tuple(files), damaged)
+
+
+def check_relink(settings: RelinkSettings, workspace: Workspace, made: Made = ()) -> None:
+    """WrongValue for the first setting that cannot be."""
+    with about("new"):
+        _Move.of(settings, workspace)
 
 
 @dataclass

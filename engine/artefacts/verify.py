@@ -7,14 +7,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from engine.activations.asked import Made, MadeOtherwise, store_of
 from engine.activations.manifest import FILE, LISTS_IMAGES, LONGEST, write_manifest
 from engine.activations.results import Verified
 from engine.activations.shards import Shard
 from engine.activations.store import KINDS, Store
-from engine.activations.target import MadeOtherwise, task_of
+from engine.activations.target import task_of
 from engine.artefacts.entries import NeuronsEntry, SAEEntry, StoreEntry
 from engine.artefacts.provenance import find, kind_of
-from engine.config import ImportSettings, VerifySettings
+from engine.config import ImportSettings, VerifySettings, about
 from engine.errors import Unrecorded, UserError
 from engine.files import SEAL, lock, read_text
 from engine.integrity import read_sha256
@@ -37,18 +38,29 @@ def verify(settings: VerifySettings, workspace: Workspace, reporter: Reporter | 
     UserError where it cannot be read or, by what else has changed, not be repaired.
     """
     reporter = reporter or Reporter()
+    check_verify(settings, workspace)
     path = _find(settings.store, workspace)
     kind = kind_of(path)
     if kind is StoreEntry:
         return _store(Store.open(path), settings.repair, reporter)
-    if settings.repair:
-        raise UserError(f"{path} is no activation store, which --repair is for: give the command that made it again.")
     if kind is SAEEntry:
         checks = (_weights, _training, _checkpoint, read_preview)
         return _others(path, [path / WEIGHTS, *path.glob("*.json"), *path.glob("*/*.safetensors")], checks)
     if kind is NeuronsEntry:
         return _others(path, [path], (verify_neurons,))
     raise UserError(f"{path} has no hashes to compare it with: verify takes stores, SAEs and neurons files.")
+
+
+def check_verify(settings: VerifySettings, workspace: Workspace, made: Made = ()) -> None:
+    """WrongValue for the first setting that cannot be."""
+    with about("store"):
+        path = _find(settings.store, workspace)
+        kind = kind_of(path)
+    with about("repair"):
+        if settings.repair and kind is not StoreEntry:
+            raise UserError(
+                f"{path} is no activation store, which --repair is for: give the command that made it again."
+            )
 
 
 def _find(given: str, workspace: Workspace) -> Path:
@@ -144,7 +156,7 @@ def _repaired(store: Store, bad: list[Shard], reporter: Reporter) -> tuple[str, 
 
 def _made_anew(store: Store, bad: list[Shard], scratch: Workspace, reporter: Reporter) -> Path:
     """The folder of a store in ``scratch`` that has the good shards of this one, and the ``bad`` ones made anew."""
-    from engine.activations.extract import extract, store_of  # needs torch, which comparing does not
+    from engine.activations.extract import extract  # needs torch, which comparing does not
     from engine.activations.importing import import_activations
 
     manifest = store.manifest

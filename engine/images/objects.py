@@ -18,7 +18,7 @@ from engine.errors import UserError, reason
 from engine.files import path_of
 from engine.images.decoding import BrokenImage
 from engine.images.lists import read_text
-from engine.images.sources import Images, open_images
+from engine.images.sources import Images, check_images, open_images
 from engine.integrity import content_sha256
 
 BOX = ("path", "left", "top", "width", "height")
@@ -46,6 +46,14 @@ class Objects(ABC):
 def open_objects(spec: str) -> Objects:
     """A ``.csv`` of boxes; else a folder (or an archive) of masks. UserError for what is neither."""
     return Boxes(spec) if spec.lower().endswith(".csv") else Masks(spec)
+
+
+def check_objects(spec: str) -> None:
+    """UserError for what ``open_objects`` refuses, without reading masks."""
+    if spec.lower().endswith(".csv"):
+        Boxes(spec)
+    else:
+        check_images(spec)
 
 
 class Masks(Objects):

@@ -214,12 +214,7 @@ def open_images(spec: str | Path, limit: int = 0, transparency: Transparency = "
     shard cannot be read.
     """
     text = str(spec)
-    paths = meant(text)
-    if not paths:
-        raise UserError(
-            f"No images at {text}: there is no such directory, list, .tar, .zip or image file; check the path, or "
-            "after a move run saetui relink OLD NEW."
-        )
+    paths = there(text)
     listing = Listing()
     lists = all(map(_is_list, paths))  # a list among images that a pattern finds is none of them
     for path, names in zip(paths, _folders_of(paths), strict=True):
@@ -234,6 +229,34 @@ def open_images(spec: str | Path, limit: int = 0, transparency: Transparency = "
         raise UserError(f"No images in {text}{others}: give a directory, list, .tar or .zip with {_SHORT} files.")
     entries = _told_apart(listing.entries)
     return Images(text, entries[:limit] if limit > 0 else entries, listing.left_out, transparency)
+
+
+def there(spec: str) -> list[Path]:
+    """The paths that a source means. UserError where there are none."""
+    paths = meant(spec)
+    if not paths:
+        raise UserError(
+            f"No images at {spec}: there is no such directory, list, .tar, .zip or image file; check the path, or "
+            "after a move run saetui relink OLD NEW."
+        )
+    return paths
+
+
+def check_images(spec: str) -> None:
+    """UserError where there are no images in a source, as :func:`open_images` says it, and as soon: of one that has
+    some the first is enough."""
+    if not any(map(_has_some, there(spec))):
+        open_images(spec)
+
+
+def _has_some(path: Path) -> bool:
+    """Whether that is plain without reading files."""
+    if path.is_dir():
+        return any(is_read(name) or name.endswith((".tar", ".zip")) for _, _, names in os.walk(path) for name in names)
+    return is_read(path.name) or path.stat().st_size > LONG
+
+
+LONG = 1 << 20  # bytes of a list or an archive: a longer one is not read for a look
 
 
 def meant(spec: str) -> list[Path]:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.errors import UserError
-from engine.files import path_of
+from engine.models.asked import WEIGHT_SUFFIXES, check_encoder_path
 from engine.models.hookpoints import HookPoint, TokenPolicy
 
 if TYPE_CHECKING:
@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from engine.models.encoder import VisionEncoder
 
 __all__ = ["HookPoint", "TokenPolicy", "load_encoder", "same_model"]
-
-WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
 
 
 def same_model(was: str | None, now: str | None) -> bool:
@@ -51,14 +49,8 @@ def load_encoder(
         from engine.models.from_open_clip import load_tagged
 
         return load_tagged(spec, device, dtype)
-    path = path_of(spec)
-    if not path.exists():
-        ways_out = (
-            "give hf:ORG/NAME, openclip:ARCH/TAG, demo or a local directory, or after a move run saetui relink OLD NEW."
-        )
-        hint = f"did you mean hf:{spec}?" if spec.count("/") == 1 and not spec.startswith((".", "/")) else ""
-        raise UserError(f"No model at {spec}: {hint or ways_out}")
-    return _local(path.resolve(), str(path.resolve()), None, device, dtype)
+    path = check_encoder_path(spec)
+    return _local(path, str(path), None, device, dtype)
 
 
 def _local(

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from engine.errors import Notice, UserError, counted, reason, refusal
 from engine.files import value_sha256
 from engine.integrity import content_sha256
+from engine.models.asked import no_hook
 from engine.models.device import give_back, is_out_of_memory, random_state
 from engine.models.hookpoints import HookPoint
 
@@ -313,9 +314,7 @@ class VisionEncoder(ABC):
                 )
             raise UserError(f"{self.spec} is no plain stack of transformer blocks: its only hook point is last.")
         if hook.index >= len(self.blocks):
-            raise UserError(
-                f"{self.spec} has no {hook}: its blocks are {hook.kind}:0 to {hook.kind}:{self.n_layers - 1}."
-            )
+            raise UserError(no_hook(self.spec, hook, self.n_layers))
         return module_at(hook, self.blocks[hook.index], self.spec, f"use layer:{hook.index}")
 
     @torch.no_grad()

@@ -41,6 +41,32 @@ def hub_folder(spec: str) -> Path:
     return folder
 
 
+_REPOSITORY = re.compile(r"(?!.*(?:--|\.\.))[\w][\w.-]{0,95}(?:/[\w][\w.-]{0,95})?(?:@.+)?", re.ASCII)
+
+
+def check_repository(spec: str) -> None:
+    """UserError for what names no repository, and for one that is not here where the hub is not to be asked."""
+    if not _REPOSITORY.fullmatch(spec.removeprefix("hf:")):
+        raise UserError(f"{spec} is no repository name: write hf:ORG/NAME.")
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE and not cached(spec).is_dir():
+        raise UserError(
+            f"{spec} is not on this machine and is not to be fetched (HF_HUB_OFFLINE is set): check the name, or copy "
+            "the checkpoint here and give its directory."
+        )
+
+
+def cached(spec: str) -> Path:
+    """Where the snapshot of a repository is, if it has been fetched."""
+    from huggingface_hub import constants
+
+    repository, _, revision = spec.removeprefix("hf:").partition("@")
+    home = Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
+    ref = home / "refs" / (revision or "main")
+    return home / "snapshots" / (ref.read_text(encoding="utf-8").strip() if ref.is_file() else revision or "main")
+
+
 def _snapshot(spec: str, repository: str, revision: str, patterns: list[str], fetch: bool = True) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError

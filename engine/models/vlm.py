@@ -20,7 +20,7 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from engine.errors import UserError, counted, reason, refusal
-from engine.files import path_of
+from engine.models.asked import check_vlm_path
 from engine.models.device import pick_device
 from engine.models.encoder import (
     Enough,
@@ -275,15 +275,7 @@ def _folder(spec: str) -> Path:
         return shipped("llava")
     if spec.startswith("hf:"):
         return hub_folder(spec)
-    folder = path_of(spec)
-    if not folder.is_dir():
-        raise UserError(
-            f"There is no directory {spec}: give a local model directory, hf:ORG/NAME, or demo; after a move run "
-            "saetui relink OLD NEW."
-        )
-    if not (folder / "config.json").is_file():
-        raise UserError(f"{spec} has no config.json: give a directory written by save_pretrained.")
-    return folder
+    return check_vlm_path(spec)
 
 
 def _model(folder: Path, spec: str, dtype: str | torch.dtype) -> Any:

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from engine.config import MsSettings
+from engine.config import MsSettings, check
 from engine.errors import UserError
-from engine.files import path_of
 from engine.metrics.monosemanticity import monosemanticity, number, numbers
+from engine.neurons.asked import matrix_source
 from engine.neurons.results import MatrixScored
 from engine.reporter import Reporter, StageBegan
 from engine.workspace import Workspace
@@ -19,9 +19,10 @@ def ms_files(settings: MsSettings, workspace: Workspace, reporter: Reporter | No
     from engine.activations.matrix_files import read_matrix
 
     reporter = reporter or Reporter()
+    check(settings)
     reporter.event(StageBegan("read"))
-    activations = _source(settings.activations, workspace, "activations")
-    embeddings = _source(settings.embeddings, workspace, "embeddings")
+    activations = matrix_source(settings.activations, workspace, "activations")
+    embeddings = matrix_source(settings.embeddings, workspace, "embeddings")
     if activations.is_dir() and embeddings.is_dir():
         _check_images(activations, embeddings)
     A, E = read_matrix(activations), read_matrix(embeddings)
@@ -35,14 +36,6 @@ def ms_files(settings: MsSettings, workspace: Workspace, reporter: Reporter | No
         undefined=result.undefined,
         baseline=number(result.baseline),
     )
-
-
-def _source(given: str, workspace: Workspace, kind: str) -> Path:
-    """A file or folder, else the name of a store in the workspace."""
-    path = path_of(given)
-    if path.exists() or path.suffix or len(path.parts) > 1:
-        return path
-    return workspace.existing(kind, given)
 
 
 def _check_images(activations: Path, embeddings: Path) -> None:

@@ -10,17 +10,14 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import resources
-from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from engine.errors import UserError, reason
-from engine.files import path_of, read_text
 from engine.images.sources import ImageEntry
 from engine.models.encoder import VisionEncoder
+from engine.neurons.asked import read_vocabulary
 
 _BLOCK = 2048  # latents scored against all words together
 _SAME = 1 - 1e-5  # cosine of two embeddings of one and the same text, in any batch
@@ -43,26 +40,6 @@ class Names:
         """No names for any of ``w`` latents."""
         numbers, scores = np.empty((w, 0), int), np.empty((w, 0), np.float32)
         return cls([], numbers, scores, numbers[:0], scores[:0], directions=scores, mean=np.empty(0, np.float32))
-
-
-def read_vocabulary(path: str | Path = "") -> list[str]:
-    """Words, one a line, each once; the built-in list for an empty ``path``."""
-    try:
-        if path:
-            text = read_text(path_of(path), encoding="utf-8-sig")
-        else:
-            text = resources.files("engine.neurons").joinpath("vocabulary.txt").read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"Cannot read the vocabulary {path} ({reason(error)}): give a text file, one word a line."
-        ) from error
-    words: dict[str, str] = {}  # text towers do not tell Cat from cat
-    for line in text.splitlines():
-        if line.strip() and not line.startswith("#"):
-            words.setdefault(line.strip().casefold(), line.strip())
-    if not words:
-        raise UserError(f"The vocabulary {path} has no words: give a text file, one word a line.")
-    return list(words.values())
 
 
 def class_words(images: Sequence[ImageEntry], most: int = 10_000) -> list[str]:

@@ -13,11 +13,12 @@ from jaxtyping import Float
 from scipy import sparse
 from torch import Tensor
 
+from engine.activations.asked import MadeOtherwise
 from engine.activations.extract import extract
 from engine.activations.reading import Batch, prepared
 from engine.activations.store import Store
-from engine.activations.target import MadeOtherwise, is_of
-from engine.config import ExtractSettings, Pooling, ScoreSettings, Transparency
+from engine.activations.target import is_of
+from engine.config import ExtractSettings, Pooling, ScoreSettings, Transparency, check
 from engine.errors import UserError, keeping
 from engine.files import check_target, value_sha256
 from engine.images import Images, open_images
@@ -28,9 +29,11 @@ from engine.metrics.matched_neurons import against, matched_ms, rectified_ms
 from engine.metrics.monosemanticity import MS, MSAccumulator, monosemanticity, number
 from engine.metrics.uniqueness import uniqueness
 from engine.models import HookPoint, load_encoder, same_model
+from engine.models.asked import other_width
 from engine.models.device import pick_device
 from engine.models.encoder import VisionEncoder
 from engine.neurons import localised
+from engine.neurons.asked import no_encoder
 from engine.neurons.file import Neurons, write_neurons
 from engine.neurons.names import Names, embed_text, name_latents, vocabulary
 from engine.neurons.pooling import chosen_tokens, pool, scored_tokens
@@ -59,7 +62,7 @@ def score(settings: ScoreSettings, workspace: Workspace, reporter: Reporter | No
     UserError for whatever the user can mend, as for a name under which there are other scores.
     """
     reporter = reporter or Reporter()
-    _check(settings)
+    check(settings)
     folder = workspace.existing("saes", settings.sae)
     device = pick_device(settings.device)
     sae = SAE.load(folder, device)
@@ -304,18 +307,11 @@ class _Seen:
     several: bool  # more than one token an image
 
 
-def _check(settings: ScoreSettings) -> None:
-    for name, least in (("batch_size", 1), ("workers", 1), ("top", 2), ("min_support", 2), ("limit", 0)):
-        if getattr(settings, name) < least:
-            flag = "--" + name.replace("_", "-")
-            raise UserError(f"{flag} is {getattr(settings, name)}: it must be at least {least}.")
-
-
 def _encoder(settings: ScoreSettings, sae: SAE, device: torch.device, reporter: Reporter) -> VisionEncoder:
     """The encoder whose activations the SAE reads, found to fit it."""
     spec = settings.encoder or sae.config.model
     if not spec:
-        raise UserError(f"The SAE {settings.sae} does not say which encoder it reads: name one with --encoder.")
+        raise UserError(no_encoder(settings.sae))
     encoder = load_encoder(spec, device)
     for message in encoder.warnings:
         reporter.event(Warned(message))
@@ -323,10 +319,7 @@ def _encoder(settings: ScoreSettings, sae: SAE, device: torch.device, reporter: 
     encoder.check(hook)
     width = encoder.width(hook)
     if width != sae.config.d:
-        raise UserError(
-            f"The SAE {settings.sae} reads activations {sae.config.d} wide, {spec} has {width} at {hook}: "
-            "give the encoder it was trained on to --encoder."
-        )
+        raise UserError(other_width(spec, hook, width, sae.config.d))
     if sae.config.model_sha256 and not same_model(sae.config.model_sha256, encoder.sha256):
         reporter.event(Warned(f"{spec} has other weights, or other settings, than the encoder the SAE was trained on."))
     if settings.embed_with == spec:

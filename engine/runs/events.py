@@ -45,6 +45,8 @@ class Status:
     started: float | None = seldom()
     """Seconds since the epoch, as ``ended``."""
     stage: str | None = seldom()
+    since: float | None = seldom()
+    """When its stage began, or it was started, of one that has told no progress since. Older versions did not say."""
     progress: Progress | None = seldom()
     """The last that was told, in whichever stage."""
     rate: float | None = seldom()
@@ -62,6 +64,16 @@ class Status:
     error: str | None = seldom()
     mistake: bool | None = seldom()
     """See engine.reporter.Failed, as for ``error``."""
+
+    @property
+    def waits_for(self) -> str:
+        """What a run does that tells no progress; empty for one that does, is paused, or has ended."""
+        return (self.stage or "loading") if self.state in ("starting", "running") and self.since is not None else ""
+
+    @property
+    def waited(self) -> int:
+        """Whole seconds since it began that."""
+        return 0 if self.since is None else max(int(time.time() - self.since), 0)
 
 
 @dataclass(frozen=True)
@@ -152,6 +164,7 @@ class StreamReporter(Reporter):
         self.run, self.stream = run, stream
         self.log = EventLog(run / "events.jsonl") if run else None
         self.status = Status(state="running", pid=os.getpid(), started=time.time(), kills=memory_kills())
+        self.status = replace(self.status, since=self.status.started)
         self.stop_requested = False
         self.began = False
         """Whether there was any progress."""
@@ -172,11 +185,11 @@ class StreamReporter(Reporter):
         match event:
             case StageBegan(name):
                 self._rate.restart()
-                self._update(stage=name, rate=None)
+                self._update(stage=name, since=time.time(), rate=None)
             case Progress():
                 self.began = True
                 self._rate.see(time.monotonic(), event.done)
-                self._update(progress=event, rate=self._rate.value, memory=self._memory())
+                self._update(progress=event, since=None, rate=self._rate.value, memory=self._memory())
 
     def check(self) -> None:
         while True:
@@ -192,7 +205,7 @@ class StreamReporter(Reporter):
     def finish(self, end: End) -> None:
         """Close the run."""
         with contextlib.suppress(OSError):  # the disk may be what is full: the stream still gets its answer
-            self._update(rate=None, ended=time.time(), took=time.monotonic() - self._clock, **_ended(end))
+            self._update(rate=None, since=None, ended=time.time(), took=time.monotonic() - self._clock, **_ended(end))
         with contextlib.suppress(OSError):
             self._emit(end)
 

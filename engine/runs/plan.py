@@ -6,6 +6,7 @@ four SAEs, named by ``name``'s fields (``name = "clip-{arch}-x{expansion}"``). `
 wherever one stands.
 """
 
+import contextlib
 import dataclasses
 import fnmatch
 import itertools
@@ -13,9 +14,9 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from engine.config import PlanSettings, from_mapping
+from engine.config import PlanSettings, WrongValue, about, from_mapping
 from engine.errors import UserError, keeping
 from engine.files import path_of, read_toml
 from engine.links import check_own
@@ -26,9 +27,14 @@ from engine.records import to_json
 from engine.reporter import Reporter, StageBegan
 from engine.runs.tasks import TASKS
 from engine.steer.recipes import with_recipe
-from engine.workspace import Workspace, neurons_path, slug, store_names
+from engine.workspace import Workspace, check_name, neurons_path, slug, store_names
+
+if TYPE_CHECKING:
+    from engine.activations.asked import Made
 
 STAGES = ("extract", "train", "score", "steer")
+NAMED = {"extract": "activations", "train": "an SAE", "score": "images"}
+"""What the names of stages are names of."""
 DEFAULT_NAMES = {"train": "{activations}-{arch}-x{expansion}-k{k}-s{seed}"}
 
 
@@ -64,9 +70,7 @@ def run_plan(settings: PlanSettings, workspace: Workspace, reporter: Reporter | 
     The whole plan is checked before anything starts.
     """
     reporter = reporter or Reporter()
-    path = path_of(settings.plan)
-    stages = read_plan(path, workspace)
-    check_plan(stages, workspace, path)
+    stages = _checked(settings, workspace)
     done: list[StageDone] = []
     for index, stage in enumerate(stages, 1):
         reporter.event(StageBegan(f"{index}/{len(stages)} {stage.task} {stage.name}"))
@@ -76,6 +80,20 @@ def run_plan(settings: PlanSettings, workspace: Workspace, reporter: Reporter | 
         with keeping(f"{_stages(len(done))} kept"):
             reporter.check()
     return PlanDone(tuple(done))
+
+
+def check_run(settings: PlanSettings, workspace: Workspace, made: "Made" = ()) -> None:
+    """UserError for a plan of which a stage cannot be."""
+    with about("plan"):
+        _checked(settings, workspace)
+
+
+def _checked(settings: PlanSettings, workspace: Workspace) -> list[Stage]:
+    path = path_of(settings.plan)
+    stages = read_plan(path, workspace)
+    check_plan(stages, workspace, path)
+    check_stages(stages, workspace, path)
+    return stages
 
 
 def _stages(done: int) -> str:
@@ -124,7 +142,7 @@ def _expand(
         chosen = base | table | dict(zip(grid, values, strict=True))
         template = chosen.get("name") or DEFAULT_NAMES.get(task)
         if template:
-            chosen["name"] = _named(str(template), fields | chosen, path)
+            chosen["name"] = _named(str(template), fields | chosen, task, path)
         yield Stage(task, located(from_mapping(kind, chosen, f"{path} [[{task}]]"), root))
 
 
@@ -148,14 +166,12 @@ def check_plan(stages: list[Stage], workspace: Workspace, path: Path) -> None:
     for stage in stages:
         asked = stage.settings
         read = [(folder, getattr(asked, name, "")) for name, folder in READS.items() if stage.task != "extract"]
-        try:
+        with _told_of(stage, path, workspace):
             for folder, name in read:
                 if name and (folder, name) not in made:
                     workspace.existing(folder, name)
             if stage.task == "steer" and ("recipes", asked.recipe) not in made:
                 with_recipe(workspace, asked)
-        except UserError as error:
-            raise UserError(f"{path} [[{stage.task}]]: {error}") from error
         now = _makes(stage, workspace)
         if stage.task == "score" and made & now:
             name = next(iter(now))[1]
@@ -163,6 +179,27 @@ def check_plan(stages: list[Stage], workspace: Workspace, path: Path) -> None:
         for place in (_PLACES[folder](workspace, name) for folder, name in now):
             check_own(place)
         made |= now
+
+
+def check_stages(stages: list[Stage], workspace: Workspace, path: Path) -> None:
+    """UserError for the first stage with a setting that cannot be, where the earlier ones have made what they make."""
+    made: set[tuple[str, str]] = set()
+    for stage in stages:
+        with _told_of(stage, path, workspace):
+            TASKS[stage.task].refuse(stage.settings, workspace, made)
+        made |= _makes(stage, workspace)
+
+
+@contextlib.contextmanager
+def _told_of(stage: Stage, path: Path, workspace: Workspace) -> Iterator[None]:
+    """Whatever is wrong is said of the table of the stage, and of settings and places as they are written there."""
+    names = {one.name: one.name for one in dataclasses.fields(stage.settings)}
+    try:
+        yield
+    except UserError as error:
+        wrong = error if isinstance(error, WrongValue) else WrongValue("", str(error))
+        said = wrong.told(names, workspace.root)
+        raise UserError(f"{path} [[{stage.task}]]: {said}") from error
 
 
 _PLACES: dict[str, Callable[[Workspace, str], Path]] = {
@@ -188,7 +225,10 @@ def _makes(stage: Stage, workspace: Workspace) -> set[tuple[str, str]]:
     return {("recipes", asked.save_recipe)} if asked.save_recipe else set()
 
 
-def _named(template: str, values: dict[str, Any], path: Path) -> str:
+def _named(template: str, values: dict[str, Any], task: str, path: Path) -> str:
+    literal = template.replace("{", "").replace("}", "")
+    if "/" in literal or literal.startswith("."):  # it would become another name, and no folder
+        check_name(template, NAMED[task])
     shown = {k: exact(v) if isinstance(v, float) else v for k, v in values.items()}
     try:
         return slug(template.format_map(shown))

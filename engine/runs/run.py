@@ -38,6 +38,8 @@ REST = 5.0  # seconds after which what seems not to change is looked at again
 STARTING = 60.0  # seconds that a worker may take to import what it needs before it counts as dead
 HELD = "worker.lock"
 STATUS = "status.json"
+ARCHIVE = "archive"
+"""The folder of runs that are listed no more."""
 ENDED = ("done", "stopped", "failed", "died")
 LATEST = 2.0**36  # seconds since the epoch, in the year 4147
 MOST = 1 << 60  # units of progress
@@ -272,7 +274,8 @@ class Run:
     @property
     def workspace(self) -> Path:
         """Where it is now: the workspace may have been moved since the run was created."""
-        return self.path.parent.parent
+        home = self.path.parent
+        return home.parent.parent if home.name == ARCHIVE else home.parent
 
     @property
     def asked(self) -> str:
@@ -307,11 +310,19 @@ class Run:
             os.utime(self.path.parent)
 
     def _write_starting(self) -> None:
-        write_json(self.path / STATUS, to_json(Status(state="starting", started=time.time())))
+        now = time.time()
+        write_json(self.path / STATUS, to_json(Status(state="starting", started=now, since=now)))
 
 
 def _places(task: str) -> dict[str, Place]:
     return places_of(TASKS[task].settings) if task in TASKS else {}
+
+
+def archived(workspace: Workspace) -> list[Run]:
+    """Those that are listed no more, by id."""
+    place = workspace.runs / ARCHIVE
+    found = [run for run in map(Run, place.iterdir()) if run.is_there] if place.is_dir() else []
+    return sorted(found, key=lambda run: run.id)
 
 
 def runs(workspace: Workspace) -> list[Run]:

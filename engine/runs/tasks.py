@@ -1,12 +1,13 @@
 """What a worker can be asked to do: one function of ``(settings, workspace, reporter)`` each."""
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Any
 
 from engine import config
 from engine.records import from_json
+from engine.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -16,11 +17,18 @@ class Task:
     settings: type[Any]
     result: str = ""
     """The record that it returns: ``module:Class``, of a module that costs no torch."""
+    check: str = ""
+    """What refuses settings at once, without torch: ``module:function``, of settings, workspace and what is made."""
     outside: bool = False
     """Whether it writes where its settings say. Then it is no run: those may be a stranger's."""
 
     def load(self) -> Callable[..., Any]:
         return _named(self.function)
+
+    def refuse(self, settings: Any, workspace: Workspace, made: Container[tuple[str, str]] = ()) -> None:
+        """WrongValue for settings that cannot be. ``made``: what will be there by then, as folder and name."""
+        if self.check:
+            _named(self.check)(settings, workspace, made)
 
     def read(self, value: Any) -> Any:
         """The result in what its JSON says. UserError for what is none, as a newer saetui may have written it."""
@@ -34,19 +42,80 @@ def _named(place: str) -> Any:
 
 MADE = "engine.activations.results"
 TASKS = {
-    "extract": Task("engine.activations.extract:extract", config.ExtractSettings, f"{MADE}:Extracted"),
-    "estimate": Task("engine.activations.estimate:estimate", config.ExtractSettings, f"{MADE}:Estimated"),
-    "train": Task("engine.sae.train:train", config.TrainSettings, "engine.sae.results:Trained"),
-    "score": Task("engine.neurons.score:score", config.ScoreSettings, "engine.neurons.results:Scored"),
-    "steer": Task("engine.steer.compare:steer", config.SteerSettings, "engine.steer.results:Steered"),
-    "ms": Task("engine.neurons.matrix_scores:ms_files", config.MsSettings, "engine.neurons.results:MatrixScored"),
-    "encode": Task("engine.sae.encode:encode_store", config.EncodeSettings, "engine.sae.results:Encoded", True),
-    "recognise": Task("engine.exchange:recognise", config.RecogniseSettings, "engine.sae.results:Seen"),
-    "import": Task("engine.exchange:bring_in", config.ImportSettings, "engine.sae.results:BroughtIn"),
-    "export": Task("engine.exchange:send_out", config.ExportSettings, "engine.sae.results:SentOut", True),
-    "verify": Task("engine.artefacts.verify:verify", config.VerifySettings, f"{MADE}:Verified"),
-    "relink": Task("engine.artefacts.relink:relink", config.RelinkSettings, "engine.places:Relinked"),
-    "run": Task("engine.runs.plan:run_plan", config.PlanSettings, "engine.runs.plan:PlanDone"),
+    "extract": Task(
+        "engine.activations.extract:extract",
+        config.ExtractSettings,
+        f"{MADE}:Extracted",
+        "engine.activations.asked:check_extract",
+    ),
+    "estimate": Task(
+        "engine.activations.estimate:estimate",
+        config.ExtractSettings,
+        f"{MADE}:Estimated",
+        "engine.activations.asked:check_extract",
+    ),
+    "train": Task(
+        "engine.sae.train:train", config.TrainSettings, "engine.sae.results:Trained", "engine.sae.asked:check_train"
+    ),
+    "score": Task(
+        "engine.neurons.score:score",
+        config.ScoreSettings,
+        "engine.neurons.results:Scored",
+        "engine.neurons.asked:check_score",
+    ),
+    "steer": Task(
+        "engine.steer.compare:steer",
+        config.SteerSettings,
+        "engine.steer.results:Steered",
+        "engine.steer.asked:check_steer",
+    ),
+    "ms": Task(
+        "engine.neurons.matrix_scores:ms_files",
+        config.MsSettings,
+        "engine.neurons.results:MatrixScored",
+        "engine.neurons.asked:check_ms",
+    ),
+    "encode": Task(
+        "engine.sae.encode:encode_store",
+        config.EncodeSettings,
+        "engine.sae.results:Encoded",
+        "engine.sae.asked:check_encode",
+        True,
+    ),
+    "recognise": Task(
+        "engine.exchange:recognise",
+        config.RecogniseSettings,
+        "engine.sae.results:Seen",
+        "engine.sae.asked:check_recognise",
+    ),
+    "import": Task(
+        "engine.exchange:bring_in",
+        config.ImportSettings,
+        "engine.sae.results:BroughtIn",
+        "engine.sae.asked:check_import",
+    ),
+    "export": Task(
+        "engine.exchange:send_out",
+        config.ExportSettings,
+        "engine.sae.results:SentOut",
+        "engine.sae.asked:check_export",
+        True,
+    ),
+    "verify": Task(
+        "engine.artefacts.verify:verify",
+        config.VerifySettings,
+        f"{MADE}:Verified",
+        "engine.artefacts.verify:check_verify",
+    ),
+    "relink": Task(
+        "engine.artefacts.relink:relink",
+        config.RelinkSettings,
+        "engine.places:Relinked",
+        "engine.artefacts.relink:check_relink",
+    ),
+    "run": Task(
+        "engine.runs.plan:run_plan", config.PlanSettings, "engine.runs.plan:PlanDone", "engine.runs.plan:check_run"
+    ),
     "demo": Task("engine.demo.pipeline:demo", config.DemoSettings, "engine.demo.results:DemoDone"),
     "doctor": Task("engine.doctor:doctor", config.DoctorSettings, "engine.doctor:Report"),
 }

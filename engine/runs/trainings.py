@@ -65,6 +65,10 @@ class Training:
     """Share of the time spent waiting for data; None unless it runs."""
     eta: float | None = None
     """Seconds left at this rate."""
+    waits_for: str = ""
+    """What it does while it tells no progress; empty where it does."""
+    waited: int = 0
+    """Seconds since it began that."""
     settings: TrainSettings | None = None
     """None where they are not known; with empty ``activations`` where only a checkpoint tells them."""
     run: str | None = None
@@ -419,6 +423,8 @@ class Trainings:
             tokens_per_s=rate * settings.batch_size if rate and settings else None,
             waiting=progress.waiting if state == "running" else None,
             eta=eta,
+            waits_for=part.status.waits_for if live and part else "",
+            waited=part.status.waited if live and part else 0,
             settings=settings,
             run=part.run.id if part else None,
             kept=checkpoint.step if checkpoint else None,

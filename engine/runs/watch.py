@@ -1,15 +1,16 @@
 """The runs of a workspace as the interface shows them: looked at in a thread, a little at a time."""
 
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from engine.errors import UserError, sentence_of
 from engine.files import Stamp, stamp
 from engine.runs.events import State, Status
 from engine.runs.rate import Rate, seconds_left
-from engine.runs.run import ENDED, STATUS, Command, Run, RunList
+from engine.runs.run import ENDED, STATUS, Command, Run, RunList, archived
 from engine.workspace import Workspace
 
 
@@ -31,10 +32,22 @@ class RunSnapshot:
     error: str = ""
     started: float = 0.0
     ended: float | None = None
+    waits_for: str = ""
+    """What it does that tells no progress; empty where it does."""
+    waited: int = 0
+    """Seconds since it began that."""
+    took: int | None = None
+    """Seconds, until now or its end."""
+    settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """As they were asked."""
 
     @property
     def label(self) -> str:
         return f"{self.task} {self.name}".rstrip()
+
+    @property
+    def failed(self) -> bool:
+        return self.state in ("failed", "died")
 
     @property
     def live(self) -> bool:
@@ -42,7 +55,7 @@ class RunSnapshot:
 
     @property
     def share(self) -> float | None:
-        return self.done / self.total if self.total else None
+        return self.done / self.total if self.total and not self.waits_for else None
 
     @property
     def seconds_left(self) -> float | None:
@@ -95,6 +108,17 @@ class RunWatch:
         return rate.value
 
 
+def archived_runs(workspace: Workspace) -> list[RunSnapshot]:
+    """Those that are listed no more, the newest first."""
+    found = []
+    for run in reversed(archived(workspace)):
+        try:
+            found.append(_snapshot(run.id, run.command, run.status))
+        except (UserError, OSError) as error:
+            found.append(RunSnapshot(run.id, "", "", "damaged", error=sentence_of(error)))
+    return found
+
+
 def _snapshot(id: str, command: Command, status: Status) -> RunSnapshot:
     settings, progress = command.settings, status.progress
     return RunSnapshot(
@@ -110,4 +134,16 @@ def _snapshot(id: str, command: Command, status: Status) -> RunSnapshot:
         error=status.error or "",
         started=status.started or 0.0,
         ended=status.ended,
+        waits_for=status.waits_for,
+        waited=status.waited,
+        took=_took(status),
+        settings=settings,
     )
+
+
+def _took(status: Status) -> int | None:
+    if status.took is not None:
+        return int(status.took)
+    if status.started and status.ended:
+        return max(int(status.ended - status.started), 0)
+    return None if status.state in ENDED or not status.started else max(int(time.time() - status.started), 0)

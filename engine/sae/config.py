@@ -4,6 +4,7 @@ An SAE is a folder: ``sae.safetensors`` (weights in raw-activation units), ``con
 (settings, history and result of its training) and, while it trains, ``checkpoints/``.
 """
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -139,6 +140,36 @@ def latents(d: int, expansion: float) -> int:
     if w < 1:
         raise UserError(f"--expansion {expansion:g} of {counted(d, 'dimension')} leaves no latent: give a larger one.")
     return w
+
+
+def fitting(k: int, w: int) -> int:
+    """``k``, if so many of ``w`` latents can be active."""
+    if k > w:
+        raise UserError(f"--k {k} is more than the {counted(w, 'latent')}: lower it, or raise --expansion.")
+    return k
+
+
+def prefixes(groups: tuple[float, ...], w: int) -> tuple[int, ...]:
+    """Matryoshka prefixes as cumulative numbers of latents.
+
+    ``groups`` are cumulative shares of the dictionary (the last one is 1) or cumulative counts (the last one is w).
+    """
+    counts = tuple(round(g * w) for g in groups) if groups and groups[-1] == 1 else tuple(round(g) for g in groups)
+    if not counts or counts[-1] != w:
+        raise UserError(f"The matryoshka groups {_list(groups)} must end at 1 (shares) or at {w} (all latents).")
+    if groups and groups[-1] != 1 and any(g != count for g, count in zip(groups, counts, strict=True)):
+        raise UserError(
+            f"The matryoshka groups {_list(groups)} are no counts of latents: give whole numbers, or shares."
+        )
+    if counts[0] < 1 or any(a >= b for a, b in itertools.pairwise(counts)):
+        raise UserError(
+            f"The matryoshka groups {_list(groups)} of {counted(w, 'latent')} must grow: give larger steps."
+        )
+    return counts
+
+
+def _list(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{v:g}" for v in values)
 
 
 def learning_rate(w: int) -> float:

@@ -13,12 +13,13 @@ from scipy import sparse
 
 from engine.activations.loader import check_finite
 from engine.activations.store import Store
-from engine.config import EncodeSettings
+from engine.config import EncodeSettings, check
 from engine.errors import UserError
 from engine.files import atomic_path, check_target, path_of, sweep, temporary_path
 from engine.models import same_model
 from engine.models.device import pick_device
 from engine.reporter import Reporter, StageBegan
+from engine.sae.asked import check_npz, check_width
 from engine.sae.config import SAEConfig
 from engine.sae.model import SAE
 from engine.sae.results import Encoded
@@ -36,18 +37,12 @@ def encode_store(settings: EncodeSettings, workspace: Workspace, reporter: Repor
     """
     reporter = reporter or Reporter()
     out = path_of(settings.out)
-    if out.suffix != ".npz":
-        raise UserError(f"--out {settings.out} does not end in .npz: latents are written as a scipy sparse matrix.")
-    if settings.batch_size < 1:
-        raise UserError(f"--batch-size is {settings.batch_size}: give at least 1.")
+    check(settings)
+    check_npz(settings.out)
     device = pick_device(settings.device)
     sae = SAE.load(workspace.existing("saes", settings.sae), device)
     source = _Source.open(settings.activations, workspace)
-    if source.d != sae.config.d:
-        raise UserError(
-            f"{source.path} is {source.d} wide, the SAE {settings.sae} reads activations {sae.config.d} wide: "
-            "give activations of the model and hook point that it was trained on."
-        )
+    check_width(source.path, source.d, settings.sae, sae.config.d)
     if isinstance(source.content, Store):
         _check_origin(source.content, sae.config, settings.sae)
     step = max(1, min(settings.batch_size, MOST_VALUES // sae.config.w))

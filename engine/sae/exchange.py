@@ -15,13 +15,14 @@ from engine.activations.results import READS, Question
 from engine.activations.store import Store
 from engine.config import ExportSettings, ImportSettings, RecogniseSettings
 from engine.errors import UserError
-from engine.files import is_vacant, lock, nearest, new_folder, path_of, write_text
+from engine.files import lock, nearest, new_folder, path_of, write_text
 from engine.integrity import content_sha256
 from engine.links import check_own
 from engine.models.hookpoints import HookPoint, TokenPolicy
 from engine.models.hub import check_is_notation, hub_sae
 from engine.reporter import Reporter, StageBegan, Warned
 from engine.sae.architectures import REGISTRY
+from engine.sae.asked import check_there, check_vacant
 from engine.sae.card import CARD, card, for_everybody
 from engine.sae.config import CONFIG, WEIGHTS, SAEConfig, read_config, weights_sha256
 from engine.sae.convert import FORMATS, Foreign, Format, Unsaid
@@ -128,8 +129,7 @@ def export_sae(
         holders = [one.NAME for one in FORMATS.values() if sae.config.arch in one.HOLDS]
         raise UserError(f"{form.NAME} has no {sae.config.arch} SAEs: give --to {' or --to '.join(holders)}.")
     out = path_of(settings.out)
-    if not is_vacant(out):
-        raise UserError(f"{out} is there already: give --out a folder that is new or empty.")
+    check_vacant(out)
     model = sae.config.model
     if settings.hub_folder or form.NAME == OURS:
         sae.config = for_everybody(sae.config)
@@ -174,8 +174,7 @@ def _local(source: str, fetch: bool = True) -> Path:
     if source.startswith("hf:"):
         return hub_sae(source, fetch)
     place = path_of(source)
-    if not place.exists():
-        raise UserError(f"{place} does not exist: give the folder or file of an SAE, or hf:REPO[/FOLDER].")
+    check_there(place)
     return place
 
 

@@ -15,6 +15,7 @@ from engine.activations.loader import Loader, Permutation, Rows
 from engine.activations.shards import ImageRecord
 from engine.activations.store import Store
 from engine.errors import UserError
+from engine.sae.asked import check_seen
 from engine.sae.fidelity import measure
 from engine.sae.model import SAE
 from engine.sae.results import HeldOutMeasurement
@@ -43,12 +44,7 @@ class HeldOut:
         if not embeddings:
             return cls(loader, rows, None, np.empty(0, np.int64))
         judge = Store.open(workspace.existing("embeddings", embeddings))
-        shown, seen = loader.store.manifest.transparency, judge.manifest.transparency
-        if shown != seen:
-            raise UserError(
-                f"The embeddings {embeddings!r} are of images with transparency {seen}, {loader.store.path.name} is of "
-                f"the same with transparency {shown}: make them with saetui extract --transparency {shown}."
-            )
+        check_seen(judge, embeddings, loader.store)
         judge.check_listed()
         loader.store.check_listed()
         row_of = {_identity(judge.images[image]): row for row, image in enumerate(judge.image.tolist())}

@@ -20,17 +20,18 @@ from torch import Tensor
 
 from engine.activations.loader import SAMPLE, Loader
 from engine.activations.store import Store
-from engine.config import TrainSettings
+from engine.config import TrainSettings, check
 from engine.errors import Stopped, UserError, counted, reason
 from engine.files import check_target, lock, sweep_folder
 from engine.links import check_own
 from engine.models.device import free_memory, give_back, is_out_of_memory, pick_device
-from engine.numbers import duration, significant, size
+from engine.numbers import duration, significant
 from engine.records import to_json
 from engine.reporter import Measured, Reporter, StageBegan, Warned
 from engine.sae.architectures import architecture
+from engine.sae.asked import check_continues, check_memory, check_same, with_steps
 from engine.sae.checkpoint import restore, save_checkpoint
-from engine.sae.config import CHECKPOINTS, WEIGHTS, SAEConfig, latents, read_config, steps_for, weights_sha256
+from engine.sae.config import CHECKPOINTS, WEIGHTS, SAEConfig, latents, read_config, weights_sha256
 from engine.sae.forming import Forming
 from engine.sae.held_out import HeldOut
 from engine.sae.model import SAE
@@ -44,7 +45,6 @@ from engine.sae.state import (
     Split,
     check_together,
     checkpoint_path,
-    differences,
     identity,
     read_state,
     read_training,
@@ -52,8 +52,6 @@ from engine.sae.state import (
 )
 from engine.sae.training_sae import TrainingSAE
 from engine.workspace import Provenance, Source, Workspace, neurons_files, versions
-
-LEAST_BATCH = 256  # tokens: with fewer, steps say little; where they do not fit, the dictionary is too large
 
 
 def train(settings: TrainSettings, workspace: Workspace, reporter: Reporter | None = None) -> Trained:
@@ -70,7 +68,7 @@ def train(settings: TrainSettings, workspace: Workspace, reporter: Reporter | No
     folder = workspace.sae(settings.name)
     path = workspace.existing("activations", settings.activations)
     store = Store.open(path)
-    _check(settings)
+    check(settings)
     store.check(reporter)
     training = TrainingLoop(with_steps(settings, store, folder), workspace, store)
     training.asked = bool(settings.steps)
@@ -89,38 +87,6 @@ def train(settings: TrainSettings, workspace: Workspace, reporter: Reporter | No
         if training.spans and neurons_files(workspace, folder.name):
             reporter.event(Warned(f"The scores of {folder.name} are of fewer steps: score it again, with a --name."))
         return result
-
-
-def check_memory(settings: TrainSettings, d: int, free: int | None) -> None:
-    """UserError where ``free`` bytes are too few for what a training holds at least, with the setting that fits.
-
-    Both matrices have d x w weights, gradients and Adam's two moments in float32; a batch has w preactivations a token.
-    """
-    w = latents(d, settings.expansion)
-    fixed, a_token = 2 * d * w * 4 * 4, 4 * w
-    if free is None or fixed + settings.batch_size * a_token <= free:
-        return
-    batch = (free - fixed) // a_token
-    fitting = math.floor(100 * free / (d * (32 * d + 4 * LEAST_BATCH))) / 100
-    if batch >= LEAST_BATCH:
-        way = f"give --batch-size {2 ** int(math.log2(batch))} or less"
-    elif fitting * d >= 1:
-        way = f"give --expansion {fitting:g} or less, and --batch-size {LEAST_BATCH}"
-    else:
-        way = "end what else uses it"
-    takes = f"{size(fixed + settings.batch_size * a_token)} at least, and {size(free)} are free"
-    raise UserError(
-        f"{counted(w, 'latent')} trained on {counted(settings.batch_size, 'token')} a step take {takes}: {way}."
-    )
-
-
-def with_steps(settings: TrainSettings, store: Store, folder: Path) -> TrainSettings:
-    """Where no steps are given: those of the training that began in ``folder``, else as many as the rows are worth."""
-    if settings.steps:
-        return settings
-    begun = read_training(folder) or read_state(folder)
-    steps = begun.identity["steps"] if begun else steps_for(store.rows, settings.batch_size)
-    return dataclasses.replace(settings, steps=steps)
 
 
 class TrainingLoop:
@@ -410,49 +376,21 @@ def geometric_median(x: Float[Tensor, "n d"], tolerance: float = 1e-6, iteration
     return median
 
 
-def _check(settings: TrainSettings) -> None:
-    if settings.steps < 0:
-        raise UserError(f"--steps is {settings.steps}: give at least 1, or 0 for as many as the rows are worth.")
-    for name in ("batch_size", "k", "eval_every", "checkpoint_every", "dead_after"):
-        if getattr(settings, name) < 1:
-            raise UserError(f"--{name.replace('_', '-')} is {getattr(settings, name)}: give at least 1.")
-    for name in ("lr", "l1", "l0", "aux", "decay", "warmup", "seed"):
-        if not 0 <= getattr(settings, name) < math.inf:
-            raise UserError(f"--{name} is {getattr(settings, name)}: give 0 or more.")
-    if settings.max_norm and not 1 <= settings.max_norm < math.inf:
-        raise UserError(f"--max-norm is {settings.max_norm:g}: give 1 or more, or 0 to leave no row out.")
-    if settings.decay > 1:
-        raise UserError(f"--decay is {settings.decay:g}: give a share of the steps, from 0 to 1.")
-    if not 0 < settings.bandwidth < math.inf:
-        raise UserError(f"--bandwidth is {settings.bandwidth:g}: give more than 0.")
-
-
 def _found(folder: Path, training: TrainingLoop, reporter: Reporter) -> Finished | Checkpointed | None:
     """What an earlier run left: a finished SAE, a checkpoint, or nothing."""
     finished, steps = read_training(folder), training.settings.steps
-    _check_same(folder, finished, training)
+    check_same(folder, finished, training.identity)
     done_before = finished is not None and finished.result.steps == steps
     lost = _lost(folder, finished) if done_before else None
     if done_before and not lost:
         return finished
     state = read_state(folder)
-    _check_same(folder, state, training)
+    check_same(folder, state, training.identity)
     if lost:
         since = f"goes on from step {state.step:,}, which is kept" if state else "begins again"
         reporter.event(Warned(f"{lost} This training {since}."))
         return state
-    if state is None and (folder / WEIGHTS).is_file() and not finished:
-        raise UserError(f"{folder} holds an SAE that was not trained here: choose another --name.")
-    done = max(finished.result.steps if finished else 0, state.step if state else 0)
-    if done > steps:
-        raise UserError(
-            f"The SAE {folder.name} has {counted(done, 'step')} already: choose another --name for {steps:,}."
-        )
-    if finished and (state is None or state.step < done):
-        raise UserError(
-            f"The SAE {folder.name} was trained for {counted(done, 'step')}, and the state from which it could go on "
-            f"is not there (as with --drop-state): choose another --name to train {steps:,} from the start."
-        )
+    check_continues(folder, finished, state, steps)
     return state
 
 
@@ -465,9 +403,3 @@ def _lost(folder: Path, finished: Finished | None) -> str | None:
     except UserError as error:
         return str(error)
     return None
-
-
-def _check_same(folder: Path, found: Finished | Checkpointed | None, training: TrainingLoop) -> None:
-    if found and (differing := differences(found.identity, training.identity)):
-        said = ", ".join(differing[:3])
-        raise UserError(f"The SAE {folder.name} was trained with {said}: choose another --name.")

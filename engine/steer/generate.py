@@ -15,6 +15,7 @@ from transformers.generation.streamers import BaseStreamer
 from engine.errors import UserError, counted
 from engine.models.vlm import VLM
 from engine.sae.model import SAE
+from engine.steer.asked import check_length
 from engine.steer.interventions import Intervention, attached
 
 Interventions = Intervention | Sequence[Intervention | None] | None
@@ -106,12 +107,6 @@ def next_token_kl(
     if not log_q:
         return logits.new_zeros(0, dtype=torch.float64)
     return (log_p.exp() * (log_p - torch.stack(log_q))).sum(-1).clamp(min=0.0)  # rounding may leave -1e-17
-
-
-def check_length(max_new_tokens: int) -> None:
-    """UserError for an answer of no tokens."""
-    if max_new_tokens < 1:
-        raise UserError(f"An answer of {max_new_tokens} tokens is none: give --max-new-tokens 1 or more.")
 
 
 class _Steps(BaseStreamer):

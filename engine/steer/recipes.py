@@ -53,8 +53,8 @@ def save_recipe(workspace: Workspace, settings: SteerSettings, made_from: Sequen
     names = _changed(settings) - {"recipe", "save_recipe"}
     now = recorded(settings, workspace.root)
     kept = {key: value for key, value in to_mapping(now).items() if key in names}
-    if path.exists():
-        _refuse_another(load_recipe(workspace, str(path)), located(now, workspace.root), made_from)
+    if kept_before := check_other(workspace, settings):
+        _check_sae(kept_before, settings.save_recipe, made_from)
     origin = to_json(recorded(Provenance(tuple(made_from), versions()), workspace.root))
     document = {"format": FORMAT, "version": VERSION, "settings": kept, **origin}
     write_text(path, to_toml(document))
@@ -67,11 +67,20 @@ def keep_recipe(workspace: Workspace, settings: SteerSettings) -> Path:
     return save_recipe(workspace, settings, [Source("sae", folder.name, str(folder), weights_sha256(folder))])
 
 
-def _refuse_another(kept: Recipe, settings: SteerSettings, made_from: Sequence[Source]) -> None:
-    """UserError unless the recipe that is there says the same of the same SAE."""
-    name = settings.save_recipe
-    if kept.settings != replace(settings, recipe="", save_recipe=""):
-        raise UserError(f"There is a recipe {name} with other settings: take another name.")
+def check_other(workspace: Workspace, settings: SteerSettings) -> Recipe | None:
+    """The recipe that is there under the name ``settings.save_recipe``. UserError when it says something else."""
+    path = workspace.recipe(settings.save_recipe)
+    if not path.exists():
+        return None
+    kept = load_recipe(workspace, str(path))
+    now = located(recorded(settings, workspace.root), workspace.root)
+    if kept.settings != replace(now, recipe="", save_recipe=""):
+        raise UserError(f"There is a recipe {settings.save_recipe} with other settings: take another name.")
+    return kept
+
+
+def _check_sae(kept: Recipe, name: str, made_from: Sequence[Source]) -> None:
+    """UserError where it was saved with another SAE."""
     if any(kept.warning(one.sha256) for one in made_from if one.kind == "sae"):
         raise UserError(f"There is a recipe {name}, saved with another SAE of this name: take another name.")
 

@@ -1,17 +1,20 @@
 """Command-line options made from a settings class: a setting is typed and explained once, in engine.config."""
 
+import contextlib
 import dataclasses
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterator
 from dataclasses import MISSING
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from engine.config import WrongValue, from_mapping, numbers_written, setting_of
 from engine.errors import UserError
-from engine.workspace import Workspace
+from engine.runs.tasks import TASKS
+from engine.workspace import MARKER, Workspace
 
 WorkspaceOption = Annotated[
     str | None,
@@ -57,12 +60,24 @@ def complete(settings: type, given: dict[str, Any], workspace: Workspace, name: 
     for key, value in given.items():
         if _is_numbers(typing.get_type_hints(settings)[key]):
             values[key] = numbers_written(value)
+    with telling(settings, given, name, workspace):
+        chosen: Any = from_mapping(settings, values, name)
+        TASKS[name].refuse(chosen, workspace)
+    return chosen
+
+
+@contextlib.contextmanager
+def telling(settings: type, given: Container[str], name: str, workspace: Workspace) -> Iterator[None]:
+    """What is wrong is said of options where they were ``given``, else of a line of workspace.toml."""
+    fields = {field.name: field for field in dataclasses.fields(settings)}
     try:
-        return from_mapping(settings, values, name)
+        yield
     except WrongValue as error:
-        if error.setting not in given or fields[error.setting].metadata.get("positional"):
-            raise
-        raise UserError(f"{name}: {_flag(fields[error.setting])}{error.sentence.removeprefix(error.setting)}") from None
+        where = name if error.setting in given or error.setting not in workspace.defaults() else workspace.root / MARKER
+        option = error.setting in given and not fields[error.setting].metadata.get("positional")
+        here = workspace.root if workspace.root == Path.cwd() else None
+        said = error.told({error.setting: _flag(fields[error.setting]) if option else error.setting}, here)
+        raise UserError(f"{where}: {said}" if error.sentence.startswith(f"{error.setting} ") else said) from None
 
 
 def _parameters(settings: type) -> list[inspect.Parameter]:
@@ -79,6 +94,8 @@ def _parameter(field: Any, kind: Any) -> inspect.Parameter:
         shown = kind
     help = field.metadata["help"]
     reader = number_option(kind) if kind in (int, float) else {}
+    if typing.get_origin(kind) is typing.Literal:
+        shown, reader = str, word_option(kind)
     if field.metadata.get("positional"):
         info: Any = typer.Argument(help=help, show_default=False)
     else:
@@ -114,9 +131,19 @@ def _is_numbers(kind: Any) -> bool:
 def number_option(kind: type[int] | type[float]) -> dict[str, Any]:
     """What an option of text needs to become a number, by the one rule for what is typed, or the one refusal."""
 
+    return {"callback": _reader(kind), "metavar": "INTEGER" if kind is int else "FLOAT"}
+
+
+def word_option(kind: Any) -> dict[str, Any]:
+    """The same for one of a few words."""
+    options = [str(one) for one in typing.get_args(kind)]
+    return {"callback": _reader(kind), "metavar": f"[{'|'.join(options)}]", "autocompletion": lambda: options}
+
+
+def _reader(kind: Any) -> Callable[..., Any]:
     def read(context: typer.Context, parameter: typer.CallbackParam, value: str | None) -> Any:
         if not isinstance(value, str):
             return value
         return setting_of(value, kind, max(parameter.opts, key=len), context.info_name or "")
 
-    return {"callback": read, "metavar": "INTEGER" if kind is int else "FLOAT"}
+    return read

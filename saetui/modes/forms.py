@@ -12,14 +12,13 @@ from textual.timer import Timer
 
 from engine.activations.results import ANSWERS, Question, RecognisedRows
 from engine.config import ImportSettings, RecogniseSettings
-from engine.errors import UserError
 from engine.runs.attached import Attached
 from engine.sae.results import Seen
 from engine.workspace import Workspace, free_name, short_slug
 from saetui.background import look_up
 from saetui.bindings import key
 from saetui.formatting import size, sizes
-from saetui.widgets.form import Form
+from saetui.widgets.form import FieldError, Form
 
 QUIET = 0.8  # seconds without a key after which what is typed is asked about
 
@@ -31,9 +30,8 @@ class AskingForm(Form):
     KEYS = f"{Form.KEYS}   f2 estimate"
     BINDINGS = [key("form.estimate", "f2", "estimate", "Estimate", show=True)]
 
-    def __init__(self, workspace: Workspace, *given: Any, **options: Any):
+    def __init__(self, *given: Any, **options: Any):
         super().__init__(*given, **options)
-        self.workspace = workspace
         self._asked: Attached | None = None
         self._about: dict[str, Any] | None = None
         self._resting: Timer | None = None
@@ -46,14 +44,18 @@ class AskingForm(Form):
     def _rested(self) -> None:
         try:
             wanted = self.wanted()
-        except UserError:  # still being typed: whoever submits it hears of it
+        except FieldError as error:
+            self.unready(error)
             return
         if wanted is not None and wanted != self._about:
             self.estimate(wanted)
 
+    def unready(self, error: FieldError) -> None:
+        """What is typed cannot be: who submits it hears of it. For subclasses to override."""
+
     def wanted(self) -> dict[str, Any] | None:
         """Settings of the task as they are typed; None where there is nothing to ask yet. May raise UserError."""
-        return self.values()
+        return self.accepted()
 
     def action_estimate(self) -> None:
         wanted = self.checked(self.wanted)
@@ -113,7 +115,8 @@ class ImportForm(AskingForm):
         taken: Collection[str],
     ):
         """``first``: the fields that it has. ``taken``: names that are not free."""
-        super().__init__(workspace, f"Import {what}", ImportSettings, values, first, known, others=False)
+        options = {"workspace": workspace, "task": "import", "others": False}
+        super().__init__(f"Import {what}", ImportSettings, values, first, known, **options)
         self.what, self.taken = what, taken
         self.proposed: dict[str, str] = {}
         """Values of fields that nobody has typed."""
@@ -125,10 +128,14 @@ class ImportForm(AskingForm):
         typed = {one.name: self.editor(one.name).value.strip() for one in self.fields}
         if not typed["source"]:
             return None
-        values = self.values() if typed["name"] else self.values(name="unnamed")
+        values = self.accepted() if typed["name"] else self.accepted(name="unnamed")
         plain = {one.name: one.default for one in fields(ImportSettings)}
         open_ = [name for name, value in self.proposed.items() if typed[name] == value]
         return {name: plain[name] if name in open_ else values[name] for name in _RECOGNISED}
+
+    def unready(self, error: FieldError) -> None:
+        if error.field == "source":  # all else is asked of what is there
+            self.refused(str(error))
 
     def edited(self) -> None:
         for name in [one for one, value in self.proposed.items() if self.editor(one).value != value]:
@@ -193,17 +200,16 @@ class ImportForm(AskingForm):
 
     def action_submit(self) -> None:
         """Not while it is known that it would be refused: what is at fault can be mended here."""
-        values = self.checked(self.values)
+        values = self.checked(self.accepted)
         if values is None:
             return
         known = self.wanted() == self._about
         open_ = [one for one in self._found.questions if _unanswered(one, values)] if known and self._found else []
         if open_:
-            self.editor(_field(open_[0])).focus()
-            self.say(f"Its files do not say the {_words(open_[0])}: fill it in.", error=True)
+            self.blame(_field(open_[0]), f"Its files do not say the {_words(open_[0])}: fill it in.")
         elif known and self._refusal and not values["source"].startswith("hf:"):  # which an import fetches
-            self.editor("source").focus()
             self.refused(self._refusal)
+            self.blame("source", self._refusal)
         else:
             self.dismiss(values)
 

@@ -15,7 +15,7 @@ from saetui.background import look_up
 from saetui.bindings import key
 from saetui.messages import ForMode
 from saetui.services import Served
-from saetui.widgets.bars import KeyBar, TopBar, summary
+from saetui.widgets.bars import KeyBar, TopBar
 
 NARROW = 110  # columns below which a mode shows one part at a time
 
@@ -79,7 +79,7 @@ class Mode(Served, Screen[None]):
     def on_screen_resume(self) -> None:
         bar = self.query_one(TopBar)
         bar.mode, bar.place, bar.terminal = self.MODE, self.services.workspace.root.name, self.services.terminal_line
-        bar.run = summary(self.services.runs)
+        bar.run = self.services.run_summary()
         self.arrive()
 
     def check_scores(self, path: str | Path) -> None:

@@ -83,15 +83,27 @@ class KeyBar(Widget):
         return bar
 
 
-def summary(runs: list[RunSnapshot]) -> str:
-    """The live runs in a few words, for the top bar: ``● train x8 43 % 2:10 left``."""
+def summary(runs: list[RunSnapshot], seen: float = 0.0) -> str:
+    """The live runs in a few words, for the top bar: ``● train x8 43 % 2:10 left``; without one, what has failed since
+    ``seen``."""
     live = [run for run in runs if run.live]
     if not live:
-        return ""
+        return _failed([run for run in runs if run.failed and (run.ended or run.started) > seen])
     first = live[0]
-    parts = ["Ⅱ" if first.state == "paused" else "●", first.label]
+    parts = ["Ⅱ" if first.state == "paused" else "●", first.label, waiting(first)]
     if first.share is not None:
         parts.append(percent(first.share))
     if first.seconds_left is not None:
         parts.append(f"{duration(first.seconds_left)} left")
-    return " ".join(parts) + (f"  +{len(live) - 1}" if len(live) > 1 else "")
+    return " ".join(filter(None, parts)) + (f"  +{len(live) - 1}" if len(live) > 1 else "")
+
+
+def waiting(run: RunSnapshot) -> str:
+    """What a run does that tells no progress, and for how long; empty where it does."""
+    return f"{run.waits_for} {duration(run.waited)}" if run.waits_for else ""
+
+
+def _failed(runs: list[RunSnapshot]) -> str:
+    if not runs:
+        return ""
+    return f"✗ {runs[0].label} failed: J" if len(runs) == 1 else f"✗ {len(runs)} runs failed: J"

@@ -1,9 +1,11 @@
 """A form made from a settings class, with the same fields, help texts and checks as the command line."""
 
 import dataclasses
+import os
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING
+from pathlib import Path
 from typing import Any, TypeVar
 
 from rich.text import Text
@@ -16,8 +18,11 @@ from textual.suggester import SuggestFromList
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
-from engine.config import WrongValue, from_mapping, to_mapping, written
-from engine.errors import UserError
+from engine.config import Place, WrongValue, from_mapping, places_of, to_mapping, written
+from engine.errors import UserError, sentence_of
+from engine.places import changed, changed_values, located_text, recorded_text, split
+from engine.runs.tasks import TASKS
+from engine.workspace import Workspace
 from saetui.bindings import key
 from saetui.formatting import exact
 from saetui.widgets.paths import COMPLETED, PathInput
@@ -48,10 +53,14 @@ class Choice(Widget, can_focus=True):
     class Changed(Message):
         """Another option was chosen."""
 
+        def __init__(self, choice: "Choice"):
+            super().__init__()
+            self.choice = choice
+
     def action_turn(self, by: int) -> None:
         self.value = self.options[(self.options.index(self.value) + by) % len(self.options)]
         self.refresh()
-        self.post_message(self.Changed())
+        self.post_message(self.Changed(self))
 
 
 class FieldError(UserError):
@@ -63,7 +72,10 @@ class FieldError(UserError):
 
 
 class Form(ModalScreen[dict[str, Any] | None]):
-    """A field for each setting of the dataclass ``kind``. Dismissed with checked values, or None on cancel."""
+    """A field for each setting of a task. Dismissed with checked values, or None on cancel.
+
+    Places in the workspace are shown, and taken, relative to it; the values have full paths.
+    """
 
     DEFAULT_CSS = """
     Form { align: center middle; }
@@ -78,15 +90,16 @@ class Form(ModalScreen[dict[str, Any] | None]):
     Form #note { height: 4; }
     Form #keys { height: 1; color: $secondary; }
     Form .error { color: $error; }
+    Form .label.error { text-style: bold; }
     """
     AROUND = 12
     """Lines around the fields."""
-    KEYS = "enter start   esc cancel"
+    KEYS = "enter next field   ctrl+s start   esc cancel"
     BINDINGS = [
         key("form.close", "escape", "dismiss", "Cancel", show=True),
-        key("form.next", "tab,down", "app.focus_next", "Next field"),
+        key("form.next", "enter,tab,down", "app.focus_next", "Next field"),
         key("form.previous", "shift+tab,up", "app.focus_previous", "Previous field"),
-        key("form.submit", "enter,ctrl+s", "submit", "Start", show=True),
+        key("form.submit", "ctrl+s", "submit", "Start", show=True),
     ]
 
     def __init__(
@@ -97,16 +110,24 @@ class Form(ModalScreen[dict[str, Any] | None]):
         first: tuple[str, ...] = (),
         known: Mapping[str, Sequence[str]] | None = None,
         others: bool = True,
+        workspace: Workspace | None = None,
+        task: str = "",
     ):
         """``first``: fields to put first. ``known``: completions of fields. ``others``: whether the fields that are
-        not among the ``first`` follow; else they keep their defaults."""
+        not among the ``first`` follow; else they keep their defaults. ``workspace``: where relative places are, else
+        where one stands. ``task``: of engine.runs.tasks, which refuses what it cannot do."""
         super().__init__()
-        self.heading, self.kind, self.given, self.known = title, kind, dict(values), dict(known or {})
+        self.heading, self.kind, self.known = title, kind, dict(known or {})
+        self.workspace, self.stage = workspace or Workspace(Path.cwd()), TASKS[task] if task else None
+        root = self.workspace.root
+        self.given = changed_values(values, places_of(kind), lambda text, sort: recorded_text(text, sort, root))
         self.about, self.note = Words(id="help"), Words(id="note")
         named = {f.name: f for f in dataclasses.fields(kind)}
         rest = [f for f in named.values() if f.name not in first] if others else []
         self.fields = [named[name] for name in first] + rest
         self.marks: dict[str, tuple[str, str]] = {}
+        self.wrong = ""
+        """The field that was refused, until it is edited."""
         self.hints = typing.get_type_hints(kind)
 
     def compose(self) -> ComposeResult:
@@ -131,7 +152,7 @@ class Form(ModalScreen[dict[str, Any] | None]):
             return Choice(options if shown in options else [shown, *options], shown, id=f"f-{field.name}")
         known = self.known.get(field.name)
         if field.metadata.get("place") in COMPLETED:
-            return PathInput(_shown(value), known or (), id=f"f-{field.name}")
+            return PathInput(_shown(value), known or (), base=self.workspace.root, id=f"f-{field.name}")
         return Input(
             _shown(value), id=f"f-{field.name}", suggester=SuggestFromList(known) if known else None, compact=True
         )
@@ -153,12 +174,24 @@ class Form(ModalScreen[dict[str, Any] | None]):
     def mark(self, name: str, word: str = "", why: str = "") -> None:
         """Write ``word`` beside the name of a field, and ``why`` before its help; neither: as it was."""
         self.marks[name] = word, why
-        field = next(one for one in self.fields if one.name == name)
-        accent = self.app.current_theme.accent or ""
-        label = Text.assemble(_label(field), " ", (word, accent))
-        self.query_one(f"#l-{name}", Static).update(label)
+        self._write_label(name)
         if self.focused is self.editor(name):
-            self._explain(field)
+            self._explain(next(one for one in self.fields if one.name == name))
+
+    def _write_label(self, name: str) -> None:
+        """Write the name of a field anew."""
+        field = next(one for one in self.fields if one.name == name)
+        word, _ = self.marks.get(name, ("", ""))
+        label = self.query_one(f"#l-{name}", Static)
+        label.set_class(name == self.wrong, "error")
+        before = "! " if name == self.wrong else ""
+        label.update(Text.assemble(before, _label(field), " ", (word, self.app.current_theme.accent or "")))
+
+    def _blame(self, name: str) -> None:
+        """Mark the field ``name``, and no other, as wrong."""
+        before, self.wrong = self.wrong, name
+        for one in filter(None, {before, name}):
+            self._write_label(one)
 
     def editor(self, name: str) -> Input | Choice:
         """Where the field ``name`` is typed or chosen."""
@@ -167,12 +200,18 @@ class Form(ModalScreen[dict[str, Any] | None]):
         return found
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        self.action_submit()
+        self.focus_next()
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        self.edited()
+        self._edited(event.input)
 
     def on_choice_changed(self, event: Choice.Changed) -> None:
+        self._edited(event.choice)
+
+    def _edited(self, editor: Widget) -> None:
+        if self.wrong and editor is self.editor(self.wrong):
+            self._blame("")
+            self.say("")
         self.edited()
 
     def edited(self) -> None:
@@ -184,17 +223,34 @@ class Form(ModalScreen[dict[str, Any] | None]):
         for field in [one for one in self.fields if one.name not in instead]:
             typed[field.name] = _parsed(self.editor(field.name).value.strip(), self.hints[field.name], field)
         try:
-            return to_mapping(from_mapping(self.kind, typed, self.heading))
+            return to_mapping(changed(from_mapping(self.kind, typed, self.heading), self._place))
         except WrongValue as error:
-            wrong = next(field for field in self.fields if field.name == error.setting)
-            raise FieldError(wrong.name, _label(wrong) + error.sentence.removeprefix(wrong.name)) from None
+            raise self._refused(error) from None
+
+    def _place(self, text: str, sort: Place) -> str:
+        """A place that was typed, in full; a model that is not there may be one of a hub."""
+        place = located_text(text, sort, self.workspace.root)
+        return text if sort == "model" and place != text and not os.path.exists(split(place, sort)[1]) else place
+
+    def _refused(self, error: WrongValue) -> FieldError:
+        return FieldError(error.setting, error.told(_CALLED, self.workspace.root))
+
+    def accepted(self, **instead: Any) -> dict[str, Any]:
+        """The same, if the task can be done with them. Raises UserError where it cannot."""
+        values = self.values(**instead)
+        try:
+            if self.stage is not None:
+                self.stage.refuse(from_mapping(self.kind, values, self.heading), self.workspace)
+        except WrongValue as error:
+            raise self._refused(error) from None
+        return values
 
     def say(self, sentence: str, error: bool = False) -> None:
         self.note.set_class(error, "error")
         self.note.say(sentence)
 
     def action_submit(self) -> None:
-        values = self.checked(self.values)
+        values = self.checked(self.accepted)
         if values is not None:
             self.dismiss(values)
 
@@ -203,11 +259,17 @@ class Form(ModalScreen[dict[str, Any] | None]):
         try:
             return read()
         except FieldError as error:
-            self.editor(error.field).focus()
-            self.say(str(error), error=True)
-        except UserError as error:
-            self.say(str(error), error=True)
+            self.blame(error.field, str(error))
+        except (UserError, OSError) as error:
+            self.say(sentence_of(error), error=True)
         return None
+
+    def blame(self, name: str, sentence: str) -> None:
+        """Say what is wrong with the field ``name``, and go there; where the form has no such field, only say it."""
+        if name in [one.name for one in self.fields]:
+            self._blame(name)
+            self.editor(name).focus()
+        self.say(sentence, error=True)
 
 
 def _shown(value: Any) -> str:
@@ -231,3 +293,7 @@ def _parsed(text: str, kind: Any, field: Any) -> Any:
 
 def _label(field: Any) -> str:
     return field.name.replace("_", " ")
+
+
+_CALLED = {name: name.replace("_", " ") for task in TASKS.values() for name in typing.get_type_hints(task.settings)}
+"""What forms call settings."""

@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import Sequence
 from itertools import islice
+from pathlib import Path
 
 from textual.suggester import Suggester
 from textual.widgets import Input
@@ -19,14 +20,15 @@ _MOST = 20_000  # names of a folder that are looked at
 class PathInput(Input):
     BINDINGS = [key("path.complete", "tab", "complete", "Complete the path, or next field")]
 
-    def __init__(self, value: str, known: Sequence[str] = (), *, id: str):
-        """``known``: values that are not looked for on the disk."""
-        super().__init__(value, suggester=_Paths(known), compact=True, id=id)
+    def __init__(self, value: str, known: Sequence[str] = (), *, base: Path, id: str | None = None):
+        """``known``: values that are not looked for on the disk. ``base``: what relative paths are from."""
+        super().__init__(value, suggester=_Paths(known, base), compact=True, id=id)
+        self.base = base
 
     async def action_complete(self) -> None:
         """Take what fits; without it, or in the middle of the line, go on to the next field."""
         typed = self.value
-        found = await asyncio.to_thread(completed, typed) if self.cursor_at_end else None
+        found = await asyncio.to_thread(completed, typed, self.base) if self.cursor_at_end else None
         if found is None:
             self.screen.focus_next()
         elif typed == self.value:
@@ -35,23 +37,23 @@ class PathInput(Input):
 
 
 class _Paths(Suggester):
-    def __init__(self, known: Sequence[str]):
+    def __init__(self, known: Sequence[str], base: Path):
         super().__init__(use_cache=False, case_sensitive=True)
-        self.known = known
+        self.known, self.base = known, base
 
     async def get_suggestion(self, value: str) -> str | None:
         known = next((one for one in self.known if one.startswith(value)), None)
-        return known or await asyncio.to_thread(completed, value)
+        return known or await asyncio.to_thread(completed, value, self.base)
 
 
-def completed(typed: str) -> str | None:
-    """The first path, by name, that begins with ``typed``, a folder with a slash at its end; None where there is none,
-    and where it is typed in full. Hidden ones only where their dot is typed."""
+def completed(typed: str, base: Path) -> str | None:
+    """The first path, by name and from ``base``, that begins with ``typed``, a folder with a slash at its end; None
+    where there is none, and where it is typed in full. Hidden ones only where their dot is typed."""
     folder, name = os.path.split(typed)
     if not name or "\0" in typed:
         return None
     try:
-        with os.scandir(path_of(folder or ".")) as found:
+        with os.scandir(base / path_of(folder or ".")) as found:
             fits = [one for one in islice(found, _MOST) if one.name.startswith(name)]
         fits = [one for one in fits if name[0] == "." or not one.name.startswith(".")]
         first = min(fits, key=lambda one: one.name, default=None)

@@ -1,6 +1,5 @@
-"""The jobs drawer: every run of the workspace, from anywhere; pause, stop, resume, read the log."""
+"""The jobs drawer: every run of the workspace, from anywhere; pause, stop, resume, put away, read the log."""
 
-import time
 from collections.abc import Callable
 
 from textual.app import ComposeResult
@@ -8,53 +7,23 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from engine.errors import UserError
-from engine.query import RowField, Rows
+from engine.errors import UserError, sentence_of
 from engine.runs.events import Control
-from engine.runs.run import Run
-from engine.runs.watch import RunSnapshot
+from engine.runs.run import ARCHIVE, Run
+from engine.runs.watch import RunSnapshot, archived_runs
 from engine.workspace import Workspace
 from saetui.bindings import key
-from saetui.formatting import duration, literal, percent
+from saetui.formatting import literal
 from saetui.widgets.dialogs import Pick
 from saetui.widgets.filter_line import FilterLine
-from saetui.widgets.table import Column, Table
+from saetui.widgets.put_away import PutAway
+from saetui.widgets.run_table import COLUMNS, MARKS, RUNS, SETTINGS, SORTS, differing, fitted, grouped, in_words, texts
+from saetui.widgets.table import Table
 from saetui.widgets.words import Words
 
-MARKS = {
-    "running": "●",
-    "starting": "○",
-    "paused": "Ⅱ",
-    "done": "✓",
-    "stopped": "■",
-    "failed": "✗",
-    "died": "✗",
-    "damaged": "!",
-}
-COLUMNS = (
-    Column("", 1, "left"),
-    Column("run", 28, "left", ends=True),
-    Column("makes", 18, "left", ends=True),
-    Column("state", 8, "left"),
-    Column("done", 5),
-    Column("left", 8),
-    Column("stage", 0, "left"),
-)
-RUNS: Rows[RunSnapshot] = Rows(
-    "Runs",
-    {
-        "run": RowField("text", lambda run: run.id),
-        "makes": RowField("text", lambda run: run.name, ("name",)),
-        "task": RowField("text", lambda run: run.task),
-        "state": RowField("text", lambda run: run.state),
-        "done": RowField("number", lambda run: run.share if run.live else None),
-        "left": RowField("time", lambda run: run.seconds_left),
-        "stage": RowField("text", lambda run: run.error or (run.stage if run.live else "")),
-        "age": RowField("time", lambda run: time.time() - run.started if run.started else None),
-    },
-)
-"""What the filter line may ask of runs, and what they are sorted by."""
+__all__ = ["COLUMNS", "MARKS", "RUNS", "RunsDrawer"]
 _LOG_LINES = 8
+KEYS = "p pause  x stop  r resume  / filter  o sort  b group  a archive  d remove  u undo  esc close"
 
 
 class RunsDrawer(ModalScreen[None]):
@@ -64,7 +33,7 @@ class RunsDrawer(ModalScreen[None]):
     RunsDrawer { align: center bottom; }
     RunsDrawer > Vertical { height: 70%; background: $surface; border-top: heavy $accent; padding: 0 1; }
     RunsDrawer #log { height: 9; color: $secondary; border-top: solid $border; }
-    RunsDrawer #keys { height: 1; color: $secondary; }
+    RunsDrawer #keys { height: auto; max-height: 2; color: $secondary; }
     """
     BINDINGS = [
         key("jobs.close", "q,J", "dismiss", "Close", show=True),
@@ -74,24 +43,39 @@ class RunsDrawer(ModalScreen[None]):
         key("jobs.resume", "r", "resume", "Resume", show=True),
         key("jobs.filter", "slash", "filter", "Filter", show=True),
         key("jobs.sort", "o", "sort", "Sort", show=True),
+        key("jobs.group", "b", "group", "Group by a setting"),
+        key("jobs.archive", "a", "put_away('archive')", "Archive", show=True),
+        key("jobs.archived", "A", "archived", "Those archived"),
+        key("jobs.remove", "d,delete", "put_away('remove')", "Remove", show=True),
+        key("jobs.undo", "u", "undo", "Put back", show=True),
     ]
 
-    def __init__(self, workspace: Workspace, seen: list[RunSnapshot]):
+    def __init__(self, workspace: Workspace, seen: list[RunSnapshot], put_away: PutAway):
         super().__init__()
-        self.workspace, self.seen, self.runs = workspace, seen, seen
+        self.workspace, self.seen, self.runs, self.put_away = workspace, seen, seen, put_away
+        self.group, self.of_archive = "", False
+        self._texts: list[tuple[str, ...]] = []
+        self._shown: list[int] = []
         self.filter, self.sort = FilterLine("filter: state=failed OR task=train", folds=True), ""
         self.end_of_log = Words(id="log")
 
     def compose(self) -> ComposeResult:
         with Vertical():
             yield self.filter
-            yield Table(COLUMNS, self._cells, empty="No runs yet: start an extraction (1) or a training (2).")
+            yield Table(
+                COLUMNS,
+                lambda row: [self._texts[row][place] for place in self._shown],
+                empty="No runs yet: start an extraction (1) or a training (2).",
+            )
             yield self.end_of_log
-            yield Static("p pause   x stop   r resume   / filter   o sort   esc close", id="keys")
+            yield Static(KEYS, id="keys")
 
     def on_mount(self) -> None:
-        self.query_one(Table).show(len(self.runs))
         self.query_one(Table).focus()
+        self.call_after_refresh(self._relist)
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self._relist)
 
     def runs_changed(self, found: list[RunSnapshot]) -> None:
         """Called by the app when it has looked again; the cursor stays on its run."""
@@ -102,12 +86,33 @@ class RunsDrawer(ModalScreen[None]):
     def _relist(self) -> None:
         table = self.query_one(Table)
         here = self.runs[table.cursor].id if self.runs else None
-        self.runs = RUNS.ordered(self.filter.listed(RUNS, self.seen), self.sort)
-        if self.seen:
+        before, listed = self._texts, [run.id for run in self.runs]
+        seen = archived_runs(self.workspace) if self.of_archive else self.seen
+        found = self.filter.listed(RUNS, seen)
+        self.runs = grouped(found, self.group) if self.group else RUNS.ordered(found, self.sort)
+        self.query_one("#keys", Static).update(self._foot())
+        names, first = differing(self.runs), [self.group] if self.group in SETTINGS else []
+        told = {task: list(dict.fromkeys([*first, *found])) for task, found in names.items()}
+        self._texts = [texts(run, told[run.task]) for run in self.runs]
+        columns = fitted(self._texts, table.size.width)
+        self._shown = [place for place, _ in columns]
+        if seen:
             table.empty = self.filter.empty
+        elif self.of_archive:
+            table.empty = "No runs are archived: A shows the others again."
+        if [column for _, column in columns] == table.columns and listed == [run.id for run in self.runs] and before:
+            for row in [n for n, (now, then) in enumerate(zip(self._texts, before, strict=True)) if now != then]:
+                table.refresh_row(row)
+            return
+        table.set_columns([column for _, column in columns])
         table.show(len(self.runs), next((i for i, run in enumerate(self.runs) if run.id == here), 0))
         if not self.runs:
             self.end_of_log.say("")
+
+    def _foot(self) -> str:
+        """The keys; of groups, how many there are, and of which the selected run is."""
+        what = "archived   " if self.of_archive else ""
+        return f"{what}{in_words(self.runs, self.group)}   {KEYS}" if self.group and self.runs else f"{what}{KEYS}"
 
     def on_filter_line_changed(self, event: FilterLine.Changed) -> None:
         self._relist()
@@ -123,8 +128,40 @@ class RunsDrawer(ModalScreen[None]):
             self.sort = self.sort if sort is None else sort
             self._relist()
 
-        options = {"": "the newest first"} | {name: name for name in RUNS.fields}
+        options = {"": "the newest first"} | {name: name for name in SORTS}
         self.app.push_screen(Pick("Sort by", options, self.sort), chosen)
+
+    def action_group(self) -> None:
+        def chosen(name: str | None) -> None:
+            self.group = self.group if name is None else name
+            self._relist()
+
+        names = dict.fromkeys(["task", "state", *(name for found in differing(self.runs).values() for name in found)])
+        options = {"": "no groups"} | {name: name.replace("_", " ") for name in names}
+        self.app.push_screen(Pick("Group by", options, self.group), chosen)
+
+    def action_archived(self) -> None:
+        self.of_archive = not self.of_archive
+        self._relist()
+
+    def action_put_away(self, how: str) -> None:
+        """Archive or remove the selected run; an archived one is put back among the others by the first."""
+        if self.runs:
+            run = self._path(self.runs[self.query_one(Table).cursor])
+            act = self.put_away.unarchive if self.of_archive and how == "archive" else getattr(self.put_away, how)
+            self._say(lambda: act(run))
+
+    def action_undo(self) -> None:
+        self._say(self.put_away.undo)
+
+    def _say(self, act: Callable[[], str]) -> None:
+        try:
+            self.app.notify(literal(act()), markup=False)
+        except (UserError, OSError) as error:
+            self.app.notify(literal(sentence_of(error)), severity="warning", markup=False)
+        gone = [run for run in self.seen if self.of_archive or self._path(run).is_there]
+        self.seen = gone
+        self._relist()
 
     def action_back(self) -> None:
         if self.filter.value or self.filter.typing:
@@ -134,21 +171,15 @@ class RunsDrawer(ModalScreen[None]):
             self.dismiss()
 
     def _cells(self, row: int) -> tuple[str, ...]:
-        run = self.runs[row]
-        left = duration(run.seconds_left) if run.seconds_left is not None else ""
-        return (
-            MARKS[run.state],
-            run.id,
-            run.name,
-            run.state,
-            percent(run.share) if run.share is not None and run.live else "",
-            left,
-            run.error or (run.stage if run.live else ""),
-        )
+        return self._texts[row]
+
+    def _path(self, run: RunSnapshot) -> Run:
+        home = self.workspace.runs / ARCHIVE if self.of_archive else self.workspace.runs
+        return Run(home / run.id)
 
     def on_table_moved(self, event: Table.Moved) -> None:
         run = self.runs[event.row]
-        lines = [*filter(None, [run.error]), *Run(self.workspace.runs / run.id).printed()]
+        lines = [*filter(None, [run.error]), *self._path(run).printed()]
         self.end_of_log.say("\n".join(lines[-_LOG_LINES:]) or "(nothing in its log)")
 
     def action_control(self, what: Control) -> None:
@@ -168,6 +199,6 @@ class RunsDrawer(ModalScreen[None]):
             self.app.notify(f"{run.id} has ended already ({run.state}).", markup=False)
             return
         try:
-            act(Run(self.workspace.runs / run.id))
+            act(self._path(run))
         except (UserError, OSError) as error:
             self.app.notify(literal(str(error)), severity="warning", markup=False)

@@ -7,8 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from engine.config import TrainSettings
-from engine.errors import UserError, counted
-from engine.sae.config import SAEConfig
+from engine.sae.config import SAEConfig, fitting
 from engine.sae.sparse_codes import Encode, Kept, decode
 from engine.sae.training_sae import Architecture, Loss, TrainingSAE, activity, register, squared_error
 
@@ -92,12 +91,6 @@ class TopK(TopKFamily):
         positive = top.values > 0
         rows = torch.arange(len(z)).unsqueeze(1).expand_as(top.indices)[positive]
         return Kept(rows, top.indices[positive], top.values[positive], len(z))
-
-
-def fitting(k: int, w: int) -> int:
-    if k > w:
-        raise UserError(f"--k {k} is more than the {counted(w, 'latent')}: lower it, or raise --expansion.")
-    return k
 
 
 def keep_largest(z: Float[Tensor, "*batch w"], k: int) -> Float[Tensor, "*batch w"]:

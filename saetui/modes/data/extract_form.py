@@ -23,7 +23,8 @@ class ExtractForm(AskingForm):
     TASK = "estimate"
 
     def __init__(self, workspace: Workspace, values: Mapping[str, Any], known: Mapping[str, Sequence[str]]):
-        super().__init__(workspace, "Extract activations", ExtractSettings, values, FIRST, known)
+        place = {"workspace": workspace, "task": "extract"}
+        super().__init__("Extract activations", ExtractSettings, values, FIRST, known, **place)
 
     def told(self, estimated: Estimated) -> None:
         self.say(in_words(estimated), estimated.bytes > estimated.free)

@@ -27,6 +27,7 @@ from saetui.modes.data.store_check import StoreCheck
 from saetui.modes.data.tables import Tables
 from saetui.modes.forms import ImportForm
 from saetui.modes.mode import Mode
+from saetui.widgets.bars import waiting
 from saetui.widgets.dialogs import Ask, Pick
 from saetui.widgets.filter_line import FilterLine
 from saetui.widgets.table import Table
@@ -348,7 +349,7 @@ class DataMode(Mode):
 def _pace(run: RunSnapshot) -> str:
     """How far an extraction is, how fast it goes, how long it will take."""
     if run.share is None:
-        return run.stage or run.state
+        return waiting(run) or run.stage or run.state
     parts = [f"{_bar(run.share)} {percent(run.share)}", f"{run.done:,} of {run.total:,} {run.unit}"]
     parts += [rate(run.rate, run.unit)] if run.rate else []
     parts += [f"{duration(run.seconds_left)} left"] if run.seconds_left is not None else []

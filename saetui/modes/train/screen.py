@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from textual.containers import Horizontal, Vertical
@@ -11,7 +11,6 @@ from textual.widget import Widget
 from textual.worker import Worker
 
 from engine.activations.results import READS
-from engine.config import ScoreSettings, TrainSettings
 from engine.records import to_json
 from engine.workspace import free_name
 from saetui.background import look_up_each
@@ -20,6 +19,7 @@ from saetui.modes.forms import ImportForm
 from saetui.modes.mode import Mode
 from saetui.modes.train.charts import CHARTS
 from saetui.modes.train.forming_latents import FormingLatents
+from saetui.modes.train.train_forms import ScoreForm, TrainForm
 from saetui.modes.train.training_list import SORTS, TrainingList, sort_of
 from saetui.modes.train.training_runs import TrainingRuns
 from saetui.modes.train.training_table import TrainingTable, details, facts, in_a_line
@@ -28,7 +28,6 @@ from saetui.modes.train.watch import Seen, TrainWatch
 from saetui.widgets.chart import MOST
 from saetui.widgets.dialogs import Ask, Pick
 from saetui.widgets.filter_line import FilterLine
-from saetui.widgets.form import Form
 from saetui.widgets.table import Table
 from saetui.widgets.words import Words
 
@@ -54,6 +53,8 @@ class TrainMode(Mode):
         key("train.resume", "r", "resume", "Resume", show=True),
         key("train.clone", "c", "clone", "Clone", show=True),
         key("train.score", "s", "score", "Score", show=True),
+        key("train.remove", "d,delete", "remove", "Remove"),
+        key("train.undo", "u", "undo", "Put back"),
         key("train.overlay", "space", "overlay", "Overlay", show=True),
         key("train.filter", "slash", "filter", "Filter"),
         key("train.sort", "o", "sort", "Sort"),
@@ -332,7 +333,7 @@ class TrainMode(Mode):
                 self.remember(settings={k: v for k, v in settings.items() if k != "name"})
 
         known = {kind: self.runs.artefacts(kind) for kind in ("activations", "embeddings")}
-        self.services.ask(Form(title, TrainSettings, values, FIRST, known), answered)
+        self.services.ask(TrainForm(self.services.workspace, title, values, FIRST, known), answered)
 
     def action_plan(self) -> None:
         self.services.ask(Ask("Plan file, a .toml with [[train]] tables:"), self._run_plan)
@@ -373,6 +374,24 @@ class TrainMode(Mode):
         if self.selected is not None:
             self.runs.resume(self.selected)
 
+    def action_remove(self) -> None:
+        """What is no finished SAE, with its runs."""
+        row = self.selected
+        if row is None:
+            return
+        if row.live:
+            self.services.say(f"{row.name} is {row.state}: x stops it first.")
+        elif row.state == "done":
+            self.services.say(f"{row.name} is a finished SAE, and stays: J and then a archives its run.")
+        else:
+            self._put_away(lambda: self.services.put_away.remove_training(row.name))
+
+    def action_undo(self) -> None:
+        self._put_away(self.services.put_away.undo)
+
+    def _put_away(self, act: Callable[[], str]) -> None:
+        self.services.guard(lambda: self.services.say(act(), "information"))
+
     def action_score(self) -> None:
         row, preview = self.selected, self.trainings.seen.preview
         values = self.runs.scoring(row, preview.source if preview else "") if row is not None else None
@@ -383,5 +402,5 @@ class TrainMode(Mode):
             if self.services.start("score", settings):
                 self.services.say(f"Scoring {row.name}: 3 shows its latents when it is done.", "information")
 
-        first = ("sae", "images", "embed_with")
-        self.services.ask(Form(f"Score {row.name}", ScoreSettings, values, first), answered)
+        form = ScoreForm(self.services.workspace, f"Score {row.name}", values, self.runs.known_in_scores())
+        self.services.ask(form, answered)

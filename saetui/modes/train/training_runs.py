@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from dataclasses import fields
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +15,16 @@ from engine.errors import UserError
 from engine.files import path_of
 from engine.runs.events import Control
 from engine.runs.run import Run
-from engine.workspace import free_name, short_slug
+from engine.workspace import free_name, neurons_files, short_slug
 from saetui.services import Services
 
 if TYPE_CHECKING:
     from engine.runs.trainings import Training
+
+
+LIKE = ("images", "embed_with", "vocabulary", "name", "pooling", "min_support", "top", "limit", "seed")
+"""Settings of scores that others to be compared with them need, too."""
+OFFERED = 20  # scores of which the settings are offered
 
 
 class TrainingRuns:
@@ -132,4 +139,27 @@ class TrainingRuns:
             self.services.say(f"{row.name} is {row.state}: it can be scored when its training is done.")
             return None
         known = {"images": images} if images else {}
-        return known | self.services.workspace.defaults_of(ScoreSettings) | {"sae": row.name}
+        return known | self.services.workspace.defaults_of(ScoreSettings) | self._scored_like() | {"sae": row.name}
+
+    def _scored_like(self) -> dict[str, Any]:
+        """Images, words and judge of the newest scores, and how those were made: others can be compared with them."""
+        for settings in self._scored():
+            kept = to_mapping(settings)
+            return {name: kept[name] for name in LIKE}
+        return {}
+
+    def _scored(self) -> Iterator[ScoreSettings]:
+        """The settings of the scores of the workspace, the newest first."""
+        from engine.neurons.file import Neurons
+
+        for path in neurons_files(self.services.workspace):
+            with contextlib.suppress(UserError, OSError), Neurons.open(path) as neurons:
+                yield neurons.summary.settings
+
+    def known_in_scores(self) -> dict[str, list[str]]:
+        """What the form of scores offers for its fields: what earlier ones had."""
+        found = list(islice(self._scored(), OFFERED))
+        return {
+            name: list(dict.fromkeys(filter(None, (getattr(one, name) for one in found))))
+            for name in ("images", "embed_with", "vocabulary")
+        }

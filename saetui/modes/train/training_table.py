@@ -109,12 +109,13 @@ def texts(row: Training, figures: Sequence[Figure], overlaid: dict[str, int]) ->
     mark = MARKS.get(row.state, "!") + ("+" if row.name in overlaid else "")
     step = short(row.step) if row.step == row.steps else f"{short(row.step)}/{short(row.steps)}"
     step = "–" if row.config or row.asked else step
+    step = duration(row.waited) if row.waits_for else step
     return mark, row.name, step, *(figure.text(row) for figure in figures)
 
 
 def stage(row: Training) -> str:
     """How far it is."""
-    return "import" if row.config and row.config.origin else row.state
+    return row.waits_for or ("import" if row.config and row.config.origin else row.state)
 
 
 def in_a_line(row: Training, overlaid: dict[str, int]) -> str:
@@ -136,7 +137,7 @@ def details(row: Training, scored: bool) -> str:
 
 
 def _pace(row: Training) -> list[str]:
-    pace = []
+    pace = [f"{row.waits_for} since {duration(row.waited)}, no step yet"] if row.waits_for else []
     if row.tokens_per_s is not None:
         pace.append(f"{short(row.tokens_per_s)} tokens/s")
     if row.waiting is not None:

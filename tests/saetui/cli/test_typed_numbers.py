@@ -54,7 +54,7 @@ async def form_refuses(setting: str, text: str, sentence: str) -> None:
     async with App[None]().run_test() as pilot:
         await pilot.app.push_screen(form)
         form.query_one(f"#f-{setting}", Input).value = text
-        await pilot.press("enter")
+        await pilot.press("ctrl+s")
         assert pilot.app.screen is form and str(form.note.content) == sentence
         assert form.query_one(f"#f-{setting}", Input).has_focus
 
@@ -113,7 +113,7 @@ def test_a_form_puts_no_option_in_the_place_of_a_wrong_one(setting: str, value: 
         form = Form("New training", TrainSettings, BASE | {setting: value})
         async with App[None]().run_test() as pilot:
             await pilot.app.push_screen(form)
-            await pilot.press("enter")
+            await pilot.press("ctrl+s")
             assert pilot.app.screen is form and says in str(form.note.content)
 
     asyncio.run(scenario())

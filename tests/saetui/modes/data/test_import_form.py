@@ -46,12 +46,12 @@ def test_activations_are_imported_with_their_images(tmp_path: Path, size: tuple[
         for name, answer in (("model", "demo:encoder"), ("hook", "layer:4"), ("tokens", "all")):
             form.editor(name).value = answer
         await until(pilot, lambda: "tokens per image" in str(form.note.content), 30)
-        await pilot.press("enter")
+        await pilot.press("ctrl+s")
         assert pilot.app.screen is form and form.focused is form.editor("tokens_per_image")
         form.editor("images").value = str(images)
         await until(pilot, lambda: "Nothing more is asked." in str(form.note.content), 30)
         assert form.editor("name").value == "acts"
-        await pilot.press("enter")
+        await pilot.press("ctrl+s")
         pane = pilot.app.screen
         await until(pilot, lambda: [one.state for one in pane.listing.found.stores] == ["complete"], 60)
         assert Store.open(place.activations("acts")).rows == 12
@@ -70,7 +70,7 @@ def test_what_is_no_activations_is_said(tmp_path: Path) -> None:
         form.editor("source").value = str(tmp_path / "empty")
         await until(pilot, lambda: "holds no SAE, and no activations" in str(form.note.content), 30)
         form.editor("name").value = "x"
-        await pilot.press("enter")
+        await pilot.press("ctrl+s")
         assert pilot.app.screen is form and not (tmp_path / "study" / "runs").exists()
 
     drive(Workspace(tmp_path / "study"), scenario, (80, 24))

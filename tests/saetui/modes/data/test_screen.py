@@ -145,7 +145,7 @@ def test_an_extraction_is_estimated_started_and_followed(place: Workspace) -> No
         await until(pilot, lambda: "14 rows of 32 from 14 images" in screen_text(pilot), 60)
         text = screen_text(pilot)
         assert "1.01 kB" in text and "free" in text and "images/s" in text
-        await pilot.press("enter")
+        await pilot.press("ctrl+s")
         await until(pilot, lambda: not isinstance(pilot.app.screen, ExtractForm))
         await until(pilot, lambda: any("pictures" in row and "ready" in row for row in rows(table(pane, "stores"))), 60)
 
@@ -174,12 +174,12 @@ def test_what_makes_no_sense_is_said_in_the_form(place: Workspace) -> None:
         await pilot.press("e")
         form = pilot.app.screen
         form.query_one("#f-batch_size", Input).value = "many"
-        await pilot.press("enter")
+        await pilot.press("ctrl+s")
         assert "batch size is 'many': it must be a whole number, as 1000." in screen_text(pilot)
         assert form.query_one("#f-batch_size", Input).has_focus
         form.query_one("#f-batch_size", Input).value = "4"
         form.query_one("#f-name", Input).value = ""
-        await pilot.press("enter")
+        await pilot.press("ctrl+s")
         assert "name is missing: fill it in." in screen_text(pilot)
         assert form.query_one("#f-name", Input).has_focus
 

@@ -254,7 +254,7 @@ def test_a_training_from_the_form_is_watched_paused_stopped_and_resumed(place):
     async def scenario(pilot, pane):
         await pilot.press("n")
         assert isinstance(pilot.app.screen, Form)
-        await pilot.press("enter")
+        await pilot.press("ctrl+s")
         await until(pilot, lambda: pane.selected and pane.selected.name == "a-sae")
         try:
             await until(pilot, lambda: len(pane.trainings.seen.lines["a-sae"].get("loss", ((),))[0]) > 2, 30)
@@ -509,7 +509,7 @@ def test_an_sae_is_imported_by_the_form_with_what_is_proposed_and_confirmed(plac
         await until(pilot, lambda: "model (proposed)" not in screen_text(pilot))
         assert "hook (proposed)" in screen_text(pilot)
         name = form.editor("name").value
-        await pilot.press("enter")
+        await pilot.press("ctrl+s")
         await until(pilot, lambda: pane.selected and pane.selected.name == name and pane.selected.state == "done", 60)
         config = read_config(place.sae(name))
         assert (config.model, config.hook, config.tokens) == ("demo:encoder", "layer:22", "random:2")
@@ -532,14 +532,14 @@ def test_a_question_that_nothing_answers_has_to_be_answered_in_the_form(place, t
     async def scenario(pilot, pane):
         form = await ask_for_import(pilot, source)
         assert "model (asked)" in screen_text(pilot) and "Its files do not say" in screen_text(pilot)
-        await pilot.press("enter")
+        await pilot.press("ctrl+s")
         assert pilot.app.screen is form and form.focused is form.editor("model")
         assert "Its files do not say the model: fill it in." in screen_text(pilot)
         for name, answer in READS.items():
             form.editor(name).value = answer
         await until(pilot, lambda: "Nothing more is asked." in screen_text(pilot), 30)
         assert "(asked)" not in screen_text(pilot) and form.editor("name").value == "theirs"
-        await pilot.press("enter")
+        await pilot.press("ctrl+s")
         await until(pilot, lambda: pane.selected and pane.selected.name == "theirs", 30)
 
     drive(place, scenario)
@@ -554,7 +554,7 @@ def test_what_cannot_be_imported_is_said_in_the_form_as_the_command_says_it(plac
         form = await ask_for_import(pilot, tmp_path / "nowhere")
         assert f"{tmp_path / 'nowhere'} does not exist" in str(form.note.content)
         form.editor("name").value = "x"
-        await pilot.press("enter")
+        await pilot.press("ctrl+s")
         assert pilot.app.screen is form and len(runs(place)) == 2
         form.editor("source").value = str(published)
         await until(pilot, lambda: "hook (proposed)" in screen_text(pilot), 30)

@@ -1,0 +1,102 @@
+"""What is asked of a scoring, checked before anything is loaded. Costs no torch."""
+
+from importlib import resources
+from pathlib import Path
+
+from engine.activations.asked import Made
+from engine.config import MsSettings, ScoreSettings, about, check
+from engine.errors import UserError, reason
+from engine.files import path_of, read_text
+from engine.images.objects import check_objects
+from engine.images.sources import check_images
+from engine.links import check_own
+from engine.models import HookPoint
+from engine.models.asked import blocks_of, check_device, check_encoder, check_hook
+from engine.sae.config import SAEConfig, read_config
+from engine.workspace import Workspace, neurons_path
+
+
+def check_score(settings: ScoreSettings, workspace: Workspace, made: Made = ()) -> None:
+    """WrongValue for the first setting that cannot be."""
+    check(settings)
+    with about("device"):
+        check_device(settings.device)
+    with about("images"):
+        check_images(settings.images)
+    with about("embed_with"):
+        check_encoder(settings.embed_with)
+    with about("encoder"):
+        if settings.encoder:
+            check_encoder(settings.encoder)
+    with about("vocabulary"):
+        read_vocabulary(settings.vocabulary)
+    with about("objects"):
+        if settings.objects:
+            check_objects(settings.objects)
+    with about("min_support"):
+        if 0 < settings.limit < settings.min_support:
+            raise UserError(f"min_support is {settings.min_support}, and --limit is {settings.limit}: lower it.")
+    with about("sae"):
+        config = None
+        if ("saes", settings.sae) not in made:
+            config = read_config(folder := workspace.existing("saes", settings.sae))
+    with about("name"):
+        check_own(neurons_path(settings, folder.name if config else settings.sae, workspace))
+    if config is not None:
+        _check_encoder(settings, config)
+
+
+def _check_encoder(settings: ScoreSettings, config: SAEConfig) -> None:
+    """That of the images is the SAE's, as far as their configs say."""
+    with about("encoder"):
+        spec = settings.encoder or config.model
+        if not spec:
+            raise UserError(no_encoder(settings.sae))
+        check_encoder(spec)
+        check_hook(spec, hook := HookPoint.parse(config.hook), config.d)
+    with about("pooling"):
+        blocks = blocks_of(spec)
+        if settings.pooling == "cls" and not hook.pooled and blocks is not None and not blocks.cls:
+            raise UserError(f"{spec} has no CLS token: use --pooling max or mean.")
+
+
+def no_encoder(sae: str) -> str:
+    return f"The SAE {sae} does not say which encoder it reads: name one with --encoder."
+
+
+def read_vocabulary(path: str | Path = "") -> list[str]:
+    """Words, one a line, each once; the built-in list for an empty ``path``."""
+    try:
+        if path:
+            text = read_text(path_of(path), encoding="utf-8-sig")
+        else:
+            text = resources.files("engine.neurons").joinpath("vocabulary.txt").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"Cannot read the vocabulary {path} ({reason(error)}): give a text file, one word a line."
+        ) from error
+    words: dict[str, str] = {}  # text towers do not tell Cat from cat
+    for line in text.splitlines():
+        if line.strip() and not line.startswith("#"):
+            words.setdefault(line.strip().casefold(), line.strip())
+    if not words:
+        raise UserError(f"The vocabulary {path} has no words: give a text file, one word a line.")
+    return list(words.values())
+
+
+def check_ms(settings: MsSettings, workspace: Workspace, made: Made = ()) -> None:
+    """WrongValue for the first setting that cannot be."""
+    check(settings)
+    for name, kind in (("activations", "activations"), ("embeddings", "embeddings")):
+        with about(name):
+            path = matrix_source(getattr(settings, name), workspace, kind)
+            if not path.exists():
+                raise UserError(f"{path} does not exist: check the path.")
+
+
+def matrix_source(given: str, workspace: Workspace, kind: str) -> Path:
+    """A file or folder, else the name of a store in the workspace."""
+    path = path_of(given)
+    if path.exists() or path.suffix or len(path.parts) > 1:
+        return path
+    return workspace.existing(kind, given)

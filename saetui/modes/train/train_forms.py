@@ -1,0 +1,101 @@
+"""The forms that start a training and a scoring: they say what that will take, as far as this workspace knows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from textual.timer import Timer
+
+from engine.config import ScoreSettings, TrainSettings, from_mapping
+from engine.errors import UserError, counted
+from engine.workspace import Workspace
+from saetui.background import look_up
+from saetui.formatting import duration, short, size
+from saetui.widgets.form import Form
+
+QUIET = 0.3  # seconds without a key after which it is said
+
+
+class ExpectingForm(Form):
+    """Says what the work will take as soon as typing rests."""
+
+    AROUND = 11
+    DEFAULT_CSS = """
+    ExpectingForm #note { height: 3; }
+    """
+
+    def __init__(self, *given: Any, **options: Any):
+        super().__init__(*given, **options)
+        self._resting: Timer | None = None
+
+    def on_mount(self) -> None:
+        self._rested()
+
+    def edited(self) -> None:
+        if self._resting is not None:
+            self._resting.stop()
+        self._resting = self.set_timer(QUIET, self._rested)
+
+    def _rested(self) -> None:
+        try:
+            values = self.accepted()
+        except (UserError, OSError):  # still being typed: whoever submits it hears of it
+            return
+        look_up(self, "expected", self.expecting(values), self._told, lambda _: None)
+
+    def expecting(self, values: Mapping[str, Any]) -> Callable[[], str]:
+        """What finds out what to say, in a thread."""
+        raise NotImplementedError
+
+    def _told(self, words: str) -> None:
+        if not self.wrong:
+            self.say(words)
+
+
+class TrainForm(ExpectingForm):
+    def __init__(
+        self,
+        workspace: Workspace,
+        title: str,
+        values: Mapping[str, Any],
+        first: tuple[str, ...],
+        known: Mapping[str, Sequence[str]],
+    ):
+        super().__init__(title, TrainSettings, values, first, known, workspace=workspace, task="train")
+
+    def expecting(self, values: Mapping[str, Any]) -> Callable[[], str]:
+        return partial(in_words_of_training, from_mapping(TrainSettings, values, self.heading), self.workspace)
+
+
+class ScoreForm(ExpectingForm):
+    def __init__(self, workspace: Workspace, title: str, values: Mapping[str, Any], known: Mapping[str, Sequence[str]]):
+        first = ("sae", "images", "embed_with", "vocabulary", "name")
+        super().__init__(title, ScoreSettings, values, first, known, workspace=workspace, task="score")
+
+    def expecting(self, values: Mapping[str, Any]) -> Callable[[], str]:
+        return partial(in_words_of_scoring, from_mapping(ScoreSettings, values, self.heading), self.workspace)
+
+
+def in_words_of_training(settings: TrainSettings, workspace: Workspace) -> str:
+    from engine.runs.expected import expected_training
+
+    found = expected_training(settings, workspace)
+    what = f"{counted(found.rows, 'row')} of {found.d:,}, {counted(found.w, 'latent')}"
+    length = f"{counted(found.steps, 'step')}, {short(found.passes)} passes"
+    return f"{what}; {length}\n{_takes(found.bytes, found.free, found.seconds)}"
+
+
+def in_words_of_scoring(settings: ScoreSettings, workspace: Workspace) -> str:
+    from engine.runs.expected import expected_scoring
+
+    found = expected_scoring(settings, workspace)
+    what = f"{counted(found.latents, 'latent')} on {counted(found.images, 'image')}"
+    return f"{what}\n{_takes(found.bytes, found.free, found.seconds)}"
+
+
+def _takes(written: int | None, free: int, seconds: float | None) -> str:
+    room = f"about {size(written)} to write, " if written is not None else ""
+    time = f"about {duration(seconds)}, as earlier ones here" if seconds is not None else "how long is not known yet"
+    return f"{room}{size(free)} free; {time}"

@@ -1,0 +1,250 @@
+"""What cannot be is refused at once, by one sentence, in forms, by commands and in plans; nothing is begun by it."""
+
+import asyncio
+import re
+import shutil
+import time
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.app import App
+from typer.testing import CliRunner
+
+from engine.errors import UserError
+from engine.files import to_toml
+from engine.runs.attached import Attached
+from engine.runs.run import Run
+from engine.runs.tasks import TASKS
+from engine.workspace import Workspace
+from saetui.cli.app import app
+from saetui.widgets.form import Form
+
+OLD = Path(__file__).parents[2] / "old_workspace"
+PATIENCE = 0.3  # seconds of the processor that a refusal may take
+BASE: dict[str, dict[str, Any]] = {
+    "train": {"activations": "patches", "name": "new", "k": 4, "expansion": 0.25, "steps": 10, "device": "cpu"},
+    "extract": {"model": "demo", "images": "images", "name": "new", "at": ["layer:1"]},
+    "score": {"sae": "jump", "images": "images", "embed_with": "demo:encoder", "name": "new"},
+    "steer": {"sae": "jump", "vlm": "demo", "latent": ["6=2"]},
+    "import": {"source": "saes", "name": "new"},
+    "export": {"sae": "jump", "to": "sparsify", "out": "out"},
+    "encode": {"sae": "jump", "activations": "patches", "out": "codes.npz"},
+    "ms": {"activations": "patches", "embeddings": "demo-encoder--images-c63672d7"},
+    "verify": {"store": "jump"},
+    "relink": {"old": "images", "new": "images"},
+    "demo": {},
+    "run": {"plan": "plan.toml"},
+}
+COMMON = {"device": ["gpu", "cuda:x"], "seed": [-1, 1.5, "x"], "batch_size": [0, -3]}
+"""Of whatever has such a setting."""
+WRONG: dict[str, list[dict[str, Any]]] = {
+    "train": [
+        *({"activations": text} for text in ("nowhere", "./nowhere", "saes/jump", "a\0b")),
+        *({"name": text} for text in ("a/b", "../x", ".hidden", "x" * 300, "jump", "interrupted")),
+        *({"expansion": value} for value in (0, -1, 1e-9, "0,5")),
+        *({"k": value} for value in (0, -1, 49, "1.5", "many")),
+        *(
+            {"groups": value}
+            for value in ([1, 0.5], [0.5, 0.5, 1], [0.1, 0.2], [3, 9, 21, 47], [0.5, 47.5, 48], [0, 1])
+        ),
+        *({"steps": value} for value in (-1, "1.5", "1e3")),
+        *({"warmup": value} for value in (-1, 20)),
+        *({"decay": value} for value in (5, -0.1)),
+        *({"holdout": value} for value in (1, 2, -0.1)),
+        *({"max_norm": value} for value in (0.5, -1)),
+        *({name: -1} for name in ("lr", "l1", "l0", "aux")),
+        *({name: 0} for name in ("bandwidth", "dead_after", "eval_every", "checkpoint_every")),
+        {"arch": "topk2"},
+        {"matryoshka_loss": "mean"},
+        {"embeddings": "nowhere"},
+        {"lr": "0,002"},
+    ],
+    "extract": [
+        *({"model": text} for text in ("nowhere/x", "./nowhere", "images", "hf:a/b/c", "openclip:ViT", "hf-hub:a/b")),
+        *({"images": text} for text in ("nowhere", "s3://b", "saes", "no*thing", "images/{a,b}")),
+        *({"name": text} for text in ("a/b", "../x", "patches")),
+        *({"at": [text]} for text in ("head", "layer:99", "layer:-1", "last:2")),
+        *({"tokens": text} for text in ("some", "random:0", "random:99")),
+        *({name: text} for name, text in (("dtype", "float8"), ("precision", "int"), ("transparency", "black"))),
+        *({"workers": value} for value in (0, 100_000)),
+        {"for_steering": "nowhere"},
+        {"for_steering": "demo", "at": ["layer:1"]},
+        {"embeddings": True},
+        {"shard_rows": 0},
+        {"shard_rows": 8},
+        {"limit": -1},
+    ],
+    "score": [
+        *({"sae": text} for text in ("nowhere", "interrupted")),
+        *({"vocabulary": text} for text in ("nowhere", "empty.txt", "images")),
+        *({name: "nowhere"} for name in ("images", "embed_with", "encoder")),
+        *({name: value} for name, value in (("min_support", 1), ("top", 1), ("workers", 0), ("limit", -1))),
+        {"name": "a/b"},
+        {"pooling": "min"},
+        {"limit": 4, "min_support": 5},
+    ],
+    "steer": [
+        *({"latent": texts} for texts in (["x"], ["6"], ["99=1"], ["6=1", "6=2"], ["6=2y"], ["6=1,5"], [])),
+        *({"image": text} for text in ("nowhere.png", "blank:nocolour", "images::nothing.png", "workspace.toml")),
+        *({"tokens": text} for text in ("x", "5-3", "")),
+        *({"save_recipe": text} for text in ("a/b", "hat")),
+        *({name: "nowhere"} for name in ("sae", "vlm", "recipe")),
+        {"max_new_tokens": 0},
+        {"mode": "set"},
+        {"dtype": "int8"},
+    ],
+    "import": [
+        *({"source": text} for text in ("nowhere", "hf:x", "no*thing")),
+        *({"name": text} for text in ("a/b", "../x")),
+        *({name: -1} for name in ("tokens_per_image", "scale", "k")),
+        {"format": "onnx"},
+        {"hook": "head"},
+        {"tokens": "some"},
+        {"images": "nowhere"},
+        {"model": "a/b"},
+        {"check": "nowhere"},
+        {"arch": "vae"},
+    ],
+    "export": [
+        {"sae": "nowhere"},
+        {"to": "onnx"},
+        {"out": "saes/x"},
+        {"out": "images"},
+        {"sae": "patches", "to": "saev", "hub_folder": True},
+    ],
+    "encode": [{"sae": "nowhere"}, {"activations": "nowhere"}, {"out": "codes.txt"}],
+    "ms": [{"activations": "nowhere.npy"}, {"embeddings": "nowhere"}, {"min_support": 1}],
+    "verify": [{"store": "nowhere"}, {"repair": True}],
+    "relink": [{"new": "nowhere"}],
+    "demo": [{"pictures": 0}, {"steps": 0}],
+    "run": [{"plan": "nowhere.toml"}, {"plan": "images"}, {"plan": "empty.txt"}],
+}
+FORMS, PLANS = ("train", "extract", "score", "import"), ("train", "extract", "score", "steer")
+
+
+def cases() -> Iterator[tuple[str, dict[str, Any]]]:
+    for task, wrong in WRONG.items():
+        names = typing.get_type_hints(TASKS[task].settings)
+        yield from ((task, one) for one in wrong)
+        yield from ((task, {name: value}) for name, values in COMMON.items() if name in names for value in values)
+
+
+CASES = list(cases())
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = Path(shutil.copytree(OLD, tmp_path_factory.mktemp("wrong") / "study"))
+    (place / "empty.txt").touch()
+    return place
+
+
+@pytest.fixture(autouse=True)
+def _no_process(study: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nothing is started, and no file changes."""
+
+    def refuse(*given: Any, **options: Any) -> None:
+        raise AssertionError(f"a process was started: {given}")
+
+    before = files(study)
+    monkeypatch.chdir(study)
+    monkeypatch.setattr(Attached, "end", refuse)
+    monkeypatch.setattr(Run, "create", refuse)
+    yield
+    assert files(study) == before
+
+
+def files(place: Path) -> set[Path]:
+    return {path for path in place.rglob("*") if path.name not in (".lock", "plan.toml")}
+
+
+def arguments(task: str, settings: dict[str, Any]) -> list[str]:
+    """A command, as a person types it."""
+    words = [task]
+    fields = TASKS[task].settings.__dataclass_fields__
+    for name, value in settings.items():
+        flag = "--" + name.replace("_", "-")
+        if fields[name].metadata.get("positional"):
+            words.append(str(value))
+        elif isinstance(value, bool):
+            words += [flag] if value else []
+        elif isinstance(value, list) and name == "groups":
+            words += [flag, ",".join(map(str, value))]
+        else:
+            for one in value if isinstance(value, list) else [value]:
+                words += [flag, str(one)]
+    return words
+
+
+def by_command(task: str, settings: dict[str, Any]) -> str:
+    said = CliRunner().invoke(app, arguments(task, settings))
+    if isinstance(said.exception, UserError):
+        return str(said.exception)
+    return " ".join(re.sub("[│╭╮╰╯─]", " ", said.output).split()).partition("Error")[2].strip()
+
+
+def in_plan(task: str, settings: dict[str, Any], study: Path) -> str:
+    from engine.config import PlanSettings
+
+    (study / "plan.toml").write_text(f"[[{task}]]\n{to_toml(settings)}")
+    try:
+        TASKS["run"].refuse(PlanSettings(plan="plan.toml"), Workspace(study))
+    except UserError as refused:
+        return str(refused)
+    return ""
+
+
+def plain(sentence: str) -> str:
+    """It without where it was typed, and with settings as forms call them."""
+    sentence = sentence.replace("'", "").replace("./", "")
+    sentence = re.sub(r"^(plan\.toml \[\[\w+\]\]|(?!No |There )[a-z]+): ", "", sentence)
+    sentence = re.sub(r"--([a-z][a-z-]*)", lambda found: found[1], sentence)
+    return re.sub(r"\b([a-z0-9]+)([-_][a-z]+)+\b", lambda found: re.sub("[-_]", " ", found[0]), sentence)
+
+
+@pytest.mark.parametrize("task", WRONG)
+def test_a_command_and_a_plan_refuse_it_at_once(task: str, study: Path) -> None:
+    by_command(task, BASE[task] | WRONG[task][0])  # loads modules
+    problems = []
+    for wrong in [one for of, one in CASES if of == task]:
+        settings, began = BASE[task] | wrong, time.process_time()
+        said = by_command(task, settings)
+        took = time.process_time() - began
+        if not said.endswith((".", "-", "?")) or took > PATIENCE:
+            problems.append((wrong, said, took))
+        if task in PLANS and plain(planned := in_plan(task, settings, study)) != plain(said):
+            problems.append((wrong, said, planned))
+    assert not problems, "\n".join(map(str, problems))
+
+
+@pytest.mark.parametrize("task", FORMS)
+def test_a_form_refuses_it_at_once_by_the_same_sentence(task: str, study: Path) -> None:
+    said = {str(wrong): by_command(task, BASE[task] | wrong) for of, wrong in CASES if of == task}
+    problems = []
+
+    async def scenario() -> None:
+        async with App[None]().run_test(size=(100, 60)) as pilot:
+            for wrong in [one for of, one in CASES if of == task]:
+                form = Form("It", TASKS[task].settings, BASE[task] | wrong, workspace=Workspace(study), task=task)
+                await pilot.app.push_screen(form)
+                began = time.process_time()
+                form.action_submit()
+                took, sentence = time.process_time() - began, str(form.note.content)
+                await pilot.pause()
+                stays = pilot.app.screen is form and form.wrong in wrong and form.focused is form.editor(form.wrong)
+                same = plain(sentence) == plain(said[str(wrong)]) and not re.search(r"(?<!\w)--", sentence)
+                if not (stays and same and took < PATIENCE):
+                    problems.append((wrong, sentence, said[str(wrong)], form.wrong, took))
+                if pilot.app.screen is form:
+                    form.dismiss(None)
+                await pilot.pause()
+
+    asyncio.run(scenario())
+    assert not problems, "\n".join(map(str, problems))
+
+
+def test_the_list_is_long_enough() -> None:
+    assert len(CASES) >= 60
