@@ -42,7 +42,7 @@ class Mode(Served, Screen[None]):
     def compose(self) -> ComposeResult:
         yield TopBar()
         yield from self.parts()
-        yield KeyBar()
+        yield KeyBar(lambda: self.goes_back)
 
     def parts(self) -> Iterable[Widget]:
         """The widgets between the two bars; a side bar has the class ``left`` or ``right``."""
@@ -53,6 +53,11 @@ class Mode(Served, Screen[None]):
 
     def runs_changed(self, runs: list[RunSnapshot]) -> None:
         """The runs were looked at again (twice a second)."""
+
+    @property
+    def goes_back(self) -> bool:
+        """Whether esc leads anywhere: the key bar says so. What changes it calls ``refresh_bindings``."""
+        return False
 
     def receive(self, message: ForMode) -> None:
         """Another mode asks for something of this one, which is shown now."""

@@ -66,6 +66,10 @@ class ChooseRow(ModalScreen[R | None], Generic[R]):
         event.stop()
         self.dismiss(self.rows[event.row])
 
+    def on_table_headed(self, event: Table.Headed) -> None:
+        self.sort = self._fields.clicked(event.field, self.sort)
+        self._relist()
+
     def action_filter(self) -> None:
         self.filter.focus()
 

@@ -115,6 +115,10 @@ class RunsDrawer(ModalScreen[None]):
     def on_filter_line_left(self, event: FilterLine.Left) -> None:
         self.query_one(Table).focus()
 
+    def on_table_headed(self, event: Table.Headed) -> None:
+        self.sort = RUNS.clicked(event.field, self.sort)
+        self._relist()
+
     def action_filter(self) -> None:
         self.filter.focus()
 

@@ -31,6 +31,8 @@ class Column:
     """Whether a text that is too long loses its middle, not its end."""
     spare: bool = False
     """Whether it is left out where it would leave the column of width 0 less than ``ROOM``."""
+    field: str = ""
+    """What the rows are sorted by when it is clicked, where that is not its title."""
 
 
 ROOM = 10  # terminal cells; less tells names apart no more
@@ -70,10 +72,17 @@ class Table(ScrollView, can_focus=True):
 
     @dataclass
     class Chosen(Message):
-        """Enter was pressed on a row."""
+        """Enter was pressed on a row, or it was clicked twice."""
 
         table: "Table"
         row: int
+
+    @dataclass
+    class Headed(Message):
+        """The heading of a column was clicked: the rows are to stand by ``field``."""
+
+        table: "Table"
+        field: str
 
     def __init__(
         self, columns: Sequence[Column], cells: Callable[[int], Cells], empty: str = "", **options: Any
@@ -127,16 +136,28 @@ class Table(ScrollView, can_focus=True):
 
     def _strip(self, cells: Cells, width: int, component: str) -> Strip:
         style = self.get_component_rich_style(component) if component else self.rich_style
-        shown_cells = list(zip(self.columns, cells, strict=True))
-        if _left(self.columns, width) < ROOM:
-            shown_cells = [(column, text) for column, text in shown_cells if not column.spare]
-        left = max(_left([column for column, _ in shown_cells], width), 4)
         parts = []
-        for column, text in shown_cells:
-            room = column.width or left
+        for column, text, room in self._placed(cells, width):
             shown = literal(text)
             parts.append(_cell(fit_ends(shown, room) if column.ends else shown, room, column.align))
         return Strip([Segment(" " + " ".join(parts), style)]).adjust_cell_length(width, Style(bgcolor=style.bgcolor))
+
+    def _placed(self, cells: Cells, width: int) -> list[tuple[Column, str, int]]:
+        """The columns that are shown, the text of each, and its terminal cells; one more stands before each."""
+        shown = list(zip(self.columns, cells, strict=True))
+        if _left(self.columns, width) < ROOM:
+            shown = [(column, text) for column, text in shown if not column.spare]
+        left = max(_left([column for column, _ in shown], width), 4)
+        return [(column, text, column.width or left) for column, text in shown]
+
+    def _column_at(self, x: int) -> Column | None:
+        """The column whose heading is at terminal cell ``x``."""
+        end = 0
+        for column, title, room in self._placed([c.title for c in self.columns], self.scrollable_content_region.width):
+            end += room + 1
+            if x < end:
+                return column if title else None
+        return None
 
     @property
     def _visible_rows(self) -> int:
@@ -167,8 +188,14 @@ class Table(ScrollView, can_focus=True):
             self.post_message(self.Chosen(self, self.cursor))
 
     async def on_click(self, event: events.Click) -> None:
-        if event.y > 0 and self.rows:
-            self.cursor = event.y - 1 + self.scroll_offset.y
+        row = event.y - 1 + self.scroll_offset.y
+        if event.y == 0:
+            if column := self._column_at(event.x):
+                self.post_message(self.Headed(self, column.field or column.title.replace(" ", "")))
+        elif row < self.rows:
+            self.cursor = row
+            if event.chain == 2:
+                self.action_choose()
 
 
 def _left(columns: Sequence[Column], width: int) -> int:

@@ -32,14 +32,14 @@ if TYPE_CHECKING:
     from saetui.modes.hierarchy.trees import Trees
 
 GROUPS = (
-    Column("Matryoshka groups", 0, "left"),
+    Column("Matryoshka groups", 0, "left", field="name"),
     Column("latents", 8),
     Column("depth", 5),
     Column("MS", 5),
     Column("matched", 7),
 )
 TAXA = (
-    Column("taxonomy", 0, "left", ends=True),
+    Column("taxonomy", 0, "left", ends=True, field="name"),
     Column("images", 8),
     Column("latents", 7),
     Column("here", 6),
@@ -58,7 +58,7 @@ class HierarchyMode(Mode):
         key("hierarchy.hide", "o", "hide", "Only with latents", show=True),
         key("hierarchy.filter", "slash", "filter", "Filter", show=True),
         key("hierarchy.sort", "O", "sort", "Sort", show=True),
-        key("hierarchy.back", "escape", "back", "Out of the filter"),
+        key("hierarchy.back", "escape", "back", "Out of the filter", show=True),
     ]
     DEFAULT_CSS = """
     HierarchyMode #chart { height: auto; max-height: 40%; padding: 0 1; border-bottom: solid $border; }
@@ -210,7 +210,12 @@ class HierarchyMode(Mode):
             self._filtered = self.focused
         self.filter.focus()
 
+    @property
+    def goes_back(self) -> bool:
+        return bool(self.filter.value) or self.filter.typing
+
     def _filter(self) -> None:
+        self.refresh_bindings()
         self._filtered.filter(partial(self.filter.listed, self._asked(self._filtered)))
         self._filtered.empty = self.filter.empty
 
@@ -226,10 +231,18 @@ class HierarchyMode(Mode):
         options = {"as they are": "as they are"} | {field: field for field in asked.fields}
 
         def chosen(sort: str) -> None:
-            self._sorts[name] = "" if sort == "as they are" else sort
-            tree.set_order(lambda branches: asked.ordered(branches, self._sorts[name]))
+            self._sort(tree, "" if sort == "as they are" else sort)
 
         self.services.ask(Pick("Sort by", options, self._sorts.get(name, "")), chosen)
+
+    def _sort(self, tree: TreeTable, sort: str) -> None:
+        asked, self._sorts[tree.id or ""] = self._asked(tree), sort
+        tree.set_order(lambda branches: asked.ordered(branches, sort))
+
+    def on_table_headed(self, event: Table.Headed) -> None:
+        if isinstance(event.table, TreeTable):
+            sort = self._sorts.get(event.table.id or "", "")
+            self._sort(event.table, self._asked(event.table).clicked(event.field, sort))
 
     def on_filter_line_changed(self, event: FilterLine.Changed) -> None:
         self._filter()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from textual import events
 
 from engine.errors import counted
-from engine.neurons.quantities import SORTS
+from engine.neurons.quantities import SORTS, TEXTS
 from engine.neurons.query import LATENTS
 from saetui.bindings import key
 from saetui.formatting import number, significant, whole
@@ -19,6 +19,7 @@ from saetui.messages import SteerLatent
 from saetui.modes.neurons.latent_browser import LatentBrowser
 from saetui.modes.neurons.text_search import TextSearch
 from saetui.widgets.dialogs import Ask, Pick
+from saetui.widgets.table import Table
 
 if TYPE_CHECKING:
     from engine.neurons.results import TopImage
@@ -58,7 +59,7 @@ class NeuronsMode(LatentBrowser):
         key("neurons.more", "plus", "pictures(1)", "More pictures"),
         key("neurons.fewer", "minus", "pictures(-1)", "Fewer, larger pictures"),
         key("neurons.scores", "f", "scores", "Open other scores"),
-        key("neurons.back", "escape", "back", "Back"),
+        key("neurons.back", "escape", "back", "Back", show=True),
     ]
 
     def action_step(self, by: int) -> None:
@@ -74,6 +75,12 @@ class NeuronsMode(LatentBrowser):
         self.listed.sort, self.listed.descending = sort, descending
         self.remember(sort=sort, descending=descending)
         self.relist()
+
+    def on_table_headed(self, event: Table.Headed) -> None:
+        """By the column that was clicked, and once more the other way round; texts from A to Z first."""
+        sort, listed = LATENTS.named.get(event.field.lower(), ""), self.listed
+        if sort in SORTS and not listed.matches:
+            self._sort(sort, sort not in TEXTS if sort != listed.sort else not listed.descending)
 
     def _sort_by(self, name: str) -> None:
         """By what a person typed: a sort, or another name of it, as the heading of its column."""

@@ -100,8 +100,11 @@ def titled(figures: Sequence[Figure], sort: str) -> list[Column]:
         "step": Column("step", 11),
     }
     columns |= {figure.name: figure.column for figure in figures}
-    if sort in columns:
-        columns[sort] = replace(columns[sort], title=columns[sort].title + "▾")
+    name = sort.removeprefix("-")
+    if name in columns:
+        column = columns[name]
+        mark = "▾" if name == sort else "▴"
+        columns[name] = replace(column, title=column.title + mark, field=column.field or column.title)
     return list(columns.values())
 
 
