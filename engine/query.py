@@ -390,6 +390,11 @@ class Rows(Generic[R]):
         key = (lambda row: one.of(row).casefold()) if one.kind == "text" else one.of
         return sorted(known, key=key, reverse=descending) + [row for row in rows if not _known(one.of(row))]
 
+    def records(self, rows: Sequence[R]) -> list[dict[str, Any]]:
+        """What each field is in each of ``rows``, exactly; None where it is undefined."""
+        values = [{name: one.of(row) for name, one in self.fields.items()} for row in rows]
+        return [{name: one if _known(one) else None for name, one in row.items()} for row in values]
+
     def _column(self, rows: Sequence[R], name: str) -> Any:
         import numpy as np
 

@@ -24,6 +24,7 @@ from engine.runs.watch import RunSnapshot, RunWatch
 from saetui.background import Wanted, look_up_each
 from saetui.bindings import key
 from saetui.command_line import CommandLine
+from saetui.exporting import ask_export
 from saetui.formatting import literal
 from saetui.messages import ForMode, ShowLatents, SteerLatent
 from saetui.modes.data.screen import DataMode
@@ -43,6 +44,7 @@ from saetui.themes import THEMES, ThemeStylesheet
 from saetui.widgets.bars import TITLES, TopBar, summary
 from saetui.widgets.dialogs import ActionsProvider, Help, actions
 from saetui.widgets.runs_drawer import RunsDrawer
+from saetui.widgets.table import Table
 
 _LEAVE = 3.0  # seconds after a signal until the workbench ends, whatever it waits for
 _LOOK = 0.5  # seconds between looks at the runs
@@ -178,6 +180,9 @@ class Workbench(Services):
         await self.switch_mode(message.mode)
         if isinstance(self.screen, Mode):
             self.screen.receive(message)
+
+    def on_table_export_asked(self, message: Table.ExportAsked) -> None:
+        ask_export(message.table, self)
 
     def on_unmount(self) -> None:
         self.session.save()

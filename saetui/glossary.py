@@ -29,8 +29,8 @@ TERMS = {
     "left": "time until it is done, at the pace of now",
     "lift": "MS of a latent over the mean cosine of all pairs of images: how many times more alike its images are",
     "marked ★": "latents that a person keeps an eye on",
-    "matched, raw": "MS of the matched raw neuron: a coordinate of the encoder, thresholded to fire on as many images as "
-    "a latent; its control",
+    "matched, raw": "MS of the matched raw neuron: a coordinate of the encoder, thresholded to fire on as many images "
+    "as a latent; its control",
     "max, x max": "the largest activation of a latent; a strength of 2x is twice that",
     "MS": "MonoSemanticity: how alike the images are that fire a latent, weighted by how strongly; at most 1",
     "n, support": "number of images on which a latent fires",

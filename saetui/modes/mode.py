@@ -66,8 +66,12 @@ class Mode(Served, Screen[None]):
         """What the command line knows in this mode beside its keys: word -> explanation."""
         return {}
 
+    def arguments(self) -> dict[str, Iterable[str]]:
+        """What may stand after a word, where that is one of a few."""
+        return {}
+
     def obey(self, word: str, rest: str) -> bool:
-        """Do what was typed on the command line; whether it meant anything here."""
+        """Do what was typed on the command line; False where it means nothing here: then its explanation is said."""
         return False
 
     def remember(self, **values: Any) -> None:

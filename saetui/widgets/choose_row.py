@@ -39,6 +39,7 @@ class ChooseRow(ModalScreen[R | None], Generic[R]):
         self.rows = self._all
         self.filter, self.sort = FilterLine(f"filter: {example}", folds=True), ""
         self.table = Table(columns, lambda row: self.cells(self.rows[row]))
+        self.table.records = lambda: fields.records(self.rows)
 
     def compose(self) -> ComposeResult:
         with Vertical():

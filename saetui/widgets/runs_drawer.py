@@ -90,6 +90,7 @@ class RunsDrawer(ModalScreen[None]):
             yield Static("p pause   x stop   r resume   / filter   o sort   esc close", id="keys")
 
     def on_mount(self) -> None:
+        self.query_one(Table).records = lambda: RUNS.records(self.runs)
         self.query_one(Table).show(len(self.runs))
         self.query_one(Table).focus()
 

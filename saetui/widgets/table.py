@@ -59,6 +59,7 @@ class Table(ScrollView, can_focus=True):
         key("table.page_down", "pagedown,ctrl+f", "page(1.0)", "Page down"),
         key("table.page_up", "pageup,ctrl+b", "page(-1.0)", "Page up"),
         key("table.choose", "enter", "choose", "Open", show=True),
+        key("table.export", "ctrl+e", "export", "Export as CSV or JSON"),
     ]
 
     cursor: reactive[int] = reactive(0, repaint=False)  # two rows are painted, not all
@@ -84,6 +85,12 @@ class Table(ScrollView, can_focus=True):
         table: "Table"
         field: str
 
+    @dataclass
+    class ExportAsked(Message):
+        """What stands in it is to be written to a file."""
+
+        table: "Table"
+
     def __init__(
         self, columns: Sequence[Column], cells: Callable[[int], Cells], empty: str = "", **options: Any
     ) -> None:
@@ -91,6 +98,8 @@ class Table(ScrollView, can_focus=True):
         super().__init__(**options)
         self.columns = list(columns)
         self._cells = cells
+        self.records: Callable[[], list[dict[str, Any]]] = self._shown_records
+        """The listed rows for export, by heading: what is shown, unless whoever made the table knows it exactly."""
         self.empty = empty
         self.rows = 0
 
@@ -182,6 +191,17 @@ class Table(ScrollView, can_focus=True):
 
     def action_page(self, pages: float) -> None:
         self.cursor += int(pages * self._visible_rows)
+
+    def _shown_records(self) -> list[dict[str, Any]]:
+        titles = [column.title for column in self.columns]
+        rows = [zip(titles, self._cells(row), strict=True) for row in range(self.rows)]
+        return [{title: text.strip() for title, text in row if title} for row in rows]
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return action != "export" or any(column.title for column in self.columns)
+
+    def action_export(self) -> None:
+        self.post_message(self.ExportAsked(self))
 
     def action_choose(self) -> None:
         if self.rows:

@@ -167,6 +167,10 @@ class Listing:
         one = self.rows(kind)[row]
         return tuple(say(self, one) for _, say in COLUMNS[kind])
 
+    def records(self, kind: Kind) -> list[dict[str, Any]]:
+        """The listed rows, exactly."""
+        return self.asked(kind).records(self.rows(kind))
+
     def store(self, selected: Selected | None) -> StoreEntry | None:
         """The store that is selected."""
         if selected is None or selected.kind != "store":

@@ -95,15 +95,35 @@ class DataMode(Mode):
         options = {"as it came": "as it came"} | {name: name for name in self.listing.asked(kind).fields}
 
         def chosen(sort: str) -> None:
-            self.listing.sorts[kind] = "" if sort == "as it came" else sort
-            self._show_tables(False)
+            self._sort(kind, "" if sort == "as it came" else sort)
 
         self.services.ask(Pick("Sort by", options, self.listing.sorts.get(kind, "")), chosen)
 
+    def _sort(self, kind: Kind, sort: str) -> None:
+        self.listing.sorts[kind] = sort
+        self._show_tables(False)
+
     def on_table_headed(self, event: Table.Headed) -> None:
         kind = self.tables.kind_of(event.table)
-        self.listing.sorts[kind] = self.listing.asked(kind).clicked(event.field, self.listing.sorts.get(kind, ""))
-        self._show_tables(False)
+        self._sort(kind, self.listing.asked(kind).clicked(event.field, self.listing.sorts.get(kind, "")))
+
+    # The command line: of the table in focus
+
+    def words(self) -> dict[str, str]:
+        return {"filter": "filter TEXT: as / does", "sort": f"sort NAME: {', '.join(self.arguments()['sort'])}"}
+
+    def arguments(self) -> dict[str, Iterable[str]]:
+        return {"sort": self.listing.asked(self._kind or "store").fields}
+
+    def obey(self, word: str, rest: str) -> bool:
+        kind = self._kind or "store"
+        if word == "filter":
+            self.tables.filters[kind].value = rest
+        elif word == "sort" and (field := self.listing.asked(kind).language.named.get(rest.lower())):
+            self._sort(kind, field)
+        else:
+            return False
+        return True
 
     def on_filter_line_changed(self, event: FilterLine.Changed) -> None:
         kind = self.tables.kind_of_line(event.line)

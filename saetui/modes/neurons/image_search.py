@@ -43,7 +43,7 @@ def fields_of(scores: Scores) -> Rows[tuple[int, float]]:
 
     maximum = scores.neurons.maximum
     fields: dict[str, RowField[tuple[int, float]]] = {
-        "latent": RowField("number", lambda pair: -pair[0], ("#",)),  # upwards
+        "latent": RowField("number", lambda pair: pair[0], ("#",)),
         "fires": RowField("number", lambda pair: pair[1]),
         "of max": RowField("number", lambda pair: pair[1] / float(maximum[pair[0]] or 1), ("ofmax",)),
         "names": RowField("text", lambda pair: scores.name(pair[0])),
@@ -150,7 +150,9 @@ class LookScreen(Served, Screen[Pairs | None]):
         yield Patches()
         with Vertical():
             yield Static(id="said", markup=False)
-            yield Table(COLUMNS, self._cells, empty="…")
+            table = Table(COLUMNS, self._cells, empty="…", id="fired")
+            table.records = lambda: self._fields.records(self.shown)
+            yield table
 
     def on_mount(self) -> None:
         self.query_one(Patches).focus()

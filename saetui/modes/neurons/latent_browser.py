@@ -27,6 +27,8 @@ from saetui.widgets.words import Words
 if TYPE_CHECKING:
     from saetui.scores import Scores
 
+TEACH = "No scores yet: train an SAE (2), then press s there to score it."
+
 
 class LatentBrowser(Mode):
     """Narrow: the table alone; enter opens the latent, esc returns."""
@@ -126,7 +128,7 @@ class LatentBrowser(Mode):
         self._damage = damage
 
     def teach(self) -> None:
-        self.table.empty = "No scores yet: train an SAE (2), then press s there to score it."
+        self.table.empty = TEACH
         self.table.refresh()
 
     def _open(self, path: Path, seen: Stamp) -> None:

@@ -286,4 +286,6 @@ class SteerMode(Mode):
             self.rack.find(rest)
         elif self.rack.slot:
             self.rack.set_strength(self.rack.slot, rest)
+        else:
+            self.services.say("There is no latent in the rack to set: a adds one.")
         return True

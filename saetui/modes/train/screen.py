@@ -364,6 +364,9 @@ class TrainMode(Mode):
             "filter": "filter TEXT: as / does",
         }
 
+    def arguments(self) -> dict[str, Iterable[str]]:
+        return {"sort": SORTS}
+
     def obey(self, word: str, rest: str) -> bool:
         if word == "plan" and rest:
             self._run_plan(rest)

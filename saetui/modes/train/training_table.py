@@ -12,7 +12,7 @@ from textual.message import Message
 
 from engine.errors import counted
 from saetui.formatting import count, duration, exact, number, percent, short, size
-from saetui.modes.train.training_list import TrainingList, last
+from saetui.modes.train.training_list import TRAININGS, TrainingList, last
 from saetui.widgets.runs_drawer import MARKS
 from saetui.widgets.table import Column, Table
 
@@ -53,6 +53,7 @@ class TrainingTable(Table):
     def __init__(self, trainings: TrainingList):
         super().__init__((), lambda row: self._texts[row], empty="…", id="trainings")
         self.trainings = trainings
+        self.records = lambda: TRAININGS.records(trainings.rows)
         self._texts: list[tuple[str, ...]] = []
         self._listed: list[str] = []
 
