@@ -21,8 +21,8 @@ from textual.screen import Screen
 
 from engine.files import write_text
 from engine.runs.watch import RunSnapshot, RunWatch
-from saetui.background import Wanted, look_up_each
-from saetui.bindings import key
+from saetui.background import Wanted, look_up, look_up_each
+from saetui.bindings import key, mistakes
 from saetui.command_line import CommandLine
 from saetui.exporting import ask_export
 from saetui.formatting import literal
@@ -34,7 +34,7 @@ from saetui.modes.neurons.screen import NeuronsMode
 from saetui.modes.start import StartMode
 from saetui.modes.steer.screen import SteerMode
 from saetui.modes.train.screen import TrainMode
-from saetui.preferences import state_folder
+from saetui.preferences import config_path, state_folder
 from saetui.services import Services
 from saetui.terminal.ascii import Ascii
 from saetui.terminal.colours import WithoutColour, Xterm
@@ -125,6 +125,12 @@ class Workbench(Services):
         self._leave_on_signals()
         self.app_resume_signal.subscribe(self, lambda _: self.refresh(layout=True))  # after ctrl+z the screen is empty
         look_up_each(self, "runs", self._watch_runs, self._runs_seen, self.say)
+        if keys := self.preferences.keys:
+            look_up(self, "keys", partial(mistakes, keys), self._say_each, self.say)
+
+    def _say_each(self, sentences: list[str]) -> None:
+        for sentence in sentences:
+            self.say(f"{config_path()}: {sentence}")
 
     def _leave_on_signals(self) -> None:
         """Whoever ends the workbench from outside finds the terminal as it was."""

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from saetui import __version__
-from saetui.cli import completing, demo, doctor, jobs, neurons, show, stages, workbench
+from saetui.cli import completing, config, demo, doctor, jobs, neurons, show, stages, workbench
 
 app = typer.Typer(
     help="A terminal workbench for sparse autoencoders on vision-language models. Without a command: the workbench.",
@@ -39,5 +39,6 @@ demo.register(app)
 stages.register(app)
 neurons.register(app)
 doctor.register(app)
+config.register(app)
 show.register(app)
 app.add_typer(jobs.app, name="jobs")
