@@ -335,6 +335,11 @@ class _Reader:
         return Words(part["word"])
 
 
+def turned(field: str, sort: str) -> str:
+    """The sort by ``field``, the other way round where it is the ``sort`` already."""
+    return f"-{field}" if sort == field else field
+
+
 @dataclass(frozen=True)
 class RowField(Generic[R]):
     """A field of rows that are held as records."""
@@ -364,10 +369,19 @@ class Rows(Generic[R]):
         return [row for row, wanted in zip(rows, shown.tolist(), strict=True) if wanted]
 
     def ordered(self, rows: Sequence[R], name: str) -> list[R]:
-        """As a table is sorted: texts and times upwards, numbers and sizes the largest first; as they are for none."""
+        """As a table is sorted: texts and times upwards, numbers and sizes the largest first, the other way round
+        after a minus; as they are for none."""
         if not name:
             return list(rows)
-        return self.sorted(rows, name, self.fields[self.language.named[name.lower()]].kind in ("number", "size"))
+        one = name.removeprefix("-")
+        down = self.fields[self.language.named[one.lower()]].kind in ("number", "size")
+        return self.sorted(rows, one, down != (one != name))
+
+    def clicked(self, heading: str, sort: str) -> str:
+        """What a table that stands by ``sort`` is sorted by when the ``heading`` of a column is clicked: by that, and
+        once more the other way round; as it was where nothing is sorted by that."""
+        field = self.language.named.get(heading.lower())
+        return turned(field, sort) if field else sort
 
     def sorted(self, rows: Sequence[R], name: str, descending: bool = False) -> list[R]:
         """By a field or another name of it; undefined last, and equals as they were."""
@@ -375,6 +389,11 @@ class Rows(Generic[R]):
         known = [row for row in rows if _known(one.of(row))]
         key = (lambda row: one.of(row).casefold()) if one.kind == "text" else one.of
         return sorted(known, key=key, reverse=descending) + [row for row in rows if not _known(one.of(row))]
+
+    def records(self, rows: Sequence[R]) -> list[dict[str, Any]]:
+        """What each field is in each of ``rows``, exactly; None where it is undefined."""
+        values = [{name: one.of(row) for name, one in self.fields.items()} for row in rows]
+        return [{name: one if _known(one) else None for name, one in row.items()} for row in values]
 
     def _column(self, rows: Sequence[R], name: str) -> Any:
         import numpy as np

@@ -21,9 +21,10 @@ from textual.screen import Screen
 
 from engine.files import write_text
 from engine.runs.watch import RunSnapshot, RunWatch
-from saetui.background import Wanted, look_up_each
-from saetui.bindings import key
+from saetui.background import Wanted, look_up, look_up_each
+from saetui.bindings import key, mistakes
 from saetui.command_line import CommandLine
+from saetui.exporting import ask_export
 from saetui.formatting import literal
 from saetui.messages import ForMode, ShowLatents, SteerLatent
 from saetui.modes.data.screen import DataMode
@@ -33,7 +34,7 @@ from saetui.modes.neurons.screen import NeuronsMode
 from saetui.modes.start import StartMode
 from saetui.modes.steer.screen import SteerMode
 from saetui.modes.train.screen import TrainMode
-from saetui.preferences import state_folder
+from saetui.preferences import config_path, state_folder
 from saetui.services import Services
 from saetui.terminal.ascii import Ascii
 from saetui.terminal.colours import WithoutColour, Xterm
@@ -43,6 +44,7 @@ from saetui.themes import THEMES, ThemeStylesheet
 from saetui.widgets.bars import TITLES, TopBar
 from saetui.widgets.dialogs import ActionsProvider, Help, actions
 from saetui.widgets.runs_drawer import RunsDrawer
+from saetui.widgets.table import Table
 
 _LEAVE = 3.0  # seconds after a signal until the workbench ends, whatever it waits for
 _LOOK = 0.5  # seconds between looks at the runs
@@ -123,6 +125,12 @@ class Workbench(Services):
         self._leave_on_signals()
         self.app_resume_signal.subscribe(self, lambda _: self.refresh(layout=True))  # after ctrl+z the screen is empty
         look_up_each(self, "runs", self._watch_runs, self._runs_seen, self.say)
+        if keys := self.preferences.keys:
+            look_up(self, "keys", partial(mistakes, keys), self._say_each, self.say)
+
+    def _say_each(self, sentences: list[str]) -> None:
+        for sentence in sentences:
+            self.say(f"{config_path()}: {sentence}")
 
     def _leave_on_signals(self) -> None:
         """Whoever ends the workbench from outside finds the terminal as it was."""
@@ -178,6 +186,9 @@ class Workbench(Services):
         await self.switch_mode(message.mode)
         if isinstance(self.screen, Mode):
             self.screen.receive(message)
+
+    def on_table_export_asked(self, message: Table.ExportAsked) -> None:
+        ask_export(message.table, self)
 
     def on_unmount(self) -> None:
         self.session.save()

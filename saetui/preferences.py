@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from engine.config import from_mapping, setting
+from engine.config import WrongValue, from_mapping, setting
 from engine.errors import UserError
 from engine.files import read_toml, xdg
 
@@ -53,5 +53,10 @@ def read_preferences(path: Path | None = None, **flags: Any) -> Preferences:
     keys = values.pop("keys", {})
     if not isinstance(keys, dict) or not all(isinstance(v, str) for v in keys.values()):
         raise UserError(f'{path}: [keys] must hold lines like "neurons.steer" = "s".')
-    chosen = values | {name: value for name, value in flags.items() if value is not None}
-    return dataclasses.replace(from_mapping(Preferences, chosen, str(path)), keys=keys)
+    of_file = from_mapping(Preferences, values, str(path))
+    given = {name: value for name, value in flags.items() if value is not None}
+    try:
+        from_mapping(Preferences, given, "saetui")
+    except WrongValue as error:
+        raise UserError(f"--{error.sentence}") from None
+    return dataclasses.replace(of_file, **given, keys=keys)

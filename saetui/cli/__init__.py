@@ -11,6 +11,9 @@ from engine.errors import UserError, system_mistake
 from saetui.cli.streams import finish_streams, open_streams
 
 OPEN = "open"  # the hidden command that is the workbench
+INSTALL = "--install-completion"
+COMPLETE = "_SAETUI_COMPLETE"
+"""The variable that names the shell which asks what may follow."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -21,6 +24,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     open_streams()
     command = _loaded()
+    if shell := os.environ.pop(COMPLETE, ""):
+        from saetui.cli.completing import answer
+
+        print(answer(command, shell, sys.argv[1:] if argv is None else argv), end="")
+        return
     heeded = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
     for number in heeded:  # the others are ignored, as under nohup
         signal.signal(number, _end)
@@ -70,7 +78,7 @@ def _means_workbench(argv: list[str], commands: Container[str]) -> bool:
     if not argv:
         return sys.stdin.isatty() and sys.stderr.isatty()
     first = argv[0]
-    if first in commands or first in ("--help", "--version"):
+    if first in commands or first in ("--help", "-h", "--version", INSTALL):
         return False
     return first.startswith("-") or os.sep in first or Path(first).is_dir()
 
@@ -80,6 +88,8 @@ def _run(command: Any, argv: list[str]) -> int:
 
     if _means_workbench(argv, command.commands):
         argv = [OPEN, *argv]
+    if argv == [INSTALL]:
+        argv = [INSTALL, ""]  # whichever shell this is
     try:
         result = command.main(argv, prog_name="saetui", standalone_mode=False)
         return result if isinstance(result, int) else 0

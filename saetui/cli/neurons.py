@@ -3,7 +3,7 @@
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,7 @@ from engine.neurons.latents import of_other_weights, scoring
 from engine.neurons.quantities import FIELDS, QUANTITIES, SORTS, Quantity, Shown
 from engine.records import to_json
 from engine.sae.config import WEIGHTS
+from engine.tables import TableOfValues
 from engine.workspace import Workspace, image_set_of, neurons_files
 from saetui.cli.options import JsonOption, WorkspaceOption, number_option
 from saetui.cli.streams import print_json
@@ -50,10 +51,13 @@ def neurons(
     top: Annotated[str, typer.Option(help="Rows to print (0: all).", **number_option(int))] = "20",
     on: Annotated[str, typer.Option(help="Image set, where the SAE was scored on several.")] = "",
     images: Annotated[bool, typer.Option("--images", help="Print the top images of every row.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV for other programs, of all that is known.")] = False,
     workspace: WorkspaceOption = None,
     json: JsonOption = False,
 ) -> None:
     """The latents of a scored SAE: sort, search, look at their top images."""
+    if csv and (json or images):
+        raise UserError("neurons prints one thing at a time: give one of --csv, --json and --images.")
     from engine.images.thumbnails import Thumbnails
     from engine.neurons.file import Neurons, refusing_damage  # numpy and h5py, which --help must not wait for
 
@@ -67,6 +71,9 @@ def neurons(
             columns = _columns(scored, width)
             head = _head(scored, labels, search, columns)
             lines = [_line(scored, row, columns, width) for row in rows]
+        if csv:
+            print(TableOfValues.of([latent_record(row, labels) for row in rows]).csv(), end="")
+            return
         if json:
             latents = [row.to_json() | {"top_images": to_json(shown)} for row, shown in zip(rows, tops, strict=True)]
             print_json({"summary": to_json(scored.summary), "latents": latents})
@@ -80,6 +87,11 @@ def neurons(
         for line, shown in zip(lines, tops, strict=True):
             print(line)
             _print_strip(shown, thumbnails)
+
+
+def latent_record(row: "LatentRow", labels: Labels) -> dict[str, Any]:
+    """A row of the table for other programs."""
+    return row.to_json() | {"marked": labels.marked(row.latent)}
 
 
 def scores_of(sae: str, on: str, workspace: Workspace) -> Path:

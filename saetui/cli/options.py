@@ -21,6 +21,8 @@ WorkspaceOption = Annotated[
     typer.Option("--workspace", help="Where artefacts live [default: nearest directory with a workspace.toml, or .]"),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")]
+SETTINGS: dict[str, type] = {}
+"""Of each command that is made from a settings class."""
 DetachOption = Annotated[bool, typer.Option("--detach", help="Run in the background; see saetui jobs.")]
 
 
@@ -40,6 +42,7 @@ def command(app: typer.Typer, name: str, settings: type, *extra: inspect.Paramet
         run.__doc__ = handler.__doc__ or settings.__doc__
         run.__signature__ = inspect.Signature([*_parameters(settings), *extra])  # type: ignore[attr-defined]
         app.command(name)(run)
+        SETTINGS[name] = settings
         return handler
 
     return register

@@ -7,10 +7,11 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import IO, Any, assert_never, cast
 
 import typer
+from rich.cells import cell_len
 
 from engine.config import to_mapping
 from engine.errors import UserError
@@ -22,11 +23,13 @@ from engine.runs.run import Run
 from engine.runs.tasks import TASKS
 from engine.workspace import Workspace
 from saetui.cli.streams import print_json
-from saetui.formatting import duration, literal, significant
+from saetui.formatting import duration, fit_ends, literal, significant
 from saetui.formatting import rate as pace
 from saetui.terminal.drawing import Drawing
 
 Show = Callable[[Any], None]
+NARROWEST = 12  # characters that a column which is cut has at least
+PIPED = 10_000  # characters of a line that goes to no terminal: it is cut nowhere
 
 
 def perform(workspace: Workspace, task: str, settings: Any, *, as_json: bool, show: Show, keep: bool = True) -> None:
@@ -95,6 +98,33 @@ def detach(workspace: Workspace, task: str, settings: Any, as_json: bool) -> Non
 def say(*lines: str) -> None:
     for line in lines:
         print(line)
+
+
+def columns(
+    heads: Sequence[str], rows: Sequence[Sequence[str]], right: Container[int] = (), cut: int | None = None
+) -> list[str]:
+    """``rows`` under ``heads``, two blanks between columns; those whose place is in ``right`` end at their right.
+
+    What is wider than the terminal (any width in a pipe) is cut: the column ``cut``, the last one without it.
+    """
+    table = [[literal(cell).replace("\n", " ") for cell in row] for row in (heads, *rows)]
+    widths = [max(cell_len(row[place]) for row in table) for place in range(len(heads))]
+    place = len(heads) - 1 if cut is None else cut
+    over = sum(widths) + 2 * (len(widths) - 1) - screen_width()
+    widths[place] = max(widths[place] - max(over, 0), min(widths[place], NARROWEST))
+    return ["  ".join(_aligned(row, widths, right)).rstrip() for row in table]
+
+
+def _aligned(row: Sequence[str], widths: Sequence[int], right: Container[int]) -> Iterator[str]:
+    for place, (cell, width) in enumerate(zip(row, widths, strict=True)):
+        shown = fit_ends(cell, width)
+        blanks = " " * (width - cell_len(shown))
+        yield blanks + shown if place in right else shown + blanks
+
+
+def screen_width() -> int:
+    """Characters of a line of the terminal; as many as one likes where the output is read by a program."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPED
 
 
 def note(sentence: str) -> None:

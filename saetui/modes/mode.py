@@ -42,7 +42,7 @@ class Mode(Served, Screen[None]):
     def compose(self) -> ComposeResult:
         yield TopBar()
         yield from self.parts()
-        yield KeyBar()
+        yield KeyBar(lambda: self.goes_back)
 
     def parts(self) -> Iterable[Widget]:
         """The widgets between the two bars; a side bar has the class ``left`` or ``right``."""
@@ -54,6 +54,11 @@ class Mode(Served, Screen[None]):
     def runs_changed(self, runs: list[RunSnapshot]) -> None:
         """The runs were looked at again (twice a second)."""
 
+    @property
+    def goes_back(self) -> bool:
+        """Whether esc leads anywhere: the key bar says so. What changes it calls ``refresh_bindings``."""
+        return False
+
     def receive(self, message: ForMode) -> None:
         """Another mode asks for something of this one, which is shown now."""
 
@@ -61,8 +66,12 @@ class Mode(Served, Screen[None]):
         """What the command line knows in this mode beside its keys: word -> explanation."""
         return {}
 
+    def arguments(self) -> dict[str, Iterable[str]]:
+        """What may stand after a word, where that is one of a few."""
+        return {}
+
     def obey(self, word: str, rest: str) -> bool:
-        """Do what was typed on the command line; whether it meant anything here."""
+        """Do what was typed on the command line; False where it means nothing here: then its explanation is said."""
         return False
 
     def remember(self, **values: Any) -> None:

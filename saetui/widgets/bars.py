@@ -1,6 +1,11 @@
 """The bar at the top (workspace, modes, live run) and the one at the bottom (active keys)."""
 
+from collections.abc import Callable
+from typing import Any
+
 from rich.text import Text
+from textual import events
+from textual.dom import DOMNode
 from textual.reactive import reactive
 from textual.screen import Screen
 from textual.widget import Widget
@@ -8,10 +13,31 @@ from textual.widget import Widget
 from engine.runs.watch import RunSnapshot
 from saetui.formatting import duration, fit, literal, percent
 
+Part = tuple[str, str, str, DOMNode | None]
+"""A key as it is shown, what it does in words, its action, and whose that is."""
+HELP: Part = ("?", "help", "app.help", None)
 TITLES = {"data": "Data", "train": "Train", "neurons": "Neurons", "steer": "Steer", "hierarchy": "Hierarchy"}
 
 
-class TopBar(Widget):
+class Bar(Widget):
+    """A line whose parts do something when they are clicked."""
+
+    def __init__(self, **options: Any):
+        super().__init__(**options)
+        self._spots: list[tuple[range, str, DOMNode | None]] = []
+
+    def spot(self, bar: Text, start: int, action: str, node: DOMNode | None = None) -> None:
+        """What was appended to ``bar`` from cell ``start`` on does ``action`` of ``node`` when it is clicked."""
+        self._spots.append((range(start, bar.cell_len), action, node))
+
+    async def on_click(self, event: events.Click) -> None:
+        for cells, action, node in self._spots:
+            if event.x in cells:
+                await self.app.run_action(action, node)
+                return
+
+
+class TopBar(Bar):
     """Workspace, modes, the live run, the terminal. What does not fit is dropped, rightmost first."""
 
     DEFAULT_CSS = """
@@ -29,13 +55,16 @@ class TopBar(Widget):
         quiet, accent = theme.secondary or "", f"bold {theme.accent or ''}"
         roomy = width >= 100
         bar = Text(no_wrap=True, end="")
+        self._spots.clear()
         bar.append(" saetui", style="bold")
         if roomy:
             bar.append(f" · {fit(literal(self.place), 24)}", style=quiet)
         bar.append("  " if width < 90 else "    ")
         for number, (mode, title) in enumerate(TITLES.items(), 1):
+            start = bar.cell_len
             bar.append(f" {number} ", style=quiet)
             bar.append(title.upper() if mode == self.mode else title, style=accent if mode == self.mode else "")
+            self.spot(bar, start, f"app.mode('{mode}')")
         room = width - bar.cell_len - 3
         right = [part for part in (self.run, self.terminal if roomy else "") if part]
         while right and sum(map(len, right)) + 3 * (len(right) - 1) > room:
@@ -45,16 +74,24 @@ class TopBar(Widget):
             right.pop()
         shown = literal("   ".join(filter(None, right)))
         bar.append(" " * max(width - bar.cell_len - len(shown) - 1, 1))
+        start = bar.cell_len
         bar.append(shown, style=quiet)
+        if self.run:
+            self.spot(bar, start, "app.jobs")
         return bar
 
 
-class KeyBar(Widget):
-    """The active bindings that are marked ``show``, as many as fit, then always ``? help``."""
+class KeyBar(Bar):
+    """The active bindings that are marked ``show``, as many as fit, then always what esc does and ``? help``."""
 
     DEFAULT_CSS = """
     KeyBar { height: 1; dock: bottom; background: $panel; color: $foreground; }
     """
+
+    def __init__(self, goes_back: Callable[[], bool] = lambda: True) -> None:
+        """``goes_back``: whether esc leads anywhere now; only then it is shown."""
+        super().__init__()
+        self._goes_back = goes_back
 
     def on_mount(self) -> None:
         self.screen.bindings_updated_signal.subscribe(self, self._changed)
@@ -63,24 +100,36 @@ class KeyBar(Widget):
         self.refresh()
 
     def render(self) -> Text:
-        theme = self.app.current_theme
-        key_style, help_text = f"bold {theme.accent or ''}", "? help"
-        bar, room = Text(" ", no_wrap=True, end=""), self.size.width - len(help_text) - 2
-        seen = set()
+        left, last = self._parts()
+        bar = Text(" ", no_wrap=True, end="")
+        self._spots.clear()
+        room = self.size.width - 1 - sum(len(shown) + len(words) + 3 for shown, words, *_ in last)
+        for part in left:
+            if bar.cell_len + len(part[0]) + len(part[1]) + 1 > room:
+                break
+            self._add(bar, part)
+        bar.append(" " * (room + 1 - bar.cell_len))
+        for part in last:
+            self._add(bar, part)
+        bar.right_crop(1)
+        return bar
+
+    def _add(self, bar: Text, part: Part) -> None:
+        (shown, words, action, node), theme, start = part, self.app.current_theme, bar.cell_len
+        bar.append(shown, style=f"bold {theme.accent or ''}")
+        bar.append(f" {words}", style=theme.secondary or "")
+        self.spot(bar, start, action, node)
+        bar.append("  ")
+
+    def _parts(self) -> tuple[list[Part], list[Part]]:
+        """What stands on the left, the first before all, and what always stands at the end."""
+        left, last = dict[str, Part](), dict[str, Part]()
         for active in self.screen.active_bindings.values():
             binding = active.binding
-            if not binding.show or not active.enabled or binding.action in seen:
-                continue
-            seen.add(binding.action)
-            shown = self.app.get_key_display(binding)
-            if bar.cell_len + len(shown) + len(binding.description) + 3 > room:
-                break
-            bar.append(shown, style=key_style)
-            bar.append(f" {binding.description}  ", style=theme.secondary or "")
-        bar.append(" " * max(self.size.width - bar.cell_len - len(help_text) - 1, 0))
-        bar.append("?", style=key_style)
-        bar.append(" help", style=theme.secondary or "")
-        return bar
+            if binding.show and active.enabled and (binding.key != "escape" or self._goes_back()):
+                part = (self.app.get_key_display(binding), binding.description, binding.action, active.node)
+                (last if binding.key == "escape" else left).setdefault(binding.action, part)
+        return [part for action, part in left.items() if action not in last], [*last.values(), HELP]
 
 
 def summary(runs: list[RunSnapshot], seen: float = 0.0) -> str:

@@ -39,6 +39,7 @@ class ChooseRow(ModalScreen[R | None], Generic[R]):
         self.rows = self._all
         self.filter, self.sort = FilterLine(f"filter: {example}", folds=True), ""
         self.table = Table(columns, lambda row: self.cells(self.rows[row]))
+        self.table.records = lambda: fields.records(self.rows)
 
     def compose(self) -> ComposeResult:
         with Vertical():
@@ -65,6 +66,10 @@ class ChooseRow(ModalScreen[R | None], Generic[R]):
     def on_table_chosen(self, event: Table.Chosen) -> None:
         event.stop()
         self.dismiss(self.rows[event.row])
+
+    def on_table_headed(self, event: Table.Headed) -> None:
+        self.sort = self._fields.clicked(event.field, self.sort)
+        self._relist()
 
     def action_filter(self) -> None:
         self.filter.focus()

@@ -1,7 +1,10 @@
 """Small screens over a mode: help, a one-line question, a choice from a list; and the command palette."""
 
-from collections.abc import Callable, Iterable, Mapping
+import asyncio
+import textwrap
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rich.text import Text
@@ -11,11 +14,13 @@ from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.containers import Vertical, VerticalScroll
 from textual.dom import DOMNode
 from textual.screen import ModalScreen, Screen
-from textual.suggester import SuggestFromList
+from textual.suggester import Suggester
 from textual.widgets import Input, Static
 
 from saetui.bindings import key
 from saetui.formatting import literal
+from saetui.glossary import TERMS
+from saetui.widgets.paths import completed
 from saetui.widgets.table import Column, Table
 
 
@@ -46,48 +51,130 @@ def actions(screen: Screen[object]) -> list[Action]:
 
 
 class Help(ModalScreen[None]):
-    """The keys that work on the active screen, listed from its bindings."""
+    """The keys that work on the active screen, listed from its bindings, and the terms that screens use."""
 
+    AUTO_FOCUS = "VerticalScroll"  # not the line above it, which would take the keys
     DEFAULT_CSS = """
     Help { align: center middle; }
-    Help VerticalScroll { width: 76; max-width: 100%; max-height: 100%; height: auto; background: $surface;
+    Help > Vertical { width: 80; max-width: 100%; max-height: 100%; height: auto; background: $surface;
         border: round $border; padding: 0 1; }
+    Help VerticalScroll { height: auto; max-height: 100%; scrollbar-size-vertical: 1; }
+    Help Input.-textual-compact { background: $surface; padding: 0; }
+    Help Input.-textual-compact:focus { background: $panel; }
     """
     BINDINGS = [
-        key("help.close", "escape,q,question_mark,f1", "dismiss", "Close"),
+        key("help.close", "q,question_mark,f1", "dismiss", "Close"),
+        key("help.back", "escape", "back", "Out of the search, or close"),
+        key("help.search", "slash", "search", "Search keys and terms"),
         key("help.down", "j,down", "scroll(1)", "Down"),
         key("help.up", "k,up", "scroll(-1)", "Up"),
         key("help.page_down", "ctrl+d,pagedown,space", "scroll(15)", "Page down"),
         key("help.page_up", "ctrl+u,pageup", "scroll(-15)", "Page up"),
     ]
 
-    def __init__(self, shown: Iterable[Action]):
+    def __init__(self, shown: Iterable[Action], search: str = ""):
         super().__init__()
-        self._shown = list(shown)
+        self._shown = sorted(shown, key=lambda a: (_ORDER.get(a.group, 0), a.group))
+        self._line = Input(search, placeholder="/ searches keys and terms, as: sort, MS, depth", compact=True)
+        self._body = Static()
 
     def compose(self) -> ComposeResult:
-        with VerticalScroll():
-            yield Static(self._text())
+        with Vertical():
+            yield self._line
+            with VerticalScroll():
+                yield self._body
 
-    def _text(self) -> Text:
-        accent = self.app.current_theme.accent or ""
-        text = Text()
-        group = ""
-        for action in sorted(self._shown, key=lambda a: (_ORDER.get(a.group, 0), a.group)):
+    def on_mount(self) -> None:
+        self._show()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        self._show()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        self.query_one(VerticalScroll).focus()
+
+    def _show(self) -> None:
+        self._body.update(self._text(self._line.value))
+        self.query_one(VerticalScroll).scroll_home(animate=False)
+
+    def _text(self, search: str) -> Text:
+        words = search.casefold().split()
+        theme = self.app.current_theme
+        accent, quiet = theme.accent or "", theme.secondary or ""
+        text, group = Text(), ""
+
+        def wanted(*parts: str) -> bool:
+            return all(word in " ".join(parts).casefold() for word in words)
+
+        for action in self._shown:
+            if not wanted(action.description, action.id, *action.keys, *map(_spelt, action.keys)):
+                continue
             if action.group != group:
                 group = action.group
                 text.append(f"\n{group}\n", style="bold")
-            text.append(f"  {' '.join(action.keys):<18}", style=accent)
-            text.append(f"{action.description:<32}")
-            text.append(f"{action.id}\n", style=self.app.current_theme.secondary or "")
-        text.append("\nRemap any of them by its id under [keys] in the config file that saetui doctor names.")
+            text.append(f"  {' '.join(action.keys):<18} ", style=accent)
+            text.append(f"{action.description:<32} ")
+            text.append(f"{action.id}\n", style=quiet)
+        terms = {term: about for term, about in TERMS.items() if wanted(term, about)}
+        if terms:
+            text.append("\nterms\n", style="bold")
+        for term, about in terms.items():
+            text.append(f"  {term:<18} ", style=accent)
+            text.append_text(_hanging(about, 21, self._width))
+        if not text:
+            text.append(f"\nNothing here answers to {search!r}: esc clears it.")
+        elif not words:
+            text.append("\nRemap any key by its id under [keys] in the file that saetui config names.")
         return text
+
+    @property
+    def _width(self) -> int:
+        """Terminal cells of a line."""
+        return min(self.app.size.width, 80) - 5
+
+    def on_resize(self) -> None:
+        self._show()
+
+    def action_search(self) -> None:
+        self._line.focus()
+
+    def action_back(self) -> None:
+        if not (self._line.value or self._line.has_focus):
+            self.dismiss()
+        self._line.value = ""
+        self.query_one(VerticalScroll).focus()
 
     def action_scroll(self, lines: int) -> None:
         self.query_one(VerticalScroll).scroll_relative(y=lines, animate=False)
 
 
+def _spelt(shown: str) -> str:
+    """A key as it is written in the config file."""
+    return shown.replace("^", "ctrl+")
+
+
+def _hanging(text: str, indent: int, width: int) -> Text:
+    """``text`` in lines of ``width``; all but the first, which something stands before, are indented."""
+    lines = textwrap.wrap(text, max(width - indent, 12))
+    return Text(("\n" + " " * indent).join(lines) + "\n")
+
+
 _ORDER = {"table": 1, "pane": 2, "app": 3}
+
+
+class _Completions(Suggester):
+    def __init__(self, known: Sequence[str], places: Container[str]):
+        super().__init__(use_cache=False, case_sensitive=True)
+        self._known, self._places = known, places
+
+    async def get_suggestion(self, value: str) -> str | None:
+        begun = value.casefold()
+        found = next((one for one in self._known if begun and one.casefold().startswith(begun)), None)
+        if found is not None and found != value:
+            return found
+        word, blank, path = value.partition(" ")
+        rest = await asyncio.to_thread(completed, path.strip(), Path()) if blank and word in self._places else None
+        return f"{word} {rest}" if rest else None
 
 
 class Ask(ModalScreen[str | None]):
@@ -99,23 +186,59 @@ class Ask(ModalScreen[str | None]):
     Ask Input { border: none; height: 1; padding: 0 1; background: $panel; }
     Ask Static { height: 1; padding: 0 1; color: $secondary; background: $panel; }
     """
-    BINDINGS = [key("ask.close", "escape", "dismiss", "Cancel")]
+    BINDINGS = [
+        key("ask.close", "escape", "dismiss", "Cancel"),
+        key("ask.complete", "tab", "complete", "Complete"),
+        key("ask.earlier", "up", "recall(1)", "What was typed before"),
+        key("ask.later", "down", "recall(-1)", "What was typed after that"),
+    ]
 
-    def __init__(self, question: str, value: str = "", known: Mapping[str, str] | None = None):
-        """``known``: first words to complete, each with the hint shown while it is typed."""
+    def __init__(
+        self,
+        question: str,
+        value: str = "",
+        known: Mapping[str, str] | None = None,
+        lines: Iterable[str] = (),
+        places: Container[str] = (),
+        earlier: Sequence[str] = (),
+    ):
+        """``known``: first words to complete, each with the hint shown while it is typed. ``lines``: whole ones.
+        ``places``: first words after which paths are completed. ``earlier``: what was typed before, the newest first.
+        """
         super().__init__()
         self._question, self._value, self._known = question, value, dict(known or {})
+        self._completions = _Completions([*self._known, *lines, *earlier], places)
+        self._earlier, self._back, self._begun = earlier, -1, value
 
     def compose(self) -> ComposeResult:
         with Vertical():
             yield Static()
-            yield Input(self._value, suggester=SuggestFromList(self._known, case_sensitive=False), compact=True)
+            yield Input(self._value, suggester=self._completions, compact=True)
+
+    async def action_complete(self) -> None:
+        line = self.query_one(Input)
+        if line.cursor_at_end and (found := await self._completions.get_suggestion(line.value)):
+            self._write(found)
+
+    def action_recall(self, by: int) -> None:
+        """Further back or forth among the earlier lines that begin as what was typed."""
+        fits = [one for one in self._earlier if one.startswith(self._begun)]
+        self._back = max(min(self._back + by, len(fits) - 1), -1)
+        self._write(fits[self._back] if self._back >= 0 else self._begun)
+
+    def _write(self, text: str) -> None:
+        line = self.query_one(Input)
+        with line.prevent(Input.Changed):
+            line.value = text
+        line.cursor_position = len(text)
+        self._hint(text)
 
     def on_mount(self) -> None:
         self.query_one(Input).focus()
         self._hint(self._value)
 
     def on_input_changed(self, event: Input.Changed) -> None:
+        self._begun, self._back = event.value, -1
         self._hint(event.value)
 
     def _hint(self, typed: str) -> None:
@@ -159,17 +282,21 @@ class Pick(ModalScreen[str | None]):
         self.dismiss(self._options[event.row][0])
 
 
+def _with_keys(action: Action) -> str:
+    return f"{' '.join(action.keys):<12} {action.description}  ({action.id})"
+
+
 class ActionsProvider(Provider):
     """The command palette, over the same actions as help and the command line."""
 
     async def discover(self) -> Hits:
         for action in actions(self.screen):
-            yield DiscoveryHit(f"{action.description}  ({action.id})", self._run(action))
+            yield DiscoveryHit(_with_keys(action), self._run(action))
 
     async def search(self, query: str) -> Hits:
         matcher = self.matcher(query)
         for action in actions(self.screen):
-            text = f"{action.description}  ({action.id})"
+            text = _with_keys(action)
             if (score := matcher.match(text)) > 0:
                 yield Hit(score, matcher.highlight(text), self._run(action))
 

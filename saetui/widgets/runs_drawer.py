@@ -71,6 +71,7 @@ class RunsDrawer(ModalScreen[None]):
             yield Static(KEYS, id="keys")
 
     def on_mount(self) -> None:
+        self.query_one(Table).records = lambda: RUNS.records(self.runs)
         self.query_one(Table).focus()
         self.call_after_refresh(self._relist)
 
@@ -119,6 +120,10 @@ class RunsDrawer(ModalScreen[None]):
 
     def on_filter_line_left(self, event: FilterLine.Left) -> None:
         self.query_one(Table).focus()
+
+    def on_table_headed(self, event: Table.Headed) -> None:
+        self.sort = RUNS.clicked(event.field, self.sort)
+        self._relist()
 
     def action_filter(self) -> None:
         self.filter.focus()

@@ -31,6 +31,8 @@ class Column:
     """Whether a text that is too long loses its middle, not its end."""
     spare: bool = False
     """Whether it is left out where it would leave the column of width 0 less than ``ROOM``."""
+    field: str = ""
+    """What the rows are sorted by when it is clicked, where that is not its title."""
 
 
 ROOM = 10  # terminal cells; less tells names apart no more
@@ -57,6 +59,7 @@ class Table(ScrollView, can_focus=True):
         key("table.page_down", "pagedown,ctrl+f", "page(1.0)", "Page down"),
         key("table.page_up", "pageup,ctrl+b", "page(-1.0)", "Page up"),
         key("table.choose", "enter", "choose", "Open", show=True),
+        key("table.export", "ctrl+e", "export", "Export as CSV or JSON"),
     ]
 
     cursor: reactive[int] = reactive(0, repaint=False)  # two rows are painted, not all
@@ -70,10 +73,23 @@ class Table(ScrollView, can_focus=True):
 
     @dataclass
     class Chosen(Message):
-        """Enter was pressed on a row."""
+        """Enter was pressed on a row, or it was clicked twice."""
 
         table: "Table"
         row: int
+
+    @dataclass
+    class Headed(Message):
+        """The heading of a column was clicked: the rows are to stand by ``field``."""
+
+        table: "Table"
+        field: str
+
+    @dataclass
+    class ExportAsked(Message):
+        """What stands in it is to be written to a file."""
+
+        table: "Table"
 
     def __init__(
         self, columns: Sequence[Column], cells: Callable[[int], Cells], empty: str = "", **options: Any
@@ -82,6 +98,8 @@ class Table(ScrollView, can_focus=True):
         super().__init__(**options)
         self.columns = list(columns)
         self._cells = cells
+        self.records: Callable[[], list[dict[str, Any]]] = self._shown_records
+        """The listed rows for export, by heading: what is shown, unless whoever made the table knows it exactly."""
         self.empty = empty
         self.rows = 0
 
@@ -127,16 +145,28 @@ class Table(ScrollView, can_focus=True):
 
     def _strip(self, cells: Cells, width: int, component: str) -> Strip:
         style = self.get_component_rich_style(component) if component else self.rich_style
-        shown_cells = list(zip(self.columns, cells, strict=True))
-        if _left(self.columns, width) < ROOM:
-            shown_cells = [(column, text) for column, text in shown_cells if not column.spare]
-        left = max(_left([column for column, _ in shown_cells], width), 4)
         parts = []
-        for column, text in shown_cells:
-            room = column.width or left
+        for column, text, room in self._placed(cells, width):
             shown = literal(text)
             parts.append(_cell(fit_ends(shown, room) if column.ends else shown, room, column.align))
         return Strip([Segment(" " + " ".join(parts), style)]).adjust_cell_length(width, Style(bgcolor=style.bgcolor))
+
+    def _placed(self, cells: Cells, width: int) -> list[tuple[Column, str, int]]:
+        """The columns that are shown, the text of each, and its terminal cells; one more stands before each."""
+        shown = list(zip(self.columns, cells, strict=True))
+        if _left(self.columns, width) < ROOM:
+            shown = [(column, text) for column, text in shown if not column.spare]
+        left = max(_left([column for column, _ in shown], width), 4)
+        return [(column, text, column.width or left) for column, text in shown]
+
+    def _column_at(self, x: int) -> Column | None:
+        """The column whose heading is at terminal cell ``x``."""
+        end = 0
+        for column, title, room in self._placed([c.title for c in self.columns], self.scrollable_content_region.width):
+            end += room + 1
+            if x < end:
+                return column if title else None
+        return None
 
     @property
     def _visible_rows(self) -> int:
@@ -162,13 +192,30 @@ class Table(ScrollView, can_focus=True):
     def action_page(self, pages: float) -> None:
         self.cursor += int(pages * self._visible_rows)
 
+    def _shown_records(self) -> list[dict[str, Any]]:
+        titles = [column.title for column in self.columns]
+        rows = [zip(titles, self._cells(row), strict=True) for row in range(self.rows)]
+        return [{title: text.strip() for title, text in row if title} for row in rows]
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return action != "export" or any(column.title for column in self.columns)
+
+    def action_export(self) -> None:
+        self.post_message(self.ExportAsked(self))
+
     def action_choose(self) -> None:
         if self.rows:
             self.post_message(self.Chosen(self, self.cursor))
 
     async def on_click(self, event: events.Click) -> None:
-        if event.y > 0 and self.rows:
-            self.cursor = event.y - 1 + self.scroll_offset.y
+        row = event.y - 1 + self.scroll_offset.y
+        if event.y == 0:
+            if column := self._column_at(event.x):
+                self.post_message(self.Headed(self, column.field or column.title.replace(" ", "")))
+        elif row < self.rows:
+            self.cursor = row
+            if event.chain == 2:
+                self.action_choose()
 
 
 def _left(columns: Sequence[Column], width: int) -> int:

@@ -47,6 +47,11 @@ class TreeTable(Table):
         """The node under the cursor."""
         return self._shown[self.cursor][0] if self._shown else None
 
+    @property
+    def branches(self) -> list[Branch]:
+        """The nodes that are shown, from the first row to the last."""
+        return [branch for branch, _ in self._shown]
+
     def grow(self, roots: Sequence[Branch]) -> None:
         """Show the trees of ``roots``. Nodes that were open stay open."""
         here = self.branch

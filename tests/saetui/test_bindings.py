@@ -20,9 +20,10 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 import saetui
-from engine.workspace import Workspace
+from engine.workspace import MARKER, Workspace
 from saetui.app import Workbench
 from saetui.modes.mode import Mode
+from saetui.preferences import Preferences
 from saetui.widgets.dialogs import Help
 from saetui.widgets.table import Table
 from tests.support.pilots import until
@@ -75,6 +76,26 @@ def test_every_action_exists_and_takes_what_it_is_given(owner, binding):
     method = getattr(target, f"action_{name}", None)
     assert method is not None, binding.action
     inspect.signature(method).bind(None, *given)
+
+
+def test_no_class_binds_a_key_twice():
+    for owner, bindings in DECLARED.items():
+        keys = [key for binding in bindings for key in binding.key.split(",")]
+        assert len(keys) == len(set(keys)), owner
+
+
+def test_a_key_that_a_person_binds_twice_is_said(tmp_path):
+    async def scenario() -> None:
+        (tmp_path / MARKER).write_text("")
+        app = Workbench(Workspace(tmp_path), Preferences(keys={"neurons.steer": "o", "nonsense.id": "f5"}))
+        async with app.run_test(notifications=True) as pilot:
+            said = " ".join
+            await until(pilot, lambda: "nonsense.id" in said(one.message for one in app._notifications))
+            await until(
+                pilot, lambda: "neurons.sort and neurons.steer" in said(one.message for one in app._notifications)
+            )
+
+    asyncio.run(scenario())
 
 
 def test_nothing_is_only_on_a_key_that_terminals_cannot_send():

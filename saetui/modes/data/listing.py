@@ -167,6 +167,10 @@ class Listing:
         one = self.rows(kind)[row]
         return tuple(say(self, one) for _, say in COLUMNS[kind])
 
+    def records(self, kind: Kind) -> list[dict[str, Any]]:
+        """The listed rows, exactly."""
+        return self.asked(kind).records(self.rows(kind))
+
     def store(self, selected: Selected | None) -> StoreEntry | None:
         """The store that is selected."""
         if selected is None or selected.kind != "store":
@@ -215,16 +219,16 @@ STORE_FIELDS: dict[str, RowField[Any]] = {
 Cell = Callable[[Listing, Any], str]
 COLUMNS: dict[Kind, tuple[tuple[Column, Cell], ...]] = {
     "source": (
-        (Column("image sources", 0, "left", ends=True), Listing.within),
+        (Column("image sources", 0, "left", ends=True, field="source"), Listing.within),
         (Column("images", 10), Listing.images),
         (Column("stores", 6), Listing.made_of),
     ),
     "encoder": (
-        (Column("encoders", 0, "left", ends=True), Listing.within),
+        (Column("encoders", 0, "left", ends=True, field="encoder"), Listing.within),
         (Column("stores", 6), Listing.made_with),
     ),
     "store": (
-        (Column("activation stores", 0, "left", ends=True), lambda _, store: store.name),
+        (Column("activation stores", 0, "left", ends=True, field="store"), lambda _, store: store.name),
         (Column("rows", 11), lambda _, store: count(store.rows, 11) if store.rows else ""),
         (Column("size", 7), lambda _, store: size(store.bytes) if store.bytes else ""),
         (Column("tokens", 8, "left"), lambda _, store: "image" if store.folder == "embeddings" else store.tokens),

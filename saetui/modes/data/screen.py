@@ -47,7 +47,7 @@ class DataMode(Mode):
         key("data.filter", "slash", "filter", "Filter"),
         key("data.sort", "o", "sort", "Sort"),
         key("data.more", "n", "part('strip', 'more')", "More images", show=True),
-        key("data.back", "escape", "back", "Back"),
+        key("data.back", "escape", "back", "Back", show=True),
     ]
     DEFAULT_CSS = """
     DataMode #left { width: 1fr; border-right: solid $border; }
@@ -96,14 +96,40 @@ class DataMode(Mode):
         options = {"as it came": "as it came"} | {name: name for name in self.listing.asked(kind).fields}
 
         def chosen(sort: str) -> None:
-            self.listing.sorts[kind] = "" if sort == "as it came" else sort
-            self._show_tables(False)
+            self._sort(kind, "" if sort == "as it came" else sort)
 
         self.services.ask(Pick("Sort by", options, self.listing.sorts.get(kind, "")), chosen)
+
+    def _sort(self, kind: Kind, sort: str) -> None:
+        self.listing.sorts[kind] = sort
+        self._show_tables(False)
+
+    def on_table_headed(self, event: Table.Headed) -> None:
+        kind = self.tables.kind_of(event.table)
+        self._sort(kind, self.listing.asked(kind).clicked(event.field, self.listing.sorts.get(kind, "")))
+
+    # The command line: of the table in focus
+
+    def words(self) -> dict[str, str]:
+        return {"filter": "filter TEXT: as / does", "sort": f"sort NAME: {', '.join(self.arguments()['sort'])}"}
+
+    def arguments(self) -> dict[str, Iterable[str]]:
+        return {"sort": self.listing.asked(self._kind or "store").fields}
+
+    def obey(self, word: str, rest: str) -> bool:
+        kind = self._kind or "store"
+        if word == "filter":
+            self.tables.filters[kind].value = rest
+        elif word == "sort" and (field := self.listing.asked(kind).language.named.get(rest.lower())):
+            self._sort(kind, field)
+        else:
+            return False
+        return True
 
     def on_filter_line_changed(self, event: FilterLine.Changed) -> None:
         kind = self.tables.kind_of_line(event.line)
         self.listing.lines[kind] = event.line.value
+        self.refresh_bindings()
         self.tables.show(None)
         self._select(kind)
 
@@ -220,6 +246,12 @@ class DataMode(Mode):
             self.remove_class("-opened")
             self.tables.table(self.selected.kind).focus()
 
+    @property
+    def goes_back(self) -> bool:
+        typing = any(line.typing for line in self.tables.filters.values())
+        filtered = self._kind is not None and bool(self.tables.filters[self._kind].value)
+        return self._check is not None or typing or filtered or not isinstance(self.focused, Table)
+
     def _out_of_the_filter(self) -> bool:
         """Clear the filter that is typed in, or of the selected table; whether there was any."""
         for kind, line in self.tables.filters.items():
@@ -325,6 +357,7 @@ class DataMode(Mode):
         if entry is None or self._check is not None or self.selected is None:
             return
         self._check = check = StoreCheck(self.services.workspace, self.selected, str(entry.path))
+        self.refresh_bindings()
         self._ticking = self.set_interval(0.1, self._show_progress)
         ended = partial(self._checked, check.store)
         look_up(self, "verify", check.verdict, ended, ended)
@@ -332,6 +365,7 @@ class DataMode(Mode):
 
     def _checked(self, store: Selected, verdict: str) -> None:
         self._check = None
+        self.refresh_bindings()
         if self._ticking is not None:
             self._ticking.stop()
         self._verdicts[store] = verdict

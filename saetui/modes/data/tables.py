@@ -36,7 +36,9 @@ class Tables(Vertical):
         for kind in KINDS:
             columns = [column for column, _ in COLUMNS[kind]]
             yield self.filters[kind]
-            yield Table(columns, partial(self.listing.cells, kind), EMPTY[kind], id=f"{kind}s")
+            table = Table(columns, partial(self.listing.cells, kind), EMPTY[kind], id=f"{kind}s")
+            table.records = partial(self.listing.records, kind)
+            yield table
 
     def table(self, kind: Kind) -> Table:
         return self.query_one(f"#{kind}s", Table)

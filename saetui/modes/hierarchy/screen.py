@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 from textual import events
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
     from saetui.modes.hierarchy.trees import Trees
 
 GROUPS = (
-    Column("Matryoshka groups", 0, "left"),
+    Column("Matryoshka groups", 0, "left", field="name"),
     Column("latents", 8),
     Column("depth", 5),
     Column("MS", 5),
     Column("matched", 7),
 )
 TAXA = (
-    Column("taxonomy", 0, "left", ends=True),
+    Column("taxonomy", 0, "left", ends=True, field="name"),
     Column("images", 8),
     Column("latents", 7),
     Column("here", 6),
@@ -58,7 +58,7 @@ class HierarchyMode(Mode):
         key("hierarchy.hide", "o", "hide", "Only with latents", show=True),
         key("hierarchy.filter", "slash", "filter", "Filter", show=True),
         key("hierarchy.sort", "O", "sort", "Sort", show=True),
-        key("hierarchy.back", "escape", "back", "Out of the filter"),
+        key("hierarchy.back", "escape", "back", "Out of the filter", show=True),
     ]
     DEFAULT_CSS = """
     HierarchyMode #chart { height: auto; max-height: 40%; padding: 0 1; border-bottom: solid $border; }
@@ -74,6 +74,8 @@ class HierarchyMode(Mode):
         super().__init__()
         self.chart = Words(id="chart")
         self.groups, self.taxa = TreeTable(GROUPS, id="groups"), TreeTable(TAXA, id="taxa")
+        for tree in (self.groups, self.taxa):
+            tree.records = partial(self._records, tree)
         self.filter = FilterLine("filter: ms>.3 latents>5 NOT insect", folds=True)
         self._filtered = self.groups
         self._sorts: dict[str, str] = {}
@@ -204,15 +206,29 @@ class HierarchyMode(Mode):
     # The filter: of the tree that was in focus when it was begun
 
     def action_filter(self) -> None:
-        if isinstance(self.focused, TreeTable) and self.focused is not self._filtered:
-            self.filter.value = ""
-            self._filter()
-            self._filtered = self.focused
+        if isinstance(self.focused, TreeTable):
+            self._filter_of(self.focused)
         self.filter.focus()
 
+    def _filter_of(self, tree: TreeTable) -> None:
+        if tree is not self._filtered:
+            self.filter.value = ""
+            self._filter()
+            self._filtered = tree
+
+    @property
+    def goes_back(self) -> bool:
+        return bool(self.filter.value) or self.filter.typing
+
     def _filter(self) -> None:
+        self.refresh_bindings()
         self._filtered.filter(partial(self.filter.listed, self._asked(self._filtered)))
         self._filtered.empty = self.filter.empty
+
+    def _records(self, tree: TreeTable) -> list[dict[str, Any]]:
+        """The nodes that are shown, each with those above it."""
+        records = self._asked(tree).records(tree.branches)
+        return [{"place": list(one.place)} | row for one, row in zip(tree.branches, records, strict=True)]
 
     def _asked(self, tree: TreeTable) -> Rows[Branch]:
         from saetui.modes.hierarchy.trees import BY_GROUP, BY_TAXON
@@ -221,15 +237,45 @@ class HierarchyMode(Mode):
 
     def action_sort(self) -> None:
         """The nodes below each node of the tree in focus."""
-        tree = self.focused if isinstance(self.focused, TreeTable) else self.groups
+        tree = self._tree
         asked, name = self._asked(tree), tree.id or ""
         options = {"as they are": "as they are"} | {field: field for field in asked.fields}
 
         def chosen(sort: str) -> None:
-            self._sorts[name] = "" if sort == "as they are" else sort
-            tree.set_order(lambda branches: asked.ordered(branches, self._sorts[name]))
+            self._sort(tree, "" if sort == "as they are" else sort)
 
         self.services.ask(Pick("Sort by", options, self._sorts.get(name, "")), chosen)
+
+    def _sort(self, tree: TreeTable, sort: str) -> None:
+        asked, self._sorts[tree.id or ""] = self._asked(tree), sort
+        tree.set_order(lambda branches: asked.ordered(branches, sort))
+
+    def on_table_headed(self, event: Table.Headed) -> None:
+        if isinstance(event.table, TreeTable):
+            sort = self._sorts.get(event.table.id or "", "")
+            self._sort(event.table, self._asked(event.table).clicked(event.field, sort))
+
+    # The command line: of the tree in focus
+
+    @property
+    def _tree(self) -> TreeTable:
+        return self.focused if isinstance(self.focused, TreeTable) else self.groups
+
+    def words(self) -> dict[str, str]:
+        return {"filter": "filter TEXT: as / does", "sort": f"sort NAME: {', '.join(self.arguments()['sort'])}"}
+
+    def arguments(self) -> dict[str, Iterable[str]]:
+        return {"sort": self._asked(self._tree).fields}
+
+    def obey(self, word: str, rest: str) -> bool:
+        if word == "filter":
+            self._filter_of(self._tree)
+            self.filter.value = rest
+        elif word == "sort" and (field := self._asked(self._tree).language.named.get(rest.lower())):
+            self._sort(self._tree, field)
+        else:
+            return False
+        return True
 
     def on_filter_line_changed(self, event: FilterLine.Changed) -> None:
         self._filter()

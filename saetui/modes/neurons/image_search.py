@@ -14,7 +14,9 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from engine.errors import counted
+from engine.neurons.quantities import Quantity
 from engine.neurons.results import ImageLatents
+from engine.query import RowField, Rows
 from engine.server.protocol import Done, Failed, FindImageLatents, Loading, ServerEvent
 from saetui.background import look_up
 from saetui.bindings import key
@@ -31,6 +33,22 @@ if TYPE_CHECKING:
 Pairs = list[tuple[int, float]]
 COLUMNS = (NUMBER, Column("fires", 7), Column("of max", 6), *columns(BESIDE), Column("names", 0, "left"))
 _FRAME = (255, 255, 255), (0, 0, 0)
+
+
+def fields_of(scores: Scores) -> Rows[tuple[int, float]]:
+    """What a table of latents, each with what it fires, is sorted by: its columns."""
+
+    def number_of(one: Quantity) -> RowField[tuple[int, float]]:
+        return RowField("number", lambda pair: float(scores.neurons.values(one)[pair[0]]))
+
+    maximum = scores.neurons.maximum
+    fields: dict[str, RowField[tuple[int, float]]] = {
+        "latent": RowField("number", lambda pair: pair[0], ("#",)),
+        "fires": RowField("number", lambda pair: pair[1]),
+        "of max": RowField("number", lambda pair: pair[1] / float(maximum[pair[0]] or 1), ("ofmax",)),
+        "names": RowField("text", lambda pair: scores.name(pair[0])),
+    }
+    return Rows("Latents", fields | {shown.title: number_of(one) for one, shown in BESIDE})
 
 
 class Patches(Picture, can_focus=True):
@@ -119,6 +137,7 @@ class LookScreen(Served, Screen[Pairs | None]):
         self.scores, self.image, self.heading = scores, image, title
         self.found: ImageLatents | None = None
         self.shown: Pairs = []
+        self.sort, self._fields = "", fields_of(scores)
         self._asked = -1
 
     def compose(self) -> ComposeResult:
@@ -131,7 +150,9 @@ class LookScreen(Served, Screen[Pairs | None]):
         yield Patches()
         with Vertical():
             yield Static(id="said", markup=False)
-            yield Table(COLUMNS, self._cells, empty="…")
+            table = Table(COLUMNS, self._cells, empty="…", id="fired")
+            table.records = lambda: self._fields.records(self.shown)
+            yield table
 
     def on_mount(self) -> None:
         self.query_one(Patches).focus()
@@ -179,7 +200,7 @@ class LookScreen(Served, Screen[Pairs | None]):
             row, column = picture.patch
             pairs = self.found.patches[row * picture.size_of_grid[1] + column]
             self._say(f"{counted(len(pairs), 'latent')} of the patch in row {row + 1}, column {column + 1}")
-        self.shown = list(pairs)
+        self.shown = self._fields.ordered(list(pairs), self.sort)
         self.query_one(Table).show(len(self.shown))
 
     def _say(self, words: str) -> None:
@@ -191,6 +212,10 @@ class LookScreen(Served, Screen[Pairs | None]):
         share = percent(value / most if most > 0 else None, width=COLUMNS[2].width)
         numbers = cells(self.scores, latent, BESIDE)
         return (str(latent), number(value, width=COLUMNS[1].width), share, *numbers, self.scores.name(latent))
+
+    def on_table_headed(self, event: Table.Headed) -> None:
+        self.sort = self._fields.clicked(event.field, self.sort)
+        self._list()
 
     def on_table_chosen(self, event: Table.Chosen) -> None:
         chosen = self.shown[event.row]

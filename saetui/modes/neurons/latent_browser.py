@@ -27,6 +27,8 @@ from saetui.widgets.words import Words
 if TYPE_CHECKING:
     from saetui.scores import Scores
 
+TEACH = "No scores yet: train an SAE (2), then press s there to score it."
+
 
 class LatentBrowser(Mode):
     """Narrow: the table alone; enter opens the latent, esc returns."""
@@ -126,7 +128,7 @@ class LatentBrowser(Mode):
         self._damage = damage
 
     def teach(self) -> None:
-        self.table.empty = "No scores yet: train an SAE (2), then press s there to score it."
+        self.table.empty = TEACH
         self.table.refresh()
 
     def _open(self, path: Path, seen: Stamp) -> None:
@@ -185,6 +187,7 @@ class LatentBrowser(Mode):
         self.table.empty = self.filter.empty
         self.say(self.listed.head(scores))
         self.table.show_list(scores, latent)
+        self.refresh_bindings()
         if not self.latents:
             self.view.show(None)
 
@@ -200,6 +203,7 @@ class LatentBrowser(Mode):
 
     def on_table_chosen(self, event: Table.Chosen) -> None:
         self.add_class("-open")
+        self.refresh_bindings()
         self.remember(open=True)
         self.call_after_refresh(self.show_latent)
 
@@ -227,6 +231,7 @@ class LatentBrowser(Mode):
 
     def action_filter(self) -> None:
         self.remove_class("-open")
+        self.refresh_bindings()
         self.filter.focus()
 
     def on_filter_line_changed(self, event: FilterLine.Changed) -> None:
@@ -236,6 +241,11 @@ class LatentBrowser(Mode):
     def on_filter_line_left(self, event: FilterLine.Left) -> None:
         self.remember(filter=self.filter.value)
         self.table.focus()
+
+    @property
+    def goes_back(self) -> bool:
+        held = self.has_class("-open") or bool(self.listed.title) or bool(self.filter.value)
+        return held or (self.focused is not self.table and self.focused is not None)
 
     def action_back(self) -> None:
         """esc: out of the latent, then out of a listed result, then out of the filter."""
@@ -249,3 +259,4 @@ class LatentBrowser(Mode):
             self.remember(filter="")
             self.relist(keep=True)
         self.table.focus()
+        self.refresh_bindings()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from engine.neurons.quantities import QUANTITIES, Quantity, Shown
 from saetui.formatting import cell, number
@@ -50,6 +50,7 @@ class LatentTable(Table):
         self.listed = listed
         self.quantities: Quantities = []
         self.scores: Scores | None = None
+        self.records = self._records
         self._place, self._stride = 0, 1  # of the cursor, and how far the last key moved it
 
     @property
@@ -81,6 +82,19 @@ class LatentTable(Table):
         steps = [self._stride, -self._stride, *(n * self._stride for n in range(2, AHEAD + 1)), 1, -1]
         places = dict.fromkeys(self.cursor + step for step in steps)
         return [self.listed.latents[place] for place in places if 0 <= place < len(self.listed.latents)]
+
+    def _records(self) -> list[dict[str, Any]]:
+        """All that is known of the listed latents, with what they were found by."""
+        assert self.scores is not None
+        labels, neurons = self.scores.labels, self.scores.neurons
+        rows = [neurons.row(latent, labels.texts).to_json() for latent in self.listed.latents]
+        matches = self.listed.matches.items()
+        return [
+            row
+            | {measure: values.get(row["latent"]) for measure, values in matches}
+            | {"marked": labels.marked(row["latent"])}
+            for row in rows
+        ]
 
     def _cells_of(self, row: int) -> list[str]:
         assert self.scores is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 from textual import events
 
 from engine.errors import counted
-from engine.neurons.quantities import SORTS
+from engine.neurons.quantities import SORTS, TEXTS
 from engine.neurons.query import LATENTS
+from saetui.background import look_up
 from saetui.bindings import key
 from saetui.formatting import number, significant, whole
 from saetui.messages import SteerLatent
-from saetui.modes.neurons.latent_browser import LatentBrowser
+from saetui.modes.neurons.latent_browser import TEACH, LatentBrowser
 from saetui.modes.neurons.text_search import TextSearch
 from saetui.widgets.dialogs import Ask, Pick
+from saetui.widgets.table import Table
 
 if TYPE_CHECKING:
     from engine.neurons.results import TopImage
@@ -58,7 +60,7 @@ class NeuronsMode(LatentBrowser):
         key("neurons.more", "plus", "pictures(1)", "More pictures"),
         key("neurons.fewer", "minus", "pictures(-1)", "Fewer, larger pictures"),
         key("neurons.scores", "f", "scores", "Open other scores"),
-        key("neurons.back", "escape", "back", "Back"),
+        key("neurons.back", "escape", "back", "Back", show=True),
     ]
 
     def action_step(self, by: int) -> None:
@@ -74,6 +76,12 @@ class NeuronsMode(LatentBrowser):
         self.listed.sort, self.listed.descending = sort, descending
         self.remember(sort=sort, descending=descending)
         self.relist()
+
+    def on_table_headed(self, event: Table.Headed) -> None:
+        """By the column that was clicked, and once more the other way round; texts from A to Z first."""
+        sort, listed = LATENTS.named.get(event.field.lower(), ""), self.listed
+        if sort in SORTS and not listed.matches:
+            self._sort(sort, sort not in TEXTS if sort != listed.sort else not listed.descending)
 
     def _sort_by(self, name: str) -> None:
         """By what a person typed: a sort, or another name of it, as the heading of its column."""
@@ -173,6 +181,7 @@ class NeuronsMode(LatentBrowser):
     def _rank_by_text(self, text: str) -> None:
         scores = self.scores
         if scores is None:
+            self.services.say(TEACH)
             return
 
         def take(found: dict[int, float], title: str) -> None:
@@ -201,8 +210,18 @@ class NeuronsMode(LatentBrowser):
             event.stop()
             self.look_at(str(path), path.name)
 
-    def _look_at_file(self, path: str) -> None:
-        self.look_at(path, Path(path).name)
+    def _look_at_file(self, given: str) -> None:
+        """At the image that was typed, if it can be read."""
+        from engine.images import opening
+        from saetui.terminal.dropped_files import dropped_path
+
+        path = dropped_path(given)
+        image = str(path.absolute()) if path else given
+
+        def take(_: object) -> None:
+            self.look_at(image, Path(image).name)
+
+        look_up(self, "image", partial(opening.picture, image, 1), take, self.services.say)
 
     def look_at(self, image: str, title: str) -> None:
         """Which latents does ``image`` fire, and which each of its patches?"""
@@ -213,6 +232,8 @@ class NeuronsMode(LatentBrowser):
 
         if self.scores is not None:
             self.services.ask(LookScreen(self.scores, image, title), chosen)
+        else:
+            self.services.say(TEACH)
 
     def action_steer(self) -> None:
         if self.selected is not None:
@@ -271,8 +292,11 @@ class NeuronsMode(LatentBrowser):
             "text": "text WORDS: latents nearest to a text",
         }
 
+    def arguments(self) -> dict[str, Iterable[str]]:
+        return {"sort": SORTS}
+
     def obey(self, word: str, rest: str) -> bool:
-        latent = whole(rest if word == "goto" else word)
+        latent = whole(rest if word == "goto" else word if not rest else "")
         if latent is not None:
             self._goto(latent)
         elif word == "sort" and rest:
@@ -290,6 +314,7 @@ class NeuronsMode(LatentBrowser):
 
     def _goto(self, latent: int) -> None:
         if self.scores is None:
+            self.services.say(TEACH)
             return
         if latent >= self.scores.neurons.w:
             self.services.say(f"There is no latent {latent}: this SAE has latents 0 to {self.scores.neurons.w - 1}.")

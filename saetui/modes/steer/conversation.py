@@ -82,6 +82,11 @@ class Conversation:
         self._loading = False  # the server is, for whichever request: those after it wait
         self._warned: set[str] = set()  # each warning of the server is passed on once
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether the model is asked something now."""
+        return bool(self.answering or self.sweeping)
+
     def ask(self, setup: Setup) -> None:
         """Ask for the three answers. What is going on gives way."""
         if self.sweeping:

@@ -12,6 +12,7 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 
 from engine.config import InterventionMode
+from engine.records import to_json
 from engine.steer.results import SweepPoint
 from saetui.formatting import literal, number, signed, times
 from saetui.modes.steer.setup import SetupEditor, Slot, parse_doses
@@ -78,6 +79,11 @@ class Dose(Served, Vertical):
         self._old = False
         self.chart = Words(id="chart")
         self.table = Table(self._columns(), self._cells, id="points", empty="The first points are on the way.")
+
+        self.table.records = self._records
+
+    def _records(self) -> list[dict[str, Any]]:
+        return [to_json(point) for point in self.points]
 
     def compose(self) -> ComposeResult:
         yield self.chart

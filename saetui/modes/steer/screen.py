@@ -62,7 +62,7 @@ class SteerMode(Mode):
         key("steer.copy", "y", "copy", "Copy", show=True),
         key("steer.undo", "u", "undo(True)", "Undo", show=True),
         key("steer.redo", "ctrl+r", "undo(False)", "Redo"),
-        key("steer.stop", "escape", "stop", "Stop, or close the sweep"),
+        key("steer.stop", "escape", "stop", "Stop, close the sweep", show=True),
     ]
     DEFAULT_CSS = """
     SteerMode #top { height: 1fr; }
@@ -213,14 +213,20 @@ class SteerMode(Mode):
         else:
             self.conversation.ask(self.setup)
 
+    @property
+    def goes_back(self) -> bool:
+        return self.has_class("-dose") or (self.is_mounted and self.conversation.is_busy)
+
     def action_stop(self) -> None:
         """Stop what is going on, at once; if nothing is, close the sweep."""
         self._wait_no_longer()
         if not self.conversation.stop() and self.has_class("-dose"):
             self.remove_class("-dose")
+            self.refresh_bindings()
             self.rack.focus()
 
     def tell(self, sentence: str, wrong: bool = False) -> None:
+        self.refresh_bindings()
         self.state.set_class(wrong, "-wrong")
         self.state.say(sentence)
 
@@ -280,4 +286,6 @@ class SteerMode(Mode):
             self.rack.find(rest)
         elif self.rack.slot:
             self.rack.set_strength(self.rack.slot, rest)
+        else:
+            self.services.say("There is no latent in the rack to set: a adds one.")
         return True

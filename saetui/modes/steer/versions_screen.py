@@ -17,7 +17,7 @@ COLUMNS = (
     Column("when", 12, "left"),
     Column("image", 14, "left", ends=True),
     Column("latents", 18, "left"),
-    Column("steered answer", 0, "left"),
+    Column("steered answer", 0, "left", field="answer"),
 )
 
 

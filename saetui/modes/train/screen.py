@@ -11,6 +11,7 @@ from textual.widget import Widget
 from textual.worker import Worker
 
 from engine.activations.results import READS
+from engine.query import turned
 from engine.records import to_json
 from engine.workspace import free_name
 from saetui.background import look_up_each
@@ -70,7 +71,7 @@ class TrainMode(Mode):
         key("train.earlier", "h,left", "part('charts', 'pan', -0.25)", "Earlier steps"),
         key("train.later", "l,right", "part('charts', 'pan', 0.25)", "Later steps"),
         key("train.copy", "y", "copy", "Copy its measurements"),
-        key("train.back", "escape", "back", "Back"),
+        key("train.back", "escape", "back", "Back", show=True),
     ]
     DEFAULT_CSS = """
     TrainMode #list { width: 46%; border-right: solid $border-blurred; }
@@ -156,6 +157,7 @@ class TrainMode(Mode):
         return "No activations to train on yet: 1 and then e extracts some. i imports an SAE."
 
     def _relist(self) -> None:
+        self.refresh_bindings()
         self.filter.say(self.trainings.mistake)
         if self.trainings.seen.rows:
             self.table.empty = self.filter.empty
@@ -216,12 +218,14 @@ class TrainMode(Mode):
     def _opened(self, wide: bool) -> None:
         self.set_class(wide, "-open")
         self.remember(open=wide)
+        self.refresh_bindings()
 
     def _turned(self, part: str) -> None:
         """Show ``part`` (log, latents) in the charts' place, or the charts again (empty)."""
         for name in ("log", "latents"):
             self.set_class(name == part, f"-{name}")
         self.remember(turned=part)
+        self.refresh_bindings()
 
     def action_turn(self, part: str) -> None:
         if part == "latents" and not self.has_class("-previewed") and not self.has_class("-latents"):
@@ -254,10 +258,17 @@ class TrainMode(Mode):
         self._open()
         self.charts.enlarge_next()
         self.remember(chart=self.charts.alone)
+        self.refresh_bindings()
 
     def action_scale(self) -> None:
         self.charts.toggle_log()
         self.remember(log=self.charts.logarithmic)
+
+    @property
+    def goes_back(self) -> bool:
+        opened = self.has_class("-open") and self.has_class("-narrow")
+        filtered = bool(self.filter.value) or self.filter.typing
+        return self.has_class("-log") or self.has_class("-latents") or bool(self.charts.alone) or opened or filtered
 
     def action_back(self) -> None:
         """esc: out of the log or the latents, then out of one chart, of the charts, of the filter."""
@@ -270,6 +281,7 @@ class TrainMode(Mode):
         elif self.charts.alone:
             self.charts.enlarge("")
             self.remember(chart="")
+            self.refresh_bindings()
         elif self.has_class("-open"):
             self._opened(False)
             self.table.focus()
@@ -294,6 +306,10 @@ class TrainMode(Mode):
         self.trainings.arrange(sort)
         self.remember(sort=sort)
         self._relist()
+
+    def on_table_headed(self, event: Table.Headed) -> None:
+        if sort := sort_of(event.field):
+            self._sort(turned(sort, self.trainings.sort))
 
     def action_copy(self) -> None:
         if (row := self.selected) is not None:
@@ -348,6 +364,9 @@ class TrainMode(Mode):
             "sort": f"sort {'|'.join(SORTS)}",
             "filter": "filter TEXT: as / does",
         }
+
+    def arguments(self) -> dict[str, Iterable[str]]:
+        return {"sort": SORTS}
 
     def obey(self, word: str, rest: str) -> bool:
         if word == "plan" and rest:

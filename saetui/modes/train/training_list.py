@@ -52,6 +52,10 @@ SORTS: dict[str, tuple[str, Callable[[Training], Any]]] = {
 }
 
 
+LARGEST_FIRST = {"fve", "ms", "step", "ms_matched", "speed"}
+"""Of these sorts; the others are upwards."""
+
+
 def sort_of(name: str) -> str:
     """The sort that ``name`` means, as the heading of its column does; empty for none."""
     field = TRAININGS.language.named.get(name.lower(), name)
@@ -79,7 +83,7 @@ class TrainingList:
 
     def restore(self, sort: str, selected: str, overlaid: Iterable[str]) -> None:
         """As it was when the workbench was left; the trainings come later."""
-        self.sort = sort if sort in SORTS else "newest"
+        self.sort = sort if sort.removeprefix("-") in SORTS else "newest"
         self.awaited = selected
         self.overlaid = {str(name): look for look, name in enumerate(list(overlaid)[: MOST - 1], 1)}
 
@@ -96,11 +100,19 @@ class TrainingList:
         """Sort again, by ``sort`` where it is given."""
         here = self.selected.name if self.selected else ""
         self.sort = sort or self.sort
-        self.rows = sorted(self._asked_for(), key=SORTS[self.sort][1])
+        self.rows = self._sorted(self._asked_for())
         names = [row.name for row in self.rows]
         if self.awaited in names:
             here, self.awaited = self.awaited, ""
         self.place = names.index(here) if here in names else 0
+
+    def _sorted(self, rows: list[Training]) -> list[Training]:
+        name = self.sort.removeprefix("-")
+        if name == self.sort:
+            return sorted(rows, key=SORTS[name][1])
+        if name == "newest":
+            return rows[::-1]
+        return TRAININGS.sorted(rows, name, name not in LARGEST_FIRST)
 
     def _asked_for(self) -> list[Training]:
         self.mistake = ""

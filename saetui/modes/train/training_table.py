@@ -12,7 +12,7 @@ from textual.message import Message
 
 from engine.errors import counted
 from saetui.formatting import count, duration, exact, number, percent, short, size
-from saetui.modes.train.training_list import TrainingList, last
+from saetui.modes.train.training_list import TRAININGS, TrainingList, last
 from saetui.widgets.runs_drawer import MARKS
 from saetui.widgets.table import Column, Table
 
@@ -53,6 +53,7 @@ class TrainingTable(Table):
     def __init__(self, trainings: TrainingList):
         super().__init__((), lambda row: self._texts[row], empty="…", id="trainings")
         self.trainings = trainings
+        self.records = lambda: TRAININGS.records(trainings.rows)
         self._texts: list[tuple[str, ...]] = []
         self._listed: list[str] = []
 
@@ -100,8 +101,11 @@ def titled(figures: Sequence[Figure], sort: str) -> list[Column]:
         "step": Column("step", 11),
     }
     columns |= {figure.name: figure.column for figure in figures}
-    if sort in columns:
-        columns[sort] = replace(columns[sort], title=columns[sort].title + "▾")
+    name = sort.removeprefix("-")
+    if name in columns:
+        column = columns[name]
+        mark = "▾" if name == sort else "▴"
+        columns[name] = replace(column, title=column.title + mark, field=column.field or column.title)
     return list(columns.values())
 
 
