@@ -48,5 +48,6 @@ TASKS = {
     "relink": Task("engine.artefacts.relink:relink", config.RelinkSettings, "engine.places:Relinked"),
     "run": Task("engine.runs.plan:run_plan", config.PlanSettings, "engine.runs.plan:PlanDone"),
     "demo": Task("engine.demo.pipeline:demo", config.DemoSettings, "engine.demo.results:DemoDone"),
+    "report": Task("engine.report.report:report", config.ReportSettings, "engine.report.results:Reported", True),
     "doctor": Task("engine.doctor:doctor", config.DoctorSettings, "engine.doctor:Report"),
 }
