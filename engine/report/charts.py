@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from engine.numbers import count, percent, significant
+from engine.numbers import count, significant
 
 WIDTH, HEIGHT = 360, 200
-LEFT, RIGHT, TOP, BOTTOM = 44, 12, 12, 28
+LEFT, RIGHT, TOP, BOTTOM = 44, 12, 20, 28
 """Room for what stands beside the axes."""
 POINTS = 200  # of a curve, at most
 BINS = 30
@@ -88,15 +88,19 @@ class _Scale:
         return round(self.first + (value - self.low) / span * (self.last - self.first), 1)
 
 
-def training_curve(title: str, about: str, n: str, series: dict[str, Points], share: bool = False) -> Chart | None:
-    """Measurements by step; None where there are none. The first series is the latents', a second one its control."""
+def training_curve(title: str, about: str, n: str, series: dict[str, Points], whole: bool = False) -> Chart | None:
+    """Measurements by step; None where there are none. The first series is the latents', a second one its control.
+
+    The axis begins at 0 unless something is below it; ``whole``: and ends at 1.
+    """
     known = {name: _thinned([p for p in points if math.isfinite(p[1])]) for name, points in series.items()}
     known = {name: points for name, points in known.items() if points}
     if not known:
         return None
     steps = [step for points in known.values() for step, _ in points]
     values = [value for points in known.values() for _, value in points]
-    low, high = (0.0, 1.0) if share and min(values) >= 0 else _room(min(values), max(values))
+    low, high = _room(min(0.0, *values), max(values))
+    low, high = low if min(values) < 0 else 0.0, 1.0 if whole else high
     x = _Scale(min(0.0, *steps), max(steps), LEFT, WIDTH - RIGHT)
     y = _Scale(low, high, HEIGHT - BOTTOM, TOP)
     styles = ("latents", "control")
@@ -155,7 +159,9 @@ def distribution(
     )
 
 
-def _bins(counts: dict[str, Int[np.ndarray, " n"]], edges: np.ndarray, x: _Scale, y: _Scale, written: object) -> list[Mark]:
+def _bins(
+    counts: dict[str, Int[np.ndarray, " n"]], edges: np.ndarray, x: _Scale, y: _Scale, written: object
+) -> list[Mark]:
     assert callable(written)
     marks = []
     for bin, (low, high) in enumerate(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)):
@@ -178,7 +184,7 @@ def _powers(exponent: float) -> str:
 
 def _whole_powers(scale: _Scale) -> tuple[Tick, ...]:
     powers = range(math.ceil(scale.low), math.floor(scale.high) + 1)
-    return tuple(Tick(scale(power), significant(10.0**power)) for power in powers) or (
+    return tuple(Tick(scale(power), count(10**power) if power >= 0 else _powers(power)) for power in powers) or (
         Tick(scale.first, _powers(scale.low)),
         Tick(scale.last, _powers(scale.high)),
     )
@@ -205,7 +211,3 @@ def _room(low: float, high: float, margin: float = 0.05) -> tuple[float, float]:
 def _thinned(points: Points) -> Points:
     every = -(-len(points) // POINTS)
     return points if every <= 1 else [*points[:-1:every], points[-1]]
-
-
-def share(value: float) -> str:
-    return percent(value, 1)

@@ -43,7 +43,7 @@ FORMULAS = {
     "high": Explained("upper end of the 95% interval of MS", "MS + t s, delete-one jackknife over the images"),
     "half_width": Explained("±", "half the 95% interval of MS: delete-one jackknife over the images"),
     "support": Explained("images, support", "number of images on which the latent fires: normalised activation > 0"),
-    "effective_support": Explained("effective support", "(sum of a)² / sum of a²: equal activations that carry as much"),
+    "effective_support": Explained("effective support", "(sum of a)² / sum of a²"),
     "frequency": Explained("frequency", "images on which it fires / images"),
     "token_frequency": Explained("token frequency", "tokens on which it fires / scored tokens"),
     "maximum": Explained("maximum", "largest activation, pooled over an image's tokens"),
@@ -53,7 +53,7 @@ FORMULAS = {
     "class_share": Explained("class share", "top images of its commonest class / top images"),
     "activation": Explained("activation", "value of the latent on this image, pooled over its tokens"),
     "peak": Explained("strongest patch", "largest value of the latent over the patches of this image"),
-    "baseline": Explained("baseline", "mean cosine of the judge's embeddings over all pairs of images: MS of firing on all"),
+    "baseline": Explained("baseline", "mean cosine of the judge's embeddings over all pairs of images"),
     "beaten": Explained("share beaten", "latents with MS > MS of their matched raw neuron / latents with both"),
     "lift": Explained("lift", "mean MS of the latents - baseline"),
     "ms_mean": Explained("mean MS", "mean over the latents that have an MS"),
@@ -84,7 +84,7 @@ FORMULAS = {
     "suppressed": Explained(
         "suppressed", "images whose answer loses the word at 0 / images whose untouched answer has it"
     ),
-    "localised": Explained("strongest patch on the object", "top images whose strongest patch lies on the object / all"),
+    "localised": Explained("strongest patch on the object", "top images whose strongest patch lies on it / all"),
     "mass": Explained("map on the object", "share of the map's sum that lies on the object, mean over top images"),
 }
 """Of whatever the report shows, without where it comes from."""

@@ -8,9 +8,8 @@ from typing import Any
 
 from engine.activations.manifest import Manifest
 from engine.artefacts.entries import Origin, SAEEntry
-from engine.config import TrainSettings
 from engine.neurons.file import Neurons
-from engine.numbers import count, exact
+from engine.numbers import count, significant
 from engine.places import recorded
 from engine.sae.config import SAEConfig
 
@@ -49,7 +48,7 @@ def _config(config: SAEConfig, sha256: str) -> Iterator[Fact]:
     yield "at the hook point", config.hook
     yield "of the tokens", config.tokens
     yield "transparent pixels", config.transparency
-    yield "activations were divided by", exact(config.scale)
+    yield "activations were divided by", significant(config.scale, 6)
     yield "sha256 of the model", config.model_sha256 or ""
     yield "sha256 of the weights", sha256
 
@@ -111,7 +110,9 @@ def _versions(title: str, versions: Mapping[str, str], source: str) -> Iterator[
 def placed(origin: Origin, root: Path) -> Origin:
     """With its paths as artefacts write them: relative to the workspace where they are in it."""
     return dataclasses.replace(
-        origin, path=_within(origin.path, root), name=_within(origin.name, root),
+        origin,
+        path=_within(origin.path, root),
+        name=_within(origin.name, root),
         chain=tuple(placed(one, root) for one in origin.chain),
     )
 
@@ -124,16 +125,13 @@ def _plain(value: Any) -> str:
     match value:
         case bool():
             return "yes" if value else "no"
-        case int() | float():
-            return exact(value)
+        case int():
+            return str(value)
+        case float():
+            return significant(value, 6)
         case tuple() | list():
             return ", ".join(map(_plain, value))
         case None:
             return ""
         case _:
             return str(value)
-
-
-def expansion(settings: TrainSettings | None, config: SAEConfig) -> str:
-    """Latents per dimension."""
-    return f"{exact(round(config.w / config.d, 2))}x"

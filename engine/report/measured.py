@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from engine.artefacts.entries import SAEEntry
+from engine.demo.results import DemoDone
 from engine.errors import counted
 from engine.neurons.file import Neurons
 from engine.neurons.results import Summary
@@ -15,21 +16,23 @@ from engine.sae.results import MeasuredStep
 MEASURED: tuple[tuple[str, str, tuple[tuple[str, str], ...], bool], ...] = (
     ("FVE", "fve", (("held-out FVE", "fve"),), True),
     ("L0", "l0", (("held-out L0", "l0"),), False),
-    ("Dead latents", "dead", (("dead", "dead"),), True),
-    ("Dense latents", "dense", (("dense", "dense"),), True),
+    ("Dead latents", "dead", (("dead", "dead"),), False),
+    ("Dense latents", "dense", (("dense", "dense"),), False),
     ("MS of held-out images", "ms_mean", (("latents", "ms"), ("matched raw neurons", "ms_matched")), False),
 )
-"""Title, explanation, the fields of a MeasuredStep that are drawn together, and whether they are shares."""
+"""Title, explanation, the fields of a MeasuredStep that are drawn together, and whether the axis ends at 1."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A number worth a large print, and its controls."""
+    """A number worth a large print."""
 
     name: str
     number: Number
     controls: tuple[tuple[str, Number], ...] = ()
-    """What it is beside, by name."""
+    """What it is to be compared with, by name."""
+    beside: tuple[tuple[str, Number], ...] = ()
+    """What belongs to it."""
 
 
 def training_curves(name: str, training: Training | None, entry: SAEEntry | None) -> list[Chart]:
@@ -38,9 +41,9 @@ def training_curves(name: str, training: Training | None, entry: SAEEntry | None
     held_out = f"{counted(len(history), 'measurement')} on {counted(rows, 'held-out row')}"
     loss: Points = (training.loss if training else []) or [(one.step, one.loss) for one in history]
     charts = [training_curve("Training loss", "loss", f"{counted(len(loss), 'step')} of the log", {"loss": loss})]
-    for title, about, fields, shares in MEASURED:
+    for title, about, fields, whole in MEASURED:
         series = {label: _known(history, field) for label, field in fields}
-        charts.append(training_curve(title, about, held_out, series, shares))
+        charts.append(training_curve(title, about, held_out, series, whole))
     return [chart for chart in charts if chart]
 
 
@@ -52,7 +55,8 @@ def distributions(neurons: Neurons, source: str) -> list[Chart]:
     """Of the scores, each with its control on the same axes."""
     summary = neurons.summary
     ms, matched = neurons.ms, neurons.matched
-    both = f"{counted(int((ms == ms).sum()), 'latent')} with an MS, {int((matched == matched).sum()):,} with a matched neuron"
+    scored, controlled = int((ms == ms).sum()), int((matched == matched).sum())
+    both = f"{counted(scored, 'latent')} with an MS, {controlled:,} with a matched neuron"
     of = f"{counted(neurons.w, 'latent')}, {counted(summary.images, 'image')}"
     gain = ms - matched
     charts = [
@@ -73,10 +77,10 @@ def distributions(neurons: Neurons, source: str) -> list[Chart]:
             {"no gain": 0.0},
         ),
         distribution(
-            "Support; a matched neuron fires on as many",
+            "Support",
             "support",
             of,
-            "images that fire it",
+            "images that fire it; a matched neuron fires on as many",
             {"latents": neurons.support},
             logarithmic=True,
         ),
@@ -93,10 +97,10 @@ def distributions(neurons: Neurons, source: str) -> list[Chart]:
 
 
 def figures(
-    name: str, entry: SAEEntry | None, neurons: Neurons | None, source: str, demo: str
+    name: str, entry: SAEEntry | None, neurons: Neurons | None, source: str, demo: tuple[DemoDone, str] | None
 ) -> tuple[list[Figure], dict[str, Explained]]:
-    """The figures at the top, and what is told of every number of the page. ``source``: the neurons file, ``demo``: the
-    run of the demo, empty where there is none."""
+    """The figures at the top, and what is told of every number of the page. ``source``: the neurons file; ``demo``: its
+    result and its run."""
     training = f"saes/{name}/training.json"
     where: dict[str, tuple[str, str]] = {}
     found: list[Figure] = []
@@ -109,7 +113,7 @@ def figures(
         found += _of_scores(neurons.summary)
         where |= _of_neurons(neurons, source)
     if demo:
-        where |= _of_demo(demo)
+        where |= _of_demo(*demo)
     return found, explanations(where)
 
 
@@ -117,10 +121,11 @@ def _of_training(entry: SAEEntry) -> list[Figure]:
     assert entry.result is not None
     result = entry.result
     asked = (("k", Number(count(result.k), "k_asked")),) if result.k else ()
+    dense = (("dense", Number(percent(result.dense, 1), "dense")),)
     return [
         Figure("FVE, held-out", Number(number(result.fve, 3), "fve")),
-        Figure("L0, held-out", Number(number(result.l0, 1), "l0"), asked),
-        Figure("dead", Number(percent(result.dead, 1), "dead"), (("dense", Number(percent(result.dense, 1), "dense")),)),
+        Figure("L0, held-out", Number(number(result.l0, 1), "l0"), beside=asked),
+        Figure("dead", Number(percent(result.dead, 1), "dead"), beside=dense),
     ]
 
 
@@ -140,7 +145,7 @@ def _of_scores(summary: Summary) -> list[Figure]:
         Figure(
             "latents alive",
             Number(count(summary.alive), "alive"),
-            (("dead on these images", Number(count(summary.dead), "dead_scored")),),
+            beside=(("dead on these images", Number(count(summary.dead), "dead_scored")),),
         ),
     ]
 
@@ -172,12 +177,13 @@ def _of_neurons(neurons: Neurons, source: str) -> dict[str, tuple[str, str]]:
     }
 
 
-def _of_demo(run: str) -> dict[str, tuple[str, str]]:
+def _of_demo(done: DemoDone, run: str) -> dict[str, tuple[str, str]]:
     source = f"{run}/status.json"
+    kinds = counted(sum(one.kind == "object" for one in done.concepts), "kind")
     return {
         "auroc": ("the test images", source),
-        "inserted": ("blank images of every background in two shades", source),
-        "suppressed": ("up to 8 test images of each concept", source),
-        "localised": ("the top test images of each kind's latent", source),
-        "mass": ("the top test images of each kind's latent", source),
+        "inserted": (f"mean over {kinds}, each on blank images of every background in two shades", source),
+        "suppressed": (f"mean over {kinds}, each on up to 8 test images that show nothing else", source),
+        "localised": (f"the top test images of the best latents of {kinds}", source),
+        "mass": (f"the top test images of the best latents of {kinds}", source),
     }

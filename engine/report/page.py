@@ -105,7 +105,7 @@ def render(page: Page) -> str:
         "number": number,
         "percent": partial(percent, digits=1),
         "significant": significant,
-                "counted": counted,
+        "counted": counted,
     }
     style, script = (_own(name) for name in ("report.css", "report.js"))
     return environment.get_template("report.html").render(

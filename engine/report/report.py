@@ -1,12 +1,12 @@
 """``saetui report``: an SAE, how it was trained, what it found and what steering with it did, as one page of HTML."""
 
 import os
-import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from engine.activations.manifest import Manifest, read_manifest
 from engine.artefacts.entries import UNREADABLE, Origin, SAEEntry, read_entry
 from engine.artefacts.provenance import describe
 from engine.config import ReportSettings
@@ -15,7 +15,7 @@ from engine.files import check_target, path_of, read_bytes, write_text
 from engine.neurons.file import Neurons, refusing_damage
 from engine.neurons.labels import Labels
 from engine.neurons.latents import of_other_weights, scoring
-from engine.activations.manifest import Manifest, read_manifest
+from engine.neurons.query import LATENTS
 from engine.report import facts, gallery
 from engine.report.measured import distributions, figures, training_curves
 from engine.report.page import MARK, Page, render
@@ -57,6 +57,7 @@ def report(settings: ReportSettings, workspace: Workspace, reporter: Reporter | 
     reporter = reporter or Reporter()
     if not 0 <= settings.pictures <= MOST_PICTURES:
         raise UserError(f"pictures is {settings.pictures}: give 0 to {MOST_PICTURES} top images a latent.")
+    LATENTS.parse(settings.filter)  # what is wrong with it is said first
     subject = _subject(settings, workspace)
     out = path_of(settings.out) if settings.out else workspace.root / f"report-{subject.name}.html"
     _check_free(out, settings)
@@ -96,7 +97,7 @@ def _page(
         subject.missing.append("There are no training curves: the SAE was not trained here, or its history is gone.")
     if not told:
         subject.missing.append(
-            f"There are no steered answers: saetui steer {shlex.quote(subject.name)} --vlm MODEL --latent N=2x makes one."
+            f"There are no steered answers: saetui steer {subject.name} --vlm MODEL --latent N=2x makes one."
         )
     counts = {"latents": 0, "found": 0, "pictures": 0, "answers": len(page.transcripts)}
     if neurons is not None and subject.scores is not None:
@@ -105,9 +106,7 @@ def _page(
         counts |= _scored(settings, subject, neurons, source, page, reporter)
     page.facts = tables
     page.chain = list(_chain(subject, entry is not None))
-    page.figures, page.explained = figures(
-        subject.name, entry, neurons, page.source, page.demo[1] if page.demo else ""
-    )
+    page.figures, page.explained = figures(subject.name, entry, neurons, page.source, page.demo)
     return page, counts
 
 
@@ -118,6 +117,8 @@ def _scored(
     labels = subject.tried(lambda: Labels.of(neurons.path, subject.name, neurons.sae_sha256), "Labels")
     labels = labels or Labels(neurons.path)
     listed = gallery.listed(neurons, labels, settings)
+    if not listed.latents:
+        raise UserError(_nothing(settings, subject.name))
     values = gallery.shown(neurons)
     album = Album(neurons.summary.settings.images)
     reporter.event(StageBegan("pictures"))
@@ -137,10 +138,18 @@ def _scored(
     return {"latents": len(listed.latents), "found": listed.found, "pictures": len(album.data)}
 
 
+def _nothing(settings: ReportSettings, name: str) -> str:
+    """What to say of a gallery in which there would be no latent."""
+    if settings.only != "all":
+        return f"No latent of {name} that the filter finds is {settings.only}: e and * in the workbench do that."
+    return f"No latent of {name} answers to {settings.filter!r}: try another --filter."
+
+
 def _lacking(neurons: Neurons, album: Album, page: Page) -> Iterator[str]:
     if album.unread:
         first = next(iter(album.unread.values()))
-        yield f"{counted(len(album.unread), 'picture')} of {len(album.unread) + len(album.data):,} cannot be shown: {first}"
+        of = len(album.unread) + len(album.data)
+        yield f"{counted(len(album.unread), 'picture')} of {of:,} cannot be shown: {first}"
     if neurons.grid is None:
         yield "There are no heat maps: these scores are of one token an image."
     if not page.taxa:
@@ -235,4 +244,3 @@ def _chain(subject: _Subject, has_sae: bool) -> Iterator[Origin]:
 
 def _within(path: Path, root: Path) -> str:
     return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
-

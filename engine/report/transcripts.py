@@ -16,6 +16,7 @@ from engine.demo.results import DemoDone
 from engine.errors import UserError
 from engine.images.opening import picture
 from engine.numbers import significant
+from engine.places import recorded, recorded_text
 from engine.records import from_json, parse_json, to_json
 from engine.regular import open_regular
 from engine.report.pictures import SIDE, encoded
@@ -108,7 +109,7 @@ class _Asked:
 
 def transcripts(workspace: Workspace, sae: str, asked: str) -> list[Transcript]:
     """Those of the SAE called ``sae``, the newest first, each once. ``asked``: file of what the workbench kept."""
-    found = [*_of_runs(workspace, sae), *(_of_workbench(Path(asked), sae) if asked else ())]
+    found = [*_of_runs(workspace, sae), *(_of_workbench(Path(asked), sae, workspace) if asked else ())]
     found.sort(key=lambda one: -one.time)
     return list({one.identity: one for one in reversed(found)}.values())[::-1]
 
@@ -140,7 +141,7 @@ def _of_run(run: Run, workspace: Workspace, sae: str) -> Iterator[Transcript]:
     if run.command.task == "steer":
         settings = with_recipe(workspace, from_mapping(SteerSettings, asked, run.id))
         if Path(settings.sae).name == sae:
-            yield _of_settings(settings, TASKS["steer"].read(status.result), ended, f"runs/{run.id}")
+            yield _of_settings(settings, TASKS["steer"].read(status.result), ended, f"runs/{run.id}", workspace)
         return
     done: PlanDone = TASKS["run"].read(status.result)
     stages = read_plan(Path(asked["plan"]), workspace)  # as the plan is now
@@ -150,10 +151,10 @@ def _of_run(run: Run, workspace: Workspace, sae: str) -> Iterator[Transcript]:
         if stage.task == "steer":
             settings = with_recipe(workspace, stage.settings)
             if Path(settings.sae).name == sae:
-                yield _of_settings(settings, TASKS["steer"].read(result.result), ended, f"runs/{run.id}")
+                yield _of_settings(settings, TASKS["steer"].read(result.result), ended, f"runs/{run.id}", workspace)
 
 
-def _of_workbench(path: Path, sae: str) -> Iterator[Transcript]:
+def _of_workbench(path: Path, sae: str, workspace: Workspace) -> Iterator[Transcript]:
     try:
         with io.BufferedReader(open_regular(path)) as file:
             lines = file.readlines()
@@ -165,17 +166,20 @@ def _of_workbench(path: Path, sae: str) -> Iterator[Transcript]:
         except (ValueError, UserError):
             continue
         if Path(asked.setup.sae).name == sae:
-            yield _of_setup(asked)
+            yield _of_setup(asked, workspace)
 
 
-def _of_settings(settings: SteerSettings, answers: Steered, ended: float, source: str) -> Transcript:
+def _of_settings(
+    settings: SteerSettings, answers: Steered, ended: float, source: str, workspace: Workspace
+) -> Transcript:
+    said = recorded(settings, workspace.root)
     numbers = tuple(int(found[0]) for text in settings.latent if (found := re.match(r"\d+", text.strip())))
     return Transcript(
         time=ended,
         source=source,
         prompt=settings.prompt,
-        image=settings.image,
-        setting=_setting(settings.vlm, settings.mode, settings.tokens, settings.keep_error, settings.max_new_tokens),
+        image=said.image,
+        setting=_setting(said.vlm, settings.mode, settings.tokens, settings.keep_error, settings.max_new_tokens),
         latents=settings.latent or ("no latent changed",),
         answers=_told(answers),
         picture=_picture(settings.image),
@@ -183,15 +187,16 @@ def _of_settings(settings: SteerSettings, answers: Steered, ended: float, source
     )
 
 
-def _of_setup(asked: _Asked) -> Transcript:
+def _of_setup(asked: _Asked, workspace: Workspace) -> Transcript:
     setup = asked.setup
     rack = [slot for slot in setup.rack if slot.on]
+    vlm = recorded_text(setup.vlm, "model", workspace.root)
     return Transcript(
         time=asked.time,
         source="asked in the workbench",
         prompt=setup.prompt,
-        image=setup.image,
-        setting=_setting(setup.vlm, setup.mode, setup.tokens, setup.keep_error, setup.max_new_tokens),
+        image=recorded_text(setup.image, "image", workspace.root),
+        setting=_setting(vlm, setup.mode, setup.tokens, setup.keep_error, setup.max_new_tokens),
         latents=tuple(_strength(slot, setup.mode) for slot in rack) or ("no latent changed",),
         answers=_told(asked.answers),
         picture=_picture(setup.image),

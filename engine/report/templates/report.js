@@ -427,12 +427,14 @@
     event.preventDefault();
     show(link.dataset.latents.split(",").map(Number), link.dataset.title);
   });
+  const given = make("option", "", data.sort in data.sorts ? `${data.sort}: ${data.sorts[data.sort]}` : "as listed");
+  given.value = "";
+  order.append(given);
   for (const [field, about] of Object.entries(data.sorts)) {
-    if (!data.latents.some((row) => key(row, field) !== null)) continue;
+    if (field === data.sort || !data.latents.some((row) => key(row, field) !== null)) continue;
     const option = make("option", "", `${field}: ${about}`);
     option.value = field;
     order.append(option);
   }
-  order.value = data.sort;
   relist();
 })();
