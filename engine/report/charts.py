@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int, Shaped
 
 from engine.numbers import count, significant
 
@@ -121,7 +121,7 @@ def distribution(
     about: str,
     n: str,
     axis: str,
-    series: dict[str, Float[np.ndarray, " n"]],
+    series: dict[str, Shaped[np.ndarray, " n"]],
     rules: dict[str, float | None] | None = None,
     logarithmic: bool = False,
 ) -> Chart | None:

@@ -57,6 +57,8 @@ def report(settings: ReportSettings, workspace: Workspace, reporter: Reporter | 
     reporter = reporter or Reporter()
     if not 0 <= settings.pictures <= MOST_PICTURES:
         raise UserError(f"pictures is {settings.pictures}: give 0 to {MOST_PICTURES} top images a latent.")
+    if settings.answers and not path_of(settings.answers).is_file():
+        raise UserError(f"There is no file of answers {settings.answers}: give another --answers, or none.")
     LATENTS.parse(settings.filter)  # what is wrong with it is said first
     subject = _subject(settings, workspace)
     out = path_of(settings.out) if settings.out else workspace.root / f"report-{subject.name}.html"
@@ -65,7 +67,7 @@ def report(settings: ReportSettings, workspace: Workspace, reporter: Reporter | 
     if subject.scores is None:
         page, result = _page(settings, subject, None, reporter)
     else:
-        with Neurons.open(subject.scores) as neurons, refusing_damage(subject.scores):
+        with Neurons.open(subject.scores) as neurons:
             page, result = _page(settings, subject, neurons, reporter)
     reporter.event(StageBegan("writing"))
     text = render(page)
@@ -103,7 +105,8 @@ def _page(
     if neurons is not None and subject.scores is not None:
         source = _within(subject.scores, root)
         tables += facts.of_scores(neurons, source, root)
-        counts |= _scored(settings, subject, neurons, source, page, reporter)
+        with refusing_damage(subject.scores):
+            counts |= _scored(settings, subject, neurons, source, page, reporter)
     page.facts = tables
     page.chain = list(_chain(subject, entry is not None))
     page.figures, page.explained = figures(subject.name, entry, neurons, page.source, page.demo)

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-PATIENCE = 60.0  # seconds
+PATIENCE = 30.0  # seconds
 
 
 def browser_path() -> str | None:
@@ -122,6 +123,16 @@ class Browser:
                 self.errors.append(told["entry"]["text"])
 
 
+_WITH_PIPES = """
+import fcntl, os, sys
+ends = [fcntl.fcntl(int(end), fcntl.F_DUPFD, 10) for end in sys.argv[1:3]]
+for number, end in zip((3, 4), ends):
+    os.dup2(end, number)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+"""A browser hears on file descriptor 3 and answers on 4."""
+
+
 @contextmanager
 def browser(profile: Path) -> Iterator[Browser]:
     """A browser of its own, that keeps what it writes in ``profile``."""
@@ -132,7 +143,7 @@ def browser(profile: Path) -> Iterator[Browser]:
     flags = ("--headless=new", "--no-sandbox", "--remote-debugging-pipe", "--disable-gpu", "--no-first-run")
     quiet = ("--disable-background-networking", "--disable-component-update", f"--user-data-dir={profile}")
     process = subprocess.Popen(
-        ["sh", "-c", f'exec "$@" 3<&{hear} 4>&{tell}', "sh", path, *flags, *quiet],
+        [sys.executable, "-c", _WITH_PIPES, str(hear), str(tell), path, *flags, *quiet],
         pass_fds=(hear, tell),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -54,7 +54,10 @@
   });
   document.addEventListener("focusin", (event) => explain(numberAt(event.target)));
   document.addEventListener("focusout", () => explain(null));
-  document.addEventListener("scroll", () => explain(null), { passive: true, capture: true });
+  document.addEventListener("scroll", () => {
+    if (told && told === document.activeElement) place(told.getBoundingClientRect()); // the browser scrolls to it
+    else explain(null);
+  }, { passive: true, capture: true });
 
   // Groups of numbers are one stop of the tab key; arrows go from number to number.
 
