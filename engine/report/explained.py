@@ -1,8 +1,8 @@
 """What a number in the report is: its formula, how much it was measured on, and which file says it."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from engine.errors import counted
 from engine.neurons.quantities import FIELDS
 
 
@@ -103,14 +103,9 @@ def _formula(key: str) -> Explained:
 
 def of_fields(images: int, source: str) -> dict[str, tuple[str, str]]:
     """Sample size and source of every field that a latent has. ``source``: the neurons file."""
-    n = f"{images:,} images, of which {{support}} fire it"
+    n = f"{counted(images, 'image')}, of which {{support}} fire it"
     return {field: (n, f"{source}: {_kept(quantity.name, bool(quantity.dtype))}") for field, quantity in FIELDS.items()}
 
 
 def _kept(name: str, kept: bool) -> str:
     return f"latents/{name}" if kept else f"{name}, from others there"
-
-
-def unknown(shown: Iterable[Number], explained: dict[str, Explained]) -> set[str]:
-    """Explanations that numbers name and nobody has given."""
-    return {one.about for one in shown} - set(explained)

@@ -158,6 +158,8 @@ def _of_neurons(neurons: Neurons, source: str) -> dict[str, tuple[str, str]]:
     with_both = f"{counted(ms.matched.latents, 'latent')} with both, {images}"
     tops = f"{neurons.top_images.shape[1]} top images a latent"
     return of_fields(summary.images, source) | {
+        "class_share": (f"its top images, {neurons.top_images.shape[1]} at most", f"{source}: latents/class_share"),
+        "depth": (f"its top images, {neurons.top_images.shape[1]} of them", f"{source}: latents/depth"),
         "ms_mean": (with_ms, said),
         "matched_mean": (with_both, said),
         "beaten": (with_both, said),

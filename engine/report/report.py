@@ -145,7 +145,7 @@ def _nothing(settings: ReportSettings, name: str) -> str:
     """What to say of a gallery in which there would be no latent."""
     if settings.only != "all":
         return f"No latent of {name} that the filter finds is {settings.only}: e and * in the workbench do that."
-    return f"No latent of {name} answers to {settings.filter!r}: try another --filter."
+    return f"The filter {settings.filter!r} finds no latent of {name}: try another --filter."
 
 
 def _lacking(neurons: Neurons, album: Album, page: Page) -> Iterator[str]:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from engine.config import SteerSettings, from_mapping
 from engine.demo.results import DemoDone
-from engine.errors import UserError
+from engine.errors import UserError, counted
 from engine.images.opening import picture
 from engine.numbers import significant
 from engine.places import recorded, recorded_text
@@ -213,7 +213,7 @@ def _strength(slot: _Slot, mode: str) -> str:
 
 def _setting(vlm: str, mode: str, tokens: str, keep_error: bool, length: int) -> str:
     error = "kept" if keep_error else "dropped"
-    return f"{vlm}; {mode}; visual tokens: {tokens}; SAE error {error}; greedy, {length} tokens at most"
+    return f"{vlm}; {mode}; visual tokens: {tokens}; SAE error {error}; greedy, {counted(length, 'token')} at most"
 
 
 def _told(answers: Steered) -> tuple[Told, ...]:

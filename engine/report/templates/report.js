@@ -306,13 +306,22 @@
     made.setAttribute("aria-label", `latent ${row.n} ${row.l || row.w[0] || ""}${row.m ? ", marked" : ""}`);
     find(".marked", made).hidden = !row.m;
     find(".names", made).textContent = row.l ? row.w.join(" · ") : row.w.slice(3).join(" · ");
-    find(".class", made).textContent = row.c;
+    find(".class", made).append(...classOf(row));
     find(".values", made).append(...data.values.map((one, at) => pair(one, row.t[at])));
     const left = row.o ? `${counted(row.o, "picture")} of this latent left out` : "";
     find(".note", made).textContent = left;
     near.observe(made);
     made.row = row;
     return made;
+  }
+
+  function classOf(row) {
+    const share = value(row, "class_share");
+    if (!row.c || share === null) return [row.c];
+    const number = make("span", "n", `${Math.round(100 * share)}%`);
+    number.dataset.k = "class_share";
+    number.tabIndex = -1;
+    return [number, ` ${row.c}`];
   }
 
   function pair(one, text) {

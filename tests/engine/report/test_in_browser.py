@@ -187,7 +187,7 @@ def test_it_is_used_by_keyboard_alone(opened):
     page.press("Escape")
     assert page.run(TIP) == ""
     page.press("h")
-    page.until("document.querySelector('.card .veil')")
+    page.until("document.querySelectorAll('.card .veil').length > 0")
     assert page.run("getComputedStyle(document.querySelector('.card .veil')).display") == "block"
     assert page.run("document.getElementById('heat').getAttribute('aria-pressed')") == "true"
 

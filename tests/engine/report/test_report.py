@@ -164,7 +164,7 @@ def test_a_file_that_is_there_is_not_overwritten_unasked(place):
     [
         ({"filter": "ms>>3"}, "is no number after ms>"),
         ({"filter": "nope>3"}, "Latents have no 'nope'"),
-        ({"filter": "zzzz"}, "answers to 'zzzz'"),
+        ({"filter": "zzzz"}, "The filter 'zzzz' finds no latent"),
         ({"sort": "nope"}, "cannot be sorted by 'nope'"),
         ({"sae": "nope"}, "No SAE named 'nope'"),
         ({"on": "nope"}, "was not scored as 'nope'"),
