@@ -359,6 +359,24 @@ class DemoSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReportSettings:
+    """Write one page about an SAE, for a colleague: it opens from disk in any browser, without a network."""
+
+    sae: str = setting("Name or path of the SAE, or path of a neurons file.", positional=True, place="artefact")
+    on: str = setting("Image set, where the SAE was scored on several.", "")
+    only: Literal["all", "marked", "labelled"] = setting("Which latents are in its gallery.", "all")
+    filter: str = setting("Of these, those that saetui neurons --search would list: 'ms>.5 freq<1% pencil'.", "")
+    sort: str = setting("Their order, as saetui neurons --sort (empty: by what they have over their control).", "")
+    top: int = setting("The first this many of them (0: all).", 2000)
+    pictures: int = setting("Top images of each.", 8)
+    answers: str = setting(
+        "File of answers that the workbench has kept (empty: those of this workspace).", "", place="path"
+    )
+    out: str = setting("File to write (empty: report-SAE.html in the workspace).", "", place="path")
+    replace: bool = setting("Replace a report that is there.", False, flag="--replace")
+
+
+@dataclass(frozen=True, kw_only=True)
 class DoctorSettings:
     """What this machine can do."""
 

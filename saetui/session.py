@@ -28,6 +28,11 @@ class Session:
         self._modes: dict[str, dict[str, Any]] = {}
         self._load()
 
+    @property
+    def answers(self) -> Path:
+        """What was asked and answered in Steer, a JSON line each."""
+        return self.path.with_suffix(".versions.jsonl")
+
     def _load(self) -> None:
         with contextlib.suppress(UserError, ValueError, RecursionError, AttributeError, KeyError):
             kept = read_json(self.path)

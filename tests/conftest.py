@@ -27,7 +27,7 @@ CACHE = tempfile.TemporaryDirectory(prefix="saetui-cache-")
 os.environ["XDG_CACHE_HOME"] = CACHE.name  # not that of whoever runs the tests
 
 # Where arrays cross public borders, their shapes and types are checked at every call of every test.
-CHECKED = ("activations", "demo", "images", "metrics", "models", "neurons", "steer")
+CHECKED = ("activations", "demo", "images", "metrics", "models", "neurons", "report", "steer")
 CHECKED_SAE = (
     "architectures",
     "checkpoint",

@@ -1,8 +1,9 @@
 """The README's pictures and its table of keys, made from the workbench itself.
 
 ``python tests/pictures.py [WORKSPACE]`` opens a demo workspace (made by ``saetui demo --headless`` when none is given),
-presses keys in every mode, asks the demo's model, and writes ``assets/pictures/MODE.svg``; then it writes the keys into
-README.md, between their markers.
+presses keys in every mode, asks the demo's model, and writes ``assets/pictures/MODE.svg``; with chromium it also writes
+``assets/pictures/report.png``, a report as a browser shows it. Then it writes the keys into README.md, between their
+markers.
 """
 
 import asyncio
@@ -21,6 +22,8 @@ sys.path.insert(0, str(ROOT))
 from textual.binding import Binding  # noqa: E402
 from textual.pilot import Pilot  # noqa: E402
 
+from engine.config import ReportSettings  # noqa: E402
+from engine.report.report import report  # noqa: E402
 from engine.workspace import Workspace  # noqa: E402
 from saetui.app import Workbench  # noqa: E402
 from saetui.modes.hierarchy.screen import HierarchyMode  # noqa: E402
@@ -30,6 +33,7 @@ from saetui.modes.steer.rack import Rack  # noqa: E402
 from saetui.modes.steer.screen import SteerMode  # noqa: E402
 from saetui.modes.train.screen import TrainMode  # noqa: E402
 from saetui.widgets.table import Table  # noqa: E402
+from tests.support.browser import browser, browser_path  # noqa: E402
 from tests.support.pilots import until  # noqa: E402
 
 PICTURES, README = ROOT / "assets" / "pictures", ROOT / "README.md"
@@ -193,6 +197,21 @@ async def draw(place: Workspace, only: list[str], into: Path = PICTURES, size: t
             (into / f"{mode}.svg").write_text(svg(app), encoding="utf-8")
 
 
+def draw_report(place: Workspace, profile: Path, into: Path = PICTURES) -> None:
+    """The gallery of a report, and what is told of a number."""
+    asked = ReportSettings(sae="demo", filter="group=0 NOT class=*blank*", out=str(profile / "report.html"))
+    path = Path(report(asked, place).path)
+    with browser(profile / "browser") as page:
+        page.look(1280, 860)
+        page.open(path)
+        page.run("document.documentElement.style.scrollBehavior = 'auto'")
+        page.run("document.querySelector('.card').focus(); document.getElementById('latents').scrollIntoView()")
+        page.until("[...document.querySelectorAll('.picture img')].filter(one => one.complete).length >= 48")
+        page.press("ArrowRight")
+        page.run("document.getElementById('latents').scrollIntoView()")
+        page.screenshot(into / "report.png")
+
+
 def key_table() -> str:
     """The keys as the README lists them: those of each mode that its key bar offers, and those of all modes."""
     lines = ["| where | keys |", "|---|---|"]
@@ -237,6 +256,10 @@ def main() -> None:
             command = [sys.executable, "-m", "saetui", "demo", "--headless", "--workspace", str(folder)]
             subprocess.run(command, check=True, cwd=ROOT)
         asyncio.run(draw(Workspace(folder), only))
+        if browser_path():
+            draw_report(Workspace(folder), Path(state))
+        else:
+            print("There is no chromium here: report.png stays as it is.")
     README.write_text(with_keys(README.read_text(encoding="utf-8")), encoding="utf-8")
 
 

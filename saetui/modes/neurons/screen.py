@@ -18,6 +18,7 @@ from saetui.bindings import key
 from saetui.formatting import number, significant, whole
 from saetui.messages import SteerLatent
 from saetui.modes.neurons.latent_browser import TEACH, LatentBrowser
+from saetui.modes.neurons.report import ReportWriter
 from saetui.modes.neurons.text_search import TextSearch
 from saetui.widgets.dialogs import Ask, Pick
 from saetui.widgets.table import Table
@@ -60,8 +61,13 @@ class NeuronsMode(LatentBrowser):
         key("neurons.more", "plus", "pictures(1)", "More pictures"),
         key("neurons.fewer", "minus", "pictures(-1)", "Fewer, larger pictures"),
         key("neurons.scores", "f", "scores", "Open other scores"),
+        key("neurons.report", "R", "report", "Report for a colleague"),
         key("neurons.back", "escape", "back", "Back", show=True),
     ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._report = ReportWriter(self)
 
     def action_step(self, by: int) -> None:
         if self.latents:
@@ -271,6 +277,13 @@ class NeuronsMode(LatentBrowser):
             self.services.ask(Pick("Open scores", found, str(self.services.scores_path)), chosen)
         else:
             self.teach()
+
+    def action_report(self) -> None:
+        self._report.ask()
+
+    def action_back(self) -> None:
+        if not self._report.stop():
+            super().action_back()
 
     def action_copy(self) -> None:
         if self.selected is not None:

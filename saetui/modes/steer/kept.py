@@ -35,7 +35,7 @@ class Kept:
     def __init__(self, mode: Mode, editor: SetupEditor, answers: AnswersView):
         self._mode, self._editor, self._answers = mode, editor, answers
         self._services = mode.services
-        self._versions = Versions(self._services.session.path.with_suffix(".versions.jsonl"))
+        self._versions = Versions(self._services.session.answers)
 
     def last(self, name: str, kind: type[T]) -> T | None:
         """What was remembered under ``name``; None for nothing, and for what is damaged."""

@@ -136,6 +136,12 @@ CASES = [
     Case(
         "neurons", "matryoshka --search nothing-like-it", ("No latent answers to 'nothing-like-it'",), {"latents": []}
     ),
+    Case(
+        "report",
+        "jump --pictures 2 --answers none",
+        ("report-jump.html", "24 latents, ", "There is no file of labels"),
+        {"latents": 24, "found": 24},
+    ),
     Case("ms", "A.npy E.npy", ("mean ", "(mean cosine of all pairs)", "3 columns, 1 undefined"), {"undefined": 1}),
     Case(
         "encode",

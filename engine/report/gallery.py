@@ -1,0 +1,164 @@
+"""The latents of the report as the page takes them: what is shown of each, what it is filtered and sorted by."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from engine.config import ReportSettings
+from engine.errors import UserError
+from engine.neurons.file import Neurons
+from engine.neurons.labels import Labels
+from engine.neurons.quantities import FIELDS, HEADED, QUANTITIES, SORTS, TEXTS, Form, Quantity
+from engine.neurons.query import PROPERTIES
+from engine.numbers import UNDEFINED, count, number, percent, significant
+from engine.report.pictures import Album, heat_of
+from engine.reporter import Reporter
+
+FIRST = ("ms", "matched", "gain")  # always together: no MS without its control
+NAMES = 8
+
+
+@dataclass(frozen=True)
+class Value:
+    """A quantity of a latent that the page shows."""
+
+    field: str
+    title: str
+    form: Form
+
+
+@dataclass(frozen=True)
+class Listed:
+    """The latents that were asked for, in their order; ``found``: how many, before ``top`` cut them off."""
+
+    latents: list[int]
+    found: int
+    sort: str
+
+
+def listed(neurons: Neurons, labels: Labels, settings: ReportSettings) -> Listed:
+    """UserError for a filter that cannot be understood, or a sort that there is none of."""
+    sort = settings.sort or _default_sort(neurons)
+    found = neurons.order(sort, settings.filter, labels.texts, marks=labels.marks)
+    wanted = _only(settings.only, labels)
+    if wanted is not None:
+        found = [latent for latent in found if latent in wanted]
+    if settings.top < 0:
+        raise UserError(f"top is {settings.top}: give a number of latents, or 0 for all.")
+    return Listed(found[: settings.top] if settings.top else found, len(found), sort)
+
+
+def _default_sort(neurons: Neurons) -> str:
+    """What a latent has over its matched neuron, where that was measured."""
+    return "gain" if neurons.defined(FIELDS["gain"]) else "latent"
+
+
+def _only(only: Literal["all", "marked", "labelled"], labels: Labels) -> set[int] | None:
+    match only:
+        case "marked":
+            return labels.marks
+        case "labelled":
+            return set(labels.texts)
+    return None
+
+
+def shown(neurons: Neurons) -> list[Value]:
+    """The quantities with a column somewhere, those that belong together first."""
+    columns = {one.field: one for one in QUANTITIES if one.field and (one.column or one.printed or one.field in FIRST)}
+    order = [*FIRST, *(field for field in columns if field not in FIRST)]
+    known = [columns[field] for field in order if neurons.defined(columns[field])]
+    return [Value(one.field, _title(one), _form(one)) for one in known if _form(one) != "text"]
+
+
+def _title(quantity: Quantity) -> str:
+    column = quantity.printed or quantity.column
+    return quantity.field if column is None else column.title.removesuffix(" %")
+
+
+def _form(quantity: Quantity) -> Form:
+    column = quantity.column or quantity.printed
+    return "score" if column is None else column.form
+
+
+def in_words(value: float, form: Form) -> str:
+    """A quantity as the tables of latents write it."""
+    if math.isnan(value):
+        return UNDEFINED
+    match form:
+        case "count":
+            return count(int(value))
+        case "share" | "percent":
+            return percent(value, 1)
+    return number(value)
+
+
+def fill(album: Album, neurons: Neurons, latents: Sequence[int], pictures: int, reporter: Reporter) -> None:
+    """Take in the top images of ``latents``, all of the first latent before those of the next."""
+    tops = neurons.top_images
+    paths = [neurons.images[n].path for latent in latents for n in tops[latent][:pictures].tolist() if n >= 0]
+    album.fill(paths, reporter)
+
+
+def rows(
+    neurons: Neurons, labels: Labels, latents: Sequence[int], values: Sequence[Value], album: Album, pictures: int
+) -> list[dict[str, Any]]:
+    """One mapping a latent, of values that JSON has. Keys are short: there are thousands.
+
+    ``n`` number, ``l`` label, ``m`` marked, ``w`` names, ``c`` commonest class, ``k`` what else finds it; ``v`` values
+    by field, ``t`` those that are shown, as text; ``p`` top images, each with its picture, activation, and where there
+    are maps the digits, the strongest patch and its value; ``o`` how many top images are not here.
+    """
+    columns = {field: neurons.values(quantity) for field, quantity in FIELDS.items()}
+    return [
+        {
+            "n": latent,
+            "l": labels.text(latent),
+            "m": int(labels.marked(latent)),
+            "w": neurons.names_of(latent)[:NAMES],
+            "c": neurons.class_of(latent),
+            "k": _findable(neurons, latent),
+            "v": [_exactly(columns[field][latent]) for field in FIELDS],
+            "t": [in_words(float(columns[value.field][latent]), value.form) for value in values],
+            **_pictures(neurons, latent, album, pictures),
+        }
+        for latent in latents
+    ]
+
+
+def _findable(neurons: Neurons, latent: int) -> str:
+    """The commonest class of its top images in all its words; empty where the class says them already."""
+    image = int(np.nan_to_num(neurons.class_image[latent], nan=-1))
+    classes = neurons.images[image].classes if image >= 0 else ""
+    return "" if classes == neurons.class_of(latent) else classes.replace("\n", " ")
+
+
+def _pictures(neurons: Neurons, latent: int, album: Album, pictures: int) -> dict[str, Any]:
+    top = neurons.top(latent)[:pictures]
+    maps = neurons.maps(latent)
+    heat = list(heat_of(maps[: len(top)])) if maps is not None else []
+    found = []
+    for place, one in enumerate(top):
+        picture = album.place(one.path)
+        if picture is not None:
+            digits, strongest, peak = heat[place] if heat else ("", -1, 0.0)
+            found.append([picture, significant(one.activation), digits, strongest, significant(peak)])
+    return {"p": found, "o": len(top) - len(found)}
+
+
+def _exactly(value: Any) -> float | int | None:
+    """As filters compare it, to seven digits, which single precision has."""
+    number = float(value)
+    if not math.isfinite(number):
+        return None
+    return int(number) if number.is_integer() else float(f"{number:.7g}")
+
+
+def language() -> dict[str, Any]:
+    """Fields and sorts as the page's filter line has them: the names that every table of latents knows."""
+    kinds = {**dict.fromkeys(FIELDS, "number"), **dict.fromkeys(TEXTS, "text"), **dict.fromkeys(PROPERTIES, "property")}
+    aliases = {**HEADED, **TEXTS, **PROPERTIES}
+    names = {name.lower(): one for one in kinds for name in aliases.get(one, ())} | {one: one for one in kinds}
+    return {"fields": list(FIELDS), "kinds": kinds, "names": names, "sorts": SORTS}
