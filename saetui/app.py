@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache, partial
 from typing import Any, ClassVar
 
+from rich.console import RenderableType
 from rich.text import Text
 from textual import events
+from textual._compositor import ChopsUpdate, LayoutUpdate
 from textual.binding import Binding
 from textual.filter import LineFilter
 from textual.screen import Screen
@@ -37,6 +39,7 @@ from saetui.modes.train.screen import TrainMode
 from saetui.preferences import config_path, state_folder
 from saetui.services import Services
 from saetui.terminal.ascii import Ascii
+from saetui.terminal.canvas import Canvas, Changes
 from saetui.terminal.colours import WithoutColour, Xterm
 from saetui.terminal.key_queue import KeyQueue
 from saetui.terminal.literal import Literal
@@ -76,6 +79,9 @@ class Workbench(Services):
     COMMANDS = {ActionsProvider}
     CSS = """
     Mode { background: $background; }
+    /* What is dimmed, or was covered, is sent again: pictures stand on the right, and cost most. */
+    ModalScreen, CommandPalette { background: $background 0%; align-horizontal: left; }
+    CommandPalette > Vertical { width: 76; max-width: 100%; }
     Toast { max-width: 76; }
     """
     BINDINGS = [
@@ -94,6 +100,8 @@ class Workbench(Services):
         super().__init__(*given, **options)
         self.stylesheet = ThemeStylesheet(variables=self.get_css_variables())
         self._watch = RunWatch(self.workspace)
+        self._canvas = Canvas()
+        self._typed_on: Screen[Any] | None = None
         self._type_ahead = KeyQueue(self, super().on_event)
         for theme in THEMES.values():
             self.register_theme(theme)
@@ -103,12 +111,23 @@ class Workbench(Services):
     # What is typed and painted
 
     async def on_event(self, event: events.Event) -> None:
+        if isinstance(event, events.Resize):
+            self._canvas.forget()
+        elif isinstance(event, events.Key):
+            self._typed_on = self.screen
         # Headless, a pilot presses the keys, and waits for each of them itself.
         if isinstance(event, events.Key) and not event.is_forwarded and not self.is_headless:
             self.garbage.key_pressed()
             await self._type_ahead.take(event)
         else:
             await super().on_event(event)
+
+    def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
+        if isinstance(renderable, LayoutUpdate | ChopsUpdate) and self.graphics is None:  # cells only
+            # A key that shows other pictures is to be quick; where it leads to another screen, much stays as it was.
+            closely = isinstance(renderable, LayoutUpdate) or screen is not self._typed_on
+            renderable = Changes(renderable, self._canvas, closely)
+        super()._display(screen, renderable)
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """None of Textual's: its NO_COLOR leaves greys, colours too, and we draw in none of the 16 that it maps."""
@@ -123,7 +142,7 @@ class Workbench(Services):
     def on_mount(self) -> None:
         self.garbage.start()
         self._leave_on_signals()
-        self.app_resume_signal.subscribe(self, lambda _: self.refresh(layout=True))  # after ctrl+z the screen is empty
+        self.app_resume_signal.subscribe(self, self._resumed)
         look_up_each(self, "runs", self._watch_runs, self._runs_seen, self.say)
         if keys := self.preferences.keys:
             look_up(self, "keys", partial(mistakes, keys), self._say_each, self.say)
@@ -131,6 +150,11 @@ class Workbench(Services):
     def _say_each(self, sentences: list[str]) -> None:
         for sentence in sentences:
             self.say(f"{config_path()}: {sentence}")
+
+    def _resumed(self, _: object) -> None:
+        """After ctrl+z the screen is empty."""
+        self._canvas.forget()
+        self.refresh(layout=True)
 
     def _leave_on_signals(self) -> None:
         """Whoever ends the workbench from outside finds the terminal as it was."""

@@ -10,6 +10,7 @@ from PIL import ExifTags, Image, ImageOps
 from engine.config import Transparency
 from engine.errors import passing, reason
 from engine.images.kinds import FORMATS
+from engine.images.shrinking import area_mean, fitting
 
 MAX_PIXELS = 89_478_485  # Pillow's own threshold for a suspected decompression bomb: a quarter of a gibibyte of RGB
 MAX_ASPECT = 200  # resizing the short side of a longer strip to a model's input would need gigabytes
@@ -85,10 +86,11 @@ def _opened(data: bytes, path: str) -> Image.Image:
 
 
 def thumbnail(image: Image.Image, size: int) -> Image.Image:
-    """A copy whose longer side is ``size`` pixels at most, proportions kept."""
-    small = image.copy()
-    small.thumbnail((size, size), Image.Resampling.LANCZOS)
-    return small
+    """A copy in RGB whose longer side is ``size`` pixels at most, proportions kept: ``area_mean``."""
+    width, height = fitting(*image.size, size)
+    if (width, height) == image.size:
+        return image.copy()
+    return Image.fromarray(area_mean(np.asarray(image.convert("RGB")), width, height))
 
 
 def to_rgb(image: Image.Image, transparency: Transparency = "white") -> Image.Image:

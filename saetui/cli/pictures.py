@@ -8,6 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from engine.images.decoding import thumbnail
 from engine.images.opening import read_picture
 from engine.images.thumbnails import Thumbnails
 from saetui.terminal.cells import fitted
@@ -33,8 +34,7 @@ def print_strip(thumbnails: Thumbnails, paths: Sequence[str]) -> int:
     """
     strip = Image.new("RGB", ((TILE + GAP) * len(paths), TILE))
     for column, path in enumerate(paths):
-        tile = Image.fromarray(thumbnails.load(path))
-        tile.thumbnail((TILE, TILE))
+        tile = thumbnail(Image.fromarray(thumbnails.load(path)), TILE)
         strip.paste(tile, (column * (TILE + GAP), 0))
     cell = max(min(shutil.get_terminal_size().columns // len(paths), CELLS), 1)
     _print(strip, cell * len(paths), cell)

@@ -13,12 +13,12 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Integer, UInt8
 from numpy import ndarray
-from PIL import Image
 from rich.color import Color, ColorTriplet, ColorType
 from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
+from engine.images.shrinking import unchecked_mean
 from saetui.terminal.heat import LUMA, overlay
 from saetui.terminal.probe import Colours
 
@@ -92,7 +92,7 @@ def draw(
     """
     wide, high = fitted(image.shape[1], image.shape[0], columns, rows, look.ratio)
     down, across = look.pixels
-    pixels = resize(image, wide * across, high * down)
+    pixels = unchecked_mean(image, wide * across, high * down)
     if heat is not None:
         pixels = overlay(pixels, heat, maximum, colours=look.colours == "truecolor" and not look.in_glyphs)
     return _centred(_cells(pixels, look), wide, columns, rows)
@@ -106,11 +106,6 @@ def fitted(width: int, height: int, columns: int, rows: int, ratio: float = 2.0)
     """
     scale = min(columns / width, rows * ratio / height)
     return min(max(round(width * scale), 1), columns), min(max(round(height * scale / ratio), 1), rows)
-
-
-def resize(image: UInt8[ndarray, "height width 3"], width: int, height: int) -> UInt8[ndarray, "{height} {width} 3"]:
-    """``image`` in ``width`` x ``height`` pixels; when shrunk, each is the mean of the pixels it covers."""
-    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BOX))
 
 
 def half_blocks(pixels: UInt8[ndarray, "two_rows columns 3"], colours: Colours = "truecolor") -> list[Strip]:

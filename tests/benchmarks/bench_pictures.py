@@ -18,8 +18,9 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
+from engine.images.shrinking import area_mean
 from saetui.terminal import cells
-from saetui.terminal.cells import Look, draw, resize
+from saetui.terminal.cells import Look, draw
 
 COLUMNS, ROWS = 24, 12
 ROUNDS = 5
@@ -38,7 +39,7 @@ def drawings(folder: Path, count: int) -> list[ndarray]:
 
 
 def naive(image: ndarray) -> list[Strip]:
-    pixels = resize(image, COLUMNS, 2 * ROWS).tolist()
+    pixels = area_mean(image, COLUMNS, 2 * ROWS).tolist()
     return [
         Strip(
             [
@@ -51,7 +52,7 @@ def naive(image: ndarray) -> list[Strip]:
 
 
 def bare(image: ndarray) -> ndarray:
-    pixels = resize(image, COLUMNS, 2 * ROWS)
+    pixels = area_mean(image, COLUMNS, 2 * ROWS)
     return (pixels[0::2] @ np.array([1 << 16, 1 << 8, 1]) << 24) + pixels[1::2] @ np.array([1 << 16, 1 << 8, 1])
 
 

@@ -26,7 +26,6 @@ from saetui.terminal.cells import (
     half_blocks,
     nearest_xterm,
     quadrants,
-    resize,
 )
 
 sizes = st.tuples(st.integers(1, 4), st.integers(1, 5))
@@ -166,10 +165,19 @@ def test_a_picture_fits_and_keeps_its_proportions(
     assert abs(high - max(height * scale / ratio, 1)) <= 0.5 + 1e-9
 
 
-@given(arrays(np.uint8, (6, 8, 3), elements=st.integers(0, 255)))
-def test_a_smaller_picture_is_made_of_means(image: ndarray) -> None:
-    means = image.reshape(3, 2, 2, 4, 3).mean(axis=(1, 3))
-    assert np.abs(resize(image, 2, 3) - means).max() <= 1
+@pytest.mark.parametrize("style", ["half", "quadrant"])
+def test_a_picture_is_drawn_in_the_mean_light_of_what_a_cell_covers(style) -> None:
+    y, x = np.indices((64, 64))
+    fine = ((x + y) % 2 * 255).astype(np.uint8)[..., None].repeat(3, 2)
+    assert {cell for row in shown(draw(fine, 8, 4, Look(style))) for cell in row} == {(" ", None, (188,) * 3)}
+
+
+def test_slanting_stripes_are_no_chessboard_at_18_cells() -> None:
+    y, x = np.indices((64, 64))
+    stripes = np.where(((x + y) % 7 < 3.5)[..., None], (120, 30, 170), (216, 180, 236)).astype(np.uint8)
+    cells = shown(draw(stripes, 18, 9, Look("half")))
+    pixels = np.array([[cell[1] or cell[2] for cell in row] for row in cells], float)[1:-1, 1:-1]
+    assert np.abs(np.diff(pixels, axis=1)).max() < 30  # the stripes differ by 150
 
 
 @settings(max_examples=30)

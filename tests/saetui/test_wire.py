@@ -1,0 +1,69 @@
+"""Bytes that a key costs where they are dear, over SSH, with sixteen pictures on screen."""
+
+import asyncio
+
+import pytest
+from rich.console import Console
+from textual.app import App
+
+from engine.workspace import Workspace
+from saetui.app import Workbench
+from saetui.preferences import Preferences
+from saetui.terminal.probe import Terminal
+from saetui.widgets.gallery import Gallery
+from tests.saetui.test_snapshots import still
+from tests.support.pilots import until
+from tests.support.synthetic import write_synthetic
+
+LIMIT = 20_000
+SIZE = (160, 50)
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Bytes of each paint, as a terminal of 24-bit colours would get them."""
+    sizes: list[int] = []
+    console = Console(color_system="truecolor")
+
+    def display(app, screen, renderable) -> None:
+        if renderable is not None:
+            sizes.append(len(renderable.render_segments(console).encode()))
+        app.post_display_hook()
+
+    monkeypatch.setattr(App, "_display", display)
+    return sizes
+
+
+def test_dialogs_and_modes_do_not_send_the_pictures_again(tmp_path, sent):
+    place = Workspace(write_synthetic(tmp_path / "study", 64, 400))
+
+    async def scenario() -> None:
+        app = Workbench(place, Preferences(), Terminal(colours="truecolor", columns=SIZE[0], rows=SIZE[1]))
+        async with app.run_test(size=SIZE) as pilot:
+            await pilot.press("3")
+            gallery = app.screen.query_one(Gallery)
+            await until(pilot, lambda: app.screen.scores)
+            neurons = app.screen.scores.neurons
+            app.screen.obey("goto", str(next(latent for latent in range(64) if len(neurons.top(latent)) == 16)))
+            await until(pilot, lambda: len(gallery.tiles) == 16 and gallery._drawn(gallery.tiles))
+            await still(pilot)
+            assert len(gallery.tiles) == gallery.grid.columns * gallery.grid.rows == 16
+            costs = {}
+            for key in ("question_mark", "escape", "ctrl+p", "escape", "4", "5", "1", "2"):
+                sent.clear()
+                await pilot.press(key)
+                await still(pilot)
+                costs[f"{len(costs)} {key}"] = sum(sent)
+            assert max(costs.values()) <= LIMIT, costs
+            sent.clear()
+            await pilot.press("3")
+            await still(pilot)
+            assert sum(sent) <= LIMIT + pictures(gallery)
+
+    asyncio.run(scenario())
+
+
+def pictures(gallery: Gallery) -> int:
+    """Bytes of the pictures themselves: those of the mode that is shown again are not there any more."""
+    drawn = [gallery._strips[gallery._key(tile, gallery.grid)] for tile in gallery.tiles]
+    return sum(len(strip.render(Console(color_system="truecolor")).encode()) for strips in drawn for strip in strips)
