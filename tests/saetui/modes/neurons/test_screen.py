@@ -74,7 +74,8 @@ def test_the_table_shows_every_score_beside_its_control(place, truth):
         assert cells[0] == str(best)
         assert cells[1] == f"{truth.ms[best]:.2f}".replace("0.", ".")
         assert cells[3] == f"{truth.matched[best]:.2f}".replace("0.", ".")
-        assert cells[4] == f"{truth.support[best]:,}"
+        assert cells[4] == f"{truth.ms[best] - truth.matched[best]:.2f}".replace("0.", ".")
+        assert cells[5] == f"{truth.support[best]:,}"
         await pilot.press("j", "j", "down")
         assert pane.latent == pane.latents[3]
         await pilot.press("k", "up", "G")
