@@ -32,6 +32,7 @@ class Preferences:
     colours: ColourChoice = setting("Colours to use instead of those that the terminal reports.", "auto")
     ascii: bool = setting("Draw with ASCII characters only.", False)
     mouse: bool = setting("Use the mouse.", True)
+    preload: bool = setting("Load Steer's model while nothing is typed and memory is free.", True)
     support: int = setting("Images that a latent must fire on to stand among the first of the list.", SUPPORT)
     keys: dict[str, str] = field(default_factory=dict)
 

@@ -1,4 +1,4 @@
-"""Latents whose top images are copies of one another, or hold nothing: their MS is high, and there is nothing to see."""
+"""Latents whose top images are copies of one another, or blank: their MS is high, and there is nothing to see."""
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Num

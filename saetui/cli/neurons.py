@@ -65,10 +65,9 @@ def neurons(
     with Neurons.open(scores_of(sae, on, place)) as scored:
         labels = Labels.of(scored.path, scored.summary.sae, scored.sae_sha256)
         with refusing_damage(scored.path):
-            asked = {"search": search, "labels": labels.texts, "marks": labels.marks, "copies": copies}
-            fewest = read_preferences().support
-            found = scored.listed(sort, support=fewest, **asked)
-            rows = scored.table(sort, int(top), support=fewest, **asked)
+            known, support = (labels.texts, True, labels.marks), read_preferences().support
+            found = scored.listed(sort, search, *known, support, copies)
+            rows = scored.table(sort, int(top), search, *known, support, copies)
             tops = [scored.top(row.latent) if json or images else [] for row in rows]
             width = shutil.get_terminal_size((PIPED, 24)).columns
             columns = _columns(scored, width)

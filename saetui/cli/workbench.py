@@ -26,6 +26,9 @@ def open_workbench(
     colours: Annotated[str | None, typer.Option(help="auto, truecolor, 256, 16 or mono.")] = None,
     ascii: Annotated[bool | None, typer.Option("--ascii", help="Draw with ASCII characters only.")] = None,
     mouse: Annotated[bool | None, typer.Option("--mouse/--no-mouse", help="Use the mouse.")] = None,
+    preload: Annotated[
+        bool | None, typer.Option("--preload/--no-preload", help="Load Steer's model while nothing is typed.")
+    ] = None,
     support: Annotated[
         str | None,
         typer.Option(help="Images that a latent must fire on to stand among the first.", **number_option(int)),
@@ -35,7 +38,13 @@ def open_workbench(
 ) -> None:
     """The workbench: browse, train and steer from the keyboard."""
     chosen = read_preferences(
-        theme=theme, picture=picture, colours=colours, ascii=ascii, mouse=mouse, support=support and int(support)
+        theme=theme,
+        picture=picture,
+        colours=colours,
+        ascii=ascii,
+        mouse=mouse,
+        preload=preload,
+        support=None if support is None else int(support),
     )
     run(Workspace.find(workspace or place), chosen, mode)
 

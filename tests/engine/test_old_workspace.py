@@ -7,9 +7,11 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from scipy import sparse
 
+from engine.neurons.file import Neurons
 from tests.support.shell import saetui, saetui_json
 
 MADE = Path(__file__).parent.parent / "old_workspace"

@@ -240,6 +240,8 @@ class LatentBrowser(Mode):
 
     def action_back(self) -> None:
         """esc: out of the latent, then out of a listed result, then out of the filter."""
+        if self.stop_waiting():
+            return
         if self.has_class("-open"):
             self.remove_class("-open")
             self.remember(open=False)

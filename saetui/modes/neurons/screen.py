@@ -62,6 +62,10 @@ class NeuronsMode(LatentBrowser):
         key("neurons.back", "escape", "back", "Back"),
     ]
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._searching: TextSearch | None = None
+
     def action_step(self, by: int) -> None:
         if self.latents:
             self.table.cursor = (self.table.cursor + by) % len(self.latents)
@@ -183,14 +187,26 @@ class NeuronsMode(LatentBrowser):
             return
 
         def take(found: dict[int, float], title: str) -> None:
+            self._searching = None
             if self.scores is scores:
                 self.list_ranked({COSINE: found}, title)
 
         def fail(sentence: str) -> None:
+            self._searching = None
             self.services.say(sentence)
             self.relist(keep=True)
 
-        TextSearch(scores, text, self.say, take, fail).ask(self.services)
+        self._searching = TextSearch(scores, text, self.say, take, fail)
+        self._searching.ask(self.services)
+
+    def stop_waiting(self) -> bool:
+        waited = super().stop_waiting()
+        if self._searching is None:
+            return waited
+        self._searching.cancel(self.services)
+        self._searching = None
+        self.relist(keep=True)
+        return True
 
     def action_image(self) -> None:
         self.services.ask(Ask("Image file (or drop one here), blank, or blank:COLOUR"), self._look_at_file)
