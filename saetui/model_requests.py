@@ -13,7 +13,6 @@ from textual.css.query import NoMatches
 from engine.errors import UserError
 from engine.server.protocol import END, Cancelled, Failed, Loading, Request, ServerEvent
 from engine.workspace import Workspace
-from saetui.formatting import duration, size
 from saetui.preferences import state_folder
 
 if TYPE_CHECKING:
@@ -21,12 +20,6 @@ if TYPE_CHECKING:
 
 Handler = Callable[[ServerEvent], None]
 OBEYS = 5.0  # seconds in which a server stops what was cancelled; one that does not is ended
-
-
-def loading(event: Loading) -> str:
-    """What is being loaded, since when, and how large it is."""
-    read = f" · {size(event.bytes)}" if event.bytes > 1e8 else ""
-    return f"loading {event.what} · {duration(event.seconds)}{read} · esc cancels"
 
 
 class ModelRequests:

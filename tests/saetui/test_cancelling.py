@@ -316,7 +316,7 @@ def test_the_model_is_loaded_when_nothing_goes_on_and_esc_ends_that(study, monke
         app.preload.look()
         assert not asked, "a key may follow"
         monkeypatch.setattr(preload, "QUIET", 0.0)
-        app.runs = [RunSnapshot("r", "train", state="running")]
+        app.runs = [RunSnapshot("r", "train", "x", "running")]
         app.preload.look()
         assert not asked, "a run needs the machine"
         app.runs = []

@@ -159,8 +159,8 @@ def in_turn(groups: Mapping[str, Sequence[Any]], count: int) -> list[tuple[str, 
 
 
 def far_apart(items: Sequence[Any]) -> list[Any]:
-    """All ``items``, so ordered that the first few of them are from all over: the first, one from the middle, those from
-    the middles of what is left of both (van der Corput's sequence)."""
+    """All ``items``, so ordered that any first few of them are from all over: the first, one from the middle, then from
+    the middles of both halves (van der Corput's sequence)."""
     bits = (len(items) - 1).bit_length()
     return [items[place] for place in sorted(range(len(items)), key=lambda place: f"{place:0{bits}b}"[::-1])]
 

@@ -18,8 +18,7 @@ from engine.neurons.results import ImageLatents
 from engine.server.protocol import Done, Failed, FindImageLatents, Loading, ServerEvent
 from saetui.background import look_up
 from saetui.bindings import key
-from saetui.formatting import literal, number, percent
-from saetui.model_requests import loading
+from saetui.formatting import literal, loading, number, percent
 from saetui.modes.neurons.latent_table import BESIDE, NUMBER, cells, columns
 from saetui.services import Served
 from saetui.widgets.bars import KeyBar

@@ -220,7 +220,9 @@ class LatentBrowser(Mode):
         """List what another mode asked for, as soon as the scores are open."""
         if self.scores is not None and self._asked is not None:
             asked, self._asked = self._asked, None
-            self.listed.only(asked.latents, asked.title)
+            wanted, best = set(asked.latents), self.scores.neurons.listed()
+            ordered = [latent for latent in (*best.latents, *best.aside) if latent in wanted]
+            self.listed.only(ordered, asked.title)
             self._show_list(self.scores)
             self.table.focus()
 

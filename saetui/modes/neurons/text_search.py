@@ -37,7 +37,7 @@ class TextSearch:
 
     def heard(self, event: ServerEvent) -> None:
         from engine.server.protocol import Done, Failed, Loading, RankedLatents
-        from saetui.model_requests import loading
+        from saetui.formatting import loading
 
         match event:
             case Done(RankedLatents(latents)):

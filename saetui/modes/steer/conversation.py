@@ -25,8 +25,7 @@ from engine.server.protocol import (
     Warned,
 )
 from engine.steer.results import ANSWERS, AnswerName, Steered
-from saetui.formatting import rate
-from saetui.model_requests import loading
+from saetui.formatting import loading, rate
 from saetui.modes.steer.setup import Setup, Slot
 from saetui.modes.steer.versions import Version
 

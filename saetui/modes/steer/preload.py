@@ -12,7 +12,7 @@ from engine.records import from_json
 from engine.room import free_memory
 from engine.server.protocol import Failed, LoadAhead, Loading, ServerEvent
 from saetui.background import look_up
-from saetui.model_requests import loading
+from saetui.formatting import loading
 from saetui.modes.steer.setup import Setup, first_setup
 from saetui.services import Services
 

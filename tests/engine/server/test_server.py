@@ -27,7 +27,6 @@ from engine.models.vlm import load_vlm
 from engine.runs.run import environment, python_module
 from engine.sae.config import read_config, write_config
 from engine.sae.model import SAE
-from engine.server import handlers as module
 from engine.server.__main__ import GONE, Asked, Server
 from engine.server.client import ModelServer
 from engine.server.handlers import Handlers
@@ -48,6 +47,7 @@ from engine.server.protocol import (
     Warned,
     read_event,
 )
+from engine.server.reporting import RequestReporter
 from engine.steer.compare import steer
 from engine.steer.generate import answer
 from engine.steer.interventions import Intervention, attached
@@ -123,10 +123,8 @@ def test_what_was_loaded_ahead_is_not_loaded_by_the_question(workspace, ask):
 def test_nothing_is_loaded_ahead_into_the_last_memory_nor_from_the_hub(workspace, ask, monkeypatch):
     handlers = Handlers(workspace)
     reporter = RequestReporter(lambda event: None, lambda: None)
-    monkeypatch.setattr(module, "free_memory", lambda device: 1 << 30)
-    with pytest.raises(
-        UserError, match=r"takes 1\.07 GB, and 1\.07 GB of memory are free: the first question loads it"
-    ):
+    monkeypatch.setattr("engine.server.handlers.free_memory", lambda device: 1 << 30)
+    with pytest.raises(UserError, match=r"takes 1\.07 GB, and 1\.07 GB of memory are free: the first question loads"):
         handlers.load_ahead(ask(LoadAhead), reporter)
     with pytest.raises(UserError, match="not on this machine: the first question fetches it"):
         handlers.load_ahead(ask(LoadAhead, vlm="hf:nobody/nothing"), reporter)

@@ -107,7 +107,11 @@ def test_a_search_by_text_tells_how_it_goes_and_what_it_found(scores: Scores) ->
     search.heard(Loading("demo", 0.0, 0))
     search.heard(Done(RankedLatents(((3, 0.5), (1, 0.25)))))
     search.heard(Failed("No text tower."))
-    assert said == ["ranking by 'a hat': loading demo …", ({3: 0.5, 1: 0.25}, "nearest to 'a hat'"), "No text tower."]
+    assert said == [
+        "ranking by 'a hat': loading demo · 0:00 · esc cancels",
+        ({3: 0.5, 1: 0.25}, "nearest to 'a hat'"),
+        "No text tower.",
+    ]
 
 
 def test_neighbours_without_room_are_not_said_to_be_none(scores: Scores) -> None:
