@@ -34,6 +34,7 @@ from saetui.modes.hierarchy.screen import HierarchyMode
 from saetui.modes.mode import Mode
 from saetui.modes.neurons.screen import NeuronsMode
 from saetui.modes.start import StartMode
+from saetui.modes.steer.preload import Preload
 from saetui.modes.steer.screen import SteerMode
 from saetui.modes.train.screen import TrainMode
 from saetui.preferences import config_path, state_folder
@@ -102,6 +103,7 @@ class Workbench(Services):
         self._watch = RunWatch(self.workspace)
         self._canvas = Canvas()
         self._typed_on: Screen[Any] | None = None
+        self.preload = Preload(self)
         self._type_ahead = KeyQueue(self, super().on_event)
         for theme in THEMES.values():
             self.register_theme(theme)
@@ -143,7 +145,7 @@ class Workbench(Services):
         self.garbage.start()
         self._leave_on_signals()
         self.app_resume_signal.subscribe(self, self._resumed)
-        look_up_each(self, "runs", self._watch_runs, self._runs_seen, self.say)
+        look_up_each(self, "runs", self._watch_runs, self._runs_seen, self.say, unasked=True)
         if keys := self.preferences.keys:
             look_up(self, "keys", partial(mistakes, keys), self._say_each, self.say)
 
@@ -188,6 +190,8 @@ class Workbench(Services):
 
     def _runs_seen(self, runs: list[RunSnapshot]) -> None:
         self.garbage.collect_if_idle()
+        if not self.is_headless:  # a pilot asks for it
+            self.preload.look()
         if runs is not self.runs:
             before = {run.id: run.state for run in self.runs}
             self.runs = runs

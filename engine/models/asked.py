@@ -4,7 +4,6 @@ Nothing that is let pass here need be right: whoever loads the model sees more o
 """
 
 import os
-import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,20 +167,3 @@ def rows_of(spec: str, hook: HookPoint, policy: TokenPolicy) -> int | None:
 
 def too_many(spec: str, policy: TokenPolicy, tokens: int) -> str:
     return f"{spec} has {tokens:,} token{'s' * (tokens != 1)} an image, fewer than --tokens {policy}: lower the number."
-
-
-def host_memory(system: Path = Path("/proc/meminfo"), group: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """Bytes that can be had on the host, within the control group ``group``; None where it does not tell."""
-    found = []
-    try:
-        if told := re.search(r"^MemAvailable:\s+(\d+) kB", system.read_text(), re.MULTILINE):
-            found.append(int(told[1]) * 1024)
-    except OSError:
-        pass
-    try:  # "max": no limit
-        used = int((group / "memory.current").read_text())
-        cached = re.search(r"^inactive_file (\d+)$", (group / "memory.stat").read_text(), re.MULTILINE)
-        found.append(int((group / "memory.max").read_text()) - used + (int(cached[1]) if cached else 0))
-    except (OSError, ValueError):
-        pass
-    return min(found, default=None)

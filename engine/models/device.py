@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from engine import room
 from engine.errors import UserError
-from engine.models.asked import host_memory
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -55,4 +55,4 @@ def free_memory(
         return int(torch.cuda.mem_get_info(device)[0]) + held
     if device.type != "cpu":
         return None
-    return host_memory(system, group)
+    return room.free_memory(system, group)

@@ -77,6 +77,8 @@ class Summary:
     """How many files of the source are pictures of kinds that are not read, by kind."""
     localisation: Localisation | None = field(default=None, kw_only=True)
     """Means over the latents on whose top images objects are told; None where none are, and in older files."""
+    copies: int | None = field(default=None, kw_only=True)
+    """Latents whose top images are copies of one another; None in older files."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,16 @@ class LatentRow:
         said = {"label": self.label, "names": self.names, "class": self.top_class}
         row: dict[str, Any] = {"latent": self.latent} | said | self.values
         return row if self.match is None else row | {"match": self.match}
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Latents as a table shows them."""
+
+    latents: list[int]
+    """In order."""
+    aside: tuple[int, ...]
+    """Those that would stand among them, were their top images not copies of one another."""
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from engine.files import check_target, value_sha256
 from engine.images import Images, open_images
 from engine.images.objects import Objects, open_objects
 from engine.links import check_own
+from engine.metrics.copies import copies
 from engine.metrics.hierarchy import hierarchy
 from engine.metrics.matched_neurons import against, matched_ms, rectified_ms
 from engine.metrics.monosemanticity import MS, MSAccumulator, monosemanticity, number
@@ -160,6 +161,7 @@ def score(settings: ScoreSettings, workspace: Workspace, reporter: Reporter | No
         settings=settings,
         left_out=images.left_out,
         localisation=localised.summary(latents) if "peak" in latents else None,
+        copies=int(copies(latents["top_images"], latents["distinct"]).sum()),
     )
     origin = Provenance(sources, versions())
     mean = names.mean if names.words else None

@@ -23,9 +23,10 @@ from engine.files import check_target, is_vacant, path_of
 from engine.images.sources import check_images
 from engine.links import check_own
 from engine.models import HookPoint, TokenPolicy
-from engine.models.asked import check_device, host_memory, may_have_gpu
+from engine.models.asked import check_device, may_have_gpu
 from engine.models.hub import check_is_notation
 from engine.numbers import size
+from engine.room import free_memory
 from engine.sae.config import CONFIG, WEIGHTS, fitting, latents, prefixes, read_config, steps_for
 from engine.sae.state import Checkpointed, Finished, Identity, differences, identity, read_state, read_training
 from engine.workspace import Workspace
@@ -58,7 +59,7 @@ def check_train(settings: TrainSettings, workspace: Workspace, made: Made = ()) 
     with about("expansion"):
         w = latents(store.d, settings.expansion)
         if not may_have_gpu() or settings.device == "cpu":
-            check_memory(settings, store.d, host_memory())
+            check_memory(settings, store.d, free_memory())
     with about("k"):
         if settings.arch in TOPK:
             fitting(settings.k, w)

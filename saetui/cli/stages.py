@@ -124,6 +124,8 @@ def show_score(result: Scored) -> None:
         f"baseline           {number(ms.baseline):>6}   mean cosine of all pairs of images",
         *localised(result.localisation),
     )
+    if result.copies:
+        say(f"copies             {result.copies:>6,}   latents whose top images are copies of one another: set aside")
 
 
 def localised(found: Localisation | None) -> list[str]:
