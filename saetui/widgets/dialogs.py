@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rich.text import Text
@@ -14,8 +15,10 @@ from textual.screen import ModalScreen, Screen
 from textual.suggester import SuggestFromList
 from textual.widgets import Input, Static
 
+from engine.errors import UserError, sentence_of
 from saetui.bindings import key
 from saetui.formatting import literal
+from saetui.widgets.paths import PathInput
 from saetui.widgets.table import Column, Table
 
 
@@ -98,18 +101,32 @@ class Ask(ModalScreen[str | None]):
     Ask Vertical { height: 2; background: $panel; }
     Ask Input { border: none; height: 1; padding: 0 1; background: $panel; }
     Ask Static { height: 1; padding: 0 1; color: $secondary; background: $panel; }
+    Ask .error { color: $error; }
     """
     BINDINGS = [key("ask.close", "escape", "dismiss", "Cancel")]
 
-    def __init__(self, question: str, value: str = "", known: Mapping[str, str] | None = None):
-        """``known``: first words to complete, each with the hint shown while it is typed."""
+    def __init__(
+        self,
+        question: str,
+        value: str = "",
+        known: Mapping[str, str] | None = None,
+        check: Callable[[str], object] | None = None,
+        base: Path | None = None,
+    ):
+        """``known``: first words to complete, each with the hint shown while it is typed. ``check``: what it raises for
+        an answer that cannot be is said, and the question stays. ``base``: paths are asked for, and completed, from
+        here."""
         super().__init__()
         self._question, self._value, self._known = question, value, dict(known or {})
+        self._check, self._base = check, base
 
     def compose(self) -> ComposeResult:
         with Vertical():
             yield Static()
-            yield Input(self._value, suggester=SuggestFromList(self._known, case_sensitive=False), compact=True)
+            if self._base is not None:
+                yield PathInput(self._value, list(self._known), base=self._base)
+            else:
+                yield Input(self._value, suggester=SuggestFromList(self._known, case_sensitive=False), compact=True)
 
     def on_mount(self) -> None:
         self.query_one(Input).focus()
@@ -121,11 +138,22 @@ class Ask(ModalScreen[str | None]):
     def _hint(self, typed: str) -> None:
         word = typed.partition(" ")[0]
         matching = [name for name in self._known if name.startswith(word)] if word else []
-        hint = self._known.get(word) or "  ".join(matching[:12]) or self._question
-        self.query_one(Static).update(Text(literal(hint), no_wrap=True))
+        self._say(self._known.get(word) or "  ".join(matching[:12]) or self._question)
+
+    def _say(self, words: str, error: bool = False) -> None:
+        line = self.query_one(Static)
+        line.set_class(error, "error")
+        line.update(Text(literal(words), no_wrap=True))
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        self.dismiss(event.value.strip())
+        answer = event.value.strip()
+        try:
+            if answer and self._check is not None:
+                self._check(answer)
+        except (UserError, OSError) as error:
+            self._say(sentence_of(error), error=True)
+            return
+        self.dismiss(answer)
 
 
 class Pick(ModalScreen[str | None]):
