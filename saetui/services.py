@@ -114,16 +114,21 @@ class Services(App[Reopen | None]):
             self.say(str(error))
             return None
 
+    @property
+    def base(self) -> Path:
+        """What relative paths are from: the workspace, or where one stands as long as there is none."""
+        return self.workspace.root if is_workspace(self.workspace) else Path.cwd()
+
     def check_images(self, given: str) -> str:
-        """The same; UserError where nothing is there. What is relative is in the workspace."""
-        spec = os.path.realpath(self.workspace.root / os.path.expanduser(given.replace("\0", "")))
+        """The same; UserError where nothing is there."""
+        spec = os.path.realpath(self.base / os.path.expanduser(given.replace("\0", "")))
         if not is_there(spec):
             raise UserError(f"There is nothing at {given}: give {IMAGE_SOURCES}.")
         return spec
 
     def check_folder(self, given: str) -> Path:
         """The directory that a person has named. UserError where there is none."""
-        path = self.workspace.root / path_of(given)
+        path = self.base / path_of(given)
         if not path.is_dir():
             raise UserError(f"There is no directory {path}: give the workspace's own.")
         return path.resolve()

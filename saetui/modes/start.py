@@ -64,9 +64,9 @@ class StartMode(Mode):
                 self.services.open_workspace(place, "data")
 
         question = f"Images: {IMAGE_SOURCES}"
-        ask = Ask(question, check=self.services.check_images, base=self.services.workspace.root)
+        ask = Ask(question, check=self.services.check_images, base=self.services.base)
         self.services.ask(ask, chosen)
 
     def action_open(self) -> None:
-        question, root = "Directory of the workspace:", self.services.workspace.root
-        self.services.ask(Ask(question, check=self.services.check_folder, base=root), self.services.open_path)
+        ask = Ask("Directory of the workspace:", check=self.services.check_folder, base=self.services.base)
+        self.services.ask(ask, self.services.open_path)
