@@ -109,11 +109,30 @@ class Services(App[Reopen | None]):
 
     def image_source(self, given: str) -> str | None:
         """The image source that a person has named, by its full path; None where nothing is there, which is said."""
-        spec = os.path.realpath(os.path.expanduser(given.replace("\0", "")))
-        if is_there(spec):
-            return spec
-        self.say(f"There is nothing at {given}: give {IMAGE_SOURCES}.")
-        return None
+        try:
+            return self.check_images(given)
+        except UserError as error:
+            self.say(str(error))
+            return None
+
+    @property
+    def base(self) -> Path:
+        """What relative paths are from: the workspace, or where one stands as long as there is none."""
+        return self.workspace.root if is_workspace(self.workspace) else Path.cwd()
+
+    def check_images(self, given: str) -> str:
+        """The same; UserError where nothing is there."""
+        spec = os.path.realpath(self.base / os.path.expanduser(given.replace("\0", "")))
+        if not is_there(spec):
+            raise UserError(f"There is nothing at {given}: give {IMAGE_SOURCES}.")
+        return spec
+
+    def check_folder(self, given: str) -> Path:
+        """The directory that a person has named. UserError where there is none."""
+        path = self.base / path_of(given)
+        if not path.is_dir():
+            raise UserError(f"There is no directory {path}: give the workspace's own.")
+        return path.resolve()
 
     def guard(self, act: Callable[[], Any]) -> bool:
         """Do ``act``; what a user can mend is said instead of raised. Whether it was done."""
@@ -186,11 +205,7 @@ class Services(App[Reopen | None]):
 
     def open_path(self, given: str) -> None:
         """Open the workspace in the directory ``given``, in place of this one."""
-        path = path_of(given)
-        if not path.is_dir():
-            self.say(f"There is no directory {path}: give the workspace's own.")
-            return
-        self.open_workspace(Workspace(path.resolve()), "")
+        self.guard(lambda: self.open_workspace(Workspace(self.check_folder(given)), ""))
 
     def open_workspace(self, place: Workspace, mode: str) -> None:
         if not is_workspace(place):

@@ -117,6 +117,8 @@ TASKS = {
         "engine.runs.plan:run_plan", config.PlanSettings, "engine.runs.plan:PlanDone", "engine.runs.plan:check_run"
     ),
     "demo": Task("engine.demo.pipeline:demo", config.DemoSettings, "engine.demo.results:DemoDone"),
-    "report": Task("engine.report.report:report", config.ReportSettings, "engine.report.results:Reported", outside=True),
+    "report": Task(
+        "engine.report.report:report", config.ReportSettings, "engine.report.results:Reported", outside=True
+    ),
     "doctor": Task("engine.doctor:doctor", config.DoctorSettings, "engine.doctor:Report"),
 }

@@ -63,7 +63,10 @@ class StartMode(Mode):
                 self.services.guard(lambda: place.set_images(spec))
                 self.services.open_workspace(place, "data")
 
-        self.services.ask(Ask(f"Images: {IMAGE_SOURCES}"), chosen)
+        question = f"Images: {IMAGE_SOURCES}"
+        ask = Ask(question, check=self.services.check_images, base=self.services.base)
+        self.services.ask(ask, chosen)
 
     def action_open(self) -> None:
-        self.services.ask(Ask("Directory of the workspace:"), self.services.open_path)
+        ask = Ask("Directory of the workspace:", check=self.services.check_folder, base=self.services.base)
+        self.services.ask(ask, self.services.open_path)

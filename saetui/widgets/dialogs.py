@@ -17,10 +17,11 @@ from textual.screen import ModalScreen, Screen
 from textual.suggester import Suggester
 from textual.widgets import Input, Static
 
+from engine.errors import UserError, sentence_of
 from saetui.bindings import key
 from saetui.formatting import literal
 from saetui.glossary import TERMS
-from saetui.widgets.paths import completed
+from saetui.widgets.paths import PathInput, completed
 from saetui.widgets.table import Column, Table
 
 
@@ -163,9 +164,9 @@ _ORDER = {"table": 1, "pane": 2, "app": 3}
 
 
 class _Completions(Suggester):
-    def __init__(self, known: Sequence[str], places: Container[str]):
+    def __init__(self, known: Sequence[str], places: Container[str], base: Path):
         super().__init__(use_cache=False, case_sensitive=True)
-        self._known, self._places = known, places
+        self._known, self._places, self._base = known, places, base
 
     async def get_suggestion(self, value: str) -> str | None:
         begun = value.casefold()
@@ -173,7 +174,7 @@ class _Completions(Suggester):
         if found is not None and found != value:
             return found
         word, blank, path = value.partition(" ")
-        rest = await asyncio.to_thread(completed, path.strip(), Path()) if blank and word in self._places else None
+        rest = await asyncio.to_thread(completed, path.strip(), self._base) if blank and word in self._places else None
         return f"{word} {rest}" if rest else None
 
 
@@ -185,6 +186,7 @@ class Ask(ModalScreen[str | None]):
     Ask Vertical { height: 2; background: $panel; }
     Ask Input { border: none; height: 1; padding: 0 1; background: $panel; }
     Ask Static { height: 1; padding: 0 1; color: $secondary; background: $panel; }
+    Ask .error { color: $error; }
     """
     BINDINGS = [
         key("ask.close", "escape", "dismiss", "Cancel"),
@@ -201,19 +203,27 @@ class Ask(ModalScreen[str | None]):
         lines: Iterable[str] = (),
         places: Container[str] = (),
         earlier: Sequence[str] = (),
+        check: Callable[[str], object] | None = None,
+        base: Path | None = None,
     ):
         """``known``: first words to complete, each with the hint shown while it is typed. ``lines``: whole ones.
-        ``places``: first words after which paths are completed. ``earlier``: what was typed before, the newest first.
+        ``places``: first words after which paths are completed; without them, and with ``base``, a path is asked for.
+        ``earlier``: what was typed before, the newest first. ``check``: what it raises for an answer that cannot be is
+        said, and the question stays. ``base``: what relative paths are from.
         """
         super().__init__()
         self._question, self._value, self._known = question, value, dict(known or {})
-        self._completions = _Completions([*self._known, *lines, *earlier], places)
+        self._completions = _Completions([*self._known, *lines, *earlier], places, base or Path())
         self._earlier, self._back, self._begun = earlier, -1, value
+        self._check, self._base = check, None if places else base
 
     def compose(self) -> ComposeResult:
         with Vertical():
             yield Static()
-            yield Input(self._value, suggester=self._completions, compact=True)
+            if self._base is not None:
+                yield PathInput(self._value, list(self._known), base=self._base)
+            else:
+                yield Input(self._value, suggester=self._completions, compact=True)
 
     async def action_complete(self) -> None:
         line = self.query_one(Input)
@@ -244,11 +254,22 @@ class Ask(ModalScreen[str | None]):
     def _hint(self, typed: str) -> None:
         word = typed.partition(" ")[0]
         matching = [name for name in self._known if name.startswith(word)] if word else []
-        hint = self._known.get(word) or "  ".join(matching[:12]) or self._question
-        self.query_one(Static).update(Text(literal(hint), no_wrap=True))
+        self._say(self._known.get(word) or "  ".join(matching[:12]) or self._question)
+
+    def _say(self, words: str, error: bool = False) -> None:
+        line = self.query_one(Static)
+        line.set_class(error, "error")
+        line.update(Text(literal(words), no_wrap=True))
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        self.dismiss(event.value.strip())
+        answer = event.value.strip()
+        try:
+            if answer and self._check is not None:
+                self._check(answer)
+        except (UserError, OSError) as error:
+            self._say(sentence_of(error), error=True)
+            return
+        self.dismiss(answer)
 
 
 class Pick(ModalScreen[str | None]):

@@ -36,7 +36,7 @@ COLUMNS = (
     Column("run", 28, "left", ends=True),
     Column("makes", 18, "left", ends=True),
     Column("state", 8, "left"),
-    Column("started", 8, "left"),
+    Column("started", 10, "left"),
     Column("took", 8),
     Column("done", 5),
     Column("left", 8),
@@ -116,11 +116,11 @@ def _text(value: Any) -> str:
 
 
 def _day(began: float) -> str:
-    """When it was: the time of today, else the day."""
+    """When it was: the time of today, else the date."""
     if not began:
         return ""
     then, now = time.localtime(began), time.localtime()
-    return time.strftime("%H:%M" if then[:3] == now[:3] else "%d %b" if then[0] == now[0] else "%Y", then)
+    return time.strftime("%H:%M" if then[:3] == now[:3] else "%Y-%m-%d", then)
 
 
 def texts(run: RunSnapshot, names: Sequence[str]) -> tuple[str, ...]:

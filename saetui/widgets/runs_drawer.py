@@ -23,6 +23,7 @@ from saetui.widgets.words import Words
 
 __all__ = ["COLUMNS", "MARKS", "RUNS", "RunsDrawer"]
 _LOG_LINES = 8
+NONE = "No runs yet: start an extraction (1) or a training (2)."
 KEYS = "p pause  x stop  r resume  / filter  o sort  b group  a archive  d remove  u undo  esc close"
 
 
@@ -65,7 +66,7 @@ class RunsDrawer(ModalScreen[None]):
             yield Table(
                 COLUMNS,
                 lambda row: [self._texts[row][place] for place in self._shown],
-                empty="No runs yet: start an extraction (1) or a training (2).",
+                empty=NONE,
             )
             yield self.end_of_log
             yield Static(KEYS, id="keys")
@@ -97,10 +98,8 @@ class RunsDrawer(ModalScreen[None]):
         self._texts = [texts(run, told[run.task]) for run in self.runs]
         columns = fitted(self._texts, table.size.width)
         self._shown = [place for place, _ in columns]
-        if seen:
-            table.empty = self.filter.empty
-        elif self.of_archive:
-            table.empty = "No runs are archived: A shows the others again."
+        none = "No runs are archived: A shows the others again." if self.of_archive else NONE
+        table.empty = self.filter.empty if seen else none
         if [column for _, column in columns] == table.columns and listed == [run.id for run in self.runs] and before:
             for row in [n for n, (now, then) in enumerate(zip(self._texts, before, strict=True)) if now != then]:
                 table.refresh_row(row)

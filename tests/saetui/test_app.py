@@ -23,7 +23,7 @@ from saetui.widgets.bars import KeyBar, TopBar
 from saetui.widgets.dialogs import Ask, Help
 from saetui.widgets.runs_drawer import RunsDrawer
 from saetui.widgets.table import Table
-from tests.support.pilots import until
+from tests.support.pilots import screen_text, until
 
 
 def scenario(test, place, size=(120, 34), **options):
@@ -331,9 +331,9 @@ def test_the_first_screen_offers_three_ways(tmp_path, monkeypatch):
         await pilot.press("2")
         assert app.screen.MODE == "start", "there are no modes yet"
         await pilot.press("i", *"nowhere", "enter")
-        assert any("nowhere" in toast.message for toast in app._notifications)
+        assert "There is nothing at nowhere" in screen_text(pilot), "and the question stays"
         (tmp_path / "pictures").mkdir()
-        await pilot.press("i", *str(tmp_path / "pictures"), "enter")
+        await pilot.press("escape", "i", *str(tmp_path / "pictures"), "enter")
         await pilot.pause()
 
     app = scenario(test, tmp_path / "new")

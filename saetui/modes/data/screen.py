@@ -320,7 +320,9 @@ class DataMode(Mode):
         self.services.ask(form, chosen)
 
     def action_add(self) -> None:
-        self.services.ask(Ask(f"Images: {IMAGE_SOURCES}"), self._add)
+        question = f"Images: {IMAGE_SOURCES}"
+        ask = Ask(question, check=self.services.check_images, base=self.services.workspace.root)
+        self.services.ask(ask, self._add)
 
     def _add(self, given: str) -> None:
         spec = self.services.image_source(given)

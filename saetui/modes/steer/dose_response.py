@@ -109,7 +109,7 @@ class Dose(Served, Vertical):
                 then()
 
         question = "Strengths in multiples of the maximum: -1..4 by 0.5, or a list like 0 1 2"
-        self.services.ask(Ask(question, self._strengths), given)
+        self.services.ask(Ask(question, self._strengths, check=parse_doses), given)
 
     def begin(self, slot: Slot) -> None:
         """Expect the points of a sweep of ``slot``, all else as in the setup."""

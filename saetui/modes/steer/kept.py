@@ -80,7 +80,8 @@ class Kept:
         def saved(path: Path) -> None:
             self._services.say(f"Saved as {path}.", "information")
 
-        self._services.ask(Ask("Save as the recipe", suggested_name(setup, recipes(self._services.workspace))), given)
+        name = suggested_name(setup, recipes(self._services.workspace))
+        self._services.ask(Ask("Save as the recipe", name, check=self._services.workspace.recipe), given)
 
     def pick_recipe(self) -> None:
         """Take over what a recipe says."""

@@ -9,6 +9,7 @@ from typing import Any, get_args
 from rich.text import Text
 
 from engine.config import InterventionMode
+from engine.models.asked import check_vlm
 from engine.steer.interventions import parse_tokens
 from engine.workspace import neurons_of, saes
 from saetui.formatting import literal
@@ -82,7 +83,7 @@ class QuestionLines(Served, Words):
                 self.edit(tokens=text)
 
         question = "Visual tokens to steer: all, or indices like 0,3,5-9"
-        self.services.ask(Ask(question, self.setup.tokens, {"all": question}), given)
+        self.services.ask(Ask(question, self.setup.tokens, {"all": question}, check=parse_tokens), given)
 
     def lengthen(self, by: int) -> None:
         self.edit("length", max_new_tokens=max(min(self.setup.max_new_tokens + by, LONGEST), LONGER))
@@ -104,5 +105,5 @@ class QuestionLines(Served, Words):
 
     def ask_model(self) -> None:
         known = {"demo": "the small LLaVA that comes with saetui", "hf:": "hf:ORG/NAME of a LLaVA-class model"}
-        question = Ask("Model: hf:ORG/NAME, a local directory, or demo", self.setup.vlm, known)
+        question = Ask("Model: hf:ORG/NAME, a local directory, or demo", self.setup.vlm, known, check=check_vlm)
         self.services.ask(question, lambda vlm: self.edit(vlm=vlm))

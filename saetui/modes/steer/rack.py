@@ -10,6 +10,7 @@ from typing import Any
 from textual import events
 
 from engine.config import InterventionMode
+from engine.errors import UserError
 from engine.neurons import latents
 from engine.numbers import typed
 from saetui.background import look_up
@@ -169,14 +170,15 @@ class Rack(Served, Table):
         event.stop()
         slot = self.slot
         assert slot is not None
-        question = Ask("Strength: 30 in raw units, or 2x its maximum", f"{slot.value:g}")
+        question = Ask("Strength: 30 in raw units, or 2x its maximum", f"{slot.value:g}", check=check_strength)
         self.services.ask(question, partial(self.set_strength, slot))
 
     def set_strength(self, slot: Slot, text: str) -> None:
         """To what was typed: raw units, or a multiple of the maximum like 2x."""
-        number = typed(text.strip().removesuffix("x"), float)
-        if number is None or abs(number) >= 1e9:
-            self.services.say(f"{text!r} is no strength: write 30, or 2x for twice the maximum.")
+        try:
+            number = check_strength(text)
+        except UserError as error:
+            self.services.say(str(error))
             return
         slot = slot.at(number) if text.strip().endswith("x") else replace(slot, value=number)
         self._editor.change(self._editor.setup.with_latent(replace(slot, on=True)))
@@ -219,3 +221,11 @@ def _columns(width: int) -> tuple[Column, ...]:
         Column("raw", 6),
         Column("x max", 5),
     )
+
+
+def check_strength(text: str) -> float:
+    """The number in a strength. UserError for a text that is none."""
+    number = typed(text.strip().removesuffix("x"), float)
+    if number is None or abs(number) >= 1e9:
+        raise UserError(f"{text!r} is no strength: write 30, or 2x for twice the maximum.")
+    return number

@@ -355,7 +355,14 @@ class TrainMode(Mode):
         self.services.ask(TrainForm(self.services.workspace, title, values, FIRST, known), answered)
 
     def action_plan(self) -> None:
-        self.services.ask(Ask("Plan file, a .toml with [[train]] tables:"), self._run_plan)
+        self.services.ask(
+            Ask(
+                "Plan file, a .toml with [[train]] tables:",
+                check=self.runs.check_plan,
+                base=self.services.workspace.root,
+            ),
+            self._run_plan,
+        )
 
     def _run_plan(self, path: str) -> None:
         listed = [row.name for row in self.trainings.seen.rows]

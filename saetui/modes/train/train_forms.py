@@ -96,6 +96,8 @@ def in_words_of_scoring(settings: ScoreSettings, workspace: Workspace) -> str:
 
 
 def _takes(written: int | None, free: int, seconds: float | None) -> str:
-    room = f"about {size(written)} to write, " if written is not None else ""
+    room = f"about {size(written)} to write" if written is not None else ""
+    if written is not None and written > free:
+        room += f", and only {size(free)} free"
     time = f"about {duration(seconds)}, as earlier ones here" if seconds is not None else "how long is not known yet"
-    return f"{room}{size(free)} free; {time}"
+    return "; ".join(filter(None, (room, time)))

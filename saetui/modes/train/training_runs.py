@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.activations.results import READS
-from engine.config import ScoreSettings, TrainSettings, to_mapping
+from engine.config import PlanSettings, ScoreSettings, TrainSettings, to_mapping
 from engine.errors import UserError
 from engine.files import path_of
 from engine.runs.events import Control
 from engine.runs.run import Run
+from engine.runs.tasks import TASKS
 from engine.workspace import free_name, neurons_files, short_slug
 from saetui.services import Services
 
@@ -80,11 +81,18 @@ class TrainingRuns:
         answers = {name: getattr(row.config, name) for name in READS}
         return answers | {"source": source, "format": row.config.origin.format if row.config.origin else ""}
 
+    def check_plan(self, given: str) -> None:
+        """UserError for a plan that cannot be run."""
+        TASKS["run"].refuse(PlanSettings(plan=str(self._place(given))), self.services.workspace)
+
+    def _place(self, given: str) -> Path:
+        return (self.services.workspace.root / path_of(given)).resolve()
+
     def run_plan(self, given: str) -> list[str]:
         """Start the plan in the file ``given``; the names of the SAEs that it trains."""
         from engine.runs.plan import read_plan
 
-        path = path_of(given).resolve()
+        path = self._place(given)
         trained: list[str] = []
 
         def read() -> None:

@@ -228,8 +228,7 @@ def test_sources_are_added_and_remembered(place: Workspace, tmp_path: Path) -> N
     async def add(pilot: Pilot[Any], pane: DataMode) -> None:
         await until(pilot, lambda: table(pane, "sources").rows == 1)
         await pilot.press("a", *"nowhere", "enter")
-        await until(pilot, lambda: any("There is nothing at" in n.message for n in pilot.app._notifications))
-        await pilot.press("a")
+        await until(pilot, lambda: "There is nothing at nowhere" in screen_text(pilot))
         pilot.app.screen.query_one(Input).value = str(more)
         await pilot.press("enter")
         await until(pilot, lambda: table(pane, "sources").rows == 2 and "none yet: e extracts" in screen_text(pilot))

@@ -296,9 +296,9 @@ def test_a_plan_is_checked_before_it_starts(place, tmp_path):
         assert isinstance(pilot.app.screen, Ask)
         pilot.app.screen.query_one(Input).value = str(tmp_path / "missing.toml")
         await pilot.press("enter")
-        await until(pilot, lambda: any("There is no plan" in note.message for note in pilot.app._notifications))
-        assert len(runs(place)) == before
-        await pilot.press("colon", *f"plan {plan}", "enter")
+        await until(pilot, lambda: "There is no plan" in screen_text(pilot))
+        assert len(runs(place)) == before and isinstance(pilot.app.screen, Ask)
+        await pilot.press("escape", "colon", *f"plan {plan}", "enter")
         await until(pilot, lambda: pane.selected and pane.selected.name == "planned", 30)
         await until(pilot, lambda: pane.selected.state == "done", 30)
 
