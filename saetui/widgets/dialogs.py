@@ -188,8 +188,8 @@ class Ask(ModalScreen[str | None]):
     BINDINGS = [
         key("ask.close", "escape", "dismiss", "Cancel"),
         key("ask.complete", "tab", "complete", "Complete"),
-        key("ask.earlier", "up", "recall(1)", "What was typed before"),
-        key("ask.later", "down", "recall(-1)", "What was typed after that"),
+        key("ask.earlier", "up", "recall(1)", "What was typed before", priority=True),
+        key("ask.later", "down", "recall(-1)", "What was typed after that", priority=True),
     ]
 
     def __init__(
