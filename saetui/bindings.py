@@ -14,7 +14,7 @@ DECLARED: dict[str, str] = {}
 EVERYWHERE = {"app", "pane", "table"}
 """Places of ids whose keys work in every mode."""
 _INSIDE = {"rack": "steer", "outline": "hierarchy"}
-_DIALOGS = {"ask", "pick", "form", "choice", "path", "help", "jobs", "rows", "versions"}
+_DIALOGS = {"ask", "text", "pick", "form", "choice", "path", "help", "jobs", "rows", "versions"}
 _LISTS = {"pick", "jobs", "rows", "versions"}  # dialogs with a table
 
 

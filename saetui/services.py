@@ -153,14 +153,14 @@ class Services(App[Reopen | None]):
         self._saving = False
         self.session.save()
 
-    def copy(self, text: str) -> None:
-        """To the terminal's clipboard, and to a file for terminals that have none: as it is shown, as it may be pasted
-        into a shell."""
+    def copy(self, text: str, what: str) -> None:
+        """To the terminal's clipboard (OSC 52), and to a file for terminals that have none: as it is shown, as it may
+        be pasted into a shell. ``what``: in a few words, for the person who cannot see it."""
         text = literal(text)
         self.copy_to_clipboard(text)
         path = state_folder() / "copied.txt"
         if self.guard(lambda: write_text(path, text, durable=False, private=True)):
-            self.say(f"Copied; if your terminal did not take it, it is in {path}.", "information")
+            self.say(f"Copied {what}; if your terminal did not take it, it is in {path}.", "information")
 
     def show_full(self, load: Callable[[], Any], caption: str) -> None:
         """Leave the cells for a moment and draw one picture with whatever graphics the terminal has."""

@@ -1,6 +1,8 @@
 """saetui jobs: list, follow, stop, pause and resume detached work."""
 
+import sys
 import time
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -14,7 +16,7 @@ from engine.workspace import Workspace
 from saetui.cli import demo, stages
 from saetui.cli.options import JsonOption, WorkspaceOption
 from saetui.cli.streams import print_json
-from saetui.cli.work import ProgressDisplay, note, progress_text, say
+from saetui.cli.work import ProgressDisplay, columns, note, progress_text, say, screen_width, wrapped
 from saetui.formatting import duration
 
 app = typer.Typer(
@@ -38,7 +40,8 @@ def main(context: typer.Context, workspace: WorkspaceOption = None, json: JsonOp
         print_json([_record(run) for run in found])
     else:
         nothing = "No runs here yet: add --detach to extract, train, score, steer, run or demo."
-        say(*(map(_line, found) if found else [nothing]))
+        for line in _table(found) if found else [nothing]:
+            print(line)
 
 
 @app.command()
@@ -144,21 +147,41 @@ def _record(run: Run) -> dict[str, Any]:
         return place | {"state": "damaged", "error": sentence_of(error)}
 
 
+def _table(found: Sequence[Run]) -> Iterator[str]:
+    """A line for each run under a head; on a terminal what went wrong stands below it, in full."""
+    rows, wrong = [], []
+    for run in found:
+        *cells, error = _cells(run)
+        below = sys.stdout.isatty()
+        wrong.append(error if below else "")
+        rows.append([*cells, "" if below else error])
+    head, *lines = columns(("run", "state", "began", "took", "done", ""), rows, right={3}, cut=4)
+    yield head
+    for line, error in zip(lines, wrong, strict=True):
+        yield line
+        yield from (f"  {part}" for part in wrapped(error, screen_width() - 2) if error)
+
+
 def _line(run: Run) -> str:
+    """The run alone: what stands in the table, without a head."""
+    return "  ".join(filter(None, map(str.strip, _cells(run))))
+
+
+def _cells(run: Run) -> tuple[str, str, str, str, str, str]:
+    """Its id, state, when it began, how long it took or is at work, how far it is, and what went wrong."""
     try:
         _, status = run.command, run.status  # the way out that a status tells needs what was asked, too
-        return _told(run, status)
     except (UserError, OSError) as error:
-        return f"{run.id:<28}  damaged   {sentence_of(error)}"
+        return run.id, "damaged", "", "", "", sentence_of(error)
+    began = time.strftime("%d %b %H:%M", time.localtime(status.started)) if status.started else ""
+    progress = status.progress if status.state != "done" else None
+    far = f"{status.stage or ''}: {progress_text(progress, status.rate)}" if progress else ""
+    return run.id, status.state, began, _took(status), far, status.error or ""
 
 
-def _told(run: Run, status: Status) -> str:
-    parts = [f"{run.id:<28}", f"{status.state:<8}"]
-    if status.progress and status.state != "done":
-        parts.append(f"{status.stage or ''}: {progress_text(status.progress, status.rate)}")
-    if status.ended and status.started:
-        took = status.ended - status.started if status.took is None else status.took
-        parts.append(f"took {duration(max(took, 0))}")
-    if status.error:
-        parts.append(status.error)
-    return "  ".join(parts)
+def _took(status: Status) -> str:
+    if not status.started:
+        return ""
+    if status.ended:
+        return duration(max(status.ended - status.started if status.took is None else status.took, 0))
+    return duration(max(time.time() - status.started, 0)) if status.state not in ENDED else ""

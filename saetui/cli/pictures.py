@@ -1,5 +1,6 @@
 """Pictures printed by commands, by whatever protocol or colours the terminal has."""
 
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from engine.images.thumbnails import Thumbnails
 from saetui.terminal.cells import fitted
 from saetui.terminal.drawing import Drawing
 from saetui.terminal.full import rendered
-from saetui.terminal.probe import Terminal, probe
+from saetui.terminal.probe import Terminal, choose, probe
 
 TILE = 64  # pixels: the side of one picture of a strip
 GAP = 4
@@ -57,4 +58,7 @@ def _shows_blocks(encoding: str) -> bool:
 
 @cache
 def _terminal() -> Terminal:
-    return probe()
+    """None that colours or draws where the output goes into a file or another program, unless that is forced."""
+    found = probe()
+    drawn = sys.stdout.isatty() or os.environ.get("FORCE_COLOR")
+    return found if drawn else choose(found, "mono")

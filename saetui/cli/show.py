@@ -1,6 +1,7 @@
 """saetui show: any artefact in words, with the chain of what it came from; or a picture."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,13 +10,14 @@ import typer
 from engine.workspace import Workspace
 from saetui.cli.options import JsonOption, WorkspaceOption
 from saetui.cli.streams import print_json
-from saetui.cli.work import say
-from saetui.formatting import count, significant
+from saetui.cli.work import columns, say
+from saetui.formatting import count, duration, significant, size
 
 if TYPE_CHECKING:
     from engine.artefacts import Origin
 
 MOST = 12  # of a list that are printed
+LABEL = 12  # characters of the names of facts, at least
 
 
 def register(app: typer.Typer) -> None:
@@ -57,24 +59,50 @@ def _show_picture(path: Path, json: bool) -> None:
 
 
 def _facts(facts: dict[str, Any], indent: int = 0) -> list[str]:
+    """A line for each fact, those that belong together below their name; what they say stands in one column."""
+    width = max([LABEL - indent, *(len(key) for key, value in facts.items() if not isinstance(value, dict))])
     lines = []
     for key, value in facts.items():
         if isinstance(value, dict):
             inside = _facts(value, indent + 2)
             lines += [f"{' ' * indent}{key}", *inside] if inside else []
         elif value not in (None, "", [], ()):
-            lines += [f"{' ' * indent}{key if i == 0 else '':<12} {words}" for i, words in enumerate(_words(value))]
+            for place, words in enumerate(_words(key, value, indent + width + 2)):
+                lines.append(f"{' ' * indent}{key if place == 0 else '':<{width}}  {words}")
     return lines
 
 
-def _words(value: Any) -> list[str]:
-    """``value`` in lines: records one below the other, all else in one."""
+def _words(key: str, value: Any, indent: int) -> list[str]:
+    """``value`` in lines: records as a table ``indent`` cells from the left, all else in one."""
     if not isinstance(value, (list, tuple)):
-        return [_plain(value)]
+        return [FORMS.get(key, _plain)(value)]
     if len(value) > MOST:
         return [f"{count(len(value))} (--json lists them)"]
-    lines = [_plain(one) for one in value]
-    return lines if isinstance(value[0], dict) else [", ".join(lines)]
+    if not isinstance(value[0], dict):
+        return [", ".join(map(_plain, value))]
+    heads = list(dict.fromkeys(name for one in value for name, said in one.items() if said is not None))
+    rows = [["" if one.get(name) is None else FORMS.get(name, _plain)(one[name]) for name in heads] for one in value]
+    numbers = {place for place in range(len(heads)) if all(not row[place] or row[place][-1].isdigit() for row in rows)}
+    return columns(heads, rows, right=numbers, indent=indent)
+
+
+def _moment(seconds: Any) -> str:
+    return time.strftime("%d %b %Y %H:%M:%S", time.localtime(seconds)) if isinstance(seconds, (int, float)) else "–"
+
+
+def _hash(text: Any) -> str:
+    """The beginnings of the hashes in ``text``, as commands and files tell them; --json has them in full."""
+    return " ".join(part[:12] for part in str(text).split("."))
+
+
+FORMS: dict[str, Callable[[Any], str]] = {
+    **dict.fromkeys(("started", "ended", "time"), _moment),
+    **dict.fromkeys(("took", "seconds"), lambda value: duration(float(value))),
+    **dict.fromkeys(("bytes", "rss", "state_bytes", "used", "free"), lambda value: size(int(value))),
+    **dict.fromkeys(("pid", "seed", "version"), str),
+    "sha256": _hash,
+}
+"""How facts of these names are told that are more than a number or a text."""
 
 
 def _plain(value: Any) -> str:
@@ -86,7 +114,7 @@ def _plain(value: Any) -> str:
         case int():
             return count(value)
         case float():
-            return significant(value, 6)
+            return significant(value, 4)
         case dict():
             return "  ".join(f"{key} {_plain(one)}" for key, one in value.items() if one is not None)
         case list() | tuple():
@@ -95,9 +123,13 @@ def _plain(value: Any) -> str:
             return str(value)
 
 
-def _chain(chain: "Sequence[Origin]", depth: int = 0) -> list[str]:
-    lines = []
+def _chain(chain: "Sequence[Origin]") -> list[str]:
+    """What it was made from, and what that was made from, with whether it is still the same."""
+    heads, *lines = columns(("made from", "name", "sha256", "now"), list(_origins(chain)), cut=1)
+    return [heads, *lines] if lines else []
+
+
+def _origins(chain: "Sequence[Origin]", depth: int = 0) -> Iterator[tuple[str, str, str, str]]:
     for origin in chain:
-        words = f"{origin.kind} {origin.name}  sha256 {origin.sha256[:12]}  {origin.state}"
-        lines += [f"{'made from' if depth == 0 else '':<12} {'  ' * depth}{words}", *_chain(origin.chain, depth + 1)]
-    return lines
+        yield "  " * depth + origin.kind, origin.name, origin.sha256[:12], origin.state
+        yield from _origins(origin.chain, depth + 1)

@@ -2,10 +2,12 @@
 
 import contextlib
 import os
+import re
 import shlex
 import shutil
 import signal
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Container, Iterator, Sequence
 from typing import IO, Any, assert_never, cast
@@ -28,6 +30,7 @@ from saetui.formatting import rate as pace
 from saetui.terminal.drawing import Drawing
 
 Show = Callable[[Any], None]
+_LABEL = re.compile(r" *[^ ]+(?: [^ ]+)*  +")  # what stands before two blanks
 NARROWEST = 12  # characters that a column which is cut has at least
 PIPED = 10_000  # characters of a line that goes to no terminal: it is cut nowhere
 
@@ -96,21 +99,39 @@ def detach(workspace: Workspace, task: str, settings: Any, as_json: bool) -> Non
 
 
 def say(*lines: str) -> None:
+    """Print each; on a terminal what is too long for a line goes on below what it says, not below its label."""
     for line in lines:
-        print(line)
+        print("\n".join(wrapped(line, screen_width())))
+
+
+def wrapped(line: str, width: int) -> list[str]:
+    """``line`` in lines of ``width``, broken between words; all but the first are indented as its text is."""
+    if cell_len(line) <= width:
+        return [line]
+    label = _LABEL.match(line)
+    indent = label.end() if label and label.end() <= width // 2 else len(line) - len(line.lstrip()) + 2
+    rest = line[indent:] if label and indent == label.end() else line.strip()
+    first = line[: len(line) - len(rest)]
+    parts = textwrap.wrap(rest, max(width - indent, NARROWEST), break_long_words=False, break_on_hyphens=False)
+    return [(first if place == 0 else " " * indent) + part for place, part in enumerate(parts)]
 
 
 def columns(
-    heads: Sequence[str], rows: Sequence[Sequence[str]], right: Container[int] = (), cut: int | None = None
+    heads: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    right: Container[int] = (),
+    cut: int | None = None,
+    indent: int = 0,
 ) -> list[str]:
     """``rows`` under ``heads``, two blanks between columns; those whose place is in ``right`` end at their right.
 
-    What is wider than the terminal (any width in a pipe) is cut: the column ``cut``, the last one without it.
+    What is wider than the terminal (any width in a pipe), of which ``indent`` cells are taken, is cut: the column
+    ``cut``, the last one without it.
     """
     table = [[literal(cell).replace("\n", " ") for cell in row] for row in (heads, *rows)]
     widths = [max(cell_len(row[place]) for row in table) for place in range(len(heads))]
     place = len(heads) - 1 if cut is None else cut
-    over = sum(widths) + 2 * (len(widths) - 1) - screen_width()
+    over = sum(widths) + 2 * (len(widths) - 1) - screen_width() + indent
     widths[place] = max(widths[place] - max(over, 0), min(widths[place], NARROWEST))
     return ["  ".join(_aligned(row, widths, right)).rstrip() for row in table]
 

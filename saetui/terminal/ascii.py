@@ -15,7 +15,7 @@ STAND_INS = str.maketrans(
         **dict.fromkeys("┌┐└┘╭╮╰╯┏┓┗┛├┤┬┴┼╋╔╗╚╝", "+"),
         **dict(zip("▁▂▃▄▅▆▇█", ".:-=+*#@", strict=True)),
         **dict(zip("▀▔░▒▓■●○★▸▾▴✓✗Ⅱ", "''.+##*o*>v^vx=", strict=True)),
-        **dict(zip("‹›←→↑↓·…×±", "<><>^v.~x~", strict=True)),
+        **dict(zip("‹›←→↑↓·…×±⏎", "<><>^v.~x~/", strict=True)),
     }
 )
 

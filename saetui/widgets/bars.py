@@ -103,23 +103,22 @@ class KeyBar(Bar):
         left, last = self._parts()
         bar = Text(" ", no_wrap=True, end="")
         self._spots.clear()
-        room = self.size.width - 1 - sum(len(shown) + len(words) + 3 for shown, words, *_ in last)
+        start = self.size.width + 1 - sum(map(_cells, last))
         for part in left:
-            if bar.cell_len + len(part[0]) + len(part[1]) + 1 > room:
+            if bar.cell_len + _cells(part) >= start:
                 break
             self._add(bar, part)
-        bar.append(" " * (room + 1 - bar.cell_len))
+        bar.append(" " * (start - bar.cell_len))
         for part in last:
             self._add(bar, part)
-        bar.right_crop(1)
+        bar.right_crop(2)
         return bar
 
     def _add(self, bar: Text, part: Part) -> None:
         (shown, words, action, node), theme, start = part, self.app.current_theme, bar.cell_len
         bar.append(shown, style=f"bold {theme.accent or ''}")
-        bar.append(f" {words}", style=theme.secondary or "")
+        bar.append(f" {words}  ", style=theme.secondary or "")
         self.spot(bar, start, action, node)
-        bar.append("  ")
 
     def _parts(self) -> tuple[list[Part], list[Part]]:
         """What stands on the left, the first before all, and what always stands at the end."""
@@ -130,6 +129,11 @@ class KeyBar(Bar):
                 part = (self.app.get_key_display(binding), binding.description, binding.action, active.node)
                 (last if binding.key == "escape" else left).setdefault(binding.action, part)
         return [part for action, part in left.items() if action not in last], [*last.values(), HELP]
+
+
+def _cells(part: Part) -> int:
+    """Of a key, what it does, and the blanks between them and behind."""
+    return len(part[0]) + len(part[1]) + 3
 
 
 def summary(runs: list[RunSnapshot], seen: float = 0.0) -> str:

@@ -15,7 +15,7 @@ from textual.containers import Vertical, VerticalScroll
 from textual.dom import DOMNode
 from textual.screen import ModalScreen, Screen
 from textual.suggester import Suggester
-from textual.widgets import Input, Static
+from textual.widgets import Input, Static, TextArea
 
 from engine.errors import UserError, sentence_of
 from saetui.bindings import key
@@ -191,8 +191,8 @@ class Ask(ModalScreen[str | None]):
     BINDINGS = [
         key("ask.close", "escape", "dismiss", "Cancel"),
         key("ask.complete", "tab", "complete", "Complete"),
-        key("ask.earlier", "up", "recall(1)", "What was typed before"),
-        key("ask.later", "down", "recall(-1)", "What was typed after that"),
+        key("ask.earlier", "up", "recall(1)", "What was typed before", priority=True),
+        key("ask.later", "down", "recall(-1)", "What was typed after that", priority=True),
     ]
 
     def __init__(
@@ -270,6 +270,51 @@ class Ask(ModalScreen[str | None]):
             self._say(sentence_of(error), error=True)
             return
         self.dismiss(answer)
+
+
+class AskText(ModalScreen[str | None]):
+    """A question answered with a text of several lines, typed or pasted; esc cancels (None)."""
+
+    DEFAULT_CSS = """
+    AskText { align: left bottom; background: $background 0%; }
+    AskText Vertical { height: auto; background: $panel; }
+    AskText Static { height: 1; padding: 0 1; color: $secondary; background: $panel; }
+    AskText TextArea { height: auto; min-height: 1; max-height: 8; border: none; padding: 0 1; background: $panel; }
+    """
+    BINDINGS = [
+        key("text.close", "escape", "dismiss", "Cancel", priority=True),
+        key("text.submit", "enter", "submit", "Ask", priority=True),
+        key("text.line", "ctrl+j,shift+enter,alt+enter", "line", "New line", priority=True),
+        key("text.earlier", "pageup", "recall(1)", "Earlier text", priority=True),
+        key("text.later", "pagedown", "recall(-1)", "Later text", priority=True),
+    ]
+
+    def __init__(self, question: str, value: str = "", earlier: Sequence[str] = ()):
+        """``earlier``: texts to go back to, the newest first."""
+        super().__init__()
+        self._question, self._earlier, self._back = question, [value, *(one for one in earlier if one != value)], 0
+        self._area = TextArea(value, compact=True, highlight_cursor_line=False)
+
+    def compose(self) -> ComposeResult:
+        earlier = "   pgup an earlier one" if self._earlier[1:] else ""
+        with Vertical():
+            yield Static(Text(literal(f"{self._question}   enter asks   ^j a new line{earlier}"), no_wrap=True))
+            yield self._area
+
+    def on_mount(self) -> None:
+        self._area.focus()
+        self._area.move_cursor(self._area.document.end)
+
+    def action_submit(self) -> None:
+        self.dismiss(self._area.text.strip())
+
+    def action_line(self) -> None:
+        self._area.insert("\n")
+
+    def action_recall(self, by: int) -> None:
+        self._back = max(min(self._back + by, len(self._earlier) - 1), 0)
+        self._area.text = self._earlier[self._back]
+        self._area.move_cursor(self._area.document.end)
 
 
 class Pick(ModalScreen[str | None]):

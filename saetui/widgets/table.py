@@ -147,7 +147,7 @@ class Table(ScrollView, can_focus=True):
         style = self.get_component_rich_style(component) if component else self.rich_style
         parts = []
         for column, text, room in self._placed(cells, width):
-            shown = literal(text)
+            shown = literal(text.replace("\n", " "))
             parts.append(_cell(fit_ends(shown, room) if column.ends else shown, room, column.align))
         return Strip([Segment(" " + " ".join(parts), style)]).adjust_cell_length(width, Style(bgcolor=style.bgcolor))
 

@@ -151,6 +151,7 @@ CONTEXTS = {
     "answer": Context("steer", focus="#steered"),
     "sweep": Context("steer", ("d",), "#points"),
     "versions": Context("steer", ("r", "v")),
+    "prompt": Context("steer", ("p",)),
     "groups": Context("hierarchy", focus="#groups"),
     "taxa": Context("hierarchy", focus="#taxa"),
     "jobs": Context("neurons", ("J", "G")),

@@ -78,7 +78,7 @@ ALWAYS = [
 def test_every_wrong_argument_is_refused_in_a_sentence_with_a_way_out(place, mode):
     async def act(app, pilot):
         screen = app.screen
-        for line in WRONG[mode] + ALWAYS:
+        for line in WRONG[mode] + (ALWAYS if mode == "data" else []):
             said = await enter(app, pilot, line)
             assert app.screen is screen and app.is_running, line
             assert said.endswith((".", "?")) and ":" in said, (line, said)
@@ -203,3 +203,26 @@ def test_names_of_files_without_a_folder_are_told_in_full(place):
         await until(pilot, lambda: any(str(Path("here.csv").absolute()) in t.message for t in app._notifications))
 
     scenario(place, "data", act)
+
+
+@pytest.mark.parametrize(
+    ("mode", "what"),
+    [
+        ("neurons", "latent"),
+        ("train", "settings and measurements of"),
+        ("data", "study/activations/"),
+        ("hierarchy", "the numbers of"),
+        ("steer", "the setup with its three answers"),
+    ],
+)
+def test_y_copies_for_the_terminal_and_says_what(place, mode, what):
+    async def act(app, pilot):
+        await pilot.press("y")
+        await pilot.pause()
+        (said,) = (toast.message for toast in app._notifications if "Copied" in toast.message)
+        assert what in said
+        copied = state_folder() / "copied.txt"
+        assert copied.read_text() == app.clipboard != ""
+        assert copied.stat().st_mode & 0o077 == 0
+
+    scenario(place, mode, act)

@@ -46,6 +46,7 @@ class DataMode(Mode):
         key("data.continue", "c", "continue", "Continue", show=True),
         key("data.filter", "slash", "filter", "Filter"),
         key("data.sort", "o", "sort", "Sort"),
+        key("data.copy", "y", "copy", "Copy where it is"),
         key("data.more", "n", "part('strip', 'more')", "More images", show=True),
         key("data.back", "escape", "back", "Back", show=True),
     ]
@@ -318,6 +319,12 @@ class DataMode(Mode):
         known, taken = imported_values(self.listing), {one.name for one in self.listing.stores}
         form = ImportForm(self.services.workspace, "activations", {}, IMPORTED, known, taken)
         self.services.ask(form, chosen)
+
+    def action_copy(self) -> None:
+        if self.selected is not None:
+            store = self.listing.store(self.selected)
+            text = str(store.path) if store else self.selected.name
+            self.services.copy(text, text)
 
     def action_add(self) -> None:
         question = f"Images: {IMAGE_SOURCES}"

@@ -58,6 +58,7 @@ class HierarchyMode(Mode):
         key("hierarchy.hide", "o", "hide", "Only with latents", show=True),
         key("hierarchy.filter", "slash", "filter", "Filter", show=True),
         key("hierarchy.sort", "O", "sort", "Sort", show=True),
+        key("hierarchy.copy", "y", "copy", "Copy its latents"),
         key("hierarchy.back", "escape", "back", "Out of the filter", show=True),
     ]
     DEFAULT_CSS = """
@@ -202,6 +203,13 @@ class HierarchyMode(Mode):
             self.services.say(f"No latent has its top images below {branch.place[-1]}.", "information")
             return
         self.post_message(ShowLatents(branch.latents(), title_of(branch)))
+
+    def action_copy(self) -> None:
+        """The numbers of the latents of the node, for a script."""
+        from saetui.modes.hierarchy.trees import title_of
+
+        if (branch := self._tree.branch) is not None:
+            self.services.copy(" ".join(map(str, branch.latents())), f"the numbers of {title_of(branch)}")
 
     # The filter: of the tree that was in focus when it was begun
 

@@ -307,12 +307,13 @@ class NeuronsMode(LatentBrowser):
 
     def action_copy(self) -> None:
         if self.selected is not None:
-            self.services.copy(in_one_line(*self.selected))
+            self.services.copy(in_one_line(*self.selected), f"latent {self.latent} with its scores and top images")
 
     def action_copy_command(self) -> None:
         if self.selected is not None:
             scores, latent = self.selected
-            self.services.copy(steering_command(scores.sae, latent, self.services.workspace.root))
+            command = steering_command(scores.sae, latent, self.services.workspace.root)
+            self.services.copy(command, f"the command that steers latent {latent}")
 
     # The command line
 

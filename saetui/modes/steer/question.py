@@ -15,7 +15,7 @@ from engine.workspace import neurons_of, saes
 from saetui.formatting import literal
 from saetui.modes.steer.setup import Setup, SetupEditor
 from saetui.services import Served
-from saetui.widgets.dialogs import Ask, Pick
+from saetui.widgets.dialogs import Ask, AskText, Pick
 from saetui.widgets.words import Words
 
 LONGER = 8  # tokens by which an answer becomes longer or shorter
@@ -50,7 +50,7 @@ class QuestionLines(Served, Words):
             text.append(f" {label} ", style=quiet)
             text.append(literal(value) + end)
 
-        part("prompt", "prompt", setup.prompt.replace("\n", " "), "\n")
+        part("prompt", "prompt", setup.prompt.replace("\n", " ⏎ "), "\n")
         part("mode", "mode", setup.mode)
         part("tokens", "tokens", setup.tokens)
         text.append(keys.get("steer.shorter", "<"), style=accent)
@@ -72,7 +72,7 @@ class QuestionLines(Served, Words):
             self.services.remember("steer", prompts=[prompt, *(p for p in prompts if p != prompt)][:PROMPTS])
             self.edit(prompt=prompt)
 
-        self.services.ask(Ask("What to ask", self.setup.prompt, dict.fromkeys(prompts, "asked before")), given)
+        self.services.ask(AskText("What to ask", self.setup.prompt, prompts), given)
 
     def next_mode(self) -> None:
         self.edit("mode", mode=MODES[(MODES.index(self.setup.mode) + 1) % len(MODES)])

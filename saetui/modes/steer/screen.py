@@ -274,7 +274,7 @@ class SteerMode(Mode):
     # What is kept
 
     def action_copy(self) -> None:
-        self.services.copy(Version(self.setup, self.answers.shown).text())
+        self.services.copy(Version(self.setup, self.answers.shown).text(), "the setup with its three answers")
 
     # The command line
 

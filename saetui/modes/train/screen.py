@@ -317,7 +317,8 @@ class TrainMode(Mode):
     def action_copy(self) -> None:
         if (row := self.selected) is not None:
             known = ("name", "state", "step", "steps", "run", "settings", "history", "config", "checked")
-            self.services.copy(json.dumps({name: to_json(getattr(row, name)) for name in known}, indent=1))
+            text = json.dumps({name: to_json(getattr(row, name)) for name in known}, indent=1)
+            self.services.copy(text, f"settings and measurements of {row.name} as JSON")
 
     # What can be done
 

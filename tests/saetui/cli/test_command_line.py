@@ -136,7 +136,7 @@ def test_only_a_bug_is_exit_code_1(status, code, tmp_path):
     assert bool(done.stderr) == (code != 0)
 
 
-@pytest.mark.parametrize(("told", "said"), [({}, "took 0:00"), ({"took": 75.2}, "took 1:15")])
+@pytest.mark.parametrize(("told", "said"), [({}, "0:00"), ({"took": 75.2}, "1:15")])
 def test_a_run_during_which_the_clock_was_set_back_took_no_negative_time(told, said, tmp_path):
     run = Run.create(Workspace(tmp_path), "doctor", {}, ["doctor"])
     write_json(run.path / "status.json", {"state": "stopped", "started": 9e5, "ended": 2.0, **told})

@@ -23,6 +23,7 @@ COLOUR = {key: value for key, value in os.environ.items() if key != "NO_COLOR"} 
     "TERM": "xterm-256color",
     "COLORTERM": "truecolor",
 }
+FORCED = COLOUR | {"FORCE_COLOR": "1"}
 STEPS = 700  # of a training that is interrupted: several seconds
 
 
@@ -83,7 +84,7 @@ def test_the_pictures_of_the_readme_can_be_drawn(workspace, tmp_path, monkeypatc
 
 
 def test_latents_are_listed_searched_and_shown(workspace):
-    table = saetui("neurons", "demo", "--top", 5, "--images", cwd=workspace, env=COLOUR).stdout
+    table = saetui("neurons", "demo", "--top", 5, "--images", cwd=workspace, env=FORCED).stdout
     assert "matched raw neurons" in table and "\x1b[" in table, "pictures are drawn with colours"
     found = saetui_json("neurons", "demo", "--search", "red", cwd=workspace)
     assert found["latents"], "the best-named latent of a colour"
@@ -108,8 +109,9 @@ def test_show_prints_the_chain(workspace):
 
 def test_show_prints_pictures(workspace):
     picture = next((workspace / "images" / "test").rglob("*.png"))
-    assert "\x1b[48;2;" in saetui("show", picture, cwd=workspace, env=COLOUR).stdout
-    assert "\x1b" not in saetui("show", picture, cwd=workspace, env=COLOUR | {"NO_COLOR": "1"}).stdout
+    assert "\x1b[48;2;" in saetui("show", picture, cwd=workspace, env=FORCED).stdout
+    assert "\x1b" not in saetui("show", picture, cwd=workspace, env=FORCED | {"NO_COLOR": "1"}).stdout
+    assert "\x1b" not in saetui("show", picture, cwd=workspace, env=COLOUR).stdout, "into a pipe"
 
 
 def test_steer_answers_three_times_and_replays_a_recipe(workspace, summary):

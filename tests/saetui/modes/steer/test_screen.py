@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from textual import events
-from textual.widgets import Input
+from textual.widgets import Input, TextArea
 
 from engine.files import file_sha256
 from engine.neurons.results import ScoredImage
@@ -263,7 +263,8 @@ def test_the_question_and_its_keys(place):
     async def scenario():
         async with without_model(place) as (pilot, pane):
             await pilot.press("p")
-            await say(pilot, "What [b]is[/b] it?")
+            pilot.app.screen.query_one(TextArea).text = "What [b]is[/b] it?"
+            await pilot.press("enter")
             assert pane.setup.prompt == "What [b]is[/b] it?" and "What [b]is[/b] it?" in screen_text(pilot)
             for mode in ("add", "scale", "ablate", "clamp"):
                 await pilot.press("m")
@@ -444,5 +445,30 @@ def test_an_empty_workspace_teaches(tmp_path):
             random_sae().save(place.sae("new"))
             await pilot.press("1", "4")
             await until(pilot, lambda: pilot.app.screen.setup.sae == "new")
+
+    asyncio.run(scenario())
+
+
+def test_a_prompt_of_several_lines_is_typed_pasted_and_found_again(place):
+    async def scenario():
+        async with without_model(place) as (pilot, pane):
+            await pilot.press("p")
+            area = pilot.app.screen.query_one(TextArea)
+            area.text = ""
+            await pilot.press(*"one", "ctrl+j", *"two", "space")
+            pilot.app.post_message(events.Paste("three\nfour\n"))
+            await pilot.pause()
+            await pilot.press("enter")
+            await pilot.pause()
+            assert pane.setup.prompt == "one\ntwo three\nfour"
+            assert "one ⏎ two three ⏎ four" in screen_text(pilot)
+            assert pane.setup.settings(device="cpu", dtype="auto").prompt == pane.setup.prompt
+            await pilot.press("p")
+            pilot.app.screen.query_one(TextArea).text = "other"
+            await pilot.press("enter", "p", "pageup", "enter")
+            await pilot.pause()
+            assert pane.setup.prompt == "one\ntwo three\nfour"
+            await pilot.press("p", *"x", "escape")
+            assert pane.setup.prompt == "one\ntwo three\nfour"
 
     asyncio.run(scenario())
