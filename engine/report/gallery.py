@@ -174,6 +174,11 @@ def _exactly(value: Any) -> float | int | None:
     return int(number) if number.is_integer() else float(f"{number:.7g}")
 
 
+def properties(neurons: Neurons, labels: Labels) -> dict[str, list[int]]:
+    """The latents that have each property of the filter line."""
+    return {name: neurons.order("latent", name, labels.texts, marks=labels.marks) for name in PROPERTIES}
+
+
 def language() -> dict[str, Any]:
     """Fields and sorts as the page's filter line has them: the names that every table of latents knows."""
     kinds = {**dict.fromkeys(FIELDS, "number"), **dict.fromkeys(TEXTS, "text"), **dict.fromkeys(PROPERTIES, "property")}

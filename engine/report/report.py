@@ -70,9 +70,11 @@ def report(settings: ReportSettings, workspace: Workspace, reporter: Reporter | 
         with Neurons.open(subject.scores) as neurons:
             page, result = _page(settings, subject, neurons, reporter)
     reporter.event(StageBegan("writing"))
+    missing = tuple(page.missing)
+    page.missing = [one.replace(f"{workspace.root}/", "") for one in missing]  # where it lay says nothing to others
     text = render(page)
     write_text(out, text)
-    return Reported(path=str(out), bytes=len(text.encode()), missing=tuple(page.missing), **result)
+    return Reported(path=str(out), bytes=len(text.encode()), missing=missing, **result)
 
 
 def _page(
@@ -133,6 +135,7 @@ def _scored(
     page.grid = [min(side, GRID) for side in neurons.grid or ()]
     page.listed, page.values, page.album, page.asked_pictures = listed, values, album, settings.pictures
     page.latents = gallery.rows(neurons, labels, listed.latents, values, album, settings.pictures, reporter)
+    page.properties = gallery.properties(neurons, labels)
     page.labels = [
         (latent, labels.text(latent), labels.marked(latent)) for latent in sorted({*labels.texts, *labels.marks})
     ]
