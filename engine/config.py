@@ -370,7 +370,7 @@ class ReportSettings:
     top: int = setting("The first this many of them (0: all).", 2000)
     pictures: int = setting("Top images of each.", 8)
     answers: str = setting(
-        "File of answers that the workbench has kept (empty: those of this workspace).", "", place="path"
+        "File of answers that the workbench has kept, or none (empty: those of this workspace).", "", place="path"
     )
     out: str = setting("File to write (empty: report-SAE.html in the workspace).", "", place="path")
     replace: bool = setting("Replace a report that is there.", False, flag="--replace")

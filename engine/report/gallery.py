@@ -1,7 +1,7 @@
 """The latents of the report as the page takes them: what is shown of each, what it is filtered and sorted by."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from engine.reporter import Reporter
 
 FIRST = ("ms", "matched", "gain")  # always together: no MS without its control
 NAMES = 8
+_EVERY = 256  # latents, between two looks at whether to go on
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,13 @@ def fill(album: Album, neurons: Neurons, latents: Sequence[int], pictures: int, 
 
 
 def rows(
-    neurons: Neurons, labels: Labels, latents: Sequence[int], values: Sequence[Value], album: Album, pictures: int
+    neurons: Neurons,
+    labels: Labels,
+    latents: Sequence[int],
+    values: Sequence[Value],
+    album: Album,
+    pictures: int,
+    reporter: Reporter,
 ) -> list[dict[str, Any]]:
     """One mapping a latent, of values that JSON has. Keys are short: there are thousands.
 
@@ -124,8 +131,17 @@ def rows(
             "t": [in_words(float(columns[value.field][latent]), value.form) for value in values],
             **_pictures(neurons, latent, album, pictures),
         }
-        for latent in latents
+        for latent in _counted(latents, reporter)
     ]
+
+
+def _counted(latents: Sequence[int], reporter: Reporter) -> Iterator[int]:
+    """``latents``, telling how far one is."""
+    for done, latent in enumerate(latents):
+        if done % _EVERY == 0:
+            reporter.check()
+            reporter.progress(done, len(latents), "latents")
+        yield latent
 
 
 def _findable(neurons: Neurons, latent: int) -> str:
@@ -137,11 +153,13 @@ def _findable(neurons: Neurons, latent: int) -> str:
 
 def _pictures(neurons: Neurons, latent: int, album: Album, pictures: int) -> dict[str, Any]:
     top = neurons.top(latent)[:pictures]
+    places = [album.place(one.path) for one in top]
+    if not any(place is not None for place in places):
+        return {"p": [], "o": len(top)}
     maps = neurons.maps(latent)
     heat = list(heat_of(maps[: len(top)])) if maps is not None else []
     found = []
-    for place, one in enumerate(top):
-        picture = album.place(one.path)
+    for place, (one, picture) in enumerate(zip(top, places, strict=True)):
         if picture is not None:
             digits, strongest, peak = heat[place] if heat else ("", -1, 0.0)
             found.append([picture, significant(one.activation), digits, strongest, significant(peak)])
@@ -154,6 +172,11 @@ def _exactly(value: Any) -> float | int | None:
     if not math.isfinite(number):
         return None
     return int(number) if number.is_integer() else float(f"{number:.7g}")
+
+
+def properties(neurons: Neurons, labels: Labels) -> dict[str, list[int]]:
+    """The latents that have each property of the filter line."""
+    return {name: neurons.order("latent", name, labels.texts, marks=labels.marks) for name in PROPERTIES}
 
 
 def language() -> dict[str, Any]:

@@ -136,7 +136,7 @@ def _of_scores(summary: Summary) -> list[Figure]:
             "mean MS",
             Number(number(ms.sae.mean, 3), "ms_mean"),
             (
-                ("matched raw neurons", Number(number(ms.matched.mean, 3), "matched_mean")),
+                ("matched neurons", Number(number(ms.matched.mean, 3), "matched_mean")),
                 ("raw neurons", Number(number(ms.raw.mean, 3), "raw_mean")),
                 ("baseline", Number(number(ms.baseline, 3), "baseline")),
             ),

@@ -61,6 +61,8 @@ class Page:
     album: Album = field(default_factory=lambda: Album(""))
     asked_pictures: int = 0
     latents: list[dict[str, Any]] = field(default_factory=list)
+    properties: dict[str, list[int]] = field(default_factory=dict)
+    """Of latents, by what has them."""
     labels: list[tuple[int, str, bool]] = field(default_factory=list)
     """Latent, text, whether it is marked."""
     labels_source: str = ""
@@ -79,6 +81,7 @@ class Page:
             "explained": {key: asdict(one) for key, one in self.explained.items()},
             "values": [asdict(one) for one in self.values],
             "latents": self.latents,
+            "properties": self.properties,
             "pictures": self.album.data,
             "paths": self.album.paths,
             "grid": self.grid,

@@ -70,9 +70,11 @@ def report(settings: ReportSettings, workspace: Workspace, reporter: Reporter | 
         with Neurons.open(subject.scores) as neurons:
             page, result = _page(settings, subject, neurons, reporter)
     reporter.event(StageBegan("writing"))
+    missing = tuple(page.missing)
+    page.missing = [one.replace(f"{workspace.root}/", "") for one in missing]  # where it lay says nothing to others
     text = render(page)
     write_text(out, text)
-    return Reported(path=str(out), bytes=len(text.encode()), missing=tuple(page.missing), **result)
+    return Reported(path=str(out), bytes=len(text.encode()), missing=missing, **result)
 
 
 def _page(
@@ -80,7 +82,8 @@ def _page(
 ) -> tuple[Page, dict[str, int]]:
     place, root = subject.workspace, subject.workspace.root
     entry = subject.tried(lambda: _sae(subject), "The SAE")
-    sha256 = (subject.tried(lambda: weights_sha256(subject.folder), "Its weights") or "") if entry else ""
+    finished = entry is not None and entry.config is not None
+    sha256 = (subject.tried(lambda: weights_sha256(subject.folder), "Its weights") or "") if finished else ""
     training = subject.tried(lambda: _training(place, subject.name), "Its training")
     tables = list(facts.of_sae(entry, sha256, root)) if entry else []
     stored = subject.tried(lambda: _store(subject, entry), "Its activations")
@@ -95,6 +98,8 @@ def _page(
         demo=demo_of(place, subject.name),
         missing=subject.missing,
     )
+    if entry and not finished:
+        subject.missing.append(f"The SAE is not finished: it is at step {entry.step or 0:,}.")
     if entry and not page.curves:
         subject.missing.append("There are no training curves: the SAE was not trained here, or its history is gone.")
     if not told:
@@ -108,7 +113,7 @@ def _page(
         with refusing_damage(subject.scores):
             counts |= _scored(settings, subject, neurons, source, page, reporter)
     page.facts = tables
-    page.chain = list(_chain(subject, entry is not None))
+    page.chain = list(_chain(subject, finished))
     page.figures, page.explained = figures(subject.name, entry, neurons, page.source, page.demo)
     return page, counts
 
@@ -129,7 +134,8 @@ def _scored(
     page.source, page.images, page.filter, page.only = source, neurons.summary.images, settings.filter, settings.only
     page.grid = [min(side, GRID) for side in neurons.grid or ()]
     page.listed, page.values, page.album, page.asked_pictures = listed, values, album, settings.pictures
-    page.latents = gallery.rows(neurons, labels, listed.latents, values, album, settings.pictures)
+    page.latents = gallery.rows(neurons, labels, listed.latents, values, album, settings.pictures, reporter)
+    page.properties = gallery.properties(neurons, labels)
     page.labels = [
         (latent, labels.text(latent), labels.marked(latent)) for latent in sorted({*labels.texts, *labels.marks})
     ]
@@ -182,7 +188,7 @@ def _with_scores(settings: ReportSettings, workspace: Workspace, name: str, foun
     """Those scores that are of the SAE as it is now."""
     folder = given if (given := path_of(settings.sae)).is_dir() and os.sep in settings.sae else workspace.sae(name)
     subject = _Subject(workspace, name, Path(os.path.abspath(folder)), None)
-    if folder.is_dir() and (now := subject.tried(lambda: weights_sha256(folder), "Its weights")):
+    if now := _weights_now(folder):
         same = [path for path in found if _scored_sae(path) in ("", now)]
         if not same:
             subject.missing.append(f"There are no scores of it: {of_other_weights(name)}")
@@ -193,6 +199,14 @@ def _with_scores(settings: ReportSettings, workspace: Workspace, name: str, foun
         raise UserError(f"{name} was scored on several image sets ({sets}): choose one with --on.")
     subject.scores = found[0]
     return subject
+
+
+def _weights_now(folder: Path) -> str:
+    """Their content hash; empty without any that can be read, of which the report tells elsewhere."""
+    try:
+        return weights_sha256(folder)
+    except UNREADABLE:
+        return ""
 
 
 def _sets(workspace: Workspace, name: str) -> str:

@@ -119,15 +119,14 @@
     "=": (a, b) => a === b, "!=": (a, b) => a !== b,
   };
   const ALSO = { "≤": "<=", "≥": ">=", "≠": "!=" };
-  const PROPERTIES = {
-    marked: (row) => row.m === 1,
-    labelled: (row) => row.l !== "",
-    alive: (row) => value(row, "token_frequency") > 0,
-    dead: (row) => !(value(row, "token_frequency") > 0),
-  };
+  const PROPERTIES = {};
+  for (const [name, latents] of Object.entries(data.properties)) {
+    const having = new Set(latents);
+    PROPERTIES[name] = (row) => having.has(row.n);
+  }
   const TEXTS = { class: (row) => row.c, label: (row) => row.l, names: (row) => row.l || row.w.join(" · ") };
   const placeOf = new Map(data.fields.map((name, at) => [name, at]));
-  const value = (row, field) => row.v[placeOf.get(field)];
+  const value = (row, field) => row.v[placeOf.get(field)] ?? null;
 
   function condition(name, sign, given) {
     const field = data.names[name.toLowerCase()];

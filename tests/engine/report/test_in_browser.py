@@ -212,7 +212,9 @@ def test_a_heat_map_lies_over_its_picture(opened):
     page.press("h")
     of = "(one => { const b = one.getBoundingClientRect(); return [b.left, b.top, b.width, b.height].map(Math.round) })"
     first = "document.querySelector('.card .picture')"
-    assert page.run(f"{of}({first}.querySelector('img'))") == page.run(f"{of}({first}.querySelector('canvas'))")
+    page.until(f"{first}.querySelector('img').complete")
+    image, canvas = page.run(f"['img', 'canvas'].map(one => {of}({first}.querySelector(one)))")  # at once: it scrolls
+    assert image == canvas and image[2] > 50
     latent = int(page.run("document.querySelector('.card h3 b').textContent"))
     strongest = int(opened.neurons.maps(latent)[0].argmax())
     place = page.run(f"(s => [parseFloat(s.left), parseFloat(s.top)])({first}.querySelector('.spot').style)")

@@ -139,7 +139,7 @@ CASES = [
     Case(
         "report",
         "jump --pictures 2 --answers none",
-        ("report-jump.html", "24 latents, ", "There is no file of labels"),
+        ("report-jump.html", "24 latents, ", "There are no labels"),
         {"latents": 24, "found": 24},
     ),
     Case("ms", "A.npy E.npy", ("mean ", "(mean cosine of all pairs)", "3 columns, 1 undefined"), {"undefined": 1}),
