@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 from textual.app import ComposeResult
 from textual.containers import Vertical
 
@@ -13,7 +14,9 @@ from engine import artefacts
 from engine.images import opening
 from engine.images.opening import IN, is_plain
 from engine.neurons import latents
+from engine.steer.results import Fired
 from saetui.background import look_up
+from saetui.formatting import significant
 from saetui.modes.steer.setup import SetupEditor, Slot
 from saetui.services import Served
 from saetui.terminal.dropped_files import dropped_path
@@ -29,7 +32,7 @@ class ImagePanel(Served, Vertical):
     """The picture over its caption. Whatever is chosen here changes the setup."""
 
     DEFAULT_CSS = """
-    ImagePanel { width: 40%; max-width: 62; }
+    ImagePanel { width: 32; }
     ImagePanel #picture { width: 1fr; height: 1fr; }
     ImagePanel #caption { height: 1; padding: 0 1; color: $secondary; text-wrap: nowrap; text-overflow: ellipsis; }
     """
@@ -38,6 +41,8 @@ class ImagePanel(Served, Vertical):
         super().__init__(**options)
         self._editor = editor
         self._caption = Words(id="caption")
+        self._called = ""
+        self._fired: Fired | None = None
         self._listed: dict[str, list[str]] = {}
         self._picture: Picture | SharpPicture
 
@@ -56,15 +61,48 @@ class ImagePanel(Served, Vertical):
         image = self.image
 
         def take(found: tuple[Any, str]) -> None:
-            pixels, caption = found
+            pixels, self._called = found
             self._picture.show(pixels, key=image)
-            self._caption.say(caption)
+            self.lay()
 
         def fail(sentence: str) -> None:
             self._picture.failed(sentence)
-            self._caption.say("")
+            self._called = ""
+            self.lay()
+
+        self._fired = None  # that was another image
 
         look_up(self, "picture", partial(opening.picture, image), take, fail)
+
+    # Where the latents of the rack fire
+
+    def take_fired(self, fired: Fired) -> None:
+        self._fired = fired
+        self.lay()
+
+    def switch_fire(self) -> None:
+        self.services.remember("steer", fire=not self._shows_fire)
+        self.lay()
+
+    @property
+    def _shows_fire(self) -> bool:
+        return self.services.session.recall("steer", "fire", True)
+
+    def lay(self) -> None:
+        """Lay over the picture how near to its maximum the latent of the rack that is nearest to its own fires."""
+        maps = dict(self._fired.maps) if self._fired and self._shows_fire else {}
+        slots = [slot for slot in self._editor.setup.rack if slot.on and slot.latent in maps]
+        peaks = [max(maps[slot.latent]) for slot in slots]
+        if not self._fired or not any(peak > 0 for peak in peaks):
+            self._picture.show_heat(None)
+            self._caption.say(f"{self._called} · nothing of the rack fires" if slots else self._called)
+            return
+        shares = np.array([maps[slot.latent] for slot in slots]) / [[slot.unit] for slot in slots]
+        self._picture.show_heat(shares.max(axis=0).reshape(self._fired.grid))
+        slot, peak = max(zip(slots, peaks, strict=True), key=lambda one: one[1] / one[0].unit)
+        self._caption.say(f"{slot.latent} peak {significant(peak)} · {self._called}")
+
+    # Other images
 
     def choose(self, image: str) -> None:
         """Take ``image`` if it can be read."""

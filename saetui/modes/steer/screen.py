@@ -14,6 +14,7 @@ from textual.widget import Widget
 from engine.config import SteerSettings, from_mapping
 from engine.errors import UserError
 from engine.records import to_json
+from engine.steer.results import Fired
 from saetui.bindings import key
 from saetui.messages import ForMode, SteerLatent
 from saetui.modes.mode import Mode
@@ -49,6 +50,7 @@ class SteerMode(Mode):
         key("steer.source", "i", "part('image', 'pick_source')", "Image source"),
         key("steer.blank", "b", "part('image', 'next_colour')", "Blank", show=True),
         key("steer.top", "t", "top", "Top image", show=True),
+        key("steer.fire", "f", "part('image', 'switch_fire')", "Where they fire", show=True),
         key("steer.mode", "m", "part('question', 'next_mode')", "Clamp, add, scale, ablate"),
         key("steer.tokens", "T", "part('question', 'ask_tokens')", "Tokens that are steered"),
         key("steer.longer", "greater_than_sign", f"part('question', 'lengthen', {LONGER})", "Longer answers"),
@@ -65,12 +67,11 @@ class SteerMode(Mode):
         key("steer.stop", "escape", "stop", "Stop, or close the sweep"),
     ]
     DEFAULT_CSS = """
-    SteerMode #top { height: 1fr; }
+    SteerMode #top { height: 15; max-height: 40%; }
     SteerMode #state { height: auto; min-height: 1; max-height: 3; padding: 0 1; color: $secondary; }
     SteerMode #state.-wrong { color: $error; }
-    SteerMode AnswersView { height: 30%; }
-    SteerMode Dose { display: none; height: 36%; }
-    SteerMode.-dose AnswersView { height: 6; }
+    SteerMode AnswersView { height: 1fr; min-height: 6; }
+    SteerMode Dose { display: none; height: 2fr; }
     SteerMode.-dose Dose { display: block; }
     SteerMode.-narrow #top { height: 9; }
     SteerMode.-narrow ImagePanel { width: 20; }
@@ -160,6 +161,7 @@ class SteerMode(Mode):
     def _show_change(self, before: Setup, setup: Setup) -> None:
         self.remember(setup=to_json(setup))
         self._show_setup()
+        self.image.lay()
         if setup.image != before.image:
             self.image.load()
         if setup.neurons != before.neurons:
@@ -227,6 +229,9 @@ class SteerMode(Mode):
     def take_answers(self, version: Version) -> None:
         self.answers.put(version.answers)
         self.kept.add(version)
+
+    def take_fired(self, fired: Fired) -> None:
+        self.image.take_fired(fired)
 
     def take_sweep(self) -> None:
         self.remember(sweep=to_json(self.dose.sweep))
