@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -18,6 +19,7 @@ from engine.steer.results import Fired
 from saetui.background import look_up
 from saetui.formatting import significant
 from saetui.modes.steer.setup import SetupEditor, Slot
+from saetui.modes.steer.token_painter import TokenPainter
 from saetui.services import Served
 from saetui.terminal.dropped_files import dropped_path
 from saetui.widgets.dialogs import Ask, Pick
@@ -101,6 +103,28 @@ class ImagePanel(Served, Vertical):
         self._picture.show_heat(shares.max(axis=0).reshape(self._fired.grid))
         slot, peak = max(zip(slots, peaks, strict=True), key=lambda one: one[1] / one[0].unit)
         self._caption.say(f"{slot.latent} peak {significant(peak)} · {self._called}")
+
+    # The patches that are steered
+
+    def paint_tokens(self, ask: Callable[[], None]) -> None:
+        """Paint them on the picture; ``ask`` for them where no grid of patches is known."""
+        image, neurons, fired = self.image, self._editor.setup.neurons, self._fired
+
+        def read() -> tuple[Any, tuple[int, int] | None]:
+            grid = fired.grid if fired else latents.grid(neurons) if neurons else None
+            return opening.picture(image)[0], grid
+
+        def take(found: tuple[Any, tuple[int, int] | None]) -> None:
+            pixels, grid = found
+            if grid is None:
+                ask()
+            else:
+                self.services.ask(TokenPainter(pixels, grid, self._editor.setup.tokens), given)
+
+        def given(tokens: str) -> None:
+            self._editor.change(replace(self._editor.setup, tokens=tokens))
+
+        look_up(self, "tokens", read, take, self.services.say)
 
     # Other images
 

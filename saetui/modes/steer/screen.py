@@ -52,7 +52,7 @@ class SteerMode(Mode):
         key("steer.top", "t", "top", "Top image", show=True),
         key("steer.fire", "f", "part('image', 'switch_fire')", "Where they fire", show=True),
         key("steer.mode", "m", "part('question', 'next_mode')", "Clamp, add, scale, ablate"),
-        key("steer.tokens", "T", "part('question', 'ask_tokens')", "Tokens that are steered"),
+        key("steer.tokens", "T", "tokens", "Paint the patches that are steered"),
         key("steer.longer", "greater_than_sign", f"part('question', 'lengthen', {LONGER})", "Longer answers"),
         key("steer.shorter", "less_than_sign", f"part('question', 'lengthen', {-LONGER})", "Shorter answers"),
         key("steer.error", "E", "part('question', 'switch_error')", "Keep or drop the SAE's error"),
@@ -214,6 +214,9 @@ class SteerMode(Mode):
             self.tell(self.setup.lacks)
         else:
             self.conversation.ask(self.setup)
+
+    def action_tokens(self) -> None:
+        self.image.paint_tokens(self.question.ask_tokens)
 
     def action_stop(self) -> None:
         """Stop what is going on, at once; if nothing is, close the sweep."""
