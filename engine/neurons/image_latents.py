@@ -41,7 +41,14 @@ def image_latents(
         scale = known.to(pooled.device)
     grid = _grid(encoder, inputs) if several else None
     patches = z[0][mask[0]] if grid else z[0, :0]
-    return ImageLatents(grid, _strongest(pooled[None], scale, IN_IMAGE)[0], _strongest(patches, scale, IN_PATCH))
+    strongest = _strongest(pooled[None], scale, IN_IMAGE)[0]
+    maps = tuple((latent, tuple(_short(value) for value in patches[:, latent].tolist())) for latent, _ in strongest)
+    return ImageLatents(grid, strongest, _strongest(patches, scale, IN_PATCH), maps if grid else ())
+
+
+def _short(value: float) -> float:
+    """In four digits, which are shown: a map has hundreds of values."""
+    return float(f"{value:.4g}")
 
 
 def _grid(encoder: VisionEncoder, inputs: dict[str, Tensor]) -> tuple[int, int] | None:

@@ -53,6 +53,14 @@ def search(path: str, text: str, limit: int = 50) -> list[KnownLatent]:
     return [KnownLatent(latent, *known[latent]) for latent in found]
 
 
+def grid(path: str) -> tuple[int, int] | None:
+    """Rows and columns of the patches that were scored; None where they form none. UserError as ``describe``."""
+    from engine.neurons.file import Neurons
+
+    with Neurons.open(path) as neurons:
+        return neurons.grid
+
+
 def top_images(path: str, latent: int) -> list[str]:
     """The images on which ``latent`` fires most, as ``open_image`` takes them. UserError as ``describe``."""
     from engine.neurons.file import Neurons, refusing_damage

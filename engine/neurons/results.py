@@ -203,3 +203,5 @@ class ImageLatents:
     """The strongest of the whole image."""
     patches: tuple[LatentValues, ...]
     """The strongest of each patch, row by row; empty without a grid."""
+    maps: tuple[tuple[int, tuple[float, ...]], ...] = ()
+    """Pairs of a latent, one of the strongest of the whole image, and its values patch by patch, row by row."""

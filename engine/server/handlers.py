@@ -43,13 +43,15 @@ from engine.server.protocol import (
 )
 from engine.server.reporting import RequestReporter
 from engine.steer.compare import Steering, prepare
+from engine.steer.firing import fired
 from engine.steer.model_cache import ModelCache, Recent
-from engine.steer.results import ANSWERS, AnswerName, Steered, SweepPoint
+from engine.steer.results import ANSWERS, AnswerName, Fired, Steered, SweepPoint
 from engine.steer.sweep import sweep
 from engine.workspace import Workspace
 
 ANSWERS_KEPT = 512
 MARGIN, SPARE = 1.25, 1 << 30  # of the weights; bytes beside them that others may need
+MAPS_KEPT = 64
 BLANK = (224, 224)  # size of a blank image whose latents are asked for
 
 
@@ -60,6 +62,7 @@ class Handlers:
         self.workspace = workspace
         self.models = ModelCache()
         self._answers: Recent[str] = Recent(ANSWERS_KEPT)
+        self._maps: Recent[Fired | None] = Recent(MAPS_KEPT)
         self._spaces: Recent[TextSpace] = Recent(1)
 
     def handle(self, request: Request, reporter: RequestReporter) -> Result:
@@ -87,7 +90,20 @@ class Handlers:
         steering = prepare(request.question, self.workspace, self.models, reporter)
         reporter.tell(Intervened(**asdict(steering.intervention)))
         reporter.check()
+        if maps := self._fired(steering):
+            reporter.tell(maps)
         return Steered(**{name: self._answer(steering, name, reporter) for name in ANSWERS})
+
+    def _fired(self, steering: Steering) -> Fired | None:
+        """Where the latents of the rack fire; None where it has none, or where patches have no places."""
+        latents = tuple(sorted({latent for latent, _ in steering.intervention.latents}))
+        if not latents:
+            return None
+        key = (weakref.ref(steering.vlm), weakref.ref(steering.sae), _identity_of(steering.image), latents)
+        try:
+            return self._maps.get(key, lambda: fired(steering.vlm, steering.sae, steering.image, latents))
+        except UserError:  # a family that is shown no image alone answers all the same
+            return None
 
     def _answer(self, steering: Steering, name: AnswerName, reporter: RequestReporter) -> str:
         """Greedy answers are the same every time, so none is generated twice."""
@@ -191,10 +207,13 @@ class Handlers:
 
 def _identity(steering: Steering, name: AnswerName) -> Hashable:
     """Equal for equal questions to equal models: then the answers are equal as well."""
-    image = (steering.image.size, hashlib.sha256(steering.image.tobytes()).hexdigest())
-    asked = (weakref.ref(steering.vlm), image, steering.prompt, steering.max_new_tokens)
+    asked = (weakref.ref(steering.vlm), _identity_of(steering.image), steering.prompt, steering.max_new_tokens)
     one = steering.through(name)
     return (asked, None if one is None else (weakref.ref(steering.sae), one if one.latents else one.control()))
+
+
+def _identity_of(image: Image.Image) -> Hashable:
+    return image.size, hashlib.sha256(image.tobytes()).hexdigest()
 
 
 def _check_same(neurons: Neurons, sae: str, sha256: str) -> None:

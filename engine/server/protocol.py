@@ -20,7 +20,7 @@ from engine.neurons.results import ImageLatents, LatentValues
 from engine.records import from_json, parse_json, to_json, union
 from engine.reporter import Failed, Intervened, StageBegan, Token, Warned
 from engine.runs.memory import Memory
-from engine.steer.results import Steered, SweepPoint
+from engine.steer.results import Fired, Steered, SweepPoint
 
 # Requests, and the results of those that have one of their own
 
@@ -29,8 +29,8 @@ from engine.steer.results import Steered, SweepPoint
 class Answer:
     """Ask a model untouched, with the SAE attached, and steered. Without latents the steered answer is the attached.
 
-    Events ``Intervened``, ``StageBegan`` (of an answer) and ``Token``. An answer given before comes at once, as one
-    ``cached`` token. Result: ``Steered``.
+    Events ``Intervened``, ``Fired`` (where the latents do), ``StageBegan`` (of an answer) and ``Token``. An answer
+    given before comes at once, as one ``cached`` token. Result: ``Steered``.
     """
 
     question: SteerSettings
@@ -154,7 +154,7 @@ class Cancelled:
     pass
 
 
-ServerEvent = Loading | StageBegan | Warned | Intervened | Token | PointFound | Done | Cancelled | Failed
+ServerEvent = Loading | StageBegan | Warned | Intervened | Fired | Token | PointFound | Done | Cancelled | Failed
 END = (Done, Cancelled, Failed)
 
 _REQUESTS: dict[str, type[Any]] = {
@@ -178,6 +178,7 @@ _EVENTS: dict[str, type[Any]] = {
     "stage": StageBegan,
     "warning": Warned,
     "intervention": Intervened,
+    "fired": Fired,
     "token": Token,
     "point": PointFound,
     "done": Done,

@@ -199,3 +199,16 @@ def parse_tokens(text: str) -> tuple[int, ...] | None:
             raise UserError(f"{text!r} does not name patch tokens: write all, or indices like 0,3,5-9.")
         indices.update(range(int(match[1]), int(match[2] or match[1]) + 1))
     return tuple(sorted(indices))
+
+
+def tokens_text(indices: Sequence[int], n_patches: int) -> str:
+    """As ``parse_tokens`` reads them: ``all`` of ``n_patches``, else the ascending ``indices``, in ranges."""
+    if len(indices) == n_patches:
+        return "all"
+    runs: list[list[int]] = []
+    for index in indices:
+        if runs and index == runs[-1][1] + 1:
+            runs[-1][1] = index
+        else:
+            runs.append([index, index])
+    return ",".join(f"{first}-{last}" if first < last else f"{first}" for first, last in runs)

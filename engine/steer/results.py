@@ -22,6 +22,16 @@ class Steered:
 
 
 @dataclass(frozen=True)
+class Fired:
+    """Where latents fire on an image, before anything is changed."""
+
+    grid: tuple[int, int]
+    """Rows and columns of patches."""
+    maps: tuple[tuple[int, tuple[float, ...]], ...]
+    """Pairs of a latent and its activations, patch by patch, row by row."""
+
+
+@dataclass(frozen=True)
 class SweepPoint:
     """What one strength of one latent does."""
 

@@ -19,7 +19,7 @@ from rich.style import Style
 from textual.strip import Strip
 
 from engine.images.shrinking import unchecked_mean
-from saetui.terminal.heat import LUMA, overlay
+from saetui.terminal.heat import COLOURS, GLYPHS, LUMA, Box, Colour, box, faded, outlined, ring, strongest
 from saetui.terminal.probe import Colours
 
 PictureStyle = Literal["quadrant", "half", "glyph"]
@@ -63,7 +63,13 @@ class Look:
     colours: Colours = "truecolor"
     ratio: float = 2.0  # height over width of a cell
     ascii: bool = False  # ASCII glyphs only
-    light: bool = False  # glyphs are dark on light: ink stands for darkness
+    ground: Colour = (22, 24, 28)  # behind pictures: what a heat map fades into
+    accent: Colour = (224, 178, 76)  # of the line around its strongest patch
+
+    @property
+    def light(self) -> bool:
+        """Whether glyphs are dark on light: ink stands for darkness."""
+        return float(np.array(self.ground) @ LUMA) >= 128
 
     @property
     def pixels(self) -> tuple[int, int]:
@@ -85,16 +91,27 @@ def draw(
     look: Look,
     heat: Float[ndarray, "y x"] | None = None,
     maximum: float = 1.0,
+    mark: tuple[int, int, int, int] | None = None,
 ) -> list[Strip]:
     """``image`` centred in ``columns`` x ``rows`` cells, as large as its proportions allow.
 
-    ``heat``, from 0 to ``maximum`` per patch, is laid over it. Cells around the picture have no style.
+    ``heat``, from 0 to ``maximum`` per patch, is laid over it, and its strongest patch outlined. ``mark``: a patch of
+    a grid (row, column; rows, columns) that is outlined in its place. Cells around the picture have no style.
     """
     wide, high = fitted(image.shape[1], image.shape[0], columns, rows, look.ratio)
     down, across = look.pixels
     pixels = unchecked_mean(image, wide * across, high * down)
+    outlines = []
     if heat is not None:
-        pixels = overlay(pixels, heat, maximum, colours=look.colours == "truecolor" and not look.in_glyphs)
+        pixels = faded(pixels, heat, maximum, look.ground, GLYPHS if look.in_glyphs else COLOURS)
+        if mark is None and (peak := strongest(heat)):
+            mark = (*peak, *heat.shape)
+    if mark is not None:
+        outlines = [box(mark[:2], mark[2:], *pixels.shape[:2])]
+    if look.in_glyphs:
+        return _centred(_framed(_cells(pixels, look), outlines, look.ascii), wide, columns, rows)
+    for inner in outlines:
+        pixels = outlined(pixels, inner, look.accent, look.ground)
     return _centred(_cells(pixels, look), wide, columns, rows)
 
 
@@ -158,6 +175,19 @@ def _cells(pixels: UInt8[ndarray, "height width 3"], look: Look) -> list[Strip]:
     if look.in_glyphs:
         return glyphs(pixels, ascii=look.ascii, light=look.light)
     return (quadrants if look.style == "quadrant" else half_blocks)(pixels, look.colours)
+
+
+def _framed(strips: list[Strip], outlines: list[Box], ascii: bool) -> list[Strip]:
+    """Glyphs with lines around boxes."""
+    text = np.array([list(strip.text) for strip in strips])
+    for inner in outlines:
+        rows, columns = inner
+        for y, x in np.argwhere(ring(inner, *text.shape)):
+            below, behind = y >= rows.stop, x >= columns.stop
+            beside, outside = behind or x < columns.start, below or y < rows.start
+            corner = "+" if ascii else "┌┐└┘"[2 * below + behind]
+            text[y, x] = corner if beside and outside else "|│"[not ascii] if beside else "-─"[not ascii]
+    return [Strip([Segment("".join(line))], len(line)) for line in text.tolist()]
 
 
 def _mean(

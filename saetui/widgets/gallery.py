@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.segment import Segment
@@ -20,8 +21,9 @@ from textual.widget import Widget
 
 from engine.errors import UserError
 from engine.images import BrokenImage
-from saetui.formatting import fit, fit_ends, literal
+from saetui.formatting import fit, fit_ends, literal, significant
 from saetui.terminal.cells import Look, draw
+from saetui.terminal.heat import strongest
 from saetui.widgets.picture import look_of
 
 GAP = 2  # columns between pictures
@@ -41,12 +43,18 @@ class Tile:
     load: Callable[[], Any]
     heat: Callable[[], Any] = lambda: None
     heat_maximum: float = 1.0
+    value: float | None = None
+    """The number in the caption, where that is an activation."""
     name: str = ""
     """Behind the caption, in the room that it leaves."""
 
-    def words(self, width: int) -> str:
-        """What stands below the picture."""
-        caption = fit(literal(self.caption), width)
+    def words(self, width: int, peak: float | None = None) -> str:
+        """What stands below the picture; ``peak``: the value of its strongest patch, where that is outlined."""
+        told = self.caption
+        if peak is not None:  # maps are kept in few digits
+            same = self.value is not None and abs(peak - self.value) <= 0.01 * abs(peak)
+            told = f"peak {self.caption}" if same else f"{self.caption} peak {significant(peak)}"
+        caption = fit(literal(told), width)
         room = width - cell_len(caption) - 1
         return f"{caption} {fit_ends(literal(self.name), room)}" if self.name and room > 0 else caption
 
@@ -88,7 +96,7 @@ class DrawRequest:
     grid: Grid
     look: Look
     heat: bool
-    theme: str
+    shade: str
     console: Console
 
 
@@ -120,6 +128,7 @@ class Gallery(Widget):
         """Tiles that replace ``tiles`` once they are drawn, so that the screen is painted once."""
         self._ahead: list[Tile] = []
         self.grid = Grid(0, 0, 0, 0)
+        self._peaks: dict[Any, float] = {}
         self._strips: OrderedDict[Any, list[Strip] | str] = OrderedDict()
         self._wake = threading.Condition()
         self._request: DrawRequest | None = None
@@ -150,6 +159,7 @@ class Gallery(Widget):
             self.refresh()
 
     def on_mount(self) -> None:
+        self.app.theme_changed_signal.subscribe(self, lambda _: self._redraw())
         threading.Thread(target=self._draw_requests, daemon=True, name="gallery").start()
 
     def on_unmount(self) -> None:
@@ -190,7 +200,9 @@ class Gallery(Widget):
         if line == grid.height:
             kind = "gallery--chosen" if place == self.chosen else "gallery--caption"
             mark = "▸" if place == self.chosen else " "
-            text = set_cell_size(mark + tile.words(grid.width - 1), grid.width)
+            text = set_cell_size(
+                mark + tile.words(grid.width - 1, self._peaks.get(tile.key) if self.show_heat else None), grid.width
+            )
             return [Segment(text, self.get_component_rich_style(kind))]
         drawn = self._strips.get(self._key(tile, grid))
         if isinstance(drawn, list) and line < len(drawn):
@@ -203,7 +215,12 @@ class Gallery(Widget):
         return [Segment(" " * grid.width, blank)]
 
     def _key(self, tile: Tile, grid: Grid) -> Any:
-        return tile.key, grid, self.show_heat, self.app.theme
+        return tile.key, grid, self.show_heat, self._shade
+
+    @property
+    def _shade(self) -> str:
+        """The theme, as far as pictures depend on it."""
+        return self.app.theme if self.show_heat or self.look.in_glyphs else ""
 
     def _redraw(self) -> None:
         """Redraw everything: the size or the look has changed."""
@@ -217,7 +234,7 @@ class Gallery(Widget):
         visible = grid.columns * grid.rows
         with self._wake:
             self._request = DrawRequest(
-                tiles[:visible], self._ahead, grid, self.look, self.show_heat, self.app.theme, self.app.console
+                tiles[:visible], self._ahead, grid, self.look, self.show_heat, self._shade, self.app.console
             )
             self._wake.notify()
 
@@ -267,7 +284,7 @@ class Gallery(Widget):
         for tile in tiles:
             if self._request is not None or self._unmounted or not request.grid.rows:
                 break
-            key = (tile.key, request.grid, request.heat, request.theme)
+            key = (tile.key, request.grid, request.heat, request.shade)
             if key in self._strips:
                 self._strips.move_to_end(key)
                 continue
@@ -287,6 +304,8 @@ class Gallery(Widget):
             pixels, patches = tile.load(), tile.heat() if request.heat else None
         except (UserError, BrokenImage, OSError) as error:
             return str(error)
+        if patches is not None and strongest(patches):
+            self._peaks[tile.key] = float(np.nanmax(patches))
         grid = request.grid
         strips = draw(pixels, grid.width, grid.height, request.look, patches, tile.heat_maximum)
         for strip in strips:

@@ -4,10 +4,11 @@ import textwrap
 from collections.abc import Hashable
 from typing import Any
 
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from numpy import ndarray
 from rich.segment import Segment
 from textual.app import App
+from textual.color import Color
 from textual.geometry import Size
 from textual.strip import Strip
 from textual.widget import Widget
@@ -18,12 +19,14 @@ from saetui.terminal.cells import Look, draw
 
 def look_of(app: App[Any]) -> Look:
     """How ``app`` draws pictures, by its attributes; an app without them gets half blocks in 24-bit colour."""
+    theme = app.current_theme
     return Look(
         style=getattr(app, "picture_style", "half"),
         colours=getattr(app, "colours", "truecolor"),
         ratio=getattr(app, "cell_ratio", 2.0),
         ascii=getattr(app, "ascii", False),
-        light=not app.current_theme.dark,
+        ground=Color.parse(theme.background or "black").rgb,
+        accent=Color.parse(theme.accent or "white").rgb,
     )
 
 
@@ -41,6 +44,7 @@ class Picture(Widget):
         self._pixels: UInt8[ndarray, "height width 3"] | None = None
         self._sentence = ""
         self._strips: list[Strip] = []
+        self._laid: tuple[Any, float, tuple[int, int, int, int] | None] = (None, 1.0, None)
         self._drawn: Hashable = None  # what the strips were made for
 
     @property
@@ -51,6 +55,14 @@ class Picture(Widget):
         """Show ``pixels``, or nothing. Does nothing if ``key`` is shown already."""
         if key is None or key != self.key:
             self._replace(key, pixels)
+
+    def show_heat(
+        self, heat: Float[ndarray, "y x"] | None, maximum: float = 1.0, mark: tuple[int, int, int, int] | None = None
+    ) -> None:
+        """Lay ``heat`` over the picture, and outline its strongest patch, or ``mark``; as for ``draw``."""
+        self._laid = (heat, maximum, mark)
+        self._drawn = None
+        self.refresh()
 
     def failed(self, sentence: str) -> None:
         """Show ``sentence``, which says why there is no picture."""
@@ -75,7 +87,8 @@ class Picture(Widget):
         """The strips, drawn again when the size or the look has changed."""
         wanted = (self.size, self.look)
         if self._drawn != wanted and self._pixels is not None:
-            self._strips = draw(self._pixels, *self.size, self.look)
+            heat, maximum, mark = self._laid
+            self._strips = draw(self._pixels, *self.size, self.look, heat, maximum, mark)
         elif self._drawn != wanted and self._sentence:
             self._strips = _text_strips(self._sentence, self.size)
         self._drawn = wanted

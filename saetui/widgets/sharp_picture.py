@@ -14,7 +14,9 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from saetui.formatting import literal
+from saetui.terminal.heat import box, faded, outlined, strongest
 from saetui.terminal.probe import Terminal
+from saetui.widgets.picture import look_of
 
 
 def graphics(terminal: Terminal) -> type[Widget] | None:
@@ -45,6 +47,8 @@ class SharpPicture(Container):
         super().__init__(**options)
         self._drawn: Any = drawn_by(classes="drawn")
         self._key: Hashable = None
+        self._pixels: Any = None
+        self._heat: Any = None
 
     def compose(self) -> ComposeResult:
         yield self._drawn
@@ -56,6 +60,22 @@ class SharpPicture(Container):
             return
         self._key = key
         self.remove_class("-failed")
+        self._pixels = pixels
+        self._draw()
+
+    def show_heat(self, heat: Any, maximum: float = 1.0) -> None:
+        """As of ``Picture``."""
+        if heat is not None or self._heat is not None:
+            self._heat = None if heat is None else heat / maximum
+            self._draw()
+
+    def _draw(self) -> None:
+        pixels, ground = self._pixels, look_of(self.app).ground
+        if pixels is not None and self._heat is not None:
+            pixels = faded(pixels, self._heat, 1.0, ground)
+            if patch := strongest(self._heat):
+                inner = box(patch, self._heat.shape, *pixels.shape[:2])
+                pixels = outlined(pixels, inner, look_of(self.app).accent, ground)
         self._drawn.image = None if pixels is None else Image.fromarray(pixels)
 
     def failed(self, sentence: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
@@ -20,7 +21,7 @@ from engine.query import RowField, Rows
 from engine.server.protocol import Done, Failed, FindImageLatents, Loading, ServerEvent
 from saetui.background import look_up
 from saetui.bindings import key
-from saetui.formatting import literal, loading, number, percent
+from saetui.formatting import literal, loading, number, percent, significant
 from saetui.modes.neurons.latent_table import BESIDE, NUMBER, cells, columns
 from saetui.services import Served
 from saetui.widgets.bars import KeyBar
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 Pairs = list[tuple[int, float]]
 COLUMNS = (NUMBER, Column("fires", 7), Column("of max", 6), *columns(BESIDE), Column("names", 0, "left"))
-_FRAME = (255, 255, 255), (0, 0, 0)
 
 
 def fields_of(scores: Scores) -> Rows[tuple[int, float]]:
@@ -52,7 +52,7 @@ def fields_of(scores: Scores) -> Rows[tuple[int, float]]:
 
 
 class Patches(Picture, can_focus=True):
-    """The picture with a frame around one patch."""
+    """The picture, where the chosen latent fires on it, and a frame around one patch."""
 
     BINDINGS = [
         key("look.left", "h,left", "move(0, -1)", "Left"),
@@ -70,6 +70,8 @@ class Patches(Picture, can_focus=True):
         self.pixels: Any = None
         self.size_of_grid: tuple[int, int] | None = None
         self.patch: tuple[int, int] | None = None
+        self.heat: Any = None
+        self.maximum = 1.0
 
     def action_move(self, down: int, right: int) -> None:
         if self.size_of_grid is None:
@@ -97,22 +99,14 @@ class Patches(Picture, can_focus=True):
 
     def draw(self) -> None:
         if self.pixels is not None:
-            self.show(self._framed(), key=(id(self.pixels), self.patch))
+            self.show(self.pixels, key=id(self.pixels))
+            mark = None if self.patch is None or self.size_of_grid is None else (*self.patch, *self.size_of_grid)
+            self.show_heat(self.heat, self.maximum, mark)
 
-    def _framed(self) -> Any:
-        if self.patch is None or self.size_of_grid is None:
-            return self.pixels
-        framed = self.pixels.copy()
-        (row, column), (rows, columns) = self.patch, self.size_of_grid
-        height, width = framed.shape[:2]
-        top, bottom = row * height // rows, (row + 1) * height // rows - 1
-        left, right = column * width // columns, (column + 1) * width // columns - 1
-        thick = max(min(height // 40, (bottom - top) // 4), 1)
-        for inset, colour in ((0, _FRAME[0]), (thick, _FRAME[1])):
-            t, b, le, r = top + inset, bottom - inset, left + inset, right - inset
-            framed[t : t + thick, le : r + 1] = framed[b - thick + 1 : b + 1, le : r + 1] = colour
-            framed[t : b + 1, le : le + thick] = framed[t : b + 1, r - thick + 1 : r + 1] = colour
-        return framed
+    def fire(self, heat: Any, maximum: float) -> None:
+        """Draw where a latent fires: ``heat`` (rows, columns), or None."""
+        self.heat, self.maximum = heat, maximum
+        self.draw()
 
 
 class LookScreen(Served, Screen[Pairs | None]):
@@ -121,13 +115,14 @@ class LookScreen(Served, Screen[Pairs | None]):
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (90, "-wide")]
     BINDINGS = [
         key("look.list", "enter", "list", "List these latents", show=True),
+        key("look.heat", "m", "heat", "Heat map", show=True),
         key("look.part", "tab,shift+tab", "app.focus_next", "Picture or table", show=True),
         key("look.close", "q,escape", "dismiss", "Close", show=True),
     ]
     DEFAULT_CSS = """
     LookScreen { background: $background; }
     LookScreen #title { height: 1; background: $panel; padding: 0 1; }
-    LookScreen Patches { width: 50%; height: 1fr; margin: 1 2; }
+    LookScreen Patches { width: 45%; max-width: 64; height: 1fr; max-height: 34; margin: 1 2; }
     LookScreen #said { height: 1; padding: 0 1; color: $secondary; }
     LookScreen.-narrow Patches { width: 32; margin: 1; }
     """
@@ -139,6 +134,7 @@ class LookScreen(Served, Screen[Pairs | None]):
         self.shown: Pairs = []
         self.sort, self._fields = "", fields_of(scores)
         self._asked = -1
+        self._listed = ""
 
     def compose(self) -> ComposeResult:
         yield Static(Text(literal(f"latents of {self.scores.sae} fired by {self.heading}")), id="title")
@@ -195,13 +191,41 @@ class LookScreen(Served, Screen[Pairs | None]):
         if picture.patch is None or picture.size_of_grid is None:
             pairs = self.found.image
             move = ": hjkl moves over its patches" if picture.size_of_grid else ""
-            self._say(f"{counted(len(pairs), 'latent')} of the whole image{move}")
+            self._listed = f"{counted(len(pairs), 'latent')} of the whole image{move}"
         else:
             row, column = picture.patch
             pairs = self.found.patches[row * picture.size_of_grid[1] + column]
-            self._say(f"{counted(len(pairs), 'latent')} of the patch in row {row + 1}, column {column + 1}")
+            self._listed = f"{counted(len(pairs), 'latent')} of the patch in row {row + 1}, column {column + 1}"
+        self._say(self._listed)
         self.shown = self._fields.ordered(list(pairs), self.sort)
         self.query_one(Table).show(len(self.shown))
+        self._fire()
+
+    def on_table_moved(self, event: Table.Moved) -> None:
+        self._fire()
+
+    def action_heat(self) -> None:
+        self.services.remember("look", heat=not self._shows_heat)
+        self._fire()
+
+    @property
+    def _shows_heat(self) -> bool:
+        return self.services.session.recall("look", "heat", True)
+
+    def _fire(self) -> None:
+        """Draw where the latent under the cursor fires."""
+        table, picture = self.query_one(Table), self.query_one(Patches)
+        if not self._shows_heat or not self.shown or self.found is None or self.found.grid is None:
+            picture.fire(None, 1.0)
+            return
+        latent, _ = self.shown[min(table.cursor, len(self.shown) - 1)]
+        fired = dict(self.found.maps).get(latent) or [dict(patch).get(latent, 0.0) for patch in self.found.patches]
+        heat = np.array(fired, np.float32).reshape(self.found.grid)
+        picture.fire(heat, float(self.scores.neurons.maximum[latent]) or float(heat.max()))
+        row, column = divmod(int(heat.argmax()), heat.shape[1])
+        self._say(
+            f"{self._listed} · {latent} peaks at {significant(float(heat.max()))}, row {row + 1}, column {column + 1}"
+        )
 
     def _say(self, words: str) -> None:
         self.query_one("#said", Static).update(Text(literal(words), no_wrap=True, overflow="ellipsis"))

@@ -41,6 +41,9 @@ class LatentView(Vertical):
     def compose(self) -> Iterable[Widget]:
         yield from (self.head, self.gallery, self.foot)
 
+    def on_mount(self) -> None:
+        self.app.theme_changed_signal.subscribe(self, lambda _: self._show_words())
+
     def show(self, scores: "Scores | None", latent: int = -1, ahead: Iterable[int] = (), pictures: int = 16) -> None:
         """``ahead``: latents that may be asked for next."""
         if scores is None or not 0 <= latent < scores.neurons.w:
@@ -50,13 +53,17 @@ class LatentView(Vertical):
             self._shown = None
             return
         self._shown = scores, latent
-        self.head.update(self._head(scores, latent), layout=False)
-        self._show_foot()
+        self._show_words()
         coming = [tile for other in ahead for tile in tiles(scores, other, pictures)]
         self.gallery.show(tiles(scores, latent, pictures), coming)
 
     def on_resize(self) -> None:
         """What fits is another: a view that is just shown had no room at all."""
+        self._show_foot()
+
+    def _show_words(self) -> None:
+        if self._shown is not None:
+            self.head.update(self._head(*self._shown), layout=False)
         self._show_foot()
 
     def _show_foot(self) -> None:
@@ -103,9 +110,8 @@ class LatentView(Vertical):
             from saetui.terminal.heat import legend
 
             text.append("heat ", style="bold")
-            text.append_text(
-                legend(float(neurons.maximum[latent]), 24, colours=self.gallery.look.colours == "truecolor")
-            )
+            look = self.gallery.look
+            text.append_text(legend(float(neurons.maximum[latent]), 24, look.ground, colours=not look.in_glyphs))
             text.append("   ")
         text.append(first)
         room = width - text.cell_len - 12
@@ -130,6 +136,7 @@ def tiles(scores: "Scores", latent: int, most: int) -> list[Tile]:
         Tile(
             key=(str(scores.path), scores.stamp, latent, place),
             caption=significant(one.activation),
+            value=one.activation,
             name=called(scores.neurons.images[one.image]),
             load=partial(scores.thumbnails.load, one.path),
             heat=partial(_map, maps, place),

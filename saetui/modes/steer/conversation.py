@@ -24,7 +24,7 @@ from engine.server.protocol import (
     Token,
     Warned,
 )
-from engine.steer.results import ANSWERS, AnswerName, Steered
+from engine.steer.results import ANSWERS, AnswerName, Fired, Steered
 from saetui.formatting import loading, rate
 from saetui.modes.steer.setup import Setup, Slot
 from saetui.modes.steer.versions import Version
@@ -46,6 +46,9 @@ class Listener(Protocol):
     def take_answers(self, version: Version) -> None: ...
 
     def take_sweep(self) -> None: ...
+
+    def take_fired(self, fired: Fired) -> None:
+        """Where the latents of the rack fire on the image."""
 
 
 @dataclass(eq=False)
@@ -133,6 +136,8 @@ class Conversation:
             case PointFound():
                 count = self._dose.hear(event.point)
                 listener.tell(f"sweeping · {counted(count, 'answer')} · esc stops")
+            case Fired():
+                listener.take_fired(event)
             case Warned():
                 if event.message not in self._warned:
                     self._warned.add(event.message)

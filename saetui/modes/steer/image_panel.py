@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 from textual.app import ComposeResult
 from textual.containers import Vertical
 
@@ -13,8 +15,11 @@ from engine import artefacts
 from engine.images import opening
 from engine.images.opening import IN, is_plain
 from engine.neurons import latents
+from engine.steer.results import Fired
 from saetui.background import look_up
+from saetui.formatting import significant
 from saetui.modes.steer.setup import SetupEditor, Slot
+from saetui.modes.steer.token_painter import TokenPainter
 from saetui.services import Served
 from saetui.terminal.dropped_files import dropped_path
 from saetui.widgets.dialogs import Ask, Pick
@@ -29,7 +34,7 @@ class ImagePanel(Served, Vertical):
     """The picture over its caption. Whatever is chosen here changes the setup."""
 
     DEFAULT_CSS = """
-    ImagePanel { width: 40%; max-width: 62; }
+    ImagePanel { width: 32; }
     ImagePanel #picture { width: 1fr; height: 1fr; }
     ImagePanel #caption { height: 1; padding: 0 1; color: $secondary; text-wrap: nowrap; text-overflow: ellipsis; }
     """
@@ -38,6 +43,8 @@ class ImagePanel(Served, Vertical):
         super().__init__(**options)
         self._editor = editor
         self._caption = Words(id="caption")
+        self._called = ""
+        self._fired: Fired | None = None
         self._listed: dict[str, list[str]] = {}
         self._picture: Picture | SharpPicture
 
@@ -56,15 +63,70 @@ class ImagePanel(Served, Vertical):
         image = self.image
 
         def take(found: tuple[Any, str]) -> None:
-            pixels, caption = found
+            pixels, self._called = found
             self._picture.show(pixels, key=image)
-            self._caption.say(caption)
+            self.lay()
 
         def fail(sentence: str) -> None:
             self._picture.failed(sentence)
-            self._caption.say("")
+            self._called = ""
+            self.lay()
+
+        self._fired = None  # that was another image
 
         look_up(self, "picture", partial(opening.picture, image), take, fail)
+
+    # Where the latents of the rack fire
+
+    def take_fired(self, fired: Fired) -> None:
+        self._fired = fired
+        self.lay()
+
+    def switch_fire(self) -> None:
+        self.services.remember("steer", fire=not self._shows_fire)
+        self.lay()
+
+    @property
+    def _shows_fire(self) -> bool:
+        return self.services.session.recall("steer", "fire", True)
+
+    def lay(self) -> None:
+        """Lay over the picture how near to its maximum the latent of the rack that is nearest to its own fires."""
+        maps = dict(self._fired.maps) if self._fired and self._shows_fire else {}
+        slots = [slot for slot in self._editor.setup.rack if slot.on and slot.latent in maps]
+        peaks = [max(maps[slot.latent]) for slot in slots]
+        if not self._fired or not any(peak > 0 for peak in peaks):
+            self._picture.show_heat(None)
+            self._caption.say(f"{self._called} · nothing of the rack fires" if slots else self._called)
+            return
+        shares = np.array([maps[slot.latent] for slot in slots]) / [[slot.unit] for slot in slots]
+        self._picture.show_heat(shares.max(axis=0).reshape(self._fired.grid))
+        slot, peak = max(zip(slots, peaks, strict=True), key=lambda one: one[1] / one[0].unit)
+        self._caption.say(f"{slot.latent} peak {significant(peak)} · {self._called}")
+
+    # The patches that are steered
+
+    def paint_tokens(self, ask: Callable[[], None]) -> None:
+        """Paint them on the picture; ``ask`` for them where no grid of patches is known."""
+        image, neurons, fired = self.image, self._editor.setup.neurons, self._fired
+
+        def read() -> tuple[Any, tuple[int, int] | None]:
+            grid = fired.grid if fired else latents.grid(neurons) if neurons else None
+            return opening.picture(image)[0], grid
+
+        def take(found: tuple[Any, tuple[int, int] | None]) -> None:
+            pixels, grid = found
+            if grid is None:
+                ask()
+            else:
+                self.services.ask(TokenPainter(pixels, grid, self._editor.setup.tokens), given)
+
+        def given(tokens: str) -> None:
+            self._editor.change(replace(self._editor.setup, tokens=tokens))
+
+        look_up(self, "tokens", read, take, self.services.say)
+
+    # Other images
 
     def choose(self, image: str) -> None:
         """Take ``image`` if it can be read."""

@@ -15,6 +15,7 @@ from engine.config import SteerSettings, from_mapping
 from engine.errors import UserError
 from engine.records import to_json
 from engine.runs.watch import RunSnapshot
+from engine.steer.results import Fired
 from saetui.bindings import key
 from saetui.messages import ForMode, SteerLatent
 from saetui.modes.mode import Mode
@@ -50,8 +51,9 @@ class SteerMode(Mode):
         key("steer.source", "i", "part('image', 'pick_source')", "Image source"),
         key("steer.blank", "b", "part('image', 'next_colour')", "Blank", show=True),
         key("steer.top", "t", "top", "Top image", show=True),
+        key("steer.fire", "f", "part('image', 'switch_fire')", "Where they fire", show=True),
         key("steer.mode", "m", "part('question', 'next_mode')", "Clamp, add, scale, ablate"),
-        key("steer.tokens", "T", "part('question', 'ask_tokens')", "Tokens that are steered"),
+        key("steer.tokens", "T", "tokens", "Paint the patches that are steered"),
         key("steer.longer", "greater_than_sign", f"part('question', 'lengthen', {LONGER})", "Longer answers"),
         key("steer.shorter", "less_than_sign", f"part('question', 'lengthen', {-LONGER})", "Shorter answers"),
         key("steer.error", "E", "part('question', 'switch_error')", "Keep or drop the SAE's error"),
@@ -66,12 +68,11 @@ class SteerMode(Mode):
         key("steer.stop", "escape", "stop", "Stop, close the sweep", show=True),
     ]
     DEFAULT_CSS = """
-    SteerMode #top { height: 1fr; }
+    SteerMode #top { height: 15; max-height: 40%; }
     SteerMode #state { height: auto; min-height: 1; max-height: 3; padding: 0 1; color: $secondary; }
     SteerMode #state.-wrong { color: $error; }
-    SteerMode AnswersView { height: 30%; }
-    SteerMode Dose { display: none; height: 36%; }
-    SteerMode.-dose AnswersView { height: 6; }
+    SteerMode AnswersView { height: 1fr; min-height: 6; }
+    SteerMode Dose { display: none; height: 2fr; }
     SteerMode.-dose Dose { display: block; }
     SteerMode.-narrow #top { height: 9; }
     SteerMode.-narrow ImagePanel { width: 20; }
@@ -162,6 +163,7 @@ class SteerMode(Mode):
     def _show_change(self, before: Setup, setup: Setup) -> None:
         self.remember(setup=to_json(setup))
         self._show_setup()
+        self.image.lay()
         if setup.image != before.image:
             self.image.load()
         if setup.neurons != before.neurons:
@@ -219,6 +221,9 @@ class SteerMode(Mode):
     def goes_back(self) -> bool:
         return self.has_class("-dose") or (self.is_mounted and self.conversation.is_busy)
 
+    def action_tokens(self) -> None:
+        self.image.paint_tokens(self.question.ask_tokens)
+
     def action_stop(self) -> None:
         """Stop what is going on, at once; if nothing is, close the sweep."""
         self._wait_no_longer()
@@ -247,6 +252,9 @@ class SteerMode(Mode):
     def take_answers(self, version: Version) -> None:
         self.answers.put(version.answers)
         self.kept.add(version)
+
+    def take_fired(self, fired: Fired) -> None:
+        self.image.take_fired(fired)
 
     def take_sweep(self) -> None:
         self.remember(sweep=to_json(self.dose.sweep))

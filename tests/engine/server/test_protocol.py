@@ -31,7 +31,7 @@ from engine.server.protocol import (
     write_request,
 )
 from engine.server.reporting import RequestReporter
-from engine.steer.results import Steered, SweepPoint
+from engine.steer.results import Fired, Steered, SweepPoint
 
 QUESTION = SteerSettings(sae="s", vlm="demo", prompt='"\n魚', latent=("5=30", "7=2x"), keep_error=True)
 POINT = SweepPoint("steered", 1.0, "a fish", 0.5, None)
@@ -61,6 +61,7 @@ def test_requests_travel(request_):
         StageBegan("load"),
         Warned("Take care."),
         Intervened(((5, 30.0),), "add", False, (0, 3)),
+        Fired((1, 2), ((5, (0.0, 8.5)),)),
         Token("steered", "a ", cached=True),
         PointFound(POINT),
         Done(Steered("a", "b", "c")),

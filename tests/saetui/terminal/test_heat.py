@@ -1,5 +1,7 @@
 """Heat maps against the same map laid on pixel by pixel."""
 
+import colorsys
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,65 +10,105 @@ from hypothesis.extra.numpy import arrays
 from numpy import ndarray
 
 from saetui.formatting import number
-from saetui.terminal.heat import CIVIDIS, LUMA, PICTURE, legend, overlay
+from saetui.terminal.cells import Look, draw
+from saetui.terminal.heat import COLOURS, GLYPHS, LUMA, Fade, box, faded, legend, outlined, strongest
 
+DARK, LIGHT = (22, 24, 28), (250, 248, 243)
+ACCENT = (224, 178, 76)
 maps = st.tuples(st.integers(1, 5), st.integers(1, 5)).flatmap(
     lambda shape: arrays(np.float64, shape, elements=st.floats(-1, 12))
 )
 images = st.tuples(st.integers(1, 9), st.integers(1, 9)).flatmap(
     lambda shape: arrays(np.uint8, (*shape, 3), elements=st.integers(0, 255))
 )
+grounds = st.sampled_from([DARK, LIGHT])
+fades = st.sampled_from([COLOURS, GLYPHS])
 
 
-def naive(pixels: ndarray, heat: ndarray, maximum: float, colours: bool) -> ndarray:
+def naive(pixels: ndarray, heat: ndarray, maximum: float, ground: tuple[int, int, int], fade: Fade) -> ndarray:
     height, width, _ = pixels.shape
-    out = np.empty_like(pixels)
-    for y in range(height):
-        for x in range(width):
-            patch = heat[int((y + 0.5) * heat.shape[0] / height), int((x + 0.5) * heat.shape[1] / width)]
-            step = round(255 * min(max(patch / maximum, 0), 1))
-            tint = CIVIDIS[step] if colours else np.full(3, step)
-            grey = float(np.dot(pixels[y, x], LUMA))
-            out[y, x] = np.round(PICTURE * grey + (1 - PICTURE) * tint)
+    out = np.empty(pixels.shape)
+    far = 255 if ground == DARK else 0
+    for y, x, c in np.ndindex(height, width, 3):
+        patch = heat[int((y + 0.5) * heat.shape[0] / height), int((x + 0.5) * heat.shape[1] / width)]
+        share = fade.faint + (1 - fade.faint) * min(max(patch / maximum, 0), 1)
+        lifted = (1 - fade.lift) * float(pixels[y, x, c]) + fade.lift * far
+        out[y, x, c] = (1 - share) * ground[c] + share * lifted
     return out
 
 
-@given(images, maps, st.booleans())
-def test_every_pixel_has_the_heat_of_its_patch(pixels: ndarray, heat: ndarray, colours: bool) -> None:
-    laid = overlay(pixels, heat, 10.0, colours=colours)
-    assert np.abs(laid.astype(int) - naive(pixels, heat, 10.0, colours)).max() <= 1  # rounding of x.5
+@given(images, maps, grounds, fades)
+def test_every_pixel_fades_by_the_heat_of_its_patch(pixels, heat, ground, fade) -> None:
+    laid = faded(pixels, heat, 10.0, ground, fade)
+    assert np.abs(laid - naive(pixels, heat, 10.0, ground, fade)).max() <= 0.51
 
 
-@given(images)
-def test_hotter_is_always_brighter(pixels: ndarray) -> None:
-    brightness = [overlay(pixels, np.array([[h]]), 1.0) @ LUMA for h in np.linspace(0, 1, 9)]
-    assert (np.diff(brightness, axis=0) > 0).all()
+@given(images, grounds, fades)
+def test_hotter_is_always_farther_from_the_ground_in_brightness(pixels, ground, fade) -> None:
+    brightness = [faded(pixels, np.array([[h]]), 1.0, ground, fade) @ LUMA for h in np.linspace(0, 1, 5)]
+    assert ((np.diff(brightness, axis=0) if ground == DARK else -np.diff(brightness, axis=0)) > 0).all()
 
 
-@pytest.mark.parametrize("colours", [True, False])
-def test_the_hottest_patch_outshines_any_picture_elsewhere(colours: bool) -> None:
+def test_of_glyphs_the_hottest_outshine_any_picture_elsewhere() -> None:
     pixels = np.array([[[0, 0, 0], [255, 255, 255]]], dtype=np.uint8)
-    hot, cold = overlay(pixels, np.array([[1.0, 0.0]]), 1.0, colours=colours)[0] @ LUMA
-    assert hot > cold
+    for ground, sign in ((DARK, 1), (LIGHT, -1)):
+        for image in (pixels, pixels[:, ::-1]):
+            hot, cold = sign * (faded(image, np.array([[1.0, 0.0]]), 1.0, ground, GLYPHS)[0] @ LUMA)
+            assert hot > cold
+
+
+def test_colours_stay_where_it_fires_and_are_seen_elsewhere() -> None:
+    red = np.array([[[200, 20, 30], [200, 20, 30]]], dtype=np.uint8)
+    hot, cold = faded(red, np.array([[1.0, 0.0]]), 1.0, DARK)[0].astype(int)
+    hues = [colorsys.rgb_to_hsv(*(colour / 255))[0] for colour in (red[0, 0], hot)]
+    assert hues[0] == pytest.approx(hues[1], abs=0.01)
+    assert cold[0] > max(cold[1:]) + 20 and np.abs(cold - DARK).max() < np.abs(hot - DARK).max() / 2
 
 
 def test_nothing_is_hot_where_nothing_fires() -> None:
     pixels = np.full((4, 4, 3), 100, dtype=np.uint8)
-    nothing = overlay(pixels, np.zeros((2, 2)), 1.0)
-    np.testing.assert_array_equal(overlay(pixels, np.zeros((2, 2)), 0.0), nothing)
-    np.testing.assert_array_equal(overlay(pixels, np.full((2, 2), np.nan), 1.0), nothing)
+    nothing = faded(pixels, np.zeros((2, 2)), 1.0, DARK)
+    np.testing.assert_array_equal(faded(pixels, np.zeros((2, 2)), 0.0, DARK), nothing)
+    np.testing.assert_array_equal(faded(pixels, np.full((2, 2), np.nan), 1.0, DARK), nothing)
+    assert strongest(np.zeros((2, 2))) is None and strongest(np.full((2, 2), np.nan)) is None
+    assert strongest(np.array([[np.nan, 1.0], [3.0, 2.0]])) == (1, 0)
 
 
-def test_cividis_is_even_in_brightness() -> None:
-    assert CIVIDIS.shape == (256, 3)
-    assert tuple(CIVIDIS[0]) == (0, 34, 78) and tuple(CIVIDIS[255]) == (254, 232, 56)
-    steps = np.diff(CIVIDIS @ LUMA)
-    assert (steps >= 0).all() and steps.max() < 2
+@given(st.integers(1, 7), st.integers(1, 30), st.data())
+def test_a_box_holds_the_pixels_whose_centres_are_in_the_patch(count: int, pixels: int, data: st.DataObject) -> None:
+    place = data.draw(st.integers(0, count - 1))
+    inside = [y for y in range(pixels) if (2 * y + 1) * count // (2 * pixels) == place]
+    rows, columns = box((place, 0), (count, 1), pixels, 5)
+    assert list(range(rows.start, rows.stop)) == (inside or [(2 * place + 1) * pixels // (2 * count)])
+    assert columns == slice(0, 5)
+
+
+@given(images, grounds)
+def test_the_outline_is_seen_around_any_box(pixels: ndarray, ground) -> None:
+    pixels = np.pad(pixels, ((2, 2), (2, 2), (0, 0)))
+    inner = tuple(slice(2, length - 2) for length in pixels.shape[:2])
+    framed = outlined(pixels, inner, ACCENT, ground)
+    np.testing.assert_array_equal(framed[inner], pixels[inner])
+    line = framed[1, 1:-1]
+    assert (line == framed[1, 1]).all() and (framed[1:-1, -2] == framed[1, 1]).all()
+    assert abs(line[0] @ LUMA - (pixels[inner] @ LUMA).mean()) > 30
+    np.testing.assert_array_equal(framed[0], pixels[0])
+
+
+@pytest.mark.parametrize(("ascii", "corner"), [(False, "┌"), (True, "+")])
+def test_glyphs_have_a_line_around_the_strongest_patch(ascii: bool, corner: str) -> None:
+    pixels = np.full((64, 64, 3), 30, np.uint8)
+    heat = np.zeros((4, 4))
+    heat[1, 2] = 5.0
+    lines = [strip.text for strip in draw(pixels, 16, 8, Look("glyph", "mono", ascii=ascii), heat, 5.0)]
+    assert lines[1][7] == corner and lines[4][12] == (corner if ascii else "┘")
+    inside, outside = lines[2][8:12], lines[0]
+    assert len(set(inside)) == 1 and set(inside) != set(outside)
 
 
 @given(st.floats(0, 1e4), st.integers(16, 60), st.booleans())
 def test_the_legend_says_its_numbers(maximum: float, width: int, colours: bool) -> None:
-    text = legend(maximum, width, colours=colours)
+    text = legend(maximum, width, DARK, colours=colours)
     assert text.cell_len == width
     assert text.plain.startswith("0 ") and text.plain.endswith(f" {number(maximum)}")
     assert colours or text.plain.isascii()

@@ -52,7 +52,7 @@ async def test_it_shows_the_cells_of_its_size() -> None:
         picture = app.query_one(Picture)
         picture.show(PHOTO, key="a")
         await pilot.pause()
-        expected = draw(PHOTO, 20, 8, Look("quadrant", light=not app.current_theme.dark))
+        expected = draw(PHOTO, 20, 8, Look("quadrant"))
         assert shown(picture) == [strip.text for strip in expected]
         blank = picture.visual_style.rich_style
         for y, strip in enumerate(expected):
@@ -114,7 +114,7 @@ async def test_an_app_without_settings_gets_half_blocks() -> None:
     app = Bare()
     async with app.run_test() as pilot:
         picture = app.query_one(Picture)
-        assert picture.look == Look("half", "truecolor")
+        assert (picture.look.style, picture.look.colours) == ("half", "truecolor")
         picture.show(PHOTO, key=1)
         await pilot.pause()
         assert "▀" in "".join(shown(picture))

@@ -17,13 +17,14 @@ from engine.files import file_sha256
 from engine.neurons.results import ScoredImage
 from engine.records import to_json
 from engine.steer.recipes import load_recipe
-from engine.steer.results import Steered, SweepPoint
+from engine.steer.results import Fired, Steered, SweepPoint
 from engine.workspace import Workspace
 from saetui.app import Workbench
 from saetui.modes.steer.dose_response import DoseSweep
 from saetui.modes.steer.recipes_screen import RecipesScreen
 from saetui.modes.steer.screen import SteerMode
 from saetui.modes.steer.setup import Setup
+from saetui.modes.steer.token_painter import TokenPainter
 from saetui.modes.steer.versions import Version
 from saetui.modes.steer.versions_screen import VersionsScreen
 from saetui.preferences import state_folder
@@ -255,6 +256,24 @@ def test_images(place, tmp_path):
             await until(pilot, lambda: isinstance(pilot.app.screen, Pick))
             await pilot.press("enter")
             await until(pilot, lambda: pane.setup.image == f"{source}::0.png")
+
+    asyncio.run(scenario())
+
+
+def test_patches_are_painted_where_their_grid_is_known(place):
+    async def scenario():
+        async with without_model(place) as (pilot, pane):
+            pane.image.take_fired(Fired((4, 4), ()))
+            await pilot.press("T")
+            await until(pilot, lambda: isinstance(pilot.app.screen, TokenPainter))
+            await pilot.press("a", "b", "right", "pagedown", "b", "enter")
+            assert pane.setup.tokens == "0-1,4-5,8-9,12-13" and "tokens 0-1,4-5" in screen_text(pilot)
+            await pilot.press("T")
+            await until(pilot, lambda: isinstance(pilot.app.screen, TokenPainter))
+            await pilot.press("a", "escape")
+            assert pane.setup.tokens == "0-1,4-5,8-9,12-13"
+            await pilot.press("u")
+            assert pane.setup.tokens == "all"
 
     asyncio.run(scenario())
 
