@@ -91,10 +91,11 @@ class Conversation:
 
     def ask(self, setup: Setup) -> None:
         """Ask for the three answers. What is going on gives way."""
-        if self.sweeping:
-            self._services.models.cancel(self.sweeping.number)
+        swept, self.sweeping = self.sweeping, None
         self.answering = Asked(setup)
         self._send(self.answering, Answer(self._question(setup)))
+        if swept:  # only now: what is loaded for it is needed still
+            self._services.models.cancel(swept.number)
         self._answers.expect()
         self._listener.tell("asking …")
 

@@ -10,7 +10,7 @@ from engine.errors import UserError
 from engine.numbers import size
 from engine.records import from_json
 from engine.room import free_memory
-from engine.server.protocol import Failed, LoadAhead, Loading, ServerEvent
+from engine.server.protocol import Cancelled, Done, Failed, LoadAhead, Loading, ServerEvent
 from saetui.background import look_up
 from saetui.formatting import loading
 from saetui.modes.steer.setup import Setup, first_setup
@@ -63,7 +63,7 @@ class Preload:
                 self._services.models.ahead = loading(event)
             case Failed():
                 self._services.models.ahead = event.error
-            case _:
+            case Done() | Cancelled():
                 self._services.models.ahead = ""
 
 

@@ -48,6 +48,7 @@ class Scene:
 
     def cancel(self, number):
         self.cancelled.append(number)
+        self.asked_when_cancelled = len(self.asked)
         self.asked[number - 1][1](Cancelled())  # at once, as ModelRequests does
 
     def tell(self, sentence, wrong=False):
@@ -111,6 +112,7 @@ def test_a_sweep_and_a_question_that_ends_it(scene):
     assert scene.state == "sweeping · 1 answer · esc stops"
     scene.conversation.ask(SETUP)
     assert scene.cancelled == [1] and scene.state == "asking …"
+    assert scene.asked_when_cancelled == 2, "what is loaded for the sweep is loaded for the question"
     assert scene.conversation.sweeping is None and scene.conversation.answering is not None
     scene.conversation.sweep(SETUP, SLOT, (1.0,))
     scene.hear(Done(Swept(())))
