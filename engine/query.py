@@ -173,6 +173,18 @@ def texts(expression: Expression) -> list[str]:
     return []
 
 
+def asks_about(expression: Expression, field: str) -> bool:
+    """Whether a condition of it is on ``field``."""
+    match expression:
+        case Condition():
+            return expression.field == field
+        case Not(of):
+            return asks_about(of, field)
+        case All(parts) | Either(parts):
+            return any(asks_about(part, field) for part in parts)
+    return False
+
+
 @dataclass(frozen=True)
 class Language:
     """What can be asked of one table. ``things``: its rows, in the plural."""

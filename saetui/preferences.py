@@ -16,6 +16,7 @@ from typing import Any, Literal
 from engine.config import from_mapping, setting
 from engine.errors import UserError
 from engine.files import read_toml, xdg
+from engine.neurons.quantities import SUPPORT
 
 Theme = Literal["graphite", "paper"]
 PictureStyle = Literal["auto", "quadrant", "half", "glyph"]
@@ -31,6 +32,8 @@ class Preferences:
     colours: ColourChoice = setting("Colours to use instead of those that the terminal reports.", "auto")
     ascii: bool = setting("Draw with ASCII characters only.", False)
     mouse: bool = setting("Use the mouse.", True)
+    preload: bool = setting("Load Steer's model while nothing is typed and memory is free.", True)
+    support: int = setting("Images that a latent must fire on to stand among the first of the list.", SUPPORT)
     keys: dict[str, str] = field(default_factory=dict)
 
 

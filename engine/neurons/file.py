@@ -31,26 +31,29 @@ from weakref import WeakKeyDictionary
 
 import h5py
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 
+from engine.activations.store import Store
 from engine.errors import Unrecorded, UserError, counted, reason, refusal
 from engine.files import atomic_path, check_version
 from engine.hdf5 import HDF5File, check_size, read_array, read_number, read_row
 from engine.integrity import HDF5, content_sha256, read_sha256
+from engine.metrics.copies import copies
 from engine.neurons.matching import TopSets
-from engine.neurons.quantities import FIELDS, KEPT, SORTS, Quantity
+from engine.neurons.quantities import BEST, FIELDS, KEPT, SORTS, SUPPORT, Quantity
 from engine.neurons.query import LATENTS
-from engine.neurons.results import LatentRow, Related, ScoredImage, Summary, TopImage, Value
+from engine.neurons.results import LatentRow, Listed, Related, ScoredImage, Summary, TopImage, Value
 from engine.neurons.taxonomy import SHARE, Taxonomy
 from engine.neurons.word_index import WordIndex
 from engine.places import located, recorded, workspace_of
-from engine.query import Expression, holds, texts
+from engine.query import Expression, asks_about, holds, texts
 from engine.records import from_json, parse_json, to_json
 from engine.regular import open_regular
-from engine.workspace import Provenance
+from engine.workspace import Provenance, Workspace
 
 FORMAT = "saetui-neurons"
 VERSION = 1
+_READ_AGAIN = 1 << 30  # bytes of embeddings, for what is younger than the file
 _MAP_CHUNK = 16  # latents whose maps are compressed together
 
 
@@ -212,17 +215,35 @@ class Neurons:
 
     def _can_make(self, quantity: Quantity) -> bool:
         """Whether what it is made of is in the file."""
-        return bool(quantity.made_by) and all(name in KEPT or name == "labels" for name in quantity.of)
+        known = {"labels"} if self._judged is None else {"labels", "embeddings"}
+        return bool(quantity.made_by) and all(name in KEPT or name in known for name in quantity.of)
+
+    @cached_property
+    def _judged(self) -> Store | None:
+        """What the judge saw of the images, where that is still there and is no more than is read in a moment."""
+        said = next((one for one in self.provenance.made_from if one.kind == "embeddings"), None)
+        if said is None:
+            return None
+        with contextlib.suppress(UserError):
+            store = Store.open(Workspace(workspace_of(self.path)).embeddings(said.name))
+            if store.sha256 == said.sha256 and store.rows * store.d * 4 <= _READ_AGAIN:
+                return store
+        return None
 
     def _made_now(self, quantity: Quantity) -> np.ndarray:
         """A quantity that is younger than the file."""
-        given = [
-            [one.label for one in self.images] if name == "labels" else getattr(self, name) for name in quantity.of
-        ]
-        result = quantity.function()(*given)
+        result = quantity.function()(*map(self._given, quantity.of))
         together = [one.name for one in KEPT.values() if (one.made_by, one.of) == (quantity.made_by, quantity.of)]
         made = result[together.index(quantity.name)] if len(together) > 1 else result
         return np.asarray(made, quantity.dtype)
+
+    def _given(self, name: str) -> Any:
+        if name == "labels":
+            return [one.label for one in self.images]
+        if name == "embeddings":
+            assert self._judged is not None
+            return self._judged.read(0, self._judged.rows)
+        return getattr(self, name)
 
     def values(self, quantity: Quantity) -> Shaped[np.ndarray, " w"]:
         """One value a latent, kept or derived."""
@@ -396,17 +417,19 @@ class Neurons:
         labels: Mapping[int, str] | None = None,
         descending: bool = True,
         marks: Collection[int] = (),
+        support: int = SUPPORT,
     ) -> list[int]:
-        """Latents as a table shows them: those that ``search`` asks for (all without it), by ``sort``, undefined last.
+        """The latents that ``search`` asks for (all without it), by ``sort``, undefined last.
 
         ``search``: a filter line (:mod:`engine.neurons.query`), or what it means. ``sort``: one of ``SORTS`` or
-        another name of it, or ``match`` after a search for text, which is the default there; else it is ``ms``.
-        ``labels`` and ``marks``: what a person says of latents.
+        another name of it, or ``match`` after a search for text, which is the default there; else it is ``best``:
+        by gain, those that fewer than ``support`` images fire after all others. ``labels`` and ``marks``: what a
+        person says of latents.
         """
         asked = LATENTS.parse(search) if isinstance(search, str) else search
         searched, labels = texts(asked), labels or {}
         sorts = (*SORTS, "match") if searched else tuple(SORTS)
-        sort = LATENTS.named.get(sort.lower(), sort) or ("match" if searched else "ms")
+        sort = LATENTS.named.get(sort.lower(), sort) or ("match" if searched else BEST)
         if sort not in sorts:
             raise UserError(f"Latents cannot be sorted by {sort!r}: choose one of {', '.join(sorts)}.")
         find = cache(lambda text: self._index.find(text, labels))
@@ -415,8 +438,35 @@ class Neurons:
         if sort == "match":
             found, scores = np.flatnonzero(shown), np.max([find(text) for text in searched], axis=0)
             return found[np.argsort(-scores[found] if descending else scores[found], kind="stable")].tolist()
-        ranking = self._ranking(sort, descending, labels, marks)
+        ranking = self._ranking(sort, descending, labels, marks, support)
         return ranking[shown[ranking]].tolist()
+
+    def listed(
+        self,
+        sort: str = "",
+        search: str | Expression = "",
+        labels: Mapping[int, str] | None = None,
+        descending: bool = True,
+        marks: Collection[int] = (),
+        support: int = SUPPORT,
+        copies: bool = False,
+    ) -> Listed:
+        """:meth:`order` as a table shows it: latents whose top images are copies of one another are set aside.
+
+        Not with ``copies``, nor where ``search`` asks about them, nor where there are no others to be shown.
+        """
+        asked = LATENTS.parse(search) if isinstance(search, str) else search
+        found = self.order(sort, asked, labels, descending, marks, support)
+        if copies or asks_about(asked, "copies") or self.copies[found].all():
+            return Listed(found, ())
+        repeating = self.copies[found].tolist()
+        shown = [latent for latent, repeats in zip(found, repeating, strict=True) if not repeats]
+        return Listed(shown, tuple(latent for latent, repeats in zip(found, repeating, strict=True) if repeats))
+
+    @cached_property
+    def copies(self) -> Bool[np.ndarray, " w"]:
+        """Latents whose top images are copies of one another (:mod:`engine.metrics.copies`); none in older files."""
+        return copies(self.top_images, self.distinct)
 
     def table(
         self,
@@ -426,13 +476,15 @@ class Neurons:
         labels: Mapping[int, str] | None = None,
         descending: bool = True,
         marks: Collection[int] = (),
+        support: int = SUPPORT,
+        copies: bool = False,
     ) -> list[LatentRow]:
-        """The first ``top`` rows (0: all) of :meth:`order`, each as :meth:`row`; ``match`` after a search for text.
+        """The first ``top`` rows (0: all) of :meth:`listed`, each as :meth:`row`; ``match`` after a search for text.
 
         ``labels``: what a person calls latents; searched before the automatic names.
         """
         asked = LATENTS.parse(search) if isinstance(search, str) else search
-        latents = self.order(sort, asked, labels, descending, marks)
+        latents = self.listed(sort, asked, labels, descending, marks, support, copies).latents
         rows = [self.row(latent, labels) for latent in (latents[:top] if top > 0 else latents)]
         found: dict[int, float] = {}
         for text in texts(asked):
@@ -445,8 +497,14 @@ class Neurons:
         commonest = [self.images[n].classes if n >= 0 else "" for n in self._class_images.tolist()]
         return WordIndex(self.words, self._name_numbers, self.name_scores, *scores, commonest, self.class_share)
 
-    def _ranking(self, sort: str, descending: bool, labels: Mapping[int, str], marks: Collection[int]) -> np.ndarray:
+    def _ranking(
+        self, sort: str, descending: bool, labels: Mapping[int, str], marks: Collection[int], support: int
+    ) -> np.ndarray:
         """All latents by ``sort``, undefined last; kept, because every key that is typed asks for it again."""
+        if sort == BEST:
+            ranking = self._ranking("gain", descending, labels, marks, support)
+            last = ((self.support < support) | np.isnan(self.values(FIELDS["gain"])))[ranking]
+            return np.concatenate([ranking[~last], ranking[last]])
         if sort not in FIELDS:  # texts from a to z, and what a person may change at any time
             values = self._compared(sort, labels, marks)
             known = [latent for latent, value in enumerate(values) if value]
@@ -464,6 +522,8 @@ class Neurons:
         match field:
             case "alive" | "dead":
                 return (self.token_frequency > 0) == (field == "alive")
+            case "copies":
+                return self.copies
             case "marked":
                 return self._members(marks)
             case "labelled":

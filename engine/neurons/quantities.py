@@ -92,13 +92,6 @@ QUANTITIES = (
         printed=Shown("MS", 4, "score"),
         beside=True,
     ),
-    Quantity(
-        "gain",
-        "MS above its matched raw neuron",
-        derived=lambda of: of("ms") - of("matched"),
-        field="gain",
-        sorts=True,
-    ),
     Quantity("low", "lower end of the interval of MS", "float64", field="low", sorts=True),  # of 95 %
     Quantity("high", "upper end of the interval of MS", "float64", field="high"),
     Quantity(
@@ -119,6 +112,15 @@ QUANTITIES = (
         column=Shown("raw", 4, "score"),
         printed=Shown("matched", 7, "score"),
         beside=True,
+    ),
+    Quantity(
+        "gain",
+        "MS above its matched raw neuron",
+        derived=lambda of: of("ms") - of("matched"),
+        field="gain",
+        sorts=True,
+        column=Shown("gain", 4, "score"),
+        printed=Shown("gain", 4, "score"),
     ),
     Quantity(
         "support",
@@ -177,6 +179,16 @@ QUANTITIES = (
     ),
     Quantity("top_images", "numbers of the images, largest activation first; -1 pads", "int32", "top"),
     Quantity("top_activations", "activations on the top images; 0 pads", "float32", "top"),
+    Quantity(
+        "distinct",
+        "top images that are no copies of others",
+        "int32",
+        optional=True,
+        made_by="engine.metrics.copies:distinct",
+        of=("top_images", "embeddings"),
+        field="distinct",
+        sorts=True,
+    ),
     Quantity(
         "depth",
         "taxonomy depth",  # NaN below all top images
@@ -308,9 +320,21 @@ HEADED = {
 }
 """Other names of the fields in filters, among them the headings of their columns."""
 
-SORTS = {one.field: one.about for one in QUANTITIES if one.sorts} | {
-    "class": "the commonest class of its top images",
-    "names": "label, or nearest word",
-    "marked": "marked ones first",
-}
+BEST = "best"
+"""The sort that lists open with."""
+
+SUPPORT = 16
+"""Images that a latent must fire on to stand among the first there: as many as its gallery shows. With fewer, the
+interval of MS is as wide as what good latents have over their neurons (median half width on the demo: .12 for 8 to 15
+images, .08 for 16 to 31)."""
+
+SORTS = (
+    {BEST: "gain, those that only few images fire last"}
+    | {one.field: one.about for one in QUANTITIES if one.sorts}
+    | {
+        "class": "the commonest class of its top images",
+        "names": "label, or nearest word",
+        "marked": "marked ones first",
+    }
+)
 """What tables can be sorted by, and what that is."""

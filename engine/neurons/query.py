@@ -3,7 +3,13 @@
 from engine.neurons.quantities import FIELDS, HEADED, TEXTS
 from engine.query import Kind, Language
 
-PROPERTIES: dict[str, tuple[str, ...]] = {"marked": ("★",), "labelled": ("labeled",), "alive": (), "dead": ()}
+PROPERTIES: dict[str, tuple[str, ...]] = {
+    "marked": ("★",),
+    "labelled": ("labeled",),
+    "alive": (),
+    "dead": (),
+    "copies": (),
+}
 """What a latent has (1) or has not (0)."""
 
 _KINDS: dict[str, Kind] = {

@@ -75,6 +75,8 @@ class Summary:
     settings: ScoreSettings
     left_out: dict[str, int] = field(default_factory=dict, kw_only=True)
     """How many files of the source are pictures of kinds that are not read, by kind."""
+    copies: int | None = field(default=None, kw_only=True)
+    """Latents whose top images are copies of one another; None in older files."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,16 @@ class LatentRow:
         said = {"label": self.label, "names": self.names, "class": self.top_class}
         row: dict[str, Any] = {"latent": self.latent} | said | self.values
         return row if self.match is None else row | {"match": self.match}
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Latents as a table shows them."""
+
+    latents: list[int]
+    """In order."""
+    aside: tuple[int, ...]
+    """Those that would stand among them, were their top images not copies of one another."""
 
 
 @dataclass(frozen=True)

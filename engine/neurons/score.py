@@ -22,6 +22,7 @@ from engine.errors import UserError, keeping
 from engine.files import check_target, value_sha256
 from engine.images import Images, open_images
 from engine.links import check_own
+from engine.metrics.copies import copies
 from engine.metrics.hierarchy import hierarchy
 from engine.metrics.matched_neurons import against, matched_ms, rectified_ms
 from engine.metrics.monosemanticity import MS, MSAccumulator, monosemanticity, number
@@ -150,6 +151,7 @@ def score(settings: ScoreSettings, workspace: Workspace, reporter: Reporter | No
         named=int((latents["names"] >= 0).any(axis=1).sum()),
         settings=settings,
         left_out=images.left_out,
+        copies=int(copies(latents["top_images"], latents["distinct"]).sum()),
     )
     origin = Provenance(sources, versions())
     mean = names.mean if names.words else None

@@ -20,11 +20,12 @@ from saetui.cli.options import JsonOption, WorkspaceOption, number_option
 from saetui.cli.streams import print_json
 from saetui.cli.work import note
 from saetui.formatting import cell, fit, fit_ends, number, percent
+from saetui.preferences import read_preferences
 
 if TYPE_CHECKING:
     from engine.images.thumbnails import Thumbnails
     from engine.neurons.file import Neurons
-    from engine.neurons.results import LatentRow, TopImage
+    from engine.neurons.results import LatentRow, Listed, TopImage
 
 PRINTED = [(one, one.printed) for one in QUANTITIES if one.printed]
 Columns = list[tuple[Quantity, Shown]]
@@ -50,6 +51,9 @@ def neurons(
     top: Annotated[str, typer.Option(help="Rows to print (0: all).", **number_option(int))] = "20",
     on: Annotated[str, typer.Option(help="Image set, where the SAE was scored on several.")] = "",
     images: Annotated[bool, typer.Option("--images", help="Print the top images of every row.")] = False,
+    copies: Annotated[
+        bool, typer.Option("--copies", help="Also latents whose top images are copies of one another, or blank.")
+    ] = False,
     workspace: WorkspaceOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -61,15 +65,17 @@ def neurons(
     with Neurons.open(scores_of(sae, on, place)) as scored:
         labels = Labels.of(scored.path, scored.summary.sae, scored.sae_sha256)
         with refusing_damage(scored.path):
-            rows = scored.table(sort=sort, top=int(top), search=search, labels=labels.texts, marks=labels.marks)
+            known, support = (labels.texts, True, labels.marks), read_preferences().support
+            found = scored.listed(sort, search, *known, support, copies)
+            rows = scored.table(sort, int(top), search, *known, support, copies)
             tops = [scored.top(row.latent) if json or images else [] for row in rows]
             width = shutil.get_terminal_size((PIPED, 24)).columns
             columns = _columns(scored, width)
-            head = _head(scored, labels, search, columns)
+            head = _head(scored, found, search, columns)
             lines = [_line(scored, row, columns, width) for row in rows]
         if json:
             latents = [row.to_json() | {"top_images": to_json(shown)} for row, shown in zip(rows, tops, strict=True)]
-            print_json({"summary": to_json(scored.summary), "latents": latents})
+            print_json({"summary": to_json(scored.summary), "latents": latents, "aside": list(found.aside)})
             return
         if not rows:
             print(f"No latent answers to {search!r}: try another word, or leave --search out.")
@@ -130,15 +136,17 @@ def _scored_sae(path: Path) -> str:
         return ""
 
 
-def _head(scored: "Neurons", labels: Labels, search: str, columns: Columns) -> list[str]:
+def _head(scored: "Neurons", listed: "Listed", search: str, columns: Columns) -> list[str]:
     summary, ms = scored.summary, scored.summary.ms
-    fits = scored.order(search=search, labels=labels.texts, marks=labels.marks) if search else []
-    found = f"{counted(len(fits), 'latent')} found for {search!r}, " if search else ""
+    found = f"{counted(len(listed.latents), 'latent')} found for {search!r}, " if search else ""
+    aside = len(listed.aside)
+    copies = [f"{counted(aside, 'latent')} set aside, of copies of one image: --copies lists them too"] if aside else []
     titles = [_placed(column.title, column) for _, column in columns]
     return [
         f"{summary.sae} on {counted(summary.images, 'image')}: {found}{summary.alive:,} of {scored.w:,} alive",
         f"MS mean {number(ms.sae.mean)}, matched raw neurons {number(ms.matched.mean)} "
         f"(beaten by {percent(ms.matched.share_beaten)}), baseline {number(ms.baseline)}",
+        *copies,
         "",
         "  ".join(["latent", *titles, "names"]),
     ]

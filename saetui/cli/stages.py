@@ -122,6 +122,8 @@ def show_score(result: Scored) -> None:
         f"{percent(ms.matched.share_beaten, 1)} of latents beat theirs",
         f"baseline           {number(ms.baseline):>6}   mean cosine of all pairs of images",
     )
+    if result.copies:
+        say(f"copies             {result.copies:>6,}   latents whose top images are copies of one another: set aside")
 
 
 def show_plan(result: PlanDone) -> None:

@@ -9,7 +9,7 @@ import typer
 from engine.errors import UserError
 from engine.workspace import Workspace
 from saetui.cli import OPEN
-from saetui.cli.options import WorkspaceOption
+from saetui.cli.options import WorkspaceOption, number_option
 from saetui.preferences import Preferences, read_preferences
 
 FRAMES_PER_SECOND = "250"  # at most; Textual paints at frames, and changing the pictures takes two of them
@@ -26,11 +26,26 @@ def open_workbench(
     colours: Annotated[str | None, typer.Option(help="auto, truecolor, 256, 16 or mono.")] = None,
     ascii: Annotated[bool | None, typer.Option("--ascii", help="Draw with ASCII characters only.")] = None,
     mouse: Annotated[bool | None, typer.Option("--mouse/--no-mouse", help="Use the mouse.")] = None,
+    preload: Annotated[
+        bool | None, typer.Option("--preload/--no-preload", help="Load Steer's model while nothing is typed.")
+    ] = None,
+    support: Annotated[
+        str | None,
+        typer.Option(help="Images that a latent must fire on to stand among the first.", **number_option(int)),
+    ] = None,
     mode: Annotated[str, typer.Option(help="data, train, neurons, steer or hierarchy.")] = "",
     workspace: WorkspaceOption = None,
 ) -> None:
     """The workbench: browse, train and steer from the keyboard."""
-    chosen = read_preferences(theme=theme, picture=picture, colours=colours, ascii=ascii, mouse=mouse)
+    chosen = read_preferences(
+        theme=theme,
+        picture=picture,
+        colours=colours,
+        ascii=ascii,
+        mouse=mouse,
+        preload=preload,
+        support=None if support is None else int(support),
+    )
     run(Workspace.find(workspace or place), chosen, mode)
 
 

@@ -7,9 +7,11 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from scipy import sparse
 
+from engine.neurons.file import Neurons
 from tests.support.shell import saetui, saetui_json
 
 MADE = Path(__file__).parent.parent / "old_workspace"
@@ -112,7 +114,7 @@ def test_latents_are_listed_with_their_scores(old):
     assert first["ms"] == pytest.approx(0.872205, abs=1e-6) and first["maximum"] == pytest.approx(211.9485, abs=1e-3)
     assert first["names"] == ["grey", "black", "empty", "black and white", "sign"]
     assert second["latent"] == 14 and second["ms"] == pytest.approx(0.549249, abs=1e-6)
-    best = saetui_json("neurons", "jump", "--top", 1, cwd=old)["latents"][0]
+    best = saetui_json("neurons", "jump", "--sort", "ms", "--top", 1, cwd=old)["latents"][0]
     assert (best["latent"], best["names"][:2]) == (6, ["sun", "orange"])
     assert [one["path"] for one in best["top_images"][:2]] == [
         "031_sky_star_striped/000012.png",
@@ -121,8 +123,17 @@ def test_latents_are_listed_with_their_scores(old):
     assert all((old / "images" / one["path"]).is_file() for one in best["top_images"])
 
 
+def test_copies_are_found_in_what_the_judge_left_behind(old):
+    with Neurons.open(old / "neurons/matryoshka--images.h5") as neurons:
+        assert neurons.complete and (neurons.distinct <= (neurons.top_images >= 0).sum(axis=1)).all()
+        assert set(np.flatnonzero(neurons.copies).tolist()) < set(range(neurons.w))
+    shutil.rmtree(old / "embeddings")
+    with Neurons.open(old / "neurons/matryoshka--images.h5") as neurons:
+        assert np.isnan(neurons.distinct).all() and not neurons.copies.any() and not neurons.complete
+
+
 def test_top_images_are_drawn(old):
-    drawn = saetui("neurons", "jump", "--top", 1, "--images", cwd=old).stdout.splitlines()
+    drawn = saetui("neurons", "jump", "--sort", "ms", "--top", 1, "--images", cwd=old).stdout.splitlines()
     assert drawn[-1].split()[:2] == ["168.07", "155.82"] and len(drawn) > 7
 
 

@@ -12,7 +12,7 @@ from textual.widget import Widget
 
 from engine.errors import UserError, sentence_of
 from engine.files import Stamp, stamp
-from engine.neurons.quantities import SORTS
+from engine.neurons.quantities import BEST, SORTS
 from engine.runs.watch import RunSnapshot
 from saetui.background import look_up
 from saetui.messages import ForMode, ShowLatents
@@ -64,8 +64,9 @@ class LatentBrowser(Mode):
     # Life
 
     def on_mount(self) -> None:
-        sort = self.recall("sort", "ms")
-        self.listed.sort, self.listed.descending = sort if sort in SORTS else "ms", self.recall("descending", True)
+        sort = self.recall("sort", BEST)
+        self.listed.sort, self.listed.descending = sort if sort in SORTS else BEST, self.recall("descending", True)
+        self.listed.copies, self.listed.support = self.recall("copies", False), self.services.preferences.support
         self.pictures = self.recall("pictures", 16)
         self.view.gallery.show_heat = self.recall("heat", False)
         self.set_class(self.recall("open", False), "-open")
@@ -219,7 +220,9 @@ class LatentBrowser(Mode):
         """List what another mode asked for, as soon as the scores are open."""
         if self.scores is not None and self._asked is not None:
             asked, self._asked = self._asked, None
-            self.listed.only(asked.latents, asked.title)
+            wanted, best = set(asked.latents), self.scores.neurons.listed()
+            ordered = [latent for latent in (*best.latents, *best.aside) if latent in wanted]
+            self.listed.only(ordered, asked.title)
             self._show_list(self.scores)
             self.table.focus()
 
@@ -239,6 +242,8 @@ class LatentBrowser(Mode):
 
     def action_back(self) -> None:
         """esc: out of the latent, then out of a listed result, then out of the filter."""
+        if self.stop_waiting():
+            return
         if self.has_class("-open"):
             self.remove_class("-open")
             self.remember(open=False)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from engine.errors import UserError, counted
+from engine.neurons.quantities import BEST, SUPPORT
 from saetui.formatting import count, number, percent
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 class LatentList:
     """The answer to a filter, or to a question that was asked beside it."""
 
-    sort: str = "ms"
+    sort: str = BEST
     descending: bool = True
     latents: list[int] = field(default_factory=list)
     title: str = ""
@@ -26,6 +27,12 @@ class LatentList:
     """How well latents answer that, where they were ranked: by the name of the measure, which heads its column."""
     mistake: str = ""
     """Why the filter finds nothing: a sentence; empty where it is understood."""
+    support: int = SUPPORT
+    """Images that a latent must fire on to stand among the first of the best."""
+    copies: bool = False
+    """Whether latents are listed whose top images are copies of one another."""
+    aside: tuple[int, ...] = ()
+    """Those that are not."""
     by_match: bool = False
     """The filter searches for text, and the best match stands first."""
 
@@ -41,13 +48,16 @@ class LatentList:
         except UserError as error:
             self.mistake = str(error)
             return
-        labels, self.by_match = scores.labels, bool(texts(asked)) and self.sort == "ms"
+        labels, self.by_match = scores.labels, bool(texts(asked)) and self.sort == BEST
         sort = "" if self.by_match else self.sort
-        self.latents = scores.neurons.order(sort, asked, labels.texts, self.descending, labels.marks)
+        found = scores.neurons.listed(
+            sort, asked, labels.texts, self.descending, labels.marks, self.support, self.copies
+        )
+        self.latents, self.aside = found.latents, found.aside
 
     def only(self, latents: Sequence[int], title: str) -> None:
         """List just these, in this order."""
-        self.latents, self.title, self.matches, self.mistake = list(latents), title, {}, ""
+        self.latents, self.title, self.matches, self.mistake, self.aside = list(latents), title, {}, "", ()
 
     def ranked(self, found: Mapping[str, Mapping[int, float]], title: str) -> None:
         """List the latents of ``found``, those of its first measure first, in its order, with all that they have."""
@@ -58,13 +68,21 @@ class LatentList:
         """The row of ``latent``; the first where it is not listed."""
         return self.latents.index(latent) if latent in self.latents else 0
 
+    @property
+    def _order(self) -> str:
+        if self.by_match:
+            return "best match first"
+        if self.sort == BEST:
+            return "best first" if self.descending else "worst first"
+        return f"by {self.sort} {'↓' if self.descending else '↑'}"
+
     def head(self, scores: Scores) -> str:
         """What is listed, and below it the mean MS beside its controls."""
         neurons, summary = scores.neurons, scores.neurons.summary
         ms, all_listed = summary.ms, len(self.latents) == neurons.w
         shown = f"{'' if all_listed else f'{count(len(self.latents))} of '}{counted(neurons.w, 'latent')}"
-        order = "best match first" if self.by_match else f"by {self.sort} {'↓' if self.descending else '↑'}"
-        listed = self.title or f"{shown}, {count(summary.alive)} alive · {order}"
+        aside = f"{count(len(self.aside))} set aside (A), " if self.aside else ""
+        listed = self.title or f"{shown}, {aside}{count(summary.alive)} alive · {self._order}"
         return (
             f"{scores.sae} · {listed}\nMS mean {number(ms.sae.mean)} · matched raw {number(ms.matched.mean)}, "
             f"{percent(ms.matched.share_beaten)} of latents beat theirs · all pairs {number(ms.baseline)}"

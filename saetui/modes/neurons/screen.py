@@ -46,6 +46,7 @@ class NeuronsMode(LatentBrowser):
         key("neurons.look", "I", "look", "Search by the chosen picture"),
         key("neurons.compare", "c", "compare", "Compare", show=True),
         key("neurons.related", "r", "related", "Related latents", show=True),
+        key("neurons.copies", "A", "copies", "With those set aside, or without"),
         key("neurons.reverse", "O", "reverse", "Reverse the order"),
         key("neurons.copy", "y", "copy", "Copy", show=True),
         key("neurons.command", "Y", "copy_command", "Copy the command that steers it"),
@@ -60,6 +61,10 @@ class NeuronsMode(LatentBrowser):
         key("neurons.scores", "f", "scores", "Open other scores"),
         key("neurons.back", "escape", "back", "Back"),
     ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._searching: TextSearch | None = None
 
     def action_step(self, by: int) -> None:
         if self.latents:
@@ -82,6 +87,12 @@ class NeuronsMode(LatentBrowser):
             self._sort(sort, self.listed.descending)
         else:
             self.services.say(f"Latents cannot be sorted by {name!r}: choose one of {', '.join(SORTS)}.")
+
+    def action_copies(self) -> None:
+        """With latents whose top images are copies of one another, or without them."""
+        self.listed.copies = not self.listed.copies
+        self.remember(copies=self.listed.copies)
+        self.relist(keep=True)
 
     def action_reverse(self) -> None:
         self._sort(self.listed.sort, not self.listed.descending)
@@ -176,14 +187,26 @@ class NeuronsMode(LatentBrowser):
             return
 
         def take(found: dict[int, float], title: str) -> None:
+            self._searching = None
             if self.scores is scores:
                 self.list_ranked({COSINE: found}, title)
 
         def fail(sentence: str) -> None:
+            self._searching = None
             self.services.say(sentence)
             self.relist(keep=True)
 
-        TextSearch(scores, text, self.say, take, fail).ask(self.services)
+        self._searching = TextSearch(scores, text, self.say, take, fail)
+        self._searching.ask(self.services)
+
+    def stop_waiting(self) -> bool:
+        waited = super().stop_waiting()
+        if self._searching is None:
+            return waited
+        self._searching.cancel(self.services)
+        self._searching = None
+        self.relist(keep=True)
+        return True
 
     def action_image(self) -> None:
         self.services.ask(Ask("Image file (or drop one here), blank, or blank:COLOUR"), self._look_at_file)
@@ -294,7 +317,9 @@ class NeuronsMode(LatentBrowser):
         if latent >= self.scores.neurons.w:
             self.services.say(f"There is no latent {latent}: this SAE has latents 0 to {self.scores.neurons.w - 1}.")
             return
-        if latent not in self.latents:
+        if latent in self.listed.aside:
+            self.action_copies()
+        elif latent not in self.latents:
             self.action_back()
         self.table.go_to(latent)
 

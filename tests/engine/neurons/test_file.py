@@ -14,7 +14,7 @@ from engine.errors import UserError
 from engine.neurons.file import Neurons, unsealed, write_neurons
 from engine.neurons.quantities import KEPT
 from engine.neurons.query import LATENTS
-from engine.neurons.results import Related, ScoredImage
+from engine.neurons.results import Listed, Related, ScoredImage
 from tests.support.scores import SUMMARY, made_from
 
 W, TOP = 6, 4
@@ -181,7 +181,8 @@ def test_without_maps_and_names(contents, tmp_path):
 @pytest.mark.parametrize(
     ("sort", "order"),
     [
-        ("", [4, 1, 3, 5, 0, 2]),
+        ("", [1, 5, 4, 0, 2, 3]),
+        ("best", [1, 5, 4, 0, 2, 3]),
         ("ms", [4, 1, 3, 5, 0, 2]),
         ("gain", [1, 5, 4, 0, 2, 3]),
         ("support", [3, 5, 0, 1, 4, 2]),
@@ -192,6 +193,28 @@ def test_sorted_with_undefined_last(neurons, sort, order):
     assert neurons.order(sort) == order
     assert [row.latent for row in neurons.table(sort, top=3)] == order[:3]
     assert len(neurons.table(sort, top=0)) == W
+
+
+def test_the_best_stand_first_where_enough_images_fire_them(neurons):
+    assert neurons.order("best", support=5) == [5, 0, 1, 4, 2, 3], "of 5 images and more, then of fewer, then undefined"
+    assert neurons.order("best", support=5, descending=False) == [0, 5, 4, 1, 2, 3]
+    assert [row.latent for row in neurons.table(top=2, support=5)] == [5, 0]
+
+
+def test_latents_of_copies_are_set_aside_and_counted(contents, tmp_path):
+    contents["latents"]["top_images"] = np.array([[2, 0, 1, -1]] * 5 + [[2, -1, -1, -1]])
+    contents["latents"]["distinct"] = np.array([3, 1, 2, 1, 3, 1])
+    write_neurons(tmp_path / "n.h5", **contents)
+    with Neurons.open(tmp_path / "n.h5") as neurons:
+        assert np.flatnonzero(neurons.copies).tolist() == [1, 3], "one image alone is no copy"
+        listed = neurons.listed("ms")
+        assert listed.latents == [4, 5, 0, 2] and listed.aside == (1, 3)
+        assert neurons.order("ms") == [4, 1, 3, 5, 0, 2], "nothing is dropped where nothing says so"
+        assert neurons.listed("ms", copies=True) == Listed(neurons.order("ms"), ())
+        assert neurons.listed("ms", "copies") == Listed([1, 3], ()), "who asks for them sees them"
+        assert neurons.listed("ms", "copies=0") == Listed([4, 5, 0, 2], ())
+        assert neurons.listed("ms", "latent=3") == Listed([3], ()), "nothing stands before it"
+        assert [row.latent for row in neurons.table("ms", 2)] == [4, 5]
 
 
 def test_ascending_still_has_undefined_last(neurons):
@@ -306,7 +329,7 @@ def test_numbers_that_are_no_latents_find_none(neurons):
 
 
 def test_rows_are_json(neurons):
-    rows = [row.to_json() for row in neurons.table(top=0)]
+    rows = [row.to_json() for row in neurons.table("ms", top=0)]
     assert json.loads(json.dumps(rows, allow_nan=False))[0]["names"] == ["cat", "car"]
 
 

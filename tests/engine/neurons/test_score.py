@@ -235,6 +235,14 @@ def test_depth_and_uniqueness_of_the_top_images(scored):
     assert result.uniqueness.above_half == sum(value > 0.5 for value in jaccard)
 
 
+def test_latents_of_images_that_the_judge_finds_alike_are_counted(scored):
+    """Its images of a kind are noise over one colour: copies, as the judge sees them."""
+    result, neurons, _ = scored
+    assert result.copies == neurons.copies.sum() > 0
+    for k in np.flatnonzero(neurons.copies):
+        assert 2 * neurons.distinct[k] <= (neurons.top_images[k] >= 0).sum()
+
+
 def test_names_come_from_the_text_tower(scored):
     result, neurons, _ = scored
     alive = neurons.maximum > 0

@@ -11,6 +11,7 @@ from textual.pilot import Pilot
 
 from engine.files import write_text
 from engine.neurons.file import Neurons
+from engine.neurons.quantities import FIELDS
 from engine.workspace import MARKER, Workspace
 from saetui.app import Workbench
 from saetui.modes.hierarchy.screen import HierarchyMode
@@ -88,7 +89,9 @@ def test_enter_leads_to_the_latents_of_a_node(place: Workspace) -> None:
         app: Any = pilot.app
         branch = pane.taxa.branch
         assert branch is not None and branch.place == ("all images", "animal")
-        await until(pilot, lambda: isinstance(app.screen, NeuronsMode) and app.screen.latents == branch.latents())
+        await until(pilot, lambda: isinstance(app.screen, NeuronsMode) and app.screen.listed.title)
+        latents, gain = app.screen.latents, app.screen.scores.neurons.values(FIELDS["gain"])
+        assert sorted(latents) == sorted(branch.latents()) and gain[latents[0]] == max(gain[latents]), "best first"
         assert f"{branch.count} latents of all images › animal" in screen_text(pilot)
         await pilot.press("5")
         assert app.screen is pane and pane.taxa.has_focus and pane.taxa.branch is branch

@@ -30,9 +30,9 @@ def scores(workspace: Workspace) -> Scores:
 
 
 def test_columns_are_those_that_are_declared(scores: Scores) -> None:
-    assert [column.title for column in columns(known(scores, ALL))] == ["MS", "±", "raw", "n", "freq"]
+    assert [column.title for column in columns(known(scores, ALL))] == ["MS", "±", "raw", "gain", "n", "freq"]
     assert [column.title for column in columns(known(scores, BESIDE))] == ["MS", "raw"]
-    assert cells(scores, 1, known(scores, ALL)) == [".50", ".04", ".25", "1,234", "12.3%"]
+    assert cells(scores, 1, known(scores, ALL)) == [".50", ".04", ".25", ".25", "1,234", "12.3%"]
     assert cells(scores, 2, BESIDE) == ["–", "–"]
     assert all(len(shown.title) <= shown.width for one in QUANTITIES for shown in (one.column, one.printed) if shown)
 
@@ -43,7 +43,7 @@ def test_the_list_answers_the_filter_then_a_question_then_the_filter_again(score
     assert listed.latents == [] and listed.mistake.startswith("a number is missing after ms>")
     listed.filter(scores, "ms>.2")
     assert listed.latents == [1, 3] and not listed.mistake
-    head = f"s · 2 of 4 latents, {SUMMARY.alive} alive · by ms ↓\nMS mean {number(SUMMARY.ms.sae.mean)}"
+    head = f"s · 2 of 4 latents, {SUMMARY.alive} alive · best first\nMS mean {number(SUMMARY.ms.sae.mean)}"
     assert listed.head(scores).startswith(head)
     assert f"{percent(SUMMARY.ms.matched.share_beaten)} of latents beat theirs" in listed.head(scores)
     listed.ranked({"cosine": {3: 0.9, 0: 0.4}}, "nearest to 'x'")
@@ -80,7 +80,7 @@ def test_the_commonest_class_stands_with_its_share(workspace: Workspace) -> None
     place = [column.title for column in table.columns].index("class")
     assert [table._cells_of(row)[place] for row in range(3)] == ["100% flag", " 88% face-smiling", "–"]
     printed = CliRunner(env={"COLUMNS": "120"}).invoke(app, ["neurons", str(path)]).stdout.splitlines()
-    assert [line[53:67] for line in printed[3:]] == [
+    assert [line[59:73] for line in printed[3:]] == [
         "class         ",
         " 88% fa…miling",
         "–             ",
@@ -107,7 +107,11 @@ def test_a_search_by_text_tells_how_it_goes_and_what_it_found(scores: Scores) ->
     search.heard(Loading("demo", 0.0, 0))
     search.heard(Done(RankedLatents(((3, 0.5), (1, 0.25)))))
     search.heard(Failed("No text tower."))
-    assert said == ["ranking by 'a hat': loading demo …", ({3: 0.5, 1: 0.25}, "nearest to 'a hat'"), "No text tower."]
+    assert said == [
+        "ranking by 'a hat': loading demo · 0:00 · esc cancels",
+        ({3: 0.5, 1: 0.25}, "nearest to 'a hat'"),
+        "No text tower.",
+    ]
 
 
 def test_neighbours_without_room_are_not_said_to_be_none(scores: Scores) -> None:

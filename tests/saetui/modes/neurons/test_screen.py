@@ -27,6 +27,7 @@ from saetui.modes.neurons.image_search import LookScreen, Patches
 from saetui.modes.neurons.latent_view import histogram
 from saetui.widgets.gallery import Gallery, Grid
 from tests.support.pilots import screen_text, until
+from tests.support.scores import changing
 from tests.support.synthetic import write_synthetic
 
 W = 600
@@ -74,7 +75,8 @@ def test_the_table_shows_every_score_beside_its_control(place, truth):
         assert cells[0] == str(best)
         assert cells[1] == f"{truth.ms[best]:.2f}".replace("0.", ".")
         assert cells[3] == f"{truth.matched[best]:.2f}".replace("0.", ".")
-        assert cells[4] == f"{truth.support[best]:,}"
+        assert cells[4] == f"{truth.ms[best] - truth.matched[best]:.2f}".replace("0.", ".")
+        assert cells[5] == f"{truth.support[best]:,}"
         await pilot.press("j", "j", "down")
         assert pane.latent == pane.latents[3]
         await pilot.press("k", "up", "G")
@@ -142,7 +144,7 @@ def test_the_filter_narrows_as_one_types_and_esc_restores(place, truth):
         await pilot.press("N")
         assert pane.latent == first
         await pilot.press("escape")
-        assert "by ms ↓" in screen_text(pilot)
+        assert "best first" in screen_text(pilot)
         assert len(pane.latents) == W and pane.latent == first, "the selected latent stays selected"
         await pilot.press("slash", *"xyzzy", "enter")
         assert pane.latents == [] and "esc clears" in screen_text(pilot)
@@ -172,12 +174,31 @@ def test_any_sort_in_both_directions(place, truth):
         pane = app.screen
         await pilot.press("o")
         await pilot.press("j", "enter")
-        assert pane.listed.sort == "gain" and pane.latents == truth.order("gain")
+        assert pane.listed.sort == "ms" and pane.latents == truth.order("ms")
         await pilot.press("O")
-        assert pane.latents == truth.order("gain", descending=False)
+        assert pane.latents == truth.order("ms", descending=False)
         await pilot.press("colon", *"sort support", "enter")
         await pilot.pause()
         assert pane.latents == truth.order("support", descending=False)
+
+    scenario(test, place)
+
+
+def test_latents_of_copies_are_set_aside_where_they_are_counted(place, truth):
+    """The first screen is not one picture sixteen times; nothing is hidden without a word."""
+    copied = [latent for latent in truth.order()[:3]]
+    with changing(place / "neurons" / "synthetic--drawn.h5") as file:
+        file["latents/distinct"] = np.where(np.isin(np.arange(W), copied), 1, 16).astype(np.int32)
+
+    async def test(app, pilot):
+        pane = app.screen
+        assert pane.latents == truth.order()[3:] and f"{W - 3} of {W} latents, 3 set aside (A)" in screen_text(pilot)
+        await pilot.press("A")
+        assert pane.latents == truth.order() and "set aside" not in screen_text(pilot)
+        await pilot.press("A", "slash", *"copies", "enter")
+        assert pane.latents == copied
+        await pilot.press("escape", "colon", *f"goto {copied[1]}", "enter")
+        await until(pilot, lambda: pane.latent == copied[1])
 
     scenario(test, place)
 
@@ -348,14 +369,15 @@ def test_the_command_that_steers_a_latent_is_copied(place, monkeypatch):
     scenario(test, place)
 
 
-def test_other_modes_can_list_latents_here(place):
+def test_other_modes_can_list_latents_here(place, truth):
     async def test(app, pilot):
         pane = app.screen
         await pilot.press("r")  # another list, which says by what each was found
         assert pane.listed.matches
         pane.receive(ShowLatents([5, 3, 8], "of a node"))
         await pilot.pause()
-        assert pane.latents == [5, 3, 8] and "of a node" in screen_text(pilot)
+        best = [latent for latent in truth.order() if latent in (5, 3, 8)]
+        assert pane.latents == best and "of a node" in screen_text(pilot)
         await pilot.press("escape")
         assert len(pane.latents) == W
 
@@ -369,7 +391,7 @@ def test_the_filter_is_put_aside_while_it_does_not_hold(place):
         held = pane.latents
         pane.receive(ShowLatents([5, 3, 8], "of a node"))
         await pilot.pause()
-        assert pane.latents == [5, 3, 8] and pane.filter.value == "", "these were not found by it"
+        assert set(pane.latents) == {5, 3, 8} and pane.filter.value == "", "these were not found by it"
         await pilot.press("escape")
         assert pane.latents == held and pane.filter.value == "ms>.1"
         pane.receive(ShowLatents([5], "of a node"))
@@ -409,6 +431,7 @@ def test_two_results_are_compared_side_by_side(place, truth):
     os.utime(place / "neurons" / "other--drawn.h5", (1, 1))
 
     async def test(app, pilot):
+        await pilot.press("o", "j", "enter")
         latent = app.screen.latent
         await pilot.press("c", "enter")
         assert isinstance(app.screen, CompareScreen)
