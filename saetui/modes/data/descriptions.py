@@ -1,5 +1,6 @@
 """What mode Data says of an image source, an encoder or a store. Reads files: for a thread."""
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -39,15 +40,25 @@ class _Seen:
     classes: Counter[str] = field(default_factory=Counter)
     with_taxonomy: int = 0
     broken: list[str] = field(default_factory=list)
-    samples: list[tuple[str, str]] = field(default_factory=list)
+    of_class: dict[str, list[str]] = field(default_factory=dict)
+    """Paths of some of the images that could be read."""
+
+    @property
+    def samples(self) -> list[tuple[str, str]]:
+        """Paths and classes: one image of each class before the second of any, so that a few show what there is."""
+        return [(path, label) for label, path in in_turn(self.of_class, SAMPLES)]
 
     def add(self, records: Sequence[ImageRecord], samples: int) -> None:
         self.images += len(records)
         self.classes.update(record.label for record in records if record.label)
         self.with_taxonomy += sum(1 for record in records if record.taxonomy)
         self.broken += [f"{record.path}: {record.broken}" for record in records if record.broken is not None]
-        readable = [record for record in records if record.broken is None]
-        self.samples += [(one.path, one.label or "") for one in spaced(readable, samples)]
+        readable: dict[str, list[str]] = {}
+        for record in records:
+            if record.broken is None:
+                readable.setdefault(record.label or "", []).append(record.path)
+        for label, paths in readable.items():
+            self.of_class.setdefault(label, []).extend(spaced(paths, samples))
 
     def words(self) -> list[tuple[str, str]]:
         """Facts on classes, taxonomy and broken images."""
@@ -136,6 +147,22 @@ def encoder(spec: str, stores: Iterable[StoreEntry], defaults: Mapping[str, Any]
     facts += [("hooks", ", ".join(hooks))] if hooks else []
     facts += [("stores", ", ".join(one.name for one in made) or "none yet: e extracts with it")]
     return Description(spec, facts)
+
+
+def in_turn(groups: Mapping[str, Sequence[Any]], count: int) -> list[tuple[str, Any]]:
+    """At most ``count`` items with their group: the first of each, then the second, each time of groups far apart."""
+    names = far_apart(list(groups))
+    ordered = {name: far_apart(groups[name]) for name in names}
+    rounds = range(max(map(len, ordered.values()), default=0))
+    taken = ((name, ordered[name][place]) for place in rounds for name in names if place < len(ordered[name]))
+    return list(itertools.islice(taken, count))
+
+
+def far_apart(items: Sequence[Any]) -> list[Any]:
+    """All ``items``, so ordered that any first few of them are from all over: the first, one from the middle, then from
+    the middles of both halves (van der Corput's sequence)."""
+    bits = (len(items) - 1).bit_length()
+    return [items[place] for place in sorted(range(len(items)), key=lambda place: f"{place:0{bits}b}"[::-1])]
 
 
 def spaced(items: Sequence[Any], count: int) -> list[Any]:

@@ -1,11 +1,13 @@
 """What is said of stores and sources, against the images and files themselves."""
 
 import itertools
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from engine.activations.extract import extract
 from engine.activations.store import Store
@@ -18,7 +20,7 @@ from engine.files import read_json, write_json
 from engine.images import open_images
 from engine.workspace import Workspace
 from saetui.modes.data import descriptions
-from saetui.modes.data.descriptions import spaced
+from saetui.modes.data.descriptions import far_apart, in_turn, spaced
 from tests.support.extractions import Recorder, ask, saved_model, write_pictures
 
 
@@ -66,7 +68,7 @@ def test_a_store_in_words(place: Workspace) -> None:
     assert facts["broken"] == f"1\n{broken.path}: {broken.broken}"
     assert facts["command"] == store.manifest.command
     readable = [(image.path, image.label) for image in store.images if image.broken is None]
-    assert words.samples == readable and words.source == whole.source
+    assert sorted(words.samples) == sorted(readable) and words.source == whole.source
     facts = dict(descriptions.store(half).facts)
     assert facts["state"] == "unfinished: 8 of 14 images" and facts["tokens"].startswith("random:2, seed 0")
 
@@ -76,7 +78,7 @@ def test_a_source_says_the_same_listed_and_extracted(place: Workspace) -> None:
     extracted, listed = descriptions.source(spec, entries(place)), descriptions.source(spec, [])
     assert dict(extracted.facts)["classes"] == dict(listed.facts)["classes"] == "2"
     assert dict(listed.facts)["images"].startswith("14, ") and dict(extracted.facts)["images"].startswith("14, as")
-    assert listed.samples == [(one.path, one.label) for one in open_images(spec).entries]
+    assert sorted(listed.samples) == sorted((one.path, one.label) for one in open_images(spec).entries)
     assert dict(extracted.facts)["stores"] == "A, B" and "e extracts" in dict(listed.facts)["stores"]
 
 
@@ -89,6 +91,33 @@ def test_an_encoder_in_words(place: Workspace) -> None:
 
 def test_a_description_that_nobody_waits_for_stops(place: Workspace) -> None:
     assert descriptions.store(entries(place)[0], wanted=lambda: False).samples == []
+
+
+def test_the_first_pictures_of_a_source_are_of_all_its_classes(tmp_path: Path) -> None:
+    """A strip shows from one to eight: not the first folder, nor three times the same thing in three patterns."""
+    for label in (f"{kind}/{pattern}" for kind in "abcd" for pattern in ("solid", "striped")):
+        (tmp_path / label).mkdir(parents=True)
+        for number in range(5):
+            Image.new("RGB", (8, 8)).save(tmp_path / label / f"{number}.png")
+    samples = descriptions.source(str(tmp_path), []).samples
+    assert [label for _, label in samples[:4]] == ["a/solid", "c/solid", "b/solid", "d/solid"]
+    assert len({label for _, label in samples[:8]}) == 8, "each class once before any of them twice"
+    assert len(samples) == 40 and samples == descriptions.source(str(tmp_path), []).samples
+
+
+@given(st.dictionaries(st.text(max_size=3), st.lists(st.integers(), max_size=9), max_size=9), st.integers(0, 40))
+def test_every_group_has_its_turn(groups: dict[str, list[int]], count: int) -> None:
+    taken = in_turn(groups, count)
+    assert len(taken) == min(count, sum(map(len, groups.values())))
+    shares = {name: sum(one == name for one, _ in taken) for name in groups}
+    for name, items in groups.items():
+        assert not Counter(item for one, item in taken if one == name) - Counter(items)
+        assert shares[name] == len(items) or all(shares[name] + 1 >= other for other in shares.values())
+
+
+def test_far_apart_are_all_items_from_all_over() -> None:
+    assert far_apart(list(range(8))) == [0, 4, 2, 6, 1, 5, 3, 7] and far_apart("abc") == ["a", "c", "b"]
+    assert all(sorted(far_apart(range(n))) == list(range(n)) for n in range(40))
 
 
 @given(items=st.lists(st.integers()), count=st.integers(0, 30))
