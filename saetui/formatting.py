@@ -1,6 +1,8 @@
 """Text from files and models, made safe to show, and what it stands beside: numbers, counts, times."""
 
-from typing import assert_never
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, assert_never
 
 from rich.cells import cell_len, set_cell_size
 
@@ -21,6 +23,15 @@ from engine.numbers import significant as significant
 from engine.numbers import size as size
 from engine.numbers import times as times
 from engine.sae.results import Imported, Seen
+
+if TYPE_CHECKING:
+    from engine.server.protocol import Loading
+
+
+def loading(event: Loading) -> str:
+    """What is being loaded, since when, and how large it is."""
+    read = f" · {size(event.bytes)}" if event.bytes > 1e8 else ""
+    return f"loading {event.what} · {duration(event.seconds)}{read} · esc cancels"
 
 
 def fit(text: str, width: int) -> str:

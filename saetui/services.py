@@ -20,6 +20,7 @@ from engine.images.sources import is_there
 from engine.runs.run import Run
 from engine.runs.watch import RunSnapshot
 from engine.workspace import MARKER, Workspace, neurons_files
+from saetui.background import look_up
 from saetui.formatting import literal
 from saetui.gc_tuning import GcTuning
 from saetui.model_requests import Handler, ModelRequests
@@ -134,13 +135,23 @@ class Services(App[Reopen | None]):
         if self.terminal is None or not self.terminal.tty:
             self.say("A picture in full size needs a terminal.")
             return
-        from saetui.terminal.full import show_full
+        asked, terminal = self.screen, self.terminal
 
-        try:
-            with self.suspend():
-                show_full(load(), self.terminal, caption, ascii=self.ascii)
-        except (SuspendNotSupported, UserError, BrokenImage, OSError) as error:
-            self.say(f"The picture cannot be shown: {error}")
+        def fail(sentence: str) -> None:
+            self.say(f"The picture cannot be shown: {sentence}")
+
+        def show(image: Any) -> None:
+            from saetui.terminal.full import show_full
+
+            if self.screen is not asked:  # who asked has gone elsewhere
+                return
+            try:
+                with self.suspend():
+                    show_full(image, terminal, caption, ascii=self.ascii)
+            except (SuspendNotSupported, UserError, BrokenImage, OSError) as error:
+                fail(str(error))
+
+        look_up(asked, "full", load, show, fail)
 
     def start(self, task: str, settings: dict[str, Any]) -> Run | None:
         """Start a run that outlives the workbench, just as ``saetui TASK --detach`` does; None where that was refused,

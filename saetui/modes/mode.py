@@ -11,7 +11,7 @@ from textual.widget import Widget
 
 from engine.neurons.latents import outdated
 from engine.runs.watch import RunSnapshot
-from saetui.background import look_up
+from saetui.background import cancel_look_ups, look_up
 from saetui.bindings import key
 from saetui.messages import ForMode
 from saetui.services import Served
@@ -90,7 +90,12 @@ class Mode(Served, Screen[None]):
                 self.services.say(sentence)
             self._outdated[str(path)] = sentence
 
-        look_up(self, "outdated", partial(outdated, path), take, lambda _: None)  # who opens the file says more
+        # Whoever opens the file says more.
+        look_up(self, "outdated", partial(outdated, path), take, lambda _: None, unasked=True)
+
+    def stop_waiting(self) -> bool:
+        """esc: cancel what this mode waits for, at once; whether there was anything. What comes late is dropped."""
+        return cancel_look_ups(self)
 
     def action_part(self, part: str, verb: str, *given: Any) -> None:
         """Let a part of this mode do what a key is for."""

@@ -213,7 +213,7 @@ class DataMode(Mode):
     def action_back(self) -> None:
         if self._check is not None:
             self._check.cancel()
-        elif self._out_of_the_filter():
+        elif self.stop_waiting() or self._out_of_the_filter():
             return
         elif self.selected is not None:
             self.remove_class("-opened")

@@ -238,6 +238,8 @@ class HierarchyMode(Mode):
         self._filtered.focus()
 
     def action_back(self) -> None:
+        if self.stop_waiting():
+            return
         if self.filter.value or self.filter.typing:
             self.filter.value = ""
             self._filter()

@@ -18,7 +18,7 @@ from engine.neurons.results import ImageLatents
 from engine.server.protocol import Done, Failed, FindImageLatents, Loading, ServerEvent
 from saetui.background import look_up
 from saetui.bindings import key
-from saetui.formatting import literal, number, percent
+from saetui.formatting import literal, loading, number, percent
 from saetui.modes.neurons.latent_table import BESIDE, NUMBER, cells, columns
 from saetui.services import Served
 from saetui.widgets.bars import KeyBar
@@ -156,7 +156,7 @@ class LookScreen(Served, Screen[Pairs | None]):
     def _heard(self, event: ServerEvent) -> None:
         match event:
             case Loading():
-                self._say(f"loading {event.what} …")
+                self._say(loading(event))
             case Failed():
                 self._say(event.error)
             case Done(ImageLatents() as found):

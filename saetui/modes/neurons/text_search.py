@@ -23,20 +23,26 @@ class TextSearch:
     take: Callable[[dict[int, float], str], None]
     """The latents nearest first with their cosines, and a title for them."""
     fail: Callable[[str], None]
+    number: int = -1
+    """Of the request."""
 
     def ask(self, services: Services) -> None:
         from engine.server.protocol import RankByText
 
         self.say(f"ranking by {self.text!r}: loading the text tower …")
-        services.ask_model(RankByText(str(self.scores.path), self.text), self.heard)
+        self.number = services.ask_model(RankByText(str(self.scores.path), self.text), self.heard)
+
+    def cancel(self, services: Services) -> None:
+        services.models.cancel(self.number)
 
     def heard(self, event: ServerEvent) -> None:
         from engine.server.protocol import Done, Failed, Loading, RankedLatents
+        from saetui.formatting import loading
 
         match event:
             case Done(RankedLatents(latents)):
                 self.take(dict(latents), f"nearest to {self.text!r}")
             case Loading():
-                self.say(f"ranking by {self.text!r}: loading {event.what} …")
+                self.say(f"ranking by {self.text!r}: {loading(event)}")
             case Failed():
                 self.fail(event.error)

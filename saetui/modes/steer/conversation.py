@@ -25,7 +25,7 @@ from engine.server.protocol import (
     Warned,
 )
 from engine.steer.results import ANSWERS, AnswerName, Steered
-from saetui.formatting import duration, rate, size
+from saetui.formatting import loading, rate
 from saetui.modes.steer.setup import Setup, Slot
 from saetui.modes.steer.versions import Version
 
@@ -79,15 +79,15 @@ class Conversation:
         self.device, self.dtype = "auto", "auto"
         self.answering: Asked | None = None
         self.sweeping: Asked | None = None
-        self._loading = False  # the server is, for whichever request: those after it wait
         self._warned: set[str] = set()  # each warning of the server is passed on once
 
     def ask(self, setup: Setup) -> None:
         """Ask for the three answers. What is going on gives way."""
-        if self.sweeping:
-            self._services.models.cancel(self.sweeping.number)
+        swept, self.sweeping = self.sweeping, None
         self.answering = Asked(setup)
         self._send(self.answering, Answer(self._question(setup)))
+        if swept:  # only now: what is loaded for it is needed still
+            self._services.models.cancel(swept.number)
         self._answers.expect()
         self._listener.tell("asking …")
 
@@ -100,11 +100,8 @@ class Conversation:
     def stop(self) -> bool:
         """Stop what is going on, at once; whether anything was."""
         going_on = [asked for asked in (self.answering, self.sweeping) if asked]
-        if going_on and self._loading:
-            self._services.models.restart()  # what is being loaded can be stopped in no other way
-        else:
-            for asked in going_on:
-                self._services.models.cancel(asked.number)
+        for asked in going_on:
+            self._services.models.cancel(asked.number)
         return bool(going_on)
 
     def _question(self, setup: Setup) -> SteerSettings:
@@ -114,16 +111,14 @@ class Conversation:
         asked.number = self._services.ask_model(request, lambda event: self._hear(asked, event))
 
     def _hear(self, asked: Asked, event: ServerEvent) -> None:
-        self._loading = isinstance(event, Loading)
-        if isinstance(event, Loading):
-            read = f" · {size(event.bytes)}" if event.bytes > 1e8 else ""
-            self._listener.tell(f"loading {event.what} · {duration(event.seconds)}{read} · esc cancels")
-        elif asked in (self.answering, self.sweeping):  # else a later request has taken its place
+        if asked in (self.answering, self.sweeping):  # else a later request has taken its place
             self._take(asked, event)
 
     def _take(self, asked: Asked, event: ServerEvent) -> None:
         listener = self._listener
         match event:
+            case Loading():
+                listener.tell(loading(event))
             case StageBegan():
                 for name in ANSWERS:
                     if name == event.name:
@@ -138,8 +133,8 @@ class Conversation:
                 if event.message not in self._warned:
                     self._warned.add(event.message)
                     self._services.say(event.message)
-            case Loading() | Intervened():
-                pass  # told already; what was asked
+            case Intervened():
+                pass  # what was asked
             case Done():
                 self._end(asked)
                 if isinstance(event.result, Steered):

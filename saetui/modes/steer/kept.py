@@ -48,7 +48,7 @@ class Kept:
     def add(self, version: Version) -> None:
         self._mode.remember(version=to_json(version))
         add = partial(self._versions.add, version)
-        look_up(self._mode, "versions", add, lambda _: None, self._services.say, supersede=False)
+        look_up(self._mode, "versions", add, lambda _: None, self._services.say, supersede=False, unasked=True)
 
     def pick_version(self) -> None:
         """Take back an earlier one, answers and all; the model is not asked."""

@@ -150,7 +150,8 @@ class Rack(Served, Table):
         setup = self._editor.setup
         if setup.neurons and setup.rack:
             find = partial(latents.describe, setup.neurons, [slot.latent for slot in setup.rack])
-            look_up(self, "names", find, self._rename, lambda _: None)  # what was remembered of them will do
+            # What was remembered of them will do.
+            look_up(self, "names", find, self._rename, lambda _: None, unasked=True)
 
     def _rename(self, known: dict[int, tuple[str, float]]) -> None:
         setup = self._editor.setup

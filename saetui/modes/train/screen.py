@@ -131,7 +131,8 @@ class TrainMode(Mode):
         return self.trainings.selected
 
     def arrive(self) -> None:
-        self._looking = look_up_each(self, "trainings", self.watcher.looks, self._see, self.services.say)
+        watched = look_up_each(self, "trainings", self.watcher.looks, self._see, self.services.say, unasked=True)
+        self._looking = watched
 
     def on_screen_suspend(self) -> None:
         """Another mode or a dialog is shown: nobody needs to know."""
@@ -260,6 +261,8 @@ class TrainMode(Mode):
 
     def action_back(self) -> None:
         """esc: out of the log or the latents, then out of one chart, of the charts, of the filter."""
+        if self.stop_waiting():
+            return
         if self.filter.typing and not self.filter.value:
             self.table.focus()
         elif self.has_class("-log") or self.has_class("-latents"):

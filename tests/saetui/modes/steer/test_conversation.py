@@ -31,7 +31,7 @@ class Scene:
     """Server, listener and clock of one conversation; what it did with them."""
 
     def __init__(self):
-        self.asked, self.cancelled, self.restarts = [], [], 0
+        self.asked, self.cancelled = [], []
         self.state, self.warnings, self.versions, self.sweeps = "", [], [], 0
         self.shown, self.points, self.now = [], [], 0.0
         self.models = self
@@ -48,9 +48,8 @@ class Scene:
 
     def cancel(self, number):
         self.cancelled.append(number)
-
-    def restart(self):
-        self.restarts += 1
+        self.asked_when_cancelled = len(self.asked)
+        self.asked[number - 1][1](Cancelled())  # at once, as ModelRequests does
 
     def tell(self, sentence, wrong=False):
         self.state, self.wrong = sentence, wrong
@@ -99,7 +98,9 @@ def test_a_later_question_takes_the_place_of_an_earlier(scene):
     scene.hear(Token("untouched", "old"), Cancelled(), of=0)
     assert scene.shown == ["expect", "expect"] and scene.state == "asking …"
     scene.hear(Loading("the model demo", 0.0, 0), of=0)
-    assert "loading the model demo" in scene.state, "the later one waits for it too"
+    assert scene.state == "asking …", "who asked in vain has nothing to say"
+    scene.hear(Loading("the model demo", 0.0, 0))
+    assert "loading the model demo" in scene.state
     scene.hear(Done(SAID))
     assert scene.versions[0].setup.prompt == "Why?"
 
@@ -110,8 +111,8 @@ def test_a_sweep_and_a_question_that_ends_it(scene):
     scene.hear(PointFound(SweepPoint("untouched", None, "a", 0.0)))
     assert scene.state == "sweeping · 1 answer · esc stops"
     scene.conversation.ask(SETUP)
-    assert scene.cancelled == [1]
-    scene.hear(Cancelled(), of=0)
+    assert scene.cancelled == [1] and scene.state == "asking …"
+    assert scene.asked_when_cancelled == 2, "what is loaded for the sweep is loaded for the question"
     assert scene.conversation.sweeping is None and scene.conversation.answering is not None
     scene.conversation.sweep(SETUP, SLOT, (1.0,))
     scene.hear(Done(Swept(())))
@@ -122,11 +123,11 @@ def test_stopping(scene):
     assert not scene.conversation.stop()
     scene.conversation.ask(SETUP)
     scene.conversation.sweep(SETUP, SLOT, (1.0,))
-    assert scene.conversation.stop() and scene.cancelled == [1, 2] and not scene.restarts
-    scene.hear(Loading("the model demo", 0.0, 0))
-    assert scene.conversation.stop() and scene.restarts == 1 and scene.cancelled == [1, 2]
-    scene.hear(Cancelled(), of=0)
+    assert scene.conversation.stop() and scene.cancelled == [1, 2]
     assert scene.state == "Stopped: r asks again." and not scene.wrong and scene.shown[-1] is None
+    shown = list(scene.shown)
+    scene.hear(Token("untouched", "late"), Done(SAID), of=0)
+    assert scene.shown == shown and not scene.versions and not scene.conversation.stop()
 
 
 def test_failures_are_told_with_the_way_out(scene):
