@@ -31,6 +31,7 @@ from saetui.modes.hierarchy.screen import HierarchyMode
 from saetui.modes.mode import Mode
 from saetui.modes.neurons.screen import NeuronsMode
 from saetui.modes.start import StartMode
+from saetui.modes.steer.preload import Preload
 from saetui.modes.steer.screen import SteerMode
 from saetui.modes.train.screen import TrainMode
 from saetui.preferences import state_folder
@@ -92,6 +93,7 @@ class Workbench(Services):
         super().__init__(*given, **options)
         self.stylesheet = ThemeStylesheet(variables=self.get_css_variables())
         self._watch = RunWatch(self.workspace)
+        self.preload = Preload(self)
         self._type_ahead = KeyQueue(self, super().on_event)
         for theme in THEMES.values():
             self.register_theme(theme)
@@ -122,7 +124,7 @@ class Workbench(Services):
         self.garbage.start()
         self._leave_on_signals()
         self.app_resume_signal.subscribe(self, lambda _: self.refresh(layout=True))  # after ctrl+z the screen is empty
-        look_up_each(self, "runs", self._watch_runs, self._runs_seen, self.say)
+        look_up_each(self, "runs", self._watch_runs, self._runs_seen, self.say, unasked=True)
 
     def _leave_on_signals(self) -> None:
         """Whoever ends the workbench from outside finds the terminal as it was."""
@@ -156,6 +158,8 @@ class Workbench(Services):
 
     def _runs_seen(self, runs: list[RunSnapshot]) -> None:
         self.garbage.collect_if_idle()
+        if not self.is_headless:  # a pilot asks for it
+            self.preload.look()
         if runs is not self.runs:
             before = {run.id: run.state for run in self.runs}
             self.runs = runs

@@ -17,7 +17,7 @@ class GcTuning:
     """
 
     def __init__(self) -> None:
-        self._last_key = time.monotonic()
+        self.last_key = time.monotonic()
 
     def start(self) -> None:
         sys.setswitchinterval(0.001)  # a key may wait for several turns of the drawing thread, 5 ms each by default
@@ -32,9 +32,9 @@ class GcTuning:
         gc.freeze()
 
     def key_pressed(self) -> None:
-        self._last_key = time.monotonic()
+        self.last_key = time.monotonic()
 
     def collect_if_idle(self) -> None:
         """Run a full collection if one is due and no key has come for ``IDLE`` seconds. Call it regularly."""
-        if time.monotonic() - self._last_key > IDLE and gc.get_count()[2] >= _FULL_COLLECTION_AFTER:
+        if time.monotonic() - self.last_key > IDLE and gc.get_count()[2] >= _FULL_COLLECTION_AFTER:
             gc.collect()

@@ -1,13 +1,12 @@
 """The torch device to work on, and its memory."""
 
-import contextlib
 import gc
-import re
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from engine import room
 from engine.errors import UserError
 
 
@@ -56,12 +55,4 @@ def free_memory(
         return int(torch.cuda.mem_get_info(device)[0]) + held
     if device.type != "cpu":
         return None
-    found = []
-    with contextlib.suppress(OSError):
-        if told := re.search(r"^MemAvailable:\s+(\d+) kB", system.read_text(), re.MULTILINE):
-            found.append(int(told[1]) * 1024)
-    with contextlib.suppress(OSError, ValueError):  # "max": no limit
-        used = int((group / "memory.current").read_text())
-        cached = re.search(r"^inactive_file (\d+)$", (group / "memory.stat").read_text(), re.MULTILINE)
-        found.append(int((group / "memory.max").read_text()) - used + (int(cached[1]) if cached else 0))
-    return min(found, default=None)
+    return room.free_memory(system, group)

@@ -41,6 +41,15 @@ def hub_folder(spec: str) -> Path:
     return folder
 
 
+def cached_folder(spec: str) -> Path:
+    """The local snapshot of ``hf:ORG/NAME[@REVISION]``; the hub is not asked. UserError where there is none."""
+    repository, _, revision = spec.removeprefix("hf:").partition("@")
+    try:
+        return _snapshot(spec, repository, revision, ["*.json"], fetch=False)
+    except UserError as error:
+        raise UserError(f"{spec} is not on this machine: the first question fetches it.") from error
+
+
 def _snapshot(spec: str, repository: str, revision: str, patterns: list[str], fetch: bool = True) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError

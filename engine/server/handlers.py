@@ -15,7 +15,7 @@ from engine.config import Pooling, SteerSettings
 from engine.errors import UserError
 from engine.files import stamp
 from engine.images import open_image
-from engine.models.device import pick_device
+from engine.models.device import free_memory, pick_device
 from engine.models.encoder import VisionEncoder
 from engine.neurons.file import Neurons, refusing_damage
 from engine.neurons.image_latents import image_latents
@@ -23,11 +23,13 @@ from engine.neurons.latents import scoring
 from engine.neurons.names import embed_text
 from engine.neurons.results import ImageLatents
 from engine.neurons.text_search import TextSpace
+from engine.numbers import size
 from engine.reporter import Intervened, Reporter, Token, Warned
 from engine.runs.memory import memory
 from engine.server.protocol import (
     Answer,
     FindImageLatents,
+    LoadAhead,
     LoadedModel,
     PointFound,
     RankByText,
@@ -47,6 +49,7 @@ from engine.steer.sweep import sweep
 from engine.workspace import Workspace
 
 ANSWERS_KEPT = 512
+MARGIN, SPARE = 1.25, 1 << 30  # of the weights; bytes beside them that others may need
 BLANK = (224, 224)  # size of a blank image whose latents are asked for
 
 
@@ -73,6 +76,8 @@ class Handlers:
                 return self.rank_by_text(request, reporter)
             case FindImageLatents():
                 return self.image_latents(request, reporter)
+            case LoadAhead():
+                return self.load_ahead(request, reporter)
             case TellStatus():
                 return self.status()
             case _:
@@ -149,6 +154,17 @@ class Handlers:
         picture = open_image(request.image, sae.config.transparency)
         image = picture if isinstance(picture, Image.Image) else Image.new("RGB", BLANK, picture)
         return image_latents(self.models.encoder(spec, device, reporter), sae, image, pooling, maximum)
+
+    def load_ahead(self, request: LoadAhead, reporter: RequestReporter) -> ServerStatus:
+        spec = request.question.vlm
+        needed = MARGIN * self.models.weights(spec) + SPARE
+        free = free_memory(pick_device(request.question.device))
+        if free is not None and free < needed:
+            raise UserError(
+                f"{spec} takes {size(int(needed))}, and {size(free)} of memory are free: the first question loads it."
+            )
+        prepare(request.question, self.workspace, self.models, reporter)
+        return self.status()
 
     def status(self) -> ServerStatus:
         loaded = (

@@ -78,6 +78,14 @@ class FindImageLatents:
 
 
 @dataclass(frozen=True)
+class LoadAhead:
+    """Load what a question would need before it is asked, if it is on this machine and there is memory for it. Result:
+    ``ServerStatus``."""
+
+    question: SteerSettings
+
+
+@dataclass(frozen=True)
 class TellStatus:
     """Tell what is loaded, and the memory in use. Result: ``ServerStatus``."""
 
@@ -112,7 +120,7 @@ class ServerStatus:
     memory: Memory
 
 
-Request = Answer | Sweep | RankByText | FindImageLatents | TellStatus
+Request = Answer | Sweep | RankByText | FindImageLatents | LoadAhead | TellStatus
 Result = Steered | Swept | RankedLatents | ImageLatents | ServerStatus
 
 
@@ -154,6 +162,7 @@ _REQUESTS: dict[str, type[Any]] = {
     "sweep": Sweep,
     "rank_by_text": RankByText,
     "find_image_latents": FindImageLatents,
+    "load_ahead": LoadAhead,
     "tell_status": TellStatus,
     "cancel": Cancel,
 }

@@ -11,6 +11,7 @@ import torch
 from engine.files import Stamp, path_of, stamp_of
 from engine.models import WEIGHT_SUFFIXES, load_encoder
 from engine.models.encoder import VisionEncoder
+from engine.models.hub import cached_folder
 from engine.models.vlm import VLM, is_local, load_vlm
 from engine.reporter import Reporter, Warned
 from engine.sae.config import weights_sha256
@@ -89,6 +90,11 @@ class ModelCache:
                 return LoadedSAE(folder.name, sae, weights_sha256(folder))
 
         return self.saes.get((str(folder), str(device), _stamp(str(folder))), load)
+
+    def weights(self, spec: str) -> int:
+        """Bytes of the weights of a model; UserError for one of the hub that is not on this machine."""
+        folder = cached_folder(spec) if spec.startswith("hf:") else None
+        return _bytes(spec if folder is None else str(folder))
 
     def clear(self) -> None:
         """Drop everything, and give its memory back."""

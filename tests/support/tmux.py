@@ -25,6 +25,7 @@ class Terminal:
     def __init__(self, folder: Path, columns: int = 120, rows: int = 40, **environment: str):
         self.socket = f"saetui-test-{os.getpid()}-{next(_number)}"
         self.output = folder / f"{self.socket}.bytes"
+        _without_preload(folder / "config" / "saetui" / "config.toml")
         shell = ["env", "-i", *_pairs(environment_of(folder) | environment), "bash", "--norc", "--noprofile"]
         self.tmux("-f", os.devnull, "new-session", "-d", "-x", columns, "-y", rows, shlex.join(shell))
         self.tmux("set", "-g", "status", "off")
@@ -113,6 +114,13 @@ def environment_of(folder: Path) -> dict[str, str]:
         "LANG": "C.UTF-8",
         "PS1": "$ ",
     }
+
+
+def _without_preload(settings: Path) -> None:
+    """No model is loaded beside what a test measures and counts, unless its settings ask for it."""
+    if not settings.exists():
+        settings.parent.mkdir(parents=True, exist_ok=True)
+        settings.write_text("preload = false\n")
 
 
 def _pairs(environment: Mapping[str, str]) -> list[str]:

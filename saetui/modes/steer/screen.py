@@ -14,6 +14,7 @@ from textual.widget import Widget
 from engine.config import SteerSettings, from_mapping
 from engine.errors import UserError
 from engine.records import to_json
+from engine.runs.watch import RunSnapshot
 from saetui.bindings import key
 from saetui.messages import ForMode, SteerLatent
 from saetui.modes.mode import Mode
@@ -89,6 +90,7 @@ class SteerMode(Mode):
         self.dose = Dose(self.editor, id="dose")
         self.state = Words(id="state")
         self._soon: Timer | None = None
+        self._ahead, self._said, self._under = "", ("", False), ("", False)
 
     def parts(self) -> Iterable[Widget]:
         with Horizontal(id="top"):
@@ -216,11 +218,23 @@ class SteerMode(Mode):
     def action_stop(self) -> None:
         """Stop what is going on, at once; if nothing is, close the sweep."""
         self._wait_no_longer()
-        if not self.conversation.stop() and self.has_class("-dose"):
+        stopped = self.conversation.stop() or self.services.models.cancel_loading()
+        if not (self.stop_waiting() or stopped) and self.has_class("-dose"):
             self.remove_class("-dose")
             self.rack.focus()
 
+    def runs_changed(self, runs: list[RunSnapshot]) -> None:
+        """What is loaded ahead is told where nothing else goes on, over what stood there."""
+        ahead = self.services.models.ahead
+        if ahead == self._ahead or self.conversation.answering or self.conversation.sweeping:
+            return
+        if self._said != (self._ahead, False) or not self._ahead:
+            self._under = self._said
+        self._ahead = ahead
+        self.tell(*(self._under if not ahead else (ahead, False)))
+
     def tell(self, sentence: str, wrong: bool = False) -> None:
+        self._said = sentence, wrong
         self.state.set_class(wrong, "-wrong")
         self.state.say(sentence)
 

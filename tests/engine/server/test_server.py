@@ -36,6 +36,7 @@ from engine.server.protocol import (
     Done,
     Failed,
     FindImageLatents,
+    LoadAhead,
     Loading,
     PointFound,
     RankByText,
@@ -46,6 +47,7 @@ from engine.server.protocol import (
     Warned,
     read_event,
 )
+from engine.server.reporting import RequestReporter
 from engine.steer.compare import steer
 from engine.steer.generate import answer
 from engine.steer.interventions import Intervention, attached
@@ -102,6 +104,31 @@ def vlm(root):
 @pytest.fixture(scope="module")
 def clip(root):
     return load_encoder(str(root / "clip"))
+
+
+# Loading ahead
+
+
+def test_what_was_loaded_ahead_is_not_loaded_by_the_question(workspace, ask):
+    served = Served(workspace)
+    try:
+        status = served.result(ask(LoadAhead, image="blank"))
+        assert {one.kind for one in status.loaded} == {"vlm", "sae"}
+        number = served.server.ask(ask())
+        assert isinstance(served.end(number), Done) and not served.of(number, Loading)
+    finally:
+        served.server.close()
+
+
+def test_nothing_is_loaded_ahead_into_the_last_memory_nor_from_the_hub(workspace, ask, monkeypatch):
+    handlers = Handlers(workspace)
+    reporter = RequestReporter(lambda event: None, lambda: None)
+    monkeypatch.setattr("engine.server.handlers.free_memory", lambda device: 1 << 30)
+    with pytest.raises(UserError, match=r"takes 1\.07 GB, and 1\.07 GB of memory are free: the first question loads"):
+        handlers.load_ahead(ask(LoadAhead), reporter)
+    with pytest.raises(UserError, match="not on this machine: the first question fetches it"):
+        handlers.load_ahead(ask(LoadAhead, vlm="hf:nobody/nothing"), reporter)
+    assert not handlers.models.vlms.values()
 
 
 # Answers
