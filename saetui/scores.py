@@ -37,7 +37,7 @@ class Scores:
             for quantity in KEPT.values():
                 if not quantity.shape or quantity.name in SHOWN:
                     getattr(neurons, quantity.name)
-            neurons.order()  # the words' index and the ranking by MS
+            neurons.listed()  # the words' index, the ranking by gain, the copies
             _ = neurons.images, neurons.w and neurons.names_of(0)
         labels = Labels.open(workspace.labels(neurons.summary.sae), neurons.sae_sha256)
         pictures = Thumbnails(neurons.summary.settings.images)

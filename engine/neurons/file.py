@@ -53,7 +53,7 @@ from engine.workspace import Provenance, Workspace
 
 FORMAT = "saetui-neurons"
 VERSION = 1
-_READ_AGAIN = 1 << 30  # bytes of embeddings, for what is younger than the file
+_READ_AGAIN = 1 << 28  # bytes of embeddings, for what is younger than the file
 _MAP_CHUNK = 16  # latents whose maps are compressed together
 
 
@@ -457,11 +457,13 @@ class Neurons:
         """
         asked = LATENTS.parse(search) if isinstance(search, str) else search
         found = self.order(sort, asked, labels, descending, marks, support)
-        if copies or asks_about(asked, "copies") or self.copies[found].all():
+        if copies or asks_about(asked, "copies") or not self.copies.any():
             return Listed(found, ())
-        repeating = self.copies[found].tolist()
-        shown = [latent for latent, repeats in zip(found, repeating, strict=True) if not repeats]
-        return Listed(shown, tuple(latent for latent, repeats in zip(found, repeating, strict=True) if repeats))
+        latents = np.array(found, np.int64)
+        repeat = self.copies[latents]
+        if repeat.all():
+            return Listed(found, ())
+        return Listed(latents[~repeat].tolist(), tuple(latents[repeat].tolist()))
 
     @cached_property
     def copies(self) -> Bool[np.ndarray, " w"]:
