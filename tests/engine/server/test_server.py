@@ -109,15 +109,11 @@ def clip(root):
 # Loading ahead
 
 
-def test_what_was_loaded_ahead_is_not_loaded_by_the_question(workspace, ask):
-    served = Served(workspace)
-    try:
-        status = served.result(ask(LoadAhead, image="blank"))
-        assert {one.kind for one in status.loaded} == {"vlm", "sae"}
-        number = served.server.ask(ask())
-        assert isinstance(served.end(number), Done) and not served.of(number, Loading)
-    finally:
-        served.server.close()
+def test_what_was_loaded_ahead_is_not_loaded_by_the_question(served, ask):
+    status = served.result(ask(LoadAhead, image="blank"))
+    assert {one.kind for one in status.loaded} >= {"vlm", "sae"}
+    number = served.server.ask(ask())
+    assert isinstance(served.end(number), Done) and not served.of(number, Loading)
 
 
 def test_nothing_is_loaded_ahead_into_the_last_memory_nor_from_the_hub(workspace, ask, monkeypatch):
