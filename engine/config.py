@@ -47,13 +47,13 @@ class Rule:
     """What to do where it does not."""
 
 
-def at_least(least: int, *, else_: str = "") -> Rule:
-    return Rule(lambda value: value >= least, f"give at least {least}{else_ and f', {else_}'}")
+def at_least(least: int) -> Rule:
+    return Rule(lambda value: value >= least, f"give at least {least}")
 
 
 def none_or(least: int, means: str) -> Rule:
     """0 has a meaning of its own, and so have values from ``least`` on."""
-    return Rule(lambda value: value == 0 or value >= least, f"give at least {least}, or 0 {means}")
+    return Rule(lambda value: value == 0 or value >= least, f"give {least} or more, or 0 {means}")
 
 
 def share(below: bool) -> Rule:
@@ -474,10 +474,13 @@ def setting_of(text: str, kind: Any, name: str, source: str) -> Any:
 
 
 def check(settings: Any) -> None:
-    """WrongValue unless every value is one that its setting may have: what a program has made is not checked yet."""
+    """WrongValue unless every value is one that its setting may have: what a program has made is not checked yet.
+
+    It calls settings by their options, as all does that is said while something is done.
+    """
     for one in dataclasses.fields(settings):
         with about(one.name):
-            _ruled(getattr(settings, one.name), one.metadata, one.name)
+            _ruled(getattr(settings, one.name), one.metadata, f"--{one.name.replace('_', '-')}")
 
 
 def numbers_written(text: str) -> list[Any]:

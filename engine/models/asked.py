@@ -106,12 +106,12 @@ def check_vlm_path(spec: str) -> Path:
 def blocks_of(spec: str) -> Blocks | None:
     """What is known of the encoder's blocks without loading it; None where its config does not say it plainly."""
     try:
-        config = read_json(_folder(spec) / "config.json")
-        config = config.get("vision_config") or config
+        whole = read_json(_folder(spec) / "config.json")
+        config = whole.get("vision_config") or whole
         if config["model_type"] not in _PLAIN:
             return None
-        of_clip = config["model_type"] != "dinov2" and config["image_size"] is not None
-        side = config["image_size"] // config["patch_size"] if of_clip else 0
+        alike = whole["model_type"] in _PLAIN and config["model_type"] != "dinov2"  # else tiles, or sizes of images
+        side = config["image_size"] // config["patch_size"] if alike else 0
         cls = not config["model_type"].startswith("siglip")
         return Blocks(config["num_hidden_layers"], config["hidden_size"], side**2 + cls if side else None, cls)
     except (UserError, OSError, KeyError, TypeError, AttributeError):

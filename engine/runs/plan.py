@@ -27,7 +27,7 @@ from engine.records import to_json
 from engine.reporter import Reporter, StageBegan
 from engine.runs.tasks import TASKS
 from engine.steer.recipes import with_recipe
-from engine.workspace import Workspace, check_name, neurons_path, slug, store_names
+from engine.workspace import MARKER, Workspace, check_name, neurons_path, slug, store_names
 
 if TYPE_CHECKING:
     from engine.activations.asked import Made
@@ -143,7 +143,13 @@ def _expand(
         template = chosen.get("name") or DEFAULT_NAMES.get(task)
         if template:
             chosen["name"] = _named(str(template), fields | chosen, task, path)
-        yield Stage(task, located(from_mapping(kind, chosen, f"{path} [[{task}]]"), root))
+        try:
+            settings = from_mapping(kind, chosen, f"{path} [[{task}]]")
+        except WrongValue as error:
+            if error.setting in table or error.setting not in base:
+                raise
+            raise WrongValue(error.setting, error.sentence, str(root / MARKER)) from None
+        yield Stage(task, located(settings, root))
 
 
 def _saes(given: Any, trained: list[str], path: Path) -> list[Any]:

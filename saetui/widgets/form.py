@@ -128,6 +128,7 @@ class Form(ModalScreen[dict[str, Any] | None]):
         self.marks: dict[str, tuple[str, str]] = {}
         self.wrong = ""
         """The field that was refused, until it is edited."""
+        self._refused_value = ""
         self.hints = typing.get_type_hints(kind)
 
     def compose(self) -> ComposeResult:
@@ -190,6 +191,7 @@ class Form(ModalScreen[dict[str, Any] | None]):
     def _blame(self, name: str) -> None:
         """Mark the field ``name``, and no other, as wrong."""
         before, self.wrong = self.wrong, name
+        self._refused_value = self.editor(name).value if name else ""
         for one in filter(None, {before, name}):
             self._write_label(one)
 
@@ -209,7 +211,8 @@ class Form(ModalScreen[dict[str, Any] | None]):
         self._edited(event.choice)
 
     def _edited(self, editor: Widget) -> None:
-        if self.wrong and editor is self.editor(self.wrong):
+        # What changed before it was refused may be told after that.
+        if self.wrong and editor is self.editor(self.wrong) and self.editor(self.wrong).value != self._refused_value:
             self._blame("")
             self.say("")
         self.edited()

@@ -1,12 +1,15 @@
-"""From the start to a steered answer by keyboard alone: in a pilot, and in a real tmux."""
+"""By keyboard alone: from the start to a steered answer, in a pilot and in a real tmux; and to two SAEs compared."""
 
 import asyncio
 import re
+import shutil
+from pathlib import Path
 
 import pytest
 
 from engine.workspace import Workspace
 from saetui.app import Workbench
+from saetui.modes.neurons.compare import CompareScreen
 from tests.support.pilots import screen_text, until
 from tests.support.tmux import SAETUI
 
@@ -46,3 +49,40 @@ def test_it_takes_the_same_keys_in_a_terminal(demo, terminal):
     assert "an empty white background" in terminal.screen
     terminal.press("q")
     terminal.until("$")
+
+
+OLD = Path(__file__).parent.parent / "old_workspace"
+MOST_TO_COMPARE = 22  # keys; three more export
+
+
+@pytest.mark.alone
+def test_a_second_sae_is_scored_like_the_first_and_compared_with_nothing_typed(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    place = Workspace(Path(shutil.copytree(OLD, tmp_path / "study")))
+    (place.root / "workspace.toml").write_text("")  # nothing but the scores of the first says images and judge
+    pressed: list[str] = []
+
+    async def journey():
+        app = Workbench(place, mode="neurons")
+        async with app.run_test(size=(80, 24)) as pilot:
+
+            async def press(*keys):
+                pressed.extend(keys)
+                await pilot.press(*keys)
+
+            await press("2")
+            pane = app.screen
+            await until(pilot, lambda: len(pane.trainings.rows) == 4)
+            while pane.selected.name != "detached":
+                await press("j")
+            await press("s")
+            await until(pilot, lambda: "on 24 images" in str(app.screen.note.content))
+            assert app.screen.accepted()["embed_with"] == "demo:encoder"
+            await press("ctrl+s")
+            await until(pilot, lambda: place.neurons("detached", "images").is_file(), 300)
+            await press("3", "c", "enter")
+            await until(pilot, lambda: isinstance(app.screen, CompareScreen))
+            await until(pilot, lambda: "detached" in screen_text(pilot))
+
+    asyncio.run(journey())
+    assert len(pressed) <= MOST_TO_COMPARE
