@@ -82,16 +82,17 @@ class TopBar(Bar):
 
 
 class KeyBar(Bar):
-    """The active bindings that are marked ``show``, as many as fit, then always what esc does and ``? help``."""
+    """The active bindings that are marked ``show``, as many as fit, then always what esc does, and ``? help``."""
 
     DEFAULT_CSS = """
     KeyBar { height: 1; dock: bottom; background: $panel; color: $foreground; }
     """
 
-    def __init__(self, goes_back: Callable[[], bool] = lambda: True) -> None:
-        """``goes_back``: whether esc leads anywhere now; only then it is shown."""
+    def __init__(self, goes_back: Callable[[], bool] = lambda: True, helps: bool = True) -> None:
+        """``goes_back``: whether esc leads anywhere now; only then it is shown. ``helps``: whether ``?`` is a key here,
+        as it is in no dialog."""
         super().__init__()
-        self._goes_back = goes_back
+        self._goes_back, self._helps = goes_back, helps
 
     def on_mount(self) -> None:
         self.screen.bindings_updated_signal.subscribe(self, self._changed)
@@ -128,7 +129,10 @@ class KeyBar(Bar):
             if binding.show and active.enabled and (binding.key != "escape" or self._goes_back()):
                 part = (self.app.get_key_display(binding), binding.description, binding.action, active.node)
                 (last if binding.key == "escape" else left).setdefault(binding.action, part)
-        return [part for action, part in left.items() if action not in last], [*last.values(), HELP]
+        return [part for action, part in left.items() if action not in last], [
+            *last.values(),
+            *([HELP] if self._helps else []),
+        ]
 
 
 def _cells(part: Part) -> int:

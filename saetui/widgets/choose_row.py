@@ -6,10 +6,10 @@ from typing import Any, Generic, TypeVar
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.screen import ModalScreen
-from textual.widgets import Static
 
 from engine.query import Rows
 from saetui.bindings import key
+from saetui.widgets.bars import KeyBar
 from saetui.widgets.dialogs import Pick
 from saetui.widgets.filter_line import FilterLine
 from saetui.widgets.table import Column, Table
@@ -23,7 +23,6 @@ class ChooseRow(ModalScreen[R | None], Generic[R]):
     DEFAULT_CSS = """
     ChooseRow { align: center bottom; }
     ChooseRow > Vertical { height: 70%; background: $surface; border-top: heavy $accent; padding: 0 1; }
-    ChooseRow #keys { height: 1; color: $secondary; }
     """
     BINDINGS = [
         key("rows.close", "q", "dismiss", "Close"),
@@ -32,10 +31,10 @@ class ChooseRow(ModalScreen[R | None], Generic[R]):
         key("rows.sort", "o", "sort", "Sort", show=True),
     ]
 
-    def __init__(self, columns: Sequence[Column], fields: Rows[R], rows: Sequence[R], example: str, enter: str):
-        """``example``: of a filter. ``enter``: what that key does."""
+    def __init__(self, columns: Sequence[Column], fields: Rows[R], rows: Sequence[R], example: str):
+        """``example``: of a filter."""
         super().__init__()
-        self._fields, self._all, self._keys = fields, list(rows), f"{enter}   / filter   o sort   esc close"
+        self._fields, self._all = fields, list(rows)
         self.rows = self._all
         self.filter, self.sort = FilterLine(f"filter: {example}", folds=True), ""
         self.table = Table(columns, lambda row: self.cells(self.rows[row]))
@@ -43,7 +42,7 @@ class ChooseRow(ModalScreen[R | None], Generic[R]):
 
     def compose(self) -> ComposeResult:
         with Vertical():
-            yield from (self.filter, self.table, Static(self._keys, id="keys"))
+            yield from (self.filter, self.table, KeyBar(helps=False))
 
     def cells(self, record: R) -> tuple[str, ...]:
         raise NotImplementedError

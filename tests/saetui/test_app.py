@@ -409,7 +409,7 @@ def test_a_bug_in_saetui_is_a_sentence_and_a_file(place, tmp_path):
 
 def test_what_is_copied_is_in_a_file_too(place):
     async def test(app, pilot):
-        app.copy("three answers")
+        app.copy("three answers", "what was answered")
         await pilot.pause()
 
     scenario(test, place)

@@ -89,7 +89,7 @@ def test_the_title_of_a_sweep_is_no_markup(stranger):
 def test_what_is_copied_can_be_pasted_into_a_shell(stranger):
     async def scenario() -> None:
         async with opened(stranger, LARGE) as pilot:
-            pilot.app.copy(f"saetui show '{EVIL}'")
+            pilot.app.copy(f"saetui show '{EVIL}'", EVIL)
             assert not ACTING.search(pilot.app.clipboard) and "\x1b" not in pilot.app.clipboard
 
     asyncio.run(scenario())

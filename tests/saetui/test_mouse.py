@@ -163,6 +163,11 @@ def test_the_headings_of_the_lists_over_a_mode_sort_too(place):
         await pilot.press("v")
         await until(pilot, lambda: isinstance(app.screen, VersionsScreen))
         await dead_headings(pilot, VersionsScreen)
+        await click_on(pilot, KeyBar, "/ Filter")
+        assert app.screen.filter.typing
+        await click_on(pilot, KeyBar, "or close")
+        await click_on(pilot, KeyBar, "or close")
+        assert app.screen.MODE == "steer"
 
     async def dead_headings(pilot, kind):
         screen: Any = pilot.app.screen

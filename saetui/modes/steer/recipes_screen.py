@@ -52,7 +52,7 @@ class RecipesScreen(ChooseRow[KeptRecipe]):
     """Enter takes over what a recipe says."""
 
     def __init__(self, kept: list[KeptRecipe]):
-        super().__init__(COLUMNS, RECIPES, kept, "pencil sae=x8*", "enter opens it")
+        super().__init__(COLUMNS, RECIPES, kept, "pencil sae=x8*")
 
     def cells(self, record: KeptRecipe) -> tuple[str, ...]:
         prompt = record.says("prompt") or record.problem

@@ -27,7 +27,7 @@ class VersionsScreen(ChooseRow[Version]):
     BINDINGS = [key("versions.close", "v", "dismiss", "Close")]
 
     def __init__(self, versions: list[Version]):
-        super().__init__(COLUMNS, VERSIONS, versions, "pencil OR image=blank", "enter takes it back")
+        super().__init__(COLUMNS, VERSIONS, versions, "pencil OR image=blank")
 
     def cells(self, record: Version) -> tuple[str, ...]:
         when = time.strftime("%d %b %H:%M", time.localtime(record.time))

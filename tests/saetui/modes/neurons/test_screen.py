@@ -356,7 +356,7 @@ def test_the_command_that_steers_a_latent_is_copied(place, monkeypatch):
 
     async def test(app, pilot):
         copied = []
-        app.copy = copied.append
+        app.copy = lambda text, what: copied.append(text)
         latent = app.screen.latents[1]
         await pilot.press("j", "Y")
         monkeypatch.chdir(place)
