@@ -52,7 +52,7 @@ FORMULAS = {
     "group": Explained("Matryoshka group", "which slice of the nested dictionary the latent is in; 0 is the coarsest"),
     "class_share": Explained("class share", "top images of its commonest class / top images"),
     "activation": Explained("activation", "value of the latent on this image, pooled over its tokens"),
-    "peak": Explained("strongest patch", "largest value of the latent over the patches of this image"),
+    "strongest": Explained("strongest patch", "largest value of the latent over the patches of this image"),
     "baseline": Explained("baseline", "mean cosine of the judge's embeddings over all pairs of images"),
     "beaten": Explained("share beaten", "latents with MS > MS of their matched raw neuron / latents with both"),
     "lift": Explained("lift", "mean MS of the latents - baseline"),
@@ -84,8 +84,16 @@ FORMULAS = {
     "suppressed": Explained(
         "suppressed", "images whose answer loses the word at 0 / images whose untouched answer has it"
     ),
-    "localised": Explained("strongest patch on the object", "top images whose strongest patch lies on it / all"),
-    "mass": Explained("map on the object", "share of the map's sum that lies on the object, mean over top images"),
+    "peak": Explained("peak, strongest patch on the object", "its top images whose strongest patch lies on it / all"),
+    "chance_peak": Explained("the same of a random patch", "patches of its top images that lie on the object / all"),
+    "mass": Explained("map on the object", "share of the map's sum that lies on the object, mean over its top images"),
+    "chance_mass": Explained("the same of an even map", "share of its top images that the object covers"),
+    "mean_peak": Explained("strongest patch on the object", "mean over the latents of peak"),
+    "mean_chance_peak": Explained("the same of a random patch", "mean over the latents: the control"),
+    "mean_mass": Explained("map on the object", "mean over the latents of mass"),
+    "mean_chance_mass": Explained("the same of an even map", "mean over the latents: the control"),
+    "demo_peak": Explained("strongest patch on the object", "top images whose strongest patch lies on it / all"),
+    "demo_mass": Explained("map on the object", "share of the map's sum that lies on the object, mean over top images"),
 }
 """Of whatever the report shows, without where it comes from."""
 

@@ -32,7 +32,7 @@ class Value:
 
 
 @dataclass(frozen=True)
-class Listed:
+class Chosen:
     """The latents that were asked for, in their order; ``found``: how many, before ``top`` cut them off."""
 
     latents: list[int]
@@ -40,7 +40,7 @@ class Listed:
     sort: str
 
 
-def listed(neurons: Neurons, labels: Labels, settings: ReportSettings) -> Listed:
+def chosen(neurons: Neurons, labels: Labels, settings: ReportSettings) -> Chosen:
     """UserError for a filter that cannot be understood, or a sort that there is none of."""
     sort = settings.sort or _default_sort(neurons)
     found = neurons.order(sort, settings.filter, labels.texts, marks=labels.marks)
@@ -49,7 +49,7 @@ def listed(neurons: Neurons, labels: Labels, settings: ReportSettings) -> Listed
         found = [latent for latent in found if latent in wanted]
     if settings.top < 0:
         raise UserError(f"top is {settings.top}: give a number of latents, or 0 for all.")
-    return Listed(found[: settings.top] if settings.top else found, len(found), sort)
+    return Chosen(found[: settings.top] if settings.top else found, len(found), sort)
 
 
 def _default_sort(neurons: Neurons) -> str:

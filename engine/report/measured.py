@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from engine.artefacts.entries import SAEEntry
 from engine.demo.results import DemoDone
 from engine.errors import counted
 from engine.neurons.file import Neurons
+from engine.neurons.quantities import FIELDS
 from engine.neurons.results import Summary
 from engine.numbers import count, number, percent
 from engine.report.charts import Chart, Points, distribution, training_curve
@@ -21,6 +24,12 @@ MEASURED: tuple[tuple[str, str, tuple[tuple[str, str], ...], bool], ...] = (
     ("MS of held-out images", "ms_mean", (("latents", "ms"), ("matched raw neurons", "ms_matched")), False),
 )
 """Title, explanation, the fields of a MeasuredStep that are drawn together, and whether the axis ends at 1."""
+
+PLACES = (
+    ("strongest patch on the object", "peak", "a random patch", "chance_peak"),
+    ("of the map on the object", "mass", "an even map", "chance_mass"),
+)
+"""Of figures of where maps lie: name and field, and those of the control."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +119,7 @@ def figures(
     where |= {key: (rows, training) for key in ("fve", "l0", "dead", "dense", "k_asked")}
     where["loss"] = ("one batch a step", f"{training} and the events of its run")
     if neurons is not None:
-        found += _of_scores(neurons.summary)
+        found += [*_of_scores(neurons.summary), *_of_places(neurons)]
         where |= _of_neurons(neurons, source)
     if demo:
         where |= _of_demo(*demo)
@@ -150,6 +159,29 @@ def _of_scores(summary: Summary) -> list[Figure]:
     ]
 
 
+def _of_places(neurons: Neurons) -> list[Figure]:
+    """Whether maps lie on the objects, where those are told: means over the latents, each beside what chance gives."""
+    return [
+        Figure(
+            name,
+            Number(percent(_mean(neurons, measured), 1), f"mean_{measured}"),
+            ((by_chance, Number(percent(_mean(neurons, chance), 1), f"mean_{chance}")),),
+        )
+        for name, measured, by_chance, chance in PLACES
+        if _known_of(neurons, measured)
+    ]
+
+
+def _known_of(neurons: Neurons, field: str) -> int:
+    """Latents that have a value in ``field``."""
+    values = neurons.values(FIELDS[field]) if field in FIELDS else np.empty(0)
+    return int(np.isfinite(values).sum())
+
+
+def _mean(neurons: Neurons, field: str) -> float:
+    return float(np.nanmean(neurons.values(FIELDS[field])))
+
+
 def _of_neurons(neurons: Neurons, source: str) -> dict[str, tuple[str, str]]:
     summary = neurons.summary
     ms, said = summary.ms, f"{source}: summary"
@@ -160,6 +192,12 @@ def _of_neurons(neurons: Neurons, source: str) -> dict[str, tuple[str, str]]:
     return of_fields(summary.images, source) | {
         "class_share": (f"its top images, {neurons.top_images.shape[1]} at most", f"{source}: latents/class_share"),
         "depth": (f"its top images, {neurons.top_images.shape[1]} of them", f"{source}: latents/depth"),
+        **{
+            f"mean_{field}": (counted(known, "latent"), f"{source}: latents/{field}")
+            for _, *fields in PLACES
+            for field in fields[::2]
+            if (known := _known_of(neurons, field))
+        },
         "ms_mean": (with_ms, said),
         "matched_mean": (with_both, said),
         "beaten": (with_both, said),
@@ -168,7 +206,7 @@ def _of_neurons(neurons: Neurons, source: str) -> dict[str, tuple[str, str]]:
         "alive": (f"{latents}, {images}", said),
         "dead_scored": (f"{latents}, {images}", said),
         "activation": ("one image", f"{source}: latents/top_activations"),
-        "peak": ("the patches of one image", f"{source}: latents/maps"),
+        "strongest": ("the patches of one image", f"{source}: latents/maps"),
         "count": (latents, source),
         "images": (images, f"{source}: images"),
         "group_ms": (f"the latents of this line, {images}", f"{source}: latents/ms"),
@@ -186,6 +224,6 @@ def _of_demo(done: DemoDone, run: str) -> dict[str, tuple[str, str]]:
         "auroc": ("the test images", source),
         "inserted": (f"mean over {kinds}, each on blank images of every background in two shades", source),
         "suppressed": (f"mean over {kinds}, each on up to 8 test images that show nothing else", source),
-        "localised": (f"the top test images of the best latents of {kinds}", source),
-        "mass": (f"the top test images of the best latents of {kinds}", source),
+        "demo_peak": (f"the top test images of the best latents of {kinds}", source),
+        "demo_mass": (f"the top test images of the best latents of {kinds}", source),
     }

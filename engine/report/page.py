@@ -23,7 +23,7 @@ from engine.numbers import count, number, percent, significant
 from engine.report.charts import Chart
 from engine.report.explained import Explained
 from engine.report.facts import FactTable
-from engine.report.gallery import Listed, Value, language
+from engine.report.gallery import Chosen, Value, language
 from engine.report.measured import Figure
 from engine.report.pictures import FORMAT, Album
 from engine.report.transcripts import Transcript
@@ -56,7 +56,7 @@ class Page:
     images: int = 0
     filter: str = ""
     only: str = "all"
-    listed: Listed = field(default_factory=lambda: Listed([], 0, ""))
+    listed: Chosen = field(default_factory=lambda: Chosen([], 0, ""))
     values: list[Value] = field(default_factory=list)
     album: Album = field(default_factory=lambda: Album(""))
     asked_pictures: int = 0

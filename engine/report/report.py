@@ -124,7 +124,7 @@ def _scored(
     """Fill in whatever the scores say; how many latents and pictures there are."""
     labels = subject.tried(lambda: Labels.of(neurons.path, subject.name, neurons.sae_sha256), "Labels")
     labels = labels or Labels(neurons.path)
-    listed = gallery.listed(neurons, labels, settings)
+    listed = gallery.chosen(neurons, labels, settings)
     if not listed.latents:
         raise UserError(_nothing(settings, subject.name))
     values = gallery.shown(neurons)

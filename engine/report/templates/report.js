@@ -355,8 +355,8 @@
     value.tabIndex = -1;
     caption.append(value);
     if (digits) {
-      const patch = make("span", "n peak", peak);
-      patch.dataset.k = "peak";
+      const patch = make("span", "n strongest", peak);
+      patch.dataset.k = "strongest";
       patch.dataset.t = "the outlined patch";
       patch.tabIndex = -1;
       caption.append(patch);

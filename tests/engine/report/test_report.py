@@ -108,7 +108,7 @@ def test_every_number_of_the_page_is_explained(place):
     _, read = page(place)
     explained = read.data["explained"]
     told = {attributes["data-k"] for _, attributes in read.tags if attributes.get("data-k")}
-    told |= {one["field"] for one in read.data["values"]} | {"activation", "peak"}
+    told |= {one["field"] for one in read.data["values"]} | {"activation", "strongest"}
     assert told <= set(explained)
     assert all(explained[key]["formula"] and explained[key]["n"] and explained[key]["source"] for key in told)
 
