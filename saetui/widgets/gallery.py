@@ -4,7 +4,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -67,10 +67,15 @@ class Grid:
     rows: int
     width: int
     height: int
+    share: int = 0
+    """Cells of the width that each column has, for captions."""
 
     @classmethod
     def best(cls, room: Size, tiles: int, ratio: float = 2.0) -> "Grid":
-        """The grid that makes up to ``tiles`` square pictures largest, and fewer of them where they would be tiny."""
+        """The grid that makes up to ``tiles`` square pictures largest, and fewer of them where they would be tiny.
+
+        Its columns share the width: captions have what pictures leave.
+        """
         found = cls(0, 0, 0, 0)
         for wanted in (tiles, 12, 8, 6, 4, 2, 1):
             if wanted > tiles:
@@ -84,7 +89,9 @@ class Grid:
                     found = cls(columns, rows, width, height)
             if found.height >= _LEGIBLE_ROWS:
                 break
-        return found if found.height > 0 and found.width > 0 else cls(0, 0, 0, 0)
+        if found.height <= 0 or found.width <= 0:
+            return cls(0, 0, 0, 0)
+        return replace(found, share=(room.width + GAP) // found.columns - GAP)
 
 
 @dataclass(frozen=True)
@@ -192,7 +199,8 @@ class Gallery(Widget):
             if row >= grid.rows or place >= len(self.tiles):
                 break
             segments += self._tile_line(place, line, blank)
-            segments.append(Segment(" " * GAP, blank))
+            over = 0 if line == grid.height else grid.share - grid.width
+            segments.append(Segment(" " * (over + GAP), blank))
         return Strip(segments).adjust_cell_length(width, blank)
 
     def _tile_line(self, place: int, line: int, blank: Style) -> list[Segment]:
@@ -200,9 +208,8 @@ class Gallery(Widget):
         if line == grid.height:
             kind = "gallery--chosen" if place == self.chosen else "gallery--caption"
             mark = "▸" if place == self.chosen else " "
-            text = set_cell_size(
-                mark + tile.words(grid.width - 1, self._peaks.get(tile.key) if self.show_heat else None), grid.width
-            )
+            peak = self._peaks.get(tile.key) if self.show_heat else None
+            text = set_cell_size(mark + tile.words(grid.share - 1, peak), grid.share)
             return [Segment(text, self.get_component_rich_style(kind))]
         drawn = self._strips.get(self._key(tile, grid))
         if isinstance(drawn, list) and line < len(drawn):
@@ -243,9 +250,9 @@ class Gallery(Widget):
         if not grid.columns or place >= grid.columns * grid.rows:
             return
         row, column = divmod(place, grid.columns)
-        x, y = column * (grid.width + GAP), row * (grid.height + 1)
+        x, y = column * (grid.share + GAP), row * (grid.height + 1)
         top = y + grid.height if caption_only else y
-        self.refresh(Region(x, top, grid.width + GAP, y + grid.height + 1 - top))
+        self.refresh(Region(x, top, grid.share + GAP, y + grid.height + 1 - top))
 
     def on_gallery_drawn(self, event: Drawn) -> None:
         """Paint the tiles that have been drawn. Runs in the app's thread."""

@@ -13,9 +13,10 @@ from rich.style import Style
 
 FOLDER = Path(__file__).parents[1] / "saetui" / "snapshots"
 # Letters for styles in the order of appearance: ASCII, then other alphabets, all one cell wide.
+_ALPHABETS = (0xC0, 0x24F), (0x391, 0x3FF), (0x400, 0x52F), (0x1200, 0x135A), (0x1401, 0x166C)
 _LETTERS = [
     *"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789",
-    *(chr(c) for first, last in ((0xC0, 0x24F), (0x391, 0x3FF), (0x400, 0x52F)) for c in range(first, last + 1)),
+    *(chr(c) for first, last in _ALPHABETS for c in range(first, last + 1)),
 ]
 LETTERS = [letter for letter in _LETTERS if letter.isalnum()]
 PLAIN = "."  # no style

@@ -1,4 +1,4 @@
-"""A row of an image source's pictures, as many as fit, each over its class."""
+"""A row of an image source's pictures, which share the room that there is, each over its class."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -14,19 +14,20 @@ from engine.errors import UserError, sentence_of
 from engine.images.thumbnails import Thumbnails
 from saetui.background import Wanted, look_up_each
 from saetui.formatting import fit_ends, literal
+from saetui.services import Served
 from saetui.widgets.picture import Picture
 
-WIDTH, HEIGHT, MOST = 20, 10, 8
+WIDTH, MOST = 18, 8  # of a picture at least, where there is room; pictures
 
 
-class PictureStrip(Horizontal):
+class PictureStrip(Served, Horizontal):
     """Shows a few of ``samples`` at a time; ``more`` goes on to the next ones, and round."""
 
-    DEFAULT_CSS = f"""
-    PictureStrip {{ height: {HEIGHT + 1}; }}
-    PictureStrip Vertical {{ width: {WIDTH}; height: {HEIGHT + 1}; margin-right: 1; }}
-    PictureStrip Picture {{ width: {WIDTH}; height: {HEIGHT}; }}
-    PictureStrip Static {{ height: 1; color: $secondary; }}
+    DEFAULT_CSS = """
+    PictureStrip { height: auto; }
+    PictureStrip Vertical { height: auto; margin-right: 1; }
+    PictureStrip Picture { width: 100%; }
+    PictureStrip Static { height: 1; color: $secondary; }
     """
 
     def __init__(self, **options: Any) -> None:
@@ -64,11 +65,15 @@ class PictureStrip(Horizontal):
     def _fill(self) -> None:
         ahead = self._samples[self._first :] + self._samples[: self._first]
         shown = ahead[: self._fitting]
+        width = max((self.size.width + 1) // max(len(shown), 1) - 1, 1)
+        width = min(width, 2 * WIDTH)  # a few pictures are not made larger than helps
         for place, box in enumerate(self.query(Vertical)):
             box.display = place < len(shown)
             if place < len(shown):
                 path, label = shown[place]
-                words = fit_ends(literal(label.rpartition("/")[2] or path.rpartition("/")[2]), WIDTH)
+                box.styles.width = width
+                box.query_one(Picture).styles.height = max(round(width / self.services.cell_ratio), 1)
+                words = fit_ends(literal(label.rpartition("/")[2] or path.rpartition("/")[2]), width)
                 box.query_one(Static).update(Text(words, no_wrap=True))
         if self._thumbnails is not None:
             self._load(self._thumbnails, [path for path, _ in shown])

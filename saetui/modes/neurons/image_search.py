@@ -100,8 +100,12 @@ class Patches(Picture, can_focus=True):
     def draw(self) -> None:
         if self.pixels is not None:
             self.show(self.pixels, key=id(self.pixels))
-            mark = None if self.patch is None or self.size_of_grid is None else (*self.patch, *self.size_of_grid)
-            self.show_heat(self.heat, self.maximum, mark)
+            self.show_heat(self.heat, self.maximum, self.mark)
+
+    @property
+    def mark(self) -> tuple[int, int, int, int] | None:
+        """The patch under the cursor, as for ``draw``."""
+        return None if self.patch is None or self.size_of_grid is None else (*self.patch, *self.size_of_grid)
 
     def fire(self, heat: Any, maximum: float) -> None:
         """Draw where a latent fires: ``heat`` (rows, columns), or None."""

@@ -7,6 +7,7 @@ from engine.workspace import Workspace
 from saetui.modes.neurons.image_search import Patches
 from saetui.modes.neurons.latent_view import called, tiles
 from saetui.scores import Scores
+from saetui.terminal.heat import box
 from tests.support.synthetic import write_synthetic
 
 W = 64
@@ -33,6 +34,5 @@ def test_a_tile_is_one_top_image_with_the_map_of_that_latent_on_it(scores):
 
 def test_a_patch_is_looked_at_row_by_row_where_rows_are_no_columns():
     picture = Patches()
-    picture.pixels, picture.size_of_grid, picture.patch = np.zeros((40, 60, 3), np.uint8), (2, 3), (1, 2)
-    y, x, _ = np.nonzero(picture._framed())
-    assert (y.min(), y.max(), x.min(), x.max()) == (20, 39, 40, 59)
+    picture.size_of_grid, picture.patch = (2, 3), (1, 2)
+    assert box(picture.mark[:2], picture.mark[2:], 40, 60) == (slice(20, 40), slice(40, 60))

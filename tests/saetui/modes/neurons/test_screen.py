@@ -605,7 +605,9 @@ def test_what_is_copied_tells_the_whole_latent(place, tmp_path):
 @pytest.mark.parametrize("tiles", [1, 5, 16])
 def test_the_grid_stays_inside_its_room(room, tiles):
     grid = Grid.best(Size(*room), tiles)
-    assert grid.columns * (grid.width + 2) - 2 <= max(room[0], 0) or grid.rows == 0
+    assert grid.columns * (grid.share + 2) - 2 <= max(room[0], 0) or grid.rows == 0
+    if grid.rows:
+        assert grid.width <= grid.share and room[0] - grid.columns * (grid.share + 2) + 2 < grid.columns, "all is used"
     assert grid.rows * (grid.height + 1) <= room[1]
     if room[0] >= 40 and room[1] >= 9:
         assert grid.columns * grid.rows >= 1 and abs(grid.width - 2 * grid.height) <= 1, "squares on the screen"

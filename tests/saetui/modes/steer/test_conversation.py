@@ -63,6 +63,9 @@ class Scene:
     def take_sweep(self):
         self.sweeps += 1
 
+    def take_fired(self, fired):
+        self.fired = fired
+
     def hear(self, *events, of=-1):
         for event in events:
             self.asked[of][1](event)

@@ -491,3 +491,45 @@ def test_a_prompt_of_several_lines_is_typed_pasted_and_found_again(place):
             assert pane.setup.prompt == "one\ntwo three\nfour"
 
     asyncio.run(scenario())
+
+
+def test_where_the_rack_fires_is_drawn_over_the_image(place):
+    async def test():
+        async with without_model(place) as (pilot, pane):
+            picture, fired = pane.query_one(Picture), Fired((2, 2), ((7, (0.0, 5.0, 0.0, 1.0)),))
+            pane.image.choose(f"{place.root}/images/val::0.png")
+            await until(pilot, lambda: picture.key and "0.png" in str(pane.image._caption.content))
+            plain = list(picture._current())
+            pane.rack.add(7, "s", str(place.neurons("s", "val")), ("cat", MAXIMUM))
+            pane.take_fired(fired)
+            await pilot.pause()
+            laid = list(picture._current())
+            assert laid != plain and str(pane.image._caption.content).startswith("7 peak 5 ")
+            await pilot.press("f")
+            assert list(picture._current()) == plain
+            await pilot.press("f")
+            assert list(picture._current()) == laid
+            pane.editor.become(replace(pane.setup, rack=tuple(replace(slot, on=False) for slot in pane.setup.rack)))
+            assert list(picture._current()) == plain
+            pane.editor.become(replace(pane.setup, image=f"{place.root}/images/val::1.png"))
+            assert pane.image._fired is None, "that was another image"
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize("size", [(160, 50), (120, 34), (80, 24), (40, 12)])
+def test_answers_and_doses_have_the_room(place, size):
+    async def test():
+        async with without_model(place, size) as (pilot, pane):
+            await pilot.pause()
+            picture = pane.query_one(Picture).size
+            assert picture.width <= 32 and picture.height <= 16 and pane.answers.size.height >= 4
+            if size[1] > 24:
+                assert pane.answers.size.height >= picture.height + 2
+            pane.add_class("-dose")
+            await pilot.pause()
+            assert pane.dose.size.height >= 4
+            if size[1] > 24:
+                assert pane.dose.size.height + pane.answers.size.height > 1.2 * picture.height
+
+    asyncio.run(test())
