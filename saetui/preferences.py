@@ -4,6 +4,8 @@ theme = "graphite"            # or "paper"
 picture = "auto"              # quadrant, half, glyph
 colours = "auto"              # truecolor, 256, 16, mono
 ascii = false
+preload = true                # load Steer's model while nothing is typed
+support = 16                  # images that a latent must fire on to stand among the best
 [keys]                        # ids as help shows them; several keys with commas
 "neurons.steer" = "s,f5"
 """

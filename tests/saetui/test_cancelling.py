@@ -6,11 +6,13 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from textual.app import App
 
 from engine.config import SteerSettings
+from engine.runs import attached
 from engine.runs.watch import RunSnapshot
 from engine.server import client
 from engine.server.protocol import Answer, Cancelled, LoadAhead, Loading, TellStatus, Token
@@ -19,6 +21,7 @@ from saetui import background, model_requests
 from saetui.app import Workbench
 from saetui.background import CANCELLED, cancel_look_ups, look_up
 from saetui.model_requests import ModelRequests
+from saetui.modes.forms import ImportForm
 from saetui.modes.steer import preload
 from saetui.preferences import Preferences
 from tests.support.pilots import screen_text, until
@@ -299,6 +302,46 @@ def test_a_text_search_and_an_image_search(study, monkeypatch):
         await until(pilot, lambda: app.screen.MODE == "neurons" and app.models.server.pid is None)
 
     pressed(study, "neurons", test)
+
+
+def test_a_picture_in_full_size_that_is_read_slowly(study, slow, monkeypatch):
+    from engine.images.thumbnails import Thumbnails
+    from saetui.terminal import full
+
+    shown = []
+    monkeypatch.setattr(full, "show_full", lambda *given, **how: shown.append(given))
+
+    async def test(app, pilot):
+        await until(pilot, lambda: app.screen.scores)
+        app.terminal = SimpleNamespace(tty=True, ssh=False)
+        go = slow(Thumbnails, "image")
+        await pilot.press("v")
+        await pilot.pause(0.1)
+        await pilot.press("escape")
+        assert f"The picture cannot be shown: {CANCELLED}" in told(app)
+        go.set()
+        await pilot.pause(0.3)
+        assert not shown
+
+    pressed(study, "neurons", test)
+
+
+def test_a_form_that_asks_a_slow_worker(study, monkeypatch):
+    sleeping = [sys.executable, "-c", "import time; time.sleep(60)"]
+    monkeypatch.setattr(attached, "python_module", lambda *given: sleeping)
+
+    async def test(app, pilot):
+        form = ImportForm(study, "an SAE", {}, ("source", "name"), {}, ())
+        app.push_screen(form)
+        await pilot.pause()
+        form.estimate({"source": str(study.root)})
+        worker = form._asked
+        await until(pilot, lambda: worker._process)
+        await pilot.press("escape")
+        await until(pilot, lambda: worker._process.poll() is not None, 2.0)
+        assert app.screen.MODE == "train"
+
+    pressed(study, "train", test)
 
 
 # Loading ahead

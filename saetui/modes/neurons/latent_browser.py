@@ -35,7 +35,7 @@ class LatentBrowser(Mode):
 
     AUTO_FOCUS = "#latents"  # not the filter above it, which would take what is typed ahead
     DEFAULT_CSS = """
-    LatentBrowser #list { width: 45%; min-width: 62; border-right: solid $border-blurred; }
+    LatentBrowser #list { width: 47%; min-width: 62; border-right: solid $border-blurred; }
     LatentBrowser #head { height: 2; color: $secondary; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
     LatentBrowser LatentView { width: 1fr; }
     LatentBrowser.-narrow #list { width: 1fr; border-right: none; }
