@@ -182,6 +182,7 @@ CASES = [
         lambda place: (place / "images").rename(place / "pictures") and None,
     ),
     Case("doctor", "", ("libraries ", "terminal ", "2 embedding stores, 8 SAEs, 3 neurons files"), None),
+    Case("config", "", ("workspace.toml", "workbench  value", "support    16        default"), None),
 ]
 
 
