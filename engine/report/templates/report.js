@@ -261,7 +261,7 @@
   const AT_ONCE = 24;
   let rows = [], shown = 0, only = null;
   const card = find("#card"), more = find("#more"), status = find("#status"), mistake = find("#mistake");
-  const chosen = find("#chosen"), hint = find("#hint");
+  const chosen = find("#chosen");
 
   function relist() {
     let wanted = () => true;
