@@ -69,6 +69,10 @@ class Canvas:
         before = [(left, old) for left, old in line.items() if left < end and left + old.cell_length > x]
         for left, old in before:
             del line[left]
+            if (
+                len(old.text) != old.cell_length
+            ):  # half of a wide character may be left, which terminals show as they like
+                continue
             if left < x:
                 line[left] = old.crop(0, x - left)
             if left + old.cell_length > end:
