@@ -367,8 +367,8 @@ class ReportSettings:
     only: Literal["all", "marked", "labelled"] = setting("Which latents are in its gallery.", "all")
     filter: str = setting("Of these, those that saetui neurons --search would list: 'ms>.5 freq<1% pencil'.", "")
     sort: str = setting("Their order, as saetui neurons --sort (empty: by what they have over their control).", "")
-    top: int = setting("The first this many of them (0: all).", 2000)
-    pictures: int = setting("Top images of each.", 8)
+    top: int = setting("The first this many of them (0: all).", 2000, must=none_or(1, "for all"))
+    pictures: int = setting("Top images of each.", 8, must=Rule(lambda value: 0 <= value <= 64, "give 0 to 64"))
     answers: str = setting(
         "File of answers that the workbench has kept, or none (empty: those of this workspace).", "", place="path"
     )

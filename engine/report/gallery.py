@@ -8,10 +8,9 @@ from typing import Any, Literal
 import numpy as np
 
 from engine.config import ReportSettings
-from engine.errors import UserError
 from engine.neurons.file import Neurons
 from engine.neurons.labels import Labels
-from engine.neurons.quantities import FIELDS, HEADED, QUANTITIES, SORTS, TEXTS, Form, Quantity
+from engine.neurons.quantities import BEST, FIELDS, HEADED, QUANTITIES, SORTS, TEXTS, Form, Quantity
 from engine.neurons.query import PROPERTIES
 from engine.numbers import UNDEFINED, count, number, percent, significant
 from engine.report.pictures import Album, heat_of
@@ -41,20 +40,13 @@ class Chosen:
 
 
 def chosen(neurons: Neurons, labels: Labels, settings: ReportSettings) -> Chosen:
-    """UserError for a filter that cannot be understood, or a sort that there is none of."""
-    sort = settings.sort or _default_sort(neurons)
-    found = neurons.order(sort, settings.filter, labels.texts, marks=labels.marks)
+    """Those of copies come last. UserError for a filter that cannot be understood, or a sort that there is none of."""
+    listed = neurons.listed(settings.sort, settings.filter, labels.texts, marks=labels.marks)
+    found = [*listed.latents, *listed.aside]
     wanted = _only(settings.only, labels)
     if wanted is not None:
         found = [latent for latent in found if latent in wanted]
-    if settings.top < 0:
-        raise UserError(f"top is {settings.top}: give a number of latents, or 0 for all.")
-    return Chosen(found[: settings.top] if settings.top else found, len(found), sort)
-
-
-def _default_sort(neurons: Neurons) -> str:
-    """What a latent has over its matched neuron, where that was measured."""
-    return "gain" if neurons.defined(FIELDS["gain"]) else "latent"
+    return Chosen(found[: settings.top] if settings.top else found, len(found), settings.sort or BEST)
 
 
 def _only(only: Literal["all", "marked", "labelled"], labels: Labels) -> set[int] | None:

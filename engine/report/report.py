@@ -9,7 +9,7 @@ from typing import TypeVar
 from engine.activations.manifest import Manifest, read_manifest
 from engine.artefacts.entries import UNREADABLE, Origin, SAEEntry, read_entry
 from engine.artefacts.provenance import describe
-from engine.config import ReportSettings
+from engine.config import ReportSettings, check
 from engine.errors import UserError, counted
 from engine.files import check_target, path_of, read_bytes, write_text
 from engine.neurons.file import Neurons, refusing_damage
@@ -29,7 +29,6 @@ from engine.sae.config import weights_sha256
 from engine.workspace import Workspace, image_set_of, neurons_files, sae_of
 
 T = TypeVar("T")
-MOST_PICTURES = 64  # top images of a latent
 
 
 @dataclass
@@ -55,8 +54,7 @@ def report(settings: ReportSettings, workspace: Workspace, reporter: Reporter | 
     """Write the page. UserError where there is nothing to report on, the filter cannot be understood, or another file
     stands where it is to be written."""
     reporter = reporter or Reporter()
-    if not 0 <= settings.pictures <= MOST_PICTURES:
-        raise UserError(f"pictures is {settings.pictures}: give 0 to {MOST_PICTURES} top images a latent.")
+    check(settings)
     if settings.answers and not path_of(settings.answers).is_file():
         raise UserError(f"There is no file of answers {settings.answers}: give another --answers, or none.")
     LATENTS.parse(settings.filter)  # what is wrong with it is said first
