@@ -84,7 +84,7 @@ def test_every_step_does_what_it_says(study, size):
             await until(pilot, lambda: app.current_mode == "hierarchy" and app.screen.trees)
             await pilot.press(*trees[1:])
             await until(pilot, lambda: app.current_mode == "neurons" and pane.listed.title)
-            assert 0 < len(pane.latents) < pane.scores.neurons.w
+            assert "all images ›" in pane.listed.title and 0 < len(pane.latents) < pane.scores.neurons.w
 
             await pilot.press(train[0])
             await until(pilot, lambda: app.current_mode == "train" and app.screen.trainings.rows)
