@@ -16,7 +16,7 @@ from engine.errors import UserError
 from engine.links import check_own
 from engine.runs.run import ARCHIVE, ENDED, Run, runs
 from engine.sae.config import CONFIG
-from engine.workspace import Workspace
+from engine.workspace import Workspace, check_name
 
 _REMOVED = ".removed-"
 
@@ -60,9 +60,9 @@ def leftovers(workspace: Workspace, run: Run) -> list[Path]:
     """Folders of artefacts that the run did not finish, and no other run works on."""
     try:
         command = run.command
-        name = str(command.settings.get("name") or "")
+        name = check_name(str(command.settings.get("name") or ""), "run")  # others may have written it: no path
         kinds = {"train": ["saes"], "import": ["saes", "activations"], "extract": ["activations", "embeddings"]}
-        places = [workspace.root / kind / name for kind in kinds.get(command.task, []) if name]
+        places = [workspace.root / kind / name for kind in kinds.get(command.task, [])]
     except (UserError, OSError):
         return []
     busy = {str(other.command.settings.get("name")) for other in runs(workspace) if other.alive and other.id != run.id}

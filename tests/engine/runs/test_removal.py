@@ -77,3 +77,12 @@ def test_nothing_is_put_back_over_something_else(workspace: Workspace) -> None:
     half(workspace, "bad")
     with pytest.raises(UserError, match="is there again"):
         moved.undo()
+
+
+def test_a_run_whose_name_is_a_path_takes_nothing_along(workspace: Workspace) -> None:
+    write_text(workspace.root.parent / "precious" / "notes.txt", "kept")
+    for name in ("../../precious", str(workspace.root.parent / "precious"), "", ".."):
+        run = made(workspace, name)
+        assert leftovers(workspace, run) == []
+        remove(workspace, [run])
+    assert (workspace.root.parent / "precious" / "notes.txt").read_text() == "kept"
