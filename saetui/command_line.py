@@ -41,7 +41,7 @@ class CommandLine:
         places = {word for word, about in self._words.items() if _PLACE.search(about)}
         arguments = self._mode.arguments() if self._mode else {}
         lines = [f"{word} {one}" for word, given in arguments.items() for one in given]
-        return Ask(":", known=known, lines=lines, places=places, earlier=self._kept, base=self._services.workspace.root)
+        return Ask(":", known=known, lines=lines, places=places, earlier=self._kept, base=self._services.base)
 
     async def obey(self, line: str | None) -> None:
         line = (line or "").lstrip(": ")

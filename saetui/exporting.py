@@ -34,7 +34,7 @@ def ask_export(table: Table, services: Services) -> None:
 
 def export(table: Table, given: str, services: Services) -> None:
     """Write ``table`` to the file ``given``; one that is there already only when that is wanted."""
-    path = Path(path_of(given)).absolute()
+    path = (services.base / path_of(given)).absolute()
     if not services.guard(partial(_check, path)):
         return
     if not path.exists():

@@ -41,7 +41,7 @@ _saetui() {{
     local -a found places
     found=("${{(@f)$({COMPLETE}=zsh ${{words[1]}} "${{(j: :)words[1,CURRENT]}}" 2>/dev/null)}}")
     places=(${{(M)found:#*/:*}}) found=(${{found:#*/:*}})
-    _describe -V saetui found -- places -S ''
+    _describe -V 'saetui' found -- places -S ''
 }}
 if [[ $funcstack[1] == _saetui ]]; then _saetui "$@"; else compdef _saetui saetui; fi
 """,

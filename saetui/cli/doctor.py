@@ -46,7 +46,7 @@ def doctor(workspace: WorkspaceOption = None, json: JsonOption = False) -> None:
         told = {key: value for key, value in asdict(terminal).items() if key != "advice"}
         print_json({**to_json(report), "terminal": told})
     else:
-        work.say(*_lines(report, terminal))
+        work.say_facts(*_lines(report, terminal))
 
 
 def _lines(report: Report, terminal: Terminal) -> list[str]:

@@ -10,7 +10,7 @@ import typer
 from engine.workspace import Workspace
 from saetui.cli.options import JsonOption, WorkspaceOption
 from saetui.cli.streams import print_json
-from saetui.cli.work import columns, say
+from saetui.cli.work import columns, say_facts
 from saetui.formatting import count, duration, significant, size
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def show(
         return
     facts = description.to_json()
     del facts["chain"]
-    say(*_facts(facts), *_chain(description.chain))
+    say_facts(*_facts(facts), *_chain(description.chain))
 
 
 def _show_picture(path: Path, json: bool) -> None:

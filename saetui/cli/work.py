@@ -99,9 +99,14 @@ def detach(workspace: Workspace, task: str, settings: Any, as_json: bool) -> Non
 
 
 def say(*lines: str) -> None:
-    """Print each; on a terminal what is too long for a line goes on below what it says, not below its label."""
+    """Print each as it is: a command or a path in it is copied whole from a terminal."""
     for line in lines:
-        print("\n".join(wrapped(line, screen_width())))
+        print(line)
+
+
+def say_facts(*lines: str) -> None:
+    """Print each; on a terminal what is too long for a line goes on below what it says, not below its label."""
+    say(*(part for line in lines for part in wrapped(line, screen_width())))
 
 
 def wrapped(line: str, width: int) -> list[str]:

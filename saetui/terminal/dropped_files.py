@@ -7,8 +7,8 @@ from urllib.parse import unquote, urlsplit
 from engine.files import path_of
 
 
-def dropped_path(text: str) -> Path | None:
-    """The existing path that ``text`` names: a ``file://`` URL, quoted or escaped for a shell, or plain.
+def dropped_path(text: str, base: Path = Path()) -> Path | None:
+    """The existing path, from ``base``, that ``text`` names: a ``file://`` URL, quoted for a shell, or plain.
 
     The first of several; None when no such file or directory exists, so that no file was dropped.
     """
@@ -18,7 +18,7 @@ def dropped_path(text: str) -> Path | None:
     is_url = text.lower().startswith("file://")
     readings = _named_by_url(text.splitlines()[0]) if is_url else [text, _shell_word(text)]
     paths = [Path(reading) for reading in readings]
-    return next((path_of(path) for path in paths if _exists(path)), None)
+    return next((base / path_of(path) for path in paths if _exists(base / path_of(path))), None)
 
 
 def _named_by_url(url: str) -> list[str]:
@@ -38,6 +38,6 @@ def _shell_word(text: str) -> str:
 
 def _exists(path: Path) -> bool:
     try:
-        return path_of(path).exists()
+        return path.exists()
     except (OSError, ValueError):  # too long for a path
         return False

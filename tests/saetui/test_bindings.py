@@ -23,6 +23,7 @@ import saetui
 from engine.workspace import MARKER, Workspace
 from saetui.app import Workbench
 from saetui.modes.mode import Mode
+from saetui.modes.steer.token_painter import TokenPainter
 from saetui.preferences import Preferences
 from saetui.widgets.dialogs import Help
 from saetui.widgets.table import Table
@@ -37,6 +38,7 @@ SHADOWS = {
     ("compare.close", "app.quit"): "q leaves what was opened last",
     ("look.close", "app.quit"): "q leaves what was opened last",
     ("look.whole", "look.close"): "esc first leaves the patch for the whole image, and then the image",
+    ("path.complete", "ask.complete"): "where a path is asked for, tab completes paths alone",
     ("path.complete", "form.next"): "tab completes a path, and goes on where there is nothing to complete",
     ("table.choose", "look.list"): "enter on a latent puts it first; on the picture it lists all",
 }
@@ -152,6 +154,7 @@ CONTEXTS = {
     "sweep": Context("steer", ("d",), "#points"),
     "versions": Context("steer", ("r", "v")),
     "prompt": Context("steer", ("p",)),
+    "painting": Context("steer", ("T",), ready=lambda screen: isinstance(screen, TokenPainter)),
     "groups": Context("hierarchy", focus="#groups"),
     "taxa": Context("hierarchy", focus="#taxa"),
     "jobs": Context("neurons", ("J", "G")),

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -109,7 +108,7 @@ def test_w_says_that_all_is_saved_and_a_near_miss_names_what_was_meant(place):
 
 def test_tab_completes_words_arguments_and_paths(place):
     async def act(app, pilot):
-        for typed, whole in (("go", "goto"), ("sort supp", "sort support"), ("look st", "look study/")):
+        for typed, whole in (("go", "goto"), ("sort supp", "sort support"), ("look im", "look images/")):
             await pilot.press("colon")
             app.screen.query_one(Input).value = typed
             await pilot.pause()
@@ -199,8 +198,9 @@ def test_a_table_is_exported_exactly_as_csv_and_json(place, tmp_path):
 def test_names_of_files_without_a_folder_are_told_in_full(place):
     async def act(app, pilot):
         await enter(app, pilot, "export here.csv")
-        await until(pilot, Path("here.csv").is_file)
-        await until(pilot, lambda: any(str(Path("here.csv").absolute()) in t.message for t in app._notifications))
+        file = place.root.absolute() / "here.csv"
+        await until(pilot, file.is_file)
+        await until(pilot, lambda: any(str(file) in t.message for t in app._notifications))
 
     scenario(place, "data", act)
 

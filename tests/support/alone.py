@@ -1,8 +1,8 @@
 """Tests run in parallel, but those marked ``alone`` have the machine for themselves while they are called."""
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fcntl import LOCK_EX, LOCK_SH, LOCK_UN, flock  # by name: tests put others in its place in the module
 from pathlib import Path
 
 DOOR = Path(__file__)
@@ -17,7 +17,7 @@ def turn(alone: bool, door: Path = DOOR, machine: Path = MACHINE) -> Iterator[No
     Who waits to be alone holds the door meanwhile, so that nobody else gets in before.
     """
     with open(door) as outside, open(machine) as inside:
-        fcntl.flock(outside, fcntl.LOCK_EX)
-        fcntl.flock(inside, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-        fcntl.flock(outside, fcntl.LOCK_UN)
+        flock(outside, LOCK_EX)
+        flock(inside, LOCK_EX if alone else LOCK_SH)
+        flock(outside, LOCK_UN)
         yield

@@ -77,8 +77,8 @@ class Terminal:
 
     @property
     def painted(self) -> str:
-        """The text on the screen with its colours."""
-        return self.tmux("capture-pane", "-ep")
+        """The text on the screen with its colours, as far as they are seen."""
+        return _seen(self.tmux("capture-pane", "-epN"))
 
     @property
     def modes(self) -> dict[str, str]:
@@ -130,6 +130,36 @@ def _without_preload(settings: Path) -> None:
     if not settings.exists():
         settings.parent.mkdir(parents=True, exist_ok=True)
         settings.write_text("preload = false\n")
+
+
+_SGR = re.compile(r"\x1b\[([\d;:]*)m")
+
+
+def _seen(captured: str) -> str:
+    """Each cell with what is seen of its paint. The ink of a blank is not, and a half block may be turned over."""
+    ink = ground = rest = ""
+    cells = []
+    for place, part in enumerate(_SGR.split(captured)):
+        if place % 2 == 0:
+            for character in part:
+                seen = ("", ground, rest) if character in " \n" else (ink, ground, rest)
+                if character == "▄":
+                    character, seen = "▀", (ground, ink, rest)
+                cells.append(f"{character}{'|'.join(seen)}")
+            continue
+        for code in re.findall(r"[34]8[;:]5[;:]\d+|[34]8[;:]2[;:]+\d+[;:]\d+[;:]\d+|\d+", part or "0"):
+            first = int(re.split("[;:]", code)[0])
+            if first == 0:
+                ink = ground = rest = ""
+            elif first in (39, 49):
+                ink, ground = ("", ground) if first == 39 else (ink, "")
+            elif first in range(30, 39) or first in range(90, 98):
+                ink = code
+            elif first in range(40, 49) or first in range(100, 108):
+                ground = code
+            else:
+                rest += f" {code}"
+    return "".join(cells)
 
 
 def _pairs(environment: Mapping[str, str]) -> list[str]:

@@ -241,7 +241,7 @@ class NeuronsMode(LatentBrowser):
         from engine.images import opening
         from saetui.terminal.dropped_files import dropped_path
 
-        path = dropped_path(given)
+        path = dropped_path(given, self.services.base)
         image = str(path.absolute()) if path else given
 
         def take(_: object) -> None:

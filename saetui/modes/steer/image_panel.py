@@ -134,7 +134,7 @@ class ImagePanel(Served, Vertical):
 
     def open(self, text: str) -> None:
         """Take the file that was typed or dropped, or a plain colour."""
-        path = dropped_path(text)
+        path = dropped_path(text, self.services.base)
         self.choose(str(path.absolute()) if path else text)
 
     def ask_file(self) -> None:
@@ -167,7 +167,7 @@ class ImagePanel(Served, Vertical):
 
     def open_source(self, source: str) -> None:
         """Take the first image of ``source``."""
-        path = dropped_path(source)
+        path = dropped_path(source, self.services.base)
         self._take_first(str(path.absolute()) if path else source)
 
     def pick_source(self) -> None:

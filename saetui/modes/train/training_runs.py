@@ -86,7 +86,7 @@ class TrainingRuns:
         TASKS["run"].refuse(PlanSettings(plan=str(self._place(given))), self.services.workspace)
 
     def _place(self, given: str) -> Path:
-        return (self.services.workspace.root / path_of(given)).resolve()
+        return (self.services.base / path_of(given)).resolve()
 
     def run_plan(self, given: str) -> list[str]:
         """Start the plan in the file ``given``; the names of the SAEs that it trains."""

@@ -298,7 +298,7 @@ def test_for_steering_takes_the_hook_point_that_the_model_reads(images: Path, wo
     assert not any("cannot steer" in words for words in [words for _, words in said.events])
     again = extract(ask(Path("demo"), images, at=(result.stores[0].hook,), limit=4), workspace)
     assert not again.extracted_now, "it is the same store as with its hook point"
-    with pytest.raises(UserError, match="leave --at out"):
+    with pytest.raises(UserError, match="give it alone, or --at alone"):
         extract(ask(Path("demo"), images, at=("layer:1",), for_steering="demo", name="B"), workspace)
 
 

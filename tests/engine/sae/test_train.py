@@ -296,7 +296,7 @@ def test_settings_that_cannot_be_trained_on_leave_nothing(workspace, store, chan
 
 def test_without_steps_the_rows_say_how_many(workspace, store, monkeypatch):
     assert [steps_for(rows, 4096) for rows in (24, 1_000_000, 10**9)] == [1000, 4883, 100_000]
-    monkeypatch.setattr("engine.sae.train.steps_for", lambda rows, batch: 10 * rows // batch)
+    monkeypatch.setattr("engine.sae.asked.steps_for", lambda rows, batch: 10 * rows // batch)
     reporter = Recorder()
     result = train(chosen(steps=0, batch_size=100), workspace, reporter)
     assert result.steps == 10 * store.rows // 100

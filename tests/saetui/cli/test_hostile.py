@@ -43,6 +43,8 @@ WORK = [
     ["jobs", "pause", "20261126-022549"],
     ["jobs", "stop", "20261126-022549"],
     ["doctor"],
+    ["config"],
+    ["report", "jump", "--pictures", "2"],
     ["verify", "patches"],
     ["verify", "unfinished"],
     ["train", *TRAIN.split(), "--steps", "10", "--name", "x"],

@@ -205,8 +205,10 @@ def test_what_is_going_on_can_be_stopped_gives_way_and_fails_in_words(place):
 
             await pilot.press("M")
             await say(pilot, "/nowhere/[b]at/all")
-            await until(pilot, lambda: "no directory /nowhere/[b]at/all" in state(pane))
-            assert pane.query_one("#state").has_class("-wrong") and "[b]" in screen_text(pilot)
+            await until(pilot, lambda: "no directory /nowhere/[b]at/all" in screen_text(pilot))
+            assert pilot.app.screen.query_one(Input).value == "/nowhere/[b]at/all", "the question stays"
+            await pilot.press("escape")
+            assert pilot.app.screen is pane and pane.setup.vlm != "/nowhere/[b]at/all"
 
     asyncio.run(scenario())
 
