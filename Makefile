@@ -1,6 +1,6 @@
 # What a change needs, as CI runs it. `make` alone lists the recipes; PYTHON=python3 takes the active environment.
 PYTHON ?= .venv/bin/python
-WORKERS ?= 2
+WORKERS ?= 3
 BIN := $(if $(findstring /,$(PYTHON)),$(dir $(PYTHON)))
 
 .PHONY: help setup test slow interop lint types imports check snapshots pictures bench demo-models
