@@ -255,6 +255,7 @@ class Workbench(Services):
     def action_jobs(self) -> None:
         if not isinstance(self.screen, RunsDrawer):
             self.seen_failures()
+            self._runs_seen(self.runs)
             self.push_screen(RunsDrawer(self.workspace, self.runs, self.put_away))
 
     def action_help(self) -> None:

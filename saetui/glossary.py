@@ -35,6 +35,8 @@ TERMS = {
     "MS": "MonoSemanticity: how alike the images are that fire a latent, weighted by how strongly; at most 1",
     "n, support": "number of images on which a latent fires",
     "names": "what a person calls a latent, else the words nearest to its top images",
+    "peak, rand": "share of a latent's top images whose strongest patch lies on its object, where objects are told; "
+    "that of a random patch",
     "preview": "top images of a few latents while a training goes on",
     "rack": "the latents that Steer turns, with their strengths",
     "recipe": "the settings of a steered answer, kept under a name",

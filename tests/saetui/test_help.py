@@ -20,7 +20,7 @@ from tests.support.pilots import until
 
 PLAIN = {
     *("answer", "image", "images", "latents", "name", "prompt", "rows", "size", "stage", "step", "steered answer"),
-    *("stores", "training", "when", "done", "makes", "image sources"),
+    *("stores", "training", "when", "done", "makes", "image sources", "settings", "started", "took"),
 }
 """Headings that are plain words."""
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
+from fcntl import LOCK_EX, flock
 from pathlib import Path
 
 import pytest
@@ -43,12 +44,22 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo's workspace."""
-    place = tmp_path_factory.mktemp("demo")
+    """The demo's workspace, made once for all workers."""
+    ours = tmp_path_factory.getbasetemp()
+    place = (ours.parent if "PYTEST_XDIST_WORKER" in os.environ else ours) / "the-demo"
+    place.mkdir(exist_ok=True)
+    with open(place / "lock", "w") as lock:
+        flock(lock, LOCK_EX)
+        if not (place / "made").exists():
+            _make_demo(place)
+            (place / "made").touch()
+    return place / "saetui-demo"
+
+
+def _make_demo(place: Path) -> None:
     # as the README has it, with all cores: with another number of threads another dictionary is learned
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     saetui("demo", "--headless", cwd=place, env=environment)
-    return place / "saetui-demo"
 
 
 @pytest.fixture

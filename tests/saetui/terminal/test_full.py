@@ -65,7 +65,7 @@ print("after", termios.tcgetattr(0) == settings)
     with Terminal(tmp_path) as terminal:
         run_script(terminal, tmp_path, script)
         terminal.until("any key returns")
-        shown = terminal.painted
+        shown = terminal.tmux("capture-pane", "-ep")
         lines = shown.rstrip("\n").split("\n")
         assert "[red]9.81[/] \ufffd[2Jred.png  any key returns" in lines[-1]
         assert "48;5;196m" in lines[0] and "before" not in shown
