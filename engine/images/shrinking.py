@@ -23,7 +23,7 @@ def _srgb_of(light: Float[ndarray, " level"]) -> UInt8[ndarray, " level"]:
     return np.round(255 * srgb).astype(np.uint8)
 
 
-_STEPS = 1 << 16  # of light, a twentieth of an sRGB value where they are closest: powers take three times as long
+_STEPS = 1 << 18  # of light, an eightieth of an sRGB value where they are widest: powers take three times as long
 _SRGB = _srgb_of(np.arange(_STEPS + 1) / _STEPS)
 
 

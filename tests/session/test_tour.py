@@ -42,8 +42,9 @@ def study(demo, tmp_path, monkeypatch):
     return Workspace(place)
 
 
+@pytest.mark.slow
 @pytest.mark.alone
-@pytest.mark.parametrize("size", [(80, 24), pytest.param((160, 50), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("size", [(80, 24), (160, 50)])
 def test_every_step_does_what_it_says(study, size):
     first, find, label, steer, sweep, trees, train, leave = steps()
     assert (first, leave) == ([], ["q"])

@@ -98,3 +98,9 @@ def test_proportions_are_kept() -> None:
     assert fitting(400, 200, 100) == (100, 50)
     assert fitting(40, 20, 100) == (40, 20)
     assert fitting(1000, 1, 100) == (100, 1)
+
+
+def test_the_table_of_light_is_its_formula():
+    levels = np.linspace(0, 1, 200_003)
+    exact = 255 * np.where(levels <= 0.0031308, 12.92 * levels, 1.055 * np.maximum(levels, 1e-9) ** (1 / 2.4) - 0.055)
+    assert np.abs(to_srgb(levels.astype(np.float32)) - exact).max() <= 0.51
