@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.activations.loader import Loader, Permutation, Rows
+from engine.config import TrainSettings, check
 from engine.errors import UserError
 from tests.support.stores import write_store
 
@@ -151,6 +152,9 @@ def test_large_values_that_are_finite_pass(tmp_path):
 
 
 def test_settings_that_make_no_sense(tmp_path):
+    for wrong in ({"batch_size": 0}, {"holdout": 1.0}, {"holdout": -0.1}):
+        with pytest.raises(UserError):
+            check(TrainSettings(activations="s", name="n", **wrong))
     store = numbered(tmp_path / "s", images=2, tokens=1)
     assert len(Loader(store, 4, 0, 0.9).train) == 1
     with pytest.raises(UserError, match="no rows"):
