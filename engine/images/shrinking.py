@@ -1,5 +1,6 @@
 """Pictures made smaller: each pixel is the mean light of the area that it covers."""
 
+import math
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -7,7 +8,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from numpy import ndarray
 
-_BAND = 16  # rows made at a time: a photograph whole, as floats, would take four times its memory
+_BAND = 16  # rows made at a time, at most: a photograph whole, as floats, would take four times its memory
+_ALONE = 1 << 17  # multiplications: for more, numpy's BLAS starts threads, which wait for work in everybody's way
 
 
 def _light_of(srgb: Float[ndarray, " level"]) -> Float[ndarray, " level"]:
@@ -71,12 +73,13 @@ def _means(pixels: ndarray, new: int, light: Callable[[ndarray], ndarray]) -> Fl
     """Means along the first axis."""
     weights = _weights(len(pixels), new)
     means = np.empty((new, *pixels.shape[1:]), np.float32)
-    for first in range(0, new, _BAND):
-        band = weights[first : first + _BAND]
+    step = max(min(math.isqrt(_ALONE * new // pixels.size), _BAND), 1)  # a band covers about step * len(pixels) / new
+    for first in range(0, new, step):
+        band = weights[first : first + step]
         covered = np.flatnonzero(band.any(axis=0))
         start, end = covered[0], covered[-1] + 1
         below = light(pixels[start:end]).reshape(end - start, -1)
-        means[first : first + _BAND] = (band[:, start:end] @ below).reshape(-1, *pixels.shape[1:])
+        means[first : first + step] = (band[:, start:end] @ below).reshape(-1, *pixels.shape[1:])
     return means
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy import ndarray
 
-from engine.images.shrinking import LIGHT, area_mean, fitting, to_srgb, unchecked_mean
+from engine.images.shrinking import LIGHT, _means, area_mean, fitting, to_srgb, unchecked_mean
 
 pictures = st.tuples(st.integers(1, 9), st.integers(1, 40)).flatmap(lambda size: arrays(np.uint8, (*size, 3)))
 
@@ -104,3 +104,16 @@ def test_the_table_of_light_is_its_formula():
     levels = np.linspace(0, 1, 200_003)
     exact = 255 * np.where(levels <= 0.0031308, 12.92 * levels, 1.055 * np.maximum(levels, 1e-9) ** (1 / 2.4) - 0.055)
     assert np.abs(to_srgb(levels.astype(np.float32)) - exact).max() <= 0.51
+
+
+@pytest.mark.parametrize(("side", "new"), [(160, 18), (160, 40), (1000, 160)])
+def test_no_product_is_so_large_that_threads_are_started_for_it(side: int, new: int) -> None:
+    read: list[int] = []
+
+    def counted(pixels: ndarray) -> ndarray:
+        read.append(pixels.size)
+        return LIGHT[pixels]
+
+    _means(np.zeros((side, side, 3), np.uint8), new, counted)
+    rows = -(-new // len(read))
+    assert max(read) * rows <= 1 << 18, "OpenBLAS divides what is larger between all cores"
