@@ -132,8 +132,11 @@ def _fitting(value: Decimal, digits: int, width: int, form: str, zero: str = "")
         return UNDEFINED
     if not value.is_finite():
         return form.format("inf" if value > 0 else "-inf")
-    fixed = [_fixed(value, places, zero) for places in range(digits, -1, -1)] if abs(value) < _PLAIN else []
-    texts = [form.format(text) for text in (*fixed, *(_lettered(value, places) for places in (3, 2, 1)))]
+    texts = [form.format(_fixed(value, digits, zero))] if abs(value) < _PLAIN else []
+    if texts and (not width or len(texts[0]) <= width):  # as almost always: tables ask a thousand times a key
+        return texts[0]
+    fixed = [_fixed(value, places, zero) for places in range(digits - 1, -1, -1)] if texts else []
+    texts += [form.format(text) for text in (*fixed, *(_lettered(value, places) for places in (3, 2, 1)))]
     return next((text for text in texts if not width or len(text) <= width), min(texts, key=len))
 
 

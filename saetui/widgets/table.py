@@ -36,6 +36,7 @@ class Column:
 
 
 ROOM = 10  # terminal cells; less tells names apart no more
+_KEPT = 512  # rows that were drawn: a few screens of them
 
 
 class Table(ScrollView, can_focus=True):
@@ -102,6 +103,8 @@ class Table(ScrollView, can_focus=True):
         """The listed rows for export, by heading: what is shown, unless whoever made the table knows it exactly."""
         self.empty = empty
         self.rows = 0
+        self._strips: dict[tuple[Cells, int, Style], Strip] = {}
+        """Of rows that were drawn: when it scrolls, most stand only on another line."""
 
     def show(self, rows: int, cursor: int = 0) -> None:
         """Redraw with ``rows`` rows, and move the cursor to ``cursor``."""
@@ -116,6 +119,7 @@ class Table(ScrollView, can_focus=True):
 
     def set_columns(self, columns: Sequence[Column]) -> None:
         self.columns = list(columns)
+        self._strips.clear()
         self.refresh()
 
     def validate_cursor(self, row: int) -> int:
@@ -145,6 +149,14 @@ class Table(ScrollView, can_focus=True):
 
     def _strip(self, cells: Cells, width: int, component: str) -> Strip:
         style = self.get_component_rich_style(component) if component else self.rich_style
+        wanted = (tuple(cells), width, style)
+        if wanted not in self._strips:
+            if len(self._strips) >= _KEPT:
+                self._strips.clear()
+            self._strips[wanted] = self._drawn(*wanted)
+        return self._strips[wanted]
+
+    def _drawn(self, cells: Cells, width: int, style: Style) -> Strip:
         parts = []
         for column, text, room in self._placed(cells, width):
             shown = literal(text.replace("\n", " "))

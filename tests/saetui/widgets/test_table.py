@@ -30,3 +30,21 @@ def test_a_spare_column_makes_room_for_the_names(width: int, head: str, row: str
             return [table.render_line(y).text.rstrip() for y in range(2)]
 
     assert asyncio.run(run()) == [head, row]
+
+
+async def test_a_row_is_not_drawn_again_when_it_scrolls() -> None:
+    table = Table(COLUMNS, lambda row: (str(row), "pencil", "grey"))
+    app: App[None] = App()
+    async with app.run_test(size=(40, 6)) as pilot:
+        await app.mount(table)
+        table.focus()
+        table.show(20)
+        await pilot.pause()
+        above = [table.render_line(y) for y in range(1, 5)]
+        await pilot.press(*"jjjjjj")
+        await pilot.pause()
+        assert table.scroll_offset.y == 2
+        assert [table.render_line(y) is above[y + 1] for y in (1, 2)] == [True, True]
+        table.set_columns(COLUMNS[:1] + COLUMNS[2:])
+        table._cells = lambda row: (str(row), "beige")
+        assert "beige" in table.render_line(1).text
