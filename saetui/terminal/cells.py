@@ -20,6 +20,7 @@ from textual.strip import Strip
 
 from engine.images.shrinking import unchecked_mean
 from saetui.terminal.heat import COLOURS, GLYPHS, LUMA, Box, Colour, box, faded, outlined, ring, strongest
+from saetui.terminal.merging import merged
 from saetui.terminal.probe import Colours
 
 PictureStyle = Literal["quadrant", "half", "glyph"]
@@ -65,6 +66,7 @@ class Look:
     ascii: bool = False  # ASCII glyphs only
     ground: Colour = (22, 24, 28)  # behind pictures: what a heat map fades into
     accent: Colour = (224, 178, 76)  # of the line around its strongest patch
+    step: float = 0.0  # of brightness, in 24-bit colour: what differs less may be drawn alike; 0: nothing may
 
     @property
     def light(self) -> bool:
@@ -110,6 +112,8 @@ def draw(
         outlines = [box(mark[:2], mark[2:], *pixels.shape[:2])]
     if look.in_glyphs:
         return _centred(_framed(_cells(pixels, look), outlines, look.ascii), wide, columns, rows)
+    if look.step and look.colours == "truecolor":
+        pixels = merged(pixels, look.step)
     for inner in outlines:
         pixels = outlined(pixels, inner, look.accent, look.ground)
     return _centred(_cells(pixels, look), wide, columns, rows)
@@ -240,6 +244,7 @@ def _style(ink: int, ground: int, colour: Callable[[int], Color]) -> Style:
     return Style.from_color(colour(ink) if ink != ground else None, colour(ground))
 
 
+@lru_cache(STYLES)
 def _rgb(code: int) -> Color:
     """As ``Color.from_rgb`` in half the time, which is most of the time that a new photograph takes."""
     return Color(f"#{code:06x}", ColorType.TRUECOLOR, None, ColorTriplet(code >> 16, code >> 8 & 255, code & 255))

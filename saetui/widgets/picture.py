@@ -16,10 +16,12 @@ from textual.widget import Widget
 from saetui.formatting import fit, literal
 from saetui.terminal.cells import Look, draw
 
+_STEP, _STEP_OVER_SSH = 4.0, 8.0  # of brightness, of 255: colours that differ less are drawn alike
+
 
 def look_of(app: App[Any]) -> Look:
     """How ``app`` draws pictures, by its attributes; an app without them gets half blocks in 24-bit colour."""
-    theme = app.current_theme
+    theme, terminal = app.current_theme, getattr(app, "terminal", None)
     return Look(
         style=getattr(app, "picture_style", "half"),
         colours=getattr(app, "colours", "truecolor"),
@@ -27,6 +29,7 @@ def look_of(app: App[Any]) -> Look:
         ascii=getattr(app, "ascii", False),
         ground=Color.parse(theme.background or "black").rgb,
         accent=Color.parse(theme.accent or "white").rgb,
+        step=_STEP_OVER_SSH if terminal is not None and terminal.ssh else _STEP,
     )
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from textual.app import App, ComposeResult
 
-from saetui.terminal.cells import Look, draw
+from saetui.terminal.cells import draw
+from saetui.terminal.probe import Terminal
 from saetui.widgets import picture as module
 from saetui.widgets.picture import Picture
 
@@ -52,11 +53,21 @@ async def test_it_shows_the_cells_of_its_size() -> None:
         picture = app.query_one(Picture)
         picture.show(PHOTO, key="a")
         await pilot.pause()
-        expected = draw(PHOTO, 20, 8, Look("quadrant"))
+        assert picture.look.style == "quadrant"
+        expected = draw(PHOTO, 20, 8, picture.look)
         assert shown(picture) == [strip.text for strip in expected]
         blank = picture.visual_style.rich_style
         for y, strip in enumerate(expected):
             assert [s.style for s in picture.render_line(y)] == [s.style or blank for s in strip]
+
+
+async def test_over_ssh_colours_are_fewer() -> None:
+    app = Wall()
+    async with app.run_test():
+        near = app.query_one(Picture).look
+        app.terminal = Terminal(ssh=True)
+        far = app.query_one(Picture).look
+        assert 0 < near.step < far.step
 
 
 async def test_the_same_key_is_drawn_once_and_a_resize_draws_again(drawings: list[tuple]) -> None:
