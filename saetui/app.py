@@ -101,7 +101,7 @@ class Workbench(Services):
         super().__init__(*given, **options)
         self.stylesheet = ThemeStylesheet(variables=self.get_css_variables())
         self._watch = RunWatch(self.workspace)
-        self._canvas = Canvas()
+        self._canvas = Canvas(erases=self.terminal is not None and self.terminal.erases)
         self._typed_on: Screen[Any] | None = None
         self.preload = Preload(self)
         self._type_ahead = KeyQueue(self, super().on_event)
@@ -127,7 +127,8 @@ class Workbench(Services):
     def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
         if isinstance(renderable, LayoutUpdate | ChopsUpdate) and self.graphics is None:  # cells only
             # A key that shows other pictures is to be quick; where it leads to another screen, much stays as it was.
-            closely = isinstance(renderable, LayoutUpdate) or screen is not self._typed_on
+            changed_screen = isinstance(renderable, LayoutUpdate) or screen is not self._typed_on
+            closely = changed_screen or (self.terminal is not None and self.terminal.ssh)
             renderable = Changes(renderable, self._canvas, closely)
         super()._display(screen, renderable)
 

@@ -1,11 +1,11 @@
-"""What the terminal shows is not sent again, and of what is sent no colour twice in a row."""
+"""What the terminal shows is not sent again."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import groupby, repeat
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 from rich.cells import get_character_cell_size
 from rich.color import Color, ColorSystem
@@ -14,33 +14,25 @@ from rich.style import Style
 from textual._compositor import ChopsUpdate, CompositorUpdate, LayoutUpdate
 from textual.strip import Strip
 
+from saetui.terminal.writing import Paint, Piece, Run, written
+
 _NEAR = 4  # equal cells between two changes that are sent: to pass over them takes as many bytes
-_RESET = "\x1b[m"
-
-
-class Paint(NamedTuple):
-    """How a cell looks, as the parameters of escape sequences; empty: as the terminal likes."""
-
-    ink: str = ""
-    ground: str = ""
-    rest: str = ""
-    """Bold, underline, ..."""
-    link: str = ""
 
 
 Cell = tuple[str, Paint]
 """Characters and their paint; the second cell of a wide character has no character."""
-Piece = tuple[int, int, Strip]
+Painted = tuple[int, int, Strip]
 """Column, line, and what is painted from there on."""
 PLAIN = Paint()
-TURNED = str.maketrans("▀▄", "▄▀")
 UNKNOWN: Cell = ("", PLAIN)
 
 
 class Canvas:
     """The screen of the terminal, as far as it is known."""
 
-    def __init__(self) -> None:
+    def __init__(self, erases: bool = False) -> None:
+        """``erases``: the terminal erases cells in the colour that is in force."""
+        self._erases = erases
         self._lines: defaultdict[int, dict[int, Strip]] = defaultdict(dict)
         """Of each line, what was painted from a column on; they do not overlap."""
 
@@ -57,8 +49,8 @@ class Canvas:
         pieces = _whole(update) if isinstance(update, LayoutUpdate) else _parts(update)
         new = [(piece, self._replace(*piece)) for piece in pieces if not self._shows(*piece)]
         if not closely:
-            return "".join(f"{_at(x, y)}{strip.render(console)}" for (x, y, strip), _ in new)
-        return _written(run for piece, before in new for run in _news(piece, before, colours))
+            return "".join(f"\x1b[{y + 1};{x + 1}H{strip.render(console)}" for (x, y, strip), _ in new)
+        return written((run for piece, before in new for run in _news(piece, before, colours)), self._erases)
 
     def _shows(self, x: int, y: int, strip: Strip) -> bool:
         return self._lines[y].get(x) == strip
@@ -94,7 +86,7 @@ class Changes(CompositorUpdate):
         return self._canvas.paint(self._update, console, self._closely)
 
 
-def _whole(update: LayoutUpdate) -> Iterator[Piece]:
+def _whole(update: LayoutUpdate) -> Iterator[Painted]:
     for y, strips in enumerate(update.strips, update.region.y):
         x = update.region.x
         for strip in strips:
@@ -102,7 +94,7 @@ def _whole(update: LayoutUpdate) -> Iterator[Piece]:
             x += strip.cell_length
 
 
-def _parts(update: ChopsUpdate) -> Iterator[Piece]:
+def _parts(update: ChopsUpdate) -> Iterator[Painted]:
     """The strips of a partial update, cut as it cuts them."""
     for y, start, end in update.spans:
         for stop, (x, strip) in zip(update.chop_ends[y], update.chops[y].items(), strict=False):
@@ -110,9 +102,7 @@ def _parts(update: ChopsUpdate) -> Iterator[Piece]:
                 yield x, y, strip if start <= x and stop <= end else strip.crop(0, min(stop, end) - x)
 
 
-def _news(
-    piece: Piece, before: list[tuple[int, Strip]], colours: ColorSystem
-) -> Iterator[tuple[int, int, Iterator[Cell]]]:
+def _news(piece: Painted, before: list[tuple[int, Strip]], colours: ColorSystem) -> Iterator[Run]:
     """The runs of cells in ``piece`` that differ from those ``before``."""
     x, y, strip = piece
     now = _cells(strip, colours)
@@ -149,9 +139,9 @@ def _cells(strip: Strip, colours: ColorSystem) -> list[Cell]:
     return cells
 
 
-def _joined(cells: list[Cell]) -> Iterator[Cell]:
-    for paint, run in groupby(cells, itemgetter(1)):
-        yield "".join(character for character, _ in run), paint
+def _joined(cells: list[Cell]) -> list[Piece]:
+    alike = [(paint, [character for character, _ in run]) for paint, run in groupby(cells, itemgetter(1))]
+    return [Piece("".join(characters), paint, len(characters)) for paint, characters in alike]
 
 
 def _runs(strip: Strip, colours: ColorSystem) -> Iterator[Cell]:
@@ -176,37 +166,3 @@ def _paint(style: Style, colours: ColorSystem) -> Paint:
 @lru_cache(16_384)
 def _code(colour: Color, colours: ColorSystem, is_ink: bool) -> str:
     return ";".join(colour.downgrade(colours).get_ansi_codes(is_ink))
-
-
-def _at(x: int, y: int) -> str:
-    return f"\x1b[{y + 1};{x + 1}H"
-
-
-def _written(pieces: Iterable[tuple[int, int, Iterable[Cell]]]) -> str:
-    """Runs at their places; a colour is named only where it changes.
-
-    A half block is turned over, its colours exchanged, where one of them is then in force already.
-    """
-    written: list[str] = []
-    ink, ground, rest, link = PLAIN
-    for x, y, runs in pieces:
-        written.append(_at(x, y))
-        for text, (i, g, r, link_now) in runs:
-            if link_now != link:
-                link = link_now
-                written.append(f"\x1b]8;;{link}\x1b\\")
-            if (i == ground or g == ink) and i != ink and g != ground and i and g and not text.strip("▀▄"):
-                i, g, text = g, i, text.translate(TURNED)
-            if r != rest or (ground and not g) or (ink and not i and (r or not text.isspace())):
-                written.append(f"\x1b[{';'.join(filter(None, ('0', r, i, g)))}m")
-                ink, ground, rest = i, g, r
-            elif i and i != ink:
-                written.append(f"\x1b[{i};{g}m" if g != ground else f"\x1b[{i}m")
-                ink, ground = i, g
-            elif g != ground:
-                written.append(f"\x1b[{g}m")
-                ground = g
-            written.append(text)
-    if link:
-        written.append("\x1b]8;;\x1b\\")
-    return "".join(written) + _RESET if written else ""

@@ -96,6 +96,8 @@ class Terminal:
     ssh: bool = False
     tmux: bool = False
     tty: bool = False
+    erases: bool = False
+    """Whether it erases cells in the colour that is in force, by its entry in terminfo."""
     late: bool = False
     """Whether it was asked and had not answered all in time: what it still says is no key."""
     rung: Rung = "mono"
@@ -143,10 +145,21 @@ def probe(environ: Mapping[str, str] | None = None, device: str = "/dev/tty", li
         ssh=bool(env.get("SSH_CONNECTION") or env.get("SSH_TTY")),
         tmux=bool(env.get("TMUX")),
         tty=is_tty,
+        erases=_erases(env.get("TERM", "")),
         late=asked and not replies.complete,
         seconds=time.monotonic() - began,
     )
     return choose(terminal, environ=env)
+
+
+def _erases(term: str) -> bool:
+    import curses
+
+    try:
+        curses.setupterm(term, 1)  # writes nothing
+    except curses.error:  # no entry of that name
+        return False
+    return curses.tigetflag("bce") == 1 and curses.tigetstr("ech") is not None
 
 
 def choose(terminal: Terminal, override: str = "auto", environ: Mapping[str, str] | None = None) -> Terminal:

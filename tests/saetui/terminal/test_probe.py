@@ -247,3 +247,14 @@ def test_asking_is_light() -> None:
 
 def test_the_sentinel_is_asked_last_and_once() -> None:
     assert QUERIES.endswith(b"\x1b[c") and QUERIES.count(b"\x1b[c") == 1
+
+
+@pytest.mark.parametrize(("term", "erases"), [("xterm-256color", True), ("vt100", False), ("no-such-terminal", False)])
+def test_terminfo_says_whether_cells_are_erased_in_colour(term: str, erases: bool) -> None:
+    asked = "from saetui.terminal.probe import probe; print(probe().erases)"
+    env = {**os.environ, "TERM": term}
+    env.pop("TMUX", None)
+    done = subprocess.run(
+        [sys.executable, "-c", asked], env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
+    assert done.stdout == f"{erases}\n", done.stderr
