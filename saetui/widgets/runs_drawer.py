@@ -32,7 +32,8 @@ class RunsDrawer(ModalScreen[None]):
 
     DEFAULT_CSS = """
     RunsDrawer { align: center bottom; }
-    RunsDrawer > Vertical { height: 70%; background: $surface; border-top: heavy $accent; padding: 0 1; }
+    RunsDrawer > Vertical { background: $surface; border-top: heavy $accent; padding: 0 1; }
+    RunsDrawer > Vertical { height: 56%; min-height: 16; } /* what it covers is sent again when it closes */
     RunsDrawer #log { height: 9; color: $secondary; border-top: solid $border; }
     RunsDrawer #keys { height: auto; max-height: 2; color: $secondary; }
     """
