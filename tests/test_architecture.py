@@ -39,3 +39,9 @@ def test_a_change_touches_three_files_at_most(change, places):
     files = [path for path in re.findall(PATH, places) if not path.endswith("/")]
     assert 1 <= len(files) <= 3, change
     assert change == "which folder may import which" or any(path.startswith("tests/") for path in files), change
+
+
+def test_what_a_class_lacks_is_seen_before_it_runs():
+    """What a subclass has to give is an argument or an abstract method, which mypy misses, not an error at run time."""
+    sources = [path for top in ("engine", "saetui") for path in (ROOT / top).rglob("*.py")]
+    assert [str(path) for path in sources if "NotImplementedError" in path.read_text(encoding="utf-8")] == []

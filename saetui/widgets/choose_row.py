@@ -1,6 +1,6 @@
 """A table over a mode to choose a row from, with its filter line and its orders."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 from textual.app import ComposeResult
@@ -18,7 +18,7 @@ R = TypeVar("R")
 
 
 class ChooseRow(ModalScreen[R | None], Generic[R]):
-    """Dismissed with the record of the row, or None on esc. Subclasses say what the ``cells`` of a record are."""
+    """Dismissed with the record of the row, or None on esc."""
 
     DEFAULT_CSS = """
     ChooseRow { align: center bottom; }
@@ -31,21 +31,25 @@ class ChooseRow(ModalScreen[R | None], Generic[R]):
         key("rows.sort", "o", "sort", "Sort", show=True),
     ]
 
-    def __init__(self, columns: Sequence[Column], fields: Rows[R], rows: Sequence[R], example: str):
-        """``example``: of a filter."""
+    def __init__(
+        self,
+        columns: Sequence[Column],
+        cells: Callable[[R], Sequence[str]],
+        fields: Rows[R],
+        rows: Sequence[R],
+        example: str,
+    ):
+        """``cells``: the texts of a record, one a column. ``example``: of a filter."""
         super().__init__()
         self._fields, self._all = fields, list(rows)
         self.rows = self._all
         self.filter, self.sort = FilterLine(f"filter: {example}", folds=True), ""
-        self.table = Table(columns, lambda row: self.cells(self.rows[row]))
+        self.table = Table(columns, lambda row: cells(self.rows[row]))
         self.table.records = lambda: fields.records(self.rows)
 
     def compose(self) -> ComposeResult:
         with Vertical():
             yield from (self.filter, self.table, KeyBar(helps=False))
-
-    def cells(self, record: R) -> tuple[str, ...]:
-        raise NotImplementedError
 
     def on_mount(self) -> None:
         self._relist()

@@ -52,11 +52,12 @@ class RecipesScreen(ChooseRow[KeptRecipe]):
     """Enter takes over what a recipe says."""
 
     def __init__(self, kept: list[KeptRecipe]):
-        super().__init__(COLUMNS, RECIPES, kept, "pencil sae=x8*")
+        super().__init__(COLUMNS, cells, RECIPES, kept, "pencil sae=x8*")
 
-    def cells(self, record: KeptRecipe) -> tuple[str, ...]:
-        prompt = record.says("prompt") or record.problem
-        return record.name, record.says("sae"), record.latents, record.says("image"), prompt
+
+def cells(kept: KeptRecipe) -> tuple[str, ...]:
+    prompt = kept.says("prompt") or kept.problem
+    return kept.name, kept.says("sae"), kept.latents, kept.says("image"), prompt
 
 
 RECIPES: Rows[KeptRecipe] = Rows(

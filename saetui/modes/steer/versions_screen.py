@@ -27,11 +27,12 @@ class VersionsScreen(ChooseRow[Version]):
     BINDINGS = [key("versions.close", "v", "dismiss", "Close")]
 
     def __init__(self, versions: list[Version]):
-        super().__init__(COLUMNS, VERSIONS, versions, "pencil OR image=blank")
+        super().__init__(COLUMNS, cells, VERSIONS, versions, "pencil OR image=blank")
 
-    def cells(self, record: Version) -> tuple[str, ...]:
-        when = time.strftime("%d %b %H:%M", time.localtime(record.time))
-        return when, _image(record), _latents(record), _answer(record)
+
+def cells(version: Version) -> tuple[str, ...]:
+    when = time.strftime("%d %b %H:%M", time.localtime(version.time))
+    return when, _image(version), _latents(version), _answer(version)
 
 
 def _image(version: Version) -> str:

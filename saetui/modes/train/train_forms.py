@@ -19,15 +19,16 @@ QUIET = 0.3  # seconds without a key after which it is said
 
 
 class ExpectingForm(Form):
-    """Says what the work will take as soon as typing rests."""
+    """Says what the work will take as soon as typing rests: ``in_words`` of its settings, found in a thread."""
 
     AROUND = 11
     DEFAULT_CSS = """
     ExpectingForm #note { height: 3; }
     """
 
-    def __init__(self, *given: Any, **options: Any):
+    def __init__(self, in_words: Callable[[Any, Workspace], str], *given: Any, **options: Any):
         super().__init__(*given, **options)
+        self._in_words = in_words
         self._resting: Timer | None = None
 
     def on_mount(self) -> None:
@@ -40,14 +41,10 @@ class ExpectingForm(Form):
 
     def _rested(self) -> None:
         try:
-            values = self.accepted()
+            settings: Any = from_mapping(self.kind, self.accepted(), self.heading)
         except (UserError, OSError):  # still being typed: whoever submits it hears of it
             return
-        look_up(self, "expected", self.expecting(values), self._told, lambda _: None)
-
-    def expecting(self, values: Mapping[str, Any]) -> Callable[[], str]:
-        """What finds out what to say, in a thread."""
-        raise NotImplementedError
+        look_up(self, "expected", partial(self._in_words, settings, self.workspace), self._told, lambda _: None)
 
     def _told(self, words: str) -> None:
         if not self.wrong:
@@ -63,19 +60,15 @@ class TrainForm(ExpectingForm):
         first: tuple[str, ...],
         known: Mapping[str, Sequence[str]],
     ):
-        super().__init__(title, TrainSettings, values, first, known, workspace=workspace, task="train")
-
-    def expecting(self, values: Mapping[str, Any]) -> Callable[[], str]:
-        return partial(in_words_of_training, from_mapping(TrainSettings, values, self.heading), self.workspace)
+        asked = (title, TrainSettings, values, first, known)
+        super().__init__(in_words_of_training, *asked, workspace=workspace, task="train")
 
 
 class ScoreForm(ExpectingForm):
     def __init__(self, workspace: Workspace, title: str, values: Mapping[str, Any], known: Mapping[str, Sequence[str]]):
         first = ("sae", "images", "embed_with", "vocabulary", "name")
-        super().__init__(title, ScoreSettings, values, first, known, workspace=workspace, task="score")
-
-    def expecting(self, values: Mapping[str, Any]) -> Callable[[], str]:
-        return partial(in_words_of_scoring, from_mapping(ScoreSettings, values, self.heading), self.workspace)
+        asked = (title, ScoreSettings, values, first, known)
+        super().__init__(in_words_of_scoring, *asked, workspace=workspace, task="score")
 
 
 def in_words_of_training(settings: TrainSettings, workspace: Workspace) -> str:
