@@ -217,7 +217,7 @@ class Workbench(Services):
             self.screen.receive(message)
 
     def on_table_export_asked(self, message: Table.ExportAsked) -> None:
-        ask_export(message.table, self)
+        ask_export(message.exported, self)
 
     def on_unmount(self) -> None:
         self.session.save()

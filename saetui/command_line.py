@@ -7,7 +7,7 @@ from typing import Any
 
 from textual.screen import Screen
 
-from saetui.exporting import export, table_of
+from saetui.exporting import export, exported_of
 from saetui.modes.mode import Mode
 from saetui.services import Services
 from saetui.widgets.dialogs import Ask, Help, actions
@@ -75,8 +75,8 @@ class CommandLine:
                 self._services.say(self._mistake(word, rest))
 
     def _export(self, given: str) -> None:
-        if table := table_of(self._screen):
-            export(table, given, self._services)
+        if listed := exported_of(self._screen):
+            export(listed, given, self._services)
         else:
             self._services.say("There is no table here to export: go to one, as with 3.")
 

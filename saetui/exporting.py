@@ -1,9 +1,10 @@
-"""The table that is shown, as it is filtered and sorted, written to a file for other programs."""
+"""What is listed on the screen, as it is filtered and sorted, written to a file for other programs."""
 
 from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from textual.screen import Screen
 
@@ -13,37 +14,46 @@ from engine.tables import TableOfValues, check_suffix, write_table
 from saetui.background import look_up
 from saetui.services import Services
 from saetui.widgets.dialogs import Ask, Pick
-from saetui.widgets.table import Table
+from saetui.widgets.table import Exported, Table
 
 
-def table_of(screen: Screen[object]) -> Table | None:
-    """The table in focus, else the first in sight."""
-    if isinstance(screen.focused, Table):
-        return screen.focused
-    return next((table for table in screen.query(Table) if table.is_on_screen and table.rows), None)
+@runtime_checkable
+class Exports(Protocol):
+    """A table, or a screen that lists something without one."""
+
+    @property
+    def exported(self) -> Exported: ...
 
 
-def ask_export(table: Table, services: Services) -> None:
+def exported_of(screen: Screen[object]) -> Exported | None:
+    """What the part in focus lists, else the screen itself, else the first table in sight."""
+    for one in (screen.focused, screen):
+        if isinstance(one, Exports):
+            return one.exported
+    return next((table.exported for table in screen.query(Table) if table.is_on_screen and table.rows), None)
+
+
+def ask_export(listed: Exported, services: Services) -> None:
     """Ask where to, and write it there."""
-    if not table.rows:
-        services.say("There is nothing to export: this table lists nothing.")
+    if not listed.rows:
+        services.say("There is nothing to export: nothing is listed here.")
         return
-    question = f"Export {counted(table.rows, 'row')} to a file that ends in .csv or .json"
-    services.ask(Ask(question, f"{table.id or 'table'}.csv"), lambda given: export(table, given, services))
+    question = f"Export {counted(listed.rows, 'row')} to a file that ends in .csv or .json"
+    services.ask(Ask(question, f"{listed.name}.csv"), lambda given: export(listed, given, services))
 
 
-def export(table: Table, given: str, services: Services) -> None:
-    """Write ``table`` to the file ``given``; one that is there already only when that is wanted."""
+def export(listed: Exported, given: str, services: Services) -> None:
+    """Write what is ``listed`` to the file ``given``; one that is there already only when that is wanted."""
     path = (services.base / path_of(given)).absolute()
     if not services.guard(partial(_check, path)):
         return
     if not path.exists():
-        _write(table, path, services)
+        _write(listed, path, services)
         return
 
     def chosen(answer: str) -> None:
         if answer == "overwrite":
-            _write(table, path, services)
+            _write(listed, path, services)
 
     options = {"keep": "keep it, export nothing", "overwrite": "overwrite it"}
     services.ask(Pick(f"{path.name} is there already", options), chosen)
@@ -56,9 +66,9 @@ def _check(path: Path) -> None:
     check_target(path)
 
 
-def _write(table: Table, path: Path, services: Services) -> None:
+def _write(listed: Exported, path: Path, services: Services) -> None:
     def write() -> int:
-        records = table.records()
+        records = listed.records()
         write_table(path, TableOfValues.of(records))
         return len(records)
 

@@ -35,6 +35,17 @@ class Column:
     """What the rows are sorted by when it is clicked, where that is not its title."""
 
 
+@dataclass(frozen=True)
+class Exported:
+    """What is listed, for a file that other programs read."""
+
+    name: str
+    """Of the file that is proposed, without its end."""
+    rows: int
+    records: Callable[[], list[dict[str, Any]]]
+    """The rows by heading. Called in a thread."""
+
+
 ROOM = 10  # terminal cells; less tells names apart no more
 _KEPT = 512  # rows that were drawn: a few screens of them
 
@@ -88,9 +99,9 @@ class Table(ScrollView, can_focus=True):
 
     @dataclass
     class ExportAsked(Message):
-        """What stands in it is to be written to a file."""
+        """What is listed is to be written to a file. Sent by whatever lists something, table or not."""
 
-        table: "Table"
+        exported: Exported
 
     def __init__(
         self, columns: Sequence[Column], cells: Callable[[int], Cells], empty: str = "", **options: Any
@@ -212,8 +223,12 @@ class Table(ScrollView, can_focus=True):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         return action != "export" or any(column.title for column in self.columns)
 
+    @property
+    def exported(self) -> Exported:
+        return Exported(self.id or "table", self.rows, self.records)
+
     def action_export(self) -> None:
-        self.post_message(self.ExportAsked(self))
+        self.post_message(self.ExportAsked(self.exported))
 
     def action_choose(self) -> None:
         if self.rows:

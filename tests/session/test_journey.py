@@ -1,6 +1,7 @@
 """By keyboard alone: from the start to a steered answer, in a pilot and in a real tmux; and to two SAEs compared."""
 
 import asyncio
+import csv
 import re
 import shutil
 from pathlib import Path
@@ -52,15 +53,16 @@ def test_it_takes_the_same_keys_in_a_terminal(demo, terminal):
 
 
 OLD = Path(__file__).parent.parent / "old_workspace"
-MOST_TO_COMPARE = 22  # keys; three more export
+MOST_TO_EXPORT = 25  # keys, from the start to the comparison of two SAEs in a file
 
 
 @pytest.mark.alone
-def test_a_second_sae_is_scored_like_the_first_and_compared_with_nothing_typed(tmp_path, monkeypatch):
+def test_a_second_sae_is_scored_like_the_first_compared_and_exported_with_nothing_typed(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     place = Workspace(Path(shutil.copytree(OLD, tmp_path / "study")))
     (place.root / "workspace.toml").write_text("")  # nothing but the scores of the first says images and judge
     pressed: list[str] = []
+    listed: list[int] = []
 
     async def journey():
         app = Workbench(place, mode="neurons")
@@ -83,6 +85,18 @@ def test_a_second_sae_is_scored_like_the_first_and_compared_with_nothing_typed(t
             await press("3", "c", "enter")
             await until(pilot, lambda: isinstance(app.screen, CompareScreen))
             await until(pilot, lambda: "detached" in screen_text(pilot))
+            compared = app.screen
+            await until(pilot, lambda: compared.other is not None)
+            listed.extend(compared.latents)
+            await press("ctrl+e", "enter")
+            await until(pilot, lambda: list(place.root.glob("*.csv")))
 
     asyncio.run(journey())
-    assert len(pressed) <= MOST_TO_COMPARE
+    assert len(pressed) <= MOST_TO_EXPORT, pressed
+    (file,) = place.root.glob("*.csv")
+    rows = list(csv.DictReader(file.read_text().splitlines()))
+    assert listed and [int(row["latent"]) for row in rows] == listed
+    assert {row["counterpart_sae"] for row in rows} == {"detached"}
+    shared = [float(row["jaccard"]) for row in rows if row["jaccard"]]
+    assert shared and all(0 < one <= 1 for one in shared)
+    assert all(bool(row["counterpart"]) == bool(row["jaccard"]) for row in rows)

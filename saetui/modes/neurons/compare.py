@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from saetui.formatting import literal, number, percent
 from saetui.modes.neurons.latent_view import LatentView
 from saetui.services import Served
 from saetui.widgets.bars import KeyBar
+from saetui.widgets.table import Exported, Table
 from saetui.widgets.words import Words
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ class CompareScreen(Served, Screen[None]):
         key("compare.right", "l,right", "other(1)", "Next counterpart", show=True),
         key("compare.left", "h,left", "other(-1)", "Previous counterpart"),
         key("compare.heat", "m", "heat", "Heat map", show=True),
+        key("compare.export", "ctrl+e", "export", "Export as CSV or JSON", show=True),
         key("compare.close", "escape,q", "dismiss", "Close", show=True),
     ]
     DEFAULT_CSS = """
@@ -119,6 +122,22 @@ class CompareScreen(Served, Screen[None]):
         if self.found:
             self.rank = min(max(self.rank + by, 0), len(self.found) - 1)
             self._show()
+
+    @property
+    def exported(self) -> Exported:
+        """Our latents as they are listed, each with its first counterpart; nothing until the other SAE is open."""
+        from engine.neurons.comparison import counterparts
+
+        other = self.other
+        if other is None:
+            return Exported("comparison", 0, list)
+        ours, labels = (self.ours.neurons, other.neurons), (self.ours.labels.texts, other.labels.texts)
+        return Exported(
+            f"{self.ours.sae}-{other.sae}", len(self.latents), partial(counterparts, *ours, self.latents, *labels)
+        )
+
+    def action_export(self) -> None:
+        self.post_message(Table.ExportAsked(self.exported))
 
     def action_heat(self) -> None:
         for side in (self.left, self.right):
