@@ -27,7 +27,6 @@ class AskingForm(Form):
     """Asks a worker for ``TASK`` by itself when typing rests, and on f2. What it says stands below the fields."""
 
     TASK = ""
-    KEYS = f"{Form.KEYS}   f2 estimate"
     BINDINGS = [key("form.estimate", "f2", "estimate", "Estimate", show=True)]
 
     def __init__(self, *given: Any, **options: Any):

@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
+from rich.cells import cell_len
 from rich.text import Text
 from textual import events
 from textual.dom import DOMNode
+from textual.geometry import Size
 from textual.reactive import reactive
 from textual.screen import Screen
 from textual.widget import Widget
@@ -20,19 +22,20 @@ TITLES = {"data": "Data", "train": "Train", "neurons": "Neurons", "steer": "Stee
 
 
 class Bar(Widget):
-    """A line whose parts do something when they are clicked."""
+    """Lines whose parts do something when they are clicked."""
 
     def __init__(self, **options: Any):
         super().__init__(**options)
-        self._spots: list[tuple[range, str, DOMNode | None]] = []
+        self._spots: list[tuple[int, range, str, DOMNode | None]] = []
 
-    def spot(self, bar: Text, start: int, action: str, node: DOMNode | None = None) -> None:
-        """What was appended to ``bar`` from cell ``start`` on does ``action`` of ``node`` when it is clicked."""
-        self._spots.append((range(start, bar.cell_len), action, node))
+    def spot(self, bar: Text, start: int, action: str, node: DOMNode | None = None, line: int = 0) -> None:
+        """What was appended to ``bar``, a line, from cell ``start`` on does ``action`` of ``node`` when it is
+        clicked."""
+        self._spots.append((line, range(start, bar.cell_len), action, node))
 
     async def on_click(self, event: events.Click) -> None:
-        for cells, action, node in self._spots:
-            if event.x in cells:
+        for line, cells, action, node in self._spots:
+            if event.y == line and event.x in cells:
                 await self.app.run_action(action, node)
                 return
 
@@ -88,38 +91,67 @@ class KeyBar(Bar):
     KeyBar { height: 1; dock: bottom; background: $panel; color: $foreground; }
     """
 
-    def __init__(self, goes_back: Callable[[], bool] = lambda: True, helps: bool = True) -> None:
+    before: reactive[str] = reactive("", layout=True)
+    """What is said in front of the keys."""
+
+    def __init__(self, goes_back: Callable[[], bool] = lambda: True, helps: bool = True, lines: int = 1) -> None:
         """``goes_back``: whether esc leads anywhere now; only then it is shown. ``helps``: whether ``?`` is a key here,
-        as it is in no dialog."""
+        as it is in no dialog. ``lines``: the most that it takes."""
         super().__init__()
-        self._goes_back, self._helps = goes_back, helps
+        self._goes_back, self._helps, self._lines = goes_back, helps, lines
+        if lines > 1:
+            self.styles.height = "auto"
 
     def on_mount(self) -> None:
         self.screen.bindings_updated_signal.subscribe(self, self._changed)
 
     def _changed(self, screen: Screen[object]) -> None:
-        self.refresh()
+        self.refresh(layout=self._lines > 1)
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        return len(self._laid(width)[0])
 
     def render(self) -> Text:
-        left, last = self._parts()
-        bar = Text(" ", no_wrap=True, end="")
+        (*above, left), last = self._laid(self.size.width)
+        quiet = self.app.current_theme.secondary or ""
         self._spots.clear()
-        start = self.size.width + 1 - sum(map(_cells, last))
-        for part in left:
-            if bar.cell_len + _cells(part) >= start:
-                break
-            self._add(bar, part)
-        bar.append(" " * (start - bar.cell_len))
+        bars: list[Text] = []
+        for parts in (*above, left):
+            bar = Text(" ", no_wrap=True, end="")
+            if not bars and self.before:
+                bar.append(f"{literal(self.before)}  ", style=quiet)
+            for part in parts:
+                self._add(bar, part, len(bars))
+            bars.append(bar)
+        bar.append(" " * (self.size.width + 1 - sum(map(_cells, last)) - bar.cell_len))
         for part in last:
-            self._add(bar, part)
-        bar.right_crop(2)
-        return bar
+            self._add(bar, part, len(above))
+        for bar in bars:
+            bar.right_crop(2)
+        return Text("\n", no_wrap=True, end="").join(bars)
 
-    def _add(self, bar: Text, part: Part) -> None:
+    def _add(self, bar: Text, part: Part, line: int) -> None:
         (shown, words, action, node), theme, start = part, self.app.current_theme, bar.cell_len
         bar.append(shown, style=f"bold {theme.accent or ''}")
         bar.append(f" {words}  ", style=theme.secondary or "")
-        self.spot(bar, start, action, node)
+        self.spot(bar, start, action, node, line)
+
+    def _laid(self, width: int) -> tuple[list[list[Part]], list[Part]]:
+        """The parts of each of as few lines as they need, and those at the end of the last line."""
+        left, last = self._parts()
+        end = width + 1 - sum(map(_cells, last))
+        laid: list[list[Part]] = []
+        for most in range(1, self._lines + 1):
+            laid, rest = [], left
+            used = cell_len(self.before) + 3 if self.before else 1
+            while len(laid) < most:
+                room = end if len(laid) == most - 1 else width + 2
+                fits = [n for n in range(len(rest) + 1) if used + sum(map(_cells, rest[:n])) < room or n == 0]
+                laid.append(rest[: fits[-1]])
+                rest, used = rest[fits[-1] :], 1
+            if not rest:
+                break
+        return laid, last
 
     def _parts(self) -> tuple[list[Part], list[Part]]:
         """What stands on the left, the first before all, and what always stands at the end."""

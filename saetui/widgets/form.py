@@ -25,6 +25,7 @@ from engine.runs.tasks import TASKS
 from engine.workspace import Workspace
 from saetui.bindings import key
 from saetui.formatting import exact
+from saetui.widgets.bars import KeyBar
 from saetui.widgets.paths import COMPLETED, PathInput
 from saetui.widgets.words import Words
 
@@ -88,16 +89,16 @@ class Form(ModalScreen[dict[str, Any] | None]):
     Form Input:focus { background: $panel; }
     Form #help { height: 3; color: $secondary; border-top: solid $border; }
     Form #note { height: 4; }
-    Form #keys { height: 1; color: $secondary; }
     Form .error { color: $error; }
     Form .label.error { text-style: bold; }
     """
     AROUND = 12
     """Lines around the fields."""
-    KEYS = "enter next field   ctrl+s start   esc cancel"
     BINDINGS = [
         key("form.close", "escape", "dismiss", "Cancel", show=True),
-        key("form.next", "enter,tab,down", "app.focus_next", "Next field"),
+        # Before the line of text, which would take it as well: the bar shows whose key it is.
+        key("form.next", "enter", "app.focus_next", "Next field", show=True, priority=True),
+        key("form.forth", "tab,down", "app.focus_next", "Next field"),
         key("form.previous", "shift+tab,up", "app.focus_previous", "Previous field"),
         key("form.submit", "ctrl+s", "submit", "Start", show=True),
     ]
@@ -140,7 +141,7 @@ class Form(ModalScreen[dict[str, Any] | None]):
                         yield Static(Text(_label(field)), classes="label", id=f"l-{field.name}")
                         yield self._editor(field)
             yield from (self.about, self.note)
-            yield Static(self.KEYS, id="keys")
+            yield KeyBar(helps=False)
 
     def _editor(self, field: Any) -> Widget:
         value = self.given.get(field.name, "" if field.default is MISSING else field.default)
@@ -200,9 +201,6 @@ class Form(ModalScreen[dict[str, Any] | None]):
         found = self.query_one(f"#f-{name}")
         assert isinstance(found, (Input, Choice))
         return found
-
-    def on_input_submitted(self, event: Input.Submitted) -> None:
-        self.focus_next()
 
     def on_input_changed(self, event: Input.Changed) -> None:
         self._edited(event.input)

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.screen import ModalScreen
-from textual.widgets import Static
 
 from engine.errors import UserError, sentence_of
 from engine.runs.events import Control
@@ -14,6 +13,7 @@ from engine.runs.watch import RunSnapshot, archived_runs
 from engine.workspace import Workspace
 from saetui.bindings import key
 from saetui.formatting import literal
+from saetui.widgets.bars import KeyBar
 from saetui.widgets.dialogs import Pick
 from saetui.widgets.filter_line import FilterLine
 from saetui.widgets.put_away import PutAway
@@ -24,7 +24,6 @@ from saetui.widgets.words import Words
 __all__ = ["COLUMNS", "MARKS", "RUNS", "RunsDrawer"]
 _LOG_LINES = 8
 NONE = "No runs yet: start an extraction (1) or a training (2)."
-KEYS = "p pause  x stop  r resume  / filter  o sort  b group  a archive  d remove  u undo  esc close"
 
 
 class RunsDrawer(ModalScreen[None]):
@@ -35,19 +34,18 @@ class RunsDrawer(ModalScreen[None]):
     RunsDrawer > Vertical { background: $surface; border-top: heavy $accent; padding: 0 1; }
     RunsDrawer > Vertical { height: 56%; min-height: 16; } /* what it covers is sent again when it closes */
     RunsDrawer #log { height: 9; color: $secondary; border-top: solid $border; }
-    RunsDrawer #keys { height: auto; max-height: 2; color: $secondary; }
     """
     BINDINGS = [
-        key("jobs.close", "q,J", "dismiss", "Close", show=True),
-        key("jobs.back", "escape", "back", "Out of the filter, or close"),
+        key("jobs.close", "q,J", "dismiss", "Close"),
+        key("jobs.back", "escape", "back", "Back", show=True),
         key("jobs.pause", "p", "control('pause')", "Pause", show=True),
         key("jobs.stop", "x", "control('stop')", "Stop", show=True),
         key("jobs.resume", "r", "resume", "Resume", show=True),
         key("jobs.filter", "slash", "filter", "Filter", show=True),
         key("jobs.sort", "o", "sort", "Sort", show=True),
-        key("jobs.group", "b", "group", "Group by a setting"),
+        key("jobs.group", "b", "group", "Group", show=True),
         key("jobs.archive", "a", "put_away('archive')", "Archive", show=True),
-        key("jobs.archived", "A", "archived", "Those archived"),
+        key("jobs.archived", "A", "archived", "Archived, or others", show=True),
         key("jobs.remove", "d,delete", "put_away('remove')", "Remove", show=True),
         key("jobs.undo", "u", "undo", "Put back", show=True),
     ]
@@ -70,11 +68,12 @@ class RunsDrawer(ModalScreen[None]):
                 empty=NONE,
             )
             yield self.end_of_log
-            yield Static(KEYS, id="keys")
+            yield KeyBar(helps=False, lines=2)
 
     def on_mount(self) -> None:
-        self.query_one(Table).records = lambda: RUNS.records(self.runs)
-        self.query_one(Table).focus()
+        table = self.query_one(Table)
+        table.records, table.opens = lambda: RUNS.records(self.runs), False
+        table.focus()
         self.call_after_refresh(self._relist)
 
     def on_resize(self) -> None:
@@ -93,7 +92,7 @@ class RunsDrawer(ModalScreen[None]):
         seen = archived_runs(self.workspace) if self.of_archive else self.seen
         found = self.filter.listed(RUNS, seen)
         self.runs = grouped(found, self.group) if self.group else RUNS.ordered(found, self.sort)
-        self.query_one("#keys", Static).update(self._foot())
+        self.query_one(KeyBar).before = self._foot()
         names, first = differing(self.runs), [self.group] if self.group in SETTINGS else []
         told = {task: list(dict.fromkeys([*first, *found])) for task, found in names.items()}
         self._texts = [texts(run, told[run.task]) for run in self.runs]
@@ -111,9 +110,9 @@ class RunsDrawer(ModalScreen[None]):
             self.end_of_log.say("")
 
     def _foot(self) -> str:
-        """The keys; of groups, how many there are, and of which the selected run is."""
-        what = "archived   " if self.of_archive else ""
-        return f"{what}{in_words(self.runs, self.group)}   {KEYS}" if self.group and self.runs else f"{what}{KEYS}"
+        """What is listed, where it is not all: the archived ones, and how many there are in how many groups."""
+        groups = in_words(self.runs, self.group) if self.group and self.runs else ""
+        return "   ".join(filter(None, ("archived" if self.of_archive else "", groups)))
 
     def on_filter_line_changed(self, event: FilterLine.Changed) -> None:
         self._relist()

@@ -113,6 +113,8 @@ class Table(ScrollView, can_focus=True):
         self.records: Callable[[], list[dict[str, Any]]] = self._shown_records
         """The listed rows for export, by heading: what is shown, unless whoever made the table knows it exactly."""
         self.empty = empty
+        self.opens = True
+        """Whether enter on a row does something here."""
         self.rows = 0
         self._strips: dict[tuple[Cells, int, Style], Strip] = {}
         """Of rows that were drawn: when it scrolls, most stand only on another line."""
@@ -221,7 +223,12 @@ class Table(ScrollView, can_focus=True):
         return [{title: text.strip() for title, text in row if title} for row in rows]
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        return action != "export" or any(column.title for column in self.columns)
+        match action:
+            case "choose":
+                return self.opens
+            case "export":
+                return any(column.title for column in self.columns)
+        return True
 
     @property
     def exported(self) -> Exported:

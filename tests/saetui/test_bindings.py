@@ -39,7 +39,7 @@ SHADOWS = {
     ("look.close", "app.quit"): "q leaves what was opened last",
     ("look.whole", "look.close"): "esc first leaves the patch for the whole image, and then the image",
     ("path.complete", "ask.complete"): "where a path is asked for, tab completes paths alone",
-    ("path.complete", "form.next"): "tab completes a path, and goes on where there is nothing to complete",
+    ("path.complete", "form.forth"): "tab completes a path, and goes on where there is nothing to complete",
     ("table.choose", "look.list"): "enter on a latent puts it first; on the picture it lists all",
 }
 

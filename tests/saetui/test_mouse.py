@@ -11,7 +11,8 @@ from textual.pilot import Pilot
 from engine.workspace import Workspace
 from saetui.modes.steer.versions_screen import VersionsScreen
 from saetui.widgets.bars import TITLES, KeyBar, TopBar
-from saetui.widgets.dialogs import Help
+from saetui.widgets.dialogs import Help, Pick
+from saetui.widgets.form import Form
 from saetui.widgets.runs_drawer import RunsDrawer
 from saetui.widgets.table import Table
 from tests.support.pilots import until
@@ -209,3 +210,60 @@ def test_a_row_that_is_clicked_twice_opens(place):
         assert app.screen.table.cursor == 2 and app.screen.has_class("-open")
 
     scenario(place, "neurons", act)
+
+
+async def click_key(pilot: Pilot[Any], words: str) -> None:
+    """Click on a key of the bar of the dialog that is open, wherever it stands."""
+    bar = pilot.app.screen.query_one(KeyBar)
+    lines = [bar.render_line(y).text for y in range(bar.size.height)]
+    (y,) = (y for y, line in enumerate(lines) if words in line)
+    await pilot.click(bar, offset=(lines[y].index(words) + 1, y))
+    await pilot.pause()
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 34)])
+def test_the_keys_of_the_runs_can_be_clicked(place, size):
+    async def act(app, pilot):
+        await until(pilot, lambda: app.runs)
+        await pilot.press("J")
+        await pilot.pause()
+        drawer = app.screen
+        assert "Open" not in str(drawer.query_one(KeyBar).render()), "a run opens nothing"
+        await click_key(pilot, "/ Filter")
+        assert drawer.filter.typing
+        await click_key(pilot, "esc Back")
+        assert drawer.query_one(Table).has_focus
+        await click_key(pilot, "o Sort")
+        assert isinstance(app.screen, Pick)
+        await pilot.press("escape")
+        before = len(drawer.runs)
+        await click_key(pilot, "a Archive")
+        await until(pilot, lambda: len(drawer.runs) == before - 1)
+        await click_key(pilot, "A Archived")
+        assert drawer.query_one(KeyBar).render_line(0).text.startswith(" archived ") and len(drawer.runs) == 1
+        await click_key(pilot, "A Archived")
+        await click_key(pilot, "u Put back")
+        await until(pilot, lambda: len(drawer.runs) == before)
+        await click_key(pilot, "esc Back")
+        assert app.screen.MODE == "train"
+
+    scenario(place, "train", act, size)
+
+
+@pytest.mark.parametrize(("mode", "key"), [("train", "n"), ("train", "i"), ("data", "e")])
+def test_the_keys_of_a_form_can_be_clicked(place, mode, key):
+    async def act(app, pilot):
+        await until(pilot, lambda: any(table.rows for table in app.screen.query(Table)))
+        await pilot.press(key)
+        await until(pilot, lambda: isinstance(app.screen, Form))
+        form = app.screen
+        assert form.focused is form.editor(form.fields[0].name)
+        await click_key(pilot, "Next field")
+        assert form.focused is form.editor(form.fields[1].name)
+        form.editor(form.fields[0].name).value = ""
+        await click_key(pilot, "^s Start")
+        assert app.screen is form and form.wrong == form.fields[0].name
+        await click_key(pilot, "esc Cancel")
+        assert mode == app.screen.MODE
+
+    scenario(place, mode, act)
