@@ -383,17 +383,25 @@ class Rows(Generic[R]):
     def ordered(self, rows: Sequence[R], name: str) -> list[R]:
         """As a table is sorted: texts and times upwards, numbers and sizes the largest first, the other way round
         after a minus; as they are for none."""
-        if not name:
-            return list(rows)
-        one = name.removeprefix("-")
-        down = self.fields[self.language.named[one.lower()]].kind in ("number", "size")
-        return self.sorted(rows, one, down != (one != name))
+        return self.sorted(rows, name.removeprefix("-"), self._falls(name)) if name else list(rows)
+
+    def _falls(self, sort: str) -> bool:
+        """Whether what is sorted by ``sort`` begins with the largest."""
+        one = sort.removeprefix("-")
+        return (self.fields[self.language.named[one.lower()]].kind in ("number", "size")) != (one != sort)
 
     def clicked(self, heading: str, sort: str) -> str:
         """What a table that stands by ``sort`` is sorted by when the ``heading`` of a column is clicked: by that, and
         once more the other way round; as it was where nothing is sorted by that."""
         field = self.language.named.get(heading.lower())
         return turned(field, sort) if field else sort
+
+    def falls(self, heading: str, sort: str) -> bool | None:
+        """Of a table that stands by ``sort``: whether the column with that ``heading`` begins with the largest; None
+        where the rows do not stand by it."""
+        field = self.language.named.get(heading.lower())
+        stands = bool(sort) and field == self.language.named[sort.removeprefix("-").lower()]
+        return self._falls(sort) if stands else None
 
     def sorted(self, rows: Sequence[R], name: str, descending: bool = False) -> list[R]:
         """By a field or another name of it; undefined last, and equals as they were."""

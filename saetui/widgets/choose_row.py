@@ -46,6 +46,7 @@ class ChooseRow(ModalScreen[R | None], Generic[R]):
         self.filter, self.sort = FilterLine(f"filter: {example}", folds=True), ""
         self.table = Table(columns, lambda row: cells(self.rows[row]))
         self.table.records = lambda: fields.records(self.rows)
+        self.table.order = lambda heading: fields.falls(heading, self.sort)
 
     def compose(self) -> ComposeResult:
         with Vertical():

@@ -56,6 +56,7 @@ class RunsDrawer(ModalScreen[None]):
         self.group, self.of_archive = "", False
         self._texts: list[tuple[str, ...]] = []
         self._shown: list[int] = []
+        self._order = ""
         self.filter, self.sort = FilterLine("filter: state=failed OR task=train", folds=True), ""
         self.end_of_log = Words(id="log")
 
@@ -73,6 +74,7 @@ class RunsDrawer(ModalScreen[None]):
     def on_mount(self) -> None:
         table = self.query_one(Table)
         table.records, table.opens = lambda: RUNS.records(self.runs), False
+        table.order = lambda heading: RUNS.falls(heading, self.group or self.sort)
         table.focus()
         self.call_after_refresh(self._relist)
 
@@ -100,7 +102,9 @@ class RunsDrawer(ModalScreen[None]):
         self._shown = [place for place, _ in columns]
         none = "No runs are archived: A shows the others again." if self.of_archive else NONE
         table.empty = self.filter.empty if seen else none
-        if [column for _, column in columns] == table.columns and listed == [run.id for run in self.runs] and before:
+        order, self._order = self._order, self.group or self.sort
+        same = order == self._order and [column for _, column in columns] == table.columns
+        if same and listed == [run.id for run in self.runs] and before:
             for row in [n for n, (now, then) in enumerate(zip(self._texts, before, strict=True)) if now != then]:
                 table.refresh_row(row)
             return

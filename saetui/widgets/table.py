@@ -34,6 +34,11 @@ class Column:
     field: str = ""
     """What the rows are sorted by when it is clicked, where that is not its title."""
 
+    @property
+    def sorts(self) -> str:
+        """What the rows are sorted by when it is clicked."""
+        return self.field or self.title.replace(" ", "")
+
 
 @dataclass(frozen=True)
 class Exported:
@@ -113,6 +118,8 @@ class Table(ScrollView, can_focus=True):
         self.records: Callable[[], list[dict[str, Any]]] = self._shown_records
         """The listed rows for export, by heading: what is shown, unless whoever made the table knows it exactly."""
         self.empty = empty
+        self.order: Callable[[str], bool | None] = lambda sorts: None
+        """Of what a column ``sorts`` by: whether the largest stands first; None where the rows do not stand by it."""
         self.opens = True
         """Whether enter on a row does something here."""
         self.rows = 0
@@ -152,13 +159,26 @@ class Table(ScrollView, can_focus=True):
     def render_line(self, y: int) -> Strip:
         width = self.scrollable_content_region.width
         if y == 0:
-            return self._strip([c.title for c in self.columns], width, "table--header")
+            return self._headings(width)
         row = y - 1 + self.scroll_offset.y
         if row >= self.rows:
             text = self.empty if self.rows == 0 and y == 2 else ""
             style = self.get_component_rich_style("table--dim")
             return Strip([Segment(f" {fit(text, width - 1)}".ljust(width), style)], width)
         return self._strip(self._cells(row), width, "table--cursor" if row == self.cursor else "")
+
+    def _headings(self, width: int) -> Strip:
+        """A mark stands behind the heading of the column that the rows stand by, so that titles stay over their
+        cells."""
+        parts = []
+        for column, title, room in self._placed([c.title for c in self.columns], width):
+            falls = self.order(column.sorts) if title else None
+            mark = "" if falls is None else "▾" if falls else "▴"
+            shown = _cell(title, room, column.align)
+            parts.append(f"{shown.rstrip() if mark else shown}{mark}".ljust(room + 1))
+        style = self.get_component_rich_style("table--header")
+        line = f" {''.join(parts)}".removesuffix(" ")  # behind the last there may be a mark, else nothing
+        return Strip([Segment(line, style)]).adjust_cell_length(width, Style(bgcolor=style.bgcolor))
 
     def _strip(self, cells: Cells, width: int, component: str) -> Strip:
         style = self.get_component_rich_style(component) if component else self.rich_style
@@ -245,7 +265,7 @@ class Table(ScrollView, can_focus=True):
         row = event.y - 1 + self.scroll_offset.y
         if event.y == 0:
             if column := self._column_at(event.x):
-                self.post_message(self.Headed(self, column.field or column.title.replace(" ", "")))
+                self.post_message(self.Headed(self, column.sorts))
         elif row < self.rows:
             self.cursor = row
             if event.chain == 2:

@@ -21,7 +21,7 @@ from saetui.modes.hierarchy.screen import GROUPS, TAXA
 from saetui.modes.hierarchy.trees import BY_GROUP, BY_TAXON
 from saetui.modes.steer import recipes_screen, versions_screen
 from saetui.modes.train.training_list import SORTS, TRAININGS, sort_of
-from saetui.modes.train.training_table import FIGURES, titled
+from saetui.modes.train.training_table import FIGURES, columns_of
 from saetui.widgets import runs_drawer
 from saetui.widgets.filter_line import FilterLine
 from saetui.widgets.runs_drawer import RUNS, RunsDrawer
@@ -51,7 +51,7 @@ def place(tmp_path: Path) -> Path:
 def test_every_heading_is_a_field_and_an_order(tmp_path: Path) -> None:
     tables = [
         (RUNS.language, runs_drawer.COLUMNS),
-        (TRAININGS.language, titled(FIGURES, "")),
+        (TRAININGS.language, columns_of(FIGURES)),
         (recipes_screen.RECIPES.language, recipes_screen.COLUMNS),
         (versions_screen.VERSIONS.language, versions_screen.COLUMNS),
         (BY_GROUP.language, GROUPS[1:]),
@@ -62,7 +62,7 @@ def test_every_heading_is_a_field_and_an_order(tmp_path: Path) -> None:
         for heading in [column.title.split(" ")[0].lower() for column in columns if column.title]:
             assert heading in language.named, (language.things, heading)
             assert language.parse(f"{heading}=1")
-    for column in titled(FIGURES, ""):
+    for column in columns_of(FIGURES):
         assert not column.title or sort_of(column.title) in SORTS
 
 

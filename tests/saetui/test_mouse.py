@@ -107,8 +107,11 @@ def headings(table: Table) -> list[tuple[int, str]]:
     return found
 
 
-def first_cells(table: Table) -> list[str]:
-    return ["|".join(table._cells(row)) for row in range(table.rows)]
+def mark_of(table: Table, end: int) -> str:
+    """What stands behind the heading that ends at ``end``; no other has a mark."""
+    line = table.render_line(0).text
+    assert line.count("▾") + line.count("▴") == 1, line
+    return line[end + 1]
 
 
 @pytest.mark.parametrize(
@@ -124,18 +127,20 @@ def first_cells(table: Table) -> list[str]:
     ],
 )
 def test_every_heading_sorts_and_once_more_the_other_way_round(place, mode, table):
-    """No heading is dead: each sends what its screen knows, and the second click turns what differs round."""
+    """No heading is dead: each sends what its screen knows, and the second click turns what differs round. A mark
+    behind it says so."""
 
     async def act(app, pilot):
         await until(pilot, lambda: app.screen.query_one(table, Table).rows)
         shown = app.screen.query_one(table, Table)
         for at, title in headings(shown):
-            orders = []
+            orders, marks = [], ""
             for _ in range(2):
                 await pilot.click(shown, offset=(at, 0))
                 await pilot.pause()
                 orders.append(sort_of(app.screen, table))
-            assert len(set(orders)) == 2, (title, orders)
+                marks += mark_of(shown, at)
+            assert len(set(orders)) == 2 and set(marks) == {"▾", "▴"}, (title, orders, marks)
 
     scenario(place, mode, act, (160, 50))
 
@@ -174,12 +179,13 @@ def test_the_headings_of_the_lists_over_a_mode_sort_too(place):
         screen: Any = pilot.app.screen
         assert isinstance(screen, kind)
         for at, title in headings(screen.query_one(Table)):
-            orders = []
+            orders, marks = [], ""
             for _ in range(2):
                 await pilot.click(screen.query_one(Table), offset=(at, 0))
                 await pilot.pause()
                 orders.append(screen.sort)
-            assert len(set(orders)) == 2, (title, orders)
+                marks += mark_of(screen.query_one(Table), at)
+            assert len(set(orders)) == 2 and set(marks) == {"▾", "▴"}, (title, orders, marks)
 
     scenario(place, "steer", act)
 
@@ -192,11 +198,13 @@ def test_the_headings_of_an_image_search_sort_its_latents(place):
         await pilot.pause()
         table = app.screen.query_one(Table)
         for at, title in headings(table):
-            orders = []
+            orders, marks = [], ""
             for _ in range(2):
                 await pilot.click(table, offset=(at, 0))
                 await pilot.pause()
                 orders.append([latent for latent, _ in app.screen.shown])
+                marks += mark_of(table, at)
+            assert set(marks) == {"▾", "▴"}
             assert orders[0] == orders[1][::-1] or title in ("MS", "raw"), (title, orders)
 
     scenario(place, "neurons", act, (160, 50))

@@ -167,6 +167,10 @@ class Listing:
         one = self.rows(kind)[row]
         return tuple(say(self, one) for _, say in COLUMNS[kind])
 
+    def falls(self, kind: Kind, heading: str) -> bool | None:
+        """As of :meth:`Rows.falls`."""
+        return self.asked(kind).falls(heading, self.sorts.get(kind, ""))
+
     def records(self, kind: Kind) -> list[dict[str, Any]]:
         """The listed rows, exactly."""
         return self.asked(kind).records(self.rows(kind))

@@ -37,7 +37,7 @@ class Tables(Vertical):
             columns = [column for column, _ in COLUMNS[kind]]
             yield self.filters[kind]
             table = Table(columns, partial(self.listing.cells, kind), EMPTY[kind], id=f"{kind}s")
-            table.records = partial(self.listing.records, kind)
+            table.records, table.order = partial(self.listing.records, kind), partial(self.listing.falls, kind)
             yield table
 
     def table(self, kind: Kind) -> Table:

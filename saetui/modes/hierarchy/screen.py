@@ -76,7 +76,7 @@ class HierarchyMode(Mode):
         self.chart = Words(id="chart")
         self.groups, self.taxa = TreeTable(GROUPS, id="groups"), TreeTable(TAXA, id="taxa")
         for tree in (self.groups, self.taxa):
-            tree.records = partial(self._records, tree)
+            tree.records, tree.order = partial(self._records, tree), partial(self._falls, tree)
         self.filter = FilterLine("filter: ms>.3 latents>5 NOT insect", folds=True)
         self._filtered = self.groups
         self._sorts: dict[str, str] = {}
@@ -257,6 +257,9 @@ class HierarchyMode(Mode):
     def _sort(self, tree: TreeTable, sort: str) -> None:
         asked, self._sorts[tree.id or ""] = self._asked(tree), sort
         tree.set_order(lambda branches: asked.ordered(branches, sort))
+
+    def _falls(self, tree: TreeTable, heading: str) -> bool | None:
+        return self._asked(tree).falls(heading, self._sorts.get(tree.id or "", ""))
 
     def on_table_headed(self, event: Table.Headed) -> None:
         if isinstance(event.table, TreeTable):

@@ -152,6 +152,7 @@ class LookScreen(Served, Screen[Pairs | None]):
             yield Static(id="said", markup=False)
             table = Table(COLUMNS, self._cells, empty="…", id="fired")
             table.records = lambda: self._fields.records(self.shown)
+            table.order = lambda heading: self._fields.falls(heading, self.sort)
             yield table
 
     def on_mount(self) -> None:

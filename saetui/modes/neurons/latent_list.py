@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from engine.errors import UserError, counted
 from engine.neurons.quantities import BEST, SUPPORT
+from engine.neurons.query import LATENTS
 from saetui.formatting import count, number, percent
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ class LatentList:
 
     def filter(self, scores: Scores, text: str) -> None:
         """List what the filter ``text`` finds; nothing, and why, where it cannot be understood."""
-        from engine.neurons.query import LATENTS
         from engine.query import texts
 
         self.only([], "")
@@ -67,6 +67,14 @@ class LatentList:
     def place(self, latent: int) -> int:
         """The row of ``latent``; the first where it is not listed."""
         return self.latents.index(latent) if latent in self.latents else 0
+
+    def falls(self, heading: str) -> bool | None:
+        """Whether the column with that ``heading`` begins with the largest; None where the list does not stand by
+        it."""
+        if self.matches:
+            return True if heading == next(iter(self.matches)) else None
+        stands = not (self.title or self.by_match) and LATENTS.named.get(heading.lower()) == self.sort
+        return self.descending if stands else None
 
     @property
     def _order(self) -> str:

@@ -50,7 +50,7 @@ class LatentTable(Table):
         self.listed = listed
         self.quantities: Quantities = []
         self.scores: Scores | None = None
-        self.records = self._records
+        self.records, self.order = self._records, listed.falls
         self._place, self._stride = 0, 1  # of the cursor, and how far the last key moved it
 
     @property

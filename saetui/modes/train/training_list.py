@@ -63,6 +63,13 @@ def sort_of(name: str) -> str:
     return field if field in SORTS else ""
 
 
+def falls(heading: str, sort: str) -> bool | None:
+    """Of a table that stands by ``sort``: whether the column with that ``heading`` begins with the largest; None where
+    the rows do not stand by it."""
+    name = sort.removeprefix("-")
+    return (name in LARGEST_FIRST) != (name != sort) if sort_of(heading) == name else None
+
+
 class TrainingList:
     """The trainings as they were last seen, sorted; the selected one, and those that are drawn beside it."""
 

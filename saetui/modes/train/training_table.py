@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from textual import events
@@ -12,7 +12,7 @@ from textual.message import Message
 
 from engine.errors import counted
 from saetui.formatting import count, duration, exact, number, percent, short, size
-from saetui.modes.train.training_list import TRAININGS, TrainingList, last
+from saetui.modes.train.training_list import TRAININGS, TrainingList, falls, last
 from saetui.widgets.runs_drawer import MARKS
 from saetui.widgets.table import Column, Table
 
@@ -54,6 +54,8 @@ class TrainingTable(Table):
         super().__init__((), lambda row: self._texts[row], empty="…", id="trainings")
         self.trainings = trainings
         self.records = lambda: TRAININGS.records(trainings.rows)
+        self.order = lambda heading: falls(heading, trainings.sort)
+        self._order = ""
         self._texts: list[tuple[str, ...]] = []
         self._listed: list[str] = []
 
@@ -68,11 +70,12 @@ class TrainingTable(Table):
         """Show the trainings as they are; only rows that say something else are painted again."""
         trainings = self.trainings
         figures = fitting(self.size.width)
-        columns = titled(figures, trainings.sort)
+        columns = columns_of(figures)
         names = [row.name for row in trainings.rows]
         before, self._texts = self._texts, [texts(row, figures, trainings.overlaid) for row in trainings.rows]
-        if columns != self.columns or names != self._listed or not names or trainings.place != self.cursor:
-            self._listed = names
+        same = (columns, names, trainings.sort) == (self.columns, self._listed, self._order)
+        if not same or not names or trainings.place != self.cursor:
+            self._listed, self._order = names, trainings.sort
             self.set_columns(columns)
             self.show(len(names), trainings.place)
             return
@@ -93,20 +96,10 @@ def fitting(width: int) -> list[Figure]:
     return [figure for figure in FIGURES if figure in found]
 
 
-def titled(figures: Sequence[Figure], sort: str) -> list[Column]:
-    """The columns of the table; that which it is sorted by is marked."""
-    columns = {
-        "mark": Column("", 2, "left"),
-        "name": Column("training", 0, "left", ends=True),
-        "step": Column("step", 11),
-    }
-    columns |= {figure.name: figure.column for figure in figures}
-    name = sort.removeprefix("-")
-    if name in columns:
-        column = columns[name]
-        mark = "▾" if name == sort else "▴"
-        columns[name] = replace(column, title=column.title + mark, field=column.field or column.title)
-    return list(columns.values())
+def columns_of(figures: Sequence[Figure]) -> list[Column]:
+    """Those of the table."""
+    always = (Column("", 2, "left"), Column("training", 0, "left", ends=True), Column("step", 11))
+    return [*always, *(figure.column for figure in figures)]
 
 
 def texts(row: Training, figures: Sequence[Figure], overlaid: dict[str, int]) -> tuple[str, ...]:

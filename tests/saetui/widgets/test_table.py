@@ -48,3 +48,24 @@ async def test_a_row_is_not_drawn_again_when_it_scrolls() -> None:
         table.set_columns(COLUMNS[:1] + COLUMNS[2:])
         table._cells = lambda row: (str(row), "beige")
         assert "beige" in table.render_line(1).text
+
+
+def test_the_mark_of_the_order_moves_no_heading() -> None:
+    """Behind a title that fills its column it takes the blank that parts it from the next one."""
+    columns = [Column("long title", 10, field="a"), Column("b", 4), Column("c", 0, "left"), Column("d", 3)]
+
+    async def run() -> list[str]:
+        table = Table(columns, lambda _: ("1", "2", "three", "4"))
+        app: App[None] = App()
+        async with app.run_test(size=(40, 4)) as pilot:
+            await app.mount(table)
+            await pilot.pause()
+            heads = [table.render_line(0).text]
+            for sorts in ("a", "b", "c", "d"):
+                table.order = lambda one, by=sorts: by in "ab" if one == by else None
+                heads.append(table.render_line(0).text)
+            return heads
+
+    plain, *marked = asyncio.run(run())
+    assert [line.replace("▾", " ").replace("▴", " ") for line in marked] == [plain] * 4
+    assert ["long title▾" in marked[0], "b▾" in marked[1], "c▴" in marked[2], marked[3].endswith("d▴")] == [True] * 4

@@ -15,7 +15,7 @@ from engine.sae.results import Checked, MeasuredStep
 from engine.workspace import Workspace
 from saetui.modes.train.training_list import SORTS, TrainingList
 from saetui.modes.train.training_runs import TrainingRuns
-from saetui.modes.train.training_table import FIGURES, details, facts, fitting, in_a_line, texts, titled
+from saetui.modes.train.training_table import FIGURES, columns_of, details, facts, fitting, in_a_line, texts
 from saetui.modes.train.watch import Seen, lines_of
 from saetui.widgets.chart import MOST
 from tests.support.foreign import READS, bring, write_saelens
@@ -90,9 +90,8 @@ def test_columns_come_by_their_rank_and_stand_in_their_order():
         figures = fitting(width)
         assert [figure.rank for figure in sorted(figures, key=lambda one: one.rank)] == list(range(len(figures)))
         assert [figure.name for figure in figures] == [name for name in order if name in {f.name for f in figures}]
-        assert len(titled(figures, "fve")) == len(texts(row("a", 0.5), figures, {}))
+        assert len(columns_of(figures)) == len(texts(row("a", 0.5), figures, {}))
     assert fitting(30) == [] and len(fitting(119)) == len(FIGURES)
-    assert [column.title for column in titled(fitting(119), "fve")].count("FVE▾") == 1
 
 
 @pytest.mark.parametrize("sort", SORTS)
