@@ -219,6 +219,9 @@ class Workbench(Services):
     def on_table_export_asked(self, message: Table.ExportAsked) -> None:
         ask_export(message.exported, self)
 
+    def on_table_copy_asked(self, message: Table.CopyAsked) -> None:
+        self.copy(message.text, message.what)
+
     def on_unmount(self) -> None:
         self.session.save()
         self.put_away.end()

@@ -74,6 +74,7 @@ class RunsDrawer(ModalScreen[None]):
     def on_mount(self) -> None:
         table = self.query_one(Table)
         table.records, table.opens = lambda: RUNS.records(self.runs), False
+        table.copied = lambda row: self._told(self.runs[row])
         table.order = lambda heading: RUNS.falls(heading, self.group or self.sort)
         table.focus()
         self.call_after_refresh(self._relist)
@@ -180,6 +181,11 @@ class RunsDrawer(ModalScreen[None]):
 
     def _cells(self, row: int) -> tuple[str, ...]:
         return self._texts[row]
+
+    def _told(self, run: RunSnapshot) -> str:
+        """A run in full, to be copied: what went wrong, which has no room here, and where it lies."""
+        told = (run.id, run.state, run.task, run.name, run.error, str(self._path(run).path.absolute()))
+        return "  ".join(filter(None, told))
 
     def _path(self, run: RunSnapshot) -> Run:
         home = self.workspace.runs / ARCHIVE if self.of_archive else self.workspace.runs

@@ -77,6 +77,7 @@ class Table(ScrollView, can_focus=True):
         key("table.page_up", "pageup,ctrl+b", "page(-1.0)", "Page up"),
         key("table.choose", "enter", "choose", "Open", show=True),
         key("table.export", "ctrl+e", "export", "Export as CSV or JSON"),
+        key("table.copy", "y", "copy", "Copy the row"),
     ]
 
     cursor: reactive[int] = reactive(0, repaint=False)  # two rows are painted, not all
@@ -108,6 +109,14 @@ class Table(ScrollView, can_focus=True):
 
         exported: Exported
 
+    @dataclass
+    class CopyAsked(Message):
+        """A row is to be copied."""
+
+        text: str
+        what: str
+        """In a few words."""
+
     def __init__(
         self, columns: Sequence[Column], cells: Callable[[int], Cells], empty: str = "", **options: Any
     ) -> None:
@@ -117,6 +126,8 @@ class Table(ScrollView, can_focus=True):
         self._cells = cells
         self.records: Callable[[], list[dict[str, Any]]] = self._shown_records
         """The listed rows for export, by heading: what is shown, unless whoever made the table knows it exactly."""
+        self.copied: Callable[[int], str] = lambda row: "  ".join(filter(None, map(str.strip, cells(row))))
+        """What is copied of a row: what is shown of it, in full, unless whoever made the table knows more."""
         self.empty = empty
         self.order: Callable[[str], bool | None] = lambda sorts: None
         """Of what a column ``sorts`` by: whether the largest stands first; None where the rows do not stand by it."""
@@ -246,6 +257,8 @@ class Table(ScrollView, can_focus=True):
         match action:
             case "choose":
                 return self.opens
+            case "copy":  # where the screen knows better what of it is wanted, its own key does that
+                return not hasattr(self.screen, "action_copy")
             case "export":
                 return any(column.title for column in self.columns)
         return True
@@ -256,6 +269,16 @@ class Table(ScrollView, can_focus=True):
 
     def action_export(self) -> None:
         self.post_message(self.ExportAsked(self.exported))
+
+    def action_copy(self) -> None:
+        if self.rows:
+            first = next(filter(None, map(str.strip, self._cells(self.cursor)[self._first :])), "the row")
+            self.post_message(self.CopyAsked(self.copied(self.cursor), first))
+
+    @property
+    def _first(self) -> int:
+        """The first column with a heading; the first of all where none has one."""
+        return next((place for place, column in enumerate(self.columns) if column.title), 0)
 
     def action_choose(self) -> None:
         if self.rows:

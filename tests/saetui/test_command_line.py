@@ -15,7 +15,7 @@ from saetui.preferences import state_folder
 from saetui.widgets.dialogs import Ask
 from saetui.widgets.table import Table
 from tests.support.pilots import until
-from tests.support.study import Answered, write_study
+from tests.support.study import Answered, remember_answers, write_study
 
 
 @pytest.fixture(scope="module")
@@ -224,5 +224,40 @@ def test_y_copies_for_the_terminal_and_says_what(place, mode, what):
         copied = state_folder() / "copied.txt"
         assert copied.read_text() == app.clipboard != ""
         assert copied.stat().st_mode & 0o077 == 0
+
+    scenario(place, mode, act)
+
+
+@pytest.mark.parametrize(
+    ("mode", "keys", "copied"),
+    [
+        (
+            "train",
+            ["J"],
+            ["20250101-120000-score", "narrow is not trained yet: resume it.", "runs/20250101-120000-score"],
+        ),
+        ("train", ["o"], ["the newest first"]),
+        ("train", ["e"], ["all is well"]),
+        ("neurons", ["c", "enter"], ["synthetic latent", "\nsynthetic latent", "of the top images in common (Jaccard)"]),
+        ("neurons", ["I"], ["synthetic latent 5: any pencil", "fires 8.5 on "]),
+        ("neurons", ["o"], ["best"]),
+        ("steer", ["e"], ["pencil-2x", "Describe this image."]),
+        ("steer", ["r", "v"], ["prompt: ", "steered: a striped green pencil on a black background"]),
+    ],
+)
+def test_y_copies_in_dialogs_and_panes_too(place, mode, keys, copied):
+    """What one may want elsewhere: a run with what went wrong and where it lies, a latent, an answer, a log."""
+    remember_answers(place)
+
+    async def act(app, pilot):
+        await until(pilot, lambda: app.runs and any(table.rows for table in app.screen.query(Table)))  # the rack's, too
+        for key in keys:
+            await pilot.press(key)
+            await until(pilot, lambda: all(w.is_finished or w.group in ("runs", "trainings") for w in app.workers))
+        await pilot.pause(0.5)
+        await pilot.press("y")
+        await pilot.pause()
+        for words in copied:
+            assert words in app.clipboard, app.clipboard
 
     scenario(place, mode, act)

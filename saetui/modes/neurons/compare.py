@@ -15,6 +15,7 @@ from engine.errors import counted
 from saetui.background import look_up
 from saetui.bindings import key
 from saetui.formatting import literal, number, percent
+from saetui.modes.neurons.copied import in_one_line
 from saetui.modes.neurons.latent_view import LatentView
 from saetui.services import Served
 from saetui.widgets.bars import KeyBar
@@ -45,6 +46,7 @@ class CompareScreen(Served, Screen[None]):
         key("compare.right", "l,right", "other(1)", "Next counterpart", show=True),
         key("compare.left", "h,left", "other(-1)", "Previous counterpart"),
         key("compare.heat", "m", "heat", "Heat map", show=True),
+        key("compare.copy", "y", "copy", "Copy", show=True),
         key("compare.export", "ctrl+e", "export", "Export as CSV or JSON", show=True),
         key("compare.close", "escape,q", "dismiss", "Close", show=True),
     ]
@@ -122,6 +124,18 @@ class CompareScreen(Served, Screen[None]):
         if self.found:
             self.rank = min(max(self.rank + by, 0), len(self.found) - 1)
             self._show()
+
+    def action_copy(self) -> None:
+        """Our latent, and below it the counterpart that is shown."""
+        if not self.latents:
+            return
+        latent = self.latents[self.place]
+        lines, what = [in_one_line(self.ours, latent)], f"latent {latent}"
+        if self.other is not None and self.found:
+            theirs, jaccard = self.found[self.rank]
+            lines.append(f"{in_one_line(self.other, theirs)}; {number(jaccard)} of the top images in common (Jaccard)")
+            what += f" and its counterpart {theirs}"
+        self.services.copy("\n".join(lines), what)
 
     @property
     def exported(self) -> Exported:

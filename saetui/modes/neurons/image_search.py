@@ -22,6 +22,7 @@ from engine.server.protocol import Done, Failed, FindImageLatents, Loading, Serv
 from saetui.background import look_up
 from saetui.bindings import key
 from saetui.formatting import literal, loading, number, percent, significant
+from saetui.modes.neurons.copied import in_one_line
 from saetui.modes.neurons.latent_table import BESIDE, NUMBER, cells, columns
 from saetui.services import Served
 from saetui.widgets.bars import KeyBar
@@ -120,6 +121,7 @@ class LookScreen(Served, Screen[Pairs | None]):
     BINDINGS = [
         key("look.list", "enter", "list", "List these latents", show=True),
         key("look.heat", "m", "heat", "Heat map", show=True),
+        key("look.copy", "y", "copy", "Copy", show=True),
         key("look.part", "tab,shift+tab", "app.focus_next", "Picture or table", show=True),
         key("look.close", "q,escape", "dismiss", "Close", show=True),
     ]
@@ -249,6 +251,13 @@ class LookScreen(Served, Screen[Pairs | None]):
     def on_table_chosen(self, event: Table.Chosen) -> None:
         chosen = self.shown[event.row]
         self.dismiss([chosen, *(pair for pair in self.shown if pair != chosen)])
+
+    def action_copy(self) -> None:
+        """The latent under the cursor, and what it fires here."""
+        if self.shown:
+            latent, value = self.shown[self.query_one(Table).cursor]
+            fires = f"fires {significant(value)} on {self.heading}"
+            self.services.copy(f"{in_one_line(self.scores, latent)}; {fires}", f"latent {latent}")
 
     def action_list(self) -> None:
         if self.shown:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -10,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from textual import events
 
-from engine.errors import counted
 from engine.neurons.quantities import SORTS, TEXTS
 from engine.neurons.query import LATENTS
 from saetui.background import look_up
 from saetui.bindings import key
-from saetui.formatting import number, significant, whole
+from saetui.formatting import significant, whole
 from saetui.messages import SteerLatent
+from saetui.modes.neurons.copied import in_one_line, steering_command
 from saetui.modes.neurons.latent_browser import TEACH, LatentBrowser
 from saetui.modes.neurons.report import ReportWriter
 from saetui.modes.neurons.text_search import TextSearch
@@ -25,7 +24,6 @@ from saetui.widgets.table import Table
 
 if TYPE_CHECKING:
     from engine.neurons.results import TopImage
-    from saetui.scores import Scores
 
 PICTURES = (4, 8, 16)
 COFIRING, COSINE, FIRES = "cofire", "cosine", "fires"
@@ -358,20 +356,3 @@ class NeuronsMode(LatentBrowser):
         elif latent not in self.latents:
             self.action_back()
         self.table.go_to(latent)
-
-
-def steering_command(sae: str, latent: int, root: Path) -> str:
-    """What steers ``latent`` at twice its largest activation, from the shell that the workbench was started in."""
-    here = [] if root.resolve() == Path.cwd() else ["--workspace", str(root.resolve())]
-    return shlex.join(["saetui", "steer", sae, "--latent", f"{latent}=2x", *here])
-
-
-def in_one_line(scores: Scores, latent: int) -> str:
-    """A latent in one line, to be copied."""
-    neurons = scores.neurons
-    top = ", ".join(image.path for image in neurons.top(latent))
-    return (
-        f"{scores.sae} latent {latent}: {scores.name(latent)}; MS {number(float(neurons.ms[latent]))}, "
-        f"matched raw {number(float(neurons.matched[latent]))}, {counted(int(neurons.support[latent]), 'image')}; "
-        f"top images {top}"
-    )

@@ -85,6 +85,13 @@ class Dose(Served, Vertical):
     def _records(self) -> list[dict[str, Any]]:
         return [to_json(point) for point in self.points]
 
+    def text(self) -> str:
+        """The sweep, to be pasted somewhere else."""
+        titles = [column.title for column in self._columns()]
+        rows = [titles, *(self._cells(row) for row in range(len(self.points)))]
+        cells = [[text.strip() for title, text in zip(titles, row, strict=True) if title] for row in rows]
+        return "\n".join([self.sweep.title, *map("  ".join, cells)]) + "\n"
+
     def compose(self) -> ComposeResult:
         yield self.chart
         yield self.table

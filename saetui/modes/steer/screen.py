@@ -282,6 +282,10 @@ class SteerMode(Mode):
     # What is kept
 
     def action_copy(self) -> None:
+        """The sweep where one is in it, else the setup with its answers."""
+        if self.dose.table.has_focus and self.dose.points:
+            self.services.copy(self.dose.text(), self.dose.sweep.title)
+            return
         self.services.copy(Version(self.setup, self.answers.shown).text(), "the setup with its three answers")
 
     # The command line

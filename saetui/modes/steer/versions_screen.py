@@ -28,6 +28,7 @@ class VersionsScreen(ChooseRow[Version]):
 
     def __init__(self, versions: list[Version]):
         super().__init__(COLUMNS, cells, VERSIONS, versions, "pencil OR image=blank")
+        self.table.copied = lambda row: self.rows[row].text()
 
 
 def cells(version: Version) -> tuple[str, ...]:

@@ -315,8 +315,12 @@ class TrainMode(Mode):
             self._sort(turned(sort, self.trainings.sort))
 
     def action_copy(self) -> None:
-        if (row := self.selected) is not None:
-            known = ("name", "state", "step", "steps", "run", "settings", "history", "config", "checked")
+        """The log where it is shown, else all that is known of the training."""
+        row = self.selected
+        if row is not None and self.has_class("-log"):
+            self.services.copy(str(self.view.log_lines.content), f"the log of {row.name}")
+        elif row is not None:
+            known = ("name", "state", "error", "step", "steps", "run", "settings", "history", "config", "checked")
             text = json.dumps({name: to_json(getattr(row, name)) for name in known}, indent=1)
             self.services.copy(text, f"settings and measurements of {row.name} as JSON")
 
