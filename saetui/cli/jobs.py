@@ -11,6 +11,7 @@ from engine.errors import UserError, sentence_of
 from engine.records import to_json
 from engine.runs.events import Control, Status
 from engine.runs.run import ENDED, Run, find, runs
+from engine.runs.run import archived as archived_runs
 from engine.runs.tasks import TASKS
 from engine.workspace import Workspace
 from saetui.cli import demo, stages
@@ -26,20 +27,32 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 PATIENCE = 30.0  # seconds that a stop is waited for
+ArchivedOption = Annotated[
+    bool, typer.Option("--archived", help="List those that were archived (a in the workbench), not the others.")
+]
 IdArgument = Annotated[str, typer.Argument(help="Id of the run, the beginning or end of one, or last.")]
 
 
 @app.callback()
-def main(context: typer.Context, workspace: WorkspaceOption = None, json: JsonOption = False) -> None:
+def main(
+    context: typer.Context,
+    archived: ArchivedOption = False,
+    workspace: WorkspaceOption = None,
+    json: JsonOption = False,
+) -> None:
     """List, follow and stop detached work."""
     context.obj = workspace
     if context.invoked_subcommand is not None:
         return
-    found = runs(Workspace.find(workspace))
+    found = (archived_runs if archived else runs)(Workspace.find(workspace))
     if json:
         print_json([_record(run) for run in found])
     else:
-        nothing = "No runs here yet: add --detach to extract, train, score, steer, run or demo."
+        nothing = (
+            "No runs are archived here: J and then a in the workbench archives one."
+            if archived
+            else "No runs here yet: add --detach to extract, train, score, steer, run or demo."
+        )
         for line in _table(found) if found else [nothing]:
             print(line)
 

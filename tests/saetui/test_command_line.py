@@ -238,7 +238,11 @@ def test_y_copies_for_the_terminal_and_says_what(place, mode, what):
         ),
         ("train", ["o"], ["the newest first"]),
         ("train", ["e"], ["all is well"]),
-        ("neurons", ["c", "enter"], ["synthetic latent", "\nsynthetic latent", "of the top images in common (Jaccard)"]),
+        (
+            "neurons",
+            ["c", "enter"],
+            ["synthetic latent", "\nsynthetic latent", "of the top images in common (Jaccard)"],
+        ),
         ("neurons", ["I"], ["synthetic latent 5: any pencil", "fires 8.5 on "]),
         ("neurons", ["o"], ["best"]),
         ("steer", ["e"], ["pencil-2x", "Describe this image."]),
