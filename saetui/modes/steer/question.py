@@ -70,7 +70,10 @@ class QuestionLines(Served, Words):
 
         def given(prompt: str) -> None:
             self.services.remember("steer", prompts=[prompt, *(p for p in prompts if p != prompt)][:PROMPTS])
-            self.edit(prompt=prompt)
+            if prompt == self.setup.prompt:
+                self._editor.ask()  # enter asks, as it says, the same question too
+            else:
+                self.edit(prompt=prompt)
 
         self.services.ask(AskText("What to ask", self.setup.prompt, prompts), given)
 

@@ -143,7 +143,7 @@ class SetupEditor:
 
     def __init__(self, show: Callable[[Setup, Setup], None], ask: Callable[[], None]):
         self.setup = Setup()
-        self._show, self._ask = show, ask
+        self._show, self.ask = show, ask
         self._before: list[Setup] = []
         self._after: list[Setup] = []
         self._kind = ""
@@ -152,7 +152,7 @@ class SetupEditor:
         """A person wants ``setup`` now. Changes of the same ``kind`` in a row are undone together."""
         if setup != self.setup:
             self.restore(setup, kind)
-            self._ask()
+            self.ask()
 
     def restore(self, setup: Setup, kind: str = "") -> None:
         """A person takes back ``setup``, whose answer is known."""
@@ -182,7 +182,7 @@ class SetupEditor:
         self._kind = ""
         target.append(self.setup)
         self.become(source.pop())
-        self._ask()
+        self.ask()
         return True
 
 

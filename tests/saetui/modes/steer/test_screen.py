@@ -428,6 +428,12 @@ def test_every_size_can_be_used(place, size):
             if size != (20, 5):
                 text = screen_text(pilot)
                 assert "a [red] cat" in text and ".25" in text and "+10" in text
+                pane.dose.table.focus()
+                await pilot.press("y")
+                assert pilot.app.clipboard.splitlines()[-1].split("  ")[1:] == ["1.0x", "a [red] cat", ".25", ".50"]
+                pane.rack.focus()
+                await pilot.press("y")
+                assert "steered: a red cat" in pilot.app.clipboard
                 await pilot.press("escape")
                 await pilot.pause()
                 assert "a ‹red› cat" in screen_text(pilot) and not pane.dose.display
@@ -491,6 +497,16 @@ def test_a_prompt_of_several_lines_is_typed_pasted_and_found_again(place):
             assert pane.setup.prompt == "one\ntwo three\nfour"
             await pilot.press("p", *"x", "escape")
             assert pane.setup.prompt == "one\ntwo three\nfour"
+
+    asyncio.run(scenario())
+
+
+def test_enter_asks_the_same_question_too(place):
+    async def scenario():
+        async with without_model(place) as (pilot, pane):
+            pane.tell("")
+            await pilot.press("p", "enter")
+            await until(pilot, lambda: state(pane) == pane.setup.lacks)
 
     asyncio.run(scenario())
 
