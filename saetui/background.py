@@ -25,6 +25,7 @@ Wanted = Callable[[], bool]
 
 NOTICED = 0.5  # seconds after which a person notices that a look-up goes on
 CANCELLED = "Cancelled."
+ANEW = f"{CANCELLED} It is read when you come back to this mode."
 
 
 class _Begun(NamedTuple):

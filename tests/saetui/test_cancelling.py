@@ -227,6 +227,8 @@ def test_scores_that_open_slowly(study, slow):
         go.set()
         await pilot.pause(0.3)
         assert app.screen.scores is None, "what came late is dropped"
+        await pilot.press("1", "3")
+        await until(pilot, lambda: app.screen.scores is not None)
 
     pressed(study, "neurons", test)
 
@@ -244,6 +246,8 @@ def test_trees_that_are_read_slowly(study, slow):
         go.set()
         await pilot.pause(0.3)
         assert app.screen.trees is None
+        await pilot.press("1", "5")
+        await until(pilot, lambda: app.screen.trees is not None)
 
     pressed(study, "hierarchy", test)
 

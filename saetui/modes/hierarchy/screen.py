@@ -17,7 +17,7 @@ from engine.errors import counted
 from engine.files import Stamp, stamp
 from engine.query import Rows
 from engine.runs.watch import RunSnapshot
-from saetui.background import look_up
+from saetui.background import ANEW, CANCELLED, look_up
 from saetui.bindings import key
 from saetui.formatting import fit, literal, number
 from saetui.messages import ShowLatents
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from saetui.modes.hierarchy.trees import Trees
 
 GROUPS = (
-    Column("Matryoshka groups", 0, "left", field="name"),
+    Column("groups", 0, "left", field="name"),
     Column("latents", 8),
     Column("depth", 5),
     Column("MS", 5),
@@ -94,6 +94,8 @@ class HierarchyMode(Mode):
     # The file
 
     def arrive(self) -> None:
+        if self.trees is None:  # esc may have cancelled it
+            self._path = self._stamp = None
         self._check_file()
 
     def runs_changed(self, runs: list[RunSnapshot]) -> None:
@@ -131,7 +133,7 @@ class HierarchyMode(Mode):
         self.taxa.set_columns([replace(TAXA[0], title=title), *TAXA[1:]])
         self.groups.display = found is not None
         if found is None:
-            self.chart.say(error or TEACH)
+            self.chart.say(ANEW if error == CANCELLED else error or TEACH)
             return
         with self.prevent(Table.Moved):
             self.groups.grow(found.by_group)

@@ -14,7 +14,7 @@ from engine.errors import UserError, sentence_of
 from engine.files import Stamp, stamp
 from engine.neurons.quantities import BEST, SORTS
 from engine.runs.watch import RunSnapshot
-from saetui.background import look_up
+from saetui.background import ANEW, CANCELLED, look_up
 from saetui.messages import ForMode, ShowLatents
 from saetui.modes.mode import Mode
 from saetui.modes.neurons.latent_list import LatentList
@@ -54,6 +54,7 @@ class LatentBrowser(Mode):
         self._damage = ""  # of the file of labels, as it was told
         self._opening = False
         self._failed: tuple[Path, Stamp | None] | None = None
+        self._cancelled = False  # by esc, which is not for ever
         self._asked: ShowLatents | None = None  # before the scores were open
         self._aside = ""  # the filter, while something else is listed
 
@@ -91,6 +92,8 @@ class LatentBrowser(Mode):
         return None if self.scores is None or self.latent < 0 else (self.scores, self.latent)
 
     def arrive(self) -> None:
+        if self._cancelled:
+            self._failed, self._cancelled = None, False
         self.check_files()
         if self.scores is not None:
             self.check_scores(self.scores.path)
@@ -141,9 +144,9 @@ class LatentBrowser(Mode):
             return Scores.open(path, workspace)
 
         def fail(sentence: str) -> None:
-            self._opening, self._failed = False, (path, seen)
+            self._opening, self._failed, self._cancelled = False, (path, seen), sentence == CANCELLED
             self.services.say(sentence, "error")
-            self.say(sentence)
+            self.say(ANEW if self._cancelled else sentence)
 
         self._opening = True
         self.say(f"opening {path.name} …")
