@@ -148,6 +148,7 @@ CONTEXTS = {
     "sorting": Context("neurons", ("o",)),
     "comparing": Context("neurons", ("c", "enter"), ready=lambda screen: screen.found),
     "looking": Context("neurons", ("I",), ready=lambda screen: screen.found),
+    "patch": Context("neurons", ("I", "j"), ready=lambda screen: screen.found),
     "listed": Context("neurons", ("I",), "Table", ready=lambda screen: screen.found),
     "rack": Context("steer", focus="#rack"),
     "answer": Context("steer", focus="#steered"),

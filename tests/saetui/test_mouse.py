@@ -275,3 +275,22 @@ def test_the_keys_of_a_form_can_be_clicked(place, mode, key):
         assert mode == app.screen.MODE
 
     scenario(place, mode, act)
+
+
+def test_esc_says_where_it_leads_from_an_image_that_is_searched_by(place):
+    async def act(app, pilot):
+        await until(pilot, lambda: app.screen.table.rows)
+        await pilot.press("I")
+        await until(pilot, lambda: getattr(app.screen, "found", None))
+        await pilot.pause()
+        assert "esc Close" in line_of(app, KeyBar)
+        await pilot.press("j")
+        await pilot.pause()
+        assert "esc Whole image" in line_of(app, KeyBar)
+        await pilot.press("escape")
+        await pilot.pause()
+        assert "esc Close" in line_of(app, KeyBar)
+        await pilot.press("escape")
+        assert app.screen.MODE == "neurons"
+
+    scenario(place, "neurons", act)

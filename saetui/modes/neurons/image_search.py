@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.text import Text
@@ -86,10 +86,10 @@ class Patches(Picture, can_focus=True):
         self.draw()
         self.post_message(self.Moved())
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return action != "whole" or self.patch is not None
+
     def action_whole(self) -> None:
-        if self.patch is None:
-            cast(Any, self.screen).dismiss(None)
-            return
         self.patch = None
         self.draw()
         self.post_message(self.Moved())
@@ -189,6 +189,7 @@ class LookScreen(Served, Screen[Pairs | None]):
                 self._list()
 
     def on_patches_moved(self, event: Patches.Moved) -> None:
+        self.refresh_bindings()  # esc leads elsewhere now
         self._list()
 
     def _list(self) -> None:
