@@ -30,7 +30,7 @@ class Column:
     ends: bool = False
     """Whether a text that is too long loses its middle, not its end."""
     spare: bool = False
-    """Whether it is left out where it would leave the column of width 0 less than ``ROOM``."""
+    """Whether it is left out where it would leave the column of width 0 less than ``ROOM``; the last ones first."""
     field: str = ""
     """What the rows are sorted by when it is clicked, where that is not its title."""
 
@@ -210,8 +210,9 @@ class Table(ScrollView, can_focus=True):
     def _placed(self, cells: Cells, width: int) -> list[tuple[Column, str, int]]:
         """The columns that are shown, the text of each, and its terminal cells; one more stands before each."""
         shown = list(zip(self.columns, cells, strict=True))
-        if _left(self.columns, width) < ROOM:
-            shown = [(column, text) for column, text in shown if not column.spare]
+        for pair in [pair for pair in reversed(shown) if pair[0].spare]:
+            if _left([column for column, _ in shown], width) < ROOM:
+                shown.remove(pair)
         left = max(_left([column for column, _ in shown], width), 4)
         return [(column, text, column.width or left) for column, text in shown]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -167,6 +167,17 @@ class Listing:
         one = self.rows(kind)[row]
         return tuple(say(self, one) for _, say in COLUMNS[kind])
 
+    def columns(self, kind: Kind) -> list[Column]:
+        """Numbers take the room that they need, and what is left is the name's: the ends of many names tell them
+        apart."""
+        cells = [self.cells(kind, row) for row in range(len(self.rows(kind)))]
+        return [
+            replace(one, width=max(len(one.title), *(len(row[place]) for row in cells)))
+            if cells and one.title in FITTED
+            else one
+            for place, (one, _) in enumerate(COLUMNS[kind])
+        ]
+
     def falls(self, kind: Kind, heading: str) -> bool | None:
         """As of :meth:`Rows.falls`."""
         return self.asked(kind).falls(heading, self.sorts.get(kind, ""))
@@ -233,13 +244,18 @@ COLUMNS: dict[Kind, tuple[tuple[Column, Cell], ...]] = {
     ),
     "store": (
         (Column("activation stores", 0, "left", ends=True, field="store"), lambda _, store: store.name),
-        (Column("rows", 11), lambda _, store: count(store.rows, 11) if store.rows else ""),
-        (Column("size", 7), lambda _, store: size(store.bytes) if store.bytes else ""),
-        (Column("tokens", 8, "left"), lambda _, store: "image" if store.folder == "embeddings" else store.tokens),
+        (Column("rows", 11, spare=True), lambda _, store: count(store.rows, 11) if store.rows else ""),
+        (Column("size", 7, spare=True), lambda _, store: size(store.bytes) if store.bytes else ""),
+        (
+            Column("tokens", 8, "left", spare=True),
+            lambda _, store: "image" if store.folder == "embeddings" else store.tokens,
+        ),
         (Column("state", 7), Listing.state),
     ),
 }
 """What is drawn of each kind of row: a heading, and what stands under it."""
+FITTED = ("images", "rows", "size")
+"""Headings of columns that are as wide as what they hold, at most as wide as above."""
 EMPTY: dict[Kind, str] = {
     "source": f"No images yet: a adds {IMAGE_SOURCES}.",
     "encoder": "None named yet: e asks for one.",

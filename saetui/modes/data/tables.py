@@ -61,6 +61,7 @@ class Tables(Vertical):
             self.filters[kind].say(self.listing.mistake(kind))
             table.empty = self.filters[kind].empty if self.listing.lines.get(kind) else EMPTY[kind]
             here = kept.name if kept and kept.kind == kind else names[table.cursor] if table.cursor < len(names) else ""
+            table.set_columns(self.listing.columns(kind))
             with self.prevent(Table.Moved):
                 table.show(len(names), names.index(here) if here in names else 0)
             if kind != "store":

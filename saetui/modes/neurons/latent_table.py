@@ -21,11 +21,14 @@ BESIDE = [(one, column) for one, column in ALL if one.beside]
 
 
 def columns(quantities: Quantities) -> list[Column]:
-    return [_words(shown) if shown.form == "text" else Column(shown.title, shown.width) for _, shown in quantities]
+    return [_column(one, shown) for one, shown in quantities]
 
 
-def _words(shown: Shown) -> Column:
-    return Column(shown.title, shown.width, "left", ends=True, spare=True)
+def _column(one: Quantity, shown: Shown) -> Column:
+    """MS beside its control gives way to nothing, all else to the names."""
+    if shown.form == "text":
+        return Column(shown.title, shown.width, "left", ends=True, spare=True)
+    return Column(shown.title, shown.width, spare=not one.beside)
 
 
 def known(scores: Scores, quantities: Quantities) -> Quantities:
@@ -39,7 +42,7 @@ def cells(scores: Scores, latent: int, quantities: Quantities) -> list[str]:
 
 
 NUMBER, NAMES = Column("#", 6), [Column("", 1, "left"), Column("names", 0, "left")]
-MATCH = 6  # terminal cells of what latents were ranked by
+MATCH = 7  # terminal cells of what latents were ranked by
 
 
 class LatentTable(Table):

@@ -69,3 +69,20 @@ def test_the_mark_of_the_order_moves_no_heading() -> None:
     plain, *marked = asyncio.run(run())
     assert [line.replace("▾", " ").replace("▴", " ") for line in marked] == [plain] * 4
     assert ["long title▾" in marked[0], "b▾" in marked[1], "c▴" in marked[2], marked[3].endswith("d▴")] == [True] * 4
+
+
+def test_columns_make_room_one_after_the_other_the_last_first() -> None:
+    columns = [Column("a", 4), Column("b", 4, spare=True), Column("c", 4, spare=True), Column("names", 0, "left")]
+
+    async def head(width: int) -> list[str]:
+        table = Table(columns, lambda _: ("1", "2", "3", "pencil"))
+        app: App[None] = App()
+        async with app.run_test(size=(width, 4)) as pilot:
+            await app.mount(table)
+            await pilot.pause()
+            return table.render_line(0).text.split()
+
+    whole = 2 + 15 + ROOM
+    heads = [asyncio.run(head(width)) for width in (whole, whole - 1, whole - 5, whole - 6, 12)]
+    fewer = ["a", "b", "names"]
+    assert heads == [["a", "b", "c", "names"], fewer, fewer, ["a", "names"], ["a", "names"]]

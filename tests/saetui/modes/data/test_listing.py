@@ -51,6 +51,15 @@ def test_every_row_has_a_cell_a_column(listing: Listing) -> None:
     assert cells["store"][3][-1] == "damaged"
 
 
+def test_numbers_take_the_room_that_they_need(listing: Listing) -> None:
+    for kind in KINDS:
+        for place, (column, widest) in enumerate(zip(listing.columns(kind), COLUMNS[kind], strict=True)):
+            cells = [listing.cells(kind, row)[place] for row in range(len(listing.rows(kind)))]
+            assert column.title == widest[0].title and column.width <= widest[0].width
+            assert not column.width or all(len(cell) <= column.width for cell in cells)
+    assert {column.title: column.width for column in listing.columns("store")}["rows"] == len("rows")
+
+
 def test_a_store_whose_first_shard_is_being_written_is_listed(listing: Listing) -> None:
     listing.extractions.see([run("new", done=1, total=4), run("whole", state="paused", done=1, total=2)])
     assert listing.names("store")[-1] == "activations/new" and listing.cells("store", 4)[-1] == "● 25%"
