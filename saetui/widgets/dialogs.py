@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.cells import cell_len
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -322,7 +323,7 @@ class Pick(ModalScreen[str | None]):
 
     DEFAULT_CSS = """
     Pick { align: center middle; }
-    Pick > Vertical { width: 64; max-width: 96%; max-height: 80%; background: $surface; border: round $border; }
+    Pick > Vertical { max-width: 96%; max-height: 80%; background: $surface; border: round $border; }
     Pick Static { height: 1; padding: 0 1; color: $secondary; }
     """
     BINDINGS = [key("pick.close", "escape,q", "dismiss", "Cancel", show=True)]
@@ -334,7 +335,8 @@ class Pick(ModalScreen[str | None]):
 
     def compose(self) -> ComposeResult:
         with Vertical() as box:
-            box.styles.height = min(len(self._options), 20) + 4
+            longest = max((cell_len(shown) for _, shown in self._options), default=0)
+            box.styles.width, box.styles.height = max(longest + 5, 64), min(len(self._options), 20) + 4
             yield Static(Text(literal(self._question)))
             yield Table((Column("", 0, "left"),), lambda row: (self._options[row][1],))
 

@@ -32,6 +32,7 @@ _REPORT_EVERY = 0.02  # seconds between messages while pictures are drawn
 _IDLE_BEFORE_AHEAD = 0.06  # seconds without a new request before pictures are drawn ahead
 _LATE_AFTER = 0.15  # seconds after which a part of the pictures is shown without the rest
 _LEGIBLE_ROWS = 6  # cells below which a picture says little
+LEAST = 5  # terminal cells of a name that is cut; fewer tell nothing
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ class Tile:
             told = f"peak {self.caption}" if same else f"{self.caption} peak {significant(peak)}"
         caption = fit(literal(told), width)
         room = width - cell_len(caption) - 1
-        return f"{caption} {fit_ends(literal(self.name), room)}" if self.name and room > 0 else caption
+        name = literal(self.name)
+        return f"{caption} {fit_ends(name, room)}" if name and room >= min(cell_len(name), LEAST) else caption
 
 
 @dataclass(frozen=True)

@@ -63,11 +63,7 @@ class RunsDrawer(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         with Vertical():
             yield self.filter
-            yield Table(
-                COLUMNS,
-                lambda row: [self._texts[row][place] for place in self._shown],
-                empty=NONE,
-            )
+            yield Table((), lambda row: [self._texts[row][place] for place in self._shown], empty=NONE)
             yield self.end_of_log
             yield KeyBar(helps=False, lines=2)
 

@@ -38,7 +38,7 @@ QUANTITIES = (
     Quantity("loss", "loss", significant),
     Quantity("fve", "FVE", number, "fve_without_outliers", "without outliers"),
     Quantity("dead", "dead %", partial(number, digits=1), times=100),
-    Quantity("ms", "MS, raw dotted", number, "ms_matched", empty="measured where embeddings are given"),
+    Quantity("ms", "MS, raw dotted", number, "ms_matched", empty="measured if embeddings are given"),
     Quantity("l0", "L0", partial(number, digits=1)),
     Quantity("rate", "tokens/s", short),
 )

@@ -106,7 +106,7 @@ def test_trainings_are_rows_with_their_measurements(place):
         assert charts(pane) == ["loss", "fve", "dead", "ms", "l0", "rate"]
         assert f"{whole['l0']:.1f}" in chart_text(pane, "l0")
         assert "Not scored yet: s scores its latents." in screen_text(pilot)
-        assert "measured where embeddings are given" in chart_text(pane, "ms")
+        assert "measured if embeddings are given" in chart_text(pane, "ms")
 
     drive(place, scenario)
 
