@@ -30,9 +30,10 @@ def test_a_table_cuts_a_column_where_it_is_told_to():
 
 def test_a_picture_keeps_its_number_and_both_ends_of_its_class():
     tile = Tile(0, "17.5", lambda: None, name="face-smiling")
-    assert [tile.words(width) for width in (30, 14, 5, 4, 3)] == [
+    assert [tile.words(width) for width in (30, 14, 9, 5, 4, 3)] == [
         "17.5 face-smiling",
         "17.5 face…ling",
+        "17.5",
         "17.5",
         "17.5",
         "17…",
