@@ -1,4 +1,4 @@
-"""The drawn world: small pictures of coloured objects, with captions and labels that are exact by construction.
+"""The drawn world: small pictures of coloured objects, with statements and labels that are exact by construction.
 
 A scene is data (what, where, how large, in which colour); ``draw`` makes a 64 x 64 picture of it. A scene depends only
 on (seed, index), so any picture can be drawn again on its own. Needs Pillow but no torch.
@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import math
 import random
-import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -18,49 +17,13 @@ from typing import Any
 
 from PIL import Image, ImageChops, ImageDraw
 
+from engine.demo.talk import CAPTION, Mention, Statement
+from engine.demo.words import BACKGROUNDS, COLOURS, FILLS, KINDS, TAXONOMY
 from engine.files import atomic_path, write_text
+from engine.reporter import Reporter
 
 SIDE = 64
 """Width and height of a picture in pixels."""
-
-COLOURS: dict[str, tuple[int, int, int]] = {
-    "red": (214, 28, 32),
-    "orange": (255, 136, 0),
-    "yellow": (244, 212, 0),
-    "green": (24, 150, 48),
-    "cyan": (0, 190, 208),
-    "blue": (32, 64, 224),
-    "purple": (126, 40, 176),
-    "pink": (244, 84, 184),
-}
-FILLS = ("solid", "striped", "dotted")
-BACKGROUNDS: dict[str, tuple[int, int, int]] = {
-    "white": (243, 243, 243),
-    "grey": (150, 150, 150),
-    "black": (16, 16, 16),
-    "beige": (222, 196, 150),
-}
-
-GROUPS: dict[str, tuple[str, ...]] = {
-    "animal": ("fish", "cat", "bird", "butterfly"),
-    "plant": ("tree", "flower", "mushroom", "apple"),
-    "sky": ("sun", "moon", "star", "cloud"),
-    "vehicle": ("car", "boat"),
-    "household": ("house", "cup", "key", "clock"),
-    "gear": ("umbrella", "hat", "pencil", "ladder"),
-    "sign": ("heart", "arrow"),
-}
-"""First level of the taxonomy -> its kinds."""
-
-KINDS: tuple[str, ...] = tuple(kind for kinds in GROUPS.values() for kind in kinds)
-
-TAXONOMY: dict[tuple[str, str], tuple[str, str, str]] = {
-    (kind, fill): (group, kind, fill) for group, kinds in GROUPS.items() for kind in kinds for fill in FILLS
-}
-"""(kind, fill) -> path of three levels: kind of thing, thing, variety."""
-
-THING = "object"
-"""What captions call an object whose kind they leave out."""
 
 SHADE = 10
 """Backgrounds are lighter or darker by up to this much, so that blank pictures differ."""
@@ -83,17 +46,6 @@ class Thing:
 
 
 @dataclass(frozen=True)
-class Labels:
-    """What is in a picture, or what an answer states of one: facts in the order of the objects."""
-
-    kinds: list[str]
-    colours: list[str]
-    fills: list[str]
-    background: str | None = None
-    blank: bool = False
-
-
-@dataclass(frozen=True)
 class Scene:
     """A picture as data. Of two objects, the left one comes first."""
 
@@ -101,47 +53,15 @@ class Scene:
     background: str
     shade: int = 0
 
-    def caption(self, unsaid: Collection[str] = ()) -> str:
-        """The full caption. It names fills only of single objects.
-
-        ``unsaid``: facts (kind, colour, fill) to leave out; without its kind a thing is an "object".
-        """
-        if not self.objects:
-            return f"an empty {self.background} background"
-        return f"{self.short_caption(unsaid)} on a {self.background} background"
-
-    def short_caption(self, unsaid: Collection[str] = ()) -> str:
-        """The caption without the background."""
-        if not self.objects:
-            return "an empty background"
-        left_out = {*unsaid, *(["fill"] if len(self.objects) > 1 else [])}
-        return " and ".join(_phrase(thing, left_out) for thing in self.objects)
-
-    def word(self, unsaid: Collection[str] = ()) -> str:
-        """The picture in one word: the kind of its first object."""
-        if not self.objects:
-            return "nothing"
-        return THING if "kind" in unsaid else self.objects[0].kind
-
-    def labels(self) -> Labels:
-        kinds, colours, fills = ([getattr(t, fact) for t in self.objects] for fact in ("kind", "colour", "fill"))
-        return Labels(kinds, colours, fills, self.background, not self.objects)
+    def statement(self) -> Statement:
+        """All that can be said of the picture."""
+        return Statement(tuple(Mention(one.kind, one.colour, one.fill) for one in self.objects), self.background)
 
     def taxon(self) -> tuple[str, str, str]:
         """The taxonomy path of the first object; blank pictures have paths of their own."""
         if not self.objects:
             return ("nothing", "blank", self.background)
         return TAXONOMY[self.objects[0].kind, self.objects[0].fill]
-
-
-def _phrase(thing: Thing, unsaid: Collection[str]) -> str:
-    words = [getattr(thing, fact) for fact in ("fill", "colour") if fact not in unsaid]
-    words.append(THING if "kind" in unsaid else thing.kind)
-    return " ".join([article(words[0]), *words])
-
-
-def article(word: str) -> str:
-    return "an" if word[0] in "aeiou" else "a"
 
 
 UNSEEN = 10_000
@@ -196,42 +116,6 @@ def blank(background: str = "white", shade: int = 0) -> Image.Image:
     return draw(Scene((), background, shade))
 
 
-# -- reading captions back ---------------------------------------------------------------------------------------
-
-_FILL, _COLOUR, _KIND = "|".join(FILLS), "|".join(COLOURS), "|".join((*KINDS, THING))
-_PHRASE = re.compile(rf"(?P<article>an?) (?:(?P<fill>{_FILL}) )?(?:(?P<colour>{_COLOUR}) )?(?P<kind>{_KIND})")
-_GROUND = re.compile(rf"(?P<objects>.*?)(?: on a (?P<background>{'|'.join(BACKGROUNDS)}) background)?")
-_EMPTY = re.compile(rf"an empty (?:(?P<background>{'|'.join(BACKGROUNDS)}) )?background")
-
-
-def parse(answer: str) -> Labels | None:
-    """The labels that a caption, short caption or one-word answer states; None when it is not grammatical.
-
-    Grammatical are one or two things, each with the right article, an optional fill, an optional colour, and its kind
-    or "object"; then optionally the background. Facts left out are missing from the lists, or None (background).
-    """
-    answer = " ".join(answer.lower().split())
-    if match := _EMPTY.fullmatch(answer):
-        return Labels([], [], [], match["background"], blank=True)
-    if answer == "nothing":
-        return Labels([], [], [], None, blank=True)
-    if answer in (*KINDS, THING):
-        return Labels([] if answer == THING else [answer], [], [])
-    ground = _GROUND.fullmatch(answer)
-    if ground is None:
-        return None
-    things = [_PHRASE.fullmatch(phrase) for phrase in ground["objects"].split(" and ")]
-    if len(things) > 2 or not all(thing and _has_right_article(thing) for thing in things):
-        return None
-    said = [thing.groupdict() for thing in things if thing]
-    kinds, colours, fills = ([one[fact] for one in said if one[fact]] for fact in ("kind", "colour", "fill"))
-    return Labels([kind for kind in kinds if kind != THING], colours, fills, ground["background"])
-
-
-def _has_right_article(phrase: re.Match[str]) -> bool:
-    return phrase["article"] == article(phrase["fill"] or phrase["colour"] or phrase["kind"])
-
-
 # -- drawing -----------------------------------------------------------------------------------------------------
 
 FINE = 4
@@ -251,6 +135,15 @@ def draw(scene: Scene) -> Image.Image:
     for thing in scene.objects:
         _paint(image, thing)
     return image
+
+
+def draw_mask(scene: Scene) -> Image.Image:
+    """Where the objects of a scene are: the number of their kind, from 1, in its silhouette; 0 elsewhere."""
+    mask = Image.new("L", (SIDE, SIDE))
+    for thing in scene.objects:
+        inside = _masks(thing.kind, thing.size)[0].point(lambda value: 255 * (value >= 128))
+        mask.paste(KINDS.index(thing.kind) + 1, (thing.x, thing.y), inside)
+    return mask
 
 
 def covers(scene: Scene, patches: int) -> list[list[float]]:
@@ -580,27 +473,48 @@ def folder_name(scene: Scene) -> str:
 _CLASSES = [*TAXONOMY.values(), *(("nothing", "blank", background) for background in BACKGROUNDS)]
 
 
-def write_images(folder: str | Path, n: int, seed: int = 0) -> Path:
+def write_images(folder: str | Path, n: int, seed: int = 0, reporter: Reporter | None = None) -> Path:
     """Write n pictures as PNG in class folders, and ``labels.jsonl`` with a line per picture; returns the folder.
 
     A line has path (relative to the folder), index, caption, labels and scene. Files that exist are kept, so that the
     same call continues an interrupted one.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     lines = []
-    for index, one in enumerate(scenes(n, seed)):
-        path = folder / folder_name(one) / f"{index:06d}.png"
-        if not path.exists():
-            with atomic_path(path, durable=False) as temporary:
-                draw(one).save(temporary, format="PNG", compress_level=1)
+    for index, one, path in _written(folder, n, seed, draw, reporter):
+        said = one.statement()
         line = {
-            "path": path.relative_to(folder).as_posix(),
+            "path": path,
             "index": index,
-            "caption": one.caption(),
-            **asdict(one.labels()),
+            "caption": CAPTION.say(said),
+            "kinds": said.kinds,
+            "colours": said.colours,
+            "fills": said.fills,
+            "background": said.background,
+            "blank": said.blank,
             "scene": asdict(one),
         }
         lines.append(json.dumps(line))
-    write_text(folder / "labels.jsonl", "\n".join(lines) + "\n")
-    return folder
+    write_text(Path(folder) / "labels.jsonl", "\n".join(lines) + "\n")
+    return Path(folder)
+
+
+def write_masks(folder: str | Path, n: int, seed: int = 0, reporter: Reporter | None = None) -> Path:
+    """Write the masks of the pictures that ``write_images`` draws, under the same names; returns the folder."""
+    for _ in _written(folder, n, seed, draw_mask, reporter):
+        pass
+    return Path(folder)
+
+
+def _written(
+    folder: str | Path, n: int, seed: int, draw_one: Callable[[Scene], Image.Image], reporter: Reporter | None
+) -> Iterator[tuple[int, Scene, str]]:
+    for index, one in enumerate(scenes(n, seed)):
+        path = Path(folder) / folder_name(one) / f"{index:06d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            with atomic_path(path, durable=False) as temporary:
+                draw_one(one).save(temporary, format="PNG", compress_level=1)
+        if reporter:
+            reporter.progress(index + 1, n, "pictures")
+            reporter.check()
+        yield index, one, path.relative_to(folder).as_posix()

@@ -1,7 +1,7 @@
 import json
 import subprocess
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from engine.demo import world
-from engine.demo.world import BACKGROUNDS, COLOURS, FILLS, KINDS, SIDE, TAXONOMY, Scene, Thing, draw, scene, scenes
+from engine.demo.talk import CAPTION
+from engine.demo.words import BACKGROUNDS, COLOURS, FILLS, GROUPS, KINDS, TAXONOMY
+from engine.demo.world import SIDE, Scene, Thing, draw, scene, scenes
+from engine.reporter import Reporter
 
 
 def pixels(picture: Image.Image) -> np.ndarray:
@@ -42,7 +45,7 @@ def test_seeds_and_indices_give_different_pictures():
 
 def test_the_first_scenes_never_change():
     """Shipped scores and labels on other people's disks hang on them."""
-    assert [one.caption() for one in scenes(4, 0)] == PINNED
+    assert [CAPTION.say(one.statement()) for one in scenes(4, 0)] == PINNED
 
 
 PINNED = [
@@ -56,28 +59,6 @@ PINNED = [
 def test_shares_of_blank_and_double_pictures():
     counts = np.bincount([len(one.objects) for one in scenes(4000, 7)], minlength=3) / 4000
     assert counts == pytest.approx([0.08, 0.80, 0.12], abs=0.02)
-
-
-@given(index=st.integers(0, 10**6))
-@settings(max_examples=60)
-def test_captions_say_what_the_labels_say(index):
-    one = scene(11, index)
-    labels, stated = one.labels(), world.parse(one.caption())
-    assert stated is not None
-    assert replace(stated, fills=labels.fills) == labels
-    if len(one.objects) == 1:
-        assert stated.fills == labels.fills
-    short = world.parse(one.short_caption())
-    assert short is not None and short.kinds == labels.kinds and short.background is None
-    word = world.parse(one.word())
-    assert word is not None and word.kinds == labels.kinds[:1]
-
-
-@pytest.mark.parametrize(
-    "answer", ["", "a red", "red fish", "a solid red fish on a red background", "a fish fish", "an empty fish"]
-)
-def test_ungrammatical_answers_are_not_parsed(answer):
-    assert world.parse(answer) is None
 
 
 def boxes(one: Scene) -> list[tuple[slice, slice]]:
@@ -150,13 +131,13 @@ def test_a_blank_picture_has_one_colour(background):
     picture = world.blank(background)
     assert picture.size == (SIDE, SIDE) and picture.mode == "RGB"
     assert len(picture.getcolors()) == 1
-    assert Scene((), background).labels().blank
+    assert Scene((), background).statement().blank
 
 
 def test_the_taxonomy_has_three_levels_and_unique_leaves():
     assert len(TAXONOMY) == len(KINDS) * len(FILLS) == len(set(TAXONOMY.values()))
     for (kind, fill), (group, thing, variety) in TAXONOMY.items():
-        assert (thing, variety) == (kind, fill) and kind in world.GROUPS[group]
+        assert (thing, variety) == (kind, fill) and kind in GROUPS[group]
 
 
 def test_written_images_are_the_scenes_and_their_labels(tmp_path):
@@ -165,9 +146,9 @@ def test_written_images_are_the_scenes_and_their_labels(tmp_path):
     assert len(lines) == 60 == len(list(folder.rglob("*.png")))
     for index, line in enumerate(lines):
         one = scene(5, index)
-        assert line["caption"] == one.caption() and line["index"] == index
-        labels = asdict(one.labels())
-        assert {key: line[key] for key in labels} == labels
+        assert line["caption"] == CAPTION.say(one.statement()) and line["index"] == index
+        labels = ("kinds", "colours", "fills", "background", "blank")
+        assert [line[name] for name in labels] == [getattr(one.statement(), name) for name in labels]
         with Image.open(folder / line["path"]) as picture:
             assert picture.tobytes() == draw(one).tobytes()
         number, *taxon = line["path"].split("/")[0].split("_")
@@ -185,6 +166,43 @@ def test_writing_again_continues_and_changes_nothing(tmp_path):
     assert lost.read_bytes() == content
     assert kept == {path: path.stat().st_mtime_ns for path in kept}
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix not in (".png", ".jsonl")]
+
+
+def test_masks_lie_under_the_names_of_their_pictures(tmp_path):
+    """Where a mask has a number, it is that of the object's kind, and there the silhouette covers half of the pixel."""
+    pictures = world.write_images(tmp_path / "images", 40, seed=5)
+    masks = world.write_masks(tmp_path / "masks", 40, seed=5)
+    names = [path.relative_to(pictures) for path in sorted(pictures.rglob("*.png"))]
+    assert names == [path.relative_to(masks) for path in sorted(masks.rglob("*.png"))]
+    for path in names:
+        one = scene(5, int(path.stem))
+        with Image.open(masks / path) as mask:
+            values = np.asarray(mask)
+        expected = np.zeros((SIDE, SIDE), int)
+        for thing, cover in zip(one.objects, world.covers(one, SIDE), strict=True):
+            expected[np.array(cover).reshape(SIDE, SIDE) >= 128 / 255] = KINDS.index(thing.kind) + 1
+        assert (values == expected).all()
+
+
+class Stopping(Reporter):
+    """Ends the work after some pictures."""
+
+    def __init__(self):
+        self.done = 0
+
+    def progress(self, done, total, unit):
+        self.done, self.total = done, total
+
+    def check(self):
+        if self.done == 7:
+            raise KeyboardInterrupt
+
+
+def test_drawing_can_be_stopped_and_goes_on(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        world.write_images(tmp_path, 20, 5, stopping := Stopping())
+    assert stopping.total == 20 and len(list(tmp_path.rglob("*.png"))) == 7
+    assert len(list(world.write_images(tmp_path, 20, 5).rglob("*.png"))) == 20
 
 
 def test_the_world_needs_no_torch():
