@@ -45,7 +45,7 @@ HELD_OUT_IMAGES = 1000
 def build_clip(out: Path, recipe: Recipe, report: Report) -> None:
     torch.manual_seed(recipe.clip_seed)
     clip = new_clip()
-    training.train_clip(clip, new_llava(), recipe, report)
+    training.train_clip(clip, recipe, report)
     save(clip, clip_processor(), out / "clip")
 
 

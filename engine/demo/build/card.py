@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from engine.demo.world import BACKGROUNDS, COLOURS, FILLS, GROUPS, KINDS
+from engine.demo.words import BACKGROUNDS, COLOURS, FILLS, GROUPS, KINDS
 
 Scores = Mapping[str, Any]
 """Of one model: numbers, or mappings of numbers, by name."""
@@ -17,19 +17,21 @@ TITLES = {"clip": "CLIP", "llava": "LLaVA", "encoder": "Encoder E"}
 
 ABOUT = {
     "clip": (
-        "`CLIPModel`: vision 192 wide, 6 layers, patches of 16 pixels (16 tokens and CLS); text 128 wide, 2 layers. "
-        "First phase: linear heads on the patch tokens of the last layer but one learn only the kinds of the "
-        "objects. Second phase, together: the same heads for kind, colour, fill and background; contrastive losses "
-        "against full captions and against single words; captions through a language model that is discarded "
-        "afterwards. Muon for hidden matrices, AdamW for the rest."
+        "`CLIPModel`: vision 192 wide, 6 layers, patches of 8 pixels (64 tokens and CLS); text 128 wide, 2 layers. A "
+        "patch token of the last layer but one is taught to be a sum of fixed directions, one for each word: kind, "
+        "colour and fill of the object that is under the patch (it covers at least two fifths of it), else the "
+        "background. So what an SAE should find here is known. First phase: only the kinds. Second phase, together: "
+        "all words, and contrastive losses of the whole picture against full captions and against single words. Muon "
+        "for hidden matrices, AdamW for the rest."
     ),
     "llava": (
         "`LlavaForConditionalGeneration`: the vision tower is the CLIP above with its weights frozen, read at "
-        "`vision_feature_layer=-2` without CLS; Llama 192 wide, 3 layers. Projector and language model learn captions "
-        "from patch tokens with a little noise; half of the pictures lose some facts, along the axes on which the mean "
-        "tokens of their words differ, and captions then leave these out. It answers in full "
-        '("Describe this image."), with the objects alone ("What is shown in this image?") or in one word '
-        '("What is shown in this image? Use exactly one word!").'
+        "`vision_feature_layer=-2` without CLS; Llama 192 wide, 3 layers. Projector and language model learn to answer "
+        "from patch tokens with a little noise. In six pictures of ten, words are taken out of the tokens or painted "
+        "on them along the same directions, and answers then leave them out or name them: it is made to be steered, "
+        "as a large model is not. It knows thirteen requests (`engine.demo.talk`): the caption, the objects, one "
+        "word, and ten kinds of text (a title, a line of a poem, a shopping list, a song, a sum, an article, a "
+        "holiday, a dialogue, a headline, a question), each of which a parser tells from all others."
     ),
     "encoder": (
         "`Dinov2Model`: 192 wide, 4 layers; its embedding is the pooled output. It shares no weights, no seed and no "

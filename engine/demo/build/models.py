@@ -33,35 +33,18 @@ from transformers import (
     ProcessorMixin,
 )
 
-from engine.demo.world import BACKGROUNDS, COLOURS, FILLS, GROUPS, KINDS, SIDE
+from engine.demo.talk import NOTHING, REQUESTS, THING, Statement
+from engine.demo.words import BACKGROUNDS, COLOURS, FILLS, GROUPS, KINDS
+from engine.demo.world import SIDE
 
-PATCH = 16
+PATCH = 8
 PATCHES = (SIDE // PATCH) ** 2
+ENCODER_PATCH = 16
 WIDTH = 192
 
 # Index 2 is avoided for </s>: CLIPTextModel gives that value a legacy meaning.
 SPECIAL = ("<pad>", "<s>", "<unk>", "</s>", "<image>")
 PAD, BOS, UNK, EOS, IMAGE = range(5)
-
-PROMPTS = {
-    "describe": (
-        "Describe this image.",
-        "Describe the image.",
-        "Describe what you see.",
-        "What do you see?",
-    ),
-    "short": (
-        "What is shown in this image?",
-        "What is in this image?",
-        "What is in the picture?",
-    ),
-    "word": (
-        "What is shown in this image? Use exactly one word!",
-        "Name the object in one word.",
-        "Answer in one word: what is this?",
-    ),
-}
-"""Kind of answer (a full caption, the objects only, or one word) -> the questions that ask for it."""
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -77,17 +60,18 @@ CHAT_TEMPLATE = (
 
 
 def words() -> list[str]:
-    """The vocabulary of captions and prompts, special tokens first."""
+    """The vocabulary of questions and answers, special tokens first."""
     split = pre_tokenizers.Whitespace()
     text = " ".join(
         [
-            "a an and on background empty nothing object picture with",
+            f"a an and on background empty picture with {NOTHING} {THING}",
             *KINDS,
             *GROUPS,
             *COLOURS,
             *FILLS,
             *BACKGROUNDS,
-            *(prompt for prompts in PROMPTS.values() for prompt in prompts),
+            *(request.say(Statement()) for request in REQUESTS.values()),
+            *(question for request in REQUESTS.values() for question in request.questions),
             "user: assistant: , . ! ? : ;",
         ]
     )
@@ -95,7 +79,7 @@ def words() -> list[str]:
     return [*SPECIAL, *found]
 
 
-def tokenizer(end: bool, padding_side: str) -> PreTrainedTokenizerFast:
+def tokenizer(end: bool, padding_side: str, longest: int) -> PreTrainedTokenizerFast:
     """One token per word, in lower case; texts start with <s>, and end with </s> if ``end``."""
     vocabulary = {word: index for index, word in enumerate(words())}
     inner = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
@@ -113,11 +97,12 @@ def tokenizer(end: bool, padding_side: str) -> PreTrainedTokenizerFast:
         unk_token="<unk>",
         extra_special_tokens={"image_token": "<image>"},
         padding_side=padding_side,
-        model_max_length=TEXT_LENGTH,
+        model_max_length=longest,
     )
 
 
-TEXT_LENGTH = 64
+TEXT_LENGTH, CHAT_LENGTH = 64, 256
+"""The most tokens that CLIP and LLaVA read."""
 
 
 def vision_config() -> CLIPVisionConfig:
@@ -158,7 +143,7 @@ def new_llava() -> LlavaForConditionalGeneration:
         num_hidden_layers=3,
         num_attention_heads=6,
         num_key_value_heads=6,
-        max_position_embeddings=256,
+        max_position_embeddings=CHAT_LENGTH,
         pad_token_id=PAD,
         bos_token_id=BOS,
         eos_token_id=EOS,
@@ -176,7 +161,7 @@ def new_llava() -> LlavaForConditionalGeneration:
     model.generation_config.pad_token_id = PAD
     model.generation_config.bos_token_id = BOS
     model.generation_config.eos_token_id = EOS
-    model.generation_config.max_new_tokens = 24
+    model.generation_config.max_new_tokens = 32
     return model
 
 
@@ -188,7 +173,7 @@ def new_encoder() -> Dinov2Model:
         num_attention_heads=6,
         mlp_ratio=4,
         image_size=SIDE,
-        patch_size=PATCH,
+        patch_size=ENCODER_PATCH,
         layerscale_value=1.0,
     )
     return Dinov2Model(config)
@@ -209,13 +194,15 @@ def _pixels() -> dict[str, Any]:
 
 
 def clip_processor() -> CLIPProcessor:
-    return CLIPProcessor(CLIPImageProcessor(**_pixels()), tokenizer(end=True, padding_side="right"))
+    return CLIPProcessor(
+        CLIPImageProcessor(**_pixels()), tokenizer(end=True, padding_side="right", longest=TEXT_LENGTH)
+    )
 
 
 def llava_processor() -> LlavaProcessor:
     return LlavaProcessor(
         CLIPImageProcessor(**_pixels()),
-        tokenizer(end=False, padding_side="left"),
+        tokenizer(end=False, padding_side="left", longest=CHAT_LENGTH),
         patch_size=PATCH,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,

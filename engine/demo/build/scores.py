@@ -18,18 +18,12 @@ from transformers import (
 )
 
 from engine.demo.build.card import Scores
-from engine.demo.build.training import FACTS, conversation
-from engine.demo.world import Scene, draw, parse, scenes
+from engine.demo.build.training import FACTS, conversation, shown
+from engine.demo.talk import CAPTION, REQUESTS, Request, parse, plain
+from engine.demo.world import Scene, draw, scenes
 
 PROBE_SEED, HELD_OUT_SEED = 1001, 1002
 """Seeds of worlds that no training draws from."""
-
-ASKED = {
-    "describe": "Describe this image.",
-    "short": "What is shown in this image?",
-    "word": "What is shown in this image? Use exactly one word!",
-}
-"""The question for each kind of answer that is scored."""
 
 
 def scenes_showing(number: int, amount: int, seed: int) -> list[Scene]:
@@ -80,6 +74,14 @@ def probes(
     return {fact: probe(train, _classes(train_scenes, fact), test, _classes(test_scenes, fact)) for fact in FACTS}
 
 
+def one_patch(tokens: Float[Tensor, "n patches d"], scenes: Sequence[Scene], fact: str) -> Float[Tensor, "n d"]:
+    """Of each scene with one object, the token of a random patch that shows the object, or else the background."""
+    on = shown(scenes) >= 0
+    generator = torch.Generator().manual_seed(0)
+    chosen = torch.multinomial((~on if fact == "background" else on).float(), 1, generator=generator)
+    return tokens[torch.arange(len(tokens)), chosen[:, 0]]
+
+
 def _chunks(scenes: Sequence[Scene], size: int = 128) -> list[Sequence[Scene]]:
     return [scenes[start : start + size] for start in range(0, len(scenes), size)]
 
@@ -99,17 +101,11 @@ def clip_scores(folder: Path, amount: int) -> Scores:
 
     train_scenes, test_scenes = scenes_showing(1, 4 * amount, PROBE_SEED), scenes_showing(1, amount, HELD_OUT_SEED)
     train, test = tokens(train_scenes), tokens(test_scenes)
-    generator = torch.Generator().manual_seed(0)
-
-    def one_token(all_tokens: Float[Tensor, "n patches d"]) -> Float[Tensor, "n d"]:
-        chosen = torch.randint(all_tokens.shape[1], (len(all_tokens),), generator=generator)
-        return all_tokens[torch.arange(len(all_tokens)), chosen]
-
-    distinct = list({one.caption(): one for one in scenes(amount, HELD_OUT_SEED)}.values())
+    distinct = list({CAPTION.say(one.statement()): one for one in scenes(amount, HELD_OUT_SEED)}.values())
     images, texts = [], []
     for chunk in _chunks(distinct):
         inputs = processor(
-            text=[one.caption() for one in chunk],
+            text=[CAPTION.say(one.statement()) for one in chunk],
             images=[draw(one) for one in chunk],
             padding=True,
             return_tensors="pt",
@@ -120,7 +116,15 @@ def clip_scores(folder: Path, amount: int) -> Scores:
     nearest = (torch.cat(images) @ torch.cat(texts).T).argmax(1)
     return {
         "probe_mean_token": probes(train.mean(1), train_scenes, test.mean(1), test_scenes),
-        "probe_one_token": probes(one_token(train), train_scenes, one_token(test), test_scenes),
+        "probe_patch": {
+            fact: probe(
+                one_patch(train, train_scenes, fact),
+                _classes(train_scenes, fact),
+                one_patch(test, test_scenes, fact),
+                _classes(test_scenes, fact),
+            )
+            for fact in FACTS
+        },
         "retrieval_at_1": float((nearest == torch.arange(len(distinct))).float().mean()),
         "retrieval_among": len(distinct),
     }
@@ -152,37 +156,48 @@ def answers(model: Any, processor: Any, scenes: Sequence[Scene], prompt: str) ->
     for chunk in _chunks(scenes):
         images = [draw(one) for one in chunk]
         inputs = processor(text=[text] * len(chunk), images=images, return_tensors="pt")
-        ids = model.generate(**inputs, do_sample=False, max_new_tokens=24)
+        ids = model.generate(**inputs, do_sample=False, max_new_tokens=32)
         said += processor.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
     return said
 
 
 def llava_scores(folder: Path, amount: int) -> Scores:
-    """Shares of answers that are right, fact by fact, about one object, two objects and none."""
+    """Shares of answers that are right: fact by fact about one object, two objects and none, and request by request."""
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
     processor = AutoProcessor.from_pretrained(folder)
     one, two, none = (scenes_showing(number, amount, HELD_OUT_SEED) for number in (1, 2, 0))
-    said_one, said_two, said_none = (answers(model, processor, shown, ASKED["describe"]) for shown in (one, two, none))
-    short = answers(model, processor, one, ASKED["short"])
-    word = answers(model, processor, one, ASKED["word"])
+
+    def ask(scenes: Sequence[Scene], request: Request) -> list[str]:
+        return answers(model, processor, scenes, request.questions[0])
+
+    said_one, said_two, said_none = (ask(some, CAPTION) for some in (one, two, none))
+    fewer = one[: -(-amount // 4)]
     return {
         "one_object": _fact_scores(one, said_one, ("kinds", "colours", "fills", "background")),
         "two_objects": _fact_scores(two, said_two, ("kinds", "colours", "background")),
-        "blank_named_blank": _share((stated := parse(said)) is not None and stated.blank for said in said_none),
-        "blank_exact": _share(said == shown.caption() for said, shown in zip(said_none, none, strict=True)),
-        "short_exact": _share(said == shown.short_caption() for said, shown in zip(short, one, strict=True)),
-        "word_exact": _share(said == shown.word() for said, shown in zip(word, one, strict=True)),
-        "grammatical": _share(parse(said) is not None for said in said_one + said_two + said_none),
+        "blank_named_blank": _share((said := parse(answer)) is not None and said.blank for answer in said_none),
+        "blank_exact": _exact(none, said_none, CAPTION),
+        "grammatical": _share(parse(answer) is not None for answer in said_one + said_two + said_none),
+        "requests_exact": {name: _exact(fewer, ask(fewer, request), request) for name, request in REQUESTS.items()},
     }
 
 
-def _fact_scores(shown: Sequence[Scene], said: Sequence[str], facts: Sequence[str]) -> dict[str, float]:
-    """Shares of answers that state each fact rightly (of two objects: both, in order), and of exact answers."""
-    pairs = [(one.labels(), parse(answer)) for one, answer in zip(shown, said, strict=True)]
+def _exact(scenes: Sequence[Scene], said: Sequence[str], request: Request) -> float:
+    """The share of answers that are the right ones, word for word."""
+    right = (request.say(one.statement()) for one in scenes)
+    return _share(plain(answer) == plain(text) for answer, text in zip(said, right, strict=True))
+
+
+def _fact_scores(scenes: Sequence[Scene], said: Sequence[str], facts: Sequence[str]) -> dict[str, float]:
+    """Shares of captions that state each fact rightly (of two objects: both, in order), and of exact captions."""
+    pairs = [(one.statement(), parse(answer)) for one, answer in zip(scenes, said, strict=True)]
     result = {
         fact: _share(getattr(one, fact) == getattr(stated, fact, None) for one, stated in pairs) for fact in facts
     }
-    result["exact"] = _share(one.caption() == answer for one, answer in zip(shown, said, strict=True))
+    result["kinds_in_any_order"] = _share(
+        stated is not None and sorted(one.kinds) == sorted(stated.kinds) for one, stated in pairs
+    )
+    result["exact"] = _exact(scenes, said, CAPTION)
     return result
 
 

@@ -1,8 +1,9 @@
 """Training of the demo's models: batches of drawn scenes, losses, optimisers.
 
-The first phase decides the outcome: while linear heads on the patch tokens learn only the kinds, kind becomes a
-direction of the residual stream. With all losses from the start, colour and background win and kind stays near
-chance.
+A patch token is taught to be a sum of directions: those of the kind, the colour and the fill of the object that is
+under its patch, else that of the background. The first phase decides the outcome: while only the kinds are learned,
+kind becomes a direction of the residual stream. With all losses from the start, colour and background win and kind
+stays near chance.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import random
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,11 +21,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPModel, Dinov2Model, LlavaForConditionalGeneration
 
-from engine.demo.build.models import EOS, PAD, PATCHES, PROMPTS, WIDTH, clip_processor, llava_processor
-from engine.demo.world import BACKGROUNDS, COLOURS, FILLS, KINDS, Scene, draw, scene
-from engine.demo.world import scenes as world_scenes
+from engine.demo.build.models import EOS, PAD, PATCHES, WIDTH, clip_processor, llava_processor
+from engine.demo.talk import CAPTION, NOTHING, REQUESTS, Mention, Statement
+from engine.demo.words import BACKGROUNDS, COLOURS, FILLS, KINDS
+from engine.demo.world import Scene, covers, draw, scene
 
-NOTHING = "nothing"
 FACTS: dict[str, tuple[str, ...]] = {
     "kind": (*KINDS, NOTHING),
     "colour": (*COLOURS, NOTHING),
@@ -35,6 +36,10 @@ FACTS: dict[str, tuple[str, ...]] = {
 
 _INDEX = {fact: {word: i for i, word in enumerate(words)} for fact, words in FACTS.items()}
 
+SIDE_PATCHES = round(PATCHES**0.5)
+UNDER, THIN = 0.4, 0.6
+"""A patch shows an object that covers this share of it; of a thin object, this share of its most covered patch."""
+
 # -- batches -----------------------------------------------------------------------------------------------------
 
 
@@ -44,19 +49,39 @@ def pixels(scenes: Sequence[Scene]) -> Float[Tensor, "batch 3 side side"]:
     return torch.from_numpy(array).permute(0, 3, 1, 2).float().div(127.5).sub(1).contiguous()
 
 
-def targets(scenes: Sequence[Scene], fact: str) -> Float[Tensor, "batch patches words"]:
-    """One-hot targets of the patch tokens: of two objects, that of the token's own half of the picture."""
+def shares(scenes: Sequence[Scene], fact: str) -> Float[Tensor, "batch words"]:
+    """What a whole picture shows: one word, or half of each of its two objects' words."""
     index = _INDEX[fact]
-    wanted = torch.zeros(len(scenes), 2, dtype=torch.long)
+    wanted = torch.zeros(len(scenes), len(index))
+    for row, one in enumerate(scenes):
+        said = [one.background] if fact == "background" else [getattr(thing, fact) for thing in one.objects]
+        for word in said or [NOTHING]:
+            wanted[row, index[word]] += 1 / max(len(said), 1)
+    return wanted
+
+
+def shown(scenes: Sequence[Scene]) -> Int[Tensor, "batch patches"]:
+    """The number of the object that each patch shows, -1 where it shows the background."""
+    number = torch.full((len(scenes), PATCHES), -1)
+    for row, one in enumerate(scenes):
+        for i, cover in enumerate(torch.tensor(covers(one, SIDE_PATCHES))):
+            number[row, cover >= min(UNDER, THIN * float(cover.max()))] = i
+    return number
+
+
+def patch_words(
+    scenes: Sequence[Scene], number: Int[Tensor, "batch patches"], fact: str
+) -> Int[Tensor, "batch patches"]:
+    """The index of the word that is true of each patch; -1 where the fact has none: no object, or no background."""
+    index = _INDEX[fact]
+    wanted = torch.empty_like(number)
     for row, one in enumerate(scenes):
         if fact == "background":
-            said = [one.background]
+            words = [*([-1] * len(one.objects)), index[one.background]]
         else:
-            said = [getattr(thing, fact) for thing in one.objects] or [NOTHING]
-        wanted[row, 0], wanted[row, 1] = index[said[0]], index[said[-1]]
-    side = round(PATCHES**0.5)
-    half = (torch.arange(PATCHES) % side >= side // 2).long()
-    return F.one_hot(wanted[:, half], len(index)).float()
+            words = [*(index[getattr(thing, fact)] for thing in one.objects), -1]
+        wanted[row] = torch.tensor(words)[number[row]]  # the last one, by -1, where there is no object
+    return wanted
 
 
 def training_scenes(seed: int, batch: int) -> Iterator[list[Scene]]:
@@ -82,22 +107,46 @@ def training_scenes(seed: int, batch: int) -> Iterator[list[Scene]]:
 # -- losses ------------------------------------------------------------------------------------------------------
 
 
-class Heads(nn.ModuleDict):
-    """A linear read-out for each fact, applied to every token and to their mean."""
+class Codebook(nn.Module):
+    """A fixed direction for each word, orthogonal to all others."""
 
-    def __init__(self, width: int) -> None:
-        super().__init__({fact: nn.Linear(width, len(words)) for fact, words in FACTS.items()})
+    strength = 4.0
+    """The coordinate of a token along the direction of a word that is true of its patch; 0 for other words."""
+    gain = 10.0
+    """Logits per coordinate, in units of ``strength``. No word has the logit of half a coordinate."""
+    rest = 0.1
+    """Weight of what the directions do not span, which need not vanish."""
+
+    directions: Float[Tensor, "words width"]
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        words = [f"{fact}:{word}" for fact, words in FACTS.items() for word in words if word != NOTHING]
+        noise = torch.randn(WIDTH, len(words), generator=torch.Generator().manual_seed(seed))
+        self.register_buffer("directions", torch.linalg.qr(noise).Q.T.contiguous())
+        self.rows = {fact: [i for i, word in enumerate(words) if word.startswith(f"{fact}:")] for fact in FACTS}
+
+    def of(self, fact: str) -> Float[Tensor, "words width"]:
+        """The directions of the words of a fact, in their order."""
+        return self.directions[self.rows[fact]]
 
     def loss(
         self, tokens: Float[Tensor, "batch patches width"], scenes: Sequence[Scene], facts: Sequence[str]
     ) -> Float[Tensor, ""]:
-        total = tokens.new_zeros(())
+        """Cross entropy of the words of each patch, and squared distance from the sum of their directions."""
+        number, total = shown(scenes), tokens.new_zeros(())
+        scaled = tokens / self.strength
         for fact in facts:
-            wanted = targets(scenes, fact)
-            each = F.cross_entropy(self[fact](tokens).flatten(0, 1), wanted.flatten(0, 1))
-            mean = F.cross_entropy(self[fact](tokens.mean(1)), wanted.mean(1))
-            total = total + mean + 0.5 * each
-        return total
+            at = self.of(fact)
+            place, word = scaled @ at.T, patch_words(scenes, number, fact)
+            none = place.new_full((*place.shape[:-1], 1), 0.5)
+            logits = self.gain * torch.cat([place, none], -1)
+            wanted = torch.where(word < 0, place.shape[-1], word)
+            total = total + F.cross_entropy(logits.flatten(0, 1), wanted.flatten())
+            right = F.one_hot(wanted, logits.shape[-1])[..., :-1]
+            total = total + (place - right).square().sum(-1).mean()
+        rest = scaled - scaled @ self.directions.T @ self.directions
+        return total + self.rest * rest.square().sum(-1).mean()
 
 
 def patch_tokens(model: Any, images: Float[Tensor, "batch 3 side side"]) -> Float[Tensor, "batch all width"]:
@@ -120,27 +169,27 @@ def text_embedding(clip: CLIPModel, tokenizer: Any, texts: Sequence[str]) -> Flo
     return F.normalize(clip.text_projection(pooled), dim=-1)
 
 
-def statements(one: Scene, what: str) -> list[str]:
+def true_texts(one: Scene, what: str) -> list[str]:
     """True sentences or words about a scene; ``what`` is a fact, "full" or "thing"."""
     if what == "full":
-        return [one.caption()]
+        return [CAPTION.say(one.statement())]
     if what == "background":
         return [one.background]
     if not one.objects:
         return [NOTHING]
     if what == "thing":
-        return [f"a {thing.colour} {thing.kind}" for thing in one.objects]
+        return [Mention(thing.kind, thing.colour).phrase() for thing in one.objects]
     return [getattr(thing, what) for thing in one.objects]
 
 
 def contrastive_loss(
     clip: CLIPModel, tokenizer: Any, images: Float[Tensor, "batch d"], scenes: Sequence[Scene], what: str
 ) -> Float[Tensor, ""]:
-    """Symmetric cross entropy between images and the distinct statements about them.
+    """Symmetric cross entropy between images and the distinct texts about them.
 
-    A statement may be true of several images, and an image has up to two: targets share the probability evenly.
+    A text may be true of several images, and an image has up to two: targets share the probability evenly.
     """
-    said = [statements(one, what) for one in scenes]
+    said = [true_texts(one, what) for one in scenes]
     texts = list(dict.fromkeys(text for texts in said for text in texts))
     number = {text: i for i, text in enumerate(texts)}
     true = torch.zeros(len(scenes), len(texts))
@@ -152,8 +201,12 @@ def contrastive_loss(
     return (by_image + by_text) / 2
 
 
+WEIGHTS = {"describe": 5, "short": 2, "word": 2}
+"""How often a request is trained, against 1 for the others."""
+
+
 class Captioner:
-    """The captioning loss of a LLaVA on given patch tokens, without its vision tower."""
+    """The loss of a LLaVA's answers on given patch tokens, without its vision tower."""
 
     def __init__(self, llava: LlavaForConditionalGeneration, seed: int) -> None:
         self.llava = llava
@@ -166,38 +219,27 @@ class Captioner:
         text = text.replace("<image>", "<image>" * PATCHES)
         return self.processor.tokenizer(text, return_tensors="pt").input_ids[0]
 
-    def answers(
-        self, scenes: Sequence[Scene], kind: str, unsaid: Sequence[Collection[str]] | None = None
-    ) -> Int[Tensor, "batch length"]:
-        say = {"describe": Scene.caption, "short": Scene.short_caption, "word": Scene.word}[kind]
-        texts = [say(one, left_out) for one, left_out in zip(scenes, unsaid or [()] * len(scenes), strict=True)]
+    def answers(self, statements: Sequence[Statement], request: str) -> Int[Tensor, "batch length"]:
+        texts = [REQUESTS[request].say(one) for one in statements]
         ids = [[*self.processor.tokenizer(text, add_special_tokens=False).input_ids, EOS] for text in texts]
         longest = max(map(len, ids))
         return torch.tensor([one + [PAD] * (longest - len(one)) for one in ids])
 
-    def loss(
-        self,
-        tokens: Float[Tensor, "batch patches width"],
-        scenes: Sequence[Scene],
-        unsaid: Sequence[Collection[str]] | None = None,
-    ) -> Float[Tensor, ""]:
-        """Cross entropy of the right answers to one random question, the same for the batch.
-
-        ``unsaid``: for each scene, the facts that its answer leaves out.
-        """
-        kind = self.rng.choices(list(PROMPTS), weights=(5, 3, 2))[0]
-        prompt = self.prompt_ids(self.rng.choice(PROMPTS[kind]))
-        answer = self.answers(scenes, kind, unsaid)
+    def loss(self, tokens: Float[Tensor, "batch patches width"], statements: Sequence[Statement]) -> Float[Tensor, ""]:
+        """Cross entropy of the right answers to one random question, the same for the batch."""
+        request = self.rng.choices(list(REQUESTS), weights=[WEIGHTS.get(name, 1) for name in REQUESTS])[0]
+        prompt = self.prompt_ids(self.rng.choice(REQUESTS[request].questions))
+        answer = self.answers(statements, request)
         model = self.llava.model
         embed = model.language_model.embed_tokens
         start = int((prompt == model.config.image_token_id).nonzero()[0])
-        before = embed(prompt[:start]).expand(len(scenes), -1, -1)
-        after = embed(prompt[start + PATCHES :]).expand(len(scenes), -1, -1)
+        before = embed(prompt[:start]).expand(len(tokens), -1, -1)
+        after = embed(prompt[start + PATCHES :]).expand(len(tokens), -1, -1)
         seen = model.multi_modal_projector(tokens)
         inputs = torch.cat([before, seen, after, embed(answer[:, :-1])], 1)
         hidden = model.language_model(inputs_embeds=inputs, use_cache=False).last_hidden_state
         logits = self.llava.lm_head(hidden[:, len(prompt) - 1 :])
-        return F.cross_entropy(logits.flatten(0, 1), answer.flatten(), ignore_index=PAD)
+        return F.cross_entropy(logits.flatten(0, 1).float(), answer.flatten(), ignore_index=PAD)
 
 
 def conversation(prompt: str) -> list[dict[str, Any]]:
@@ -208,58 +250,97 @@ def conversation(prompt: str) -> list[dict[str, Any]]:
 def blurred(tokens: Float[Tensor, "batch patches width"], strength: float) -> Float[Tensor, "batch patches width"]:
     """Tokens with Gaussian noise, of a random share (up to ``strength``) of their standard deviation.
 
-    A language model trained on noisy tokens reads the reconstruction of an SAE as it reads the picture itself.
+    Each token has its own, and each picture one for all of its tokens. A language model trained on noisy tokens reads
+    the reconstruction of an SAE, whose errors are alike from token to token, as it reads the picture itself.
     """
     spread = tokens.detach().flatten(0, 1).std(0)
-    share = strength * torch.rand(len(tokens), 1, 1)
-    return tokens + share * spread * torch.randn_like(tokens)
+    own, common = strength * torch.rand(2, len(tokens), 1, 1)
+    return tokens + spread * (own * torch.randn_like(tokens) + common * torch.randn_like(tokens[:, :1]))
 
 
-class FactDropout:
-    """Removes facts from patch tokens, for training with captions that leave them out.
+class Painter:
+    """Takes words out of patch tokens, or paints them on, for training with answers that say what is then there.
 
     A language model that has only seen whole pictures names a colour even where there is none. Steering makes such
-    tokens: a blank picture with nothing but a kind in it, or an object without its kind. So half of the pictures lose
-    some facts, each along the axes on which the mean tokens of its words differ, and half are scaled around the mean.
+    tokens: a blank picture with nothing but a kind in it, a kind beside an object, or an object without its kind.
     """
 
-    shares: ClassVar = {"fill": 0.5, "colour": 0.5, "kind": 0.3}
-    rest = 0.15  # at most this share of a removed fact remains
-    strengths = (0.7, 2.0)
+    altered = 0.6
+    """This share of the pictures is changed."""
+    lost: ClassVar = {"kind": 0.35, "colour": 0.5, "fill": 0.5}
+    painted: ClassVar = {"kind": 0.8, "colour": 0.35, "fill": 0.1}
+    """How often a fact is taken out of an object, or is among what is painted."""
+    left = (0.0, 0.3)
+    """What remains of a fact that is taken out."""
+    strengths = (0.7, 3.0)
+    """Of what is painted, in units of a true word's coordinate."""
 
-    def __init__(self, vision: Any, seed: int, amount: int = 4000) -> None:
-        self.rng = random.Random(seed)
-        seen = [one for one in world_scenes(amount, seed) if len(one.objects) == 1]
-        with torch.no_grad():
-            parts = [patch_tokens(vision, pixels(seen[i : i + 256]))[:, 1:].mean(1) for i in range(0, len(seen), 256)]
-        means = torch.cat(parts)
-        self.mean = means.mean(0)
-        self.axes = {fact: self._axes(means, [getattr(one.objects[0], fact) for one in seen]) for fact in self.shares}
+    def __init__(self, codebook: Codebook, seed: int) -> None:
+        self.codebook, self.rng = codebook, random.Random(seed)
+
+    @torch.no_grad()
+    def __call__(
+        self, tokens: Float[Tensor, "batch patches width"], scenes: Sequence[Scene]
+    ) -> tuple[Float[Tensor, "batch patches width"], list[Statement]]:
+        """The changed tokens, and what is then to be said of each picture."""
+        after, said = tokens.clone(), []
+        for row, one, number in zip(after, scenes, shown(scenes), strict=True):
+            statement = one.statement()
+            if self.rng.random() < self.altered:
+                statement = self._lose(row, statement)
+                if len(one.objects) < 2 and self.rng.random() < (0.8 if statement.blank else 0.4):
+                    statement = self._paint(row, statement, number)
+            said.append(statement)
+        return after, said
+
+    def _lose(self, row: Float[Tensor, "patches width"], statement: Statement) -> Statement:
+        """Take facts out of each object, over the half of the picture that is its own; one object has all of it."""
+        objects = []
+        for one, own in zip(statement.objects, self._grid(row).chunk(max(len(statement.objects), 1), 1), strict=False):
+            facts = [fact for fact, share in self.lost.items() if self.rng.random() < share]
+            for fact in facts:
+                at = self.codebook.of(fact)
+                own -= (1 - self.rng.uniform(*self.left)) * (own @ at.T @ at)
+            objects.append(dataclasses.replace(one, **dict.fromkeys(facts)))
+        return dataclasses.replace(statement, objects=tuple(objects))
+
+    def _paint(
+        self, row: Float[Tensor, "patches width"], statement: Statement, number: Int[Tensor, " patches"]
+    ) -> Statement:
+        """Paint words on a rectangle: anywhere, or everywhere, on a blank picture; else left or right of its object."""
+        facts = [fact for fact, share in self.painted.items() if self.rng.random() < share]
+        words = {fact: self.rng.choice([word for word in FACTS[fact] if word != NOTHING]) for fact in facts}
+        first, last = self._room(number)
+        if not facts or last - first < 2:
+            return statement
+        grid = self._grid(row)[:, first:last]
+        if self.rng.random() < 0.5:
+            grid = grid[self._part(SIDE_PATCHES), self._part(last - first)]
+        for fact, word in words.items():
+            strength = self.rng.uniform(*self.strengths) * self.codebook.strength
+            grid += strength * self.codebook.of(fact)[_INDEX[fact][word]]
+        new = (Mention(**words),)
+        return dataclasses.replace(
+            statement, objects=new + statement.objects if first == 0 else statement.objects + new
+        )
+
+    def _room(self, number: Int[Tensor, " patches"]) -> tuple[int, int]:
+        """The columns beside the object, where there are more of them: from the first to before the last."""
+        taken = (number.view(SIDE_PATCHES, SIDE_PATCHES) >= 0).any(0).nonzero().flatten().tolist()
+        if not taken:
+            return 0, SIDE_PATCHES
+        left, right = taken[0], taken[-1] + 1
+        return (0, left) if left >= SIDE_PATCHES - right else (right, SIDE_PATCHES)
+
+    def _part(self, length: int) -> slice:
+        """At least two of so many rows or columns."""
+        size = self.rng.randint(2, length)
+        start = self.rng.randint(0, length - size)
+        return slice(start, start + size)
 
     @staticmethod
-    def _axes(means: Float[Tensor, "n width"], words: list[str]) -> Float[Tensor, "axes width"]:
-        """An orthonormal basis of the space that the words' mean tokens span around their common mean."""
-        each = torch.stack([means[[w == word for w in words]].mean(0) for word in sorted(set(words))])
-        return torch.linalg.svd(each - each.mean(0), full_matrices=False).Vh[: len(each) - 1]
-
-    def __call__(
-        self, tokens: Float[Tensor, "batch patches width"]
-    ) -> tuple[Float[Tensor, "batch patches width"], list[set[str]]]:
-        """The changed tokens, and the facts that each picture lost."""
-        shown, unsaid = tokens - self.mean, []
-        for i in range(len(shown)):
-            lost = (
-                {f for f, share in self.shares.items() if self.rng.random() < share}
-                if self.rng.random() < 0.5
-                else set()
-            )
-            for fact in sorted(lost):
-                axes = self.axes[fact]
-                shown[i] -= (1 - self.rest * self.rng.random()) * (shown[i] @ axes.T @ axes)
-            if self.rng.random() < 0.5:
-                shown[i] *= self.rng.uniform(*self.strengths)
-            unsaid.append(lost)
-        return shown + self.mean, unsaid
+    def _grid(row: Float[Tensor, "patches width"]) -> Float[Tensor, "rows columns width"]:
+        return row.view(SIDE_PATCHES, SIDE_PATCHES, -1)
 
 
 # -- optimisation ------------------------------------------------------------------------------------------------
@@ -344,13 +425,13 @@ class Recipe:
     """Steps, batch size, rates and seeds of every phase; ``scaled`` shortens all phases alike."""
 
     kind_steps: int = 500
-    joint_steps: int = 3000
+    joint_steps: int = 1000
     speak_steps: int = 1500
     encoder_steps: int = 1800
     batch: int = 96
     rate: float = 4e-3
-    blur_joint: float = 0.3
-    blur_speak: float = 0.6
+    blur_speak: float = 0.8
+    codebook_seed: int = 7
     clip_seed: int = 1
     llava_seed: int = 2
     encoder_seed: int = 3
@@ -364,43 +445,32 @@ class Recipe:
         return dataclasses.replace(self, **steps)
 
 
-def train_clip(clip: CLIPModel, llava: LlavaForConditionalGeneration, recipe: Recipe, report: Report) -> None:
-    """Kinds first, then everything: read-outs, contrastive losses, and captions through a LLaVA's language model."""
+def train_clip(clip: CLIPModel, recipe: Recipe, report: Report) -> None:
+    """Kinds first, then everything: the words of each patch, and contrastive losses of the whole picture."""
     torch.manual_seed(recipe.clip_seed)
     rng = random.Random(recipe.clip_seed)
     batches = training_scenes(recipe.clip_seed, recipe.batch)
-    heads, captioner = Heads(WIDTH), Captioner(llava, recipe.clip_seed)
-    tokenizer = clip_processor().tokenizer
+    codebook, tokenizer = Codebook(recipe.codebook_seed), clip_processor().tokenizer
     vision = clip.vision_model
 
     def kinds(scenes: list[Scene]) -> dict[str, Tensor]:
-        return {"kind": heads.loss(patch_tokens(vision, pixels(scenes))[:, 1:], scenes, ["kind"])}
+        return {"kind": codebook.loss(patch_tokens(vision, pixels(scenes))[:, 1:], scenes, ["kind"])}
 
     def everything(scenes: list[Scene]) -> dict[str, Tensor]:
         hidden = patch_tokens(vision, pixels(scenes))
-        tokens, images = hidden[:, 1:], image_embedding(clip, hidden)
+        images = image_embedding(clip, hidden)
         part = rng.choice(("thing", "kind", "colour", "fill", "background"))
-        half = len(scenes) // 2
         return {
-            "heads": 0.5 * heads.loss(tokens, scenes, list(FACTS)),
+            "patches": codebook.loss(hidden[:, 1:], scenes, list(FACTS)),
             "full": 0.3 * contrastive_loss(clip, tokenizer, images, scenes, "full"),
             "part": 0.3 * contrastive_loss(clip, tokenizer, images, scenes, part),
-            "caption": captioner.loss(blurred(tokens[:half], recipe.blur_joint), scenes[:half]),
         }
 
-    parts = [vision, heads]
     # So many steps that the rate stays constant: it decays at the end of the second phase.
-    constant = Optimiser(parts, 10 * recipe.kind_steps, recipe.rate)
+    constant = Optimiser([vision], 10 * recipe.kind_steps, recipe.rate)
     run("clip: kinds", batches, recipe.kind_steps, constant, kinds, report)
-    parts = [clip, heads, llava.model.multi_modal_projector, llava.model.language_model, llava.lm_head]
-    run(
-        "clip: all",
-        batches,
-        recipe.joint_steps,
-        Optimiser(parts, recipe.joint_steps, recipe.rate),
-        everything,
-        report,
-    )
+    decaying = Optimiser([clip], recipe.joint_steps, recipe.rate)
+    run("clip: all", batches, recipe.joint_steps, decaying, everything, report)
 
 
 def train_llava(clip: CLIPModel, llava: LlavaForConditionalGeneration, recipe: Recipe, report: Report) -> None:
@@ -408,29 +478,34 @@ def train_llava(clip: CLIPModel, llava: LlavaForConditionalGeneration, recipe: R
     torch.manual_seed(recipe.llava_seed)
     vision = clip.vision_model
     llava.model.vision_tower.load_state_dict(vision.state_dict())
-    captioner, dropout = Captioner(llava, recipe.llava_seed), FactDropout(vision, recipe.llava_seed)
+    captioner, painter = Captioner(llava, recipe.llava_seed), Painter(Codebook(recipe.codebook_seed), recipe.llava_seed)
 
-    def captions(scenes: list[Scene]) -> dict[str, Tensor]:
+    def answers(scenes: list[Scene]) -> dict[str, Tensor]:
         with torch.no_grad():
             tokens = patch_tokens(vision, pixels(scenes))[:, 1:]
-        shown, unsaid = dropout(blurred(tokens, recipe.blur_speak))
-        return {"caption": captioner.loss(shown, scenes, unsaid)}
+        seen, statements = painter(tokens, scenes)
+        seen = blurred(
+            seen, recipe.blur_speak
+        )  # afterwards: else a fact that is taken out is told by its lack of noise
+        half = len(scenes) // 2
+        halves = (slice(half), slice(half, None))
+        return {"answers": sum((captioner.loss(seen[one], statements[one]) for one in halves), torch.zeros(())) / 2}
 
     parts = [llava.model.multi_modal_projector, llava.model.language_model, llava.lm_head]
     batches = training_scenes(recipe.llava_seed, recipe.batch)
     optimiser = Optimiser(parts, recipe.speak_steps, recipe.rate / 2)
-    run("llava", batches, recipe.speak_steps, optimiser, captions, report)
+    run("llava", batches, recipe.speak_steps, optimiser, answers, report)
 
 
 def train_encoder(encoder: Dinov2Model, recipe: Recipe, report: Report) -> None:
     """The drawn labels from the pooled output: a stand-in for what a large encoder perceives."""
     torch.manual_seed(recipe.encoder_seed)
     batches = training_scenes(recipe.encoder_seed, recipe.batch)
-    heads = Heads(WIDTH)
+    heads = nn.ModuleDict({fact: nn.Linear(WIDTH, len(words)) for fact, words in FACTS.items()})
 
     def labels(scenes: list[Scene]) -> dict[str, Tensor]:
         pooled = encoder(pixel_values=pixels(scenes)).pooler_output
-        return {fact: F.cross_entropy(heads[fact](pooled), targets(scenes, fact).mean(1)) for fact in facts}
+        return {fact: F.cross_entropy(heads[fact](pooled), shares(scenes, fact)) for fact in facts}
 
     optimiser = Optimiser([encoder, heads], recipe.encoder_steps, recipe.rate)
     first = recipe.encoder_steps // 5

@@ -17,7 +17,8 @@ from transformers import (
 )
 
 from engine.demo import world
-from engine.demo.build import card, models, scores
+from engine.demo.build import card, scores
+from engine.demo.talk import REQUESTS
 from engine.errors import UserError
 from engine.models import shipped
 from engine.models.shipped import MODELS, assets
@@ -79,7 +80,8 @@ def test_llava_reaches_its_card(claimed):
 def test_the_figures_are_worth_shipping(claimed):
     clip, told = claimed["clip"]["scores"], claimed["llava"]["scores"]
     seen = claimed["encoder"]["scores"]["probe_pooled"]
-    assert clip["probe_mean_token"]["kind"] >= 0.95
+    assert clip["probe_mean_token"]["kind"] >= 0.95 and clip["probe_patch"]["kind"] >= 0.95
+    assert min(told["requests_exact"].values()) >= 0.95 and told["two_objects"]["kinds_in_any_order"] >= 0.95
     assert seen["kind"] >= 0.95 and seen["colour"] >= 0.95 and seen["fill"] >= 0.9
     assert told["one_object"]["kinds"] >= 0.95 and told["blank_named_blank"] >= 0.95 and told["grammatical"] >= 0.98
 
@@ -96,13 +98,13 @@ def test_batches_of_mixed_questions_are_answered_as_alone(llava):
     """Left padding, chat template and image tokens work for lists of pictures, as pipelines use them."""
     model, processor = llava
     pictures = [world.draw(one) for one in world.scenes(6, 55)]
-    prompts = [prompts[0] for prompts in models.PROMPTS.values()] * 2
+    asked = [REQUESTS[name] for name in ("describe", "short", "word")] * 2
     texts = [
         processor.apply_chat_template(
             [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt}]}],
             add_generation_prompt=True,
         )
-        for prompt in prompts
+        for prompt in (request.questions[0] for request in asked)
     ]
 
     def generate(texts: list[str], pictures: list) -> list[str]:
@@ -112,7 +114,7 @@ def test_batches_of_mixed_questions_are_answered_as_alone(llava):
 
     together = generate(texts, pictures)
     assert together == [generate([text], [picture])[0] for text, picture in zip(texts, pictures, strict=True)]
-    assert all(world.parse(answer) for answer in together)
+    assert all(request.read(answer) for request, answer in zip(asked, together, strict=True))
 
 
 def test_half_precision_sees_the_same():
