@@ -353,8 +353,8 @@ class RelinkSettings:
 class DemoSettings:
     """Run the whole loop on drawn images and the shipped models."""
 
-    pictures: int = setting("Drawn images to extract from and train on.", 10_000, must=at_least(1))
-    steps: int = setting("Training steps of the SAE.", 1400, must=at_least(1))
+    pictures: int = setting("Drawn images to extract from and train on.", 4000, must=at_least(1))
+    steps: int = setting("Training steps of the SAE.", 1200, must=at_least(1))
     seed: int = setting("Seed of the drawn images, the SAE and the controls.", 0, must=NOT_NEGATIVE)
 
 

@@ -48,7 +48,7 @@ Box = tuple[float, float, float, float, str]  # left, top, width, height, colour
 async def neurons(pilot: Pilot[Any]) -> None:
     screen = _shown(pilot, NeuronsMode)
     await until(pilot, lambda: screen.scores)
-    await pilot.press("slash", *"pencil", "enter", "minus")  # fewer pictures, whose captions can be read
+    await pilot.press("slash", *"cup", "enter", "minus")  # fewer pictures, whose captions can be read
     gallery = screen.view.gallery
     await until(pilot, lambda: gallery._next is None and gallery._drawn(gallery.tiles))
 
@@ -60,9 +60,9 @@ async def train(pilot: Pilot[Any]) -> None:
 
 
 async def steer(pilot: Pilot[Any]) -> None:
-    """The latent called pencil at twice its maximum, on a blank image."""
+    """The latent called cup at twice its maximum, on a blank image."""
     screen = _shown(pilot, SteerMode)
-    await pilot.press("a", *"pencil", "enter")
+    await pilot.press("a", *"cup", "enter")
     await until(pilot, lambda: len(pilot.app.screen_stack) > 1 or screen.setup.rack)
     await pilot.press("enter", "L")
     await until(pilot, lambda: screen.answers.texts.get("steered") and not screen.conversation.answering, 120)

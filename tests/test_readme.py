@@ -46,12 +46,12 @@ def test_own_pictures_get_from_a_folder_to_a_steered_answer(tmp_path):
             words[words.index("--search") + 1] = "red"
         elif command == "steer":
             latent = re.search(r"^ +(\d+) ", said["neurons"].rpartition("names")[2], re.MULTILINE)
-            words = [word.replace("8=", f"{latent[1]}=") for word in words]
+            words = [word.replace("14=", f"{latent[1]}=") for word in words]
         done = in_pipe(command, *words, cwd=tmp_path)
         assert done.code == 0, (line, done)
         said[command] = done.out
     assert list(said) == ["extract", "train", "score", "neurons", "steer"]
-    assert "960 rows of 192 at layer:4" in said["extract"] and "matched raw" in said["score"]
+    assert "3,840 rows of 192 at layer:4" in said["extract"] and "matched raw" in said["score"]
     assert "untouched" in said["steer"] and "steered" in said["steer"]
 
 

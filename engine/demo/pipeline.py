@@ -7,8 +7,8 @@ Latents are chosen on the training images; all rates are measured on the test im
 
 import json
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,19 +21,9 @@ from engine.activations.extract import extract
 from engine.activations.store import Store
 from engine.config import DemoSettings, ExtractSettings, ScoreSettings, TrainSettings
 from engine.demo.results import ConceptFound, DemoDone, ExtractedImages, HeldOutFigures, SteeringRates
-from engine.demo.world import (
-    BACKGROUNDS,
-    COLOURS,
-    FILLS,
-    KINDS,
-    UNSEEN,
-    Scene,
-    blank,
-    covers,
-    parse,
-    read_scene,
-    write_images,
-)
+from engine.demo.talk import parse
+from engine.demo.words import BACKGROUNDS, COLOURS, FILLS, KINDS
+from engine.demo.world import SIDE, UNSEEN, Scene, blank, covers, read_scene, write_images, write_masks
 from engine.errors import UserError, counted, keeping
 from engine.files import write_text
 from engine.links import check_own
@@ -61,10 +51,13 @@ STRENGTH = 2.0
 """Inserted latents are clamped to this multiple of their own largest activation on the training images."""
 SHADES = (-6, 6)
 """The blank images are every background in these two shades."""
+TIE = 0.01
+"""Latents whose AUROC differs by less tell a concept equally well."""
 SHOWN = 8
 """Test images per kind on which suppression is measured."""
 PROMPT = "Describe this image."
 ANSWER_TOKENS = 16
+BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -78,6 +71,16 @@ class Concept:
     """On the test images."""
 
 
+@dataclass(frozen=True)
+class Beside:
+    """A picture of one object with free columns of patches on one side of it."""
+
+    image: Image.Image
+    kind: str
+    tokens: tuple[int, ...]
+    """The patches of the free columns."""
+
+
 def demo(settings: DemoSettings, workspace: Workspace, reporter: Reporter | None = None) -> DemoDone:
     """Run the whole loop and return the summary that ``saetui demo --headless --json`` prints."""
     reporter = reporter or Reporter()
@@ -87,43 +90,51 @@ def demo(settings: DemoSettings, workspace: Workspace, reporter: Reporter | None
         write_text(workspace.root / MARKER, DEFAULTS)
     words = workspace.root / "words.txt"
     write_text(words, "\n".join((*KINDS, *COLOURS, *FILLS, *BACKGROUNDS)) + "\n")
-    for split in ("train", "test"):
-        check_own(workspace.root / "images" / split)
-    train_images = write_images(workspace.root / "images" / "train", settings.pictures, UNSEEN + 2 * settings.seed)
-    test_count = max(settings.pictures // 4, 1)
-    test_images = write_images(workspace.root / "images" / "test", test_count, UNSEEN + 2 * settings.seed + 1)
+    folders = {split: workspace.root / "images" / split for split in ("train", "test")}
+    masks = workspace.root / "masks" / "test"
+    for folder in (*folders.values(), masks):
+        check_own(folder)
+    seed, test_count = UNSEEN + 2 * settings.seed, max(settings.pictures // 4, 1)
+    write_images(folders["train"], settings.pictures, seed, reporter)
+    write_images(folders["test"], test_count, seed + 1, reporter)
+    write_masks(masks, test_count, seed + 1, reporter)
 
     stores = {}
-    for split, folder in (("train", train_images), ("test", test_images)):
+    for split, folder in folders.items():
         ask = ExtractSettings(model="demo", images=str(folder), at=(HOOK,), tokens="patches", name=f"demo-{split}")
         extracted = extract(ask, workspace, reporter)
         stores[split] = Store.open(workspace.activations(ask.name))
         if split == "train":
-            counts = extracted
+            rows = extracted
 
     trained = train(_sae_settings(settings), workspace, reporter)
     ask_scores = ScoreSettings(
-        sae=SAE_NAME, images=str(test_images), embed_with="demo:encoder", name="test", vocabulary=str(words)
+        sae=SAE_NAME,
+        images=str(folders["test"]),
+        embed_with="demo:encoder",
+        name="test",
+        vocabulary=str(words),
+        objects=str(masks),
     )
     with keeping("the SAE is kept"):
         scored = score(ask_scores, workspace, reporter)
 
     reporter.event(StageBegan("finding concepts"))
     sae = SAE.load(workspace.sae(SAE_NAME))
-    train_values, train_labels = _labelled(sae, stores["train"], train_images)
-    test_values, test_labels = _labelled(sae, stores["test"], test_images)
+    train_values, train_labels = _labelled(sae, stores["train"], folders["train"])
+    test_values, test_labels = _labelled(sae, stores["test"], folders["test"])
     concepts = choose(train_values, train_labels, test_values, test_labels)
     alive = np.flatnonzero((train_values > 0).any(0))
     with Neurons.open(scored.path) as neurons:
-        found_where = localised(neurons, concepts, test_images)
+        found_where = localised(neurons, concepts, folders["test"])
 
     with keeping("all but the answers is kept"):
         found, rates = steering_rates(
-            load_vlm("demo"), sae, concepts, train_values.max(0), alive, test_images, settings.seed, reporter
+            load_vlm("demo"), sae, concepts, train_values.max(0), alive, folders["test"], settings.seed, reporter
         )
     return DemoDone(
         seconds=round(time.monotonic() - start, 1),
-        extract=ExtractedImages(counts.images, counts.rows),
+        extract=ExtractedImages(rows.images, rows.rows),
         sae=HeldOutFigures(trained.fve, trained.l0, trained.dead),
         ms=scored.ms,
         concepts=found,
@@ -137,12 +148,12 @@ def _sae_settings(settings: DemoSettings) -> TrainSettings:
         activations="demo-train",
         name=SAE_NAME,
         arch="matryoshka-batchtopk",
-        expansion=4,
-        k=8,
-        groups=(0.0625, 1.0),  # the first holds about as many latents as the world has words
+        expansion=1,
+        k=2,  # the background has one word, an object three
+        groups=(0.5, 1.0),
         steps=settings.steps,
         batch_size=2048,
-        lr=2e-3,
+        lr=6e-3,
         warmup=100,
         decay=0.3,
         dead_after=15_000,
@@ -169,7 +180,8 @@ def choose(
 ) -> list[Concept]:
     """For each concept, the latent with the highest AUROC on the training images, with its AUROC on the test images.
 
-    Values are (image, latent), labels (image, concept) in the order kinds, then colours.
+    Of latents that are as good (within ``TIE``), the one that is the most active on the images of the concept: it
+    carries most of it. Values are (image, latent), labels (image, concept) in the order kinds, then colours.
     """
     objects: list[tuple[str, Literal["object", "colour"]]] = [(kind, "object") for kind in KINDS]
     names = [*objects, *((colour, "colour") for colour in COLOURS)]
@@ -179,7 +191,9 @@ def choose(
                 raise UserError(
                     f"There is nothing about {name!r} in {counted(len(labels), 'drawn image')}: give more --pictures."
                 )
-    best = np.nanargmax(auroc(train_values, train_labels), axis=0)
+    found = np.nan_to_num(auroc(train_values, train_labels))
+    active = train_values.T @ train_labels / train_labels.sum(0)
+    best = np.where(found >= found.max(0) - TIE, active, -1).argmax(0)
     on_test = auroc(test_values[:, best], test_labels)
     return [
         Concept(name, kind, int(best[i]), float(train_values[:, best[i]].max()), float(on_test[i, i]))
@@ -234,6 +248,10 @@ def steering_rates(
     by_chance = _said(vlm, sae, objects, [blanks] * len(objects), random, reporter)
     attached = answers(vlm, blanks, PROMPT, ANSWER_TOKENS, sae=sae, interventions=Intervention())
 
+    beside = beside_objects(test_images)
+    pairs = {c.name: [one for one in beside if one.kind != c.name][:SHOWN] for c in objects}
+    both, both_by_chance = (_paired(vlm, sae, objects, pairs, change, reporter) for change in (insert, random))
+
     reporter.event(StageBegan("suppressing"))
     shown = _single(test_images)
     pictures = [shown[c.name] for c in concepts]
@@ -255,6 +273,8 @@ def steering_rates(
         suppressed=_mean([suppressed_rate[c.name] for c in objects]),
         random_control=_mean([names(said, c) for c in objects for said in by_chance[c.name]]),
         attached_control=_mean([names(said, c) for c in objects for said in attached]),
+        two_named=both,
+        two_named_random=both_by_chance,
         random_any_kind=_mean([_names_any(said) for c in objects for said in by_chance[c.name]]),
         attached_suppressed=_mean([_gone(untouched[c.name], reconstructed[c.name], c) for c in objects]),
         colours_inserted=_mean([inserted_rate[c.name] for c in colours]),
@@ -266,6 +286,11 @@ def names(answer: str, concept: Concept) -> bool:
     """Whether the whole answer is grammatical and names the concept."""
     stated = parse(answer)
     return stated is not None and concept.name in (stated.kinds if concept.kind == "object" else stated.colours)
+
+
+def names_both(answer: str, *kinds: str) -> bool:
+    stated = parse(answer)
+    return stated is not None and sorted(stated.kinds) == sorted(kinds)
 
 
 def _names_any(answer: str) -> bool:
@@ -289,21 +314,57 @@ def _said(
     sae: SAE,
     concepts: list[Concept],
     images: list[list[Image.Image]],
-    change: dict[str, Intervention],
+    change: Mapping[str, Intervention],
     reporter: Reporter,
 ) -> dict[str, list[str]]:
     """Answers per concept about its images, batched together. Without a ``change``, the model is untouched."""
     flat = [image for some in images for image in some]
     each = [change.get(c.name) for c, some in zip(concepts, images, strict=True) for _ in some]
-    said: list[str] = []
-    batch = 64
-    for start in range(0, len(flat), batch):
-        part = slice(start, start + batch)
-        said += answers(vlm, flat[part], PROMPT, ANSWER_TOKENS, sae=sae, interventions=each[part], batch_size=batch)
-        reporter.progress(len(said), len(flat), "answers")
-        reporter.check()
-    rest = iter(said)
+    rest = iter(_answers(vlm, sae, flat, each, reporter))
     return {c.name: [next(rest) for _ in some] for c, some in zip(concepts, images, strict=True)}
+
+
+def _answers(
+    vlm: VLM, sae: SAE, images: list[Image.Image], each: Sequence[Intervention | None], reporter: Reporter
+) -> list[str]:
+    said: list[str] = []
+    for start in range(0, len(images), BATCH):
+        part = slice(start, start + BATCH)
+        said += answers(vlm, images[part], PROMPT, ANSWER_TOKENS, sae=sae, interventions=each[part], batch_size=BATCH)
+        reporter.progress(len(said), len(images), "answers")
+        reporter.check()
+    return said
+
+
+def _paired(
+    vlm: VLM,
+    sae: SAE,
+    objects: list[Concept],
+    pairs: Mapping[str, list[Beside]],
+    change: Mapping[str, Intervention],
+    reporter: Reporter,
+) -> float | None:
+    """How often an answer names the object and the kind that is inserted beside it, and nothing else."""
+    asked = [(c.name, one) for c in objects for one in pairs[c.name]]
+    images = [one.image for _, one in asked]
+    changes = [replace(change[name], tokens=one.tokens) for name, one in asked]
+    said = _answers(vlm, sae, images, changes, reporter)
+    return _mean([names_both(answer, name, one.kind) for answer, (name, one) in zip(said, asked, strict=True)])
+
+
+def beside_objects(folder: Path, grid: int = 8, least: int = 2) -> list[Beside]:
+    """The test images of single objects that leave ``least`` columns of a ``grid`` x ``grid`` free on one side."""
+    found = []
+    for line in _lines(folder):
+        objects = read_scene(line["scene"]).objects
+        if len(objects) == 1:
+            left, right = objects[0].x * grid // SIDE, -(-(objects[0].x + objects[0].size) * grid // SIDE)
+            free = range(left) if left >= grid - right else range(right, grid)
+            if len(free) >= least:
+                tokens = tuple(row * grid + column for row in range(grid) for column in free)
+                image = Image.open(folder / line["path"]).convert("RGB")
+                found.append(Beside(image, objects[0].kind, tokens))
+    return found
 
 
 def _single(folder: Path) -> dict[str, list[Image.Image]]:

@@ -56,6 +56,11 @@ class SteeringRates:
     """The SAE attached and no latent changed: the share that does not name the concept any more."""
     colours_inserted: float | None
     colours_suppressed: float | None
+    two_named: float | None = None
+    """With a kind inserted in free patches beside an object: answers that name both, and nothing else. None, too: the
+    summary is older."""
+    two_named_random: float | None = None
+    """The same with random live latents."""
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,8 @@ def summary(result: DemoDone, place: Workspace) -> list[str]:
         f"concepts   {len(found)} of {len(result.concepts)} found by one latent with AUROC >= .9",
         f"inserted   {percent(steering.inserted)} of kinds named on blank images at {steering.strength:g}x "
         f"(random {percent(steering.random_control)}, SAE only {percent(steering.attached_control)})",
+        f"beside     {percent(steering.two_named)} of answers name an object and the kind inserted beside it "
+        f"(random {percent(steering.two_named_random)})",
         f"suppressed {percent(steering.suppressed)} of kinds gone at 0 (SAE only "
         f"{percent(steering.attached_suppressed)})",
         *_localised(result.localisation),

@@ -14,10 +14,10 @@ from saetui.modes.neurons.compare import CompareScreen
 from tests.support.pilots import screen_text, until
 from tests.support.tmux import SAETUI
 
-FILTER, SEND, RAISE = ["slash", *"pencil", "enter"], ["s"], ["L"]
+FILTER, SEND, RAISE = ["slash", *"cup", "enter"], ["s"], ["L"]
 KEYS = [*FILTER, *SEND, *RAISE]
 MOST_KEYS = 15
-NAMED = re.compile(r"‹pencil›")  # a word of the steered answer that is not in the answer of the SAE attached
+NAMED = re.compile(r"‹cup›")  # a word of the steered answer that is not in the answer of the SAE attached
 
 
 @pytest.mark.alone
@@ -29,7 +29,7 @@ def test_it_takes_a_pilot_ten_keys(demo, tmp_path, monkeypatch):
         async with app.run_test(size=(80, 24)) as pilot:
             await until(pilot, lambda: "of latents beat theirs" in screen_text(pilot))
             await pilot.press(*FILTER)
-            assert "pencil" in screen_text(pilot).splitlines()[5], "the first latent found is the pencil's"
+            assert "cup" in screen_text(pilot).splitlines()[5], "the first latent found is the cup's"
             await pilot.press(*SEND, *RAISE)
             await until(pilot, lambda: NAMED.search(screen_text(pilot)), 120)
             said = screen_text(pilot)

@@ -58,19 +58,19 @@ def test_every_step_does_what_it_says(study, size):
 
             await pilot.press(*find[:-1])
             await until(pilot, lambda: "heat" in screen_text(pilot))
-            assert pane.view.display and pane.view.gallery.show_heat and "pencil" in screen_text(pilot).splitlines()[1]
+            assert pane.view.display and pane.view.gallery.show_heat and "cup" in screen_text(pilot).splitlines()[1]
             await pilot.press(find[-1])
-            assert pane.table.display and pane.table.cursor == 0 and pane.filter.value == "pencil"
+            assert pane.table.display and pane.table.cursor == 0 and pane.filter.value == "cup"
 
             await pilot.press(*label)
             latent, labels = pane.latent, pane.scores.labels
-            assert labels.text(latent) == "any pencil" and labels.marked(latent)
+            assert labels.text(latent) == "any cup" and labels.marked(latent)
 
             await pilot.press(*steer)
             await until(pilot, lambda: app.current_mode == "steer" and app.screen.setup.rack)
-            await until(pilot, lambda: "pencil" in app.screen.answers.texts.get("steered", ""), PATIENCE)
+            await until(pilot, lambda: "cup" in app.screen.answers.texts.get("steered", ""), PATIENCE)
             (slot,) = app.screen.setup.rack
-            assert (slot.latent, slot.times, slot.name) == (latent, 2.0, "any pencil")
+            assert (slot.latent, slot.times, slot.name) == (latent, 2.0, "any cup")
 
             await pilot.press(sweep[0])
             await until(pilot, lambda: app.screen.dose.points, PATIENCE)
@@ -79,7 +79,7 @@ def test_every_step_does_what_it_says(study, size):
             await pilot.press(sweep[2])
             assert not app.screen.dose.display
             await pilot.press(*sweep[3:])
-            await until(pilot, lambda: list((study.root / "recipes").glob("any-pencil*.toml")))
+            await until(pilot, lambda: list((study.root / "recipes").glob("any-cup*.toml")))
 
             await pilot.press(trees[0])
             await until(pilot, lambda: app.current_mode == "hierarchy" and app.screen.trees)
@@ -110,6 +110,6 @@ def test_every_step_does_what_it_says(study, size):
             assert again.current_mode == "train"
             await pilot.press("3")
             await until(pilot, lambda: again.screen.scores)
-            assert again.screen.filter.value == "pencil"
+            assert again.screen.filter.value == "cup"
 
     asyncio.run(tour())

@@ -3,8 +3,9 @@ import json
 import numpy as np
 import pytest
 
-from engine.demo.pipeline import Concept, choose, localised
-from engine.demo.world import COLOURS, KINDS, covers, scenes, write_images
+from engine.demo.pipeline import Concept, beside_objects, choose, localised, names_both
+from engine.demo.words import COLOURS, KINDS
+from engine.demo.world import blank, covers, draw, scenes, write_images
 from engine.errors import UserError
 from engine.neurons.file import Neurons
 from engine.neurons.results import TopImage
@@ -57,3 +58,36 @@ def test_maps_are_measured_on_the_silhouettes_of_their_kind(tmp_path):
     absent = Concept(next(k for k in KINDS if k not in line["kinds"]), "object", 0, 1.0, 1.0)
     assert localised(Seen(paths, cover), [absent], folder).peak == 0
     assert localised(Seen([], cover[:0]), [concept], folder) is None
+
+
+def test_free_patches_show_nothing_of_the_object(tmp_path):
+    """Painted over with background, the free columns of a picture are as they were: nothing of the object is there."""
+    pictures = beside_objects(write_images(tmp_path, 80, 3))
+    single = [one for one in scenes(80, 3) if len(one.objects) == 1]
+    assert 5 < len(pictures) < len(single)
+    for one in pictures:
+        assert len(one.tokens) >= 16 and sorted(set(one.tokens)) == list(one.tokens)
+        scene = next(s for s in single if draw(s).tobytes() == one.image.tobytes())
+        assert scene.objects[0].kind == one.kind
+        cover = np.array(covers(scene, 8)[0])
+        assert (cover[list(one.tokens)] == 0).all()
+        empty, shown = np.asarray(blank(scene.background, scene.shade)), np.asarray(one.image)
+        for token in one.tokens:
+            row, column = divmod(token, 8)
+            here = slice(8 * row, 8 * row + 8), slice(8 * column, 8 * column + 8)
+            assert (shown[here] == empty[here]).all()
+
+
+@pytest.mark.parametrize(
+    ("answer", "both"),
+    [
+        ("a red cat and a blue fish on a white background", True),
+        ("a blue fish and a cat", True),
+        ("a red cat on a white background", False),
+        ("a red cat and an object", False),
+        ("a red cat and a blue hat", False),
+        ("cat fish", False),
+    ],
+)
+def test_both_are_named_by_a_whole_answer_alone(answer, both):
+    assert names_both(answer, "cat", "fish") == both

@@ -43,14 +43,22 @@ def workspace(place, summary):
 
 
 def test_the_summary_has_every_score_and_its_control(summary):
-    assert summary["extract"] == {"images": 600, "rows": 600 * 16}
+    assert summary["extract"] == {"images": 600, "rows": 600 * 64}
     assert set(summary["sae"]) == {"fve", "l0", "dead"} and 0 < summary["sae"]["fve"] < 1
     ms = summary["ms"]
     assert set(ms["sae"]) >= {"mean", "best", "worst", "latents"} and set(ms["raw"]) >= {"mean", "best", "worst"}
     assert 0 <= ms["matched"]["share_beaten"] <= 1 and -1 <= ms["baseline"] <= 1
     assert [c["kind"] for c in summary["concepts"]] == ["object"] * 24 + ["colour"] * 8
     assert all(0 <= c["auroc"] <= 1 and 0 <= c["inserted"] <= 1 for c in summary["concepts"])
-    assert {"inserted", "suppressed", "random_control", "attached_control", "strength"} <= set(summary["steering"])
+    assert {
+        "inserted",
+        "suppressed",
+        "random_control",
+        "attached_control",
+        "two_named",
+        "two_named_random",
+        "strength",
+    } <= set(summary["steering"])
     where = summary["localisation"]
     assert list(where) == ["peak", "mass", "chance_peak", "chance_mass"] and all(0 <= v <= 1 for v in where.values())
 
@@ -67,7 +75,7 @@ def test_a_second_run_in_a_terminal_tells_the_same(summary, place):
     again = ("demo", "--headless", "--pictures", 600, "--steps", 60)
     told, read = in_terminal(*again, cwd=place), in_terminal(*again, "--json", cwd=place)
     assert told.code == read.code == 0
-    assert "600 drawn images, 9,600 patch tokens" in told.out and "saetui steer demo --latent" in told.out
+    assert "600 drawn images, 38,400 patch tokens" in told.out and "saetui steer demo --latent" in told.out
     assert only_progress(told.err) and read.err == ""
     timeless = {key: value for key, value in summary.items() if key != "seconds"}
     assert {key: value for key, value in json.loads(read.out).items() if key != "seconds"} == timeless
