@@ -20,7 +20,6 @@ MATRYOSHKA = {"arch": "matryoshka-batchtopk", "d": 192, "w": 48, "k": 4, "groups
 JUMP = {"arch": "jumprelu", "d": 192, "w": 24, "k": 0, "groups": [], "model": "demo"}
 DETACHED = {"arch": "topk", "d": 192, "w": 12, "k": 2}
 SCORES = {"matryoshka": (47, 0.12372378, 0.03444542), "jump": (24, 0.03294148, 0.03717644)}  # alive, MS, matched
-FLOWER = {"untouched": "a dotted cyan flower", "attached": "a dotted cyan flower", "steered": "a striped cyan flower"}
 TRAINED = ("--lr", 0.003, "--batch-size", 128)
 
 
@@ -147,15 +146,11 @@ def test_labels_name_latents_and_mark_them(old):
     assert (house["latent"], house["label"]) == (27, 'houses, "flat" ones')
 
 
-def test_recipes_are_answered_as_they_were(old):
+def test_recipes_are_answered(old):
+    """Not as they were: the demo's models are others today. The SAE is the one that the recipe was made with."""
     said = saetui("steer", "--recipe", "hat", cwd=old)
-    assert [line.split("  ")[-1] for line in said.stdout.splitlines()] == [
-        "an empty white background",
-        "an empty black background",
-        "a dotted yellow hat on a white background",
-    ]
-    assert "changed" not in said.stderr, "the SAE is the one that the recipe was made with"
-    assert saetui_json("steer", "--recipe", "flower", cwd=old) == FLOWER
+    assert [line.split()[0] for line in said.stdout.splitlines()] == ["untouched", "attached", "steered"]
+    assert said.stdout.splitlines()[0].endswith("an empty white background") and "changed" not in said.stderr
 
 
 @pytest.mark.parametrize(("sae", "shape", "nonzero"), [("matryoshka", (384, 48), 1487), ("jump", (384, 24), 2553)])
@@ -165,18 +160,25 @@ def test_saes_encode_as_they_did(old, sae, shape, nonzero):
     assert latents.shape == shape and latents.nnz == out["nonzero"] == nonzero
 
 
-def test_what_is_scored_and_trained_is_not_done_again(old):
+def test_what_is_trained_is_not_trained_again(old):
     before = {kind: contents(old / kind) for kind in ("activations", "embeddings", "saes", "neurons")}
     matryoshka = ("--name", "matryoshka", "--expansion", 0.25, "--k", 4, "--steps", 300, *TRAINED)
     jump = ("--name", "jump", "--arch", "jumprelu", "--l0", 0.03, "--expansion", 0.125, "--steps", 300, *TRAINED)
-    extract = ("extract", "--at", "layer:4", "--tokens", "patches", "--name", "patches")
-    assert "it was complete already" in saetui(*extract, cwd=old).stdout
     assert "it was trained already" in saetui("train", "patches", *matryoshka, cwd=old).stdout
     assert "it was trained already" in saetui("train", "patches", *jump, cwd=old).stdout
-    for sae, (alive, ms, _) in SCORES.items():
-        again = saetui_json("score", sae, cwd=old)
-        assert not again["made"] and again["alive"] == alive
-        assert again["ms"]["sae"]["mean"] == pytest.approx(ms, abs=1e-6)
+    assert {kind: contents(old / kind) for kind in before} == before
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (("extract", "--at", "layer:4", "--tokens", "patches", "--name", "patches"), "give another --name"),
+        (("score", "jump"), "holds scores of the encoder demo as it was then: give another --name"),
+    ],
+)
+def test_models_that_changed_are_not_mixed_with_those_of_then(old, command, says):
+    before = {kind: contents(old / kind) for kind in ("activations", "embeddings", "saes", "neurons")}
+    assert says in saetui(*command, cwd=old, code=2).stderr
     assert {kind: contents(old / kind) for kind in before} == before
 
 
@@ -189,17 +191,3 @@ def test_a_training_that_was_interrupted_goes_on(old):
     events = map(json.loads, (newest / "events.jsonl").read_text().splitlines())
     first = next(event for event in events if event["kind"] == "progress")
     assert first["done"] > 270, "it goes on from its checkpoint"
-
-
-def test_a_shard_that_is_made_anew_leaves_the_manifest_as_it_was(old):
-    """So the store keeps its hash, and nothing that was made from it counts as made from another."""
-    folder = old / "activations" / "patches"
-    before = json.loads((folder / "manifest.json").read_text())
-    (folder / "shard-00000.h5").unlink()
-    again = ("--model", "demo", "--images", "images", "--at", "layer:4", "--tokens", "patches", "--seed", 3)
-    assert saetui_json("extract", *again, "--name", "patches", cwd=old)["extracted_now"] == 24
-    after = json.loads((folder / "manifest.json").read_text())
-    assert list(after) == list(before) and after | {"shards": []} == before | {"shards": []}
-    differing = {"bytes", "sha256"}  # another machine rounds otherwise
-    (was,), (now,) = before["shards"], after["shards"]
-    assert {k: v for k, v in now.items() if k not in differing} == {k: v for k, v in was.items() if k not in differing}

@@ -82,7 +82,7 @@ def test_the_lock_of_a_store(kind: Kind, workspace: Workspace, tmp_path: Path) -
     images = tmp_path / "images"
     images.mkdir()
     (images / "a.png").write_bytes((assets() / "clip" / "config.json").read_bytes())
-    refused(lambda: extract(ask(assets() / "clip", images), workspace), path)
+    refused(lambda: extract(ask(assets() / "clip", images, shard_rows=300), workspace), path)
 
 
 def died(workspace: Workspace) -> Run:

@@ -293,10 +293,12 @@ def test_a_shard_of_broken_images_only(model: Path, workspace: Workspace, tmp_pa
 
 def test_for_steering_takes_the_hook_point_that_the_model_reads(images: Path, workspace: Workspace) -> None:
     said = Recorder()
-    result = extract(ask(Path("demo"), images, at=("last",), for_steering="demo", limit=4), workspace, said)
+    result = extract(
+        ask(Path("demo"), images, at=("last",), for_steering="demo", limit=4, shard_rows=300), workspace, said
+    )
     assert [store.hook for store in result.stores] == [f"layer:{load_vlm('demo', 'cpu').seen}"]
     assert not any("cannot steer" in words for words in [words for _, words in said.events])
-    again = extract(ask(Path("demo"), images, at=(result.stores[0].hook,), limit=4), workspace)
+    again = extract(ask(Path("demo"), images, at=(result.stores[0].hook,), limit=4, shard_rows=300), workspace)
     assert not again.extracted_now, "it is the same store as with its hook point"
     with pytest.raises(UserError, match="give it alone, or --at alone"):
         extract(ask(Path("demo"), images, at=("layer:1",), for_steering="demo", name="B"), workspace)

@@ -134,15 +134,15 @@ def test_steer_answers_three_times_and_replays_a_recipe(workspace, summary):
 def test_encode_writes_the_latents_of_a_store(workspace):
     out = saetui_json("encode", "demo", "demo-test", "--out", "latents.npz", cwd=workspace)
     latents = sparse.load_npz(workspace / "latents.npz")
-    assert latents.shape == (150 * 16, 768) and out["rows"] == 150 * 16
+    assert latents.shape == (150 * 64, 192) and out["rows"] == 150 * 64
 
 
 def test_an_estimate_says_what_an_extraction_takes(workspace):
     extract = ("--images", "images/test", "--at", "layer:4", "--tokens", "patches", "--name", "estimated")
     foretold = saetui_json("estimate", *extract, cwd=workspace)
-    assert foretold["rows"] == 150 * 16 and foretold["bytes"] == 150 * 16 * (192 * 2 + 8)
+    assert foretold["rows"] == 150 * 64 and foretold["bytes"] == 150 * 64 * (192 * 2 + 8)
     assert not (workspace / "activations" / "estimated").exists()
-    assert "2,400 rows of 192" in saetui("estimate", *extract, cwd=workspace).stdout
+    assert "9,600 rows of 192" in saetui("estimate", *extract, cwd=workspace).stdout
 
 
 def test_ms_of_files(workspace):
@@ -156,7 +156,7 @@ def test_ms_of_files(workspace):
 def test_stores_are_plain_hdf5(workspace):
     manifest = json.loads((workspace / "activations" / "demo-test" / "manifest.json").read_text())
     with h5py.File(workspace / "activations" / "demo-test" / manifest["shards"][0]["file"]) as shard:
-        assert shard["activations"].shape == (150 * 16, 192) and shard["activations"].dtype == np.float16
+        assert shard["activations"].shape == (150 * 64, 192) and shard["activations"].dtype == np.float16
 
 
 def reached(run):
@@ -257,7 +257,7 @@ def test_a_plan_makes_a_grid_and_skips_what_is_there(workspace):
     ("arguments", "words"),
     [
         (["train", "nothing", "--name", "x"], ["nothing", "demo-train"]),
-        (["steer", "demo", "--latent", "99999=1"], ["99999", "767"]),
+        (["steer", "demo", "--latent", "99999=1"], ["99999", "191"]),
         (["steer", "demo", "--latent", "1=1", "--image", "labels.txt"], ["labels.txt"]),
         (["extract", "--images", "nowhere", "--name", "x"], ["nowhere"]),
         (["extract", "--images", "images/test", "--name", "x", "--model", "hf:no/such"], ["no/such"]),
