@@ -133,18 +133,19 @@ def _without_preload(settings: Path) -> None:
 
 
 _SGR = re.compile(r"\x1b\[([\d;:]*)m")
+_TURNED = dict(zip("▄▐▞▟▙▜▛", "▀▌▚▘▝▖▗", strict=True))  # the same with its two colours exchanged
 
 
 def _seen(captured: str) -> str:
-    """Each cell with what is seen of its paint. The ink of a blank is not, and a half block may be turned over."""
+    """Each cell with what is seen of its paint. The ink of a blank is not, and a block may be turned over."""
     ink = ground = rest = ""
     cells = []
     for place, part in enumerate(_SGR.split(captured)):
         if place % 2 == 0:
             for character in part:
                 seen = ("", ground, rest) if character in " \n" else (ink, ground, rest)
-                if character == "▄":
-                    character, seen = "▀", (ground, ink, rest)
+                if character in _TURNED and ink[:2] == "38" and ground[:2] == "48":
+                    character, seen = _TURNED[character], (f"3{ground[1:]}", f"4{ink[1:]}", rest)
                 cells.append(f"{character}{'|'.join(seen)}")
             continue
         for code in re.findall(r"[34]8[;:]5[;:]\d+|[34]8[;:]2[;:]+\d+[;:]\d+[;:]\d+|\d+", part or "0"):
