@@ -206,7 +206,7 @@ def test_trainings_are_sorted_and_the_selected_one_stays(place):
         assert isinstance(pilot.app.screen, Pick)
         await pilot.press("j", "enter")
         assert [row.name for row in pane.trainings.rows] == ["half", "whole"] and pane.selected.name == "whole"
-        assert "training▾" in screen_text(pilot)
+        assert "training▴" in screen_text(pilot)
         await pilot.press("colon", *"sort fve", "enter")
         assert pane.trainings.sort == "fve"
 
