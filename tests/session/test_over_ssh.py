@@ -42,7 +42,7 @@ def connect(terminal, server, link, place, *flags, options=(), **environment):
     environment |= {"XDG_STATE_HOME": str(place.parent / "state"), "XDG_CONFIG_HOME": str(place.parent / "config")}
     command = " ".join([SAETUI, str(place), *flags])
     terminal.run("clear; " + server.command(link.port, command, *options, **environment))
-    return terminal.until("saetui", 30)
+    return terminal.until(lambda screen: screen.startswith(" saetui"), 30)
 
 
 def action(terminal, link, keys, changed):
