@@ -31,6 +31,29 @@ def leave(terminal):
     terminal.until(lambda screen: screen.rstrip().endswith("$"))
 
 
+def test_what_looks_alike_is_read_alike(terminal):
+    alike = [
+        (r"\e[38;5;1;48;5;2m▀", r"\e[38;5;2;48;5;1m▄"),
+        (r"\e[38;5;1;48;5;2m▛▌", r"\e[38;5;2;48;5;1m▗▐"),
+        (r"\e[38;5;1ma b", r"\e[38;5;1ma\e[38;5;2m \e[38;5;1mb"),
+        (r"\e[48;5;1ma   ", r"\e[48;5;1ma\e[3X"),
+    ]
+
+    def lines(name, texts):
+        end = r"\e[m\n"
+        terminal.run(f"clear; printf '{end.join([*texts, name, ''])}'; read")
+        terminal.until(lambda screen: name in screen.splitlines())
+        lines = terminal.settle().split("\n")[: len(texts)]
+        terminal.press("Enter")
+        return lines
+
+    ones, others = map(list, zip(*alike, strict=True))
+    shown = lines("one", ones)
+    assert lines("other", others) == shown
+    changed = lines("changed", [text.replace("5;1", "5;3") for text in ones])
+    assert all(one != other for one, other in zip(shown, changed, strict=True))
+
+
 def test_q_leaves_the_terminal_as_it_was(terminal, drawn):
     opened(terminal, drawn)
     assert terminal.modes["alternate_on"] == terminal.modes["mouse_any_flag"] == "1"

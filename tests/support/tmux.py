@@ -137,13 +137,21 @@ _TURNED = dict(zip("▄▐▞▟▙▜▛", "▀▌▚▘▝▖▗", strict=True
 
 
 def _seen(captured: str) -> str:
-    """Each cell with what is seen of its paint. The ink of a blank is not, and a block may be turned over."""
+    """Each cell with what is seen of its paint. The ink of a blank is not, and a block may be turned over.
+
+    Blanks at the end of a line are left out: tmux shows those that were erased in a colour, but does not capture them.
+    """
     ink = ground = rest = ""
-    cells = []
+    cells: list[str] = []
     for place, part in enumerate(_SGR.split(captured)):
         if place % 2 == 0:
             for character in part:
-                seen = ("", ground, rest) if character in " \n" else (ink, ground, rest)
+                if character == "\n":
+                    while cells and cells[-1].startswith(" ") and cells[-1].endswith("|"):
+                        cells.pop()
+                    cells.append(character)
+                    continue
+                seen = ("" if character == " " else ink, ground, rest)
                 if character in _TURNED and ink[:2] == "38" and ground[:2] == "48":
                     character, seen = _TURNED[character], (f"3{ground[1:]}", f"4{ink[1:]}", rest)
                 cells.append(f"{character}{'|'.join(seen)}")
