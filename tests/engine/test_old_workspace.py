@@ -191,3 +191,28 @@ def test_a_training_that_was_interrupted_goes_on(old):
     events = map(json.loads, (newest / "events.jsonl").read_text().splitlines())
     first = next(event for event in events if event["kind"] == "progress")
     assert first["done"] > 270, "it goes on from its checkpoint"
+
+
+EXTRACT = ("extract", "--at", "layer:4", "--tokens", "patches", "--name", "today")
+
+
+def test_a_shard_that_is_made_anew_leaves_the_manifest_as_it_was(old):
+    """So the store keeps its hash, and nothing that was made from it counts as made from another."""
+    saetui(*EXTRACT, cwd=old)
+    folder = old / "activations" / "today"
+    before = json.loads((folder / "manifest.json").read_text())
+    (folder / "shard-00000.h5").unlink()
+    assert saetui_json(*EXTRACT, cwd=old)["extracted_now"] == 24
+    after = json.loads((folder / "manifest.json").read_text())
+    assert list(after) == list(before) and after == before
+    assert "it was complete already" in saetui(*EXTRACT, cwd=old).stdout
+
+
+def test_what_is_scored_is_not_scored_again(old):
+    saetui(*EXTRACT, cwd=old)
+    saetui("train", "today", "--name", "new", "--expansion", 0.125, "--k", 2, "--steps", 20, *TRAINED, cwd=old)
+    first = saetui_json("score", "new", cwd=old)
+    before = {kind: contents(old / kind) for kind in ("activations", "embeddings", "saes", "neurons")}
+    again = saetui_json("score", "new", cwd=old)
+    assert first["made"] and not again["made"] and again["ms"] == first["ms"] and again["alive"] == first["alive"]
+    assert {kind: contents(old / kind) for kind in before} == before
