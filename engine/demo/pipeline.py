@@ -58,6 +58,7 @@ SHOWN = 8
 PROMPT = "Describe this image."
 ANSWER_TOKENS = 16
 BATCH = 64
+"""Pictures that are asked about at once."""
 
 
 @dataclass(frozen=True)

@@ -484,9 +484,8 @@ def train_llava(clip: CLIPModel, llava: LlavaForConditionalGeneration, recipe: R
         with torch.no_grad():
             tokens = patch_tokens(vision, pixels(scenes))[:, 1:]
         seen, statements = painter(tokens, scenes)
-        seen = blurred(
-            seen, recipe.blur_speak
-        )  # afterwards: else a fact that is taken out is told by its lack of noise
+        # Noise comes last: else a fact that was taken out is told by the lack of noise where it was.
+        seen = blurred(seen, recipe.blur_speak)
         half = len(scenes) // 2
         halves = (slice(half), slice(half, None))
         return {"answers": sum((captioner.loss(seen[one], statements[one]) for one in halves), torch.zeros(())) / 2}
