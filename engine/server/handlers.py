@@ -62,6 +62,7 @@ class Handlers:
         self.workspace = workspace
         self.models = ModelCache()
         self._answers: Recent[str] = Recent(ANSWERS_KEPT)
+        self._doubts: Recent[str] = Recent(MAPS_KEPT)
         self._maps: Recent[Fired | None] = Recent(MAPS_KEPT)
         self._spaces: Recent[TextSpace] = Recent(1)
 
@@ -90,6 +91,8 @@ class Handlers:
         steering = prepare(request.question, self.workspace, self.models, reporter)
         reporter.tell(Intervened(**asdict(steering.intervention)))
         reporter.check()
+        if doubt := self._doubts.get(_pair(steering), steering.doubt):
+            reporter.event(Warned(doubt))
         if maps := self._fired(steering):
             reporter.tell(maps)
         return Steered(**{name: self._answer(steering, name, reporter) for name in ANSWERS})
@@ -99,7 +102,7 @@ class Handlers:
         latents = tuple(sorted({latent for latent, _ in steering.intervention.latents}))
         if not latents:
             return None
-        key = (weakref.ref(steering.vlm), weakref.ref(steering.sae), _identity_of(steering.image), latents)
+        key = (*_pair(steering), latents)
         try:
             return self._maps.get(key, lambda: fired(steering.vlm, steering.sae, steering.image, latents))
         except UserError:  # a family that is shown no image alone answers all the same
@@ -210,6 +213,11 @@ def _identity(steering: Steering, name: AnswerName) -> Hashable:
     asked = (weakref.ref(steering.vlm), _identity_of(steering.image), steering.prompt, steering.max_new_tokens)
     one = steering.through(name)
     return (asked, None if one is None else (weakref.ref(steering.sae), one if one.latents else one.control()))
+
+
+def _pair(steering: Steering) -> tuple[Hashable, ...]:
+    """Equal for the same image through the same SAE in the same model."""
+    return weakref.ref(steering.vlm), weakref.ref(steering.sae), _identity_of(steering.image)
 
 
 def _identity_of(image: Image.Image) -> Hashable:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from engine.config import SteerSettings
+from engine.errors import UserError
 from engine.files import check_target
 from engine.images.opening import open_image
 from engine.links import check_own
@@ -16,6 +17,7 @@ from engine.reporter import Intervened, Reporter, StageBegan, Token, Warned
 from engine.sae.config import read_config
 from engine.sae.model import SAE
 from engine.steer.asked import check_changes, check_complete, maxima
+from engine.steer.firing import STRANGE, given_back
 from engine.steer.generate import answer
 from engine.steer.interventions import Intervention, attached, check, parse_latents, parse_tokens, resolve
 from engine.steer.model_cache import ModelCache
@@ -53,6 +55,24 @@ class Steering:
         with nullcontext() if one is None else attached(self.vlm, self.sae, one):
             return answer(self.vlm, self.image, self.prompt, self.max_new_tokens, on_text)
 
+    def doubt(self) -> str:
+        """What to tell of an SAE that gives back little of what the model sees in the image; "" of one that fits.
+
+        A name is no identity: the model of that name may have other weights than the SAE was trained on, and its
+        vision tower is another file than the encoder's, so that no hash tells.
+        """
+        try:
+            share = given_back(self.vlm, self.sae, self.image)
+        except UserError:  # a family that is shown no image alone answers all the same
+            return ""
+        if share is None or share >= STRANGE:
+            return ""
+        trained_on = self.sae.config.model or "which, it does not say"
+        return (
+            f"The SAE gives back {max(share, 0):.0%} of what {self.vlm.spec} sees in this image. It was probably "
+            f"trained on a model of other weights ({trained_on}), and changing its latents means little here."
+        )
+
 
 def steer(settings: SteerSettings, workspace: Workspace, reporter: Reporter | None = None) -> Steered:
     """The three greedy answers to what ``settings`` ask.
@@ -69,6 +89,8 @@ def steer(settings: SteerSettings, workspace: Workspace, reporter: Reporter | No
     steering = prepare(settings, workspace, ModelCache(), reporter)
     if recipe and (warning := load_recipe(workspace, recipe).warning(steering.sha256)):
         reporter.event(Warned(warning))
+    if doubt := steering.doubt():
+        reporter.event(Warned(doubt))
     reporter.event(Intervened(**dataclasses.asdict(steering.intervention)))
     if settings.save_recipe:
         keep_recipe(workspace, settings)

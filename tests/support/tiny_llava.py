@@ -108,6 +108,14 @@ def random_sae(
     return sae
 
 
+def exact_sae(hook: str = "layer:2", d: int = WIDTH) -> SAE:
+    """Each coordinate and its negative have a latent: all is given back."""
+    sae, eye = SAE(SAEConfig(arch="relu", d=d, w=2 * d, k=0, hook=hook)), torch.eye(d)
+    sae.W_dec.copy_(torch.cat([eye, -eye]))
+    sae.W_enc.copy_(sae.W_dec.T)
+    return sae
+
+
 def picture(seed: int = 0) -> Image.Image:
     pixels = torch.randint(0, 256, (40, 56, 3), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
     return Image.fromarray(pixels.numpy())
