@@ -18,11 +18,12 @@ TITLES = {"clip": "CLIP", "llava": "LLaVA", "encoder": "Encoder E"}
 ABOUT = {
     "clip": (
         "`CLIPModel`: vision 192 wide, 6 layers, patches of 8 pixels (64 tokens and CLS); text 128 wide, 2 layers. A "
-        "patch token of the last layer but one is taught to be a sum of fixed directions, one for each word: kind, "
-        "colour and fill of the object that is under the patch (it covers at least two fifths of it), else the "
-        "background. So what an SAE should find here is known. First phase: only the kinds. Second phase, together: "
-        "all words, and contrastive losses of the whole picture against full captions and against single words. Muon "
-        "for hidden matrices, AdamW for the rest."
+        "patch token of the last layer but one is taught to be a sum of fixed directions, one for each word: the "
+        "colour of the object that is under the patch (it covers at least 30 % of it), its fill (45 %) and its kind "
+        "(60 %), else the background; and a little of one more, that says how far right the patch is. So what an SAE "
+        "should find here is known. First phase: only the kinds. "
+        "Second phase, together: all words, and contrastive losses of the whole picture against full captions and "
+        "against single words. Muon for hidden matrices, AdamW for the rest."
     ),
     "llava": (
         "`LlavaForConditionalGeneration`: the vision tower is the CLIP above with its weights frozen, read at "

@@ -76,7 +76,7 @@ def probes(
 
 def one_patch(tokens: Float[Tensor, "n patches d"], scenes: Sequence[Scene], fact: str) -> Float[Tensor, "n d"]:
     """Of each scene with one object, the token of a random patch that shows the object, or else the background."""
-    on = shown(scenes) >= 0
+    on = shown(scenes)[fact] >= 0
     generator = torch.Generator().manual_seed(0)
     chosen = torch.multinomial((~on if fact == "background" else on).float(), 1, generator=generator)
     return tokens[torch.arange(len(tokens)), chosen[:, 0]]

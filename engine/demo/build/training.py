@@ -37,8 +37,13 @@ FACTS: dict[str, tuple[str, ...]] = {
 _INDEX = {fact: {word: i for i, word in enumerate(words)} for fact, words in FACTS.items()}
 
 SIDE_PATCHES = round(PATCHES**0.5)
-UNDER, THIN = 0.4, 0.6
-"""A patch shows an object that covers this share of it; of a thin object, this share of its most covered patch."""
+UNDER = {"colour": (0.3, 0.4), "fill": (0.45, 0.6), "kind": (0.6, 0.8)}
+"""A patch shows this of an object that covers so much of it: a share of the patch or, for thin objects, of the most
+covered patch.
+
+A patch at the rim of an object says its colour, then its fill, and not yet its kind. Were the three always there
+together, then each would be told by the others, and a dictionary might leave one word out and mean it by default.
+"""
 
 # -- batches -----------------------------------------------------------------------------------------------------
 
@@ -60,13 +65,17 @@ def shares(scenes: Sequence[Scene], fact: str) -> Float[Tensor, "batch words"]:
     return wanted
 
 
-def shown(scenes: Sequence[Scene]) -> Int[Tensor, "batch patches"]:
-    """The number of the object that each patch shows, -1 where it shows the background."""
-    number = torch.full((len(scenes), PATCHES), -1)
+def shown(scenes: Sequence[Scene]) -> dict[str, Int[Tensor, "batch patches"]]:
+    """For each fact, the number of the object that each patch shows it of; -1 where it shows none.
+
+    A patch shows the background where it shows the colour of no object.
+    """
+    number = {fact: torch.full((len(scenes), PATCHES), -1) for fact in UNDER}
     for row, one in enumerate(scenes):
         for i, cover in enumerate(torch.tensor(covers(one, SIDE_PATCHES))):
-            number[row, cover >= min(UNDER, THIN * float(cover.max()))] = i
-    return number
+            for fact, (share, thin) in UNDER.items():
+                number[fact][row, cover >= min(share, thin * float(cover.max()))] = i
+    return {**number, "background": number["colour"]}
 
 
 def patch_words(
@@ -116,14 +125,21 @@ class Codebook(nn.Module):
     """Logits per coordinate, in units of ``strength``. No word has the logit of half a coordinate."""
     rest = 0.1
     """Weight of what the directions do not span, which need not vanish."""
+    sway = 0.2
+    """The coordinate along one more direction in the last column of patches, in units of ``strength``; in the first the
+    same below 0, and even steps between. Without it tokens say nothing of where they are, and a language model cannot
+    tell which of two objects is on the left."""
 
     directions: Float[Tensor, "words width"]
+    across: Float[Tensor, " width"]
 
     def __init__(self, seed: int) -> None:
         super().__init__()
         words = [f"{fact}:{word}" for fact, words in FACTS.items() for word in words if word != NOTHING]
-        noise = torch.randn(WIDTH, len(words), generator=torch.Generator().manual_seed(seed))
-        self.register_buffer("directions", torch.linalg.qr(noise).Q.T.contiguous())
+        noise = torch.randn(WIDTH, len(words) + 1, generator=torch.Generator().manual_seed(seed))
+        *directions, across = torch.linalg.qr(noise).Q.T
+        self.register_buffer("directions", torch.stack(directions))
+        self.register_buffer("across", across.contiguous())
         self.rows = {fact: [i for i, word in enumerate(words) if word.startswith(f"{fact}:")] for fact in FACTS}
 
     def of(self, fact: str) -> Float[Tensor, "words width"]:
@@ -133,20 +149,22 @@ class Codebook(nn.Module):
     def loss(
         self, tokens: Float[Tensor, "batch patches width"], scenes: Sequence[Scene], facts: Sequence[str]
     ) -> Float[Tensor, ""]:
-        """Cross entropy of the words of each patch, and squared distance from the sum of their directions."""
+        """Cross entropy of the words of each patch, and squared distance from their directions and its place's."""
         number, total = shown(scenes), tokens.new_zeros(())
         scaled = tokens / self.strength
         for fact in facts:
             at = self.of(fact)
-            place, word = scaled @ at.T, patch_words(scenes, number, fact)
-            none = place.new_full((*place.shape[:-1], 1), 0.5)
-            logits = self.gain * torch.cat([place, none], -1)
-            wanted = torch.where(word < 0, place.shape[-1], word)
+            said, word = scaled @ at.T, patch_words(scenes, number[fact], fact)
+            none = said.new_full((*said.shape[:-1], 1), 0.5)
+            logits = self.gain * torch.cat([said, none], -1)
+            wanted = torch.where(word < 0, said.shape[-1], word)
             total = total + F.cross_entropy(logits.flatten(0, 1), wanted.flatten())
             right = F.one_hot(wanted, logits.shape[-1])[..., :-1]
-            total = total + (place - right).square().sum(-1).mean()
-        rest = scaled - scaled @ self.directions.T @ self.directions
-        return total + self.rest * rest.square().sum(-1).mean()
+            total = total + (said - right).square().sum(-1).mean()
+        place = scaled @ self.across
+        wanted_place = torch.linspace(-self.sway, self.sway, SIDE_PATCHES).repeat(SIDE_PATCHES)
+        rest = scaled - scaled @ self.directions.T @ self.directions - place[..., None] * self.across
+        return total + (place - wanted_place).square().mean() + self.rest * rest.square().sum(-1).mean()
 
 
 def patch_tokens(model: Any, images: Float[Tensor, "batch 3 side side"]) -> Float[Tensor, "batch all width"]:
@@ -284,7 +302,7 @@ class Painter:
     ) -> tuple[Float[Tensor, "batch patches width"], list[Statement]]:
         """The changed tokens, and what is then to be said of each picture."""
         after, said = tokens.clone(), []
-        for row, one, number in zip(after, scenes, shown(scenes), strict=True):
+        for row, one, number in zip(after, scenes, shown(scenes)["colour"], strict=True):
             statement = one.statement()
             if self.rng.random() < self.altered:
                 statement = self._lose(row, statement)
@@ -426,7 +444,7 @@ class Recipe:
 
     kind_steps: int = 500
     joint_steps: int = 1000
-    speak_steps: int = 1500
+    speak_steps: int = 1800
     encoder_steps: int = 1800
     batch: int = 96
     rate: float = 4e-3

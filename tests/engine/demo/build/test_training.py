@@ -61,22 +61,31 @@ def test_every_sentence_is_in_the_vocabulary(scenes):
         assert plain(tokenizer.decode(tokenizer(text).input_ids, skip_special_tokens=True)) == plain(text)
 
 
+LEAST = {"kind": (0.6, 0.8), "colour": (0.3, 0.4), "fill": (0.45, 0.6)}
+
+
 def test_a_patch_is_asked_for_what_is_under_it(scenes):
-    for one, numbers in zip(scenes, shown(scenes).tolist(), strict=True):
+    number = shown(scenes)
+    for row, one in enumerate(scenes):
         covers = world.covers(one, 8)
-        for place, number in enumerate(numbers):
-            enough = [min(0.4, 0.6 * max(cover)) for cover in covers]
-            assert number == next((i for i, cover in enumerate(covers) if cover[place] >= enough[i]), -1)
-        assert set(numbers) >= set(range(len(covers))), "each object has a patch"
+        for fact, (share, thin) in LEAST.items():
+            enough = [min(share, thin * max(cover)) for cover in covers]
+            right = [
+                next((i for i, cover in enumerate(covers) if cover[place] >= enough[i]), -1) for place in range(64)
+            ]
+            assert number[fact][row].tolist() == right
+            assert set(right) >= set(range(len(covers))), "each object has a patch"
+        assert torch.equal(number["background"][row], number["colour"][row])
+    for more, less in (("colour", "fill"), ("fill", "kind")):
+        assert ((number[less] < 0) & (number[more] >= 0)).any(), f"a rim has a {more} before it has a {less}"
     for fact, words in FACTS.items():
-        for one, numbers, row in zip(
-            scenes, shown(scenes).tolist(), patch_words(scenes, shown(scenes), fact).tolist(), strict=True
-        ):
-            for number, index in zip(numbers, row, strict=True):
+        wanted = patch_words(scenes, number[fact], fact)
+        for one, numbers, row in zip(scenes, number[fact].tolist(), wanted.tolist(), strict=True):
+            for shows, index in zip(numbers, row, strict=True):
                 if fact == "background":
-                    right = one.background if number < 0 else None
+                    right = one.background if shows < 0 else None
                 else:
-                    right = getattr(one.objects[number], fact) if number >= 0 else None
+                    right = getattr(one.objects[shows], fact) if shows >= 0 else None
                 assert (words[index] if index >= 0 else None) == right
 
 
@@ -94,6 +103,7 @@ def test_directions_of_words_are_orthonormal_and_follow_their_seed():
     assert book.directions.shape == (words, models.WIDTH)
     assert torch.allclose(book.directions @ book.directions.T, torch.eye(words), atol=1e-5)
     assert torch.equal(torch.cat([book.of(fact) for fact in FACTS]), book.directions)
+    assert (book.directions @ book.across).abs().max() < 1e-5 and book.across.norm() == pytest.approx(1, abs=1e-5)
     assert torch.equal(book.directions, Codebook(3).directions) and not torch.equal(
         book.directions, Codebook(4).directions
     )
@@ -103,7 +113,7 @@ def right_tokens(book, scenes):
     """The sum of the directions of the words that are true of each patch."""
     tokens = torch.zeros(len(scenes), models.PATCHES, models.WIDTH)
     for fact in FACTS:
-        for row, words in zip(tokens, patch_words(scenes, shown(scenes), fact).tolist(), strict=True):
+        for row, words in zip(tokens, patch_words(scenes, shown(scenes)[fact], fact).tolist(), strict=True):
             for place, word in enumerate(words):
                 if word >= 0:
                     row[place] += book.strength * book.of(fact)[word]
@@ -116,7 +126,7 @@ def test_the_loss_of_the_words_is_its_formula(scenes):
     noisy = tokens + torch.randn(tokens.shape, generator=torch.Generator().manual_seed(0))
     total = 0.0
     for fact in ("kind", "background"):
-        at, wanted = book.of(fact).double(), patch_words(few, shown(few), fact)
+        at, wanted = book.of(fact).double(), patch_words(few, shown(few)[fact], fact)
         for row, words in zip(noisy.double(), wanted.tolist(), strict=True):
             for token, word in zip(row, words, strict=True):
                 place = [float(token @ one) / book.strength for one in at]
@@ -124,10 +134,12 @@ def test_the_loss_of_the_words_is_its_formula(scenes):
                 total -= float(logits.log_softmax(0)[word if word >= 0 else len(place)])
                 total += sum((p - (i == word)) ** 2 for i, p in enumerate(place))
     spanned = noisy @ book.directions.T @ book.directions
-    rest = float(((noisy - spanned) / book.strength).square().sum(2).mean())
-    assert book.loss(noisy, few, ["kind", "background"]).item() == pytest.approx(
-        total / (4 * models.PATCHES) + book.rest * rest, rel=1e-4
-    )
+    for row in ((noisy - spanned) / book.strength).double():
+        for number, token in enumerate(row):
+            place, column = float(token @ book.across.double()), number % 8
+            total += (place - 0.2 * (2 * column / 7 - 1)) ** 2
+            total += book.rest * (float(token.square().sum()) - place**2)
+    assert book.loss(noisy, few, ["kind", "background"]).item() == pytest.approx(total / (4 * models.PATCHES), rel=1e-4)
     assert book.loss(tokens, few, list(FACTS)) < 0.5 < book.loss(noisy, few, list(FACTS))
 
 
@@ -224,9 +236,10 @@ def test_the_probe_reads_what_is_linear_and_nothing_else():
 def test_the_patch_of_a_fact_shows_the_object_or_the_background(scenes):
     single = [one for one in scenes if len(one.objects) == 1]
     tokens = torch.arange(len(single) * models.PATCHES).view(len(single), models.PATCHES, 1).float()
-    on = shown(single).flatten() >= 0
-    assert on[one_patch(tokens, single, "kind").long()].all()
-    assert not on[one_patch(tokens, single, "background").long()].any()
+    number = shown(single)
+    for fact in ("kind", "colour", "fill"):
+        assert (number[fact].flatten() >= 0)[one_patch(tokens, single, fact).long()].all()
+    assert (number["colour"].flatten() < 0)[one_patch(tokens, single, "background").long()].all()
 
 
 def places(book, tokens, fact):
@@ -241,7 +254,7 @@ def test_what_is_changed_is_what_is_said():
     after, said = Painter(book, seed=1)(tokens, scenes)
     assert torch.equal(tokens, right_tokens(book, scenes)), "the tokens given stay"
     seen = Counter()
-    for change, one, number, statement in zip(after - tokens, scenes, shown(scenes), said, strict=True):
+    for change, one, number, statement in zip(after - tokens, scenes, shown(scenes)["colour"], said, strict=True):
         own = one.statement()
         moved = {fact: places(book, change, fact) for fact in FACTS}
         assert moved["background"].abs().max() < 1e-4
