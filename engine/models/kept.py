@@ -59,7 +59,8 @@ class Recent(Generic[T]):
 class Loaded(Protocol):
     """An encoder, or a vision-language model."""
 
-    model: nn.Module
+    @property
+    def model(self) -> nn.Module: ...
 
 
 L = TypeVar("L", bound=Loaded)
