@@ -36,9 +36,11 @@ def load_encoder(
     checkpoint is never run. Raises UserError when the model is missing, damaged or not supported. Within
     engine.models.kept.models_kept it is one that was loaded before, if there is one.
     """
+    import torch
+
     from engine.models.kept import kept
 
-    return kept(spec, device, ("encoder", dtype), lambda: _loaded(spec, device, dtype))
+    return kept(spec, device, ("encoder", dtype or torch.float32), lambda: _loaded(spec, device, dtype))
 
 
 def _loaded(spec: str, device: "str | torch.device", dtype: "torch.dtype | None") -> "VisionEncoder":
