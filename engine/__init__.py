@@ -30,7 +30,7 @@ _PUBLIC = {
     "engine.sae.encode": ("encode_store",),
     "engine.metrics.monosemanticity": ("monosemanticity",),
     "engine.neurons.file": ("Neurons",),
-    "engine.neurons.score": ("score",),
+    "engine.neurons.score": ("score", "score_together"),
     "engine.models.vlm": ("load_vlm",),
     "engine.steer.generate": ("answer", "answers"),
     "engine.steer.interventions": ("Intervention", "attached"),

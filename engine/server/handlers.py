@@ -17,6 +17,7 @@ from engine.files import stamp
 from engine.images import open_image
 from engine.models.device import free_memory, pick_device
 from engine.models.encoder import VisionEncoder
+from engine.models.kept import Recent
 from engine.neurons.file import Neurons, refusing_damage
 from engine.neurons.image_latents import image_latents
 from engine.neurons.latents import scoring
@@ -44,7 +45,7 @@ from engine.server.protocol import (
 from engine.server.reporting import RequestReporter
 from engine.steer.compare import Steering, prepare
 from engine.steer.firing import fired
-from engine.steer.model_cache import ModelCache, Recent
+from engine.steer.model_cache import ModelCache
 from engine.steer.results import ANSWERS, AnswerName, Fired, Steered, SweepPoint
 from engine.steer.sweep import sweep
 from engine.workspace import Workspace

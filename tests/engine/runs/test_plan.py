@@ -1,10 +1,15 @@
-"""Plans that are no plans are refused in a sentence, before anything starts."""
+"""What is no plan is refused in a sentence, before anything starts; stages share what they can."""
+
+import shutil
 
 import pytest
 
+from engine import models
 from engine.config import PlanSettings
 from engine.errors import UserError
+from engine.neurons import score, seen
 from engine.runs.plan import check_plan, read_plan, run_plan
+from tests.support.extractions import saved_model, write_pictures
 
 
 @pytest.mark.parametrize(
@@ -59,3 +64,57 @@ def test_stars_mean_some_of_the_saes_and_paths_are_from_the_workspace(workspace,
     asked = scored.settings
     assert (asked.sae, asked.images) == ("clip-x8", str(workspace.root / "val"))
     assert asked.embed_with == str(workspace.root / "judge")
+
+
+PLAN = """
+[[extract]]
+model = "{root}/model"
+images = "{root}/images"
+at = ["layer:0"]
+tokens = "patches"
+name = "A"
+
+[[train]]
+activations = "A"
+name = "s{{seed}}"
+arch = "topk"
+expansion = 2
+k = 3
+seed = [0, 1]
+steps = 5
+batch_size = 16
+
+[[score]]
+sae = "*"
+images = "{root}/images"
+embed_with = "{root}/model"
+pooling = ["max", "mean"]
+name = "{{pooling}}"
+vocabulary = "{root}/words.txt"
+"""
+
+
+def test_the_stages_of_a_plan_share_a_model_and_its_scores_a_pass(workspace, tmp_path, monkeypatch):
+    saved_model(tmp_path / "model")
+    write_pictures(tmp_path / "images", 8)
+    (tmp_path / "words.txt").write_text("cat\ndog")
+    path = tmp_path / "plan.toml"
+    path.write_text(PLAN.format(root=tmp_path))
+    loads, passes, load, see = [], [], models._local, seen.look
+    monkeypatch.setattr(models, "_local", lambda *given: loads.append(given[1]) or load(*given))
+    monkeypatch.setattr(score, "look", lambda readers, *given: passes.append(len(readers)) or see(readers, *given))
+    done = run_plan(PlanSettings(plan=str(path)), workspace)
+    assert [(one.stage, one.name) for one in done.stages] == [
+        *(("extract", "A"), ("train", "s0"), ("train", "s1")),
+        *(("score", name) for name in ("s0", "s0", "s1", "s1")),
+    ]
+    assert all(one.result.get("made", True) for one in done.stages)
+    assert len(loads) == 1 and passes == [4]
+    again = run_plan(PlanSettings(plan=str(path)), workspace)
+    assert not any(one.result["made"] for one in again.stages[1:]) and passes == [4]
+
+    together = {file.name: file.read_bytes() for file in (workspace.root / "neurons").iterdir()}
+    shutil.rmtree(workspace.root / "neurons")
+    for stage in read_plan(path, workspace)[3:]:
+        score.score(stage.settings, workspace)
+    assert {file.name: file.read_bytes() for file in (workspace.root / "neurons").iterdir()} == together

@@ -132,6 +132,12 @@ CASES = [
         ),
         None,
     ),
+    Case(
+        "score",
+        "x0.0625 x0.125 --name both --limit 8",
+        ("neurons/x0.0625--both.h5", "neurons/x0.125--both.h5", "matched", "8 images, mean cosine of all pairs "),
+        None,
+    ),
     Case("steer", "x0.0625 --latent 3=0", ("untouched", "attached", "steered", WHITE), {"untouched": WHITE}),
     Case("neurons", "jump --top 3", ("24 of 24 alive", "matched raw neurons .04", "purple · house"), None),
     Case("neurons", "jump --top 1 --images", ("purple · house",), None),
