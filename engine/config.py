@@ -22,6 +22,7 @@ from engine.records import PLAIN, brief, plain
 
 Dtype = Literal["float16", "bfloat16", "float32"]
 ArchitectureName = Literal["relu", "topk", "batchtopk", "matryoshka-batchtopk", "jumprelu", "gated"]
+Frozen = Literal["none", "decoder", "soft-decoder", "encoder"]
 InterventionMode = Literal["clamp", "add", "scale", "ablate"]
 Pooling = Literal["max", "mean", "cls"]
 Transparency = Literal["white", "uncovered"]
@@ -141,6 +142,11 @@ class TrainSettings:
     matryoshka_loss: Literal["sum", "reference"] = setting(
         "Sum over prefixes as the paper prints it, or divided by the squared number of groups as its code does.",
         "sum",
+    )
+    frozen: Frozen = setting(
+        "A control: leave the decoder or the encoder at its random start, or each decoder row within cosine .8 of it "
+        "(soft-decoder).",
+        "none",
     )
     steps: int = setting(
         "Training steps (0: 20 passes over the rows, but 1,000 steps at least and 100,000 at most).",

@@ -90,14 +90,16 @@ def check_seen(judged: Store, given: str, store: Store) -> None:
 def check_memory(settings: TrainSettings, d: int, free: int | None) -> None:
     """UserError where ``free`` bytes are too few for what a training holds at least, with the setting that fits.
 
-    Both matrices have d x w weights, gradients and Adam's two moments in float32; a batch has w preactivations a token.
+    Both matrices have d x w weights, gradients and Adam's two moments in float32, a frozen one has its weights alone, a
+    soft-frozen one its start as well; a batch has w preactivations a token.
     """
     w = latents(d, settings.expansion)
-    fixed, a_token = 2 * d * w * 4 * 4, 4 * w
+    held = 8 + {"none": 0, "decoder": -3, "encoder": -3, "soft-decoder": 1}[settings.frozen]
+    fixed, a_token = held * d * w * 4, 4 * w
     if free is None or fixed + settings.batch_size * a_token <= free:
         return
     batch = (free - fixed) // a_token
-    fitting = math.floor(100 * free / (d * (32 * d + 4 * LEAST_BATCH))) / 100
+    fitting = math.floor(100 * free / (d * (4 * held * d + 4 * LEAST_BATCH))) / 100
     if batch >= LEAST_BATCH:
         way = f"give --batch-size {2 ** int(math.log2(batch))} or less"
     elif fitting * d >= 1:

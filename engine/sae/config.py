@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.config import ArchitectureName, Transparency, place
+from engine.config import ArchitectureName, Frozen, Transparency, place
 from engine.errors import UserError, counted, refusal
 from engine.files import check_version, read_json, write_json
 from engine.integrity import content_sha256
@@ -40,6 +40,8 @@ class SAEConfig:
     """Active latents per token (topk family; 0 for the others)."""
     groups: tuple[int, ...] = ()
     """Nested prefixes of the dictionary (matryoshka)."""
+    frozen: Frozen = seldom("none")
+    """What training left at its random start: it is a control (see engine.sae.training_sae.TrainingSAE)."""
     scale: float = 1.0
     """Raw activations were divided by this while training; the weights have it folded in."""
     model: str = place("model", "")
@@ -64,6 +66,16 @@ class SAEConfig:
             "b_dec": (self.d,),
         }
         return shapes | ({"threshold": (self.w,)} if threshold else {})
+
+
+def left_random(frozen: Frozen) -> str:
+    """What a training left at its random start, in words; empty where that is nothing."""
+    match frozen:
+        case "none":
+            return ""
+        case "soft-decoder":
+            return "its decoder stayed near its random start"
+    return f"its {frozen} stayed at its random start"
 
 
 def read_config(folder: str | Path) -> SAEConfig:

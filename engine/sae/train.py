@@ -118,6 +118,7 @@ class TrainingLoop:
             arch=self.settings.arch,
             d=self.store.d,
             w=self.w,
+            frozen=self.settings.frozen,
             scale=self.scale,
             model=manifest.model.spec,
             model_sha256=manifest.model.sha256,
@@ -134,7 +135,9 @@ class TrainingLoop:
     def run(self, folder: Path, state: Checkpointed | None, reporter: Reporter) -> Trained:
         """Train from ``state`` (None: from the start) to the end and write the SAE into ``folder``."""
         reporter.event(StageBegan("train"))
-        self.model = TrainingSAE(self.architecture, self.store.d, self.w, self.settings.seed).to(self.device)
+        settings = self.settings
+        model = TrainingSAE(self.architecture, self.store.d, self.w, settings.seed, settings.frozen)
+        self.model = model.to(self.device)
         self.optimiser = torch.optim.Adam(self.model.parameters(), betas=(0.9, 0.999), fused=True)
         if len(self.loader.held_out) == 0:
             reporter.event(Warned("No image is held out: measurements are made on training rows."))
