@@ -276,6 +276,21 @@ class EncodeSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StabilitySettings:
+    """Say how much of their dictionaries SAEs have in common, as those of several seeds."""
+
+    saes: tuple[str, ...] = setting("Names or paths of two or more SAEs.", positional=True, place="artefact")
+    name: str = setting("Name of the result in the workspace (empty: from the names of the SAEs).", "", own=True)
+    alive_on: str = setting(
+        "Activation store: latents that fire on none of its rows are left out (empty: all are compared).",
+        "",
+        place="artefact",
+    )
+    device: str = setting("auto, cpu, cuda, cuda:1, mps.", "auto", must=DEVICE)
+    seed: int = setting("Seed of the random directions.", 0, must=NOT_NEGATIVE)
+
+
+@dataclass(frozen=True, kw_only=True)
 class RecogniseSettings:
     """Say what is at a place: format, sizes, and what an import would still ask. Nothing is written."""
 

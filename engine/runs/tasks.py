@@ -82,6 +82,12 @@ TASKS = {
         "engine.sae.asked:check_encode",
         True,
     ),
+    "stability": Task(
+        "engine.sae.stability:stability",
+        config.StabilitySettings,
+        "engine.sae.results:StabilityMeasured",
+        "engine.sae.asked:check_stability",
+    ),
     "recognise": Task(
         "engine.exchange:recognise",
         config.RecogniseSettings,

@@ -14,6 +14,7 @@ from engine.config import (
     ExportSettings,
     ImportSettings,
     RecogniseSettings,
+    StabilitySettings,
     TrainSettings,
     about,
     check,
@@ -22,14 +23,14 @@ from engine.errors import UserError, counted
 from engine.files import check_target, is_vacant, path_of
 from engine.images.sources import check_images
 from engine.links import check_own
-from engine.models import HookPoint, TokenPolicy
+from engine.models import HookPoint, TokenPolicy, same_model
 from engine.models.asked import check_device, may_have_gpu
 from engine.models.hub import check_is_notation
 from engine.numbers import size
 from engine.room import free_memory
 from engine.sae.config import CONFIG, WEIGHTS, fitting, latents, prefixes, read_config, steps_for
 from engine.sae.state import Checkpointed, Finished, Identity, differences, identity, read_state, read_training
-from engine.workspace import Workspace
+from engine.workspace import Workspace, check_name
 
 LEAST_BATCH = 256  # tokens: with fewer, steps say little; where they do not fit, the dictionary is too large
 TOPK = ("topk", "batchtopk", "matryoshka-batchtopk")
@@ -167,6 +168,48 @@ def check_encode(settings: EncodeSettings, workspace: Workspace, made: Made = ()
         if not path_of(settings.activations).is_file():
             store = Store.open(workspace.existing("activations", settings.activations))
             check_width(store.path, store.d, settings.sae, config.d)
+
+
+def check_stability(settings: StabilitySettings, workspace: Workspace, made: Made = ()) -> None:
+    """WrongValue for the first setting that cannot be."""
+    check(settings)
+    with about("device"):
+        check_device(settings.device)
+    with about("saes"):
+        folders = [workspace.existing("saes", one) for one in settings.saes]
+        check_alike(folders)
+    with about("name"):
+        check_own(stability_path(settings, workspace))
+    with about("alive_on"):
+        if settings.alive_on:
+            store = Store.open(workspace.existing("activations", settings.alive_on))
+            check_width(store.path, store.d, folders[0].name, read_config(folders[0]).d)
+
+
+def stability_path(settings: StabilitySettings, workspace: Workspace) -> Path:
+    """Where the result is written."""
+    name = settings.name or "--".join(Path(os.path.abspath(path_of(one))).name for one in settings.saes)
+    return workspace.root / "stability" / f"{check_name(name, 'a result')}.json"
+
+
+def check_alike(folders: list[Path]) -> None:
+    """UserError unless there are two or more SAEs, of the same activations as far as they say."""
+    if len(set(folders)) < max(2, len(folders)):
+        raise UserError("Two or more SAEs are compared, each given once: give their names.")
+    first = read_config(folders[0])
+    for folder in folders[1:]:
+        other = read_config(folder)
+        if other.d != first.d:
+            raise UserError(
+                f"{folders[0].name} reads activations {first.d} wide, {folder.name} {other.d} wide: give SAEs of the "
+                "same activations."
+            )
+        models = first.model_sha256, other.model_sha256
+        if (first.hook and other.hook and first.hook != other.hook) or (all(models) and not same_model(*models)):
+            raise UserError(
+                f"{folders[0].name} reads {first.hook} of {first.model}, {folder.name} {other.hook} of {other.model}: "
+                "give SAEs of the same activations."
+            )
 
 
 def check_npz(out: str) -> None:

@@ -47,6 +47,8 @@ def found(line, shell="fish", last=""):
         ("saetui train wide-store --arch batch", ["batchtopk"]),
         ("saetui train wide-store --arch=batch", ["--arch=batchtopk"]),
         ("saetui score ", ["zebra"]),
+        ("saetui stability other z", ["zebra"]),
+        ("saetui stability zebra other --alive-on ", ["wide-store"]),
         ("saetui steer --recipe p", ["pencil"]),
         ("saetui steer zebra --vlm hf:org/l", ["hf:org/llava"]),
         ("saetui extract --model hf:org/t", ["hf:org/tower"]),

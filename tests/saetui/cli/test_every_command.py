@@ -151,6 +151,12 @@ CASES = [
         ("latents.npz: 384 rows of 24 latents, 2,553 nonzero, L0 6.6",),
         {"rows": 384, "latents": 24, "nonzero": 2553},
     ),
+    Case(
+        "stability",
+        "jump matryoshka --alive-on patches",
+        ("stability/jump--matryoshka.json", "max cosine", "jump   matryoshka  ", "random directions"),
+        {},
+    ),
     Case("export", "jump --to saelens --out theirs", ("theirs: cfg.json, sae_weights.safetensors, for saelens",), None),
     Case(
         "recognise",

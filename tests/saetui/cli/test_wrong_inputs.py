@@ -32,6 +32,7 @@ BASE: dict[str, dict[str, Any]] = {
     "import": {"source": "saes", "name": "new"},
     "export": {"sae": "jump", "to": "sparsify", "out": "out"},
     "encode": {"sae": "jump", "activations": "patches", "out": "codes.npz"},
+    "stability": {"saes": ["jump", "matryoshka"], "name": "new"},
     "ms": {"activations": "patches", "embeddings": "demo-encoder--images-c63672d7"},
     "verify": {"store": "jump"},
     "relink": {"old": "images", "new": "images"},
@@ -50,6 +51,7 @@ WRONG: dict[str, list[dict[str, Any]]] = {
             {"groups": value}
             for value in ([1, 0.5], [0.5, 0.5, 1], [0.1, 0.2], [3, 9, 21, 47], [0.5, 47.5, 48], [0, 1])
         ),
+        {"frozen": "all"},
         *({"steps": value} for value in (-1, "1.5", "1e3")),
         *({"warmup": value} for value in (-1, 20)),
         *({"decay": value} for value in (5, -0.1)),
@@ -116,6 +118,11 @@ WRONG: dict[str, list[dict[str, Any]]] = {
         {"sae": "patches", "to": "saev", "hub_folder": True},
     ],
     "encode": [{"sae": "nowhere"}, {"activations": "nowhere"}, {"out": "codes.txt"}],
+    "stability": [
+        *({"saes": names} for names in (["jump"], ["jump", "jump"], ["jump", "nowhere"])),
+        {"name": "a/b"},
+        {"alive_on": "nowhere"},
+    ],
     "ms": [{"activations": "nowhere.npy"}, {"embeddings": "nowhere"}, {"min_support": 1}],
     "verify": [{"store": "nowhere"}, {"repair": True}],
     "relink": [{"new": "nowhere"}],
@@ -168,7 +175,7 @@ def arguments(task: str, settings: dict[str, Any]) -> list[str]:
     for name, value in settings.items():
         flag = "--" + name.replace("_", "-")
         if fields[name].metadata.get("positional"):
-            words.append(str(value))
+            words += map(str, value) if isinstance(value, list) else [str(value)]
         elif isinstance(value, bool):
             words += [flag] if value else []
         elif isinstance(value, list) and name == "groups":
