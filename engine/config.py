@@ -21,7 +21,7 @@ from engine.numbers import EXPECTED, typed
 from engine.records import PLAIN, brief, plain
 
 Dtype = Literal["float16", "bfloat16", "float32"]
-ArchitectureName = Literal["relu", "topk", "batchtopk", "matryoshka-batchtopk", "jumprelu", "gated"]
+ArchitectureName = Literal["relu", "topk", "batchtopk", "matryoshka-batchtopk", "jumprelu", "gated", "archetypal"]
 Frozen = Literal["none", "decoder", "soft-decoder", "encoder"]
 InterventionMode = Literal["clamp", "add", "scale", "ablate"]
 Pooling = Literal["max", "mean", "cls"]
@@ -142,6 +142,17 @@ class TrainSettings:
     matryoshka_loss: Literal["sum", "reference"] = setting(
         "Sum over prefixes as the paper prints it, or divided by the squared number of groups as its code does.",
         "sum",
+    )
+    points: int = setting(
+        "Data points, centroids of k-means, that latents are mixtures of (archetypal; 0: as many as latents, at most "
+        "4,096).",
+        0,
+        must=NOT_NEGATIVE,
+    )
+    delta: float = setting(
+        "How far a latent may be from a mixture, in lengths of a typical activation (archetypal).",
+        0.1,
+        must=NOT_NEGATIVE,
     )
     frozen: Frozen = setting(
         "A control: leave the decoder or the encoder at its random start, or each decoder row within cosine .8 of it "

@@ -28,12 +28,12 @@ from engine.models.asked import check_device, may_have_gpu
 from engine.models.hub import check_is_notation
 from engine.numbers import size
 from engine.room import free_memory
-from engine.sae.config import CONFIG, WEIGHTS, fitting, latents, prefixes, read_config, steps_for
+from engine.sae.config import CONFIG, WEIGHTS, fitting, latents, points_of, prefixes, read_config, steps_for
 from engine.sae.state import Checkpointed, Finished, Identity, differences, identity, read_state, read_training
 from engine.workspace import Workspace, check_name
 
 LEAST_BATCH = 256  # tokens: with fewer, steps say little; where they do not fit, the dictionary is too large
-TOPK = ("topk", "batchtopk", "matryoshka-batchtopk")
+TOPK = ("topk", "batchtopk", "matryoshka-batchtopk", "archetypal")
 """Architectures that keep the k largest latents."""
 FORMATS = ("dictionary_learning", "overcomplete", "saelens", "saetui", "saev", "sparsify")
 """Of SAEs: engine.sae.convert.FORMATS, which needs torch."""
@@ -48,6 +48,8 @@ def check_train(settings: TrainSettings, workspace: Workspace, made: Made = ()) 
         check_own(folder := workspace.sae(settings.name))
     with about("warmup"):
         _check_warmup(settings)
+    with about("frozen"):
+        check_frozen(settings)
     with about("embeddings"):
         judged = opened("embeddings", settings.embeddings, workspace, made) if settings.embeddings else None
     with about("activations"):
@@ -78,6 +80,11 @@ def _check_warmup(settings: TrainSettings) -> None:
         raise UserError(f"warmup is {settings.warmup}: give at most the {counted(settings.steps, 'step')} of --steps.")
 
 
+def check_frozen(settings: TrainSettings) -> None:
+    if settings.frozen != "none" and settings.arch == "archetypal":
+        raise UserError("An archetypal SAE begins at data points, not at random: give no --frozen, or another --arch.")
+
+
 def check_seen(judged: Store, given: str, store: Store) -> None:
     """UserError where the judge saw something else through transparent images than the encoder."""
     seen, shown = judged.manifest.transparency, store.manifest.transparency
@@ -92,15 +99,19 @@ def check_memory(settings: TrainSettings, d: int, free: int | None) -> None:
     """UserError where ``free`` bytes are too few for what a training holds at least, with the setting that fits.
 
     Both matrices have d x w weights, gradients and Adam's two moments in float32, a frozen one has its weights alone, a
-    soft-frozen one its start as well; a batch has w preactivations a token.
+    soft-frozen one its start as well; a batch has w preactivations a token. An archetypal decoder has no moments; what
+    it is made of, d + points values a latent, has.
     """
     w = latents(d, settings.expansion)
-    held = 8 + {"none": 0, "decoder": -3, "encoder": -3, "soft-decoder": 1}[settings.frozen]
-    fixed, a_token = held * d * w * 4, 4 * w
+    matrices = 8 + {"none": 0, "decoder": -3, "encoder": -3, "soft-decoder": 1}[settings.frozen]
+    a_latent, a_token = 4 * matrices * d, 4 * w
+    if settings.arch == "archetypal":
+        a_latent = 4 * (10 * d + 4 * points_of(settings.points, w))
+    fixed = a_latent * w
     if free is None or fixed + settings.batch_size * a_token <= free:
         return
     batch = (free - fixed) // a_token
-    fitting = math.floor(100 * free / (d * (4 * held * d + 4 * LEAST_BATCH))) / 100
+    fitting = math.floor(100 * free / (d * (a_latent + 4 * LEAST_BATCH))) / 100
     if batch >= LEAST_BATCH:
         way = f"give --batch-size {2 ** int(math.log2(batch))} or less"
     elif fitting * d >= 1:

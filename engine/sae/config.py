@@ -154,6 +154,14 @@ def latents(d: int, expansion: float) -> int:
     return w
 
 
+MOST_POINTS = 4096
+
+
+def points_of(points: int, w: int) -> int:
+    """How many data points the latents of an archetypal SAE are mixtures of, where ``points`` are asked for."""
+    return points or min(w, MOST_POINTS)
+
+
 def fitting(k: int, w: int) -> int:
     """``k``, if so many of ``w`` latents can be active."""
     if k > w:

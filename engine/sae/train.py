@@ -29,7 +29,7 @@ from engine.numbers import duration, significant
 from engine.records import to_json
 from engine.reporter import Measured, Reporter, StageBegan, Warned
 from engine.sae.architectures import architecture
-from engine.sae.asked import check_continues, check_memory, check_same, with_steps
+from engine.sae.asked import check_continues, check_frozen, check_memory, check_same, with_steps
 from engine.sae.checkpoint import restore, save_checkpoint
 from engine.sae.config import CHECKPOINTS, WEIGHTS, SAEConfig, latents, read_config, weights_sha256
 from engine.sae.forming import Forming
@@ -69,6 +69,7 @@ def train(settings: TrainSettings, workspace: Workspace, reporter: Reporter | No
     path = workspace.existing("activations", settings.activations)
     store = Store.open(path)
     check(settings)
+    check_frozen(settings)
     store.check(reporter)
     training = TrainingLoop(with_steps(settings, store, folder), workspace, store)
     training.asked = bool(settings.steps)
@@ -163,6 +164,7 @@ class TrainingLoop:
             )
         with torch.no_grad():
             self.model.b_dec.copy_(geometric_median(sample / self.scale))
+            self.architecture.begin(self.model, sample / self.scale, self.settings.seed)
 
     def _continue(self, folder: Path, state: Checkpointed, reporter: Reporter) -> None:
         restore(folder, state, self.model, self.optimiser)

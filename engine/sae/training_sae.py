@@ -70,9 +70,19 @@ class Architecture(ABC):
         """Whether the loss uses the list of dead latents."""
         return False
 
-    def parameters(self, w: int) -> dict[str, Float[Tensor, " _"]]:
+    def parameters(self, w: int, d: int) -> dict[str, Float[Tensor, "..."]]:
         """What is learned besides the matrices and biases: names and first values."""
         return {}
+
+    def constants(self, w: int, d: int) -> dict[str, Float[Tensor, "..."]]:
+        """What ``begin`` fills in and checkpoints keep: names, and values of the right shape."""
+        return {}
+
+    def begin(self, model: "TrainingSAE", sample: Float[Tensor, "n d"], seed: int) -> None:  # noqa: B027
+        """See a first sample, in training units, before the first step; b_dec has its start already."""
+
+    def pass_on(self, model: "TrainingSAE") -> None:  # noqa: B027
+        """Hand the gradient of the decoder on to what the decoder is made of, where it is made of something."""
 
     def constrain(self, model: "TrainingSAE") -> None:  # noqa: B027 - most have nothing to bring back
         """Bring these parameters back to where they are allowed, after a step."""
@@ -119,8 +129,10 @@ class TrainingSAE(nn.Module):
         self.W_enc = nn.Parameter(directions.clone(), requires_grad=frozen != "encoder")
         self.b_enc = nn.Parameter(torch.zeros(w))
         self.b_dec = nn.Parameter(torch.zeros(d))
-        for name, start in architecture.parameters(w).items():
+        for name, start in architecture.parameters(w, d).items():
             self.register_parameter(name, nn.Parameter(start))
+        for name, value in architecture.constants(w, d).items():
+            self.register_buffer(name, value)
         self.start: Tensor | None  # a function of the seed: checkpoints need not keep it
         self.register_buffer("start", directions.clone() if frozen == "soft-decoder" else None, persistent=False)
         self.theta: Tensor
@@ -172,6 +184,7 @@ class TrainingSAE(nn.Module):
         gradient = self.W_dec.grad
         if gradient is not None:  # else the decoder is frozen
             gradient -= (gradient * self.W_dec).sum(1, keepdim=True) * self.W_dec
+            self.architecture.pass_on(self)
 
     @torch.no_grad()
     def constrain(self) -> None:

@@ -29,7 +29,7 @@ class Gated(Architecture):
     def of(cls, settings: TrainSettings, w: int) -> "Gated":
         return cls(settings.l1)
 
-    def parameters(self, w: int) -> dict[str, Float[Tensor, " _"]]:
+    def parameters(self, w: int, d: int) -> dict[str, Float[Tensor, " _"]]:
         return {"r_mag": torch.zeros(w), "b_gate": torch.zeros(w)}
 
     def threshold(self, model: TrainingSAE) -> Float[Tensor, " w"]:

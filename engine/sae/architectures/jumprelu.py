@@ -26,7 +26,7 @@ class JumpReLU(Architecture):
     def of(cls, settings: TrainSettings, w: int) -> "JumpReLU":
         return cls(settings.l0, settings.bandwidth, settings.bandwidth)
 
-    def parameters(self, w: int) -> dict[str, Float[Tensor, " _"]]:
+    def parameters(self, w: int, d: int) -> dict[str, Float[Tensor, " _"]]:
         return {"thresholds": torch.full((w,), self.start)}
 
     def constrain(self, model: TrainingSAE) -> None:

@@ -44,7 +44,7 @@ def made(architecture, seed=0, kind=TrainingSAE, d=D, w=W):
     with torch.no_grad():
         for parameter in (model.W_enc, model.b_enc, model.b_dec):
             parameter += 0.3 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-        for name in model.architecture.parameters(w) if isinstance(architecture, Gated) else ():
+        for name in model.architecture.parameters(w, d) if isinstance(architecture, Gated) else ():
             model.get_parameter(name).add_(0.3 * torch.randn(w, generator=generator, dtype=torch.float64))
     x = torch.randn(BATCH, d, generator=generator, dtype=torch.float64)
     return model, x

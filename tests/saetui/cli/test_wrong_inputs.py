@@ -52,6 +52,8 @@ WRONG: dict[str, list[dict[str, Any]]] = {
             for value in ([1, 0.5], [0.5, 0.5, 1], [0.1, 0.2], [3, 9, 21, 47], [0.5, 47.5, 48], [0, 1])
         ),
         {"frozen": "all"},
+        {"arch": "archetypal", "frozen": "decoder"},
+        *({name: -1} for name in ("points", "delta")),
         *({"steps": value} for value in (-1, "1.5", "1e3")),
         *({"warmup": value} for value in (-1, 20)),
         *({"decay": value} for value in (5, -0.1)),
