@@ -23,6 +23,7 @@ from engine.records import PLAIN, brief, plain
 Dtype = Literal["float16", "bfloat16", "float32"]
 ArchitectureName = Literal["relu", "topk", "batchtopk", "matryoshka-batchtopk", "jumprelu", "gated", "archetypal"]
 Frozen = Literal["none", "decoder", "soft-decoder", "encoder"]
+Directions = Literal["pca", "kmeans", "random"]
 InterventionMode = Literal["clamp", "add", "scale", "ablate"]
 Pooling = Literal["max", "mean", "cls"]
 Transparency = Literal["white", "uncovered"]
@@ -284,6 +285,37 @@ class EncodeSettings:
     out: str = setting("File to write: .npz (scipy CSR, rows x latents).", place="path")
     batch_size: int = setting("Rows per step.", 4096, must=at_least(1))
     device: str = setting("auto, cpu, cuda, cuda:1, mps.", "auto", must=DEVICE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselineSettings:
+    """Make an SAE of directions that need no training, with which trained ones are compared."""
+
+    activations: str = setting("Name or path of the activation store.", positional=True, place="artefact")
+    of: Directions = setting(
+        "Its directions: pca, principal components and their negatives; kmeans, centroids; or random.", own=True
+    )
+    name: str = setting("Name of the SAE in the workspace.")
+    arch: Literal["batchtopk", "topk"] = setting(
+        "What keeps it sparse: one threshold, k latents a token on average, or the k largest of each token.",
+        "batchtopk",
+        own=True,
+    )
+    expansion: float = setting(
+        "Expansion factor: latents per dimension of the activations (0: 2 of pca, which has no more, else 8).",
+        0.0,
+        must=NOT_NEGATIVE,
+        own=True,
+    )
+    k: int = setting("Active latents per token.", 20, must=at_least(1))
+    holdout: float = setting(
+        "Share of images held out for FVE, L0, dead and dense share.", 0.05, must=share(below=True)
+    )
+    batch_size: int = setting("Tokens that are encoded together.", 4096, must=at_least(1), own=True)
+    device: str = setting("auto, cpu, cuda, cuda:1, mps.", "auto", must=DEVICE)
+    seed: int = setting(
+        "Seed of the split, of the sample, of centroids and of random directions.", 0, must=NOT_NEGATIVE
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -82,6 +82,12 @@ TASKS = {
         "engine.sae.asked:check_encode",
         True,
     ),
+    "baseline": Task(
+        "engine.sae.baseline:baseline",
+        config.BaselineSettings,
+        "engine.sae.results:BaselineMade",
+        "engine.sae.asked:check_baseline",
+    ),
     "stability": Task(
         "engine.sae.stability:stability",
         config.StabilitySettings,

@@ -10,6 +10,7 @@ from engine.activations.convert import FORMATS as PARTS
 from engine.activations.manifest import FILE as MANIFEST
 from engine.activations.store import KINDS, Store
 from engine.config import (
+    BaselineSettings,
     EncodeSettings,
     ExportSettings,
     ImportSettings,
@@ -28,7 +29,17 @@ from engine.models.asked import check_device, may_have_gpu
 from engine.models.hub import check_is_notation
 from engine.numbers import size
 from engine.room import free_memory
-from engine.sae.config import CONFIG, WEIGHTS, fitting, latents, points_of, prefixes, read_config, steps_for
+from engine.sae.config import (
+    CONFIG,
+    WEIGHTS,
+    SAEConfig,
+    fitting,
+    latents,
+    points_of,
+    prefixes,
+    read_config,
+    steps_for,
+)
 from engine.sae.state import Checkpointed, Finished, Identity, differences, identity, read_state, read_training
 from engine.workspace import Workspace, check_name
 
@@ -179,6 +190,52 @@ def check_encode(settings: EncodeSettings, workspace: Workspace, made: Made = ()
         if not path_of(settings.activations).is_file():
             store = Store.open(workspace.existing("activations", settings.activations))
             check_width(store.path, store.d, settings.sae, config.d)
+
+
+def check_baseline(settings: BaselineSettings, workspace: Workspace, made: Made = ()) -> None:
+    """WrongValue for the first setting that cannot be."""
+    check(settings)
+    with about("device"):
+        check_device(settings.device)
+    with about("name"):
+        check_own(folder := workspace.sae(settings.name))
+    with about("activations"):
+        store = Store.open(workspace.existing("activations", settings.activations))
+        store.check_filled()
+    with about("expansion"):
+        w = latents_of(settings, store.d)
+    with about("k"):
+        fitting(settings.k, w)
+    with about("name"):
+        check_baseline_free(folder)
+
+
+def latents_of(settings: BaselineSettings, d: int) -> int:
+    """Number of latents of a baseline."""
+    w = latents(d, settings.expansion or (2 if settings.of == "pca" else 8))
+    if settings.of == "pca" and w > 2 * d:
+        raise UserError(
+            f"--expansion {settings.expansion:g} is more than pca has, {counted(d, 'component')} and their negatives: "
+            "give 2 or less."
+        )
+    return w
+
+
+def check_baseline_free(folder: Path, config: SAEConfig | None = None) -> None:
+    """UserError where another SAE has the name than a baseline, and the one that ``config`` describes."""
+    if read_training(folder) or read_state(folder):
+        raise UserError(f"{folder.name} was trained: choose another --name.")
+    if not (folder / CONFIG).is_file():
+        return
+    found = read_config(folder)
+    same = config is None or _of_activations(found) == _of_activations(config)
+    if not found.directions or not same:
+        raise UserError(f"{folder} is another SAE: choose another --name.")
+
+
+def _of_activations(config: SAEConfig) -> tuple[object, ...]:
+    made_from = tuple(one.sha256 for one in config.provenance.made_from)
+    return config.directions, config.arch, config.w, config.k, made_from
 
 
 def check_stability(settings: StabilitySettings, workspace: Workspace, made: Made = ()) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.config import ArchitectureName, Frozen, Transparency, place
+from engine.config import ArchitectureName, Directions, Frozen, Transparency, place
 from engine.errors import UserError, counted, refusal
 from engine.files import check_version, read_json, write_json
 from engine.integrity import content_sha256
@@ -42,6 +42,8 @@ class SAEConfig:
     """Nested prefixes of the dictionary (matryoshka)."""
     frozen: Frozen = seldom("none")
     """What training left at its random start: it is a control (see engine.sae.training_sae.TrainingSAE)."""
+    directions: Directions | None = seldom()
+    """Of an SAE that was not trained, what they are (engine.sae.baseline)."""
     scale: float = 1.0
     """Raw activations were divided by this while training; the weights have it folded in."""
     model: str = place("model", "")
@@ -68,14 +70,21 @@ class SAEConfig:
         return shapes | ({"threshold": (self.w,)} if threshold else {})
 
 
-def left_random(frozen: Frozen) -> str:
-    """What a training left at its random start, in words; empty where that is nothing."""
-    match frozen:
+def control(config: SAEConfig) -> str:
+    """What makes it a control of trained SAEs, in words; empty where it is none."""
+    match config.directions:
+        case "pca":
+            return "principal components, not trained"
+        case "kmeans":
+            return "centroids of k-means, not trained"
+        case "random":
+            return "random directions, not trained"
+    match config.frozen:
         case "none":
             return ""
         case "soft-decoder":
             return "its decoder stayed near its random start"
-    return f"its {frozen} stayed at its random start"
+    return f"its {config.frozen} stayed at its random start"
 
 
 def read_config(folder: str | Path) -> SAEConfig:

@@ -6,6 +6,7 @@ These records are also JSON, in training.json, in checkpoints and in the events 
 from dataclasses import dataclass
 
 from engine.activations.results import Question, RecognisedRows, StoreExported, StoreImported
+from engine.config import Directions
 from engine.metrics.results import Stability
 
 
@@ -69,6 +70,20 @@ class Trained(FinalMeasurement):
     """False: it was finished already."""
     state_bytes: int = 0
     """Size of what a longer training goes on from; 0 where it is not kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselineMade(HeldOutMeasurement):
+    """What ``baseline`` returns."""
+
+    name: str
+    path: str
+    """The folder of the SAE."""
+    directions: Directions
+    arch: str
+    d: int
+    w: int
+    k: int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from engine.neurons.results import MatrixScored, Scored
 from engine.places import Relinked
 from engine.runs.plan import PlanDone
 from engine.runs.tasks import TASKS
-from engine.sae.results import BroughtIn, Checked, Encoded, Seen, SentOut, StabilityMeasured, Trained
+from engine.sae.results import BaselineMade, BroughtIn, Checked, Encoded, Seen, SentOut, StabilityMeasured, Trained
 from engine.steer.results import ANSWERS, Steered
 from engine.workspace import Workspace
 from saetui.cli import work
@@ -51,6 +51,7 @@ def stages() -> dict[str, tuple[type, work.Show]]:
         "score": (config.ScoreSettings, show_score),
         "run": (config.PlanSettings, show_plan),
         "steer": (config.SteerSettings, show_steer),
+        "baseline": (config.BaselineSettings, show_baseline),
         "stability": (config.StabilitySettings, show_stability),
     }
 
@@ -103,7 +104,11 @@ def show_train(result: Trained) -> None:
         say(f"{size(result.state_bytes)} of state are kept for a longer training; --drop-state removes them")
 
 
-def _train_figures(result: Trained) -> str:
+def show_baseline(result: BaselineMade) -> None:
+    say(result.path, f"{_train_figures(result)} (held-out activations)")
+
+
+def _train_figures(result: Trained | BaselineMade) -> str:
     return (
         f"FVE {number(result.fve)}   L0 {number(result.l0, digits=1)}   dead {percent(result.dead, 1)}   "
         f"dense {percent(result.dense, 1)}"

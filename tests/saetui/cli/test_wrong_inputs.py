@@ -32,6 +32,7 @@ BASE: dict[str, dict[str, Any]] = {
     "import": {"source": "saes", "name": "new"},
     "export": {"sae": "jump", "to": "sparsify", "out": "out"},
     "encode": {"sae": "jump", "activations": "patches", "out": "codes.npz"},
+    "baseline": {"activations": "patches", "of": "pca", "name": "new", "k": 4},
     "stability": {"saes": ["jump", "matryoshka"], "name": "new"},
     "ms": {"activations": "patches", "embeddings": "demo-encoder--images-c63672d7"},
     "verify": {"store": "jump"},
@@ -120,6 +121,15 @@ WRONG: dict[str, list[dict[str, Any]]] = {
         {"sae": "patches", "to": "saev", "hub_folder": True},
     ],
     "encode": [{"sae": "nowhere"}, {"activations": "nowhere"}, {"out": "codes.txt"}],
+    "baseline": [
+        {"activations": "nowhere"},
+        *({"name": text} for text in ("a/b", "jump", "interrupted")),
+        {"of": "ica"},
+        {"arch": "relu"},
+        *({"expansion": value} for value in (-1, 1e-9, 2.5)),
+        *({"k": value} for value in (0, 400)),
+        {"holdout": 1},
+    ],
     "stability": [
         *({"saes": names} for names in (["jump"], ["jump", "jump"], ["jump", "nowhere"])),
         {"name": "a/b"},
