@@ -179,6 +179,16 @@ class TrainSettings:
     aux: float = setting(
         "Weight of the auxiliary loss that revives dead latents (topk family).", 0.03, must=NOT_NEGATIVE
     )
+    mono: float = setting(
+        "Weight of MonoLoss: 1 - mean MS of the latents on the images of a batch, seen by --mono-embeddings (0: none).",
+        0.0,
+        must=NOT_NEGATIVE,
+    )
+    mono_embeddings: str = setting(
+        "Embedding store for --mono: each row counts with the embedding of its image. Judge by another one.",
+        "",
+        place="artefact",
+    )
     dead_after: int = setting(
         "A latent that has not fired for this many tokens is dead; at most a fortieth of all tokens.",
         10_000_000,

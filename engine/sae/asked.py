@@ -63,13 +63,18 @@ def check_train(settings: TrainSettings, workspace: Workspace, made: Made = ()) 
         check_frozen(settings)
     with about("embeddings"):
         judged = opened("embeddings", settings.embeddings, workspace, made) if settings.embeddings else None
+    with about("mono_embeddings" if settings.mono_embeddings else "mono"):
+        check_mono(settings)
+    with about("mono_embeddings"):
+        mono = opened("embeddings", settings.mono_embeddings, workspace, made) if settings.mono else None
     with about("activations"):
         store = opened("activations", settings.activations, workspace, made)
     if store is None:
         return
-    with about("embeddings"):
-        if judged is not None:
-            check_seen(judged, settings.embeddings, store)
+    for name, judge in (("embeddings", judged), ("mono_embeddings", mono)):
+        with about(name):
+            if judge is not None:
+                check_seen(judge, getattr(settings, name), store)
     with about("expansion"):
         w = latents(store.d, settings.expansion)
         if not may_have_gpu() or settings.device == "cpu":
@@ -81,7 +86,8 @@ def check_train(settings: TrainSettings, workspace: Workspace, made: Made = ()) 
         if settings.arch == "matryoshka-batchtopk":
             prefixes(settings.groups, w)
     with about("name"):
-        _check_free(with_steps(settings, store, folder), store, folder)
+        if mono is not None or not settings.mono:
+            _check_free(with_steps(settings, store, folder), store, mono, folder)
 
 
 def _check_warmup(settings: TrainSettings) -> None:
@@ -94,6 +100,11 @@ def _check_warmup(settings: TrainSettings) -> None:
 def check_frozen(settings: TrainSettings) -> None:
     if settings.frozen != "none" and settings.arch == "archetypal":
         raise UserError("An archetypal SAE begins at data points, not at random: give no --frozen, or another --arch.")
+
+
+def check_mono(settings: TrainSettings) -> None:
+    if bool(settings.mono) != bool(settings.mono_embeddings):
+        raise UserError("--mono is a weight, and --mono-embeddings what it sees: give both, or neither.")
 
 
 def check_seen(judged: Store, given: str, store: Store) -> None:
@@ -144,9 +155,10 @@ def with_steps(settings: TrainSettings, store: Store, folder: Path) -> TrainSett
     return dataclasses.replace(settings, steps=steps)
 
 
-def _check_free(settings: TrainSettings, store: Store, folder: Path) -> None:
+def _check_free(settings: TrainSettings, store: Store, mono: Store | None, folder: Path) -> None:
     """UserError where another SAE has the name."""
-    finished, state, now = read_training(folder), read_state(folder), identity(settings, store.sha256)
+    finished, state = read_training(folder), read_state(folder)
+    now = identity(settings, store.sha256, mono.sha256 if mono else "")
     for found in (finished, state):
         check_same(folder, found, now)
     if finished is None or finished.result.steps != settings.steps:

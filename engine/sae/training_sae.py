@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from engine.config import ArchitectureName, Frozen, TrainSettings
 from engine.sae.config import SAEConfig
+from engine.sae.sparse_codes import Kept
 
 A = TypeVar("A", bound="Architecture")
 SOFT = 0.8  # cosine with its start that each row of a soft-frozen decoder keeps at least (arXiv 2602.14111)
@@ -38,6 +39,8 @@ class Loss:
     """Latents that are active on some token of the batch."""
     smallest: Float[Tensor, ""]
     """Smallest kept positive activation; infinite if there is none."""
+    codes: Kept | Float[Tensor, "batch w"]
+    """Activations of the latents, with their gradient."""
 
 
 class Architecture(ABC):

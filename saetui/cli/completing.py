@@ -235,7 +235,7 @@ _SCORES = _named("scores", lambda workspace: [path.stem for path in neurons_file
 VALUES: dict[str, Callable[[Workspace, str], list[Candidate]]] = {
     **dict.fromkeys(("sae", "saes"), _any_of(_SAES, lambda workspace, begun: paths(workspace, begun) if begun else [])),
     **dict.fromkeys(("activations", "check", "alive_on"), _STORES),
-    "embeddings": _JUDGED,
+    **dict.fromkeys(("embeddings", "mono_embeddings"), _JUDGED),
     "recipe": _RECIPES,
     "store": _any_of(_STORES, _JUDGED, _SAES, _SCORES),
     "artefact": _any_of(_SAES, _STORES, _JUDGED, _SCORES, _RECIPES, _named("run", _runs)),

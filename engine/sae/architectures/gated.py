@@ -43,4 +43,4 @@ class Gated(Architecture):
         a = torch.relu(magnitude) * (gate > 0)
         mse = squared_error(model.decode(a, (model.w,))[0], x)
         by_gate = model.b_dec.detach() + (gate @ model.W_dec.detach()).float()
-        return Loss(mse + self.l1 * gate.float().sum(1).mean() + squared_error(by_gate, x), mse, *activity(a))
+        return Loss(mse + self.l1 * gate.float().sum(1).mean() + squared_error(by_gate, x), mse, *activity(a), a)

@@ -40,7 +40,7 @@ class JumpReLU(Architecture):
         a = JumpFunction.apply(z, thresholds, self.bandwidth)
         active = StepFunction.apply(z, thresholds, self.bandwidth)
         mse = squared_error(model.decode(a, (model.w,))[0], x)
-        return Loss(mse + self.l0 * active.float().sum(1).mean(), mse, *activity(a))
+        return Loss(mse + self.l0 * active.float().sum(1).mean(), mse, *activity(a), a)
 
 
 def _rectangle(z: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:

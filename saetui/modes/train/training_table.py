@@ -162,6 +162,7 @@ def _asked(row: Training) -> list[str]:
         return [f"import of {row.asked.source}"] if row.asked else []
     made = [asked.arch, f"x{exact(asked.expansion)}", f"k {asked.k}", f"{counted(asked.batch_size, 'token')} a step"]
     made += [f"seed {asked.seed}", *([f"{asked.frozen} frozen"] if asked.frozen != "none" else [])]
+    made += [f"MonoLoss {exact(asked.mono)}"] if asked.mono else []
     return made + ([f"on {asked.activations}"] if asked.activations else [])
 
 

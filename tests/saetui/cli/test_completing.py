@@ -47,6 +47,7 @@ def found(line, shell="fish", last=""):
         ("saetui train wide-store --arch batch", ["batchtopk"]),
         ("saetui train wide-store --arch=batch", ["--arch=batchtopk"]),
         ("saetui score ", ["zebra"]),
+        ("saetui train wide-store --mono-embeddings ", ["judged"]),
         ("saetui stability other z", ["zebra"]),
         ("saetui stability zebra other --alive-on ", ["wide-store"]),
         ("saetui steer --recipe p", ["pencil"]),

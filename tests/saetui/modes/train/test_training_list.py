@@ -223,6 +223,7 @@ def test_an_imported_sae_is_scored_and_imported_again_but_not_trained_further(wo
 
 
 def test_controls_are_told_as_such() -> None:
+    assert "MonoLoss 0.25" in details(row("m", settings=chosen(mono=0.25, mono_embeddings="e")), scored=True)
     twin = row("twin", 0.5, settings=chosen(frozen="soft-decoder"))
     assert "soft-decoder frozen" in details(twin, scored=True)
     assert "frozen" not in details(replace(twin, settings=chosen()), scored=True)
