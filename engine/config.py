@@ -145,20 +145,13 @@ class TrainSettings:
         "sum",
     )
     points: int = setting(
-        "Data points, centroids of k-means, that latents are mixtures of (archetypal; 0: as many as latents, at most "
-        "4,096).",
-        0,
-        must=NOT_NEGATIVE,
+        "Centroids that latents are mixtures of (archetypal; 0: one a latent, 4,096 at most).", 0, must=NOT_NEGATIVE
     )
     delta: float = setting(
-        "How far a latent may be from a mixture, in lengths of a typical activation (archetypal).",
-        0.1,
-        must=NOT_NEGATIVE,
+        "How far latents may be from mixtures, in typical activations (archetypal).", 0.1, must=NOT_NEGATIVE
     )
     frozen: Frozen = setting(
-        "A control: leave the decoder or the encoder at its random start, or each decoder row within cosine .8 of it "
-        "(soft-decoder).",
-        "none",
+        "Control: leave decoder or encoder at its random start, or decoder rows near it (soft-decoder).", "none"
     )
     steps: int = setting(
         "Training steps (0: 20 passes over the rows, but 1,000 steps at least and 100,000 at most).",
@@ -180,15 +173,9 @@ class TrainSettings:
         "Weight of the auxiliary loss that revives dead latents (topk family).", 0.03, must=NOT_NEGATIVE
     )
     mono: float = setting(
-        "Weight of MonoLoss: 1 - mean MS of the latents on the images of a batch, seen by --mono-embeddings (0: none).",
-        0.0,
-        must=NOT_NEGATIVE,
+        "Weight of MonoLoss, 1 - mean MS of latents on the images of a batch (0: none).", 0.0, must=NOT_NEGATIVE
     )
-    mono_embeddings: str = setting(
-        "Embedding store for --mono: each row counts with the embedding of its image. Judge by another one.",
-        "",
-        place="artefact",
-    )
+    mono_embeddings: str = setting("Embedding store for MonoLoss; judge by another one.", "", place="artefact")
     dead_after: int = setting(
         "A latent that has not fired for this many tokens is dead; at most a fortieth of all tokens.",
         10_000_000,
@@ -302,30 +289,21 @@ class BaselineSettings:
     """Make an SAE of directions that need no training, with which trained ones are compared."""
 
     activations: str = setting("Name or path of the activation store.", positional=True, place="artefact")
-    of: Directions = setting(
-        "Its directions: pca, principal components and their negatives; kmeans, centroids; or random.", own=True
-    )
+    of: Directions = setting("Its directions: principal components and their negatives, centroids, or random ones.")
     name: str = setting("Name of the SAE in the workspace.")
     arch: Literal["batchtopk", "topk"] = setting(
-        "What keeps it sparse: one threshold, k latents a token on average, or the k largest of each token.",
-        "batchtopk",
-        own=True,
+        "What keeps it sparse: one threshold, k latents a token on average, or the k largest.", "batchtopk", own=True
     )
     expansion: float = setting(
-        "Expansion factor: latents per dimension of the activations (0: 2 of pca, which has no more, else 8).",
+        "Latents per dimension of the activations (0: 2 of pca, which has no more, else 8).",
         0.0,
         must=NOT_NEGATIVE,
         own=True,
     )
     k: int = setting("Active latents per token.", 20, must=at_least(1))
-    holdout: float = setting(
-        "Share of images held out for FVE, L0, dead and dense share.", 0.05, must=share(below=True)
-    )
-    batch_size: int = setting("Tokens that are encoded together.", 4096, must=at_least(1), own=True)
+    holdout: float = setting("Share of images held out to measure it on.", 0.05, must=share(below=True))
     device: str = setting("auto, cpu, cuda, cuda:1, mps.", "auto", must=DEVICE)
-    seed: int = setting(
-        "Seed of the split, of the sample, of centroids and of random directions.", 0, must=NOT_NEGATIVE
-    )
+    seed: int = setting("Seed of split, sample, centroids and random directions.", 0, must=NOT_NEGATIVE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -333,12 +311,8 @@ class StabilitySettings:
     """Say how much of their dictionaries SAEs have in common, as those of several seeds."""
 
     saes: tuple[str, ...] = setting("Names or paths of two or more SAEs.", positional=True, place="artefact")
-    name: str = setting("Name of the result in the workspace (empty: from the names of the SAEs).", "", own=True)
-    alive_on: str = setting(
-        "Activation store: latents that fire on none of its rows are left out (empty: all are compared).",
-        "",
-        place="artefact",
-    )
+    name: str = setting("Name of the result in the workspace (empty: from those of the SAEs).", "", own=True)
+    alive_on: str = setting("Activation store: leave out what fires on none of its rows.", "", place="artefact")
     device: str = setting("auto, cpu, cuda, cuda:1, mps.", "auto", must=DEVICE)
     seed: int = setting("Seed of the random directions.", 0, must=NOT_NEGATIVE)
 
