@@ -21,7 +21,9 @@ from engine.numbers import EXPECTED, typed
 from engine.records import PLAIN, brief, plain
 
 Dtype = Literal["float16", "bfloat16", "float32"]
-ArchitectureName = Literal["relu", "topk", "batchtopk", "matryoshka-batchtopk", "jumprelu", "gated"]
+ArchitectureName = Literal["relu", "topk", "batchtopk", "matryoshka-batchtopk", "jumprelu", "gated", "archetypal"]
+Frozen = Literal["none", "decoder", "soft-decoder", "encoder"]
+Directions = Literal["pca", "kmeans", "random"]
 InterventionMode = Literal["clamp", "add", "scale", "ablate"]
 Pooling = Literal["max", "mean", "cls"]
 Transparency = Literal["white", "uncovered"]
@@ -142,6 +144,15 @@ class TrainSettings:
         "Sum over prefixes as the paper prints it, or divided by the squared number of groups as its code does.",
         "sum",
     )
+    points: int = setting(
+        "Centroids that latents are mixtures of (archetypal; 0: one a latent, 4,096 at most).", 0, must=NOT_NEGATIVE
+    )
+    delta: float = setting(
+        "How far latents may be from mixtures, in typical activations (archetypal).", 0.1, must=NOT_NEGATIVE
+    )
+    frozen: Frozen = setting(
+        "Control: leave decoder or encoder at its random start, or decoder rows near it (soft-decoder).", "none"
+    )
     steps: int = setting(
         "Training steps (0: 20 passes over the rows, but 1,000 steps at least and 100,000 at most).",
         0,
@@ -161,6 +172,10 @@ class TrainSettings:
     aux: float = setting(
         "Weight of the auxiliary loss that revives dead latents (topk family).", 0.03, must=NOT_NEGATIVE
     )
+    mono: float = setting(
+        "Weight of MonoLoss, 1 - mean MS of latents on the images of a batch (0: none).", 0.0, must=NOT_NEGATIVE
+    )
+    mono_embeddings: str = setting("Embedding store for MonoLoss; judge by another one.", "", place="artefact")
     dead_after: int = setting(
         "A latent that has not fired for this many tokens is dead; at most a fortieth of all tokens.",
         10_000_000,
@@ -283,6 +298,39 @@ class EncodeSettings:
     out: str = setting("File to write: .npz (scipy CSR, rows x latents).", place="path")
     batch_size: int = setting("Rows per step.", 4096, must=at_least(1))
     device: str = setting("auto, cpu, cuda, cuda:1, mps.", "auto", must=DEVICE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselineSettings:
+    """Make an SAE of directions that need no training, with which trained ones are compared."""
+
+    activations: str = setting("Name or path of the activation store.", positional=True, place="artefact")
+    of: Directions = setting("Its directions: principal components and their negatives, centroids, or random ones.")
+    name: str = setting("Name of the SAE in the workspace.")
+    arch: Literal["batchtopk", "topk"] = setting(
+        "What keeps it sparse: one threshold, k latents a token on average, or the k largest.", "batchtopk", own=True
+    )
+    expansion: float = setting(
+        "Latents per dimension of the activations (0: 2 of pca, which has no more, else 8).",
+        0.0,
+        must=NOT_NEGATIVE,
+        own=True,
+    )
+    k: int = setting("Active latents per token.", 20, must=at_least(1))
+    holdout: float = setting("Share of images held out to measure it on.", 0.05, must=share(below=True))
+    device: str = setting("auto, cpu, cuda, cuda:1, mps.", "auto", must=DEVICE)
+    seed: int = setting("Seed of split, sample, centroids and random directions.", 0, must=NOT_NEGATIVE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StabilitySettings:
+    """Say how much of their dictionaries SAEs have in common, as those of several seeds."""
+
+    saes: tuple[str, ...] = setting("Names or paths of two or more SAEs.", positional=True, place="artefact")
+    name: str = setting("Name of the result in the workspace (empty: from those of the SAEs).", "", own=True)
+    alive_on: str = setting("Activation store: leave out what fires on none of its rows.", "", place="artefact")
+    device: str = setting("auto, cpu, cuda, cuda:1, mps.", "auto", must=DEVICE)
+    seed: int = setting("Seed of the random directions.", 0, must=NOT_NEGATIVE)
 
 
 @dataclass(frozen=True, kw_only=True)

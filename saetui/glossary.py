@@ -17,6 +17,7 @@ TERMS = {
     "expansion": "latents of an SAE per dimension of the activations",
     "fires": "activation of a latent on this image or patch; of max: as a share of its largest one",
     "freq, frequency": "share of the images on which a latent fires",
+    "frozen": "of an SAE: its decoder or encoder stayed at its random start; a control, trained on the same batches",
     "FVE": "fraction of variance explained: 1 - squared error / variance of the activations; 1 is perfect",
     "gain": "MS of a latent above that of its matched raw neuron",
     "group": "one slice of a Matryoshka dictionary; the coarsest is 1 here, 0 in filters",

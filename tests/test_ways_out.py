@@ -34,7 +34,7 @@ STAGES = {  # which commands the sentences of a folder end
     "engine/images/": ("extract", "score", "steer"),
     "engine/models/": ("extract", "score", "steer"),
     "engine/neurons/": ("score", "neurons"),
-    "engine/sae/": ("train", "encode", "import", "export"),
+    "engine/sae/": ("train", "encode", "import", "export", "baseline", "stability"),
     "engine/sae/convert/": ("import",),
     "engine/sae/encode.py": ("encode",),
     "engine/steer/": ("steer",),

@@ -146,17 +146,26 @@ class Loader:
         """Batch ``step`` in float32 on the CPU; UserError naming store and row at a value that is not finite."""
         return torch.from_numpy(self._kept(self.take(self.rows_of_batch(step))))
 
+    def images_of_batch(self, step: int) -> NDArray[np.int64]:
+        """Number of the image of each row of batch ``step``."""
+        rows = self.rows_of_batch(step)
+        if self.max_norm:
+            rows = rows[self._short(self.take(rows))]
+        return np.asarray(self.store.image[rows], np.int64)
+
     @cached_property
     def typical_norm(self) -> float:
         """Median Euclidean norm of ``SAMPLE`` training rows."""
         return float(np.median(np.linalg.norm(self._sample(SAMPLE), axis=1)))
 
     def _kept(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        """``rows`` without those that are left out; the shortest of a batch stays, as there must be one."""
-        if not self.max_norm:
-            return rows
+        """``rows`` without those that are left out."""
+        return rows[self._short(rows)] if self.max_norm else rows
+
+    def _short(self, rows: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Which of ``rows`` are not left out: the shortest of a batch stays, as there must be one."""
         norms = np.linalg.norm(rows, axis=1)
-        return rows[norms <= max(self.max_norm * self.typical_norm, norms.min())]
+        return norms <= max(self.max_norm * self.typical_norm, norms.min())
 
     def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """These rows, checked to be finite."""

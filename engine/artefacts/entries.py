@@ -213,7 +213,20 @@ class SAEEntry(Entry):
 
     def to_json(self) -> dict[str, Any]:
         config = self.config or read_config(self.path)
-        names = ("arch", "d", "w", "k", "groups", "scale", "model", "hook", "tokens", "transparency")
+        names = (
+            "arch",
+            "d",
+            "w",
+            "k",
+            "groups",
+            "frozen",
+            "directions",
+            "scale",
+            "model",
+            "hook",
+            "tokens",
+            "transparency",
+        )
         facts = {name: getattr(config, name) for name in names}
         training = {"training": to_json(self.settings), "result": to_json(self.result)}
         imported = {"origin": to_json(config.origin)} if config.origin else {}

@@ -85,3 +85,32 @@ class Localisation:
     """What a random patch gives."""
     chance_mass: float
     """What a uniform map gives."""
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean over latents."""
+
+    mean: float
+    low: float | None
+    """95 % interval; None for a single latent."""
+    high: float | None
+    n: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stability:
+    """How much of a dictionary another one has: see engine.metrics.stability."""
+
+    there: Mean
+    """Largest cosine of the first one's latents in the second."""
+    back: Mean
+    """Of the second one's in the first."""
+    matched: Mean
+    """Cosine of the pairs of a one-to-one matching."""
+    exact: bool
+    """Whether that is the best matching of all; else its mean is a lower bound."""
+    random_there: Mean
+    """The same of directions drawn at random, as many."""
+    random_back: Mean
+    random_matched: Mean

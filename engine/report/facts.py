@@ -11,7 +11,7 @@ from engine.artefacts.entries import Origin, SAEEntry
 from engine.neurons.file import Neurons
 from engine.numbers import count, significant
 from engine.places import recorded
-from engine.sae.config import SAEConfig
+from engine.sae.config import SAEConfig, control
 
 Fact = tuple[str, str]
 """A name and what stands for it."""
@@ -44,6 +44,8 @@ def _config(config: SAEConfig, sha256: str) -> Iterator[Fact]:
         yield "active latents a token (k)", count(config.k)
     if config.groups:
         yield "Matryoshka groups end at", ", ".join(map(count, config.groups))
+    if why := control(config):
+        yield "a control", why
     yield "reads the model", config.model
     yield "at the hook point", config.hook
     yield "of the tokens", config.tokens

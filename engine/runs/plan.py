@@ -175,7 +175,13 @@ def _saes(given: Any, trained: list[str], path: Path) -> list[Any]:
     return found
 
 
-READS = {"activations": "activations", "embeddings": "embeddings", "sae": "saes"}  # settings, and the folder of each
+READS = {
+    "activations": "activations",
+    "embeddings": "embeddings",
+    "mono_embeddings": "embeddings",
+    "sae": "saes",
+}
+"""Settings, and the folder of each."""
 
 
 def check_plan(stages: list[Stage], workspace: Workspace, path: Path) -> None:

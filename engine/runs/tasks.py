@@ -99,6 +99,18 @@ TASKS = {
         "engine.sae.asked:check_encode",
         True,
     ),
+    "baseline": Task(
+        "engine.sae.baseline:baseline",
+        config.BaselineSettings,
+        "engine.sae.results:BaselineMade",
+        "engine.sae.asked:check_baseline",
+    ),
+    "stability": Task(
+        "engine.sae.stability:stability",
+        config.StabilitySettings,
+        "engine.sae.results:StabilityMeasured",
+        "engine.sae.asked:check_stability",
+    ),
     "recognise": Task(
         "engine.exchange:recognise",
         config.RecogniseSettings,

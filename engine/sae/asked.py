@@ -10,10 +10,12 @@ from engine.activations.convert import FORMATS as PARTS
 from engine.activations.manifest import FILE as MANIFEST
 from engine.activations.store import KINDS, Store
 from engine.config import (
+    BaselineSettings,
     EncodeSettings,
     ExportSettings,
     ImportSettings,
     RecogniseSettings,
+    StabilitySettings,
     TrainSettings,
     about,
     check,
@@ -22,17 +24,27 @@ from engine.errors import UserError, counted
 from engine.files import check_target, is_vacant, path_of
 from engine.images.sources import check_images
 from engine.links import check_own
-from engine.models import HookPoint, TokenPolicy
+from engine.models import HookPoint, TokenPolicy, same_model
 from engine.models.asked import check_device, may_have_gpu
 from engine.models.hub import check_is_notation
 from engine.numbers import size
 from engine.room import free_memory
-from engine.sae.config import CONFIG, WEIGHTS, fitting, latents, prefixes, read_config, steps_for
+from engine.sae.config import (
+    CONFIG,
+    WEIGHTS,
+    SAEConfig,
+    fitting,
+    latents,
+    points_of,
+    prefixes,
+    read_config,
+    steps_for,
+)
 from engine.sae.state import Checkpointed, Finished, Identity, differences, identity, read_state, read_training
-from engine.workspace import Workspace
+from engine.workspace import Workspace, check_name
 
 LEAST_BATCH = 256  # tokens: with fewer, steps say little; where they do not fit, the dictionary is too large
-TOPK = ("topk", "batchtopk", "matryoshka-batchtopk")
+TOPK = ("topk", "batchtopk", "matryoshka-batchtopk", "archetypal")
 """Architectures that keep the k largest latents."""
 FORMATS = ("dictionary_learning", "overcomplete", "saelens", "saetui", "saev", "sparsify")
 """Of SAEs: engine.sae.convert.FORMATS, which needs torch."""
@@ -47,15 +59,22 @@ def check_train(settings: TrainSettings, workspace: Workspace, made: Made = ()) 
         check_own(folder := workspace.sae(settings.name))
     with about("warmup"):
         _check_warmup(settings)
+    with about("frozen"):
+        check_frozen(settings)
     with about("embeddings"):
         judged = opened("embeddings", settings.embeddings, workspace, made) if settings.embeddings else None
+    with about("mono_embeddings" if settings.mono_embeddings else "mono"):
+        check_mono(settings)
+    with about("mono_embeddings"):
+        mono = opened("embeddings", settings.mono_embeddings, workspace, made) if settings.mono else None
     with about("activations"):
         store = opened("activations", settings.activations, workspace, made)
     if store is None:
         return
-    with about("embeddings"):
-        if judged is not None:
-            check_seen(judged, settings.embeddings, store)
+    for name, judge in (("embeddings", judged), ("mono_embeddings", mono)):
+        with about(name):
+            if judge is not None:
+                check_seen(judge, getattr(settings, name), store)
     with about("expansion"):
         w = latents(store.d, settings.expansion)
         if not may_have_gpu() or settings.device == "cpu":
@@ -67,7 +86,8 @@ def check_train(settings: TrainSettings, workspace: Workspace, made: Made = ()) 
         if settings.arch == "matryoshka-batchtopk":
             prefixes(settings.groups, w)
     with about("name"):
-        _check_free(with_steps(settings, store, folder), store, folder)
+        if mono is not None or not settings.mono:
+            _check_free(with_steps(settings, store, folder), store, mono, folder)
 
 
 def _check_warmup(settings: TrainSettings) -> None:
@@ -75,6 +95,16 @@ def _check_warmup(settings: TrainSettings) -> None:
     unasked = next(one.default for one in dataclasses.fields(TrainSettings) if one.name == "warmup")
     if settings.steps and settings.warmup > settings.steps and settings.warmup != unasked:
         raise UserError(f"warmup is {settings.warmup}: give at most the {counted(settings.steps, 'step')} of --steps.")
+
+
+def check_frozen(settings: TrainSettings) -> None:
+    if settings.frozen != "none" and settings.arch == "archetypal":
+        raise UserError("An archetypal SAE begins at data points, not at random: give no --frozen, or another --arch.")
+
+
+def check_mono(settings: TrainSettings) -> None:
+    if bool(settings.mono) != bool(settings.mono_embeddings):
+        raise UserError("--mono is a weight, and --mono-embeddings what it sees: give both, or neither.")
 
 
 def check_seen(judged: Store, given: str, store: Store) -> None:
@@ -87,24 +117,32 @@ def check_seen(judged: Store, given: str, store: Store) -> None:
         )
 
 
-def least_memory(settings: TrainSettings, d: int) -> int:
-    """Bytes that a training holds at least.
+def a_latent_takes(settings: TrainSettings, d: int) -> int:
+    """Bytes that a latent takes in a training: weights, gradients and Adam's two moments in float32, of both matrices.
 
-    Both matrices have d x w weights, gradients and Adam's two moments in float32; a batch has w preactivations a token.
+    A frozen one has its weights alone, a soft-frozen one its start as well. An archetypal decoder has no moments; what
+    it is made of, d + points values a latent, has.
     """
+    if settings.arch == "archetypal":
+        return 4 * (10 * d + 4 * points_of(settings.points, latents(d, settings.expansion)))
+    matrices = 8 + {"none": 0, "decoder": -3, "encoder": -3, "soft-decoder": 1}[settings.frozen]
+    return 4 * matrices * d
+
+
+def least_memory(settings: TrainSettings, d: int) -> int:
+    """Bytes that a training holds at least; a batch has w preactivations a token."""
     w = latents(d, settings.expansion)
-    return 2 * d * w * 4 * 4 + settings.batch_size * 4 * w
+    return (a_latent_takes(settings, d) + settings.batch_size * 4) * w
 
 
 def check_memory(settings: TrainSettings, d: int, free: int | None) -> None:
     """UserError where ``free`` bytes are too few for what a training holds at least, with the setting that fits."""
-    w, least = latents(d, settings.expansion), least_memory(settings, d)
+    w, least, a_latent = latents(d, settings.expansion), least_memory(settings, d), a_latent_takes(settings, d)
     if free is None or least <= free:
         return
-    a_token = 4 * w
-    fixed = least - settings.batch_size * a_token
+    fixed, a_token = a_latent * w, 4 * w
     batch = (free - fixed) // a_token
-    fitting = math.floor(100 * free / (d * (32 * d + 4 * LEAST_BATCH))) / 100
+    fitting = math.floor(100 * free / (d * (a_latent + 4 * LEAST_BATCH))) / 100
     if batch >= LEAST_BATCH:
         way = f"give --batch-size {2 ** int(math.log2(batch))} or less"
     elif fitting * d >= 1:
@@ -126,9 +164,10 @@ def with_steps(settings: TrainSettings, store: Store, folder: Path) -> TrainSett
     return dataclasses.replace(settings, steps=steps)
 
 
-def _check_free(settings: TrainSettings, store: Store, folder: Path) -> None:
+def _check_free(settings: TrainSettings, store: Store, mono: Store | None, folder: Path) -> None:
     """UserError where another SAE has the name."""
-    finished, state, now = read_training(folder), read_state(folder), identity(settings, store.sha256)
+    finished, state = read_training(folder), read_state(folder)
+    now = identity(settings, store.sha256, mono.sha256 if mono else "")
     for found in (finished, state):
         check_same(folder, found, now)
     if finished is None or finished.result.steps != settings.steps:
@@ -172,6 +211,94 @@ def check_encode(settings: EncodeSettings, workspace: Workspace, made: Made = ()
         if not path_of(settings.activations).is_file():
             store = Store.open(workspace.existing("activations", settings.activations))
             check_width(store.path, store.d, settings.sae, config.d)
+
+
+def check_baseline(settings: BaselineSettings, workspace: Workspace, made: Made = ()) -> None:
+    """WrongValue for the first setting that cannot be."""
+    check(settings)
+    with about("device"):
+        check_device(settings.device)
+    with about("name"):
+        check_own(folder := workspace.sae(settings.name))
+    with about("activations"):
+        store = Store.open(workspace.existing("activations", settings.activations))
+        store.check_filled()
+    with about("expansion"):
+        w = latents_of(settings, store.d)
+    with about("k"):
+        fitting(settings.k, w)
+    with about("name"):
+        check_baseline_free(folder)
+
+
+def latents_of(settings: BaselineSettings, d: int) -> int:
+    """Number of latents of a baseline."""
+    w = latents(d, settings.expansion or (2 if settings.of == "pca" else 8))
+    if settings.of == "pca" and w > 2 * d:
+        raise UserError(
+            f"--expansion {settings.expansion:g} is more than pca has, {counted(d, 'component')} and their negatives: "
+            "give 2 or less."
+        )
+    return w
+
+
+def check_baseline_free(folder: Path, config: SAEConfig | None = None) -> None:
+    """UserError where another SAE has the name than a baseline, and the one that ``config`` describes."""
+    if read_training(folder) or read_state(folder):
+        raise UserError(f"{folder.name} was trained: choose another --name.")
+    if not (folder / CONFIG).is_file():
+        return
+    found = read_config(folder)
+    same = config is None or _of_activations(found) == _of_activations(config)
+    if not found.directions or not same:
+        raise UserError(f"{folder} is another SAE: choose another --name.")
+
+
+def _of_activations(config: SAEConfig) -> tuple[object, ...]:
+    made_from = tuple(one.sha256 for one in config.provenance.made_from)
+    return config.directions, config.arch, config.w, config.k, made_from
+
+
+def check_stability(settings: StabilitySettings, workspace: Workspace, made: Made = ()) -> None:
+    """WrongValue for the first setting that cannot be."""
+    check(settings)
+    with about("device"):
+        check_device(settings.device)
+    with about("saes"):
+        folders = [workspace.existing("saes", one) for one in settings.saes]
+        check_alike(folders)
+    with about("name"):
+        check_own(stability_path(settings, workspace))
+    with about("alive_on"):
+        if settings.alive_on:
+            store = Store.open(workspace.existing("activations", settings.alive_on))
+            check_width(store.path, store.d, folders[0].name, read_config(folders[0]).d)
+
+
+def stability_path(settings: StabilitySettings, workspace: Workspace) -> Path:
+    """Where the result is written."""
+    name = settings.name or "--".join(Path(os.path.abspath(path_of(one))).name for one in settings.saes)
+    return workspace.root / "stability" / f"{check_name(name, 'a result')}.json"
+
+
+def check_alike(folders: list[Path]) -> None:
+    """UserError unless there are two or more SAEs, of the same activations as far as they say."""
+    if len(set(folders)) < max(2, len(folders)):
+        raise UserError("Two or more SAEs are compared, each given once: give their names.")
+    first = read_config(folders[0])
+    for folder in folders[1:]:
+        other = read_config(folder)
+        if other.d != first.d:
+            raise UserError(
+                f"{folders[0].name} reads activations {first.d} wide, {folder.name} {other.d} wide: give SAEs of the "
+                "same activations."
+            )
+        models = first.model_sha256, other.model_sha256
+        if (first.hook and other.hook and first.hook != other.hook) or (all(models) and not same_model(*models)):
+            raise UserError(
+                f"{folders[0].name} reads {first.hook} of {first.model}, {folder.name} {other.hook} of {other.model}: "
+                "give SAEs of the same activations."
+            )
 
 
 def check_npz(out: str) -> None:

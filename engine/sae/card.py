@@ -10,7 +10,7 @@ from typing import Any
 from engine.config import place_of
 from engine.errors import counted
 from engine.places import split
-from engine.sae.config import SAEConfig
+from engine.sae.config import SAEConfig, control
 from engine.sae.convert import Format, Written
 from engine.sae.state import Finished
 from engine.workspace import Source
@@ -58,6 +58,7 @@ def card(
         "",
         f"* {config.arch}, {counted(config.d, 'dimension')} -> {counted(config.w, 'latent')}{active}",
         *groups,
+        *([f"* a control: {why}"] if (why := control(config)) else []),
         f"* model: {reads}" + (f" (content `{config.model_sha256}`)" if config.model_sha256 else ""),
         f"* hook point: {config.hook}; tokens: {config.tokens}",
         *(f"* made from {one.kind} {one.name} (content `{one.sha256}`)" for one in config.provenance.made_from),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.config import ArchitectureName, Transparency, place
+from engine.config import ArchitectureName, Directions, Frozen, Transparency, place
 from engine.errors import UserError, counted, refusal
 from engine.files import check_version, read_json, write_json
 from engine.integrity import content_sha256
@@ -40,6 +40,10 @@ class SAEConfig:
     """Active latents per token (topk family; 0 for the others)."""
     groups: tuple[int, ...] = ()
     """Nested prefixes of the dictionary (matryoshka)."""
+    frozen: Frozen = seldom("none")
+    """What training left at its random start: it is a control (see engine.sae.training_sae.TrainingSAE)."""
+    directions: Directions | None = seldom()
+    """Of an SAE that was not trained, what they are (engine.sae.baseline)."""
     scale: float = 1.0
     """Raw activations were divided by this while training; the weights have it folded in."""
     model: str = place("model", "")
@@ -64,6 +68,23 @@ class SAEConfig:
             "b_dec": (self.d,),
         }
         return shapes | ({"threshold": (self.w,)} if threshold else {})
+
+
+def control(config: SAEConfig) -> str:
+    """What makes it a control of trained SAEs, in words; empty where it is none."""
+    match config.directions:
+        case "pca":
+            return "principal components, not trained"
+        case "kmeans":
+            return "centroids of k-means, not trained"
+        case "random":
+            return "random directions, not trained"
+    match config.frozen:
+        case "none":
+            return ""
+        case "soft-decoder":
+            return "its decoder stayed near its random start"
+    return f"its {config.frozen} stayed at its random start"
 
 
 def read_config(folder: str | Path) -> SAEConfig:
@@ -140,6 +161,14 @@ def latents(d: int, expansion: float) -> int:
     if w < 1:
         raise UserError(f"--expansion {expansion:g} of {counted(d, 'dimension')} leaves no latent: give a larger one.")
     return w
+
+
+MOST_POINTS = 4096
+
+
+def points_of(points: int, w: int) -> int:
+    """How many data points the latents of an archetypal SAE are mixtures of, where ``points`` are asked for."""
+    return points or min(w, MOST_POINTS)
 
 
 def fitting(k: int, w: int) -> int:

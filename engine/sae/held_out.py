@@ -45,17 +45,14 @@ class HeldOut:
             return cls(loader, rows, None, np.empty(0, np.int64))
         judge = Store.open(workspace.existing("embeddings", embeddings))
         check_seen(judge, embeddings, loader.store)
-        judge.check_listed()
-        loader.store.check_listed()
-        row_of = {_identity(judge.images[image]): row for row, image in enumerate(judge.image.tolist())}
-        found = [row_of.get(_identity(loader.store.images[image]), -1) for image in rows.images.tolist()]
-        judged = np.flatnonzero(np.array(found) >= 0)
+        found = rows_of_judge(judge, loader.store, rows.images)
+        judged = np.flatnonzero(found >= 0)
         if len(judged) < 2:
             raise UserError(
                 f"The embeddings {embeddings!r} have {len(judged)} of the {len(rows.images)} held-out images of "
                 f"{loader.store.path}: embed the images that its activations came from."
             )
-        return cls(loader, rows, judge.take(np.array(found)[judged]), judged)
+        return cls(loader, rows, judge.take(found[judged]), judged)
 
     def measure(self, sae: SAE, watch: Callable[[Tensor], None] | None = None) -> HeldOutMeasurement:
         """Fidelity of ``sae`` and, where there are embeddings, how alike the images of its latents are.
@@ -138,6 +135,14 @@ def max_per_image(a: Float[Tensor, "rows w"], image: NDArray[np.int64]) -> Float
     number = np.cumsum(np.diff(image, prepend=image[:1]) != 0)
     index = torch.from_numpy(number).to(a.device).unsqueeze(1).expand_as(a)
     return a.new_zeros(int(number[-1]) + 1, a.shape[1]).scatter_reduce_(0, index, a, "amax")
+
+
+def rows_of_judge(judge: Store, store: Store, images: NDArray[np.int64]) -> NDArray[np.int64]:
+    """For each of the ``images`` of ``store`` the row of ``judge`` that is its embedding; -1 where there is none."""
+    judge.check_listed()
+    store.check_listed()
+    row_of = {_identity(judge.images[image]): row for row, image in enumerate(judge.image.tolist())}
+    return np.array([row_of.get(_identity(store.images[image]), -1) for image in images.tolist()], np.int64)
 
 
 def _identity(image: ImageRecord) -> str:

@@ -6,6 +6,8 @@ These records are also JSON, in training.json, in checkpoints and in the events 
 from dataclasses import dataclass
 
 from engine.activations.results import Question, RecognisedRows, StoreExported, StoreImported
+from engine.config import Directions
+from engine.metrics.results import Stability
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +73,20 @@ class Trained(FinalMeasurement):
 
 
 @dataclass(frozen=True, kw_only=True)
+class BaselineMade(HeldOutMeasurement):
+    """What ``baseline`` returns."""
+
+    name: str
+    path: str
+    """The folder of the SAE."""
+    directions: Directions
+    arch: str
+    d: int
+    w: int
+    k: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Encoded:
     """What ``encode_store`` returns."""
 
@@ -95,6 +111,40 @@ class Checked:
     """A factor by which its inputs seem to have been divided in training; None where it fits as it is."""
     fve_scaled: float | None = None
     """FVE with that factor."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedSAE:
+    """An SAE whose dictionary is compared with others."""
+
+    name: str
+    sha256: str
+    """Of its weights."""
+    w: int
+    compared: int
+    """Latents that are; the others fire on no row of the store that was given."""
+    seed: int | None
+    """Of its training; None where that is not known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedPair(Stability):
+    first: str
+    second: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StabilityMeasured:
+    """What ``stability`` returns."""
+
+    path: str
+    """The file that says it of every latent."""
+    saes: tuple[ComparedSAE, ...]
+    pairs: tuple[ComparedPair, ...]
+    max_cosine: float
+    """Mean max cosine, the mean over pairs in both directions."""
+    matched: float
+    """Mean cosine under one-to-one matchings, the mean over pairs."""
 
 
 READ_STAGE, CHECK_STAGE = "read the SAE", "check"

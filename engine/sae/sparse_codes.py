@@ -35,8 +35,10 @@ class Encode(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient):  # type: ignore[no-untyped-def]
         centred, rows, latents = ctx.saved_tensors
-        by_latent = torch.argsort(latents, stable=True)
-        sums = bag_sums(centred, rows[by_latent], gradient[by_latent], latents[by_latent], ctx.w)
+        sums = None
+        if ctx.needs_input_grad[0]:
+            by_latent = torch.argsort(latents, stable=True)
+            sums = bag_sums(centred, rows[by_latent], gradient[by_latent], latents[by_latent], ctx.w)
         return sums, gradient.new_zeros(ctx.w).index_add_(0, latents, gradient), None, None, None, None
 
 
@@ -51,8 +53,10 @@ class Decode(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient):  # type: ignore[no-untyped-def]
         W_dec, values, bags, latents = ctx.saved_tensors
-        by_latent = torch.argsort(latents, stable=True)
-        to_rows = bag_sums(gradient, bags[by_latent], values[by_latent], latents[by_latent], len(W_dec))
+        to_rows = None
+        if ctx.needs_input_grad[0]:
+            by_latent = torch.argsort(latents, stable=True)
+            to_rows = bag_sums(gradient, bags[by_latent], values[by_latent], latents[by_latent], len(W_dec))
         with torch.enable_grad():  # the library's own kernel for <gradient of the bag, row of W_dec>
             weight = values.detach().requires_grad_()
             out = bag_sums(W_dec.detach(), latents, weight, bags, len(gradient))

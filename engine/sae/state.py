@@ -86,15 +86,17 @@ class Finished:
     """Of the weights that it ended with; None where an older version wrote it."""
 
 
-def identity(settings: TrainSettings, activations: str) -> Identity:
-    """What tells a training from others; ``activations``: content hash of the store."""
+def identity(settings: TrainSettings, activations: str, mono_embeddings: str = "") -> Identity:
+    """What tells a training from others; ``activations``: content hash of the store, ``mono_embeddings`` that of the
+    one that MonoLoss sees, if it has a weight."""
     known = {key: value for key, value in to_json(settings).items() if key not in UNIDENTIFIED}
-    return known | {"activations": activations}
+    return known | {"activations": activations, "mono_embeddings": mono_embeddings}
 
 
 def settings_of(name: str, identity: Identity) -> TrainSettings:
-    """The settings that an identity knows; ``activations`` is empty, a hash tells no name."""
-    settings: TrainSettings = from_json(TrainSettings, {**identity, "name": name, "activations": ""}, name)
+    """The settings that an identity knows; stores are empty, a hash tells no name."""
+    known = {**identity, "name": name, "activations": "", "mono_embeddings": ""}
+    settings: TrainSettings = from_json(TrainSettings, known, name)
     return settings
 
 
@@ -184,9 +186,15 @@ def check_together(folder: Path, finished: Finished | None) -> None:
 
 def differences(before: Identity, now: Identity) -> list[str]:
     """The settings in which two identities differ, in words. More steps are no other training: it continues."""
-    known = identity(settings_of("", before), before["activations"])  # with today's defaults for settings it lacks
+    stores = before["activations"], before.get("mono_embeddings", "")
+    known = identity(settings_of("", before), *stores)  # with today's defaults for settings it lacks
     return [_difference(key, known[key], now[key]) for key in now if known[key] != now[key] and key != "steps"]
 
 
 def _difference(key: str, before: Any, now: Any) -> str:
-    return "other activations" if key == "activations" else f"{key} {before} instead of {now}"
+    match key:
+        case "activations":
+            return "other activations"
+        case "mono_embeddings":
+            return "other embeddings for --mono"
+    return f"{key} {before} instead of {now}"

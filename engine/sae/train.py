@@ -30,12 +30,21 @@ from engine.numbers import duration, significant
 from engine.records import to_json
 from engine.reporter import Measured, Reporter, StageBegan, Warned
 from engine.sae.architectures import architecture
-from engine.sae.asked import check_continues, check_memory, check_same, least_memory, with_steps
+from engine.sae.asked import (
+    check_continues,
+    check_frozen,
+    check_memory,
+    check_mono,
+    check_same,
+    least_memory,
+    with_steps,
+)
 from engine.sae.checkpoint import restore, save_checkpoint
 from engine.sae.config import CHECKPOINTS, WEIGHTS, SAEConfig, latents, read_config, weights_sha256
 from engine.sae.forming import Forming
 from engine.sae.held_out import HeldOut
 from engine.sae.model import SAE
+from engine.sae.mono import Mono
 from engine.sae.preview import Preview, read_preview, write_preview
 from engine.sae.results import FinalMeasurement, MeasuredStep, Trained
 from engine.sae.schedule import Pace, Schedule, Waiting
@@ -70,6 +79,8 @@ def train(settings: TrainSettings, workspace: Workspace, reporter: Reporter | No
     path = workspace.existing("activations", settings.activations)
     store = Store.open(path)
     check(settings)
+    check_frozen(settings)
+    check_mono(settings)
     store.check(reporter)
     training = TrainingLoop(with_steps(settings, store, folder), workspace, store)
     training.asked = bool(settings.steps)
@@ -116,7 +127,12 @@ class TrainingLoop:
         self.history: list[MeasuredStep] = []
         self.spans: tuple[Span, ...] = ()
         self.unwritten: Preview | None = None
-        self.identity = identity(settings, store.sha256)
+        self.mono: Mono | None = None
+        seen = ""
+        if settings.mono:
+            self.mono = Mono.of(self.loader, settings.mono_embeddings, workspace, self.device)
+            seen = Store.open(workspace.existing("embeddings", settings.mono_embeddings)).sha256
+        self.identity = identity(settings, store.sha256, seen)
         source = Source("activations", store.path.name, str(store.path), store.sha256)
         self.origin = Provenance((source,), versions())
 
@@ -127,6 +143,7 @@ class TrainingLoop:
             arch=self.settings.arch,
             d=self.store.d,
             w=self.w,
+            frozen=self.settings.frozen,
             scale=self.scale,
             model=manifest.model.spec,
             model_sha256=manifest.model.sha256,
@@ -143,10 +160,14 @@ class TrainingLoop:
     def run(self, folder: Path, state: Checkpointed | None, reporter: Reporter) -> Trained:
         """Train from ``state`` (None: from the start) to the end and write the SAE into ``folder``."""
         reporter.event(StageBegan("train"))
-        self.model = TrainingSAE(self.architecture, self.store.d, self.w, self.settings.seed).to(self.device)
+        settings = self.settings
+        model = TrainingSAE(self.architecture, self.store.d, self.w, settings.seed, settings.frozen)
+        self.model = model.to(self.device)
         self.optimiser = torch.optim.Adam(self.model.parameters(), betas=(0.9, 0.999), fused=True)
         if len(self.loader.held_out) == 0:
             reporter.event(Warned("No image is held out: measurements are made on training rows."))
+        if self.mono is not None and self.settings.embeddings == self.settings.mono_embeddings:
+            reporter.event(Warned("The MS of held-out images is what --mono trains for: judge by other --embeddings."))
         if state:
             self._continue(folder, state, reporter)
         else:
@@ -169,6 +190,7 @@ class TrainingLoop:
             )
         with torch.no_grad():
             self.model.b_dec.copy_(geometric_median(sample / self.scale))
+            self.architecture.begin(self.model, sample / self.scale, self.settings.seed)
 
     def _continue(self, folder: Path, state: Checkpointed, reporter: Reporter) -> None:
         restore(folder, state, self.model, self.optimiser)
@@ -242,9 +264,12 @@ class TrainingLoop:
         model, step = self.model, self.step
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             loss = model.loss(x / self.scale)
-        if self.device.type == "cpu" and not torch.isfinite(loss.total):
-            return loss.total.detach()
-        loss.total.backward()
+        total = loss.total
+        if self.mono is not None:
+            total = total + self.settings.mono * self.mono.loss(loss.codes, step)
+        if self.device.type == "cpu" and not torch.isfinite(total):
+            return total.detach()
+        total.backward()
         model.project_gradient()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         self.optimiser.param_groups[0]["lr"] = self.schedule.rate(step)
@@ -252,7 +277,7 @@ class TrainingLoop:
         self.optimiser.zero_grad()
         model.constrain()
         model.observe(loss, len(x), self.schedule.smoothing(step), step)
-        return loss.total.detach()
+        return total.detach()
 
     def _measure(self, loss: float, folder: Path, reporter: Reporter) -> None:
         sae = self.exported()

@@ -7,6 +7,7 @@ kept latents (engine/sae/sparse_codes.py). Both are held against references writ
 """
 
 import itertools
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,10 +18,12 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from engine.config import ArchitectureName, TrainSettings
+from engine.config import ArchitectureName, Frozen, TrainSettings
 from engine.sae.config import SAEConfig
+from engine.sae.sparse_codes import Kept
 
 A = TypeVar("A", bound="Architecture")
+SOFT = 0.8  # cosine with its start that each row of a soft-frozen decoder keeps at least (arXiv 2602.14111)
 FOLLOWED = 10_000  # steps up to which a training's length changes how its threshold is followed (engine.sae.schedule)
 
 
@@ -36,6 +39,8 @@ class Loss:
     """Latents that are active on some token of the batch."""
     smallest: Float[Tensor, ""]
     """Smallest kept positive activation; infinite if there is none."""
+    codes: Kept | Float[Tensor, "batch w"]
+    """Activations of the latents, with their gradient."""
 
 
 class Architecture(ABC):
@@ -68,9 +73,19 @@ class Architecture(ABC):
         """Whether the loss uses the list of dead latents."""
         return False
 
-    def parameters(self, w: int) -> dict[str, Float[Tensor, " _"]]:
+    def parameters(self, w: int, d: int) -> dict[str, Float[Tensor, "..."]]:
         """What is learned besides the matrices and biases: names and first values."""
         return {}
+
+    def constants(self, w: int, d: int) -> dict[str, Float[Tensor, "..."]]:
+        """What ``begin`` fills in and checkpoints keep: names, and values of the right shape."""
+        return {}
+
+    def begin(self, model: "TrainingSAE", sample: Float[Tensor, "n d"], seed: int) -> None:  # noqa: B027
+        """See a first sample, in training units, before the first step; b_dec has its start already."""
+
+    def pass_on(self, model: "TrainingSAE") -> None:  # noqa: B027
+        """Hand the gradient of the decoder on to what the decoder is made of, where it is made of something."""
 
     def constrain(self, model: "TrainingSAE") -> None:  # noqa: B027 - most have nothing to bring back
         """Bring these parameters back to where they are allowed, after a step."""
@@ -101,20 +116,28 @@ class TrainingSAE(nn.Module):
     """The trained form of an SAE: unit decoder rows, training units, counters of dead latents.
 
     ``W_enc`` is stored as (w, d), the transpose of the saved one: both matrices then have a row per latent.
+
+    ``frozen`` makes it a control of arXiv 2602.14111, which begins as the SAE of that seed and sees the same batches.
+    ``decoder`` and ``encoder``: that matrix stays as it began; ``soft-decoder``: each row of the decoder stays where
+    its cosine with its start is ``SOFT`` or more. All else is learned: biases and thresholds, too.
     """
 
-    def __init__(self, architecture: Architecture, d: int, w: int, seed: int):
+    def __init__(self, architecture: Architecture, d: int, w: int, seed: int, frozen: Frozen = "none"):
         super().__init__()
-        self.architecture = architecture
+        self.architecture, self.frozen = architecture, frozen
         self.d, self.w = d, w
         directions = torch.randn(w, d, generator=torch.Generator().manual_seed(seed))
         directions /= directions.norm(dim=1, keepdim=True)
-        self.W_dec = nn.Parameter(directions)
-        self.W_enc = nn.Parameter(directions.clone())
+        self.W_dec = nn.Parameter(directions, requires_grad=frozen != "decoder")
+        self.W_enc = nn.Parameter(directions.clone(), requires_grad=frozen != "encoder")
         self.b_enc = nn.Parameter(torch.zeros(w))
         self.b_dec = nn.Parameter(torch.zeros(d))
-        for name, start in architecture.parameters(w).items():
+        for name, start in architecture.parameters(w, d).items():
             self.register_parameter(name, nn.Parameter(start))
+        for name, value in architecture.constants(w, d).items():
+            self.register_buffer(name, value)
+        self.start: Tensor | None  # a function of the seed: checkpoints need not keep it
+        self.register_buffer("start", directions.clone() if frozen == "soft-decoder" else None, persistent=False)
         self.theta: Tensor
         self.since_fired: Tensor
         self.smallest: Tensor
@@ -162,13 +185,18 @@ class TrainingSAE(nn.Module):
     def project_gradient(self) -> None:
         """Remove the component of the decoder's gradient along each row: it would only change a norm that is fixed."""
         gradient = self.W_dec.grad
-        assert gradient is not None
-        gradient -= (gradient * self.W_dec).sum(1, keepdim=True) * self.W_dec
+        if gradient is not None:  # else the decoder is frozen
+            gradient -= (gradient * self.W_dec).sum(1, keepdim=True) * self.W_dec
+            self.architecture.pass_on(self)
 
     @torch.no_grad()
     def constrain(self) -> None:
-        """Decoder rows back to unit norm, and what the architecture asks; called after every step."""
-        self.W_dec.div_(self.W_dec.norm(dim=1, keepdim=True))
+        """Decoder rows back to unit norm and near a start that holds them, and what the architecture asks; called after
+        every step."""
+        if self.frozen != "decoder":  # whose rows would lose bits
+            self.W_dec.div_(self.W_dec.norm(dim=1, keepdim=True))
+        if self.start is not None:
+            self.W_dec.copy_(within(self.W_dec, self.start, SOFT))
         self.architecture.constrain(self)
 
     @torch.no_grad()
@@ -217,6 +245,19 @@ class TrainingSAE(nn.Module):
             "b_dec": self.b_dec * scale,
         }
         return weights | ({} if threshold is None else {"threshold": threshold.expand(self.w)})
+
+
+def within(rows: Float[Tensor, "w d"], start: Float[Tensor, "w d"], cosine: float) -> Float[Tensor, "w d"]:
+    """The unit vectors nearest to the unit ``rows`` u whose cosine with those of ``start``, u0, is ``cosine`` or more.
+
+    Where ``<u, u0>`` is less: ``cosine u0 + sqrt(1 - cosine^2) v``, with v the unit vector of ``u - <u, u0> u0``; u0
+    itself where that is 0, as u = -u0 has no nearest one.
+    """
+    found = (rows * start).sum(1, keepdim=True)
+    across = rows - found * start
+    length = across.norm(dim=1, keepdim=True)
+    edge = cosine * start + math.sqrt(1 - cosine**2) * across / length
+    return torch.where(found >= cosine, rows, torch.where(length > 0, edge, start))
 
 
 def squared_error(x_hat: Float[Tensor, "batch d"], x: Float[Tensor, "batch d"]) -> Float[Tensor, ""]:

@@ -138,7 +138,10 @@ def candidates(command: Any, words: Sequence[str], begun: str) -> Iterable[Candi
             return paths(Workspace.find(place), begun)
         return [(one.name, one.get_short_help_str(70)) for one in found if not one.hidden]
     arguments = [one for one in command.params if one.param_type_name == "argument"]
-    return values(command, arguments[position], begun, place) if position < len(arguments) else ()
+    several = bool(arguments) and arguments[-1].nargs == -1
+    if position >= len(arguments) and not several:
+        return ()
+    return values(command, arguments[min(position, len(arguments) - 1)], begun, place)
 
 
 def _option(command: Any, name: str) -> Any:
@@ -230,10 +233,9 @@ _SAES, _STORES = _named("SAE", saes), _named("activation store", _within("activa
 _JUDGED, _RECIPES = _named("embedding store", _within("embeddings")), _named("recipe", recipes)
 _SCORES = _named("scores", lambda workspace: [path.stem for path in neurons_files(workspace)])
 VALUES: dict[str, Callable[[Workspace, str], list[Candidate]]] = {
-    "sae": _any_of(_SAES, lambda workspace, begun: paths(workspace, begun) if begun else []),
-    "activations": _STORES,
-    "check": _STORES,
-    "embeddings": _JUDGED,
+    **dict.fromkeys(("sae", "saes"), _any_of(_SAES, lambda workspace, begun: paths(workspace, begun) if begun else [])),
+    **dict.fromkeys(("activations", "check", "alive_on"), _STORES),
+    **dict.fromkeys(("embeddings", "mono_embeddings"), _JUDGED),
     "recipe": _RECIPES,
     "store": _any_of(_STORES, _JUDGED, _SAES, _SCORES),
     "artefact": _any_of(_SAES, _STORES, _JUDGED, _SCORES, _RECIPES, _named("run", _runs)),

@@ -10,12 +10,12 @@ import typer
 from engine import config, numbers
 from engine.activations.results import READS, Estimated, Extracted, RecognisedRows, StoreImported, Verified
 from engine.errors import counted
-from engine.metrics.results import Localisation
+from engine.metrics.results import Localisation, Mean
 from engine.neurons.results import MatrixScored, Scored, ScoredAll
 from engine.places import Relinked
 from engine.runs.plan import PlanDone
 from engine.runs.tasks import TASKS
-from engine.sae.results import BroughtIn, Checked, Encoded, Seen, SentOut, Trained
+from engine.sae.results import BaselineMade, BroughtIn, Checked, Encoded, Seen, SentOut, StabilityMeasured, Trained
 from engine.steer.results import ANSWERS, Steered
 from engine.workspace import Workspace
 from saetui.cli import work
@@ -55,6 +55,8 @@ def stages() -> dict[str, tuple[type, work.Show]]:
         "scores": (config.ScoresSettings, show_scores),
         "run": (config.PlanSettings, show_plan),
         "steer": (config.SteerSettings, show_steer),
+        "baseline": (config.BaselineSettings, show_baseline),
+        "stability": (config.StabilitySettings, show_stability),
     }
 
 
@@ -124,7 +126,11 @@ def show_train(result: Trained) -> None:
         say(f"{size(result.state_bytes)} of state are kept for a longer training; --drop-state removes them")
 
 
-def _train_figures(result: Trained) -> str:
+def show_baseline(result: BaselineMade) -> None:
+    say(result.path, f"{_train_figures(result)} (held-out activations)")
+
+
+def _train_figures(result: Trained | BaselineMade) -> str:
     return (
         f"FVE {number(result.fve)}   L0 {number(result.l0, digits=1)}   dead {percent(result.dead, 1)}   "
         f"dense {percent(result.dense, 1)}"
@@ -270,6 +276,30 @@ def show_export(result: SentOut) -> None:
 def show_encode(result: Encoded) -> None:
     size = f"{counted(result.rows, 'row')} of {counted(result.latents, 'latent')}, {result.nonzero:,} nonzero"
     say(f"{result.out}: {size}, L0 {number(result.l0, digits=1)}")
+
+
+def show_stability(result: StabilityMeasured) -> None:
+    heads = ("first", "second", "latents", "max cosine", "back", "matched", "random")
+    rows = [
+        (
+            pair.first,
+            pair.second,
+            f"{pair.there.n:,} {pair.back.n:,}",
+            _with_interval(pair.there),
+            _with_interval(pair.back),
+            f"{'' if pair.exact else '>= '}{_with_interval(pair.matched)}",
+            f"{number(pair.random_there.mean)} {number(pair.random_matched.mean)}",
+        )
+        for pair in result.pairs
+    ]
+    say(result.path, *work.columns(heads, rows, right=range(2, len(heads)), cut=1))
+    say("± is the 95 % interval; random: max cosine and matched of as many random directions")
+    if len(rows) > 1:
+        say(f"over {len(rows):,} pairs: max cosine {number(result.max_cosine)}, matched {number(result.matched)}")
+
+
+def _with_interval(mean: Mean) -> str:
+    return number(mean.mean) if mean.high is None else f"{number(mean.mean)} ± {number(mean.high - mean.mean)}"
 
 
 def show_relink(result: Relinked) -> None:

@@ -29,7 +29,7 @@ class Gated(Architecture):
     def of(cls, settings: TrainSettings, w: int) -> "Gated":
         return cls(settings.l1)
 
-    def parameters(self, w: int) -> dict[str, Float[Tensor, " _"]]:
+    def parameters(self, w: int, d: int) -> dict[str, Float[Tensor, " _"]]:
         return {"r_mag": torch.zeros(w), "b_gate": torch.zeros(w)}
 
     def threshold(self, model: TrainingSAE) -> Float[Tensor, " w"]:
@@ -43,4 +43,4 @@ class Gated(Architecture):
         a = torch.relu(magnitude) * (gate > 0)
         mse = squared_error(model.decode(a, (model.w,))[0], x)
         by_gate = model.b_dec.detach() + (gate @ model.W_dec.detach()).float()
-        return Loss(mse + self.l1 * gate.float().sum(1).mean() + squared_error(by_gate, x), mse, *activity(a))
+        return Loss(mse + self.l1 * gate.float().sum(1).mean() + squared_error(by_gate, x), mse, *activity(a), a)

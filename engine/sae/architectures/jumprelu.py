@@ -26,7 +26,7 @@ class JumpReLU(Architecture):
     def of(cls, settings: TrainSettings, w: int) -> "JumpReLU":
         return cls(settings.l0, settings.bandwidth, settings.bandwidth)
 
-    def parameters(self, w: int) -> dict[str, Float[Tensor, " _"]]:
+    def parameters(self, w: int, d: int) -> dict[str, Float[Tensor, " _"]]:
         return {"thresholds": torch.full((w,), self.start)}
 
     def constrain(self, model: TrainingSAE) -> None:
@@ -40,7 +40,7 @@ class JumpReLU(Architecture):
         a = JumpFunction.apply(z, thresholds, self.bandwidth)
         active = StepFunction.apply(z, thresholds, self.bandwidth)
         mse = squared_error(model.decode(a, (model.w,))[0], x)
-        return Loss(mse + self.l0 * active.float().sum(1).mean(), mse, *activity(a))
+        return Loss(mse + self.l0 * active.float().sum(1).mean(), mse, *activity(a), a)
 
 
 def _rectangle(z: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:

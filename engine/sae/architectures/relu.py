@@ -21,4 +21,4 @@ class Relu(Architecture):
     def loss(self, model: TrainingSAE, x: Float[Tensor, "batch d"]) -> Loss:
         z = model.latents(x)
         mse = squared_error(model.decode(z, (model.w,))[0], x)
-        return Loss(mse + self.l1 * z.float().sum(1).mean(), mse, *activity(z))
+        return Loss(mse + self.l1 * z.float().sum(1).mean(), mse, *activity(z), z)

@@ -50,17 +50,17 @@ class TopKFamily(Architecture):
     def loss(self, model: TrainingSAE, x: Float[Tensor, "batch d"]) -> Loss:
         ends = self.prefixes(model.w)
         if model.sparse:
-            kept = self._encode(model, x)
+            codes: Kept | Tensor = (kept := self._encode(model, x))
             reconstructions = decode(model.W_dec, model.b_dec, kept, ends)
             seen = kept.activity(model.w)
         else:
-            a = self.keep(model.latents(x))
+            codes = a = self.keep(model.latents(x))
             reconstructions = model.decode(a, ends)
             seen = activity(a)
         errors = [squared_error(x_hat, x) for x_hat in reconstructions]
         total = torch.stack(errors).sum() * self.error_weight
         aux = auxiliary(model, x, x - reconstructions[-1])
-        return Loss(total + self.aux * aux, errors[-1], *seen)
+        return Loss(total + self.aux * aux, errors[-1], *seen, codes)
 
     def _encode(self, model: TrainingSAE, x: Float[Tensor, "batch d"]) -> Kept:
         """Encode and sparsify; gradients reach W_enc and the biases through the kept latents only."""

@@ -103,7 +103,8 @@ def register(cls: type[Format]) -> type[Format]:
     return cls
 
 
-EVERY: tuple[ArchitectureName, ...] = get_args(ArchitectureName)
+EVERY: tuple[ArchitectureName, ...] = tuple(one for one in get_args(ArchitectureName) if one != "archetypal")
+"""What SAEs are saved as: an archetypal one is a topk SAE."""
 OURS = "saetui"
 """Below which a config of another tool holds what that tool has no place for."""
 

@@ -357,6 +357,7 @@ class TrainMode(Mode):
                 self.remember(settings={k: v for k, v in settings.items() if k != "name"})
 
         known = {kind: self.runs.artefacts(kind) for kind in ("activations", "embeddings")}
+        known["mono_embeddings"] = known["embeddings"]
         self.services.ask(TrainForm(self.services.workspace, title, values, FIRST, known), answered)
 
     def action_plan(self) -> None:

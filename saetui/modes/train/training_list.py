@@ -28,6 +28,8 @@ TRAININGS: Rows[Training] = Rows(
         "speed": RowField("number", lambda row: row.tokens_per_s, ("tok/s",)),
         "left": RowField("time", lambda row: row.eta),
         "arch": RowField("text", lambda row: row.settings and row.settings.arch),
+        "frozen": RowField("text", lambda row: row.settings and row.settings.frozen),
+        "mono": RowField("number", lambda row: row.settings and row.settings.mono),
         "on": RowField("text", lambda row: row.settings and row.settings.activations, ("activations",)),
         "expansion": RowField("number", lambda row: row.settings and row.settings.expansion),
         "k": RowField("number", lambda row: row.settings and row.settings.k),

@@ -161,14 +161,24 @@ def _asked(row: Training) -> list[str]:
     if asked is None:
         return [f"import of {row.asked.source}"] if row.asked else []
     made = [asked.arch, f"x{exact(asked.expansion)}", f"k {asked.k}", f"{counted(asked.batch_size, 'token')} a step"]
-    made.append(f"seed {asked.seed}")
+    made += [f"seed {asked.seed}", *([f"{asked.frozen} frozen"] if asked.frozen != "none" else [])]
+    made += [f"MonoLoss {exact(asked.mono)}"] if asked.mono else []
     return made + ([f"on {asked.activations}"] if asked.activations else [])
 
 
 def _kept(sae: SAEConfig) -> list[str]:
     """An SAE that was not trained here."""
     made = [sae.arch, f"{sae.d:,} -> {counted(sae.w, 'latent')}", *([f"k {sae.k}"] if sae.k else [])]
-    return [*made, f"of {sae.origin.format}" if sae.origin else "not trained here"]
+    from engine.sae.config import control
+
+    why = control(sae)
+    return [*made, *([why] if why else []), *_elsewhere(sae)]
+
+
+def _elsewhere(sae: SAEConfig) -> list[str]:
+    if sae.origin:
+        return [f"of {sae.origin.format}"]
+    return [] if sae.directions else ["not trained here"]
 
 
 def facts(row: Training) -> list[tuple[str, str]]:

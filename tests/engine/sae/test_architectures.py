@@ -44,7 +44,7 @@ def made(architecture, seed=0, kind=TrainingSAE, d=D, w=W):
     with torch.no_grad():
         for parameter in (model.W_enc, model.b_enc, model.b_dec):
             parameter += 0.3 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-        for name in model.architecture.parameters(w) if isinstance(architecture, Gated) else ():
+        for name in model.architecture.parameters(w, d) if isinstance(architecture, Gated) else ():
             model.get_parameter(name).add_(0.3 * torch.randn(w, generator=generator, dtype=torch.float64))
     x = torch.randn(BATCH, d, generator=generator, dtype=torch.float64)
     return model, x
@@ -346,7 +346,8 @@ def test_theta_and_dead_counters_follow_the_batches():
     theta, silent = None, [0, 0, 0]
     steps = [(0.5, [1, 0, 0]), (0.3, [0, 1, 0]), (math.inf, [0, 0, 0]), (0.9, [1, 0, 0])]
     for number, (smallest, fired) in enumerate(steps):
-        loss = Loss(torch.zeros(()), torch.zeros(()), torch.tensor(fired, dtype=torch.bool), torch.tensor(smallest))
+        active = torch.tensor(fired, dtype=torch.bool)
+        loss = Loss(torch.zeros(()), torch.zeros(()), active, torch.tensor(smallest), torch.zeros(10, 3))
         model.observe(loss, 10, 0.0 if number == 0 else 0.9)
         if math.isfinite(smallest):
             theta = smallest if theta is None else 0.9 * theta + 0.1 * smallest

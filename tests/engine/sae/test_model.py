@@ -33,7 +33,7 @@ def test_encode_and_decode_by_the_formula(arch):
     a, x_hat = sae.encode(x), sae(x)
     for b in range(len(x)):
         z = [max(0.0, float((x[b] - sae.b_dec) @ sae.W_enc[:, j] + sae.b_enc[j])) for j in range(W)]
-        kept = sorted(z, reverse=True)[:4] if arch == "topk" else z
+        kept = sorted(z, reverse=True)[:4] if arch in ("topk", "archetypal") else z
         bound = 0.8 if REGISTRY[arch].has_threshold else 0.0
         expected = [v if v in kept and v > bound else 0.0 for v in z]
         assert a[b].tolist() == pytest.approx(expected, abs=1e-5)

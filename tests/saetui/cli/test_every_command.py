@@ -157,6 +157,18 @@ CASES = [
         ("latents.npz: 384 rows of 24 latents, 2,553 nonzero, L0 6.6",),
         {"rows": 384, "latents": 24, "nonzero": 2553},
     ),
+    Case(
+        "baseline",
+        "patches --of pca --expansion 0.25 --k 4 --name components",
+        ("saes/components", "FVE", "(held-out activations)"),
+        {"name": "components", "directions": "pca", "w": 48, "k": 4},
+    ),
+    Case(
+        "stability",
+        "jump matryoshka --alive-on patches",
+        ("stability/jump--matryoshka.json", "max cosine", "jump   matryoshka  ", "random directions"),
+        {},
+    ),
     Case("export", "jump --to saelens --out theirs", ("theirs: cfg.json, sae_weights.safetensors, for saelens",), None),
     Case(
         "recognise",
@@ -189,7 +201,7 @@ CASES = [
         {"images": 24},
         lambda place: (place / "images").rename(place / "pictures") and None,
     ),
-    Case("doctor", "", ("libraries ", "terminal ", "2 embedding stores, 8 SAEs, 4 neurons files"), None),
+    Case("doctor", "", ("libraries ", "terminal ", "2 embedding stores, 9 SAEs, 4 neurons files"), None),
     Case("config", "", ("workspace.toml", "workbench  value", "support    16        default"), None),
 ]
 
@@ -268,4 +280,4 @@ def test_lists_are_lists_for_machines_too(outcomes, terminal):
     stages = values["run", "plan.toml"]["stages"]
     assert [stage["name"] for stage in stages] == ["few", "x0.0625", "x0.125", "x0.125", "x0.0625"]
     assert [row["latent"] for row in values["neurons", "jump --top 3"]["latents"]] == [13, 20, 8]
-    assert values["doctor", ""]["workspace"]["saes"] == 8
+    assert values["doctor", ""]["workspace"]["saes"] == 9

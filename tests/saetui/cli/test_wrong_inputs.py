@@ -32,6 +32,8 @@ BASE: dict[str, dict[str, Any]] = {
     "import": {"source": "saes", "name": "new"},
     "export": {"sae": "jump", "to": "sparsify", "out": "out"},
     "encode": {"sae": "jump", "activations": "patches", "out": "codes.npz"},
+    "baseline": {"activations": "patches", "of": "pca", "name": "new", "k": 4},
+    "stability": {"saes": ["jump", "matryoshka"], "name": "new"},
     "ms": {"activations": "patches", "embeddings": "demo-encoder--images-c63672d7"},
     "verify": {"store": "jump"},
     "relink": {"old": "images", "new": "images"},
@@ -50,6 +52,12 @@ WRONG: dict[str, list[dict[str, Any]]] = {
             {"groups": value}
             for value in ([1, 0.5], [0.5, 0.5, 1], [0.1, 0.2], [3, 9, 21, 47], [0.5, 47.5, 48], [0, 1])
         ),
+        {"frozen": "all"},
+        {"arch": "archetypal", "frozen": "decoder"},
+        *({name: -1} for name in ("points", "delta", "mono")),
+        {"mono": 0.5},
+        {"mono_embeddings": "demo-encoder--images-c63672d7"},
+        {"mono": 0.5, "mono_embeddings": "nowhere"},
         *({"steps": value} for value in (-1, "1.5", "1e3")),
         *({"warmup": value} for value in (-1, 20)),
         *({"decay": value} for value in (5, -0.1)),
@@ -116,6 +124,20 @@ WRONG: dict[str, list[dict[str, Any]]] = {
         {"sae": "patches", "to": "saev", "hub_folder": True},
     ],
     "encode": [{"sae": "nowhere"}, {"activations": "nowhere"}, {"out": "codes.txt"}],
+    "baseline": [
+        {"activations": "nowhere"},
+        *({"name": text} for text in ("a/b", "jump", "interrupted")),
+        {"of": "ica"},
+        {"arch": "relu"},
+        *({"expansion": value} for value in (-1, 1e-9, 2.5)),
+        *({"k": value} for value in (0, 400)),
+        {"holdout": 1},
+    ],
+    "stability": [
+        *({"saes": names} for names in (["jump"], ["jump", "jump"], ["jump", "nowhere"])),
+        {"name": "a/b"},
+        {"alive_on": "nowhere"},
+    ],
     "ms": [{"activations": "nowhere.npy"}, {"embeddings": "nowhere"}, {"min_support": 1}],
     "verify": [{"store": "nowhere"}, {"repair": True}],
     "relink": [{"new": "nowhere"}],
@@ -168,7 +190,7 @@ def arguments(task: str, settings: dict[str, Any]) -> list[str]:
     for name, value in settings.items():
         flag = "--" + name.replace("_", "-")
         if fields[name].metadata.get("positional"):
-            words.append(str(value))
+            words += map(str, value) if isinstance(value, list) else [str(value)]
         elif isinstance(value, bool):
             words += [flag] if value else []
         elif isinstance(value, list) and name == "groups":

@@ -11,6 +11,7 @@ from engine.errors import UserError
 from engine.files import write_json
 from engine.runs.trainings import Training
 from engine.runs.trainings import trainings as trainings_of
+from engine.sae.config import SAEConfig
 from engine.sae.results import Checked, MeasuredStep
 from engine.workspace import Workspace
 from saetui.modes.train.training_list import SORTS, TrainingList
@@ -219,3 +220,18 @@ def test_an_imported_sae_is_scored_and_imported_again_but_not_trained_further(wo
     again = runs.importing(imported)
     assert again == {"source": str(source / "sae_weights.safetensors"), "format": "saelens"} | READS
     assert not app.started
+
+
+def test_controls_are_told_as_such() -> None:
+    assert "MonoLoss 0.25" in details(row("m", settings=chosen(mono=0.25, mono_embeddings="e")), scored=True)
+    twin = row("twin", 0.5, settings=chosen(frozen="soft-decoder"))
+    assert "soft-decoder frozen" in details(twin, scored=True)
+    assert "frozen" not in details(replace(twin, settings=chosen()), scored=True)
+    made = row("b", config=SAEConfig(arch="topk", d=16, w=24, k=3, directions="kmeans"))
+    assert "topk · 16 -> 24 latents · k 3 · centroids of k-means, not trained" in details(made, scored=True)
+    assert "not trained here" not in details(made, scored=True)
+    found = TrainingList()
+    found.see(Seen([twin, row("whole", settings=chosen())]))
+    found.line = "frozen=soft-decoder"
+    found.arrange()
+    assert names(found) == ["twin"]
