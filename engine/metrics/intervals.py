@@ -17,11 +17,12 @@ the interval cover; ``tests/engine/metrics/test_intervals.py`` measures how far:
   of weak ones beside them.
 - The interval is laid on Fisher's scale, artanh MS, so that it stays within [-1, 1] and leans as MS does near 1.
 
-It holds the population value in 93 to 97 of 100 samples where the images are one cluster, a few, or one among others,
-with activations as equal, exponential or as lopsided (log-normal, sigma 1.5) as can be, from 7 firing images on; in more
-of fewer. Where it fails: it is too wide (98 to 99 of 100) for latents that tell nothing apart, with fewer than 50 images;
-and too narrow (88 to 92 of 100) where one in twenty images is unlike the others, with 20 to 200 images, since a sample
-tells little of what is rare. Three images at least: two have one pair, and a pair has no spread.
+It holds the population value in 93 to 97 of 100 samples where the images are one cluster, two, or one among others,
+with activations that are nearly equal, exponential or lopsided (log-normal, sigma 1.5), from 7 firing images on; with
+fewer in more. Where it fails: it is too wide (98 to 99 of 100) for latents that tell nothing apart, with fewer than 50
+images; and too narrow (88 to 92 of 100, 20 to 200 images) where one in twenty images is unlike the others, or several
+clusters differ in size and activation, since a sample tells little of what is rare. Three images at least: two have
+one pair, and a pair has no spread.
 """
 
 import numpy as np

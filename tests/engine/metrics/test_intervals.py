@@ -1,6 +1,6 @@
 """Does the interval of MS hold the MS of all images that might have been drawn?
 
-The images of a latent are drawn from a model whose population MS is known by formula. An image is of class k with chance
+The images of a latent are drawn from a model whose population MS is known by formula. One is of class k with chance
 p_k; its embedding is cos(t) c_k + sin(t) v, where the c_k are orthonormal, v is a unit vector at random at right angles
 to c_k, and cos(t) is uniform on r -/+ .15; its activation is scale_k times a positive draw x. So E e = r c_k, and
 
@@ -76,8 +76,8 @@ SHAPES = {
 
 
 def covered(shape, n, repeats, seed=0):
-    """Share of the samples whose interval holds the population MS. Many latents are scored in one call, each with images
-    of its own."""
+    """Share of the samples whose interval holds the population MS. Many latents are scored in one call, each with
+    images of its own."""
     rng, held = np.random.default_rng(seed), []
     together = max(1, min(repeats, 20_000 // n))
     for _ in range(-(-repeats // together)):

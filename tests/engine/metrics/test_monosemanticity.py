@@ -47,7 +47,7 @@ def interval_by_leaving_out(a, E, zero):
     variance = max(variance - pairs * zero, variance / 2)
     freedom = max(a.sum() ** 2 / (a**2).sum() * (1 - 1 / (a > 0).sum()), 1)
     half = special.stdtrit(freedom, 0.975) * np.sqrt(variance) / (1 - ms**2)
-    return np.tanh(np.arctanh(ms) + [-half, half])
+    return np.tanh(np.arctanh(ms) + half * np.array([-1, 1]))
 
 
 def sparse_activations(rng, N, w, density, signed=False):
