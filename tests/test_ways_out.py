@@ -34,6 +34,8 @@ STAGES = {  # which commands the sentences of a folder end
     "engine/images/": ("extract", "score", "steer"),
     "engine/models/": ("extract", "score", "steer"),
     "engine/neurons/": ("score", "neurons"),
+    "engine/neurons/agreement.py": ("agreement",),
+    "engine/neurons/concepts.py": ("concepts",),
     "engine/sae/": ("train", "encode", "import", "export"),
     "engine/sae/convert/": ("import",),
     "engine/sae/encode.py": ("encode",),

@@ -23,6 +23,7 @@ from engine.errors import UserError, keeping
 from engine.files import check_target, value_sha256
 from engine.images import Images, open_images
 from engine.images.objects import Objects, open_objects
+from engine.images.taxonomies import open_taxonomy
 from engine.links import check_own
 from engine.metrics.copies import copies
 from engine.metrics.hierarchy import hierarchy
@@ -40,6 +41,7 @@ from engine.neurons.names import Names, embed_text, name_latents, vocabulary
 from engine.neurons.pooling import chosen_tokens, pool, scored_tokens
 from engine.neurons.quantities import KEPT
 from engine.neurons.results import Frequency, LatentSpread, MSSummary, Scored, ScoredImage, Summary
+from engine.neurons.taxonomy import placed
 from engine.neurons.top_images import TopImages
 from engine.places import recorded_text, workspace_of
 from engine.reporter import Reporter, StageBegan, Warned
@@ -75,6 +77,7 @@ def score(settings: ScoreSettings, workspace: Workspace, reporter: Reporter | No
         check_target(path)
     encoder = _encoder(settings, sae, device, reporter)
     objects = open_objects(settings.objects) if settings.objects else None
+    parents = open_taxonomy(settings.taxonomy, settings.wordnet)
 
     images.learn(reporter=reporter)
     read = (
@@ -83,6 +86,11 @@ def score(settings: ScoreSettings, workspace: Workspace, reporter: Reporter | No
         Source("images", images.spec, images.spec, images.sha256),
         Source("vocabulary", Path(settings.vocabulary).name or "built-in", settings.vocabulary, value_sha256(words)),
         *([Source("objects", Path(objects.spec).name, objects.spec, objects.sha256)] if objects else []),
+        *(
+            [Source("taxonomy", Path(settings.taxonomy).name or "WordNet", settings.taxonomy, parents.sha256)]
+            if parents
+            else []
+        ),
     )
     _scored_already(path, settings, read, images)  # other scores are refused before the judge sees all images
     reporter.event(StageBegan("embedding"))
@@ -106,6 +114,8 @@ def score(settings: ScoreSettings, workspace: Workspace, reporter: Reporter | No
     matched = matched_ms(seen.up, seen.down, E, result.support, settings.min_support, settings.seed)
     reporter.progress(3, 4, "scores")
     scored = _images(embeddings)
+    if parents is not None:
+        scored = placed(scored, parents, reporter)
     paths = [image.taxonomy for image in scored]
     latents = _latents(seen, result, matched)
     alike = uniqueness(latents["top_images"], len(scored))
@@ -155,7 +165,9 @@ def score(settings: ScoreSettings, workspace: Workspace, reporter: Reporter | No
         alive=int(fires.sum()),
         dead=int((~fires).sum()),
         frequency=Frequency(float(frequency.sum()), float((frequency > DENSE).mean()), _median(frequency[fires])),
-        hierarchy=hierarchy(latents["top_images"], paths, sae.config.groups, result.ms) if any(paths) else None,
+        hierarchy=hierarchy(latents["top_images"], paths, sae.config.groups, result.ms, settings.seed)
+        if any(paths)
+        else None,
         uniqueness=alike.summary(),
         named=int((latents["names"] >= 0).any(axis=1).sum()),
         settings=settings,
@@ -250,6 +262,7 @@ _SAID = {
     "images": "the images",
     "vocabulary": "the words",
     "objects": "the objects",
+    "taxonomy": "the taxonomy",
 }
 _COMPARED = ("pooling", "min_support", "top", "batch_size", "seed")  # settings that no source tells
 
@@ -263,6 +276,8 @@ def _differences(found: Neurons, settings: ScoreSettings, sources: Sequence[Sour
         for one in changed
         if one.kind in _SAID
     ]
+    if "taxonomy" in kept and "taxonomy" not in {one.kind for one in sources}:
+        differing.append(_other(_SAID["taxonomy"], _called(kept["taxonomy"], before), _called(None, settings)))
     pairs = [(name, getattr(before, name), getattr(settings, name)) for name in _COMPARED]
     differing += [_other(name.replace("_", " "), was, now) for name, was, now in pairs if was != now]
     was, now = (recorded_text(one.embed_with, "model", workspace_of(found.path)) for one in (before, settings))

@@ -33,6 +33,8 @@ BASE: dict[str, dict[str, Any]] = {
     "export": {"sae": "jump", "to": "sparsify", "out": "out"},
     "encode": {"sae": "jump", "activations": "patches", "out": "codes.npz"},
     "ms": {"activations": "patches", "embeddings": "demo-encoder--images-c63672d7"},
+    "concepts": {"sae": "jump", "images": "images", "encoder": "demo", "name": "new"},
+    "agreement": {"folder": "people"},
     "verify": {"store": "jump"},
     "relink": {"old": "images", "new": "images"},
     "demo": {},
@@ -80,7 +82,7 @@ WRONG: dict[str, list[dict[str, Any]]] = {
     "score": [
         *({"sae": text} for text in ("nowhere", "interrupted")),
         *({"vocabulary": text} for text in ("nowhere", "empty.txt", "images")),
-        *({name: "nowhere"} for name in ("images", "embed_with", "encoder")),
+        *({name: "nowhere"} for name in ("images", "embed_with", "encoder", "taxonomy")),
         *({name: value} for name, value in (("min_support", 1), ("top", 1), ("workers", 0), ("limit", -1))),
         {"name": "a/b"},
         {"pooling": "min"},
@@ -117,6 +119,17 @@ WRONG: dict[str, list[dict[str, Any]]] = {
     ],
     "encode": [{"sae": "nowhere"}, {"activations": "nowhere"}, {"out": "codes.txt"}],
     "ms": [{"activations": "nowhere.npy"}, {"embeddings": "nowhere"}, {"min_support": 1}],
+    "concepts": [
+        *({name: "nowhere"} for name in ("sae", "images", "labels", "taxonomy", "encoder")),
+        *({name: value} for name, value in (("min_images", 1), ("threshold", 2), ("workers", 0), ("limit", -1))),
+        {"name": "a/b"},
+        {"pooling": "min"},
+    ],
+    "agreement": [
+        *({name: "nowhere"} for name in ("folder", "embeddings", "scores")),
+        {"folder": "images"},
+        {"first": "x"},
+    ],
     "verify": [{"store": "nowhere"}, {"repair": True}],
     "relink": [{"new": "nowhere"}],
     "demo": [{"pictures": 0}, {"steps": 0}],
@@ -139,6 +152,8 @@ CASES = list(cases())
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = Path(shutil.copytree(OLD, tmp_path_factory.mktemp("wrong") / "study"))
     (place / "empty.txt").touch()
+    (place / "people").mkdir()
+    (place / "people/pairs.csv").write_text("k_x,k_y,R_user\n1,2,x\n")
     return place
 
 
