@@ -85,7 +85,8 @@ def concept_scores(
         specific = precise[hits < ((seen > 0) & train[:, c]).sum()]
         absorbed[c] = (silent & (other[:, specific].sum(axis=1) > 0)).sum() / test[:, c].sum()
     above, precise = _split(other, test, threshold)
-    return ConceptScores(chosen.best, *figures, Found(*repeats), probes, above, precise, missed, absorbed)
+    auroc, ap, f1 = figures
+    return ConceptScores(chosen.best, auroc, ap, f1, Found(*repeats), probes, above, precise, missed, absorbed)
 
 
 @dataclass(frozen=True)
