@@ -224,6 +224,10 @@ class ScoreSettings:
         "",
         place="path",
     )
+    taxonomy: str = setting(
+        "Taxonomy of the classes: .csv of child,parent (empty: what folder names spell).", "", place="path"
+    )
+    wordnet: bool = setting("Take the taxonomy of the classes from WordNet, where nltk has it.", False)
     min_support: int = setting("Latents that fire on fewer images have no MS.", 2, must=at_least(2))
     top: int = setting("Top images per latent.", 16, must=at_least(2))
     batch_size: int = setting("Images per forward pass.", 64, must=at_least(1))
@@ -247,6 +251,34 @@ class ScoresSettings(ScoreSettings):
         """Those of each SAE."""
         values = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
         return [ScoreSettings(**{**values, "sae": sae}) for sae in self.sae]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConceptsSettings:
+    """Test how well the latents of an SAE tell labelled concepts, beside controls."""
+
+    sae: str = setting("Name or path of the SAE.", positional=True, place="artefact")
+    images: str = setting(f"Labelled images: {IMAGE_SOURCES}.", place="path")
+    labels: str = setting(
+        "Table with more labels: .csv or .jsonl with a column path; each other column with words, lists of words or "
+        "yes and no gives concepts (empty: classes and taxonomy alone).",
+        "",
+        place="path",
+    )
+    taxonomy: str = setting(
+        "Taxonomy of the classes: .csv of child,parent (empty: what folder names spell).", "", place="path"
+    )
+    wordnet: bool = setting("Take the taxonomy of the classes from WordNet, where nltk has it.", False)
+    encoder: str = setting("Encoder the SAE reads (empty: the one it was trained on).", "", place="model")
+    name: str = setting("Name of the image set in the result's file name (empty: from --images).", "")
+    pooling: Pooling = setting("How a latent's tokens become one value per image.", "max")
+    min_images: int = setting("Concepts with fewer images in a half are left out.", 5, must=at_least(2))
+    threshold: float = setting("AUROC from which a latent counts as one for the concept.", 0.9, must=share(below=False))
+    batch_size: int = setting("Images per forward pass.", 64, must=at_least(1))
+    workers: int = setting("Threads that read and decode images.", 4, must=THREADS)
+    limit: int = setting("Use only the first this many images (0: all).", 0, must=none_or(1, "for all images"))
+    device: str = setting("auto, cpu, cuda, cuda:1, mps.", "auto", must=DEVICE)
+    seed: int = setting("Seed of the halves of the images and of the controls.", 0, must=NOT_NEGATIVE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -287,6 +319,27 @@ class MsSettings:
     )
     embeddings: str = setting("Images x D, in the same order and formats.", positional=True, place="file")
     min_support: int = setting("Columns that fire on fewer images have no MS.", 2, must=at_least(2))
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgreementSettings:
+    """Say how scores of latents agree with what people chose in the benchmark of arXiv 2504.02821."""
+
+    folder: str = setting(
+        "Folder of the benchmark: pairs.csv, and for MS activations.csv; top16_images.csv too, if it is there.",
+        positional=True,
+        place="path",
+    )
+    embeddings: str = setting(
+        "Embeddings of its images, in their order, to score its latents: a store, or a matrix file as for ms (empty: "
+        "only the scores in pairs.csv).",
+        "",
+        place="file",
+    )
+    scores: str = setting("Other scores of its latents: .csv with columns k and score (empty: none).", "", place="path")
+    first: str = setting(
+        "The number in R_user that means that people chose k_x, where it does not say x or y, or the latent.", ""
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -445,7 +498,7 @@ class DoctorSettings:
     """What this machine can do."""
 
 
-_STAGES = (ScoreSettings, ExtractSettings, TrainSettings, SteerSettings)
+_STAGES = (ScoreSettings, ExtractSettings, TrainSettings, ConceptsSettings, SteerSettings)
 PLACES: dict[str, Place] = {name: sort for cls in _STAGES for name, sort in places_of(cls).items()}
 """Those of the stages, by name: what workspace.toml and the options of a command may say."""
 

@@ -20,7 +20,7 @@ _FOLDERS = {
     "images": ("labels.jsonl",),  # those that saetui draws
 }
 """Of kinds whose artefacts are folders: what tells one."""
-_FILES = {"neurons": ".h5", "labels": ".toml", "recipes": ".toml"}
+_FILES = {"neurons": ".h5", "concepts": ".json", "labels": ".toml", "recipes": ".toml"}
 """Of the others: the suffix of their files."""
 _IS_FILE = re.compile(r"\.(json|jsonl|safetensors|h5|txt|lock)$|^control$")
 

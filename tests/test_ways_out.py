@@ -33,7 +33,7 @@ STAGES = {  # which commands the sentences of a folder end
     "engine/activations/": ("extract", "estimate", "train", "verify", "import", "export"),
     "engine/images/": ("extract", "score", "steer"),
     "engine/models/": ("extract", "score", "steer"),
-    "engine/neurons/": ("score", "neurons"),
+    "engine/neurons/": ("score", "neurons", "concepts", "agreement"),
     "engine/sae/": ("train", "encode", "import", "export", "baseline", "stability"),
     "engine/sae/convert/": ("import",),
     "engine/sae/encode.py": ("encode",),

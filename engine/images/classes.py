@@ -46,7 +46,9 @@ def taxonomy_of(folders: tuple[str, ...]) -> tuple[str, ...]:
     """The taxonomy path that folder names spell: an iNaturalist-style last name, else nested folders."""
     match = _INATURALIST.fullmatch(folders[-1]) if folders else None
     if match:
-        return tuple(match[1].split("_")[1:])
+        names = match[1].split("_")[1:]
+        last = len(_RANKS) - 1  # a species may have underscores in its name
+        return (*names[:last], "_".join(names[last:])) if len(names) > last else tuple(names)
     return folders if len(folders) > 1 else ()
 
 

@@ -3,6 +3,10 @@
 Every image has a path in a taxonomy, root first. Depth of a latent: mean over the pairs of its top images (120 of 16)
 of the length of their common path prefix. Latents with fewer top images are left out. The authors' code rounds each
 latent's mean to an integer before it averages; both are given.
+
+Beside them stands chance: sets of as many different images, drawn at random. Their mean depth is that of two images,
+exactly (:func:`expected_depth`); how far sets, and means over as many sets as a group has latents, lie from it is told
+from ``RANDOM_SETS`` of them.
 """
 
 from collections.abc import Sequence
@@ -14,6 +18,9 @@ from engine.metrics.results import GroupDepth, Hierarchy, Trend
 
 Path = Sequence[str]
 
+RANDOM_SETS = 2000
+"""Whose depths tell how far chance goes."""
+_NORMAL = 1.959964  # 97.5 % point of the normal distribution
 _BLOCK = 4096  # latents whose pairs are compared together
 
 
@@ -69,6 +76,15 @@ def expected_depth(paths: Sequence[Path]) -> float:
     return agreeing / (N * (N - 1))
 
 
+def random_depths(paths: Sequence[Path], top: int, seed: int = 0) -> Float[np.ndarray, " sets"]:
+    """Depths of ``RANDOM_SETS`` sets of ``top`` different images; none where there are not so many images."""
+    if not 2 <= top <= len(paths):
+        return np.empty(0)
+    rng = np.random.default_rng(seed)
+    drawn = [rng.choice(len(paths), top, replace=False, shuffle=False) for _ in range(RANDOM_SETS)]
+    return depths(np.array(drawn), paths)[0]
+
+
 def group_of(groups: Sequence[int], w: int) -> Int[np.ndarray, " w"]:
     """The Matryoshka group of every latent; ``groups`` are cumulative counts. All 0 without groups."""
     return np.searchsorted(np.asarray(groups or [w]), np.arange(w), side="right")
@@ -79,17 +95,30 @@ def hierarchy(
     paths: Sequence[Path],
     groups: Sequence[int] = (),
     ms: Float[np.ndarray, " w"] | None = None,
+    seed: int = 0,
 ) -> Hierarchy:
     """Depth per Matryoshka group, what chance would give, and whether depth rises from group to group."""
     depth, _ = depths(top_images, paths)
     group = group_of(groups, len(depth))
-    listed = [_group(depth[group == g], None if ms is None else ms[group == g]) for g in range(int(group.max()) + 1)]
-    return Hierarchy(tuple(listed), _mean(np.array([expected_depth(paths)])), _trend(group, depth))
+    expected, chance = expected_depth(paths), random_depths(paths, top_images.shape[1], seed)
+    spread = float(chance.std(ddof=1)) if len(chance) else None
+    low, high = np.quantile(chance, [0.025, 0.975]).tolist() if len(chance) else (None, None)
+    listed = [
+        _group(depth[group == g], None if ms is None else ms[group == g], expected, spread)
+        for g in range(int(group.max()) + 1)
+    ]
+    found = _mean(np.array([expected]))
+    return Hierarchy(tuple(listed), found, _trend(group, depth), random_low=low, random_high=high)
 
 
-def _group(depth: np.ndarray, ms: np.ndarray | None) -> GroupDepth:
-    rounded = np.rint(depth[~np.isnan(depth)])
+def _group(depth: np.ndarray, ms: np.ndarray | None, expected: float, spread: float | None) -> GroupDepth:
+    from scipy import special
+
+    known = depth[~np.isnan(depth)]
+    n, rounded = len(known), np.rint(known)
     values, counts = np.unique(rounded, return_counts=True)
+    half = special.stdtrit(n - 1, 0.975) * known.std(ddof=1) / np.sqrt(n) if n > 1 else None
+    chance = None if spread is None or not n else _NORMAL * spread / np.sqrt(n)
     return GroupDepth(
         latents=len(depth),
         left_out=int(np.isnan(depth).sum()),
@@ -97,6 +126,10 @@ def _group(depth: np.ndarray, ms: np.ndarray | None) -> GroupDepth:
         rounded=_mean(rounded),
         mode=int(values[counts.argmax()]) if len(values) else None,
         ms=None if ms is None else _mean(ms),
+        low=None if half is None else float(known.mean() - half),
+        high=None if half is None else float(known.mean() + half),
+        random_low=None if chance is None else float(expected - chance),
+        random_high=None if chance is None else float(expected + chance),
     )
 
 

@@ -41,18 +41,36 @@ def matched_ms(
 ) -> Float[np.ndarray, " w"]:
     """MS of one matched raw neuron per latent; NaN for latents that fire on fewer than ``min_support`` images, or all,
     and where ``_DRAWS`` neurons had ties at the threshold."""
-    N, d = up.shape
-    draws = np.random.default_rng(seed).integers(0, 2 * d, (len(support), _DRAWS))
-    wanted = np.flatnonzero((support >= min_support) & (support < N))
-    choice = _without_ties(up, down, draws, support, wanted)
+    choice, wanted = _drawn(up, down, support, min_support, seed)
     scores = np.full(len(support), np.nan)
-    wanted = wanted[choice[wanted] >= 0]
     ends = np.cumsum(support[wanted])
     for block in np.split(wanted, np.searchsorted(ends, np.arange(_BLOCK_NONZEROS, ends[-1:].sum(), _BLOCK_NONZEROS))):
         if len(block):
             A = matched_activations(up, down, choice[block], support[block])
             scores[block] = monosemanticity(A, E, min_support, interval=False).ms
     return scores
+
+
+def matched_columns(
+    up: Float[np.ndarray, "N d"], down: Float[np.ndarray, "N d"], support: Int[np.ndarray, " w"], seed: int = 0
+) -> sparse.csc_array:
+    """One matched raw neuron per latent, (N, w); without images where :func:`matched_ms` finds none."""
+    choice, wanted = _drawn(up, down, support, 1, seed)
+    found = matched_activations(up, down, choice[wanted], support[wanted])
+    counts = np.zeros(len(support), np.int64)
+    counts[wanted] = support[wanted]
+    return sparse.csc_array((found.data, found.indices, np.append(0, np.cumsum(counts))), shape=(len(up), len(support)))
+
+
+def _drawn(
+    up: np.ndarray, down: np.ndarray, support: np.ndarray, min_support: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The neuron of each latent, and the latents that have one."""
+    N, d = up.shape
+    draws = np.random.default_rng(seed).integers(0, 2 * d, (len(support), _DRAWS))
+    wanted = np.flatnonzero((support >= min_support) & (support < N))
+    choice = _without_ties(up, down, draws, support, wanted)
+    return choice, wanted[choice[wanted] >= 0]
 
 
 def against(ms: Float[np.ndarray, " w"], matched: Float[np.ndarray, " w"]) -> AgainstMatched:

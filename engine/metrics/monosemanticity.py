@@ -18,13 +18,12 @@ activations, lopsided ones included.
 Sparse columns with a negative minimum m give every image that is not stored the value ``z = -m / range``: it enters
 through the sums over all images, ``R = sum_stored (a_i - z) e_i + z sum_all e_i``, and nothing is densified.
 
-Confidence interval: delete-one jackknife over the N images, the normalisation held fixed. Without image i
+The interval (:mod:`engine.metrics.intervals`) rests on the delete-one jackknife over the N images, the normalisation
+held fixed. Without image i
 
     MS_(-i) = (n - 2 a_i (<e_i, S> - a_i)) / (d - 2 a_i (s - a_i))        n, d: numerator and denominator above
 
-which is MS itself where ``a_i = 0``; so one product <e_i, S> per firing image gives the exact jackknife. Its variance
-``(N-1)/N sum_i (MS_(-i) - mean)^2`` makes the interval MS -/+ t sqrt(variance), t the 97.5 % point of Student's
-distribution with support - 1 degrees of freedom (the firing images are what carries information), cut to [-1, 1].
+which is MS itself where ``a_i = 0``; so one product <e_i, S> per firing image gives the exact jackknife.
 """
 
 from collections.abc import Iterator
@@ -33,9 +32,10 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy import sparse, special
+from scipy import sparse
 
 from engine.errors import UserError, counted
+from engine.metrics import intervals
 from engine.metrics.results import Spread
 
 Matrix = Any  # dense ndarray, or any scipy sparse matrix or array
@@ -54,7 +54,7 @@ class MS:
     ms: Float[np.ndarray, " w"]  #: monosemanticity; NaN for constant columns and below the minimum support
     support: Int[np.ndarray, " w"]  #: images whose normalised activation is above 0
     effective_support: Float[np.ndarray, " w"]  #: s^2 / q: how many equal activations would carry as much; 0 if none
-    low: Float[np.ndarray, " w"]  #: 95 % interval (jackknife); NaN below three firing images
+    low: Float[np.ndarray, " w"]  #: 95 % interval, of the sampling of images; NaN below three firing images
     high: Float[np.ndarray, " w"]
     baseline: float  #: mean cosine over all pairs of images: what a column that fires on everything would score
 
@@ -212,10 +212,8 @@ class _Scorer:
             self._score_dense(A)
         N = len(self.E)
         ms = np.where(self.support >= min_support, self.ms, np.nan)
-        half = special.stdtrit(np.maximum(self.support - 1, 1), 0.975) * np.sqrt(self.variance)
-        half[np.isnan(ms)] = np.nan
         baseline = (self.total @ self.total - N) / (N * (N - 1.0))
-        low, high = np.clip(ms - half, -1, 1), np.clip(ms + half, -1, 1)
+        low, high = intervals.interval(ms, self.variance, self.support, self.effective)
         return MS(ms, self.support, self.effective, low, high, float(baseline))
 
     def _score_dense(self, A: np.ndarray) -> None:
@@ -285,7 +283,7 @@ class _Scorer:
             top=has_top,
         )
         support = np.bincount(column, a > 0, c).astype(np.int64) + implicit * (z > 0)
-        shift = np.zeros((2, c))  # sums over images of MS_(-i) - MS, and of its square
+        shift, twice = np.zeros((2, c)), np.zeros(c)  # sums over images of MS_(-i) - MS, and of its square; Q
         if self.interval:
             S = R + E_top
             x = self._products(rows, S, column)
@@ -297,7 +295,8 @@ class _Scorer:
                 x_sum = S @ self.total - np.bincount(column, x, c)
                 x_squares = np.einsum("cd,cd->c", S @ self.gram, S) - np.bincount(column, x**2, c)
                 shift += sums.without_background(z, implicit, x_sum, x_squares)
-        self._store(into, sums, support, shift)
+            twice = np.where(z == 0, sums.paired(a, rows, np.append(0, np.cumsum(stored)), self.E, S), 0.0)
+        self._store(into, sums, support, shift, twice)
 
     def _products(self, rows: np.ndarray, S: np.ndarray, column: np.ndarray) -> Float[np.ndarray, " stored"]:
         """``<e_i, S>`` of each stored image i with the sum of its own column."""
@@ -328,22 +327,27 @@ class _Scorer:
             top_dot=np.einsum("bd,bd->b", R, E_top),
             top=np.ones(len(each)),
         )
-        shift = np.zeros((2, len(each)))
+        shift, twice = np.zeros((2, len(each))), np.zeros(len(each))
         if self.interval:
             deviation = sums.without(a, self.E @ (R + E_top).T, slice(None))
             deviation[top, each] = sums.without_top()
             shift[0], shift[1] = deviation.sum(axis=0), np.einsum("nb,nb->b", deviation, deviation)
-        self._store(into, sums, support, shift)
+            a[top, each] = 1.0
+            firing = sparse.csc_array(np.where(lowest == 0, a, 0.0))
+            twice = sums.paired(firing.data, firing.indices, firing.indptr, self.E, R + E_top)
+        self._store(into, sums, support, shift, twice)
 
-    def _store(self, into: np.ndarray, sums: "_Sums", support: np.ndarray, shift: np.ndarray) -> None:
+    def _store(
+        self, into: np.ndarray, sums: "_Sums", support: np.ndarray, shift: np.ndarray, twice: np.ndarray
+    ) -> None:
         N = len(self.E)
         self.ms[into] = np.clip(sums.ms, -1, 1)
         self.support[into] = support
         s, q = sums.top + sums.r, sums.top + sums.q
         self.effective[into] = np.divide(s**2, q, out=np.zeros_like(q), where=q > 0)
         if self.interval:
-            variance = (N - 1) / N * (shift[1] - shift[0] ** 2 / N)
-            self.variance[into] = np.where(support > 2, np.maximum(variance, 0.0), np.nan)
+            variance = np.maximum((N - 1) / N * (shift[1] - shift[0] ** 2 / N), 0.0)
+            self.variance[into] = np.where(support > 2, np.maximum(variance - twice, variance / 2), np.nan)
 
 
 @dataclass
@@ -361,6 +365,14 @@ class _Sums:
         self.denominator = 2 * self.top * self.r + self.r**2 - self.q
         with np.errstate(invalid="ignore", divide="ignore"):
             self.ms = np.where(self.denominator > 0, self.numerator / self.denominator, np.nan)
+
+    def paired(
+        self, a: np.ndarray, images: np.ndarray, start: np.ndarray, E: np.ndarray, S: np.ndarray
+    ) -> Float[np.ndarray, " c"]:
+        """Q of every column, 0 where there is no MS; ``S``: sum a_i e_i."""
+        s = self.top + self.r
+        means = S / np.where(s > 0, s, 1.0)[:, None]
+        return intervals.paired(a, images, start, E, means, self.denominator)
 
     def without(self, a: np.ndarray, x: np.ndarray, column: Any) -> np.ndarray:
         """MS without one image of activation ``a`` and ``x = <e_i, S>``, minus MS; ``column``: whose image it is."""

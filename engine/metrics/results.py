@@ -1,6 +1,6 @@
 """What metrics say of all latents together. None where a number is undefined."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,12 @@ class GroupDepth:
     """The most frequent rounded depth."""
     ms: float | None
     """Mean MS."""
+    low: float | None = field(default=None, kw_only=True)
+    """Interval of 95 % of the mean depth, as of latents like these; None below two, and in older files."""
+    high: float | None = field(default=None, kw_only=True)
+    random_low: float | None = field(default=None, kw_only=True)
+    """Between these the mean depth of as many random sets of images lies 95 times of 100."""
+    random_high: float | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,9 @@ class Hierarchy:
     expected: float | None
     """Depth of images drawn at random: what chance gives."""
     trend: Trend
+    random_low: float | None = field(default=None, kw_only=True)
+    """Between these the depth of one random set of images lies 95 times of 100; None in older files."""
+    random_high: float | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -114,3 +123,33 @@ class Stability:
     """The same of directions drawn at random, as many."""
     random_back: Mean
     random_matched: Mean
+
+
+@dataclass(frozen=True)
+class AgreementBin:
+    """Pairs of latents whose scores are about as far apart."""
+
+    distance: float
+    """From here to a tenth more."""
+    pairs: int
+    agreement: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Of a score of latents with what people chose; see engine.metrics.agreement. None without pairs."""
+
+    pairs: int
+    left_out: int
+    """Pairs of which a latent has no score."""
+    weighted: float | None
+    """Over pairs."""
+    weighted_low: float | None
+    weighted_high: float | None
+    mean: float | None
+    """Over bins of distance that have pairs."""
+    mean_low: float | None
+    mean_high: float | None
+    bins: tuple[AgreementBin, ...]

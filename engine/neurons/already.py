@@ -51,6 +51,7 @@ _SAID = {
     "images": "the images",
     "vocabulary": "the words",
     "objects": "the objects",
+    "taxonomy": "the taxonomy",
 }
 _COMPARED = ("pooling", "min_support", "top", "batch_size", "seed")  # settings that no source tells
 
@@ -64,6 +65,8 @@ def _differences(found: Neurons, settings: ScoreSettings, sources: Sequence[Sour
         for one in changed
         if one.kind in _SAID
     ]
+    if "taxonomy" in kept and "taxonomy" not in {one.kind for one in sources}:
+        differing.append(_other(_SAID["taxonomy"], _called(kept["taxonomy"], before), _called(None, settings)))
     pairs = [(name, getattr(before, name), getattr(settings, name)) for name in _COMPARED]
     differing += [_other(name.replace("_", " "), was, now) for name, was, now in pairs if was != now]
     was, now = (recorded_text(one.embed_with, "model", workspace_of(found.path)) for one in (before, settings))

@@ -5,16 +5,27 @@ from importlib import resources
 from pathlib import Path
 
 from engine.activations.asked import Made
-from engine.config import MsSettings, ScoreSettings, ScoresSettings, WrongValue, about, check
+from engine.config import (
+    AgreementSettings,
+    ConceptsSettings,
+    MsSettings,
+    ScoreSettings,
+    ScoresSettings,
+    WrongValue,
+    about,
+    check,
+)
 from engine.errors import UserError, reason
 from engine.files import path_of, read_text
 from engine.images.objects import check_objects
 from engine.images.sources import check_images
+from engine.images.taxonomies import open_taxonomy
 from engine.links import check_own
 from engine.models import HookPoint
 from engine.models.asked import blocks_of, check_device, check_encoder, check_hook
+from engine.numbers import typed
 from engine.sae.config import SAEConfig, read_config
-from engine.workspace import Workspace, neurons_path
+from engine.workspace import Workspace, neurons_path, short_slug
 
 
 def check_score(settings: ScoreSettings, workspace: Workspace, made: Made = ()) -> None:
@@ -58,6 +69,8 @@ def _check_shared(settings: ScoreSettings) -> None:
     with about("objects"):
         if settings.objects:
             check_objects(settings.objects)
+    with about("taxonomy"):
+        open_taxonomy(settings.taxonomy, settings.wordnet)
     with about("min_support"):
         if 0 < settings.limit < settings.min_support:
             raise UserError(f"min_support is {settings.min_support}, and --limit is {settings.limit}: lower it.")
@@ -76,7 +89,35 @@ def _check_sae(settings: ScoreSettings, workspace: Workspace, made: Made) -> Pat
     return path
 
 
-def _check_encoder(settings: ScoreSettings, config: SAEConfig) -> None:
+def check_concepts(settings: ConceptsSettings, workspace: Workspace, made: Made = ()) -> None:
+    """WrongValue for the first setting that cannot be."""
+    check(settings)
+    with about("device"):
+        check_device(settings.device)
+    with about("images"):
+        check_images(settings.images)
+    with about("labels"):
+        if settings.labels and not path_of(settings.labels).is_file():
+            raise UserError(f"{settings.labels} is no file: give a .csv or .jsonl with a column path.")
+    with about("taxonomy"):
+        open_taxonomy(settings.taxonomy, settings.wordnet)
+    with about("sae"):
+        config = None
+        if ("saes", settings.sae) not in made:
+            config = read_config(folder := workspace.existing("saes", settings.sae))
+    with about("name"):
+        check_own(concepts_path(settings, folder.name if config else settings.sae, workspace))
+    if config is not None:
+        _check_encoder(settings, config)
+
+
+def concepts_path(settings: ConceptsSettings, sae: str, workspace: Workspace) -> Path:
+    """Where the concept tests of ``sae`` are written that ``settings`` ask for."""
+    scores = workspace.neurons(sae, settings.name or short_slug(Path(settings.images).stem))
+    return workspace.root / "concepts" / f"{scores.stem}.json"
+
+
+def _check_encoder(settings: ScoreSettings | ConceptsSettings, config: SAEConfig) -> None:
     """That of the images is the SAE's, as far as their configs say."""
     with about("encoder"):
         spec = settings.encoder or config.model
@@ -128,6 +169,23 @@ def check_ms(settings: MsSettings, workspace: Workspace, made: Made = ()) -> Non
             path = matrix_source(getattr(settings, name), workspace, kind)
             if not path.exists():
                 raise UserError(f"{path} does not exist: check the path.")
+
+
+def check_agreement(settings: AgreementSettings, workspace: Workspace, made: Made = ()) -> None:
+    """WrongValue for the first setting that cannot be."""
+    check(settings)
+    with about("folder"):
+        if not (path_of(settings.folder) / "pairs.csv").is_file():
+            raise UserError(f"{settings.folder} has no pairs.csv: give the folder of the benchmark.")
+    with about("embeddings"):
+        if settings.embeddings and not (path := matrix_source(settings.embeddings, workspace, "embeddings")).exists():
+            raise UserError(f"{path} does not exist: check the path.")
+    with about("scores"):
+        if settings.scores and not path_of(settings.scores).is_file():
+            raise UserError(f"{settings.scores} does not exist: check the path.")
+    with about("first"):
+        if settings.first and typed(settings.first, float) is None:
+            raise UserError(f"first is {settings.first!r}: give a number, one of those in R_user.")
 
 
 def matrix_source(given: str, workspace: Workspace, kind: str) -> Path:

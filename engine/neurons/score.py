@@ -22,6 +22,7 @@ from engine.errors import UserError, counted, keeping
 from engine.files import check_target, value_sha256
 from engine.images import Images, open_images
 from engine.images.objects import Objects, open_objects
+from engine.images.taxonomies import ClassTaxonomy, open_taxonomy
 from engine.links import check_own
 from engine.metrics.copies import copies
 from engine.metrics.hierarchy import hierarchy
@@ -43,6 +44,7 @@ from engine.neurons.pooling import scored_tokens
 from engine.neurons.quantities import KEPT
 from engine.neurons.results import Frequency, LatentSpread, MSSummary, Scored, ScoredAll, ScoredImage, Summary
 from engine.neurons.seen import Reader, Seen, View, look
+from engine.neurons.taxonomy import placed
 from engine.reporter import Reporter, StageBegan, Warned
 from engine.sae.config import SAEConfig, read_config, weights_sha256
 from engine.sae.model import SAE
@@ -94,6 +96,7 @@ class _Scoring:
     reader: Reader
     words: list[str]
     objects: Objects | None
+    parents: ClassTaxonomy | None
     path: Path
     read: tuple[Source, ...]
 
@@ -112,6 +115,7 @@ class _Scorings:
         self.workspace, self.reporter, self.several = workspace, reporter, several
         self.images = cache(open_images)
         self.objects = cache(open_objects)
+        self.parents = cache(open_taxonomy)
         self.encoders = Recent[VisionEncoder](1)
         self.said: set[str] = set()
         self.done: dict[int, Scored] = {}
@@ -144,7 +148,8 @@ class _Scorings:
         """What scorings must agree in to share a pass."""
         config = read_config(self.workspace.existing("saes", settings.sae))
         how = settings.limit, settings.batch_size, settings.workers, settings.device
-        return settings.images, config.transparency, settings.encoder or config.model, settings.embed_with, *how
+        seen = settings.images, config.transparency, settings.taxonomy, settings.wordnet
+        return *seen, settings.encoder or config.model, settings.embed_with, *how
 
     def _opened(self, place: int, settings: ScoreSettings) -> _Scoring:
         with self._about(settings):
@@ -161,6 +166,7 @@ class _Scorings:
             check_target(path)
         encoder = self._encoder(settings, config)
         objects = self.objects(settings.objects) if settings.objects else None
+        parents = self.parents(settings.taxonomy, settings.wordnet)
         images.learn(reporter=self.reporter)
         made_from = (
             Source("sae", folder.name, str(folder), weights_sha256(folder)),
@@ -170,12 +176,13 @@ class _Scorings:
                 "vocabulary", Path(settings.vocabulary).name or "built-in", settings.vocabulary, value_sha256(words)
             ),
             *([Source("objects", Path(objects.spec).name, objects.spec, objects.sha256)] if objects else []),
+            *([_taxonomy(settings, parents)] if parents else []),
         )
         scored_already(path, settings, made_from, images)  # other scores are refused before the judge sees all images
         hook, tokens = HookPoint.parse(config.hook), scored_tokens(settings.pooling, config, encoder)
         view = View(hook, tokens, settings.pooling if tokens == "patches" else "max")
         reader = Reader(folder, view, config.d, config.w, settings.top)
-        return _Scoring(place, settings, config, reader, words, objects, path, made_from)
+        return _Scoring(place, settings, config, reader, words, objects, parents, path, made_from)
 
     def _images(self, settings: ScoreSettings, config: SAEConfig) -> Images:
         return self.images(settings.images, settings.limit, config.transparency)
@@ -234,7 +241,7 @@ class _Scorings:
             self.reporter.event(StageBegan(f"nothing to do: {'all are' if len(some) > 1 else 'it is'} scored"))
             return
         encoder = self._loaded(settings.encoder or some[0].config.model, settings.device)
-        scorer = _Scorer(encoder, images, embeddings, judged, self.reporter, self._warn)
+        scorer = _Scorer(encoder, images, embeddings, some[0].parents, judged, self.reporter, self._warn)
         while left:
             self.reporter.event(StageBegan("encoding"))
             with keeping(self._kept("what the judge saw is kept")):
@@ -280,6 +287,7 @@ class _Scorer:
         encoder: VisionEncoder,
         images: Images,
         embeddings: Store,
+        parents: ClassTaxonomy | None,
         judged: Source,
         reporter: Reporter,
         warn: Callable[[str], None],
@@ -288,6 +296,8 @@ class _Scorer:
         self.reporter, self.warn = reporter, warn
         self.E = embeddings.read(0, embeddings.rows)
         self.scored = _images(embeddings)
+        if parents is not None:
+            self.scored = placed(self.scored, parents, reporter)
         self.paths = [image.taxonomy for image in self.scored]
         self.words: dict[tuple[str, ...], Words] = {}
         self.begin(None)
@@ -356,7 +366,9 @@ class _Scorer:
             dead=int((~fires).sum()),
             frequency=Frequency(float(frequency.sum()), float((frequency > DENSE).mean()), _median(frequency[fires])),
             hierarchy=(
-                hierarchy(latents["top_images"], self.paths, config.groups, result.ms) if any(self.paths) else None
+                hierarchy(latents["top_images"], self.paths, config.groups, result.ms, settings.seed)
+                if any(self.paths)
+                else None
             ),
             uniqueness=alike.summary(),
             named=int((latents["names"] >= 0).any(axis=1).sum()),
@@ -430,6 +442,10 @@ def measured(latents: Mapping[str, np.ndarray], **given: Any) -> dict[str, np.nd
         made |= {one.name: array for one, array in zip(quantities, results, strict=True)}
         known |= made
     return made
+
+
+def _taxonomy(settings: ScoreSettings, parents: ClassTaxonomy) -> Source:
+    return Source("taxonomy", Path(settings.taxonomy).name or "WordNet", settings.taxonomy, parents.sha256)
 
 
 def _images(embeddings: Store) -> list[ScoredImage]:

@@ -5,15 +5,18 @@ Images without a taxonomy path lie below their label, if they have one: folders 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from engine.errors import UserError
+from engine.images.taxonomies import ClassTaxonomy
 from engine.metrics.hierarchy import prefix_ids
 from engine.metrics.results import Hierarchy
 from engine.neurons.results import ScoredImage
+from engine.reporter import Reporter, Warned
 
 SHARE = 0.8
 _ROUNDING = 1e-9  # 0.7 x 10 images are 7
@@ -112,6 +115,20 @@ class Taxonomy:
             nodes[path] = Node(path, images[number], latents[number])
             nodes[path[:-1]].children.append(nodes[path])
         return root
+
+
+def placed(images: Sequence[ScoredImage], taxonomy: ClassTaxonomy, reporter: Reporter) -> list[ScoredImage]:
+    """``images`` with the places of their classes in ``taxonomy``. UserError where it knows none of them."""
+    path = {label: taxonomy.path(label) for label in {image.label for image in images}}
+    classes = [label for label in path if label]
+    unknown = sorted(label for label in classes if not path[label])
+    if len(unknown) == len(classes):
+        raise UserError("The taxonomy has none of the images' classes: give a table with their names as children.")
+    if unknown:
+        several = f"{', '.join(unknown[:3])}{' ...' if len(unknown) > 3 else ''}"
+        said = f"The taxonomy has no place for {len(unknown):,} of the {len(classes):,} classes of the images"
+        reporter.event(Warned(f"{said}: {several}."))
+    return [replace(image, taxonomy=path[image.label]) for image in images]
 
 
 @dataclass(frozen=True)

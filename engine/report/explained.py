@@ -28,6 +28,8 @@ class Number:
     """Its own sample size, where that differs from the one explained."""
 
 
+INTERVAL = "of the sampling of images: delete-one jackknife, laid on Fisher's scale"
+
 FORMULAS = {
     "ms": Explained(
         "MS, monosemanticity",
@@ -39,9 +41,9 @@ FORMULAS = {
         "MS of one raw coordinate of random sign, thresholded to fire on as many images as the latent: its control",
     ),
     "gain": Explained("gain", "MS - MS of the matched raw neuron: what the SAE adds to sparsity"),
-    "low": Explained("lower end of the 95% interval of MS", "MS - t s, delete-one jackknife over the images"),
-    "high": Explained("upper end of the 95% interval of MS", "MS + t s, delete-one jackknife over the images"),
-    "half_width": Explained("±", "half the 95% interval of MS: delete-one jackknife over the images"),
+    "low": Explained("lower end of the 95% interval of MS", INTERVAL),
+    "high": Explained("upper end of the 95% interval of MS", INTERVAL),
+    "half_width": Explained("±", f"half the 95% interval of MS, {INTERVAL}"),
     "support": Explained("images, support", "number of images on which the latent fires: normalised activation > 0"),
     "effective_support": Explained("effective support", "(sum of a)² / sum of a²"),
     "frequency": Explained("frequency", "images on which it fires / images"),

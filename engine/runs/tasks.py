@@ -80,6 +80,12 @@ TASKS = {
         "engine.neurons.results:ScoredAll",
         "engine.neurons.asked:check_scores",
     ),
+    "concepts": Task(
+        "engine.neurons.concepts:measure_concepts",
+        config.ConceptsSettings,
+        "engine.neurons.concept_results:ConceptsTested",
+        "engine.neurons.asked:check_concepts",
+    ),
     "steer": Task(
         "engine.steer.compare:steer",
         config.SteerSettings,
@@ -91,6 +97,12 @@ TASKS = {
         config.MsSettings,
         "engine.neurons.results:MatrixScored",
         "engine.neurons.asked:check_ms",
+    ),
+    "agreement": Task(
+        "engine.neurons.agreement:agree",
+        config.AgreementSettings,
+        "engine.neurons.agreement_results:Agreed",
+        "engine.neurons.asked:check_agreement",
     ),
     "encode": Task(
         "engine.sae.encode:encode_store",

@@ -232,6 +232,10 @@ def _any_of(*finds: Callable[[Workspace, str], list[Candidate]]) -> Callable[[Wo
 _SAES, _STORES = _named("SAE", saes), _named("activation store", _within("activations"))
 _JUDGED, _RECIPES = _named("embedding store", _within("embeddings")), _named("recipe", recipes)
 _SCORES = _named("scores", lambda workspace: [path.stem for path in neurons_files(workspace)])
+_PATHS = (
+    *("images", "image", "plan", "vocabulary", "labels", "taxonomy", "folder", "scores", "source", "out"),
+    *("workspace", "place", "old"),
+)
 VALUES: dict[str, Callable[[Workspace, str], list[Candidate]]] = {
     **dict.fromkeys(("sae", "saes"), _any_of(_SAES, lambda workspace, begun: paths(workspace, begun) if begun else [])),
     **dict.fromkeys(("activations", "check", "alive_on"), _STORES),
@@ -243,7 +247,7 @@ VALUES: dict[str, Callable[[Workspace, str], list[Candidate]]] = {
     "on": _named("image set", _sets),
     "sort": lambda _, __: list(SORTS.items()),
     **dict.fromkeys(("model", "embed_with", "encoder", "vlm", "for_steering"), _model_or_path),
-    **dict.fromkeys(("images", "image", "plan", "vocabulary", "source", "out", "workspace", "place", "old"), paths),
+    **dict.fromkeys(_PATHS, paths),
     "device": _named("device", lambda _: ("auto", "cpu", "cuda", "mps")),
     "theme": _named("theme", lambda _: ("graphite", "paper")),
     "picture": _named("drawn with", lambda _: ("auto", "quadrant", "half", "glyph")),

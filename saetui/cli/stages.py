@@ -10,7 +10,15 @@ import typer
 from engine import config, numbers
 from engine.activations.results import READS, Estimated, Extracted, RecognisedRows, StoreImported, Verified
 from engine.errors import counted
-from engine.metrics.results import Localisation, Mean
+from engine.metrics.results import Hierarchy, Localisation, Mean
+from engine.neurons.agreement_results import (
+    PUBLISHED,
+    PUBLISHED_MEAN,
+    PUBLISHED_PAIRS,
+    PUBLISHED_WEIGHTED,
+    Agreed,
+)
+from engine.neurons.concept_results import ConceptsTested
 from engine.neurons.results import MatrixScored, Scored, ScoredAll
 from engine.places import Relinked
 from engine.runs.plan import PlanDone
@@ -21,10 +29,11 @@ from engine.workspace import Workspace
 from saetui.cli import work
 from saetui.cli.options import DetachOption, JsonOption, WorkspaceOption, command, complete, extra
 from saetui.cli.work import say
-from saetui.formatting import duration, percent, size, sizes
+from saetui.formatting import duration, percent, significant, size, sizes
 
 COMMON = (extra("workspace", WorkspaceOption, None), extra("json", JsonOption, False))
 LONG = (*COMMON, extra("detach", DetachOption, False))
+_TESTS = 20  # concepts that are told one by one
 _FILES = 8  # names of files that are told one by one
 CAME = {"steer": "answered"}  # of a stage that was done now; else made
 
@@ -36,6 +45,7 @@ def register(app: typer.Typer) -> None:
         elif name != "scores":
             _add(app, name, settings, show, long=True)
     _add(app, "ms", config.MsSettings, show_ms)
+    _add(app, "agreement", config.AgreementSettings, show_agreement)
     _add(app, "encode", config.EncodeSettings, show_encode)
     _add(app, "recognise", config.RecogniseSettings, show_recognise)
     _add(app, "import", config.ImportSettings, show_import)
@@ -53,6 +63,7 @@ def stages() -> dict[str, tuple[type, work.Show]]:
         "train": (config.TrainSettings, show_train),
         "score": (config.ScoreSettings, show_score),
         "scores": (config.ScoresSettings, show_scores),
+        "concepts": (config.ConceptsSettings, show_concepts),
         "run": (config.PlanSettings, show_plan),
         "steer": (config.SteerSettings, show_steer),
         "baseline": (config.BaselineSettings, show_baseline),
@@ -151,6 +162,7 @@ def show_score(result: Scored) -> None:
         f"{percent(ms.matched.share_beaten, 1)} of latents beat theirs",
         f"baseline           {number(ms.baseline):>6}   mean cosine of all pairs of images",
         *localised(result.localisation),
+        *depths(result.hierarchy),
     )
     if result.copies:
         say(f"copies             {result.copies:>6,}   latents whose top images are copies of one another: set aside")
@@ -166,6 +178,67 @@ def show_scores(result: ScoredAll) -> None:
     say(*(one.path for one in result.scores), *work.columns(heads, rows, right=range(1, 7)))
     shared = result.scores[0]
     say(f"{counted(shared.images, 'image')}, mean cosine of all pairs {number(shared.ms.baseline)}")
+
+
+def show_concepts(result: ConceptsTested) -> None:
+    say(
+        result.path,
+        f"{counted(result.images, 'image')}, {counted(result.concepts, 'concept')}, {result.left_out:,} left out; "
+        "chosen on one half of the images, measured on the other",
+        "best latent         AUROC   95% interval      F1      AP  probes of 1, 5, 20",
+    )
+    for name, found in (
+        ("SAE latents", result.latents),
+        ("matched raw", result.matched),
+        ("random directions", result.random),
+        ("shuffled labels", result.shuffled),
+    ):
+        probes = "  ".join(number(one) for one in found.probes.values())
+        a = found.auroc
+        say(
+            f"{name:<18} {number(a.value):>6}  {number(a.low):>6} to {number(a.high):<6}  {number(found.f1.value):>6}  "
+            f"{number(found.ap.value):>6}  {probes}"
+        )
+    ours, dealt, bar = result.latents, result.shuffled, f"{result.settings.threshold:g}"
+    say(
+        f"covered            {percent(ours.covered, 1):>6}   of concepts have a latent with AUROC {bar} or more "
+        f"({percent(dealt.covered, 1)} with shuffled labels)",
+        f"split              {number(ours.above):>6}   latents a concept with AUROC {bar} or more, "
+        f"{number(ours.precise)} precise ones ({number(dealt.precise)})",
+        f"absorbed           {number(ours.absorbed):>6}   of a concept's images fire a more specific latent in "
+        f"place of the best one ({number(dealt.absorbed)}); {number(ours.missed)} do not fire the best",
+    )
+    for one in sorted(result.tests, key=lambda test: -(test.auroc.value or 0))[:_TESTS]:
+        a = one.auroc
+        say(
+            f"{one.latent:>7}  {number(a.value)} ({number(a.low)} to {number(a.high)})  {one.concept}, "
+            f"{counted(one.images, 'image')}: matched {number(one.matched)}, random {number(one.random)}"
+        )
+    if len(result.tests) > _TESTS:
+        say(f"and {len(result.tests) - _TESTS:,} more concepts in the file")
+
+
+def depths(found: Hierarchy | None) -> list[str]:
+    """How deep in the taxonomy each Matryoshka group lies, beside random sets of images, and whether depth rises."""
+    if found is None:
+        return []
+    lines = []
+    for place, group in enumerate(found.groups, 1):
+        mode = "–" if group.mode is None else f"{group.mode}"
+        lines.append(
+            f"depth, group {place:<5} {number(group.depth):>6}   ({_range(group.low, group.high)}) rounded "
+            f"{number(group.rounded)}, mode {mode}, MS {number(group.ms)}, {counted(group.latents, 'latent')}, "
+            f"{group.left_out:,} left out; random {number(found.expected)} "
+            f"({_range(group.random_low, group.random_high)})"
+        )
+    if found.trend.rho is not None:
+        p = "–" if found.trend.p is None else significant(found.trend.p, 2)
+        lines.append(f"depth over groups  {number(found.trend.rho):>6}   Spearman's rho, p {p}")
+    return lines
+
+
+def _range(low: float | None, high: float | None) -> str:
+    return f"{number(low)} to {number(high)}"
 
 
 def localised(found: Localisation | None) -> list[str]:
@@ -220,6 +293,26 @@ def show_ms(result: MatrixScored) -> None:
         f"baseline {number(result.baseline)} (mean cosine of all pairs)  "
         f"{counted(len(result.ms), 'column')}, {result.undefined:,} undefined"
     )
+
+
+def show_agreement(result: Agreed) -> None:
+    undecided = f", {result.undecided:,} more of which neither was chosen" if result.undecided else ""
+    say(f"{counted(result.pairs, 'pair')} of latents{undecided}: share in which the larger score was people's choice")
+    for one in result.scores:
+        found = one.agreement
+        say(
+            f"{one.score}: {number(found.weighted)} ({number(found.weighted_low)} to {number(found.weighted_high)}) of "
+            f"{counted(found.pairs, 'pair')}, mean of bins {number(found.mean)} ({number(found.mean_low)} to "
+            f"{number(found.mean_high)}); published {number(PUBLISHED_WEIGHTED)}, {number(PUBLISHED_MEAN)} (DINOv2)"
+        )
+        for place, each in enumerate(found.bins):
+            if each.pairs:
+                beside = place < len(PUBLISHED)
+                say(
+                    f"  {each.distance:.1f} to {each.distance + 0.1:.1f}  {number(each.agreement):>6} "
+                    f"({number(each.low)} to {number(each.high)}) of {each.pairs:,}"
+                    + (f"   published {number(PUBLISHED[place])} of {PUBLISHED_PAIRS[place]:,}" if beside else "")
+                )
 
 
 def show_recognise(result: Seen) -> None:

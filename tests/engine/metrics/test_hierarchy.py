@@ -4,7 +4,7 @@ from statistics import multimode
 import numpy as np
 import pytest
 
-from engine.metrics.hierarchy import depths, expected_depth, group_of, hierarchy
+from engine.metrics.hierarchy import depths, expected_depth, group_of, hierarchy, random_depths
 from engine.metrics.results import GroupDepth, Trend
 
 
@@ -92,3 +92,32 @@ def test_the_trend_over_groups_is_found_and_its_absence_too(rng):
 def test_nothing_to_average_gives_none(paths):
     result = hierarchy(np.full((4, 16), -1), paths, (2, 4), np.full(4, np.nan))
     assert result.groups[0] == GroupDepth(2, 2, None, None, None, None)
+
+
+def test_random_sets_are_as_deep_as_all_sets_are(rng):
+    """All sets of three of eight images, one by one."""
+    paths = [("a", "b"), ("a", "b", "c"), ("a", "c"), ("a",), ("d", "b"), ("d", "b"), (), ("d",)]
+    every = [np.mean(lengths_over_pairs(images, paths)) for images in combinations(range(8), 3)]
+    found = random_depths(paths, 3)
+    assert found.mean() == pytest.approx(np.mean(every), abs=0.03) == pytest.approx(expected_depth(paths), abs=0.03)
+    assert found.std() == pytest.approx(np.std(every), abs=0.03)
+    np.testing.assert_array_equal(found, random_depths(paths, 3))
+    assert len(random_depths(paths, 9)) == len(random_depths(paths, 1)) == 0
+
+
+def test_random_latents_lie_within_what_chance_gives_and_real_ones_beyond(rng):
+    paths = [(str(i // 40), str(i // 10), str(i)) for i in range(160)]
+    inside = [0, 0]
+    for repeat in range(60):
+        top = np.stack([rng.choice(160, 6, replace=False) for _ in range(30)])
+        found = hierarchy(top, paths, seed=repeat)
+        group = found.groups[0]
+        inside[0] += group.random_low <= group.depth <= group.random_high
+        inside[1] += group.low <= found.expected <= group.high
+    assert inside[0] >= 52 and inside[1] >= 52  # 57 of 60 are expected
+    alike = np.stack([rng.choice(10, 6, replace=False) + 10 * k for k in rng.integers(0, 16, 30)])
+    found = hierarchy(alike, paths)
+    assert found.groups[0].depth == 2 > found.random_high > found.expected > found.random_low
+    assert found.groups[0].random_high - found.expected == pytest.approx(
+        1.96 * random_depths(paths, 6).std() / 30**0.5, rel=0.01
+    )

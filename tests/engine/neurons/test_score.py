@@ -235,6 +235,27 @@ def test_depth_and_uniqueness_of_the_top_images(scored):
     assert result.uniqueness.above_half == sum(value > 0.5 for value in jaccard)
 
 
+def test_a_table_of_parents_is_the_taxonomy_and_another_one_is_refused(scored, place, tmp_path):
+    parents = tmp_path / "parents.csv"
+    parents.write_text("child,parent\ncat,pet\ndog,pet\npet,living\ncar,dead\nhat,dead\n")
+    again = ask(place, name="placed", taxonomy=str(parents))
+    result = score(again, Workspace(place / "work"))
+    with Neurons.open(result.path) as neurons:
+        assert {image.taxonomy for image in neurons.images} == {
+            *(("living", "pet", kind) for kind in ("cat", "dog")),
+            *(("dead", kind) for kind in ("car", "hat")),
+        }
+        assert np.nanmax(neurons.depth) > np.nanmax(scored[1].depth)
+    found = result.hierarchy
+    assert found.random_low < found.expected < found.random_high
+    assert all(one.random_low < found.expected < one.random_high for one in found.groups if one.depth is not None)
+    assert not score(again, Workspace(place / "work")).made
+    parents.write_text(parents.read_text() + "van,dead\n")
+    for other in (again, replace(again, taxonomy="")):
+        with pytest.raises(UserError, match="the taxonomy"):
+            score(other, Workspace(place / "work"))
+
+
 def test_latents_of_images_that_the_judge_finds_alike_are_counted(scored):
     """Its images of a kind are noise over one colour: copies, as the judge sees them."""
     result, neurons, _ = scored

@@ -152,6 +152,18 @@ CASES = [
     ),
     Case("ms", "A.npy E.npy", ("mean ", "(mean cosine of all pairs)", "3 columns, 1 undefined"), {"undefined": 1}),
     Case(
+        "concepts",
+        "x0.0625 --labels images/labels.jsonl --min-images 2",
+        ("concepts/x0.0625--images.json", "24 images, ", "SAE latents", "matched raw", "shuffled labels", "absorbed"),
+        {"sae": "x0.0625", "images": 24},
+    ),
+    Case(
+        "agreement",
+        "people",
+        ("2 pairs of latents", "MS by dino: .500 (", "published .779, .828", ".1 to 0.2"),
+        {"pairs": 2, "undecided": 0},
+    ),
+    Case(
         "encode",
         "jump patches --out latents.npz",
         ("latents.npz: 384 rows of 24 latents, 2,553 nonzero, L0 6.6",),
@@ -220,6 +232,8 @@ def run_all(form: Form, place: Path) -> list[Done]:
     rng = np.random.default_rng(0)
     np.save(place / "A.npy", np.maximum(rng.normal(size=(40, 3)), 0) * [1, 1, 0])
     np.save(place / "E.npy", rng.normal(size=(40, 5)))
+    (place / "people").mkdir()
+    (place / "people/pairs.csv").write_text("k_x,k_y,R_user,MS_x_dino,MS_y_dino\n1,2,x,.4,.25\n1,3,y,.4,.1\n")
     return [run_one(case, form, place) for case in CASES]
 
 

@@ -35,6 +35,8 @@ BASE: dict[str, dict[str, Any]] = {
     "baseline": {"activations": "patches", "of": "pca", "name": "new", "k": 4},
     "stability": {"saes": ["jump", "matryoshka"], "name": "new"},
     "ms": {"activations": "patches", "embeddings": "demo-encoder--images-c63672d7"},
+    "concepts": {"sae": "jump", "images": "images", "encoder": "demo", "name": "new"},
+    "agreement": {"folder": "people"},
     "verify": {"store": "jump"},
     "relink": {"old": "images", "new": "images"},
     "demo": {},
@@ -88,7 +90,7 @@ WRONG: dict[str, list[dict[str, Any]]] = {
     "score": [
         *({"sae": text} for text in ("nowhere", "interrupted")),
         *({"vocabulary": text} for text in ("nowhere", "empty.txt", "images")),
-        *({name: "nowhere"} for name in ("images", "embed_with", "encoder")),
+        *({name: "nowhere"} for name in ("images", "embed_with", "encoder", "taxonomy")),
         *({name: value} for name, value in (("min_support", 1), ("top", 1), ("workers", 0), ("limit", -1))),
         {"name": "a/b"},
         {"pooling": "min"},
@@ -139,6 +141,17 @@ WRONG: dict[str, list[dict[str, Any]]] = {
         {"alive_on": "nowhere"},
     ],
     "ms": [{"activations": "nowhere.npy"}, {"embeddings": "nowhere"}, {"min_support": 1}],
+    "concepts": [
+        *({name: "nowhere"} for name in ("sae", "images", "labels", "taxonomy", "encoder")),
+        *({name: value} for name, value in (("min_images", 1), ("threshold", 2), ("workers", 0), ("limit", -1))),
+        {"name": "a/b"},
+        {"pooling": "min"},
+    ],
+    "agreement": [
+        *({name: "nowhere"} for name in ("folder", "embeddings", "scores")),
+        {"folder": "images"},
+        {"first": "x"},
+    ],
     "verify": [{"store": "nowhere"}, {"repair": True}],
     "relink": [{"new": "nowhere"}],
     "demo": [{"pictures": 0}, {"steps": 0}],
@@ -161,6 +174,8 @@ CASES = list(cases())
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = Path(shutil.copytree(OLD, tmp_path_factory.mktemp("wrong") / "study"))
     (place / "empty.txt").touch()
+    (place / "people").mkdir()
+    (place / "people/pairs.csv").write_text("k_x,k_y,R_user\n1,2,x\n")
     return place
 
 

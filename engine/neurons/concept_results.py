@@ -1,0 +1,80 @@
+"""What the concept tests say. Costs no torch."""
+
+from dataclasses import dataclass, field
+
+from engine.config import ConceptsSettings
+from engine.workspace import Provenance
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A number with its interval of 95 %; None where undefined."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class ConceptTest:
+    """One concept. Chosen on one half of the images, measured on the other; see engine.metrics.concepts."""
+
+    concept: str
+    images: int
+    """That have it."""
+    latent: int
+    auroc: Interval
+    ap: float | None
+    f1: float | None
+    probes: dict[str, float | None]
+    """AUROC of the probe on k latents, by k."""
+    above: int
+    """Latents with an AUROC of the threshold or more."""
+    precise: int
+    """Latents of which four in five images have it."""
+    missed: float | None
+    absorbed: float | None
+    matched: float | None
+    """AUROC of the best of as many matched raw neurons."""
+    random: float | None
+    """AUROC of the best of as many matched random directions."""
+    shuffled: float | None
+    """AUROC of the best latent where labels are dealt anew."""
+
+
+@dataclass(frozen=True)
+class ConceptMeans:
+    """Means over the concepts. The intervals are of the images and of the concepts."""
+
+    auroc: Interval
+    ap: Interval
+    f1: Interval
+    probes: dict[str, float | None]
+    covered: float | None
+    """Share of the concepts whose best latent has an AUROC of the threshold or more."""
+    above: float
+    precise: float
+    missed: float | None
+    absorbed: float | None
+
+
+@dataclass(frozen=True)
+class ConceptsTested:
+    """Result of the command ``concepts``, and of its file."""
+
+    path: str = field(metadata={"place": "path"})
+    sae: str
+    images: int
+    concepts: int
+    left_out: int
+    """Concepts with too few images, or without others, in a half."""
+    latents: ConceptMeans
+    matched: ConceptMeans
+    """The same of raw neurons, each thresholded to fire on as many images as a latent."""
+    random: ConceptMeans
+    """The same of random directions."""
+    shuffled: ConceptMeans
+    """The latents, with labels dealt anew among the images."""
+    tests: tuple[ConceptTest, ...]
+    settings: ConceptsSettings
+    origin: Provenance
