@@ -85,3 +85,27 @@ class Localisation:
     """What a random patch gives."""
     chance_mass: float
     """What a uniform map gives."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over units, and where the mean of all such units lies, in 95 of 100 cases: engine.metrics.bootstrap."""
+
+    n: int
+    """Units with a value."""
+    mean: float | None
+    low: float | None
+    """None, as ``high``, for fewer than two units, and where values have no bounds and too few units tell."""
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Of two judges about the same cases: engine.metrics.agreement."""
+
+    n: int
+    """Cases that both have judged."""
+    share: float | None
+    """In which they say the same; None without a case."""
+    kappa: float | None
+    """What of it is beyond chance; None where chance alone would have them always agree."""
