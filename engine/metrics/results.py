@@ -100,8 +100,8 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """Of two judges about the same cases: engine.metrics.agreement."""
+class Concord:
+    """Of two judges about the same cases: engine.metrics.kappa."""
 
     n: int
     """Cases that both have judged."""

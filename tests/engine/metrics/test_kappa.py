@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.metrics.agreement import agreement
-from engine.metrics.results import Agreement
+from engine.metrics.kappa import concord
+from engine.metrics.results import Concord
 
 
 def naive(one, other):
@@ -19,19 +19,19 @@ def naive(one, other):
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=40))
 def test_it_is_what_the_table_says(pairs):
     one, other = (np.array(column) for column in zip(*pairs, strict=True))
-    found = agreement(one, other)
+    found = concord(one, other)
     share, kappa = naive(one.tolist(), other.tolist())
     assert found.n == len(pairs) and found.share == pytest.approx(share)
     assert found.kappa == (None if kappa is None else pytest.approx(kappa))
-    assert agreement(other, one).kappa == (None if kappa is None else pytest.approx(kappa))
+    assert concord(other, one).kappa == (None if kappa is None else pytest.approx(kappa))
 
 
 def test_known_cases():
     """The example of Cohen's kappa in textbooks: 20, 5, 10 and 15 of 50."""
     pairs = [(True, True)] * 20 + [(True, False)] * 5 + [(False, True)] * 10 + [(False, False)] * 15
     one, other = (np.array(column) for column in zip(*pairs, strict=True))
-    assert agreement(one, other) == Agreement(50, pytest.approx(0.7), pytest.approx(0.4))
+    assert concord(one, other) == Concord(50, pytest.approx(0.7), pytest.approx(0.4))
     always = np.ones(4, bool)
-    assert agreement(always, always) == Agreement(4, 1.0, None), "who always says yes agrees by chance"
-    assert agreement(always, ~always).kappa == 0
-    assert agreement(always[:0], always[:0]) == Agreement(0, None, None)
+    assert concord(always, always) == Concord(4, 1.0, None), "who always says yes agrees by chance"
+    assert concord(always, ~always).kappa == 0
+    assert concord(always[:0], always[:0]) == Concord(0, None, None)
