@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from engine.config import JUDGES, STEERED_PARTS
 from engine.errors import UserError
 from engine.files import path_of, read_text, write_text, xdg
 from engine.literal import literal
@@ -241,7 +242,12 @@ VALUES: dict[str, Callable[[Workspace, str], list[Candidate]]] = {
     "on": _named("image set", _sets),
     "sort": lambda _, __: list(SORTS.items()),
     **dict.fromkeys(("model", "embed_with", "encoder", "vlm", "for_steering"), _model_or_path),
-    **dict.fromkeys(("images", "image", "plan", "vocabulary", "source", "out", "workspace", "place", "old"), paths),
+    **dict.fromkeys(("compare_with", "text_model", "chat_model"), _model_or_path),
+    **dict.fromkeys(
+        ("images", "image", "plan", "prompts", "vocabulary", "source", "out", "workspace", "place", "old"), paths
+    ),
+    "part": _named("part", lambda _: STEERED_PARTS),
+    "judge": _named("judge", lambda _: JUDGES),
     "device": _named("device", lambda _: ("auto", "cpu", "cuda", "mps")),
     "theme": _named("theme", lambda _: ("graphite", "paper")),
     "picture": _named("drawn with", lambda _: ("auto", "quadrant", "half", "glyph")),
