@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from engine.activations.asked import Made
 
 STAGES = ("extract", "train", "score", "steer", "steerability")
-NAMED = {"extract": "activations", "train": "an SAE", "score": "images"}
+NAMED = {"extract": "activations", "train": "an SAE", "score": "images", "steerability": "a model"}
 """What the names of stages are names of."""
 DEFAULT_NAMES = {"train": "{activations}-{arch}-x{expansion}-k{k}-s{seed}"}
 

@@ -60,12 +60,10 @@ class TextJudge:
         return [getattr(self, f"_{case.kind}")(case) for case in cases]
 
     def _appeared(self, case: Case) -> Verdict:
-        words = _words(case.answer)
-        concept = [word.lower() for word in _WORD.findall(case.concept)]
-        stands = any(_words(case.answer, kept=True)[at : at + len(concept)] == concept for at in range(len(words) + 1))
-        if concept and stands:
+        words, concept = _words(case.answer), _words(case.concept)
+        if concept and any(words[at : at + len(concept)] == concept for at in range(len(words))):
             return Verdict(True, score=1.0)
-        score = max((_cosine(self._row(word), self._row(case.concept)) for word in words), default=0.0)
+        score = max((_cosine(self._row(word), self._row(case.concept)) for word in set(words)), default=0.0)
         return Verdict(score >= ALIKE, score=round(score, 4))
 
     def _followed(self, case: Case) -> Verdict:
@@ -98,10 +96,9 @@ class TextJudge:
         return np.stack([self._known[text] for text in texts]) if texts else np.zeros((0, 1))
 
 
-def _words(text: str, kept: bool = False) -> list[str]:
-    """In small letters, each once; ``kept``: all, in order."""
-    words = [word.lower() for word in _WORD.findall(text)]
-    return words if kept else list(dict.fromkeys(words))
+def _words(text: str) -> list[str]:
+    """In small letters, in order."""
+    return [word.lower() for word in _WORD.findall(text)]
 
 
 def _texts(case: Case) -> list[str]:

@@ -1,8 +1,8 @@
 """The check of arXiv 2504.02821: does the one word that the model has for an image mean what the latent stands for?
 
 For an answer of at most five tokens to "What is shown in this image? Use exactly one word!", the score is the cosine of
-the text embedding of its first word (of the empty text, where it has none) and the mean of the unit image embeddings of
-the latent's top images, in the space of a CLIP-like encoder. A latent's score is its mean over the images shown.
+the text embedding of its first word and the mean of the unit image embeddings of the latent's top images, in the space
+of a CLIP-like encoder; 0 for an answer without a word. A latent's score is its mean over the images shown.
 """
 
 from collections.abc import Mapping, Sequence
@@ -58,8 +58,8 @@ def words(
     """Unit text embeddings of the one words that are said under each change, by what tells the change apart."""
     asked = [Ask(picture, ONE_WORD, change) for change in changes for picture in pictures]
     said = asker.answers(asked, ONE_WORD_TOKENS, stage)
-    rows = space.texts([first_word(text) for text in said])
-    n = len(pictures)
+    first, n = [first_word(text) for text in said], len(pictures)
+    rows = space.texts(first) * np.array([[bool(word)] for word in first], np.float32)
     return {change.known_by: rows[at * n : (at + 1) * n] for at, change in enumerate(changes)}
 
 

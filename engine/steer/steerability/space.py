@@ -30,7 +30,8 @@ class Space:
     def texts(self, texts: Sequence[str]) -> Float[np.ndarray, "text D"]:
         new = list(dict.fromkeys(text for text in texts if text not in self._texts))
         if new:
-            self._texts.update(zip(new, _unit(embed_text(self.encoder, new)), strict=True))
+            given = [text or "-" for text in new]  # some tokenizers make nothing at all of an empty text
+            self._texts.update(zip(new, _unit(embed_text(self.encoder, given)), strict=True))
         return np.stack([self._texts[text] for text in texts]) if texts else np.zeros((0, 1), np.float32)
 
     def images(self, images: Iterable[Image.Image]) -> Float[np.ndarray, "image D"]:

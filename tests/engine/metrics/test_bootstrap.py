@@ -78,9 +78,6 @@ def test_units_that_are_all_at_a_bound_have_the_exact_interval():
 def test_the_mean_is_in_its_interval_which_is_in_the_bounds(values):
     found = bootstrap(values, SHARE, resamples=200)
     assert 0 <= found.low <= found.mean + 1e-9 and found.mean - 1e-9 <= found.high <= 1
-    turned = bootstrap(1 - values, SHARE, resamples=200)
-    assert turned.mean == pytest.approx(1 - found.mean)
-    assert (turned.high - turned.low) == pytest.approx(found.high - found.low, abs=0.35), "up to one draw"
 
 
 def coverage(n: int, a: float, b: float, times: int, resamples: int) -> float:

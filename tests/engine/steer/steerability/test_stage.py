@@ -45,7 +45,7 @@ class Listener(Reporter):
             raise Stopped
 
     @property
-    def progress(self):
+    def progressed(self):
         return [event for event in self.events if isinstance(event, Progress)]
 
 
@@ -128,7 +128,8 @@ def test_every_number_is_what_the_answers_say(workspace, study, vlm):
         for one in found.latents:
             direction = unit(np.mean([seen(f"{n}.png") for n in tops[one.latent]], axis=0))
             latent = None if condition in ("untouched", "attached") else one.latent
-            scores.append(text(first_word(answered[condition, latent, "blank", ONE_WORD])) @ direction)
+            word = first_word(answered[condition, latent, "blank", ONE_WORD])
+            scores.append(text(word) @ direction if word else 0.0)
         assert score_of(found.word.conditions, condition).mean == pytest.approx(np.mean(scores), abs=1e-4)
         assert score_of(found.word.conditions, condition).n == 4
         few = score_of(found.word_on_pictures.conditions, condition)
@@ -258,7 +259,7 @@ def test_what_is_there_is_not_measured_again_and_other_settings_ask_for_the_rest
     first = steerability(study(), workspace)
     listener = Listener()
     again = steerability(study(), workspace, listener)
-    assert again == replace(first, made=False) and not listener.progress
+    assert again == replace(first, made=False) and not listener.progressed
     assert listener.events[-1] == StageBegan("nothing to do: it is measured")
     before = len(lines(workspace))
     more = steerability(study(count=5), workspace)
