@@ -237,7 +237,7 @@ def test_work_that_was_stopped_goes_on_without_asking_again(workspace, study):
     for name in ("scores.json", "answers.jsonl"):
         (folder / name).unlink()
     ends = 0
-    for stop_at in (12, 40, 70):
+    for stop_at in (12, 40):
         try:
             steerability(study(), workspace, Listener(stop_at))
         except Stopped as stopped:
@@ -245,7 +245,7 @@ def test_work_that_was_stopped_goes_on_without_asking_again(workspace, study):
             assert stopped.kept == "what was answered is kept" and not (folder / "scores.json").exists()
         with open(folder / "answers.jsonl", "ab") as file:
             file.write(b'{"kind": "answer", "key"')  # torn by a kill
-    assert ends > 1
+    assert ends == 2
     again = steerability(study(), workspace)
     assert again == whole
     text = (folder / "answers.jsonl").read_text().splitlines()
