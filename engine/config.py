@@ -33,6 +33,9 @@ a colour, or one of a source; ``artefact``, a name in the workspace, as is ``fil
 ``command``, one that has places among its options; ``source`` and ``name``, path and name of an
 engine.workspace.Source, which depend on its kind."""
 
+STEERED_PARTS = ("word", "insertion", "suppression", "dose")
+JUDGES = ("auto", "text", "demo", "chat", "endpoint")
+
 S = TypeVar("S")
 _TOLD = 80  # characters of a wrong text that its refusal shows
 
@@ -311,6 +314,43 @@ class SteerSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SteerabilitySettings:
+    """Measure how well the latents of an SAE steer a vision-language model, beside their controls."""
+
+    sae: str = setting("Name or path of the SAE.", positional=True, place="artefact")
+    vlm: str = setting("LLaVA-class model: hf:REPO, a local directory, or demo.", place="model")
+    on: str = setting("Image set, where the SAE was scored on several.", "")
+    name: str = setting("Name of the model in the result's folder (empty: from --vlm).", "")
+    part: tuple[str, ...] = setting("What to measure: word, insertion, suppression, dose; repeatable.", STEERED_PARTS)
+    latent: tuple[str, ...] = setting("LATENT or LATENT=CONCEPT, repeatable (empty: drawn, with label or name).", ())
+    count: int = setting("Latents to draw.", 32, must=at_least(1))
+    draw: Literal["random", "group"] = setting("Draw from all alike, or as many from each Matryoshka group.", "random")
+    min_support: int = setting("Draw no latent that fires on fewer images.", 16, must=at_least(1))
+    strength: str = setting("Clamp to this for insertion: 2x is twice the latent's maximum, 100 a value.", "2x")
+    suppress_to: str = setting("Clamp to this for suppression.", "0")
+    keep_error: bool = setting("Keep the SAE's reconstruction error.", False, flag="--keep-error/--drop-error")
+    prompts: str = setting("File of prompts, one a line (empty: the paper's ten, or the demo's).", "", place="path")
+    image: str = setting("Image of word, insertion and dose; or blank, blank:COLOUR.", "blank", place="image")
+    max_new_tokens: int = setting("Maximum length of an answer to one of the prompts.", 100, must=at_least(1))
+    pictures: int = setting("Random images of which one word is asked as well (0: none).", 32, must=NOT_NEGATIVE)
+    few: int = setting("The first latents that are tried on these.", 4, must=at_least(1))
+    doses: tuple[float, ...] = setting("Strengths of the dose curve, in maxima.", (0.25, 0.5, 1.0, 2.0, 4.0, 8.0))
+    most_damage: float = setting("KL of the next token, in nats, that a dose may cost.", 1.0, must=POSITIVE)
+    save_recipes: str = setting("Keep each latent's recommended strength as recipe NAME-LATENT.", "")
+    judge: tuple[str, ...] = setting(
+        "Who judges texts: text, demo (exact, of the demo), chat or endpoint; two are compared; auto: text or demo.",
+        ("auto",),
+    )
+    compare_with: str = setting("CLIP-like encoder of words and images (empty: the SAE's).", "", place="model")
+    text_model: str = setting("Of judge text: model of texts (empty: --compare-with).", "", place="model")
+    chat_model: str = setting("Of judge chat: instruction model, hf:REPO or a directory.", "", place="model")
+    batch_size: int = setting("Answers at once.", 32, must=at_least(1))
+    device: str = setting("auto, cpu, cuda, cuda:1, mps.", "auto", must=DEVICE)
+    dtype: Literal["auto", "float16", "bfloat16", "float32"] = setting("Precision of the model.", "auto")
+    seed: int = setting("Seed of the draws, of the controls and of the intervals.", 0, must=NOT_NEGATIVE)
+
+
+@dataclass(frozen=True, kw_only=True)
 class MsSettings:
     """Monosemanticity score of any matrix of activations against any embeddings."""
 
@@ -446,7 +486,9 @@ class PlanSettings:
     """Run the stages of a plan, skipping those whose results exist."""
 
     plan: str = setting(
-        "TOML file with [[extract]], [[train]], [[score]] and [[steer]] tables.", positional=True, place="path"
+        "TOML file with [[extract]], [[train]], [[score]], [[steer]] and [[steerability]] tables.",
+        positional=True,
+        place="path",
     )
 
 
@@ -498,7 +540,7 @@ class DoctorSettings:
     """What this machine can do."""
 
 
-_STAGES = (ScoreSettings, ExtractSettings, TrainSettings, ConceptsSettings, SteerSettings)
+_STAGES = (ScoreSettings, ExtractSettings, TrainSettings, ConceptsSettings, SteerabilitySettings, SteerSettings)
 PLACES: dict[str, Place] = {name: sort for cls in _STAGES for name, sort in places_of(cls).items()}
 """Those of the stages, by name: what workspace.toml and the options of a command may say."""
 

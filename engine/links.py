@@ -18,8 +18,10 @@ _FOLDERS = {
     "saes": ("config.json", "training.json", "checkpoints", "preview.json"),
     "runs": ("command.json",),
     "images": ("labels.jsonl",),  # those that saetui draws
+    "steerability": ("answers.jsonl", "scores.json"),
 }
 """Of kinds whose artefacts are folders: what tells one."""
+_APPENDED = ("runs", "steerability")
 _FILES = {"neurons": ".h5", "concepts": ".json", "labels": ".toml", "recipes": ".toml"}
 """Of the others: the suffix of their files."""
 _IS_FILE = re.compile(r"\.(json|jsonl|safetensors|h5|txt|lock)$|^control$")
@@ -35,7 +37,7 @@ def file_name(text: str) -> str:
 def check_own(artefact: Path) -> None:
     """UserError where writing to ``artefact``, or deleting in it, would reach out of its workspace, or cannot be.
 
-    An artefact is no link, nor has it folders that are; a run, whose files are appended to, has no links at all. Pipes,
+    An artefact is no link, nor has it folders that are; one whose files are appended to has no links at all. Pipes,
     sockets and devices lead to another program. A folder in a file's place would be found at the end of the work.
     """
     home = artefact.parent
@@ -46,7 +48,7 @@ def check_own(artefact: Path) -> None:
     for file in _odd(artefact):
         if kind := special(file):
             raise UserError(f"{file} is a {kind}, not a file, and nothing is written to it: move it away.")
-        if home.name == "runs" or file.name.startswith(".") or not file.is_file():
+        if home.name in _APPENDED or file.name.startswith(".") or not file.is_file():
             raise _linked(file)
     for folder in _misplaced(artefact):
         raise UserError(f"{folder} is a folder, where a file is to be written: move it away.")

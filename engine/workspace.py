@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from engine.config import PLACES, ScoreSettings
+from engine.config import PLACES, ScoreSettings, SteerabilitySettings
 from engine.errors import UserError
 from engine.files import path_of, read_text, read_toml, to_toml, value_sha256, write_text
 from engine.places import changed_values, located_text, recorded_text
@@ -114,6 +114,10 @@ class Workspace:
     def recipe(self, name: str) -> Path:
         return self.root / "recipes" / f"{check_name(name, 'a recipe')}.toml"
 
+    def steerability(self, sae: str, model: str) -> Path:
+        name = f"{check_name(sae, 'an SAE')}--{check_name(model, 'a model')}"
+        return self.root / "steerability" / check_name(name, "steerability")
+
     @property
     def runs(self) -> Path:
         return self.root / "runs"
@@ -200,6 +204,11 @@ def store_names(name: str, hooks: Sequence[str]) -> list[str]:
 def neurons_path(settings: ScoreSettings, sae: str, workspace: Workspace) -> Path:
     """Where the scores of ``sae`` are written that ``settings`` ask for."""
     return workspace.neurons(sae, settings.name or short_slug(Path(settings.images).stem))
+
+
+def steerability_folder(settings: SteerabilitySettings, sae: str, workspace: Workspace) -> Path:
+    """Where what ``settings`` ask of ``sae`` is kept."""
+    return workspace.steerability(sae, settings.name or short_slug(Path(settings.vlm.removeprefix("hf:")).name))
 
 
 def neurons_files(workspace: Workspace, sae: str | None = None) -> list[Path]:

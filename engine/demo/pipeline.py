@@ -20,6 +20,7 @@ from PIL import Image
 from engine.activations.extract import extract
 from engine.activations.store import Store
 from engine.config import DemoSettings, ExtractSettings, ScoreSettings, TrainSettings
+from engine.demo.judge import mentions
 from engine.demo.results import ConceptFound, DemoDone, ExtractedImages, HeldOutFigures, SteeringRates
 from engine.demo.talk import parse
 from engine.demo.words import BACKGROUNDS, COLOURS, FILLS, KINDS
@@ -301,8 +302,8 @@ def _names_any(answer: str) -> bool:
 
 def _gone(before: list[str], after: list[str], concept: Concept) -> float | None:
     """Of the answers that say the word before, the share that do not after; None when none says it before."""
-    said = [later for earlier, later in zip(before, after, strict=True) if concept.name in earlier.split()]
-    return _mean([concept.name not in later.split() for later in said])
+    said = [later for earlier, later in zip(before, after, strict=True) if mentions(earlier, concept.name)]
+    return _mean([not mentions(later, concept.name) for later in said])
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

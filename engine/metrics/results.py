@@ -153,3 +153,27 @@ class Agreement:
     mean_low: float | None
     mean_high: float | None
     bins: tuple[AgreementBin, ...]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over units, and where the mean of all such units lies, in 95 of 100 cases: engine.metrics.bootstrap."""
+
+    n: int
+    """Units with a value."""
+    mean: float | None
+    low: float | None
+    """None, as ``high``, for fewer than two units, and where values have no bounds and too few units tell."""
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Concord:
+    """Of two judges about the same cases: engine.metrics.kappa."""
+
+    n: int
+    """Cases that both have judged."""
+    share: float | None
+    """In which they say the same; None without a case."""
+    kappa: float | None
+    """What of it is beyond chance; None where chance alone would have them always agree."""

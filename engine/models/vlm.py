@@ -20,6 +20,8 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from engine.errors import UserError, counted, reason, refusal
+from engine.files import value_sha256
+from engine.integrity import content_sha256
 from engine.models.asked import check_vlm_path
 from engine.models.device import pick_device
 from engine.models.encoder import (
@@ -266,6 +268,13 @@ def image_tower(model: Any) -> Any:
 def _eyes(model: Any) -> Any:
     """The part of a model that shows images to its tower, the model or its body; None where neither does."""
     return next((part for part in (model, model.base_model) if hasattr(part, "get_image_features")), None)
+
+
+def vlm_sha256(spec: str) -> str:
+    """Identity of a model that is on this machine: hash of the hashes of its weights, settings and words."""
+    kinds = (".safetensors", ".json", ".jinja", ".model", ".txt")
+    files = sorted(path for path in _folder(spec).iterdir() if path.suffix in kinds)
+    return value_sha256({path.name: content_sha256(path) for path in files})
 
 
 def _folder(spec: str) -> Path:

@@ -1,9 +1,9 @@
 """A plan: stages in a TOML file, each a table with the settings of one command.
 
 A list where a setting takes one value makes a grid: ``arch = ["topk", "batchtopk"]`` with ``expansion = [4, 8]`` trains
-four SAEs, named by ``name``'s fields (``name = "clip-{arch}-x{expansion}"``). ``sae = "*"`` in ``[[score]]`` or
-``[[steer]]`` means every SAE that the plan trains, ``"*-x4"`` some of them. Relative paths are from the workspace,
-wherever one stands.
+four SAEs, named by ``name``'s fields (``name = "clip-{arch}-x{expansion}"``). ``sae = "*"`` in ``[[score]]``,
+``[[steer]]`` or ``[[steerability]]`` means every SAE that the plan trains, ``"*-x4"`` some of them. Relative paths are
+from the workspace, wherever one stands.
 """
 
 import contextlib
@@ -27,13 +27,13 @@ from engine.records import to_json
 from engine.reporter import Reporter, StageBegan
 from engine.runs.tasks import TASKS
 from engine.steer.recipes import with_recipe
-from engine.workspace import MARKER, Workspace, check_name, neurons_path, slug, store_names
+from engine.workspace import MARKER, Workspace, check_name, neurons_path, slug, steerability_folder, store_names
 
 if TYPE_CHECKING:
     from engine.activations.asked import Made
 
-STAGES = ("extract", "train", "score", "steer")
-NAMED = {"extract": "activations", "train": "an SAE", "score": "images"}
+STAGES = ("extract", "train", "score", "steer", "steerability")
+NAMED = {"extract": "activations", "train": "an SAE", "score": "images", "steerability": "a model"}
 """What the names of stages are names of."""
 DEFAULT_NAMES = {"train": "{activations}-{arch}-x{expansion}-k{k}-s{seed}"}
 
@@ -113,7 +113,7 @@ def _stages(done: int) -> str:
 
 
 def read_plan(path: Path, workspace: Workspace) -> list[Stage]:
-    """The stages of a plan, grids expanded, in the order extract, train, score, steer."""
+    """The stages of a plan, grids expanded, in the order of ``STAGES``."""
     if not path.is_file():
         raise UserError(f"There is no plan {path}: give a TOML file with [[extract]], [[train]], [[score]] tables.")
     plan = read_toml(path)
@@ -130,7 +130,9 @@ def read_plan(path: Path, workspace: Workspace) -> list[Stage]:
             trained = [s.settings.name for s in stages if s.task == "train"]
             stages += _expand(task, table, workspace.defaults(), trained, path, workspace.root)
     if not stages:
-        raise UserError(f"{path} has no stages: add [[extract]], [[train]], [[score]] or [[steer]] tables.")
+        raise UserError(
+            f"{path} has no stages: add [[extract]], [[train]], [[score]], [[steer]] or [[steerability]] tables."
+        )
     names = [(s.task, s.name) for s in stages if s.task in ("extract", "train")]
     twice = next((n for n in names if names.count(n) > 1), None)
     if twice:
@@ -197,7 +199,7 @@ def check_plan(stages: list[Stage], workspace: Workspace, path: Path) -> None:
             if stage.task == "steer" and ("recipes", asked.recipe) not in made:
                 with_recipe(workspace, asked)
         now = _makes(stage, workspace)
-        if stage.task == "score" and made & now:
+        if stage.task in ("score", "steerability") and made & now:
             name = next(iter(now))[1]
             raise UserError(f"{path} makes {name} twice: put the differing settings, like {{pooling}}, into its name.")
         for place in (_PLACES[folder](workspace, name) for folder, name in now):
@@ -232,6 +234,7 @@ _PLACES: dict[str, Callable[[Workspace, str], Path]] = {
     "saes": Workspace.sae,
     "neurons": lambda workspace, name: workspace.root / "neurons" / name,
     "recipes": Workspace.recipe,
+    "steerability": lambda workspace, name: workspace.root / "steerability" / name,
 }
 
 
@@ -246,6 +249,8 @@ def _makes(stage: Stage, workspace: Workspace) -> set[tuple[str, str]]:
             return {("saes", asked.name)}
         case "score":
             return {("neurons", neurons_path(asked, Path(asked.sae).name, workspace).name)}
+        case "steerability":
+            return {("steerability", steerability_folder(asked, Path(asked.sae).name, workspace).name)}
     return {("recipes", asked.save_recipe)} if asked.save_recipe else set()
 
 

@@ -92,6 +92,12 @@ TASKS = {
         "engine.steer.results:Steered",
         "engine.steer.asked:check_steer",
     ),
+    "steerability": Task(
+        "engine.steer.steerability.stage:steerability",
+        config.SteerabilitySettings,
+        "engine.steer.results:Steerability",
+        "engine.steer.steerability.asked:check_steerability",
+    ),
     "ms": Task(
         "engine.neurons.matrix_scores:ms_files",
         config.MsSettings,

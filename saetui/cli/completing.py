@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from engine.config import JUDGES, STEERED_PARTS
 from engine.errors import UserError
 from engine.files import path_of, read_text, write_text, xdg
 from engine.literal import literal
@@ -234,7 +235,7 @@ _JUDGED, _RECIPES = _named("embedding store", _within("embeddings")), _named("re
 _SCORES = _named("scores", lambda workspace: [path.stem for path in neurons_files(workspace)])
 _PATHS = (
     *("images", "image", "plan", "vocabulary", "labels", "taxonomy", "folder", "scores", "source", "out"),
-    *("workspace", "place", "old"),
+    *("workspace", "place", "old", "prompts"),
 )
 VALUES: dict[str, Callable[[Workspace, str], list[Candidate]]] = {
     **dict.fromkeys(("sae", "saes"), _any_of(_SAES, lambda workspace, begun: paths(workspace, begun) if begun else [])),
@@ -248,6 +249,9 @@ VALUES: dict[str, Callable[[Workspace, str], list[Candidate]]] = {
     "sort": lambda _, __: list(SORTS.items()),
     **dict.fromkeys(("model", "embed_with", "encoder", "vlm", "for_steering"), _model_or_path),
     **dict.fromkeys(_PATHS, paths),
+    **dict.fromkeys(("compare_with", "text_model", "chat_model"), _model_or_path),
+    "part": _named("part", lambda _: STEERED_PARTS),
+    "judge": _named("judge", lambda _: JUDGES),
     "device": _named("device", lambda _: ("auto", "cpu", "cuda", "mps")),
     "theme": _named("theme", lambda _: ("graphite", "paper")),
     "picture": _named("drawn with", lambda _: ("auto", "quadrant", "half", "glyph")),

@@ -25,6 +25,8 @@ ENVIRONMENT = {
     "XDG_CONFIG_HOME": "where the config file is",
     "XDG_STATE_HOME": "where sessions are",
     "XDG_CACHE_HOME": "where hashes of files are kept",
+    "SAETUI_JUDGE_URL": "server that the judge endpoint of steerability asks",
+    "SAETUI_JUDGE_MODEL": "model that it asks for there",
     "HF_HOME": "where models of the hub are kept",
 }
 """Variables that count here, and for what."""

@@ -1,4 +1,4 @@
-"""The stages: extract, train, score, steer, run, and the small tools."""
+"""The stages: extract, train, score, steer, steerability, run, and the small tools."""
 
 import sys
 from collections.abc import Mapping
@@ -24,10 +24,11 @@ from engine.places import Relinked
 from engine.runs.plan import PlanDone
 from engine.runs.tasks import TASKS
 from engine.sae.results import BaselineMade, BroughtIn, Checked, Encoded, Seen, SentOut, StabilityMeasured, Trained
-from engine.steer.results import ANSWERS, Steered
+from engine.steer.results import ANSWERS, Steerability, Steered
 from engine.workspace import Workspace
 from saetui.cli import work
 from saetui.cli.options import DetachOption, JsonOption, WorkspaceOption, command, complete, extra
+from saetui.cli.steerability import headline, lines
 from saetui.cli.work import say
 from saetui.formatting import duration, percent, significant, size, sizes
 
@@ -68,6 +69,7 @@ def stages() -> dict[str, tuple[type, work.Show]]:
         "steer": (config.SteerSettings, show_steer),
         "baseline": (config.BaselineSettings, show_baseline),
         "stability": (config.StabilitySettings, show_stability),
+        "steerability": (config.SteerabilitySettings, show_steerability),
     }
 
 
@@ -272,6 +274,8 @@ def _figures(stage: str, result: Any) -> str:
         case "score":
             ms = {key: number(result["ms"][key]["mean"]) for key in ("sae", "matched")}
             return f"MS {ms['sae']}, matched raw neurons {ms['matched']}, {counted(result['alive'], 'latent')} alive"
+        case "steerability":
+            return headline(TASKS[stage].read(result))
         case _:
             return result["steered"]
 
@@ -285,6 +289,10 @@ def show_steer(result: Steered) -> None:
     if not sys.stdout.isatty():  # there they were printed as they were generated
         for name in ANSWERS:
             say(f"{name:>10}  {getattr(result, name)}")
+
+
+def show_steerability(result: Steerability) -> None:
+    say(*lines(result))
 
 
 def show_ms(result: MatrixScored) -> None:

@@ -52,7 +52,7 @@ _UNTOLD = ("name", "sae", "plan", "device", "workers", "keep_state")  # of setti
 def _settings() -> dict[str, RowField[RunSnapshot]]:
     """Every setting of what is kept as a run."""
     found: dict[str, RowField[RunSnapshot]] = {}
-    for task in ("extract", "train", "score", "steer", "demo"):
+    for task in ("extract", "train", "score", "steer", "steerability", "demo"):
         for name, kind in typing.get_type_hints(TASKS[task].settings).items():
             sort: Kind = "number" if kind in (int, float) else "text"
             found.setdefault(name, RowField(sort, partial(_asked, name=name, sort=sort)))

@@ -139,6 +139,12 @@ CASES = [
         None,
     ),
     Case("steer", "x0.0625 --latent 3=0", ("untouched", "attached", "steered", WHITE), {"untouched": WHITE}),
+    Case(
+        "steerability",
+        "jump --vlm demo --min-support 1 --count 2 --part word --part insertion --pictures 0",
+        ("steerability/jump--demo/scores.json", "drawn at random", "random direction", "DiffMean", "appeared", "48.7%"),
+        {"made": True},
+    ),
     Case("neurons", "jump --top 3", ("24 of 24 alive", "matched raw neurons .04", "purple · house"), None),
     Case("neurons", "jump --top 1 --images", ("purple · house",), None),
     Case(

@@ -29,6 +29,7 @@ BASE: dict[str, dict[str, Any]] = {
     "extract": {"model": "demo", "images": "images", "name": "new", "at": ["layer:1"]},
     "score": {"sae": "jump", "images": "images", "embed_with": "demo:encoder", "name": "new"},
     "steer": {"sae": "jump", "vlm": "demo", "latent": ["6=2"]},
+    "steerability": {"sae": "jump", "vlm": "demo", "min_support": 1},
     "import": {"source": "saes", "name": "new"},
     "export": {"sae": "jump", "to": "sparsify", "out": "out"},
     "encode": {"sae": "jump", "activations": "patches", "out": "codes.npz"},
@@ -106,6 +107,20 @@ WRONG: dict[str, list[dict[str, Any]]] = {
         {"mode": "set"},
         {"dtype": "int8"},
     ],
+    "steerability": [
+        *({"latent": texts} for texts in (["x"], ["99"], ["6", "6=hat"], ["6="])),
+        *({name: [text]} for name in ("part", "judge") for text in ("all", "")),
+        *({name: text} for name in ("strength", "suppress_to") for text in ("much", "")),
+        *({name: "nowhere"} for name in ("sae", "vlm", "on", "prompts", "compare_with", "text_model")),
+        *({name: 0} for name in ("count", "few", "min_support", "max_new_tokens", "most_damage")),
+        *({"judge": ["chat"], "chat_model": text} for text in ("", "nowhere", "images")),
+        {"image": "nowhere.png"},
+        {"name": "a/b"},
+        {"save_recipes": "a/b"},
+        {"pictures": -1},
+        {"draw": "all"},
+        {"prompts": "empty.txt"},
+    ],
     "import": [
         *({"source": text} for text in ("nowhere", "hf:x", "no*thing")),
         *({"name": text} for text in ("a/b", "../x")),
@@ -157,7 +172,7 @@ WRONG: dict[str, list[dict[str, Any]]] = {
     "demo": [{"pictures": 0}, {"steps": 0}],
     "run": [{"plan": "nowhere.toml"}, {"plan": "images"}, {"plan": "empty.txt"}],
 }
-FORMS, PLANS = ("train", "extract", "score", "import"), ("train", "extract", "score", "steer")
+FORMS, PLANS = ("train", "extract", "score", "import"), ("train", "extract", "score", "steer", "steerability")
 
 
 def cases() -> Iterator[tuple[str, dict[str, Any]]]:
