@@ -377,6 +377,30 @@ class ReportSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FigureSettings:
+    """Draw a figure for a paper from results, as SVG, PDF or PNG: ms, reconstruction, hierarchy or top-images."""
+
+    kind: Literal["ms", "reconstruction", "hierarchy", "top-images"] = setting("What it shows.", positional=True)
+    sae: tuple[str, ...] = setting(
+        "Names or paths of SAEs, or paths of neurons files (none: all of the workspace that have such results).",
+        (),
+        positional=True,
+        place="artefact",
+    )
+    on: str = setting("Image set, where an SAE was scored on several.", "")
+    latent: tuple[int, ...] = setting("Of top-images: these latents (none: the first --rows of saetui neurons).", ())
+    rows: int = setting(
+        "Of top-images: latents, where none are named.", 6, must=Rule(lambda n: 1 <= n <= 64, "give 1 to 64")
+    )
+    pictures: int = setting("Of top-images: pictures of each.", 8, must=Rule(lambda n: 1 <= n <= 16, "give 1 to 16"))
+    width: float = setting(
+        "Inches: 3.25 is a column, 6.75 a page.", 6.75, must=Rule(lambda inches: 2 <= inches <= 20, "give 2 to 20")
+    )
+    out: str = setting("File to write, .svg, .pdf or .png (empty: figure-KIND.svg in the workspace).", "", place="path")
+    replace: bool = setting("Replace a file that is there.", False, flag="--replace")
+
+
+@dataclass(frozen=True, kw_only=True)
 class DoctorSettings:
     """What this machine can do."""
 

@@ -1,4 +1,4 @@
-"""What ``report`` returns."""
+"""What ``report`` and ``figure`` return."""
 
 from dataclasses import dataclass
 
@@ -18,3 +18,11 @@ class Reported:
     """Steered, with their controls."""
     missing: tuple[str, ...] = ()
     """What is not in it and why, each a sentence."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    path: str
+    """The figure."""
+    of: tuple[str, ...]
+    """The SAEs that it shows."""

@@ -120,5 +120,11 @@ TASKS = {
     "report": Task(
         "engine.report.report:report", config.ReportSettings, "engine.report.results:Reported", outside=True
     ),
+    "figure": Task(
+        "engine.report.figures.figure:draw_figure",
+        config.FigureSettings,
+        "engine.report.results:Drawn",
+        outside=True,
+    ),
     "doctor": Task("engine.doctor:doctor", config.DoctorSettings, "engine.doctor:Report"),
 }

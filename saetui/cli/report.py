@@ -1,13 +1,13 @@
-"""saetui report: an SAE on one page, for a colleague."""
+"""saetui report and figure: an SAE on one page for a colleague, and figures for papers."""
 
 from dataclasses import replace
 from typing import Any
 
 import typer
 
-from engine.config import ReportSettings
+from engine.config import FigureSettings, ReportSettings
 from engine.errors import counted
-from engine.report.results import Reported
+from engine.report.results import Drawn, Reported
 from engine.workspace import Workspace
 from saetui.cli import work
 from saetui.cli.options import JsonOption, WorkspaceOption, command, complete, extra
@@ -19,6 +19,7 @@ NONE = "none"  # instead of the workbench's own answers
 def register(app: typer.Typer) -> None:
     options = (extra("workspace", WorkspaceOption, None), extra("json", JsonOption, False))
     command(app, "report", ReportSettings, *options)(report)
+    command(app, "figure", FigureSettings, *options)(figure)
 
 
 def report(given: dict[str, Any], workspace: str | None, json: bool) -> None:
@@ -48,3 +49,16 @@ def show(result: Reported) -> None:
         f"{counted(result.answers, 'steered answer')}",
         *result.missing,
     )
+
+
+def figure(given: dict[str, Any], workspace: str | None, json: bool) -> None:
+    place = Workspace.find(workspace)
+    settings = complete(FigureSettings, given, place, "figure")
+    work.perform(place, "figure", settings, as_json=json, show=show_figure, keep=False)
+
+
+figure.__doc__ = FigureSettings.__doc__
+
+
+def show_figure(result: Drawn) -> None:
+    work.say(result.path, f"of {', '.join(result.of)}")
