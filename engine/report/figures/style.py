@@ -32,6 +32,7 @@ _LOOK: dict[str, Any] = {
     "axes.prop_cycle": mpl.cycler(color=COLOURS),
     "pdf.fonttype": 42,  # text that can be selected, as journals ask for
     "svg.hashsalt": "saetui",
+    "text.parse_math": False,  # names and paths are not TeX
 }
 
 
