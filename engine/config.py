@@ -377,6 +377,18 @@ class ReportSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PaperSettings:
+    """Tell what the SAEs of this workspace score beside the published tables of arXiv 2504.02821, cell by cell."""
+
+    on: str = setting("Image set, where an SAE was scored on several.", "")
+    plan: str = setting(
+        "Plan whose [paper] table says which layers and K stand for the published ones (empty: the same ones).",
+        "",
+        place="path",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class FigureSettings:
     """Draw a figure for a paper from results, as SVG, PDF or PNG: ms, reconstruction, hierarchy or top-images."""
 

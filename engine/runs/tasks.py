@@ -120,6 +120,12 @@ TASKS = {
     "report": Task(
         "engine.report.report:report", config.ReportSettings, "engine.report.results:Reported", outside=True
     ),
+    "paper": Task(
+        "engine.report.paper.beside:beside_paper",
+        config.PaperSettings,
+        "engine.report.results:PaperCompared",
+        outside=True,
+    ),
     "figure": Task(
         "engine.report.figures.figure:draw_figure",
         config.FigureSettings,
