@@ -219,6 +219,22 @@ class ScoreSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ScoresSettings(ScoreSettings):
+    """Score every latent of one SAE, or of several in one pass, on a set of images."""
+
+    sae: tuple[str, ...] = setting(  # type: ignore[assignment]
+        "Names or paths of SAEs: those of one encoder share its pass over the images.",
+        positional=True,
+        place="artefact",
+    )
+
+    def apart(self) -> list[ScoreSettings]:
+        """Those of each SAE."""
+        values = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
+        return [ScoreSettings(**{**values, "sae": sae}) for sae in self.sae]
+
+
+@dataclass(frozen=True, kw_only=True)
 class SteerSettings:
     """Ask a vision-language model the same question untouched, with the SAE attached, and steered."""
 

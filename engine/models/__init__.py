@@ -33,8 +33,15 @@ def load_encoder(
     or open_clip wrote, an open_clip weights file beside its ``open_clip_config.json``, ``demo`` or ``demo:encoder``.
 
     Weights are read from safetensors, else by torch's restricted loader (``weights_only``); code in a
-    checkpoint is never run. Raises UserError when the model is missing, damaged or not supported.
+    checkpoint is never run. Raises UserError when the model is missing, damaged or not supported. Within
+    engine.models.kept.models_kept it is one that was loaded before, if there is one.
     """
+    from engine.models.kept import kept
+
+    return kept(spec, device, ("encoder", dtype), lambda: _loaded(spec, device, dtype))
+
+
+def _loaded(spec: str, device: "str | torch.device", dtype: "torch.dtype | None") -> "VisionEncoder":
     from engine.models.hub import check_notation, hub_folder
 
     check_notation(spec)

@@ -40,7 +40,10 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def give_back(device: torch.device) -> None:
-    """Give memory that nothing holds any more back to the device."""
+    """Give memory that nothing holds any more back to the device, and that of models which are only kept."""
+    from engine.models.kept import forget_models  # which asks for free_memory
+
+    forget_models()
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()

@@ -35,6 +35,7 @@ from engine.models.folder import check_folder
 from engine.models.from_transformers import check_processor, prefix_tokens, quiet, read_weights
 from engine.models.hookpoints import HookPoint
 from engine.models.hub import check_notation, hub_folder
+from engine.models.kept import kept
 from engine.models.patience import within
 
 PATIENCE = 2.0  # seconds that a chat template may take, which takes milliseconds
@@ -202,10 +203,15 @@ def load_vlm(spec: str, device: str | torch.device = "auto", dtype: str | torch.
     """The model ``hf:REPO``, in a local directory (``save_pretrained``), or ``demo``, ready to answer.
 
     ``dtype`` auto: the checkpoint's own on a GPU, float32 on a CPU. Weights are read only from safetensors, and no
-    code in a checkpoint is run. Raises UserError for anything that is missing or does not fit.
+    code in a checkpoint is run. Raises UserError for anything that is missing or does not fit. Within
+    engine.models.kept.models_kept it is one that was loaded before, if there is one.
     """
-    folder = _folder(spec)
     where = pick_device(str(device))
+    return kept(spec, where, ("vlm", dtype), lambda: _loaded(spec, where, dtype))
+
+
+def _loaded(spec: str, where: torch.device, dtype: str | torch.dtype) -> VLM:
+    folder = _folder(spec)
     if dtype == "auto" and where.type == "cpu":
         dtype = torch.float32
     elif isinstance(dtype, str) and dtype != "auto":
@@ -260,11 +266,6 @@ def image_tower(model: Any) -> Any:
 def _eyes(model: Any) -> Any:
     """The part of a model that shows images to its tower, the model or its body; None where neither does."""
     return next((part for part in (model, model.base_model) if hasattr(part, "get_image_features")), None)
-
-
-def is_local(spec: str) -> bool:
-    """Whether ``spec`` is a directory, not a model of the hub or the demo."""
-    return spec != "demo" and not spec.startswith("hf:")
 
 
 def _folder(spec: str) -> Path:

@@ -1,10 +1,11 @@
 """What is asked of a scoring, checked before anything is loaded. Costs no torch."""
 
+import re
 from importlib import resources
 from pathlib import Path
 
 from engine.activations.asked import Made
-from engine.config import MsSettings, ScoreSettings, about, check
+from engine.config import MsSettings, ScoreSettings, ScoresSettings, WrongValue, about, check
 from engine.errors import UserError, reason
 from engine.files import path_of, read_text
 from engine.images.objects import check_objects
@@ -18,6 +19,30 @@ from engine.workspace import Workspace, neurons_path
 
 def check_score(settings: ScoreSettings, workspace: Workspace, made: Made = ()) -> None:
     """WrongValue for the first setting that cannot be."""
+    _check_shared(settings)
+    _check_sae(settings, workspace, made)
+
+
+def check_scores(settings: ScoresSettings, workspace: Workspace, made: Made = ()) -> None:
+    """WrongValue for the first setting that cannot be, or cannot be of one of the SAEs."""
+    with about("sae"):
+        if not settings.sae:
+            raise UserError("sae names none: give the names of SAEs.")
+    _check_shared(settings.apart()[0])
+    paths: set[Path] = set()
+    for one in settings.apart():
+        try:
+            path = _check_sae(one, workspace, made)
+        except WrongValue as error:
+            raise WrongValue(error.setting, said_of(one.sae, error.sentence)) from error
+        with about("sae"):
+            if path in paths:
+                raise UserError(f"sae names {Path(one.sae).name} twice: name each SAE once.")
+        paths.add(path)
+
+
+def _check_shared(settings: ScoreSettings) -> None:
+    """What does not depend on the SAE."""
     check(settings)
     with about("device"):
         check_device(settings.device)
@@ -36,14 +61,19 @@ def check_score(settings: ScoreSettings, workspace: Workspace, made: Made = ()) 
     with about("min_support"):
         if 0 < settings.limit < settings.min_support:
             raise UserError(f"min_support is {settings.min_support}, and --limit is {settings.limit}: lower it.")
+
+
+def _check_sae(settings: ScoreSettings, workspace: Workspace, made: Made) -> Path:
+    """What depends on it; where its scores are written."""
     with about("sae"):
         config = None
         if ("saes", settings.sae) not in made:
             config = read_config(folder := workspace.existing("saes", settings.sae))
     with about("name"):
-        check_own(neurons_path(settings, folder.name if config else settings.sae, workspace))
+        check_own(path := neurons_path(settings, folder.name if config else settings.sae, workspace))
     if config is not None:
         _check_encoder(settings, config)
+    return path
 
 
 def _check_encoder(settings: ScoreSettings, config: SAEConfig) -> None:
@@ -58,6 +88,12 @@ def _check_encoder(settings: ScoreSettings, config: SAEConfig) -> None:
         blocks = blocks_of(spec)
         if settings.pooling == "cls" and not hook.pooled and blocks is not None and not blocks.cls:
             raise UserError(f"{spec} has no CLS token: use --pooling max or mean.")
+
+
+def said_of(sae: str, sentence: str) -> str:
+    """``sentence``, of one of several SAEs, such that it names it."""
+    name = re.escape(Path(sae).name)
+    return sentence if re.search(rf"SAE {name}\b|['/]{name}\b", sentence) else f"{sae}: {sentence}"
 
 
 def no_encoder(sae: str) -> str:

@@ -29,7 +29,7 @@ def image_latents(
     Of the image the ``IN_IMAGE`` strongest with their pooled values, of each patch the ``IN_PATCH`` strongest. Strength
     is the value as a share of the latent's ``maximum`` (above 0) where that is given, else the value.
     """
-    hook, tokens = HookPoint.parse(sae.config.hook), scored_tokens(pooling, sae, encoder)
+    hook, tokens = HookPoint.parse(sae.config.hook), scored_tokens(pooling, sae.config, encoder)
     inputs = encoder.preprocess([image])
     x, mask = chosen_tokens(encoder.activations(inputs, [hook], 1)[hook].float(), tokens, encoder, inputs)
     z = sae.encode(x)

@@ -88,22 +88,34 @@ def rank_text(
     return cosines
 
 
+@dataclass(frozen=True, eq=False)
+class Words:
+    """Words as a text tower sees them: those that it can tell from each other."""
+
+    words: list[str]
+    text: Float[np.ndarray, "words D"]
+    """Unit embeddings."""
+
+    @classmethod
+    def embedded(cls, words: Sequence[str], embed_text: Callable[[list[str]], Float[np.ndarray, "words D"]]) -> "Words":
+        """Without the words that the tower takes for one another: its tokenizer knows none of them."""
+        text = _unit(np.asarray(embed_text(list(words)), np.float32))
+        known = distinct(text)
+        return cls([word for word, keep in zip(words, known, strict=True) if keep], text[known])
+
+
 def name_latents(
     top_images: Int[np.ndarray, "w top"],
     embeddings: Float[np.ndarray, "N D"],
-    words: Sequence[str],
-    embed_text: Callable[[list[str]], Float[np.ndarray, "words D"]],
+    vocabulary: Words,
     names: int = 5,
     found: int = 8,
 ) -> Names:
     """The ``names`` nearest words of every latent, and the ``found`` nearest latents of every word.
 
-    ``embeddings``: of the images, in the space of ``embed_text``. Words that the text tower cannot tell from each other
-    (its tokenizer knows none of them) are left out.
+    ``embeddings``: of the images, in the space of the text tower.
     """
-    text = _unit(np.asarray(embed_text(list(words)), np.float32))
-    known = distinct(text)
-    words, text = [word for word, keep in zip(words, known, strict=True) if keep], text[known]
+    words, text = vocabulary.words, vocabulary.text
     if not words:
         return Names.none(len(top_images))
     mean = text.mean(axis=0) if len(words) > 1 else np.zeros(text.shape[1], np.float32)

@@ -7,13 +7,13 @@ from torch import Tensor
 from engine.config import Pooling
 from engine.errors import UserError
 from engine.models.encoder import VisionEncoder, patches
-from engine.sae.model import SAE
+from engine.sae.config import SAEConfig
 
 
-def scored_tokens(pooling: Pooling, sae: SAE, encoder: VisionEncoder) -> str:
+def scored_tokens(pooling: Pooling, config: SAEConfig, encoder: VisionEncoder) -> str:
     """``pooled``, ``cls``, ``mean`` or ``patches``: which tokens of an image are scored."""
-    trained_on = sae.config.tokens
-    if sae.config.hook == "last":
+    trained_on = config.tokens
+    if config.hook == "last":
         return "pooled"
     kind = "cls" if "cls" in (pooling, trained_on) else "mean" if trained_on == "mean" else "patches"
     if pooling == "cls" and not encoder.has_cls:

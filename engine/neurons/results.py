@@ -92,6 +92,13 @@ class Scored(Summary):
 
 
 @dataclass(frozen=True)
+class ScoredAll:
+    """Result of the stage ``score`` for several SAEs, in the order in which they were named."""
+
+    scores: tuple[Scored, ...]
+
+
+@dataclass(frozen=True)
 class MatrixScored:
     """Result of the command ``ms``; one value a column of the activations, None where undefined."""
 

@@ -1,8 +1,9 @@
-"""Score every latent of an SAE on a set of images: one pass over them, one file of results."""
+"""Score every latent of SAEs on a set of images: one pass over them, one file of results an SAE."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,13 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from scipy import sparse
-from torch import Tensor
 
 from engine.activations.asked import MadeOtherwise
 from engine.activations.extract import extract
-from engine.activations.reading import Batch, prepared
 from engine.activations.store import Store
 from engine.activations.target import is_of
-from engine.config import ExtractSettings, Pooling, ScoreSettings, Transparency, check
-from engine.errors import UserError, keeping
+from engine.config import ExtractSettings, ScoreSettings, ScoresSettings, Transparency, check
+from engine.errors import UserError, counted, keeping
 from engine.files import check_target, value_sha256
 from engine.images import Images, open_images
 from engine.images.objects import Objects, open_objects
@@ -27,29 +26,30 @@ from engine.links import check_own
 from engine.metrics.copies import copies
 from engine.metrics.hierarchy import hierarchy
 from engine.metrics.matched_neurons import against, matched_ms, rectified_ms
-from engine.metrics.monosemanticity import MS, MSAccumulator, monosemanticity, number
+from engine.metrics.monosemanticity import MS, monosemanticity, number
+from engine.metrics.results import Spread
 from engine.metrics.uniqueness import uniqueness
 from engine.models import HookPoint, load_encoder, same_model
 from engine.models.asked import other_width
-from engine.models.device import pick_device
+from engine.models.device import free_memory, pick_device
 from engine.models.encoder import VisionEncoder
+from engine.models.kept import Recent
 from engine.neurons import localised
-from engine.neurons.asked import no_encoder
-from engine.neurons.file import Neurons, write_neurons
-from engine.neurons.names import Names, embed_text, name_latents, vocabulary
-from engine.neurons.pooling import chosen_tokens, pool, scored_tokens
+from engine.neurons.already import scored_already
+from engine.neurons.asked import no_encoder, said_of
+from engine.neurons.file import write_neurons
+from engine.neurons.names import Names, Words, embed_text, name_latents, vocabulary
+from engine.neurons.pooling import scored_tokens
 from engine.neurons.quantities import KEPT
-from engine.neurons.results import Frequency, LatentSpread, MSSummary, Scored, ScoredImage, Summary
-from engine.neurons.top_images import TopImages
-from engine.places import recorded_text, workspace_of
+from engine.neurons.results import Frequency, LatentSpread, MSSummary, Scored, ScoredAll, ScoredImage, Summary
+from engine.neurons.seen import Reader, Seen, View, look
 from engine.reporter import Reporter, StageBegan, Warned
-from engine.sae.config import weights_sha256
+from engine.sae.config import SAEConfig, read_config, weights_sha256
 from engine.sae.model import SAE
 from engine.workspace import Provenance, Source, Workspace, neurons_path, numbered, short_slug, versions
 
-LAST = HookPoint("last")
 DENSE = 0.1  # a latent that fires on a larger share of the tokens is dense
-_ENCODED_BYTES = 1 << 28  # of the dense latents of the images that are encoded together
+_ROOM = 1 << 32  # bytes that several SAEs may take together where the machine does not tell what is free
 
 
 def score(settings: ScoreSettings, workspace: Workspace, reporter: Reporter | None = None) -> Scored:
@@ -62,112 +62,355 @@ def score(settings: ScoreSettings, workspace: Workspace, reporter: Reporter | No
     Memory: O(w x top) for the top images, 8 bytes for each latent that fires on an image, N x D for the embeddings.
     UserError for whatever the user can mend, as for a name under which there are other scores.
     """
-    reporter = reporter or Reporter()
-    check(settings)
-    folder = workspace.existing("saes", settings.sae)
-    device = pick_device(settings.device)
-    sae = SAE.load(folder, device)
-    images = open_images(settings.images, settings.limit, sae.config.transparency)
-    words = vocabulary(settings.vocabulary, images.entries)
-    path = neurons_path(settings, folder.name, workspace)
-    check_own(path)
-    if not path.is_file():
-        check_target(path)
-    encoder = _encoder(settings, sae, device, reporter)
-    objects = open_objects(settings.objects) if settings.objects else None
+    return score_together([settings], workspace, reporter)[0]
 
-    images.learn(reporter=reporter)
-    read = (
-        Source("sae", folder.name, str(folder), weights_sha256(folder)),
-        Source("model", encoder.spec, encoder.spec, encoder.sha256 or ""),
-        Source("images", images.spec, images.spec, images.sha256),
-        Source("vocabulary", Path(settings.vocabulary).name or "built-in", settings.vocabulary, value_sha256(words)),
-        *([Source("objects", Path(objects.spec).name, objects.spec, objects.sha256)] if objects else []),
-    )
-    _scored_already(path, settings, read, images)  # other scores are refused before the judge sees all images
-    reporter.event(StageBegan("embedding"))
-    embeddings = _embeddings(settings, workspace, images, reporter)
-    judged = Source("embeddings", embeddings.path.name, str(embeddings.path), embeddings.sha256)
-    sources = (*read[:2], judged, *read[2:])
-    if found := _scored_already(path, settings, sources, images):
-        reporter.event(StageBegan("nothing to do: it is scored"))
-        return Scored(**vars(found), path=str(path), made=False)
-    reporter.event(StageBegan("encoding"))
-    E = embeddings.read(0, embeddings.rows)
-    with keeping("what the judge saw is kept"):
-        seen = _encode(settings, sae, encoder, images, embeddings, E, reporter)
 
-    reporter.event(StageBegan("scoring"))
-    result = seen.pooled.result(settings.min_support)
-    reporter.progress(1, 4, "scores")
-    raw = monosemanticity(seen.up, E, settings.min_support, interval=False)
-    rectified = rectified_ms(seen.up, seen.down, E, settings.min_support)
-    reporter.progress(2, 4, "scores")
-    matched = matched_ms(seen.up, seen.down, E, result.support, settings.min_support, settings.seed)
-    reporter.progress(3, 4, "scores")
-    scored = _images(embeddings)
-    paths = [image.taxonomy for image in scored]
-    latents = _latents(seen, result, matched)
-    alike = uniqueness(latents["top_images"], len(scored))
-    names = _names(encoder, seen, latents["top_images"], words, reporter)
-    latents |= {
-        "partner": alike.partner,
-        "jaccard": alike.jaccard,
-        "names": names.of_latent,
-        "name_scores": names.scores,
-    }
-    if names.words:
-        latents["directions"] = names.directions
-    latents |= measured(
-        latents,
-        activations=sparse.csc_array(seen.pooled.activations()),
-        embeddings=E,
-        paths=paths,
-        labels=[image.label for image in scored],
-        decoder=sae.W_dec,
-        groups=sae.config.groups,
-        w=sae.config.w,
-    )
-    reporter.progress(4, 4, "scores")
-    if objects is not None:
-        latents |= _on_objects(encoder, images, embeddings, latents, objects, reporter)
+def score_together(
+    asked: Sequence[ScoreSettings], workspace: Workspace, reporter: Reporter | None = None
+) -> list[Scored]:
+    """:func:`score` for each of ``asked``, in this order, to the same bytes.
 
-    frequency = latents["token_frequency"]
-    fires = frequency > 0
-    summary = Summary(
-        sae=folder.name,
-        images=len(scored),
-        broken=len(images) - len(scored),
-        tokens=seen.tokens,
-        pooling=settings.pooling if seen.several else "none",
-        model=encoder.spec,
-        hook=sae.config.hook,
-        embed_with=settings.embed_with,
-        ms=MSSummary(
-            sae=LatentSpread(**vars(result.spread), latents=len(result.ms) - result.undefined),
-            raw=raw.spread,
-            raw_relu=rectified.spread,
-            matched=against(result.ms, matched),
-            baseline=number(result.baseline),
-            lift=number(result.mean - result.baseline),
-            median_support=_median(result.support[fires]),
-        ),
-        alive=int(fires.sum()),
-        dead=int((~fires).sum()),
-        frequency=Frequency(float(frequency.sum()), float((frequency > DENSE).mean()), _median(frequency[fires])),
-        hierarchy=hierarchy(latents["top_images"], paths, sae.config.groups, result.ms) if any(paths) else None,
-        uniqueness=alike.summary(),
-        named=int((latents["names"] >= 0).any(axis=1).sum()),
-        settings=settings,
-        left_out=images.left_out,
-        localisation=localised.summary(latents) if "peak" in latents else None,
-        copies=int(copies(latents["top_images"], latents["distinct"]).sum()),
-    )
-    origin = Provenance(sources, versions())
-    mean = names.mean if names.words else None
-    write_neurons(path, latents, scored, names.words, names.latents, names.latent_scores, summary, origin, mean)
-    reporter.event(StageBegan("done"))
-    return Scored(**vars(summary), path=str(path))
+    Those of the same images, encoder and judge share what does not depend on the SAE: the judge sees the images once,
+    and so does the encoder, at all their hook points, as long as what is kept of them fits into half of the free
+    memory; else there are several passes. All are checked before anything is begun. Stopped in a pass, it begins
+    again; scores that are written are kept.
+    """
+    return _Scorings(workspace, reporter or Reporter(), len(asked) > 1).score(asked)
+
+
+def score_all(settings: ScoresSettings, workspace: Workspace, reporter: Reporter | None = None) -> ScoredAll:
+    """:func:`score` for each SAE of ``settings``, together."""
+    return ScoredAll(tuple(score_together(settings.apart(), workspace, reporter)))
+
+
+@dataclass(frozen=True, eq=False)
+class _Scoring:
+    """One scoring, found to be possible."""
+
+    number: int
+    """Among those that were asked for."""
+    settings: ScoreSettings
+    config: SAEConfig
+    reader: Reader
+    words: list[str]
+    objects: Objects | None
+    path: Path
+    read: tuple[Source, ...]
+
+    @property
+    def sae(self) -> str:
+        return self.reader.folder.name
+
+    def sources(self, judged: Source) -> tuple[Source, ...]:
+        return (*self.read[:2], judged, *self.read[2:])
+
+
+class _Scorings:
+    """Scorings of one call: what they share, and what is done for each of them."""
+
+    def __init__(self, workspace: Workspace, reporter: Reporter, several: bool):
+        self.workspace, self.reporter, self.several = workspace, reporter, several
+        self.images = cache(open_images)
+        self.objects = cache(open_objects)
+        self.encoders = Recent[VisionEncoder](1)
+        self.said: set[str] = set()
+        self.done: dict[int, Scored] = {}
+
+    def score(self, asked: Sequence[ScoreSettings]) -> list[Scored]:
+        together: dict[Any, list[tuple[int, ScoreSettings]]] = {}
+        for place, settings in enumerate(asked):
+            with self._about(settings):
+                check(settings)
+                together.setdefault(self._shared(settings), []).append((place, settings))
+        opened = [[self._opened(*one) for one in some] for some in together.values()]
+        self._check_apart([one for some in opened for one in some])
+        for some in opened:
+            self._score(some)
+        return [self.done[place] for place in range(len(asked))]
+
+    # Before it begins
+
+    @contextlib.contextmanager
+    def _about(self, settings: ScoreSettings) -> Iterator[None]:
+        """Of several SAEs, whatever is wrong says with which."""
+        try:
+            yield
+        except UserError as error:
+            if not self.several:
+                raise
+            raise UserError(said_of(settings.sae, str(error))) from error
+
+    def _shared(self, settings: ScoreSettings) -> tuple[Any, ...]:
+        """What scorings must agree in to share a pass."""
+        config = read_config(self.workspace.existing("saes", settings.sae))
+        how = settings.limit, settings.batch_size, settings.workers, settings.device
+        return settings.images, config.transparency, settings.encoder or config.model, settings.embed_with, *how
+
+    def _opened(self, place: int, settings: ScoreSettings) -> _Scoring:
+        with self._about(settings):
+            return self._found_possible(place, settings)
+
+    def _found_possible(self, place: int, settings: ScoreSettings) -> _Scoring:
+        folder = self.workspace.existing("saes", settings.sae)
+        config = SAE.load(folder, "cpu").config  # its weights are read again for the pass: a damaged one is told now
+        images = self._images(settings, config)
+        words = vocabulary(settings.vocabulary, images.entries)
+        path = neurons_path(settings, folder.name, self.workspace)
+        check_own(path)
+        if not path.is_file():
+            check_target(path)
+        encoder = self._encoder(settings, config)
+        objects = self.objects(settings.objects) if settings.objects else None
+        images.learn(reporter=self.reporter)
+        made_from = (
+            Source("sae", folder.name, str(folder), weights_sha256(folder)),
+            Source("model", encoder.spec, encoder.spec, encoder.sha256 or ""),
+            Source("images", images.spec, images.spec, images.sha256),
+            Source(
+                "vocabulary", Path(settings.vocabulary).name or "built-in", settings.vocabulary, value_sha256(words)
+            ),
+            *([Source("objects", Path(objects.spec).name, objects.spec, objects.sha256)] if objects else []),
+        )
+        scored_already(path, settings, made_from, images)  # other scores are refused before the judge sees all images
+        hook, tokens = HookPoint.parse(config.hook), scored_tokens(settings.pooling, config, encoder)
+        view = View(hook, tokens, settings.pooling if tokens == "patches" else "max")
+        reader = Reader(folder, view, config.d, config.w, settings.top)
+        return _Scoring(place, settings, config, reader, words, objects, path, made_from)
+
+    def _images(self, settings: ScoreSettings, config: SAEConfig) -> Images:
+        return self.images(settings.images, settings.limit, config.transparency)
+
+    def _encoder(self, settings: ScoreSettings, config: SAEConfig) -> VisionEncoder:
+        """The encoder whose activations the SAE reads, found to fit it."""
+        spec = settings.encoder or config.model
+        if not spec:
+            raise UserError(no_encoder(settings.sae))
+        encoder = self._loaded(spec, settings.device)
+        hook = HookPoint.parse(config.hook)
+        encoder.check(hook)
+        width = encoder.width(hook)
+        if width != config.d:
+            raise UserError(other_width(spec, hook, width, config.d))
+        if config.model_sha256 and not same_model(config.model_sha256, encoder.sha256):
+            of = f"the encoder the SAE {settings.sae} was" if self.several else "the encoder the SAE was"
+            self._warn(f"{spec} has other weights, or other settings, than {of} trained on.")
+        if settings.embed_with == spec:
+            self._warn(f"{spec} judges its own latents: an independent encoder is meant.")
+        return encoder
+
+    def _loaded(self, spec: str, device: str) -> VisionEncoder:
+        encoder = self.encoders.get((spec, device), lambda: load_encoder(spec, pick_device(device)))
+        for message in encoder.warnings:
+            self._warn(message)
+        return encoder
+
+    def _warn(self, message: str) -> None:
+        """Once, though it be so of several."""
+        if message not in self.said:
+            self.said.add(message)
+            self.reporter.event(Warned(message))
+
+    def _check_apart(self, scorings: Sequence[_Scoring]) -> None:
+        paths = [one.path for one in scorings]
+        if twice := next((path for path in paths if paths.count(path) > 1), None):
+            raise UserError(f"{twice} would be written twice: name each SAE once, or give its scores another --name.")
+
+    # What is done
+
+    def _score(self, some: Sequence[_Scoring]) -> None:
+        """Scorings that share images, encoder and judge."""
+        settings, images = some[0].settings, self._images(some[0].settings, some[0].config)
+        self.reporter.event(StageBegan("embedding"))
+        with keeping(self._kept()):
+            embeddings = _embeddings(settings, self.workspace, images, self.reporter)
+        judged = Source("embeddings", embeddings.path.name, str(embeddings.path), embeddings.sha256)
+        left = []
+        for one in some:
+            if found := scored_already(one.path, one.settings, one.sources(judged), images):
+                self.done[one.number] = Scored(**vars(found), path=str(one.path), made=False)
+            else:
+                left.append(one)
+        if not left:
+            self.reporter.event(StageBegan(f"nothing to do: {'all are' if len(some) > 1 else 'it is'} scored"))
+            return
+        encoder = self._loaded(settings.encoder or some[0].config.model, settings.device)
+        scorer = _Scorer(encoder, images, embeddings, judged, self.reporter, self._warn)
+        while left:
+            self.reporter.event(StageBegan("encoding"))
+            with keeping(self._kept("what the judge saw is kept")):
+                passed = look(
+                    [one.reader for one in left],
+                    encoder,
+                    images,
+                    embeddings,
+                    scorer.E,
+                    settings.batch_size,
+                    settings.workers,
+                    _room(encoder),
+                    self.reporter,
+                )
+            scorer.begin(passed.joint)
+            while passed.seen:
+                one, seen = left.pop(0), passed.seen.pop(0)
+                self.reporter.event(StageBegan(f"scoring {one.sae}" if self.several else "scoring"))
+                summary = scorer.written(one, seen)
+                self.done[one.number] = Scored(**vars(summary), path=str(one.path))
+                del seen  # it is large
+                if left:
+                    with keeping(self._kept()):
+                        self.reporter.check()
+        self.reporter.event(StageBegan("done"))
+
+    def _kept(self, otherwise: str = "") -> str:
+        made = sum(one.made for one in self.done.values())
+        return f"{counted(made, 'score')} {'is' if made == 1 else 'are'} kept" if made else otherwise
+
+
+def _room(encoder: VisionEncoder) -> int:
+    """Bytes that several SAEs may take together: half of what is free of the host's memory and of the device's."""
+    free = [free_memory(device) for device in {torch.device("cpu"), encoder.device}]
+    return min((one // 2 for one in free if one is not None), default=_ROOM)
+
+
+class _Scorer:
+    """Makes and writes scores of what one encoder and one judge saw of some images."""
+
+    def __init__(
+        self,
+        encoder: VisionEncoder,
+        images: Images,
+        embeddings: Store,
+        judged: Source,
+        reporter: Reporter,
+        warn: Callable[[str], None],
+    ):
+        self.encoder, self.images, self.embeddings, self.judged = encoder, images, embeddings, judged
+        self.reporter, self.warn = reporter, warn
+        self.E = embeddings.read(0, embeddings.rows)
+        self.scored = _images(embeddings)
+        self.paths = [image.taxonomy for image in self.scored]
+        self.words: dict[tuple[str, ...], Words] = {}
+        self.begin(None)
+
+    def begin(self, joint: Float[np.ndarray, "N D"] | None) -> None:
+        """With what another pass has seen."""
+        self.joint = joint
+        self.controls: dict[tuple[View, int], tuple[Spread, Spread]] = {}
+
+    def written(self, one: _Scoring, seen: Seen) -> Summary:
+        """Score what was ``seen`` of an SAE, write the file, and return its summary."""
+        settings, config, E = one.settings, one.config, self.E
+        activations = seen.pooled.activations()
+        result = monosemanticity(activations, E, settings.min_support)
+        self.reporter.progress(1, 4, "scores")
+        raw, rectified = self._controls(seen, settings.min_support)
+        self.reporter.progress(2, 4, "scores")
+        matched = matched_ms(seen.raw.up, seen.raw.down, E, result.support, settings.min_support, settings.seed)
+        self.reporter.progress(3, 4, "scores")
+        latents = _latents(seen, result, matched)
+        alike = uniqueness(latents["top_images"], len(self.scored))
+        names = self._names(latents["top_images"], one.words)
+        latents |= {
+            "partner": alike.partner,
+            "jaccard": alike.jaccard,
+            "names": names.of_latent,
+            "name_scores": names.scores,
+        }
+        if names.words:
+            latents["directions"] = names.directions
+        latents |= measured(
+            latents,
+            activations=sparse.csc_array(activations),
+            embeddings=E,
+            paths=self.paths,
+            labels=[image.label for image in self.scored],
+            decoder=seen.sae.W_dec,
+            groups=config.groups,
+            w=config.w,
+        )
+        self.reporter.progress(4, 4, "scores")
+        if one.objects is not None:
+            latents |= self._on_objects(latents, one.objects)
+
+        frequency = latents["token_frequency"]
+        fires = frequency > 0
+        summary = Summary(
+            sae=one.sae,
+            images=len(self.scored),
+            broken=len(self.images) - len(self.scored),
+            tokens=seen.view.tokens,
+            pooling=settings.pooling if seen.view.several else "none",
+            model=self.encoder.spec,
+            hook=config.hook,
+            embed_with=settings.embed_with,
+            ms=MSSummary(
+                sae=LatentSpread(**vars(result.spread), latents=len(result.ms) - result.undefined),
+                raw=raw,
+                raw_relu=rectified,
+                matched=against(result.ms, matched),
+                baseline=number(result.baseline),
+                lift=number(result.mean - result.baseline),
+                median_support=_median(result.support[fires]),
+            ),
+            alive=int(fires.sum()),
+            dead=int((~fires).sum()),
+            frequency=Frequency(float(frequency.sum()), float((frequency > DENSE).mean()), _median(frequency[fires])),
+            hierarchy=(
+                hierarchy(latents["top_images"], self.paths, config.groups, result.ms) if any(self.paths) else None
+            ),
+            uniqueness=alike.summary(),
+            named=int((latents["names"] >= 0).any(axis=1).sum()),
+            settings=settings,
+            left_out=self.images.left_out,
+            localisation=localised.summary(latents) if "peak" in latents else None,
+            copies=int(copies(latents["top_images"], latents["distinct"]).sum()),
+        )
+        write_neurons(
+            one.path,
+            latents,
+            self.scored,
+            names.words,
+            names.latents,
+            names.latent_scores,
+            summary,
+            Provenance(one.sources(self.judged), versions()),
+            names.mean if names.words else None,
+        )
+        return summary
+
+    def _controls(self, seen: Seen, min_support: int) -> tuple[Spread, Spread]:
+        """MS of the raw neurons, and of them rectified: the same for all SAEs of a view."""
+        key = seen.view, min_support
+        if key not in self.controls:
+            raw = monosemanticity(seen.raw.up, self.E, min_support, interval=False)
+            rectified = rectified_ms(seen.raw.up, seen.raw.down, self.E, min_support)
+            self.controls[key] = raw.spread, rectified.spread
+        return self.controls[key]
+
+    def _names(self, top_images: np.ndarray, words: list[str]) -> Names:
+        if self.joint is None:
+            message = f"{self.encoder.spec} has no text tower, so latents get no names."
+        else:
+            try:
+                return name_latents(top_images, self.joint, self._embedded(words))
+            except UserError as error:  # a tower without its tokenizer: everything else stands
+                message = f"Latents get no names: {error}"
+        self.warn(message)
+        return Names.none(len(top_images))
+
+    def _embedded(self, words: list[str]) -> Words:
+        """What the text tower makes of the words: once for all SAEs."""
+        if (known := tuple(words)) not in self.words:
+            self.words[known] = Words.embedded(words, lambda texts: embed_text(self.encoder, texts))
+        return self.words[known]
+
+    def _on_objects(self, latents: Mapping[str, np.ndarray], objects: Objects) -> dict[str, np.ndarray]:
+        if "maps" not in latents:
+            self.warn("There are no maps of patches, so nothing says whether they lie on the objects.")
+            return {}
+        self.reporter.event(StageBegan("holding maps against objects"))
+        top_images, maps, scored = latents["top_images"], latents["maps"], self.embeddings.image.tolist()
+        return localised.localised(self.encoder, self.images, scored, top_images, maps, objects, self.reporter)
 
 
 def measured(latents: Mapping[str, np.ndarray], **given: Any) -> dict[str, np.ndarray]:
@@ -189,144 +432,11 @@ def measured(latents: Mapping[str, np.ndarray], **given: Any) -> dict[str, np.nd
     return made
 
 
-def _on_objects(
-    encoder: VisionEncoder,
-    images: Images,
-    embeddings: Store,
-    latents: Mapping[str, np.ndarray],
-    objects: Objects,
-    reporter: Reporter,
-) -> dict[str, np.ndarray]:
-    if "maps" not in latents:
-        reporter.event(Warned("There are no maps of patches, so nothing says whether they lie on the objects."))
-        return {}
-    reporter.event(StageBegan("holding maps against objects"))
-    scored = embeddings.image.tolist()
-    return localised.localised(encoder, images, scored, latents["top_images"], latents["maps"], objects, reporter)
-
-
 def _images(embeddings: Store) -> list[ScoredImage]:
     """The images that could be read, in order."""
     embeddings.check_listed()
     records = [embeddings.images[i] for i in embeddings.image.tolist()]
     return [ScoredImage(one.path, one.label, one.taxonomy, one.sha256 or "") for one in records]
-
-
-def _scored_already(path: Path, settings: ScoreSettings, sources: Sequence[Source], images: Images) -> Summary | None:
-    """The summary in ``path`` if it was made from the very same sources with the same settings.
-
-    UserError for other scores: a name is no identity, and they are not replaced. A file that lacks what scoring
-    computes now, or is damaged, is made anew; so is one of these images when some could not be read and now are others.
-    """
-    if not path.is_file():
-        return None
-    try:
-        found = Neurons.open(path)
-    except UserError:  # damaged
-        return None
-    with found:
-        mended = _mended(found, images)
-        older = "objects" not in {one.kind for one in found.provenance.made_from}  # they are told for the first time
-        passed = (*(("images", "embeddings") if mended else ()), *(("objects",) if older else ()))
-        compared = [one for one in sources if one.kind not in passed]
-        if differing := _differences(found, settings, compared, images):
-            raise UserError(f"{path} holds scores of {'; '.join(differing)}: give another --name.")
-        told = not (older and settings.objects)
-        return found.summary if found.complete and told and not mended else None
-
-
-def _mended(found: Neurons, images: Images) -> bool:
-    """Whether all images that were scored are the same now, and some that could not be read then are not."""
-    if not found.summary.broken or len(images) != found.summary.images + found.summary.broken:
-        return False
-    before = next((one.sha256 for one in found.provenance.made_from if one.kind == "images"), "")
-    now = {entry.path: images.content(number) for number, entry in enumerate(images.entries)}
-    return before != images.sha256 and all(now.get(one.path) == one.sha256 for one in found.images)
-
-
-_SAID = {
-    "sae": "the SAE",
-    "model": "the encoder",
-    "images": "the images",
-    "vocabulary": "the words",
-    "objects": "the objects",
-}
-_COMPARED = ("pooling", "min_support", "top", "batch_size", "seed")  # settings that no source tells
-
-
-def _differences(found: Neurons, settings: ScoreSettings, sources: Sequence[Source], images: Images) -> list[str]:
-    """In what the scores that are there differ from those that are asked for, in words."""
-    kept, before = {one.kind: one for one in found.provenance.made_from}, found.summary.settings
-    changed = [one for one in sources if one.kind not in kept or not _same(kept[one.kind], one, images)]
-    differing = [
-        _other(_SAID[one.kind], _called(kept.get(one.kind), before), _called(one, settings))
-        for one in changed
-        if one.kind in _SAID
-    ]
-    pairs = [(name, getattr(before, name), getattr(settings, name)) for name in _COMPARED]
-    differing += [_other(name.replace("_", " "), was, now) for name, was, now in pairs if was != now]
-    was, now = (recorded_text(one.embed_with, "model", workspace_of(found.path)) for one in (before, settings))
-    if was != now or (changed and not differing):
-        differing.append(_other("the judge", before.embed_with, settings.embed_with))
-    return differing
-
-
-def _same(before: Source, now: Source, images: Images) -> bool:
-    match now.kind:
-        case "model":
-            return same_model(before.sha256, now.sha256)
-        case "images":  # the identity of their list once was of paths and sizes; the embeddings tell the rest
-            return before.sha256 in (images.sha256, images.listed_sha256)
-        case "vocabulary" if before.name == now.name == "built-in":
-            return True  # it grows from version to version: names by older ones still hold
-        case _:
-            return before.sha256 == now.sha256
-
-
-def _called(source: Source | None, settings: ScoreSettings) -> str:
-    if source is None:
-        return "none"
-    limit = settings.limit if source.kind == "images" else 0
-    return (source.path or source.name) + (f" (the first {limit:,})" if limit else "")
-
-
-def _other(what: str, before: object, now: object) -> str:
-    return f"{what} {before}, not {now}" if before != now else f"{what} {now} as it was then"
-
-
-@dataclass
-class _Seen:
-    """What one pass over N images leaves behind."""
-
-    pooled: MSAccumulator  # latents, one value an image
-    up: Float[np.ndarray, "N d"]  # raw coordinates, pooled like latents
-    down: Float[np.ndarray, "N d"]  # the same of the coordinates with the other sign
-    fired: np.ndarray  # (w) tokens on which each latent fires
-    token_count: int
-    top: TopImages
-    joint: Float[np.ndarray, "N D"] | None  # image embeddings in the space of the text tower
-    tokens: str  # which tokens were scored
-    several: bool  # more than one token an image
-
-
-def _encoder(settings: ScoreSettings, sae: SAE, device: torch.device, reporter: Reporter) -> VisionEncoder:
-    """The encoder whose activations the SAE reads, found to fit it."""
-    spec = settings.encoder or sae.config.model
-    if not spec:
-        raise UserError(no_encoder(settings.sae))
-    encoder = load_encoder(spec, device)
-    for message in encoder.warnings:
-        reporter.event(Warned(message))
-    hook = HookPoint.parse(sae.config.hook)
-    encoder.check(hook)
-    width = encoder.width(hook)
-    if width != sae.config.d:
-        raise UserError(other_width(spec, hook, width, sae.config.d))
-    if sae.config.model_sha256 and not same_model(sae.config.model_sha256, encoder.sha256):
-        reporter.event(Warned(f"{spec} has other weights, or other settings, than the encoder the SAE was trained on."))
-    if settings.embed_with == spec:
-        reporter.event(Warned(f"{spec} judges its own latents: an independent encoder is meant."))
-    return encoder
 
 
 def _embeddings(settings: ScoreSettings, workspace: Workspace, images: Images, reporter: Reporter) -> Store:
@@ -364,104 +474,7 @@ def _embeddings_name(settings: ScoreSettings, images: str, transparency: Transpa
     return f"{short_slug(Path(settings.embed_with).name)}--{short_slug(Path(settings.images).stem)}-{identity}"
 
 
-@torch.inference_mode()
-def _encode(
-    settings: ScoreSettings,
-    sae: SAE,
-    encoder: VisionEncoder,
-    images: Images,
-    embeddings: Store,
-    E: Float[np.ndarray, "N D"],
-    reporter: Reporter,
-) -> _Seen:
-    """One pass over the images that the judge saw, which are those of ``embeddings`` (``E``: what it saw)."""
-    hook, tokens = HookPoint.parse(sae.config.hook), scored_tokens(settings.pooling, sae, encoder)
-    several = tokens == "patches"
-    w, N = sae.config.w, len(E)
-    hooks = [hook, LAST] if encoder.has_text and hook != LAST else [hook]
-    seen = _Seen(
-        pooled=MSAccumulator(),
-        up=np.empty((N, sae.config.d), np.float32),
-        down=np.empty((N, sae.config.d), np.float32),
-        fired=np.zeros(w, np.int64),
-        token_count=0,
-        top=TopImages(w, settings.top, encoder.grid if several else None),
-        joint=None,
-        tokens=tokens,
-        several=several,
-    )
-    starts = range(0, len(images), settings.batch_size)
-    batches = [(start, min(start + settings.batch_size, len(images))) for start in starts]
-    done = 0
-    for batch in prepared(images, encoder, batches, settings.workers):
-        _check_judged(batch, embeddings)
-        for together in batch.parts:
-            taken = encoder.activations(together.inputs, hooks, len(together.indices))
-            x, mask = chosen_tokens(taken[hook].float(), tokens, encoder, together.inputs)
-            _check_finite(x, [images.entries[i].path for i in together.indices], hook)
-            stop = done + len(x)
-            how = settings.pooling if several else "max"
-            seen.up[done:stop], seen.down[done:stop] = (pool(v, mask, how).cpu().numpy() for v in (x, -x))
-            if LAST in taken and encoder.has_text:
-                joint = taken[LAST][:, 0].float().cpu().numpy()
-                seen.joint = np.empty((N, joint.shape[1]), np.float32) if seen.joint is None else seen.joint
-                seen.joint[done:stop] = joint
-            for first, part, shown in _parts(x, mask, w):
-                _take(sae, part, shown, how, done + first, E, seen)
-            done = stop
-        reporter.progress(done, N, "images")
-        reporter.check()
-    return seen
-
-
-def _check_judged(batch: Batch, embeddings: Store) -> None:
-    """UserError when the images of ``batch`` are not as the judge saw them. What it could not read, it tries again."""
-    for index, now in enumerate(batch.records, batch.start):
-        then = embeddings.images[index]
-        if (then.broken is None, then.sha256) == (now.broken is None, now.sha256):
-            continue
-        if now.broken is not None:
-            raise UserError(
-                f"{now.path} cannot be read any more ({now.broken}): mend it, or take it out of the images."
-            )
-        what = "changed while it was scored" if then.broken is None else "could not be read at first, and can be"
-        raise UserError(f"{now.path} {what}: run the same command again.")
-
-
-def _parts(x: Tensor, mask: Tensor, w: int) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """So many images at a time that their dense latents fit into memory."""
-    step = max(1, _ENCODED_BYTES // (4 * w * x.shape[1]))
-    for start in range(0, len(x), step):
-        yield start, x[start : start + step], mask[start : start + step]
-
-
-def _take(sae: SAE, x: Tensor, mask: Tensor, how: Pooling, first: int, E: np.ndarray, seen: _Seen) -> None:
-    """Encode some images and add what they say of the latents; ``first``: the number of the first of them."""
-    z = sae.encode(x) * mask[..., None]
-    seen.fired += (z > 0).sum(dim=(0, 1)).cpu().numpy()
-    seen.token_count += int(mask.sum())
-    pooled = sparse.csr_array(pool(z, mask, how).cpu().numpy())
-    seen.pooled.update(pooled, E[first : first + len(x)])
-    for i in range(len(x)):
-        fired = slice(pooled.indptr[i], pooled.indptr[i + 1])
-        latents = pooled.indices[fired]
-
-        def patches(entered: np.ndarray, image: Tensor = z[i]) -> np.ndarray:
-            return image[:, torch.from_numpy(entered).to(image.device)].T.cpu().numpy()
-
-        seen.top.add(first + i, latents, pooled.data[fired], patches)
-
-
-def _check_finite(x: Tensor, paths: list[str], hook: HookPoint) -> None:
-    finite = x.isfinite().flatten(1).all(dim=1)
-    if not bool(finite.all()):
-        raise UserError(
-            f"The activations of {paths[int((~finite).nonzero()[0])]} at {hook} are not finite: check the model's "
-            "weights, or leave the image out."
-        )
-
-
-def _latents(seen: _Seen, result: MS, matched: np.ndarray) -> dict[str, np.ndarray]:
+def _latents(seen: Seen, result: MS, matched: np.ndarray) -> dict[str, np.ndarray]:
     """What the pass and MS say of each latent."""
     top_images, top_activations, maps = seen.top.sorted()
     arrays = {
@@ -477,18 +490,6 @@ def _latents(seen: _Seen, result: MS, matched: np.ndarray) -> dict[str, np.ndarr
         "top_activations": top_activations,
     }
     return arrays if maps is None else arrays | {"maps": maps}
-
-
-def _names(encoder: VisionEncoder, seen: _Seen, top_images: np.ndarray, words: list[str], reporter: Reporter) -> Names:
-    if seen.joint is None:
-        message = f"{encoder.spec} has no text tower, so latents get no names."
-    else:
-        try:
-            return name_latents(top_images, seen.joint, words, lambda texts: embed_text(encoder, texts))
-        except UserError as error:  # a tower without its tokenizer: everything else stands
-            message = f"Latents get no names: {error}"
-    reporter.event(Warned(message))
-    return Names.none(len(top_images))
 
 
 def _median(values: np.ndarray) -> float | None:

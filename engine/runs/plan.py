@@ -67,19 +67,31 @@ class PlanDone:
 def run_plan(settings: PlanSettings, workspace: Workspace, reporter: Reporter | None = None) -> PlanDone:
     """Run every stage in order; a stage whose artefact is there already returns at once.
 
-    The whole plan is checked before anything starts.
+    The whole plan is checked before anything starts. Models stay loaded from stage to stage while memory has room for
+    them, and neighbouring stages of a task that can do several at once are done at once.
     """
+    from engine.models.kept import models_kept  # torch
+
     reporter = reporter or Reporter()
     stages = _checked(settings, workspace)
     done: list[StageDone] = []
-    for index, stage in enumerate(stages, 1):
-        reporter.event(StageBegan(f"{index}/{len(stages)} {stage.task} {stage.name}"))
-        with keeping(f"{_stages(len(done))} before it kept" if done else ""):
-            result = to_json(TASKS[stage.task].load()(stage.settings, workspace, reporter))
-        done.append(StageDone(stage.task, stage.name, result))
-        with keeping(f"{_stages(len(done))} kept"):
-            reporter.check()
+    with models_kept():
+        for some in _together(stages):
+            more = f" and {len(some) - 1:,} more" if len(some) > 1 else ""
+            reporter.event(StageBegan(f"{len(done) + 1}/{len(stages)} {some[0].task} {some[0].name}{more}"))
+            with keeping(f"{_stages(len(done))} before it kept" if done else ""):
+                results = TASKS[some[0].task].all([one.settings for one in some], workspace, reporter)
+            done += [StageDone(one.task, one.name, to_json(r)) for one, r in zip(some, results, strict=True)]
+            with keeping(f"{_stages(len(done))} kept"):
+                reporter.check()
     return PlanDone(tuple(done))
+
+
+def _together(stages: list[Stage]) -> Iterator[list[Stage]]:
+    """Stages in order: neighbours that are done at once, and each of the others."""
+    for task, neighbours in itertools.groupby(stages, key=lambda stage: stage.task):
+        some = list(neighbours)
+        yield from [some] if TASKS[task].together else [[one] for one in some]
 
 
 def check_run(settings: PlanSettings, workspace: Workspace, made: "Made" = ()) -> None:

@@ -1,12 +1,13 @@
 """What a worker can be asked to do: one function of ``(settings, workspace, reporter)`` each."""
 
 import importlib
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from engine import config
 from engine.records import from_json
+from engine.reporter import Reporter
 from engine.workspace import Workspace
 
 
@@ -21,9 +22,18 @@ class Task:
     """What refuses settings at once, without torch: ``module:function``, of settings, workspace and what is made."""
     outside: bool = False
     """Whether it writes where its settings say. Then it is no run: those may be a stranger's."""
+    together: str = ""
+    """What does several at once, at less cost, to the same results: ``module:function`` of a list of settings."""
 
     def load(self) -> Callable[..., Any]:
         return _named(self.function)
+
+    def all(self, asked: Sequence[Any], workspace: Workspace, reporter: Reporter) -> list[Any]:
+        """The results of several, in their order."""
+        if len(asked) > 1 and self.together:
+            results: list[Any] = _named(self.together)(asked, workspace, reporter)
+            return results
+        return [self.load()(one, workspace, reporter) for one in asked]
 
     def refuse(self, settings: Any, workspace: Workspace, made: Container[tuple[str, str]] = ()) -> None:
         """WrongValue for settings that cannot be. ``made``: what will be there by then, as folder and name."""
@@ -62,6 +72,13 @@ TASKS = {
         config.ScoreSettings,
         "engine.neurons.results:Scored",
         "engine.neurons.asked:check_score",
+        together="engine.neurons.score:score_together",
+    ),
+    "scores": Task(
+        "engine.neurons.score:score_all",
+        config.ScoresSettings,
+        "engine.neurons.results:ScoredAll",
+        "engine.neurons.asked:check_scores",
     ),
     "steer": Task(
         "engine.steer.compare:steer",

@@ -119,12 +119,16 @@ def archived_runs(workspace: Workspace) -> list[RunSnapshot]:
     return found
 
 
+def _name(given: Any) -> str:
+    return ", ".join(map(str, given)) if isinstance(given, (list, tuple)) else str(given)
+
+
 def _snapshot(id: str, command: Command, status: Status) -> RunSnapshot:
     settings, progress = command.settings, status.progress
     return RunSnapshot(
         id=id,
         task=command.task,
-        name=str(settings.get("name") or settings.get("sae") or settings.get("plan") or ""),
+        name=_name(settings.get("name") or settings.get("sae") or settings.get("plan") or ""),
         state=status.state,
         stage=status.stage or "",
         done=progress.done if progress else 0,

@@ -87,15 +87,22 @@ def check_seen(judged: Store, given: str, store: Store) -> None:
         )
 
 
-def check_memory(settings: TrainSettings, d: int, free: int | None) -> None:
-    """UserError where ``free`` bytes are too few for what a training holds at least, with the setting that fits.
+def least_memory(settings: TrainSettings, d: int) -> int:
+    """Bytes that a training holds at least.
 
     Both matrices have d x w weights, gradients and Adam's two moments in float32; a batch has w preactivations a token.
     """
     w = latents(d, settings.expansion)
-    fixed, a_token = 2 * d * w * 4 * 4, 4 * w
-    if free is None or fixed + settings.batch_size * a_token <= free:
+    return 2 * d * w * 4 * 4 + settings.batch_size * 4 * w
+
+
+def check_memory(settings: TrainSettings, d: int, free: int | None) -> None:
+    """UserError where ``free`` bytes are too few for what a training holds at least, with the setting that fits."""
+    w, least = latents(d, settings.expansion), least_memory(settings, d)
+    if free is None or least <= free:
         return
+    a_token = 4 * w
+    fixed = least - settings.batch_size * a_token
     batch = (free - fixed) // a_token
     fitting = math.floor(100 * free / (d * (32 * d + 4 * LEAST_BATCH))) / 100
     if batch >= LEAST_BATCH:
@@ -104,7 +111,7 @@ def check_memory(settings: TrainSettings, d: int, free: int | None) -> None:
         way = f"give --expansion {fitting:g} or less, and --batch-size {LEAST_BATCH}"
     else:
         way = "end what else uses it"
-    takes = f"{size(fixed + settings.batch_size * a_token)} at least, and {size(free)} are free"
+    takes = f"{size(least)} at least, and {size(free)} are free"
     raise UserError(
         f"{counted(w, 'latent')} trained on {counted(settings.batch_size, 'token')} a step take {takes}: {way}."
     )

@@ -25,11 +25,12 @@ from engine.errors import Stopped, UserError, counted, reason
 from engine.files import check_target, lock, sweep_folder
 from engine.links import check_own
 from engine.models.device import free_memory, give_back, is_out_of_memory, pick_device
+from engine.models.kept import forget_models
 from engine.numbers import duration, significant
 from engine.records import to_json
 from engine.reporter import Measured, Reporter, StageBegan, Warned
 from engine.sae.architectures import architecture
-from engine.sae.asked import check_continues, check_memory, check_same, with_steps
+from engine.sae.asked import check_continues, check_memory, check_same, least_memory, with_steps
 from engine.sae.checkpoint import restore, save_checkpoint
 from engine.sae.config import CHECKPOINTS, WEIGHTS, SAEConfig, latents, read_config, weights_sha256
 from engine.sae.forming import Forming
@@ -79,7 +80,7 @@ def train(settings: TrainSettings, workspace: Workspace, reporter: Reporter | No
             if not settings.keep_state:
                 shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
             return _trained(folder, found.result, made=False)
-        check_memory(settings, store.d, free_memory(training.device))
+        _make_room(settings, store.d, training.device)
         for place in (folder, folder / CHECKPOINTS):
             sweep_folder(place)
         check_target(folder / WEIGHTS)
@@ -87,6 +88,14 @@ def train(settings: TrainSettings, workspace: Workspace, reporter: Reporter | No
         if training.spans and neurons_files(workspace, folder.name):
             reporter.event(Warned(f"The scores of {folder.name} are of fewer steps: score it again, with a --name."))
         return result
+
+
+def _make_room(settings: TrainSettings, d: int, device: torch.device) -> None:
+    """UserError where memory is too small for the training, even without the models that are kept for other stages."""
+    free = free_memory(device)
+    if free is not None and free < 2 * least_memory(settings, d) and forget_models():
+        free = free_memory(device)
+    check_memory(settings, d, free)
 
 
 class TrainingLoop:

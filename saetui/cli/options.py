@@ -52,8 +52,10 @@ def extra(name: str, annotation: Any, default: Any) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
-def complete(settings: type, given: dict[str, Any], workspace: Workspace, name: str) -> Any:
-    """The settings object: what was typed, over workspace.toml, over the defaults of the class."""
+def complete(settings: type, given: dict[str, Any], workspace: Workspace, name: str, task: str = "") -> Any:
+    """The settings object: what was typed, over workspace.toml, over the defaults of the class.
+
+    ``name``: of the command; ``task``: what it does, where that is called otherwise."""
     fields = {field.name: field for field in dataclasses.fields(settings)}
     values = workspace.defaults_of(settings) | given
     for field in fields.values():
@@ -65,7 +67,7 @@ def complete(settings: type, given: dict[str, Any], workspace: Workspace, name: 
             values[key] = numbers_written(value)
     with telling(settings, given, name, workspace):
         chosen: Any = from_mapping(settings, values, name)
-        TASKS[name].refuse(chosen, workspace)
+        TASKS[task or name].refuse(chosen, workspace)
     return chosen
 
 

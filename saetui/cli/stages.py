@@ -11,7 +11,7 @@ from engine import config, numbers
 from engine.activations.results import READS, Estimated, Extracted, RecognisedRows, StoreImported, Verified
 from engine.errors import counted
 from engine.metrics.results import Localisation
-from engine.neurons.results import MatrixScored, Scored
+from engine.neurons.results import MatrixScored, Scored, ScoredAll
 from engine.places import Relinked
 from engine.runs.plan import PlanDone
 from engine.runs.tasks import TASKS
@@ -31,7 +31,10 @@ CAME = {"steer": "answered"}  # of a stage that was done now; else made
 
 def register(app: typer.Typer) -> None:
     for name, (settings, show) in stages().items():
-        _add(app, name, settings, show, long=True)
+        if name == "score":
+            _add_score(app)
+        elif name != "scores":
+            _add(app, name, settings, show, long=True)
     _add(app, "ms", config.MsSettings, show_ms)
     _add(app, "encode", config.EncodeSettings, show_encode)
     _add(app, "recognise", config.RecogniseSettings, show_recognise)
@@ -49,6 +52,7 @@ def stages() -> dict[str, tuple[type, work.Show]]:
         "extract": (config.ExtractSettings, show_extract),
         "train": (config.TrainSettings, show_train),
         "score": (config.ScoreSettings, show_score),
+        "scores": (config.ScoresSettings, show_scores),
         "run": (config.PlanSettings, show_plan),
         "steer": (config.SteerSettings, show_steer),
     }
@@ -69,6 +73,24 @@ def _add(
 
     handler.__doc__ = doc
     command(app, name, settings, *(LONG if long else COMMON))(handler)
+
+
+def _add_score(app: typer.Typer) -> None:
+    """The command that does ``score`` for one SAE, and ``scores`` for several."""
+
+    def handler(given: dict[str, Any], workspace: str | None, json: bool, detach: bool) -> None:
+        place, saes = Workspace.find(workspace), given.get("sae", ())
+        task = "scores" if len(saes) > 1 else "score"
+        if len(saes) == 1:
+            given = given | {"sae": saes[0]}
+        settings, show = stages()[task]
+        chosen = complete(settings, given, place, "score", task)
+        if detach:
+            work.detach(place, task, chosen, json)
+        else:
+            work.perform(place, task, chosen, as_json=json, show=show)
+
+    command(app, "score", config.ScoresSettings, *LONG)(handler)
 
 
 number = partial(numbers.number, digits=3)  # scores and losses, as a command tells them
@@ -126,6 +148,18 @@ def show_score(result: Scored) -> None:
     )
     if result.copies:
         say(f"copies             {result.copies:>6,}   latents whose top images are copies of one another: set aside")
+
+
+def show_scores(result: ScoredAll) -> None:
+    heads = ("MS", "mean", "best", "raw", "matched", "beaten", "alive", "")
+    rows = []
+    for one in result.scores:
+        means = (number(value) for value in (one.ms.sae.mean, one.ms.sae.best, one.ms.raw.mean, one.ms.matched.mean))
+        beaten, again = percent(one.ms.matched.share_beaten, 1), "" if one.made else "it was scored already"
+        rows.append((one.sae, *means, beaten, f"{one.alive:,}", again))
+    say(*(one.path for one in result.scores), *work.columns(heads, rows, right=range(1, 7)))
+    shared = result.scores[0]
+    say(f"{counted(shared.images, 'image')}, mean cosine of all pairs {number(shared.ms.baseline)}")
 
 
 def localised(found: Localisation | None) -> list[str]:

@@ -5,7 +5,7 @@ import pytest
 
 from engine.errors import UserError
 from engine.images.sources import ImageEntry
-from engine.neurons.names import class_words, name_latents, rank_text, read_vocabulary, vocabulary
+from engine.neurons.names import Words, class_words, name_latents, rank_text, read_vocabulary, vocabulary
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def scene():
 def test_latents_are_named_after_what_their_images_share(scene):
     embeddings, words, embed_text = scene
     top_images = np.array([[20, 21, 22, -1], [0, 1, 2, 3], [-1] * 4, [30, 35, 36, 37], [0, 1, 10, 11]])
-    names = name_latents(top_images, embeddings, words, embed_text, names=2, found=2)
+    names = name_latents(top_images, embeddings, Words.embedded(words, embed_text), names=2, found=2)
     first = [words[n] if n >= 0 else None for n in names.of_latent[:, 0]]
     assert first[:4] == ["red", "fish", None, "car"]
     assert {words[n] for n in names.of_latent[4]} == {"fish", "tree"}
@@ -38,7 +38,7 @@ def test_scores_are_the_cosines_of_the_definition(scene):
     rng = np.random.default_rng(1)
     top_images = np.stack([rng.choice(40, 5, replace=False) for _ in range(30)])
     top_images[::3, 3:] = -1
-    names = name_latents(top_images, embeddings, words, embed_text, names=5, found=30)
+    names = name_latents(top_images, embeddings, Words.embedded(words, embed_text), names=5, found=30)
 
     def unit(v):
         return v / np.linalg.norm(v, axis=-1, keepdims=True)
@@ -61,7 +61,7 @@ def test_free_text_is_ranked_as_the_words_are(scene, monkeypatch):
     rng = np.random.default_rng(3)
     top_images = np.stack([rng.choice(40, 5, replace=False) for _ in range(30)])
     top_images[7] = -1
-    names = name_latents(top_images, embeddings, words, embed_text, names=5)
+    names = name_latents(top_images, embeddings, Words.embedded(words, embed_text), names=5)
     monkeypatch.setattr("engine.neurons.names._BLOCK", 7)
     ranked = rank_text(embed_text(words), names.directions.astype(np.float16), names.mean)
     assert ranked.shape == (5, 30) and (ranked[:, 7] == 0).all()
@@ -73,9 +73,9 @@ def test_latents_in_blocks_and_more_asked_than_there_are(scene, monkeypatch):
     embeddings, words, embed_text = scene
     rng = np.random.default_rng(2)
     top_images = np.stack([rng.choice(40, 4, replace=False) for _ in range(23)])
-    whole = name_latents(top_images, embeddings, words, embed_text, names=50, found=50)
+    whole = name_latents(top_images, embeddings, Words.embedded(words, embed_text), names=50, found=50)
     monkeypatch.setattr("engine.neurons.names._BLOCK", 5)
-    parts = name_latents(top_images, embeddings, words, embed_text, names=50, found=50)
+    parts = name_latents(top_images, embeddings, Words.embedded(words, embed_text), names=50, found=50)
     assert whole.of_latent.shape == (23, 5) and whole.latents.shape == (5, 23)
     assert whole.of_latent.tolist() == parts.of_latent.tolist()
     assert whole.latents.tolist() == parts.latents.tolist()
@@ -83,7 +83,7 @@ def test_latents_in_blocks_and_more_asked_than_there_are(scene, monkeypatch):
 
 def test_no_latent_with_images_leaves_words_without_latents(scene):
     embeddings, words, embed_text = scene
-    names = name_latents(np.full((3, 4), -1), embeddings, words, embed_text)
+    names = name_latents(np.full((3, 4), -1), embeddings, Words.embedded(words, embed_text))
     assert (names.of_latent == -1).all() and (names.latents == -1).all() and np.isnan(names.latent_scores).all()
 
 
@@ -137,8 +137,8 @@ def test_words_that_the_tower_does_not_know_name_nothing(scene):
         return np.stack([embed_text([word])[0] if word in words else unknown for word in asked])
 
     top_images = np.array([[20, 21, 22], [0, 1, 2]])
-    names = name_latents(top_images, embeddings, ["qwx", *words, "xyz"], tower)
+    names = name_latents(top_images, embeddings, Words.embedded(["qwx", *words, "xyz"], tower))
     assert names.words == words
     assert [words[n] for n in names.of_latent[:, 0]] == ["red", "fish"]
-    nothing = name_latents(top_images, embeddings, ["qwx", "xyz"], tower)
+    nothing = name_latents(top_images, embeddings, Words.embedded(["qwx", "xyz"], tower))
     assert nothing.words == [] and nothing.of_latent.shape == (2, 0)

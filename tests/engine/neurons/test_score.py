@@ -23,7 +23,7 @@ from engine.metrics.firing import BINS
 from engine.metrics.matched_neurons import matched_ms
 from engine.metrics.monosemanticity import monosemanticity
 from engine.models import HookPoint, load_encoder
-from engine.neurons import score as module
+from engine.neurons import seen as module
 from engine.neurons.file import Neurons
 from engine.neurons.matrix_scores import ms_files
 from engine.neurons.names import directions, rank_text

@@ -2,14 +2,11 @@ import gc
 import os
 import weakref
 
-import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from engine.reporter import Reporter
 from engine.sae.model import SAE
-from engine.steer.model_cache import ModelCache, Recent
+from engine.steer.model_cache import ModelCache
 from tests.support.tiny_llava import random_sae, save_llava
 
 CPU = torch.device("cpu")
@@ -22,28 +19,6 @@ class Listener(Reporter):
     def loading(self, what, size):
         self.loads.append((what, size))
         return super().loading(what, size)
-
-
-@given(st.integers(1, 4), st.lists(st.integers(0, 6), max_size=30))
-def test_recent_keeps_what_was_used_last(limit, uses):
-    recent, made, frees = Recent(limit, lambda: frees.append(1)), [], []
-    expected, dropped = [], 0  # least recently used first
-    for key in uses:
-        before = len(made)
-        assert recent.get(key, lambda key=key: made.append(key) or str(key)) == str(key)
-        assert (len(made) > before) == (key not in expected)
-        expected = [other for other in expected if other != key]
-        dropped += len(expected) == limit
-        expected = [*expected, key][-limit:]
-        assert recent.values() == [str(key) for key in expected]
-    assert len(frees) == dropped
-
-
-def test_what_fails_to_load_is_not_kept():
-    recent = Recent(1)
-    with pytest.raises(KeyError):
-        recent.get("a", lambda: {}["a"])
-    assert recent.get("a", lambda: 1) == 1
 
 
 def test_two_saes_are_kept_and_changed_files_are_loaded_again(tmp_path):
