@@ -25,11 +25,11 @@ ArchitectureName = Literal["relu", "topk", "batchtopk", "matryoshka-batchtopk", 
 InterventionMode = Literal["clamp", "add", "scale", "ablate"]
 Pooling = Literal["max", "mean", "cls"]
 Transparency = Literal["white", "uncovered"]
-Place = Literal["path", "model", "image", "artefact", "file", "command", "source", "name"]
+Place = Literal["path", "model", "image", "artefact", "file", "command", "input", "source", "name"]
 """What a text that says where something is may be besides a path: ``model``, a name of a hub or the demo; ``image``,
 a colour, or one of a source; ``artefact``, a name in the workspace, as is ``file`` where there is no such file;
-``command``, one that has places among its options; ``source`` and ``name``, path and name of an
-engine.workspace.Source, which depend on its kind."""
+``command``, one that has places among its options; ``input``, what stands behind the = of NAME=VALUE; ``source`` and
+``name``, path and name of an engine.workspace.Source, which depend on its kind."""
 
 S = TypeVar("S")
 _TOLD = 80  # characters of a wrong text that its refusal shows
@@ -345,8 +345,12 @@ class PlanSettings:
     """Run the stages of a plan, skipping those whose results exist."""
 
     plan: str = setting(
-        "TOML file with [[extract]], [[train]], [[score]] and [[steer]] tables.", positional=True, place="path"
+        "TOML file with [[extract]], [[train]], [[score]] and [[steer]] tables, or a plan that saetui brings: paper, "
+        "paper-demo.",
+        positional=True,
+        place="file",
     )
+    input: tuple[str, ...] = setting("An input that the plan names, as NAME=VALUE.", (), place="input")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -363,6 +367,15 @@ class RelinkSettings:
 
     old: str = setting("Where they were.", positional=True)
     new: str = setting("Where they are now.", positional=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawSettings:
+    """Draw pictures of the demo's world into class folders, with a labels.jsonl that says what is on them."""
+
+    images: str = setting("Folder to draw into.", positional=True, place="path")
+    pictures: int = setting("How many.", 1000, must=at_least(1))
+    seed: int = setting("Seed of what is drawn.", 0, must=NOT_NEGATIVE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -400,7 +413,7 @@ class PaperSettings:
     plan: str = setting(
         "Plan whose [paper] table says which layers and K stand for the published ones (empty: the same ones).",
         "",
-        place="path",
+        place="file",
     )
 
 

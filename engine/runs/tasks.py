@@ -133,6 +133,9 @@ TASKS = {
     "run": Task(
         "engine.runs.plan:run_plan", config.PlanSettings, "engine.runs.plan:PlanDone", "engine.runs.plan:check_run"
     ),
+    "draw": Task(
+        "engine.demo.drawing:draw_pictures", config.DrawSettings, "engine.demo.results:DrawnPictures", outside=True
+    ),
     "demo": Task("engine.demo.pipeline:demo", config.DemoSettings, "engine.demo.results:DemoDone"),
     "report": Task(
         "engine.report.report:report", config.ReportSettings, "engine.report.results:Reported", outside=True

@@ -6,7 +6,6 @@ published one (model, judge, images, K) is said of the whole table.
 """
 
 import math
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 from engine.artefacts.entries import SAEEntry, read_entry
 from engine.config import PaperSettings, check
 from engine.errors import UserError, counted
-from engine.files import path_of, read_text
+from engine.files import read_toml
 from engine.neurons.file import Neurons
 from engine.neurons.results import Summary
 from engine.numbers import exact
@@ -22,6 +21,7 @@ from engine.report.paper.published import Published, PublishedTable, published
 from engine.report.results import PaperCell, PaperCompared, PaperTable
 from engine.report.subject import subject_of
 from engine.reporter import Reporter
+from engine.runs.plan import plan_path
 from engine.workspace import Workspace, saes
 
 
@@ -67,8 +67,8 @@ class _Own:
 
 
 def _own(settings: PaperSettings, workspace: Workspace) -> _Own:
-    path = path_of(settings.plan) if settings.plan else None
-    kept = tomllib.loads(read_text(path)).get("paper", {}) if path else {}
+    path = plan_path(settings.plan) if settings.plan else None
+    kept = read_toml(path).get("paper", {}) if path else {}
     layers = {"11": "layer:11", "17": "layer:17", "22": "layer:22", "23": "layer:23", "last": "last"}
     try:
         ks = {int(k): int(ours) for k, ours in dict(kept.get("k", {})).items()}

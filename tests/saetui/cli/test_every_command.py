@@ -150,6 +150,7 @@ CASES = [
         ("two.pdf", "of jump, matryoshka"),
         {"of": ["jump", "matryoshka"]},
     ),
+    Case("draw", "drawn --pictures 3", ("drawn: 3 pictures",), {"images": 3, "made": True}),
     Case("ms", "A.npy E.npy", ("mean ", "(mean cosine of all pairs)", "3 columns, 1 undefined"), {"undefined": 1}),
     Case(
         "encode",
