@@ -106,7 +106,7 @@ def check_run(settings: PlanSettings, workspace: Workspace, made: "Made" = ()) -
 def plan_path(given: str) -> Path:
     """The file ``given``, else the plan of that name that saetui brings."""
     path = path_of(given)
-    if not path.exists() and path.name == given and given in (names := shipped()):
+    if not path.is_file() and given in (names := shipped()):
         return names[given]
     return path
 

@@ -43,5 +43,5 @@ def test_a_folder_of_something_else_is_left_alone(workspace, tmp_path):
     with pytest.raises(UserError, match="is not empty, and not drawn by this command"):
         draw_pictures(DrawSettings(images=str(tmp_path / "photos")), workspace)
     draw_pictures(DrawSettings(images=str(tmp_path / "drawn"), pictures=2), workspace)
-    with pytest.raises(UserError, match="has pictures of .* not of"):
+    with pytest.raises(UserError, match=r"has pictures of .* not of"):
         draw_pictures(DrawSettings(images=str(tmp_path / "drawn"), pictures=3), workspace)
