@@ -27,11 +27,11 @@ Directions = Literal["pca", "kmeans", "random"]
 InterventionMode = Literal["clamp", "add", "scale", "ablate"]
 Pooling = Literal["max", "mean", "cls"]
 Transparency = Literal["white", "uncovered"]
-Place = Literal["path", "model", "image", "artefact", "file", "command", "source", "name"]
+Place = Literal["path", "model", "image", "artefact", "file", "command", "input", "source", "name"]
 """What a text that says where something is may be besides a path: ``model``, a name of a hub or the demo; ``image``,
 a colour, or one of a source; ``artefact``, a name in the workspace, as is ``file`` where there is no such file;
-``command``, one that has places among its options; ``source`` and ``name``, path and name of an
-engine.workspace.Source, which depend on its kind."""
+``command``, one that has places among its options; ``input``, what stands behind the = of NAME=VALUE; ``source`` and
+``name``, path and name of an engine.workspace.Source, which depend on its kind."""
 
 STEERED_PARTS = ("word", "insertion", "suppression", "dose")
 JUDGES = ("auto", "text", "demo", "chat", "endpoint")
@@ -486,10 +486,12 @@ class PlanSettings:
     """Run the stages of a plan, skipping those whose results exist."""
 
     plan: str = setting(
-        "TOML file with [[extract]], [[train]], [[score]], [[steer]] and [[steerability]] tables.",
+        "TOML file with [[extract]], [[train]], [[score]], [[steer]] and [[steerability]] tables, or a plan that is "
+        "brought: paper, paper-demo.",
         positional=True,
-        place="path",
+        place="file",
     )
+    input: tuple[str, ...] = setting("An input that the plan names, as NAME=VALUE.", (), place="input")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -506,6 +508,15 @@ class RelinkSettings:
 
     old: str = setting("Where they were.", positional=True)
     new: str = setting("Where they are now.", positional=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawSettings:
+    """Draw pictures of the demo's world into class folders, with a labels.jsonl that says what is on them."""
+
+    images: str = setting("Folder to draw into.", positional=True, place="path")
+    pictures: int = setting("How many.", 1000, must=at_least(1))
+    seed: int = setting("Seed of what is drawn.", 0, must=NOT_NEGATIVE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -533,6 +544,42 @@ class ReportSettings:
     )
     out: str = setting("File to write (empty: report-SAE.html in the workspace).", "", place="path")
     replace: bool = setting("Replace a report that is there.", False, flag="--replace")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperSettings:
+    """Tell what the SAEs of this workspace score beside the published tables of arXiv 2504.02821, cell by cell."""
+
+    on: str = setting("Image set, where an SAE was scored on several.", "")
+    plan: str = setting(
+        "Plan whose [paper] table says which layers and K stand for the published ones (empty: the same ones).",
+        "",
+        place="file",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FigureSettings:
+    """Draw a figure for a paper from results, as SVG, PDF or PNG: ms, reconstruction, hierarchy or top-images."""
+
+    kind: Literal["ms", "reconstruction", "hierarchy", "top-images"] = setting("What it shows.", positional=True)
+    sae: tuple[str, ...] = setting(
+        "Names or paths of SAEs, or paths of neurons files (none: all of the workspace that have such results).",
+        (),
+        positional=True,
+        place="artefact",
+    )
+    on: str = setting("Image set, where an SAE was scored on several.", "")
+    latent: tuple[int, ...] = setting("Of top-images: these latents (none: the first --rows of saetui neurons).", ())
+    rows: int = setting(
+        "Of top-images: latents, where none are named.", 6, must=Rule(lambda n: 1 <= n <= 64, "give 1 to 64")
+    )
+    pictures: int = setting("Of top-images: pictures of each.", 8, must=Rule(lambda n: 1 <= n <= 16, "give 1 to 16"))
+    width: float = setting(
+        "Inches: 3.25 is a column, 6.75 a page.", 6.75, must=Rule(lambda inches: 2 <= inches <= 20, "give 2 to 20")
+    )
+    out: str = setting("File to write, .svg, .pdf or .png (empty: figure-KIND.svg in the workspace).", "", place="path")
+    replace: bool = setting("Replace a file that is there.", False, flag="--replace")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -93,6 +93,10 @@ def split(text: str, sort: Place) -> tuple[str, str, str]:
             return text, "", ""
         case "file" if not (os.sep in text or text.startswith((".", "~")) or Path(text).is_file()):
             return text, "", ""
+        case "input":
+            name, equals, value = text.partition("=")
+            before, path, after = split(value, "model" if value.startswith("openclip:") else "file")
+            return f"{name}{equals}{before}", path, after
         case "image" if text == "blank":
             return text, "", ""
         case "image" if IN in text and not path_of(text).exists():

@@ -43,7 +43,8 @@ def check_extract(settings: ExtractSettings, workspace: Workspace, made: Made = 
     with about("model"):
         check_encoder(settings.model)
     with about("images"):
-        check_images(settings.images)
+        if ("images", settings.images) not in made:
+            check_images(settings.images)
     if settings.for_steering:  # its hook point is known when it is loaded
         return
     for hook in hooks:

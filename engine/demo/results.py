@@ -8,6 +8,17 @@ from engine.neurons.results import MSSummary
 
 
 @dataclass(frozen=True)
+class DrawnPictures:
+    """What ``saetui draw`` returns."""
+
+    path: str
+    """Their folder."""
+    images: int
+    made: bool = True
+    """False: they were there."""
+
+
+@dataclass(frozen=True)
 class ExtractedImages:
     images: int
     rows: int

@@ -30,7 +30,7 @@ from engine.workspace import Workspace, neurons_path, short_slug
 
 def check_score(settings: ScoreSettings, workspace: Workspace, made: Made = ()) -> None:
     """WrongValue for the first setting that cannot be."""
-    _check_shared(settings)
+    _check_shared(settings, made)
     _check_sae(settings, workspace, made)
 
 
@@ -39,7 +39,7 @@ def check_scores(settings: ScoresSettings, workspace: Workspace, made: Made = ()
     with about("sae"):
         if not settings.sae:
             raise UserError("sae names none: give the names of SAEs.")
-    _check_shared(settings.apart()[0])
+    _check_shared(settings.apart()[0], made)
     paths: set[Path] = set()
     for one in settings.apart():
         try:
@@ -52,13 +52,14 @@ def check_scores(settings: ScoresSettings, workspace: Workspace, made: Made = ()
         paths.add(path)
 
 
-def _check_shared(settings: ScoreSettings) -> None:
+def _check_shared(settings: ScoreSettings, made: Made) -> None:
     """What does not depend on the SAE."""
     check(settings)
     with about("device"):
         check_device(settings.device)
     with about("images"):
-        check_images(settings.images)
+        if ("images", settings.images) not in made:
+            check_images(settings.images)
     with about("embed_with"):
         check_encoder(settings.embed_with)
     with about("encoder"):

@@ -1,53 +1,29 @@
 """``saetui report``: an SAE, how it was trained, what it found and what steering with it did, as one page of HTML."""
 
-import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
 
 from engine.activations.manifest import Manifest, read_manifest
-from engine.artefacts.entries import UNREADABLE, Origin, SAEEntry, read_entry
+from engine.artefacts.entries import Origin, SAEEntry, read_entry
 from engine.artefacts.provenance import describe
 from engine.config import ReportSettings, check
 from engine.errors import UserError, counted
 from engine.files import check_target, path_of, read_bytes, write_text
 from engine.neurons.file import Neurons, refusing_damage
 from engine.neurons.labels import Labels
-from engine.neurons.latents import of_other_weights, scoring
 from engine.neurons.query import LATENTS
 from engine.report import facts, gallery
 from engine.report.measured import distributions, figures, training_curves
 from engine.report.page import MARK, Page, render
 from engine.report.pictures import GRID, Album
 from engine.report.results import Reported
+from engine.report.subject import Subject, subject_of
 from engine.report.transcripts import MOST, demo_of, transcripts
 from engine.report.trees import groups_of, taxa_of
 from engine.reporter import Reporter, StageBegan
 from engine.runs.trainings import Training, trainings
 from engine.sae.config import weights_sha256
-from engine.workspace import Workspace, image_set_of, neurons_files, sae_of
-
-T = TypeVar("T")
-
-
-@dataclass
-class _Subject:
-    """What the report is about, as far as it is there; ``missing``: what is not, a sentence each."""
-
-    workspace: Workspace
-    name: str
-    folder: Path
-    scores: Path | None
-    missing: list[str] = field(default_factory=list)
-
-    def tried(self, read: Callable[[], T], what: str) -> T | None:
-        """What ``read`` returns; where it is damaged or gone the report says so, and goes on."""
-        try:
-            return read()
-        except UNREADABLE as error:
-            self.missing.append(f"{what}: {error}")
-            return None
+from engine.workspace import Workspace
 
 
 def report(settings: ReportSettings, workspace: Workspace, reporter: Reporter | None = None) -> Reported:
@@ -58,7 +34,7 @@ def report(settings: ReportSettings, workspace: Workspace, reporter: Reporter | 
     if settings.answers and not path_of(settings.answers).is_file():
         raise UserError(f"There is no file of answers {settings.answers}: give another --answers, or none.")
     LATENTS.parse(settings.filter)  # what is wrong with it is said first
-    subject = _subject(settings, workspace)
+    subject = subject_of(settings.sae, settings.on, workspace)
     out = path_of(settings.out) if settings.out else workspace.root / f"report-{subject.name}.html"
     _check_free(out, settings)
     reporter.event(StageBegan("reading"))
@@ -76,7 +52,7 @@ def report(settings: ReportSettings, workspace: Workspace, reporter: Reporter | 
 
 
 def _page(
-    settings: ReportSettings, subject: _Subject, neurons: Neurons | None, reporter: Reporter
+    settings: ReportSettings, subject: Subject, neurons: Neurons | None, reporter: Reporter
 ) -> tuple[Page, dict[str, int]]:
     place, root = subject.workspace, subject.workspace.root
     entry = subject.tried(lambda: _sae(subject), "The SAE")
@@ -117,7 +93,7 @@ def _page(
 
 
 def _scored(
-    settings: ReportSettings, subject: _Subject, neurons: Neurons, source: str, page: Page, reporter: Reporter
+    settings: ReportSettings, subject: Subject, neurons: Neurons, source: str, page: Page, reporter: Reporter
 ) -> dict[str, int]:
     """Fill in whatever the scores say; how many latents and pictures there are."""
     labels = subject.tried(lambda: Labels.of(neurons.path, subject.name, neurons.sae_sha256), "Labels")
@@ -165,58 +141,6 @@ def _lacking(neurons: Neurons, album: Album, page: Page) -> Iterator[str]:
         yield "There are no labels: e and * in the workbench give latents a name and a mark."
 
 
-def _subject(settings: ReportSettings, workspace: Workspace) -> _Subject:
-    """UserError where there is neither an SAE nor scores of that name."""
-    given = path_of(settings.sae)
-    if given.suffix == ".h5" and given.is_file():
-        path = Path(os.path.abspath(given))
-        return _Subject(workspace, sae_of(path), workspace.root / "saes" / sae_of(path), path)
-    name = given.name
-    found = [workspace.neurons(name, settings.on)] if settings.on else sorted(neurons_files(workspace, name))
-    if not any(path.is_file() for path in found):
-        folder = workspace.existing("saes", settings.sae)  # says which there are
-        if settings.on:
-            raise UserError(f"{name} was not scored as {settings.on!r}: {_sets(workspace, name)}.")
-        unscored = f"There are no scores, and so no latents to look at: run {scoring(name)}."
-        return _Subject(workspace, name, folder, None, [unscored])
-    return _with_scores(settings, workspace, name, found)
-
-
-def _with_scores(settings: ReportSettings, workspace: Workspace, name: str, found: list[Path]) -> _Subject:
-    """Those scores that are of the SAE as it is now."""
-    folder = given if (given := path_of(settings.sae)).is_dir() and os.sep in settings.sae else workspace.sae(name)
-    subject = _Subject(workspace, name, Path(os.path.abspath(folder)), None)
-    if now := _weights_now(folder):
-        same = [path for path in found if _scored_sae(path) in ("", now)]
-        if not same:
-            subject.missing.append(f"There are no scores of it: {of_other_weights(name)}")
-            return subject
-        found = same
-    if len(found) > 1:
-        sets = ", ".join(image_set_of(path) for path in found)
-        raise UserError(f"{name} was scored on several image sets ({sets}): choose one with --on.")
-    subject.scores = found[0]
-    return subject
-
-
-def _weights_now(folder: Path) -> str:
-    """Their content hash; empty without any that can be read, of which the report tells elsewhere."""
-    try:
-        return weights_sha256(folder)
-    except UNREADABLE:
-        return ""
-
-
-def _sets(workspace: Workspace, name: str) -> str:
-    known = [image_set_of(path) for path in sorted(neurons_files(workspace, name))]
-    return f"its image sets are {', '.join(known)}" if known else f"run {scoring(name)}"
-
-
-def _scored_sae(path: Path) -> str:
-    with Neurons.open(path) as neurons:
-        return neurons.sae_sha256
-
-
 def _check_free(out: Path, settings: ReportSettings) -> None:
     """A file that is there is replaced where that was asked for, and where it is a report."""
     if out.is_file():
@@ -227,7 +151,7 @@ def _check_free(out: Path, settings: ReportSettings) -> None:
     check_target(out)
 
 
-def _sae(subject: _Subject) -> SAEEntry | None:
+def _sae(subject: Subject) -> SAEEntry | None:
     if not subject.folder.is_dir():
         raise UserError(f"There is no folder {subject.folder}: only its scores are left.")
     entry = read_entry(SAEEntry, subject.folder)
@@ -240,7 +164,7 @@ def _training(workspace: Workspace, name: str) -> Training | None:
     return next((row for row in trainings(workspace) if row.name == name), None)
 
 
-def _store(subject: _Subject, entry: SAEEntry | None) -> tuple[Manifest, str] | None:
+def _store(subject: Subject, entry: SAEEntry | None) -> tuple[Manifest, str] | None:
     """The activations that it was trained on, where they are still there."""
     origin = next((one for one in entry.made_from if one.kind == "activations"), None) if entry else None
     if origin is None:
@@ -249,7 +173,7 @@ def _store(subject: _Subject, entry: SAEEntry | None) -> tuple[Manifest, str] | 
     return read_manifest(here), here.name
 
 
-def _chain(subject: _Subject, has_sae: bool) -> Iterator[Origin]:
+def _chain(subject: Subject, has_sae: bool) -> Iterator[Origin]:
     """What the scores, or the SAE alone, were made from, by content hash, and whether that is as it was."""
     about = subject.scores or (subject.folder if has_sae else None)
     if about is not None:

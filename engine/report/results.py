@@ -1,4 +1,4 @@
-"""What ``report`` returns."""
+"""What ``report``, ``figure`` and the comparison with the paper return."""
 
 from dataclasses import dataclass
 
@@ -18,3 +18,44 @@ class Reported:
     """Steered, with their controls."""
     missing: tuple[str, ...] = ()
     """What is not in it and why, each a sentence."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    path: str
+    """The figure."""
+    of: tuple[str, ...]
+    """The SAEs that it shows."""
+
+
+@dataclass(frozen=True)
+class PaperCell:
+    published: float
+    ours: float | None = None
+    """None where no SAE of the workspace is of this cell, or was not measured; never a guess."""
+    difference: float | None = None
+    """Ours less the published."""
+    control: float | None = None
+    """Of a mean MS, that of matched raw neurons; of raw neurons, all pairs of images; of a depth, random images."""
+    n: str = ""
+    """Over how many latents, rows, images or pairs ours is."""
+    saes: tuple[str, ...] = ()
+    """Whose mean ours is."""
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    title: str
+    across: str
+    """What differs from column to column."""
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[PaperCell, ...]], ...]
+    notes: tuple[str, ...]
+    """What makes ours another thing than the published, a sentence each."""
+
+
+@dataclass(frozen=True)
+class PaperCompared:
+    source: str
+    """Of the published figures."""
+    tables: tuple[PaperTable, ...]

@@ -4,6 +4,9 @@ A list where a setting takes one value makes a grid: ``arch = ["topk", "batchtop
 four SAEs, named by ``name``'s fields (``name = "clip-{arch}-x{expansion}"``). ``sae = "*"`` in ``[[score]]``,
 ``[[steer]]`` or ``[[steerability]]`` means every SAE that the plan trains, ``"*-x4"`` some of them. Relative paths are
 from the workspace, wherever one stands.
+
+What differs from place to place is an input: ``[inputs.train]`` with ``about`` and perhaps ``default``; where a setting
+is ``"$train"``, it has the value that ``--input train=...`` gives.
 """
 
 import contextlib
@@ -11,7 +14,7 @@ import dataclasses
 import fnmatch
 import itertools
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +35,7 @@ from engine.workspace import MARKER, Workspace, check_name, neurons_path, slug, 
 if TYPE_CHECKING:
     from engine.activations.asked import Made
 
-STAGES = ("extract", "train", "score", "steer", "steerability")
+STAGES = ("draw", "extract", "train", "score", "steer", "steerability")
 NAMED = {"extract": "activations", "train": "an SAE", "score": "images", "steerability": "a model"}
 """What the names of stages are names of."""
 DEFAULT_NAMES = {"train": "{activations}-{arch}-x{expansion}-k{k}-s{seed}"}
@@ -45,8 +48,8 @@ class Stage:
 
     @property
     def name(self) -> str:
-        """What it makes; of a score or an answer, the SAE or the recipe that it is about."""
-        return next(filter(None, (getattr(self.settings, of, "") for of in ("sae", "recipe", "name"))), "")
+        """What it makes; of a score or an answer, the SAE or the recipe that it is about; of pictures, their folder."""
+        return next(filter(None, (getattr(self.settings, of, "") for of in ("sae", "recipe", "name", "images"))), "")
 
 
 @dataclass(frozen=True)
@@ -100,9 +103,22 @@ def check_run(settings: PlanSettings, workspace: Workspace, made: "Made" = ()) -
         _checked(settings, workspace)
 
 
+def plan_path(given: str) -> Path:
+    """The file ``given``, else the plan of that name that saetui brings."""
+    path = path_of(given)
+    if not path.is_file() and given in (names := shipped()):
+        return names[given]
+    return path
+
+
+def shipped() -> dict[str, Path]:
+    """The plans that saetui brings, by name."""
+    return {path.stem: path for path in sorted((Path(__file__).parent / "plans").glob("*.toml"))}
+
+
 def _checked(settings: PlanSettings, workspace: Workspace) -> list[Stage]:
-    path = path_of(settings.plan)
-    stages = read_plan(path, workspace)
+    path = plan_path(settings.plan)
+    stages = read_plan(path, workspace, settings.input)
     check_plan(stages, workspace, path)
     check_stages(stages, workspace, path)
     return stages
@@ -112,11 +128,16 @@ def _stages(done: int) -> str:
     return "the stage is" if done == 1 else f"the {done} stages are"
 
 
-def read_plan(path: Path, workspace: Workspace) -> list[Stage]:
-    """The stages of a plan, grids expanded, in the order of ``STAGES``."""
+def read_plan(path: Path, workspace: Workspace, inputs: Sequence[str] = ()) -> list[Stage]:
+    """The stages of a plan, grids expanded, in the order of ``STAGES``. ``inputs``: NAME=VALUE each."""
     if not path.is_file():
-        raise UserError(f"There is no plan {path}: give a TOML file with [[extract]], [[train]], [[score]] tables.")
+        raise UserError(
+            f"There is no plan {path}: give a TOML file with [[extract]], [[train]], [[score]] tables, or one of "
+            f"{', '.join(shipped())}."
+        )
     plan = read_toml(path)
+    plan = _with_inputs(plan, _inputs(plan.pop("inputs", {}), inputs, path), path)
+    plan.pop("paper", None)  # what saetui report --paper reads
     unknown = set(plan) - set(STAGES)
     if unknown:
         raise UserError(f"{path} has a table {sorted(unknown)[0]!r}: a plan's tables are {', '.join(STAGES)}.")
@@ -138,6 +159,42 @@ def read_plan(path: Path, workspace: Workspace) -> list[Stage]:
     if twice:
         raise UserError(f"{path} makes {twice[1]!r} twice: put the differing settings, like {{seed}}, into its name.")
     return stages
+
+
+def _inputs(declared: Any, given: Sequence[str], path: Path) -> dict[str, str]:
+    """The values of the inputs that a plan declares. UserError for one that is missing, or that it does not know."""
+    if not isinstance(declared, dict) or not all(isinstance(one, dict) for one in declared.values()):
+        raise UserError(f"{path}: inputs is no table of tables: write [inputs.NAME] with about, and perhaps default.")
+    values = {name: str(one["default"]) for name, one in declared.items() if "default" in one}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not value:
+            raise WrongValue("input", f"--input {text} is not NAME=VALUE: give a value.")
+        if name not in declared:
+            known = f"its inputs are {', '.join(declared)}" if declared else "it has none"
+            raise WrongValue("input", f"{path} has no input {name}: {known}.")
+        values[name] = value
+    lacking = [name for name in declared if name not in values]
+    if lacking:
+        about = str(declared[lacking[0]].get("about", "")).rstrip(".")
+        also = f", and {', '.join(lacking[1:])}" if lacking[1:] else ""
+        raise WrongValue("input", f"{path} needs --input {lacking[0]}=VALUE ({about}){also}.")
+    return values
+
+
+def _with_inputs(value: Any, inputs: Mapping[str, str], path: Path) -> Any:
+    """A plan with the values of its inputs in place of their names."""
+    match value:
+        case dict():
+            return {key: _with_inputs(one, inputs, path) for key, one in value.items()}
+        case list():
+            return [_with_inputs(one, inputs, path) for one in value]
+        case str() if value.startswith("$"):
+            if value[1:] not in inputs:
+                known = f"its inputs are {', '.join(inputs)}" if inputs else "declare it as [inputs.NAME]"
+                raise UserError(f"{path} has no input {value[1:]!r}: {known}.")
+            return inputs[value[1:]]
+    return value
 
 
 def _expand(
@@ -202,7 +259,7 @@ def check_plan(stages: list[Stage], workspace: Workspace, path: Path) -> None:
         if stage.task in ("score", "steerability") and made & now:
             name = next(iter(now))[1]
             raise UserError(f"{path} makes {name} twice: put the differing settings, like {{pooling}}, into its name.")
-        for place in (_PLACES[folder](workspace, name) for folder, name in now):
+        for place in (_PLACES[folder](workspace, name) for folder, name in now if folder in _PLACES):
             check_own(place)
         made |= now
 
@@ -242,6 +299,8 @@ def _makes(stage: Stage, workspace: Workspace) -> set[tuple[str, str]]:
     """What other stages may read of it, as folder and name."""
     asked = stage.settings
     match stage.task:
+        case "draw":
+            return {("images", asked.images)}
         case "extract":
             hooks = list(dict.fromkeys(str(HookPoint.parse(at)) for at in asked.at))
             return {("embeddings" if asked.embeddings else "activations", n) for n in store_names(asked.name, hooks)}

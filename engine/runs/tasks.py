@@ -163,9 +163,24 @@ TASKS = {
     "run": Task(
         "engine.runs.plan:run_plan", config.PlanSettings, "engine.runs.plan:PlanDone", "engine.runs.plan:check_run"
     ),
+    "draw": Task(
+        "engine.demo.drawing:draw_pictures", config.DrawSettings, "engine.demo.results:DrawnPictures", outside=True
+    ),
     "demo": Task("engine.demo.pipeline:demo", config.DemoSettings, "engine.demo.results:DemoDone"),
     "report": Task(
         "engine.report.report:report", config.ReportSettings, "engine.report.results:Reported", outside=True
+    ),
+    "paper": Task(
+        "engine.report.paper.beside:beside_paper",
+        config.PaperSettings,
+        "engine.report.results:PaperCompared",
+        outside=True,
+    ),
+    "figure": Task(
+        "engine.report.figures.figure:draw_figure",
+        config.FigureSettings,
+        "engine.report.results:Drawn",
+        outside=True,
     ),
     "doctor": Task("engine.doctor:doctor", config.DoctorSettings, "engine.doctor:Report"),
 }

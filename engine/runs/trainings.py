@@ -441,10 +441,11 @@ class Trainings:
                 TrainSettings, part.command.asked(self.workspace.root), str(part.run.path)
             )
             return settings
-        from engine.runs.plan import read_plan
+        from engine.runs.plan import plan_path, read_plan
 
-        path = Path(part.command.asked(self.workspace.root)["plan"])
-        stages = self._once(path, lambda: read_plan(path, self.workspace))
+        followed = part.command.asked(self.workspace.root)
+        path = plan_path(followed["plan"])
+        stages = self._once(path, lambda: read_plan(path, self.workspace, followed.get("input", ())))
         asked = [s.settings for s in stages if s.task == "train"] if isinstance(stages, list) else []
         return next((settings for settings in asked if settings.name == name), None)
 

@@ -1,33 +1,55 @@
-"""saetui report: an SAE on one page, for a colleague."""
+"""saetui report and figure: an SAE on one page for a colleague, ours beside the paper's tables, figures for papers."""
 
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
-from engine.config import ReportSettings
-from engine.errors import counted
-from engine.report.results import Reported
+from engine.config import FigureSettings, PaperSettings, ReportSettings
+from engine.errors import UserError, counted
+from engine.report.results import Drawn, PaperCell, PaperCompared, PaperTable, Reported
 from engine.workspace import Workspace
 from saetui.cli import work
 from saetui.cli.options import JsonOption, WorkspaceOption, command, complete, extra
-from saetui.formatting import size
+from saetui.formatting import significant, size
 
 NONE = "none"  # instead of the workbench's own answers
+PaperOption = Annotated[
+    bool, typer.Option("--paper", help="Instead: the SAEs of this workspace beside the tables of arXiv 2504.02821.")
+]
+PlanOption = Annotated[
+    str, typer.Option("--plan", help="With --paper: the plan that says which layers stand for which.")
+]
 
 
 def register(app: typer.Typer) -> None:
     options = (extra("workspace", WorkspaceOption, None), extra("json", JsonOption, False))
-    command(app, "report", ReportSettings, *options)(report)
+    beside = (extra("paper", PaperOption, False), extra("plan", PlanOption, ""))
+    command(app, "report", ReportSettings, *options, *beside)(report)
+    command(app, "figure", FigureSettings, *options)(figure)
 
 
-def report(given: dict[str, Any], workspace: str | None, json: bool) -> None:
+def report(given: dict[str, Any], workspace: str | None, json: bool, paper: bool, plan: str) -> None:
     place = Workspace.find(workspace)
+    if paper:
+        _beside_paper({**given, "plan": plan}, place, json)
+        return
+    if plan:
+        raise UserError("--plan belongs to --paper: give both, or neither.")
     settings = with_answers(complete(ReportSettings, given, place, "report"), place)
     work.perform(place, "report", settings, as_json=json, show=show, keep=False)
 
 
 report.__doc__ = ReportSettings.__doc__
+
+
+def _beside_paper(given: dict[str, Any], place: Workspace, json: bool) -> None:
+    known = {"on", "plan"}
+    if other := sorted(set(given) - known):
+        raise UserError(f"--paper is about all SAEs of a workspace: leave out {', '.join(other)}.")
+    settings = complete(PaperSettings, given, place, "paper")
+    work.perform(place, "paper", settings, as_json=json, show=show_paper, keep=False)
 
 
 def with_answers(settings: ReportSettings, place: Workspace) -> ReportSettings:
@@ -48,3 +70,40 @@ def show(result: Reported) -> None:
         f"{counted(result.answers, 'steered answer')}",
         *result.missing,
     )
+
+
+def figure(given: dict[str, Any], workspace: str | None, json: bool) -> None:
+    place = Workspace.find(workspace)
+    settings = complete(FigureSettings, given, place, "figure")
+    work.perform(place, "figure", settings, as_json=json, show=show_figure, keep=False)
+
+
+figure.__doc__ = FigureSettings.__doc__
+
+
+def show_figure(result: Drawn) -> None:
+    work.say(result.path, f"of {', '.join(result.of)}")
+
+
+def show_paper(result: PaperCompared) -> None:
+    for table in result.tables:
+        work.say(table.title, *(f"  {line}" for line in _lines(table)), *(f"  {note}" for note in table.notes), "")
+    work.say(
+        f"Published: {result.source}. Control: of MS, raw neurons that fire on as many images; of depth, random ones."
+    )
+
+
+def _lines(table: PaperTable) -> list[str]:
+    """Of each row what is published, and where there is something of ours: that, the difference, and the control."""
+    rows = [line for name, cells in table.rows for line in _row(name, cells)]
+    return work.columns((table.across, "", *table.columns), rows, right=range(2, 2 + len(table.columns)), indent=2)
+
+
+def _row(name: str, cells: tuple[PaperCell, ...]) -> Iterator[tuple[str, ...]]:
+    yield (name, "published", *(significant(cell.published) for cell in cells))
+    for label in ("ours", "difference", "control"):
+        values = [getattr(cell, label) for cell in cells]
+        if any(value is not None for value in values):
+            yield ("", label, *("" if value is None else significant(value) for value in values))
+    if any(cell.n for cell in cells):
+        yield ("", "n", *(cell.n.partition(" ")[0] for cell in cells))

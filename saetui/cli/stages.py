@@ -9,6 +9,7 @@ import typer
 
 from engine import config, numbers
 from engine.activations.results import READS, Estimated, Extracted, RecognisedRows, StoreImported, Verified
+from engine.demo.results import DrawnPictures
 from engine.errors import counted
 from engine.metrics.results import Hierarchy, Localisation, Mean
 from engine.neurons.agreement_results import (
@@ -45,6 +46,7 @@ def register(app: typer.Typer) -> None:
             _add_score(app)
         elif name != "scores":
             _add(app, name, settings, show, long=True)
+    _add(app, "draw", config.DrawSettings, show_draw)
     _add(app, "ms", config.MsSettings, show_ms)
     _add(app, "agreement", config.AgreementSettings, show_agreement)
     _add(app, "encode", config.EncodeSettings, show_encode)
@@ -124,6 +126,10 @@ def show_estimate(result: Estimated) -> None:
         f"{counted(result.images, 'image')}, {counted(result.rows, 'row')} of {result.d:,}: {room}{time}",
         *result.warnings,
     )
+
+
+def show_draw(result: DrawnPictures) -> None:
+    say(f"{result.path}: {counted(result.images, 'picture')}" + ("" if result.made else "; they were there already"))
 
 
 def show_train(result: Trained) -> None:
@@ -267,6 +273,8 @@ def show_plan(result: PlanDone) -> None:
 def _figures(stage: str, result: Any) -> str:
     """The result of a stage of a plan in one line."""
     match stage:
+        case "draw":
+            return counted(result["images"], "picture")
         case "extract":
             return f"{counted(result['images'], 'image')}, {counted(result['rows'], 'row')}"
         case "train":

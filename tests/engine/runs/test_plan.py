@@ -8,7 +8,8 @@ from engine import models
 from engine.config import PlanSettings
 from engine.errors import UserError
 from engine.neurons import score, seen
-from engine.runs.plan import check_plan, read_plan, run_plan
+from engine.places import split
+from engine.runs.plan import check_plan, check_stages, plan_path, read_plan, run_plan, shipped
 from tests.support.extractions import saved_model, write_pictures
 
 
@@ -118,3 +119,88 @@ def test_the_stages_of_a_plan_share_a_model_and_its_scores_a_pass(workspace, tmp
     for stage in read_plan(path, workspace)[3:]:
         score.score(stage.settings, workspace)
     assert {file.name: file.read_bytes() for file in (workspace.root / "neurons").iterdir()} == together
+
+
+INPUTS = """
+[inputs.data]
+about = "images to train on."
+[inputs.size]
+about = "expansion"
+default = "4"
+[[train]]
+activations = "$data"
+name = "of-{activations}"
+"""
+
+
+def test_inputs_stand_where_the_plan_names_them(workspace, tmp_path):
+    path = tmp_path / "plan.toml"
+    path.write_text(INPUTS)
+    (stage,) = read_plan(path, workspace, ["data=rows"])
+    assert (stage.settings.activations, stage.settings.name) == ("rows", "of-rows")
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ((), r"needs --input data=VALUE \(images to train on\)"),
+        (("data",), "--input data is not NAME=VALUE"),
+        (("data=",), "--input data= is not NAME=VALUE"),
+        (("data=a", "other=b"), "has no input other: its inputs are data, size"),
+    ],
+)
+def test_inputs_that_lack_or_that_a_plan_does_not_know_are_told(given, says, workspace, tmp_path):
+    path = tmp_path / "plan.toml"
+    path.write_text(INPUTS)
+    with pytest.raises(UserError, match=says):
+        read_plan(path, workspace, given)
+
+
+def test_a_name_that_is_no_input_is_told(workspace, tmp_path):
+    path = tmp_path / "plan.toml"
+    path.write_text(TRAIN.replace('"a"', '"$rows"'))
+    with pytest.raises(UserError, match="has no input 'rows': declare it as"):
+        read_plan(path, workspace)
+
+
+def test_the_plans_that_are_brought_are_found_by_name_and_a_file_goes_first(workspace, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert plan_path("paper") == shipped()["paper"] and set(shipped()) == {"paper", "paper-demo"}
+    (tmp_path / "paper").write_text("mine")
+    assert plan_path("paper").read_text() == "mine"
+    assert plan_path("papers").name == "papers"
+    with pytest.raises(UserError, match="or one of paper, paper-demo"):
+        read_plan(plan_path("papers"), workspace)
+
+
+def test_the_plan_of_the_paper_is_its_experiments(workspace):
+    stages = read_plan(shipped()["paper"], workspace, ["train=/t", "val=/v", "inat=/i"])
+    asked = [stage.settings for stage in stages]
+    trained = [one for stage, one in zip(stages, asked, strict=True) if stage.task == "train"]
+    grid = {(one.activations, one.arch, one.expansion) for one in trained if one.k == 20}
+    assert len(grid) == 60 + 1 and sorted({one.k for one in trained}) == [1, 10, 20, 50]
+    scored = [one for stage, one in zip(stages, asked, strict=True) if stage.task == "score"]
+    judges = {(one.name, one.embed_with) for one in scored}
+    assert ("imagenet-dinov2", "hf:facebook/dinov2-base") in judges and len(scored) == 2 * 63 + 1
+    assert {one.images for one in scored} == {"/v", "/i"}
+
+
+def test_the_plan_for_the_demo_can_be_run_as_it_is(workspace):
+    stages = read_plan(shipped()["paper-demo"], workspace)
+    check_plan(stages, workspace, shipped()["paper-demo"])
+    check_stages(stages, workspace, shipped()["paper-demo"])
+    trained = {stage.name for stage in stages if stage.task == "train"}
+    assert len(trained) == 5 * 2 * 2 + 3 + 2 == len({stage.name for stage in stages if stage.task == "score"})
+
+
+def test_inputs_are_places(tmp_path):
+    for text, inside in (
+        ("data=/photos/cats", "/photos/cats"),
+        ("data=./cats", "./cats"),
+        ("model=hf:openai/clip-vit-large-patch14-336", ""),
+        ("model=demo", ""),
+        ("model=openclip:ViT-L-14/openai", ""),
+        ("size=4", ""),
+    ):
+        before, path, after = split(text, "input")
+        assert path == inside and before + path + after == text

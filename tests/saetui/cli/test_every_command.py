@@ -156,6 +156,13 @@ CASES = [
         ("report-jump.html", "24 latents, ", "There are no labels"),
         {"latents": 24, "found": 24},
     ),
+    Case(
+        "figure",
+        "ms jump matryoshka --out two.pdf",
+        ("two.pdf", "of jump, matryoshka"),
+        {"of": ["jump", "matryoshka"]},
+    ),
+    Case("draw", "drawn --pictures 3", ("drawn: 3 pictures",), {"images": 3, "made": True}),
     Case("ms", "A.npy E.npy", ("mean ", "(mean cosine of all pairs)", "3 columns, 1 undefined"), {"undefined": 1}),
     Case(
         "concepts",

@@ -1,0 +1,1 @@
+"""Figures for papers, from result files alone."""

@@ -1,0 +1,134 @@
+"""``saetui figure``: one figure for a paper, from the results of one SAE or several."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.config import FigureSettings, check
+from engine.errors import UserError
+from engine.files import check_target, path_of
+from engine.links import check_own
+from engine.neurons.file import Neurons, refusing_damage
+from engine.neurons.latents import scoring
+from engine.report.results import Drawn
+from engine.report.subject import Subject, subject_of
+from engine.reporter import Reporter, StageBegan
+from engine.sae.state import read_training
+from engine.workspace import Workspace, saes
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+ENDINGS = (".svg", ".pdf", ".png")
+
+
+def draw_figure(settings: FigureSettings, workspace: Workspace, reporter: Reporter | None = None) -> Drawn:
+    """Draw ``settings.kind`` of ``settings.sae`` and write it. UserError where the results for it are not there, or
+    another file stands where it is to be written."""
+    reporter = reporter or Reporter()
+    check(settings)
+    out = _out(settings, workspace)
+    reporter.event(StageBegan("reading"))
+    from engine.report.figures.style import look, write  # matplotlib, which nothing else waits for
+
+    with look():
+        figure, of = _DRAWN[settings.kind](settings, workspace, reporter)
+        reporter.event(StageBegan("writing"))
+        write(figure, out)
+    return Drawn(path=str(out), of=of)
+
+
+def _out(settings: FigureSettings, workspace: Workspace) -> Path:
+    out = path_of(settings.out) if settings.out else workspace.root / f"figure-{settings.kind}.svg"
+    if out.suffix.lower() not in ENDINGS:
+        raise UserError(f"{out} ends in {out.suffix or 'nothing'}: give an --out in {', '.join(ENDINGS)}.")
+    if out.is_file() and not settings.replace:
+        raise UserError(f"{out} is there already: give another --out, or --replace it.")
+    check_own(out)
+    check_target(out)
+    return out
+
+
+def _asked(settings: FigureSettings, workspace: Workspace) -> list[Subject]:
+    """The SAEs that were named; without, all of the workspace. UserError where there is none."""
+    named = settings.sae or saes(workspace)
+    if not named:
+        raise UserError("There are no SAEs to draw: train one with saetui train, or name some.")
+    return [subject_of(one, settings.on, workspace) for one in named]
+
+
+def _scored(settings: FigureSettings, workspace: Workspace, stack: ExitStack) -> list[Neurons]:
+    """Their scores; those that have none are passed over where none was named."""
+    found = []
+    for subject in _asked(settings, workspace):
+        if subject.scores is not None:
+            found.append(stack.enter_context(Neurons.open(subject.scores)))
+        elif settings.sae:
+            raise UserError(f"{subject.name} has no scores to draw: run {scoring(subject.name)}.")
+    if not found:
+        raise UserError(f"No SAE of this workspace has scores: run {scoring('NAME')}.")
+    stack.enter_context(refusing_damage(found[0].path))
+    return found
+
+
+def _ms(settings: FigureSettings, workspace: Workspace, reporter: Reporter) -> "tuple[Figure, tuple[str, ...]]":
+    from engine.report.figures.scores import ms_figure
+
+    with ExitStack() as stack:
+        scored = _scored(settings, workspace, stack)
+        return ms_figure(scored, settings.width), _names(scored)
+
+
+def _hierarchy(settings: FigureSettings, workspace: Workspace, reporter: Reporter) -> "tuple[Figure, tuple[str, ...]]":
+    from engine.report.figures.scores import hierarchy_figure
+
+    with ExitStack() as stack:
+        scored = _scored(settings, workspace, stack)
+        return hierarchy_figure(scored, settings.width), _names(scored)
+
+
+def _top_images(settings: FigureSettings, workspace: Workspace, reporter: Reporter) -> "tuple[Figure, tuple[str, ...]]":
+    from engine.report.figures.scores import top_images_figure
+
+    with ExitStack() as stack:
+        scored = _scored(settings, workspace, stack)
+        if len(scored) > 1:
+            names = ", ".join(_names(scored))
+            raise UserError(f"A figure of top images is of one SAE, and there are {names}: name one.")
+        neurons = scored[0]
+        latents = settings.latent or tuple(neurons.listed().latents[: settings.rows])
+        if wrong := next((one for one in latents if not 0 <= one < neurons.w), None):
+            raise UserError(f"There is no latent {wrong}: this SAE has latents 0 to {neurons.w - 1}.")
+        reporter.event(StageBegan("pictures"))
+        return top_images_figure(neurons, latents, settings.pictures, settings.width, reporter), _names(scored)
+
+
+def _reconstruction(
+    settings: FigureSettings, workspace: Workspace, reporter: Reporter
+) -> "tuple[Figure, tuple[str, ...]]":
+    from engine.report.figures.trained import reconstruction_figure
+
+    named = settings.sae or saes(workspace)
+    found = []
+    for name in named:
+        finished = read_training(workspace.existing("saes", name))
+        if finished is not None and finished.result.fve is not None and finished.result.l0 is not None:
+            found.append(finished.result)
+        elif settings.sae:
+            raise UserError(f"{name} has no measurements of a training here: give SAEs that saetui train has made.")
+    if not found:
+        raise UserError("No SAE of this workspace was measured in training: train one with saetui train.")
+    return reconstruction_figure(found, settings.width), tuple(one.name for one in found)
+
+
+def _names(scored: list[Neurons]) -> tuple[str, ...]:
+    return tuple(one.summary.sae for one in scored)
+
+
+_DRAWN: "dict[str, Callable[[FigureSettings, Workspace, Reporter], tuple[Figure, tuple[str, ...]]]]" = {
+    "ms": _ms,
+    "reconstruction": _reconstruction,
+    "hierarchy": _hierarchy,
+    "top-images": _top_images,
+}

@@ -1,0 +1,155 @@
+"""Figures of what scoring found: MS beside its controls, depth by Matryoshka group, top images."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from engine.errors import UserError, counted
+from engine.images.thumbnails import Thumbnails
+from engine.neurons.file import Neurons
+from engine.neurons.labels import Labels
+from engine.numbers import number
+from engine.report.figures.style import COLOURS, CONTROL, note, panels
+from engine.report.pictures import heat_of
+from engine.reporter import Reporter
+
+PICTURE = 192  # pixels: sharp at 300 dots an inch where eight stand in 6.75 inches
+DEVIATES = 1.96  # standard errors, each side of a mean of many latents
+
+
+def ms_figure(scored: Sequence[Neurons], width: float) -> Figure:
+    """MS by rank, as the paper draws it (arXiv 2504.02821): latents, and their matched raw neurons, each sorted.
+
+    Only latents for which both have an MS, so that the two curves are of the same ones.
+    """
+    figure, (ranked, gained) = panels(width, 2, width * 0.42)
+    sizes = []
+    for neurons, colour in zip(scored, _colours(scored), strict=True):
+        both = ~np.isnan(neurons.ms) & ~np.isnan(neurons.matched)
+        if not both.any():
+            raise UserError(f"{neurons.path.name} has no latent with an MS and a matched neuron: score more images.")
+        ms, matched = neurons.ms[both], neurons.matched[both]
+        share = (np.arange(len(ms)) + 0.5) / len(ms)
+        name = neurons.summary.sae
+        ranked.plot(share, np.sort(ms)[::-1], color=colour, label=name)
+        ranked.plot(share, np.sort(matched)[::-1], color=colour, linestyle=":", label=f"{name}: matched raw neurons")
+        gained.plot(share, np.sort(ms - matched)[::-1], color=colour, label=name)
+        sizes.append(f"{name}: {counted(len(ms), 'latent')}, {counted(neurons.summary.images, 'image')}")
+    _levels(ranked, scored)
+    gained.axhline(0, color=CONTROL, linewidth=0.6)
+    ranked.set(xlabel="share of the latents", ylabel="MS", xlim=(0, 1))
+    gained.set(xlabel="share of the latents", ylabel="MS - MS of the matched neuron", xlim=(0, 1))
+    ranked.legend()
+    judges = ", ".join(dict.fromkeys(one.summary.embed_with for one in scored))
+    note(figure, f"{'; '.join(sizes)}. Judge: {judges}. Matched: raw neurons that fire on as many images.")
+    return figure
+
+
+def _levels(axes: Axes, scored: Sequence[Neurons]) -> None:
+    """Means of what has no sparsity: raw neurons, and all pairs of images; one line each where all scores agree."""
+    for label, style, value in (
+        ("raw neurons, mean", "--", lambda one: one.summary.ms.raw.mean),
+        ("all pairs of images", "-.", lambda one: one.summary.ms.baseline),
+    ):
+        values = list(dict.fromkeys(value(one) for one in scored))
+        if len(values) == 1 and values[0] is not None:
+            axes.axhline(values[0], color=CONTROL, linestyle=style, linewidth=0.8, label=label)
+
+
+def hierarchy_figure(scored: Sequence[Neurons], width: float) -> Figure:
+    """Depth in the taxonomy, and MS, by Matryoshka group: means over latents, with 95 % of the normal distribution."""
+    figure, (deep, mono) = panels(width, 2, width * 0.42)
+    sizes = []
+    for neurons, colour in zip(scored, _colours(scored), strict=True):
+        found = neurons.summary.hierarchy
+        if found is None:
+            raise UserError(f"{neurons.path.name} has no depths: score images with a taxonomy (folders in folders).")
+        name, depth, group = neurons.summary.sae, neurons.depth, neurons.group
+        _by_group(deep, depth, group, colour, "-", name)
+        _by_group(mono, neurons.ms, group, colour, "-", name)
+        _by_group(mono, neurons.matched, group, colour, ":", f"{name}: matched raw neurons")
+        if found.expected is not None:
+            deep.axhline(found.expected, color=colour, linestyle="--", linewidth=0.8, label="random images")
+        trend = f", trend rho {number(found.trend.rho, 3)} (p {number(found.trend.p, 2)})" if found.trend.rho else ""
+        left_out = int(np.isnan(depth).sum())
+        sizes.append(f"{name}: {counted(len(depth) - left_out, 'latent')}, {left_out:,} left out{trend}")
+    for axes, label in ((deep, "depth"), (mono, "MS")):
+        axes.set(xlabel="Matryoshka group, the coarsest first", ylabel=label)
+        axes.legend()
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    note(figure, f"{'; '.join(sizes)}. Bars: 95 % of the mean over latents.")
+    return figure
+
+
+def _by_group(axes: Axes, values: np.ndarray, group: np.ndarray, colour: str, style: str, label: str) -> None:
+    rows = [(g, values[(group == g) & ~np.isnan(values)]) for g in np.unique(group).tolist()]
+    known = [(g + 1, of.mean(), DEVIATES * of.std(ddof=1) / math.sqrt(len(of)) if len(of) > 1 else 0.0)
+             for g, of in rows if len(of)]  # fmt: skip
+    if known:
+        place, mean, half = (np.array(column) for column in zip(*known, strict=True))
+        axes.errorbar(
+            place, mean, yerr=half, color=colour, linestyle=style, marker="o", markersize=3, capsize=2, label=label
+        )
+
+
+def top_images_figure(
+    neurons: Neurons, latents: Sequence[int], pictures: int, width: float, reporter: Reporter
+) -> Figure:
+    """A row a latent: what it is called, its MS beside its matched neuron's, and the images that fire it most.
+
+    Where patches were scored, a frame stands around the strongest one.
+    """
+    thumbnails = Thumbnails(neurons.summary.settings.images, PICTURE)
+    labels = Labels.of(neurons.path, neurons.summary.sae, neurons.sae_sha256)
+    side = width / (pictures + 2)
+    figure = Figure(figsize=(width, side * len(latents) + 0.3), layout="constrained")
+    grid = figure.subplots(
+        len(latents), pictures + 1, squeeze=False, gridspec_kw={"width_ratios": [2, *([1] * pictures)]}
+    )
+    missing = 0
+    for row, latent in enumerate(latents):
+        reporter.check()
+        reporter.progress(row, len(latents), "latents")
+        called = labels.text(latent) or " · ".join(neurons.names_of(latent)[:2])
+        scores = f"MS {number(neurons.ms[latent], 2)} ± {number(_half(neurons, latent), 2)}"
+        control = f"matched {number(neurons.matched[latent], 2)}"
+        support = counted(int(neurons.support[latent]), "image")
+        told = grid[row][0]
+        told.text(0, 0.5, f"{latent}  {called}\n{scores}\n{control}\n{support}", va="center", fontsize=6)
+        maps = neurons.maps(latent)
+        strongest = [place for _, place, _ in heat_of(maps)] if maps is not None else []
+        for axes in grid[row]:
+            axes.set_axis_off()
+        for place, (axes, image) in enumerate(zip(grid[row][1:], neurons.top(latent), strict=False)):
+            try:
+                pixels = thumbnails.load(image.path)
+            except (UserError, OSError):
+                missing += 1
+                continue
+            axes.imshow(pixels)
+            if strongest and maps is not None:
+                _frame(axes, strongest[place], maps.shape[1:], pixels.shape[:2])
+    judge = f"{counted(neurons.summary.images, 'image')}, judge {neurons.summary.embed_with}"
+    lacking = f" {counted(missing, 'picture')} could not be read." if missing else ""
+    note(figure, f"{neurons.summary.sae}: {judge}. Matched: a raw neuron that fires on as many images.{lacking}")
+    return figure
+
+
+def _frame(axes: Axes, place: int, grid: tuple[int, ...], pixels: tuple[int, ...]) -> None:
+    from matplotlib.patches import Rectangle
+
+    rows, columns = (min(side, 16) for side in grid)  # as heat_of reduces it
+    height, width = pixels[0] / rows, pixels[1] / columns
+    corner = (place % columns * width - 0.5, place // columns * height - 0.5)
+    axes.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=COLOURS[1], linewidth=0.8))
+
+
+def _half(neurons: Neurons, latent: int) -> float:
+    return float(neurons.high[latent] - neurons.low[latent]) / 2
+
+
+def _colours(of: Sequence[object]) -> list[str]:
+    return [COLOURS[i % len(COLOURS)] for i in range(len(of))]

@@ -1,0 +1,67 @@
+"""How all figures look, and how they are written: the same bytes for the same results."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from engine.errors import UserError, reason
+from engine.files import atomic_path
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe and Ito's, which people who see few colours can tell apart; the light yellow left out."""
+CONTROL = "#777777"
+DPI = 300  # of PNG
+_LOOK: dict[str, Any] = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same everywhere
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "legend.fontsize": 7,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "lines.linewidth": 1.2,
+    "legend.frameon": False,
+    "axes.prop_cycle": mpl.cycler(color=COLOURS),
+    "pdf.fonttype": 42,  # text that can be selected, as journals ask for
+    "svg.hashsalt": "saetui",
+    "text.parse_math": False,  # names and paths are not TeX
+}
+
+
+@contextmanager
+def look() -> Iterator[None]:
+    """Inside, whatever is drawn looks so, whatever a person's matplotlibrc says."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_LOOK)
+        yield
+
+
+def panels(width: float, number: int, height: float) -> tuple[Figure, list[Axes]]:
+    """A figure of ``number`` panels side by side; inches."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, list(figure.subplots(1, number, squeeze=False)[0])
+
+
+def note(figure: Figure, text: str) -> None:
+    """What must stand with the figure wherever it goes: sizes, controls, what the marks are."""
+    figure.supxlabel(text, fontsize=6, color=CONTROL)
+
+
+def write(figure: Figure, path: Path) -> None:
+    """As the ending of ``path`` says, in one step. UserError when the disk refuses."""
+    kind = path.suffix[1:].lower()
+    metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}[kind]
+    try:
+        with atomic_path(path) as temporary:
+            figure.savefig(temporary, format=kind, dpi=DPI, metadata=metadata)
+    except OSError as error:
+        raise UserError(f"Cannot write {path} ({reason(error)}): make room or give another --out.") from error

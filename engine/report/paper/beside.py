@@ -1,0 +1,206 @@
+"""``saetui report --paper``: what the SAEs of a workspace score, beside the published tables, cell by cell.
+
+A cell is ours where an SAE of the workspace has its architecture, hook point, expansion and number of latents a token;
+of several the mean, and how many they are. What there is not stays empty. What makes ours another thing than the
+published one (model, judge, images, K) is said of the whole table.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.artefacts.entries import SAEEntry, read_entry
+from engine.config import PaperSettings, check
+from engine.errors import UserError, counted
+from engine.files import read_toml
+from engine.neurons.file import Neurons
+from engine.neurons.results import Summary
+from engine.numbers import exact
+from engine.report.paper.published import Published, PublishedTable, published
+from engine.report.results import PaperCell, PaperCompared, PaperTable
+from engine.report.subject import subject_of
+from engine.reporter import Reporter
+from engine.runs.plan import plan_path
+from engine.workspace import Workspace, saes
+
+
+@dataclass(frozen=True)
+class _Mine:
+    """An SAE of the workspace, and what is known of it."""
+
+    entry: SAEEntry
+    summary: Summary | None
+
+    @property
+    def expansion(self) -> float:
+        config = self.entry.config
+        assert config is not None
+        return config.w / config.d
+
+
+@dataclass(frozen=True)
+class _Value:
+    value: float
+    n: str
+    control: float | None = None
+
+
+def beside_paper(settings: PaperSettings, workspace: Workspace, reporter: Reporter | None = None) -> PaperCompared:
+    """Every published table with ours beside it. UserError for a plan that cannot be read."""
+    reporter = reporter or Reporter()
+    check(settings)
+    said, own = published(), _own(settings, workspace)
+    mine = list(_mine(settings, workspace, reporter))
+    tables = tuple(_table(table, said, mine, own) for table in said.table)
+    return PaperCompared(said.source, tables)
+
+
+@dataclass(frozen=True)
+class _Own:
+    """What stands for what in a plan that is not of the paper's own model."""
+
+    layers: dict[str, str]
+    """Row of the tables -> hook point."""
+    k: dict[int, int]
+    """Published K -> ours."""
+
+
+def _own(settings: PaperSettings, workspace: Workspace) -> _Own:
+    path = plan_path(settings.plan) if settings.plan else None
+    kept = read_toml(path).get("paper", {}) if path else {}
+    layers = {"11": "layer:11", "17": "layer:17", "22": "layer:22", "23": "layer:23", "last": "last"}
+    try:
+        ks = {int(k): int(ours) for k, ours in dict(kept.get("k", {})).items()}
+        return _Own(layers | {str(row): str(hook) for row, hook in dict(kept.get("layers", {})).items()}, ks)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: [paper] is not as saetui's own plans have it ({error}): correct it.") from error
+
+
+def _mine(settings: PaperSettings, workspace: Workspace, reporter: Reporter) -> Iterator[_Mine]:
+    names = saes(workspace)
+    for number, name in enumerate(names):
+        reporter.check()
+        reporter.progress(number, len(names), "SAEs")
+        entry = read_entry(SAEEntry, workspace.sae(name))
+        if entry is None or entry.error or entry.config is None:
+            continue
+        yield _Mine(entry, _summary(subject_of(name, settings.on, workspace).scores))
+
+
+def _summary(scores: Path | None) -> Summary | None:
+    if scores is None:
+        return None
+    with Neurons.open(scores) as neurons:
+        return neurons.summary
+
+
+def _table(table: PublishedTable, said: Published, mine: list[_Mine], own: _Own) -> PaperTable:
+    rows, used = [], list[_Mine]()
+    for row, values in table.rows.items():
+        quantity, layer = (table.quantity, row) if table.quantity else (row, table.layer)
+        cells = []
+        for column, value in zip(table.columns, values, strict=True):
+            fitting = [one for one in mine if _fits(one, table, layer, column, said, own)]
+            found = [(one, v) for one in fitting if (v := _value(one, quantity, column)) is not None]
+            used += [one for one, _ in found if one not in used]
+            cells.append(_cell(value, found))
+        rows.append((row, tuple(cells)))
+    return PaperTable(table.title, table.across, tuple(map(str, table.columns)), tuple(rows), _notes(said, used, own))
+
+
+def _fits(one: _Mine, table: PublishedTable, layer: str, column: object, said: Published, own: _Own) -> bool:
+    config = one.entry.config
+    assert config is not None
+    expansion = column if table.across == "expansion" else table.expansion
+    k = int(str(column)) if table.across == "k" else said.k
+    return (
+        config.hook == own.layers.get(layer, layer)
+        and (not table.arch or (config.arch == table.arch and config.k == own.k.get(k, k)))
+        and (expansion is None or math.isclose(one.expansion, float(str(expansion)), rel_tol=0.01))
+        and (not table.taxonomy or (one.summary is not None and one.summary.hierarchy is not None))
+    )
+
+
+def _value(one: _Mine, quantity: str, column: object) -> _Value | None:
+    """What this SAE has of ``quantity``; None where it was not measured or is not defined."""
+    result, summary = one.entry.result, one.summary
+    if quantity == "R2":
+        known = result is not None and result.fve_batch is not None
+        return _Value(result.fve_batch, counted(result.rows, "row")) if known else None  # type: ignore[union-attr, arg-type]
+    if summary is None:
+        return None
+    ms, alike = summary.ms, summary.uniqueness
+    groups = summary.hierarchy.groups if summary.hierarchy else ()
+    place = int(str(column)) - 1 if quantity.startswith(("depth", "mean MS of the group")) else 0
+    group = groups[place] if 0 <= place < len(groups) else None
+    latents = counted(ms.sae.latents, "latent")
+    found: dict[str, tuple[float | None, str, float | None]] = {
+        "best MS": (ms.sae.best, latents, None),
+        "mean MS": (ms.sae.mean, latents, ms.matched.mean),
+        "mean MS of raw neurons": (ms.raw.mean, counted(summary.images, "image"), ms.baseline),
+        "share of pairs that share a top image": (
+            _share(alike.above_zero, alike.pairs),
+            f"{alike.pairs:,} pairs",
+            None,
+        ),
+        "share of pairs with a Jaccard index above .5": (
+            _share(alike.above_half, alike.pairs),
+            f"{alike.pairs:,} pairs",
+            None,
+        ),
+    }
+    if group is not None:
+        n = counted(group.latents - group.left_out, "latent")
+        expected = summary.hierarchy.expected if summary.hierarchy else None
+        found["depth, rounded"] = (group.rounded, n, expected)
+        found["mean MS of the group"] = (group.ms, counted(group.latents, "latent"), None)
+    value, n, control = found.get(quantity, (None, "", None))
+    return None if value is None else _Value(value, n, control)
+
+
+def _share(some: int, of: int) -> float | None:
+    return some / of if of else None
+
+
+def _cell(value: float, found: list[tuple[_Mine, _Value]]) -> PaperCell:
+    if not found:
+        return PaperCell(value)
+    ours = sum(v.value for _, v in found) / len(found)
+    controls = [v.control for _, v in found if v.control is not None]
+    return PaperCell(
+        published=value,
+        ours=ours,
+        difference=ours - value,
+        control=sum(controls) / len(controls) if len(controls) == len(found) else None,
+        n=", ".join(dict.fromkeys(v.n for _, v in found)),
+        saes=tuple(one.entry.path.name for one, _ in found),
+    )
+
+
+_SAME_MODEL = ("clip-vit-large-patch14-336", "vit-l-14-336")
+
+
+def _notes(said: Published, used: list[_Mine], own: _Own) -> tuple[str, ...]:
+    """What makes ours another thing than the published."""
+    if not used:
+        return ()
+    notes = []
+    summaries = [one.summary for one in used if one.summary is not None]
+    models = {one.entry.config.model for one in used if one.entry.config}
+    if other := sorted(model for model in models if not any(name in model.lower() for name in _SAME_MODEL)):
+        notes.append(f"The model is {', '.join(other)}, not {said.model}.")
+    if other := sorted({one.embed_with for one in summaries if "dinov2" not in one.embed_with.lower()}):
+        notes.append(f"The judge is {', '.join(other)}, not {said.judge}: MS of two judges are not comparable.")
+    if other := sorted({one.images for one in summaries if one.images != said.images}):
+        notes.append(f"Scored on {', '.join(f'{n:,}' for n in other)} images, not {said.images:,}.")
+    ks = sorted({one.entry.config.k for one in used if one.entry.config})
+    if ks != [said.k] and own.k:
+        notes.append("K is " + ", ".join(f"{exact(ours)} for {exact(k)}" for k, ours in sorted(own.k.items())) + ".")
+    layers = {row: hook for row, hook in own.layers.items() if row != "last" and hook != f"layer:{row}"}
+    if layers:
+        notes.append("Layers are " + ", ".join(f"{hook} for {row}" for row, hook in layers.items()) + ".")
+    tokens = sorted({one.entry.config.tokens for one in used if one.entry.config} - {"cls", ""})
+    if tokens:
+        notes.append(f"Trained on {', '.join(tokens)} tokens, not on CLS.")
+    return tuple(notes)

@@ -1,0 +1,154 @@
+"""Figures show the numbers of the results, and are written as asked or refused in a sentence."""
+
+import json
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+from typer.testing import CliRunner
+
+from engine.config import FigureSettings
+from engine.errors import UserError
+from engine.neurons.file import Neurons
+from engine.report.figures.figure import draw_figure
+from engine.report.figures.scores import hierarchy_figure, ms_figure, top_images_figure
+from engine.report.figures.style import look
+from engine.report.figures.trained import reconstruction_figure
+from engine.reporter import Reporter
+from engine.sae.results import FinalMeasurement
+from engine.workspace import Workspace
+from saetui.cli.app import app
+from tests.support.reports import write_reported
+from tests.support.synthetic import IMAGES, NAME
+
+MAGIC = {"svg": b"<?xml", "pdf": b"%PDF", "png": b"\x89PNG"}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return write_reported(tmp_path_factory.mktemp("figures") / "workspace")
+
+
+@pytest.fixture
+def neurons(place):
+    with look(), Neurons.open(place.neurons(NAME, IMAGES)) as found:
+        yield found
+
+
+def lines(figure: Figure, panel: int) -> dict[str, np.ndarray]:
+    return {str(line.get_label()): np.asarray(line.get_ydata()) for line in figure.axes[panel].lines}
+
+
+def test_ms_and_its_control_are_of_the_same_latents_each_sorted(neurons):
+    figure = ms_figure([neurons], 6.75)
+    pairs = [(a, b) for a, b in zip(neurons.ms.tolist(), neurons.matched.tolist(), strict=True) if a == a and b == b]
+    ranked, gained = lines(figure, 0), lines(figure, 1)
+    assert ranked[NAME].tolist() == sorted((a for a, _ in pairs), reverse=True)
+    assert ranked[f"{NAME}: matched raw neurons"].tolist() == sorted((b for _, b in pairs), reverse=True)
+    assert gained[NAME].tolist() == sorted((a - b for a, b in pairs), reverse=True)
+    assert set(ranked["raw neurons, mean"]) == {neurons.summary.ms.raw.mean}
+    assert set(ranked["all pairs of images"]) == {neurons.summary.ms.baseline}
+    assert f"{len(pairs)} latents" in figure._supxlabel.get_text()
+
+
+def test_depth_by_group_is_the_mean_over_its_latents_beside_random_images(neurons):
+    figure = hierarchy_figure([neurons], 6.75)
+    group, depth = neurons.group.tolist(), neurons.depth.tolist()
+    by_group = {g: [d for h, d in zip(group, depth, strict=True) if h == g and d == d] for g in sorted(set(group))}
+    means = [sum(some) / len(some) for some in by_group.values() if some]
+    drawn = next(one for one in figure.axes[0].containers)
+    assert drawn.lines[0].get_ydata().tolist() == pytest.approx(means)
+    bars = [abs(end[1][1] - end[0][1]) / 2 for end in drawn.lines[2][0].get_segments()]
+    errors = [
+        1.96 * np.std(some, ddof=1) / len(some) ** 0.5 if len(some) > 1 else 0 for some in by_group.values() if some
+    ]
+    assert bars == pytest.approx(errors, abs=1e-9)
+    assert set(lines(figure, 0)["random images"]) == {neurons.summary.hierarchy.expected}
+
+
+def test_top_images_stand_in_their_order_with_a_frame_around_the_strongest_patch(neurons):
+    figure = top_images_figure(neurons, [5, 9], 4, 6.75, Reporter())
+    rows = [figure.axes[start : start + 5] for start in (0, 5)]
+    for latent, (told, *pictures) in zip((5, 9), rows, strict=True):
+        text = told.texts[0].get_text()
+        assert text.startswith(f"{latent}  ") and "matched" in text and f"{int(neurons.support[latent])} image" in text
+        shown = sum(bool(axes.images) for axes in pictures)
+        assert shown == min(4, len(neurons.top(latent))) > 0
+        if (maps := neurons.maps(latent)) is not None:
+            for axes, map in zip(pictures[:shown], maps, strict=False):
+                (frame,) = axes.patches
+                row, column = np.unravel_index(map.argmax(), map.shape)
+                height, width = axes.images[0].get_array().shape[:2]
+                assert frame.get_xy() == (column * width / map.shape[1] - 0.5, row * height / map.shape[0] - 0.5)
+
+
+def test_reconstruction_has_a_mark_for_each_sae():
+    measured = [
+        FinalMeasurement(
+            name=f"{arch}-{k}", arch=arch, d=8, w=16, k=k, steps=9, rows=50, fve=0.5 + k / 50, l0=k, dead=0.1
+        )
+        for arch in ("topk", "relu")
+        for k in (8, 2, 4)
+    ]
+    with look():
+        figure = reconstruction_figure(measured, 6.75)
+    for arch in ("topk", "relu"):
+        (line,) = [one for one in figure.axes[0].lines if one.get_label() == f"{arch}, 16 latents"]
+        assert line.get_xdata().tolist() == [2, 4, 8] and line.get_ydata() == pytest.approx([0.54, 0.58, 0.66])
+    assert {one.get_text() for one in figure.axes[0].texts} == {one.name for one in measured}
+
+
+@pytest.mark.parametrize("ending", ["svg", "pdf", "png"])
+def test_the_same_results_are_drawn_to_the_same_bytes(place, tmp_path, ending):
+    drawn = []
+    for name in ("a", "b"):
+        out = tmp_path / f"{name}.{ending}"
+        result = draw_figure(FigureSettings(kind="ms", sae=(NAME,), width=3.25, out=str(out)), place)
+        assert (result.path, result.of) == (str(out), (NAME,))
+        drawn.append(out.read_bytes())
+    assert drawn[0] == drawn[1] and drawn[0].startswith(MAGIC[ending])
+    if ending == "png":
+        assert Image.open(tmp_path / "a.png").width == pytest.approx(3.25 * 300, abs=1)
+
+
+@pytest.mark.parametrize("kind", ["ms", "reconstruction", "hierarchy", "top-images"])
+def test_each_is_drawn_by_the_command_from_all_that_is_there(place, tmp_path, kind):
+    out = tmp_path / "x.svg"
+    done = CliRunner().invoke(app, ["figure", kind, "--out", str(out), "--workspace", str(place.root), "--json"])
+    assert json.loads(done.stdout) == {"path": str(out), "of": [NAME]}
+    assert out.read_bytes().startswith(MAGIC["svg"])
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({"sae": ("gone",)}, "gone"),
+        ({"out": "x.jpg"}, "ends in .jpg: give an --out in .svg, .pdf, .png"),
+        ({"kind": "top-images", "latent": (999,)}, "no latent 999: this SAE has latents 0 to 63"),
+        ({"on": "other"}, "not scored as 'other'"),
+        ({"width": 0.1}, "give 2 to 20"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(place, tmp_path, monkeypatch, asked, says):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=says):
+        draw_figure(FigureSettings(**{"kind": "ms", "sae": (NAME,), "out": "x.svg", **asked}), place)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_is_there_is_replaced_only_where_that_was_asked_for(place, tmp_path):
+    out = tmp_path / "x.svg"
+    out.write_text("mine")
+    with pytest.raises(UserError, match="is there already: give another --out, or --replace it"):
+        draw_figure(FigureSettings(kind="ms", out=str(out)), place)
+    assert out.read_text() == "mine"
+    draw_figure(FigureSettings(kind="ms", out=str(out), replace=True), place)
+    assert out.read_bytes().startswith(MAGIC["svg"])
+
+
+def test_a_workspace_without_results_says_what_makes_them(tmp_path):
+    empty = Workspace(tmp_path)
+    for kind in ("ms", "reconstruction"):
+        with pytest.raises(UserError, match="saetui train"):
+            draw_figure(FigureSettings(kind=kind, out=str(tmp_path / "x.svg")), empty)

@@ -1,0 +1,153 @@
+"""Ours beside the published tables: each cell is the mean of what fits it, and nothing is guessed."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from typer.testing import CliRunner
+
+from engine.config import PaperSettings, TrainSettings
+from engine.errors import UserError
+from engine.files import file_sha256
+from engine.metrics.results import AgainstMatched, GroupDepth, Hierarchy, Overlap, Spread, Trend
+from engine.neurons.results import LatentSpread, MSSummary
+from engine.report.paper.beside import beside_paper
+from engine.report.paper.published import published
+from engine.sae.config import SAEConfig
+from engine.sae.model import SAE
+from engine.sae.results import FinalMeasurement
+from engine.sae.state import Finished, Split, identity, write_training
+from engine.workspace import Workspace
+from saetui.cli.app import app
+from tests.support.scores import SUMMARY, made_from, write_scores
+
+MODEL = "openai/clip-vit-large-patch14-336"
+DEPTHS = Hierarchy(tuple(GroupDepth(10, n, 2.5 + n / 4, 2.0 + n, 2, 0.1 * n) for n in range(5)), 1.25, Trend(0.3, 0.01))
+
+
+def trained(place, name, *, arch="matryoshka-batchtopk", hook="last", expansion=1, k=20, fve_batch=None, **scores):
+    """An SAE of 8 wide activations with a training, and scores where ``scores`` say something of them."""
+    config = SAEConfig(arch=arch, d=8, w=8 * expansion, k=k, hook=hook, model=MODEL, tokens="cls")
+    SAE(config).save(place.sae(name))
+    result = FinalMeasurement(
+        name=name, arch=arch, d=8, w=8 * expansion, k=k, steps=5, rows=77, fve=0.5, fve_batch=fve_batch, l0=float(k)
+    )
+    asked = TrainSettings(activations="gone", name=name, k=k, steps=5)
+    done = Finished(
+        identity=identity(asked, "0" * 64),
+        settings=asked,
+        schedule={},
+        rows=Split(9, 1),
+        images=Split(9, 1),
+        history=(),
+        result=result,
+    )
+    write_training(place.sae(name), done)
+    if scores:
+        said = replace(SUMMARY, sae=name, model=MODEL, hook=hook, embed_with="facebook/dinov2-base", images=50_000)
+        origin = made_from(name, file_sha256(place.sae(name) / "sae.safetensors"))
+        write_scores(place.neurons(name, "val"), 8 * expansion, replace(said, **scores), origin)
+
+
+def ms(mean, best, matched):
+    return MSSummary(
+        LatentSpread(mean, best, 0.0, 6), Spread(0.0141, 0.1, 0.0), Spread(0.1, 0.2, 0.0),
+        AgainstMatched(matched, 0.75, 6), 0.01, mean - 0.01, 4.0
+    )  # fmt: skip
+
+
+@pytest.fixture
+def place(tmp_path):
+    made = Workspace(tmp_path)
+    (tmp_path / "workspace.toml").write_text("")
+    trained(made, "a", fve_batch=0.7, ms=ms(0.2, 0.8, 0.15))
+    trained(made, "b", fve_batch=0.6, ms=ms(0.1, 0.9, 0.05))
+    trained(made, "deep", expansion=2, ms=ms(0.3, 0.9, 0.1), hierarchy=DEPTHS)
+    trained(made, "wide", expansion=16, fve_batch=0.8, ms=ms(0.3, 0.9, 0.1), uniqueness=Overlap(100, 4950, 99, 0))
+    trained(made, "early", hook="layer:11", arch="batchtopk", expansion=4, fve_batch=0.5)
+    trained(made, "sparse", k=10, fve_batch=0.44)
+    trained(made, "odd", expansion=3, fve_batch=0.44, ms=ms(0.9, 0.9, 0.9))
+    return made
+
+
+def cells(place, **asked):
+    """By table, row and column."""
+    found = beside_paper(PaperSettings(**asked), place)
+    return {
+        (table.title, row, column): cell
+        for table in found.tables
+        for row, some in table.rows
+        for column, cell in zip(table.columns, some, strict=True)
+    }
+
+
+def test_every_cell_that_was_published_is_there_as_published(place):
+    found = cells(place)
+    assert len(found) == 6 * 5 * 6 + 2 * 4 + 1 + 2 * 5 + 2
+    assert found["Best MS, Matryoshka", "22", "16"].published == 1.0
+    assert found["R2, BatchTopK", "last", "64"].published == 0.791
+    assert {len(values) == len(table.columns) for table in published().table for values in table.rows.values()} == {
+        True
+    }
+
+
+def test_ours_is_the_mean_of_the_saes_of_a_cell_beside_their_control(place):
+    found = cells(place)
+    mean = found["Mean MS, Matryoshka", "last", "1"]
+    assert (mean.ours, mean.difference, mean.control) == pytest.approx((0.15, 0.15 - 0.16, 0.1))
+    assert (mean.n, mean.saes) == ("6 latents", ("a", "b"))
+    assert found["Best MS, Matryoshka", "last", "1"].ours == pytest.approx(0.85)
+    assert found["R2, Matryoshka", "last", "1"].ours == pytest.approx(0.65)
+    k = "Latents per token (K), Matryoshka of the last layer, expansion 1"
+    assert found[k, "R2", "10"].ours == 0.44 and found[k, "R2", "20"].ours == pytest.approx(0.65)
+    assert found["R2, BatchTopK", "11", "4"].ours == 0.5
+    depth = "Hierarchy on iNaturalist 2021, Matryoshka of the last layer, expansion 2"
+    assert [found[depth, "depth, rounded", str(g)].ours for g in range(1, 6)] == [2, 3, 4, 5, 6]
+    assert found[depth, "depth, rounded", "3"].control == 1.25 and found[depth, "depth, rounded", "3"].n == "8 latents"
+    unique = "Uniqueness of top images, Matryoshka of the last layer, expansion 16"
+    assert found[unique, "share of pairs that share a top image", "pairs"].ours == pytest.approx(99 / 4950)
+    raw = found["Raw neurons of the last layer, without an SAE", "mean MS of raw neurons", "neurons"]
+    assert raw.ours == pytest.approx(0.0141) and raw.published == 0.0135
+
+
+def test_what_there_is_not_stays_empty(place):
+    found = cells(place)
+    ours = {key for key, cell in found.items() if cell.ours is not None}
+    assert ("Mean MS, Matryoshka", "22", "4") not in ours and ("R2, BatchTopK", "last", "1") not in ours
+    assert ("Mean MS, BatchTopK", "11", "4") not in ours, "it was trained, and not scored"
+    assert all(cell.difference is None and cell.saes == () for cell in found.values() if cell.ours is None)
+    assert "odd" not in {name for cell in found.values() if cell.published != 0.0135 for name in cell.saes}
+
+
+def test_what_is_another_thing_than_the_published_is_said(place, tmp_path):
+    same = beside_paper(PaperSettings(), place).tables
+    assert all(note.startswith("K is") or not table.notes for table in same for note in table.notes)
+    other = replace(SUMMARY, sae="b", model=MODEL, hook="last", images=300)
+    origin = made_from("b", file_sha256(place.sae("b") / "sae.safetensors"))
+    write_scores(place.neurons("b", "val"), 8, other, origin)
+    notes = " ".join(note for table in beside_paper(PaperSettings(), place).tables for note in table.notes)
+    assert "The judge is demo:encoder, not DINOv2 ViT-B" in notes and "Scored on 300 images, not 50,000." in notes
+
+
+def test_a_plan_says_what_stands_for_the_published_layers_and_k(place, tmp_path):
+    plan = tmp_path / "small.toml"
+    plan.write_text('[paper.layers]\n22 = "layer:11"\n[paper.k]\n20 = 10\n')
+    trained(place, "mid", hook="layer:11", k=10, expansion=8, fve_batch=0.3)
+    found = cells(place, plan=str(plan))
+    assert found["R2, Matryoshka", "22", "8"].saes == ("mid",)
+    assert found["R2, Matryoshka", "last", "1"].saes == ("sparse",)
+    tables = beside_paper(PaperSettings(plan=str(plan)), place).tables
+    notes = next(table.notes for table in tables if table.title == "R2, Matryoshka")
+    assert "K is 10 for 20." in notes and "Layers are layer:11 for 22." in notes
+    plan.write_text('[paper.k]\n20 = "few"\n')
+    with pytest.raises(UserError, match=r"\[paper\] is not as"):
+        cells(place, plan=str(plan))
+
+
+def test_the_command_prints_ours_the_difference_and_the_control(place):
+    run = CliRunner().invoke(app, ["report", "--paper", "--workspace", str(place.root)])
+    assert "Mean MS, Matryoshka" in run.stdout and "published" in run.stdout and "control" in run.stdout
+    said = CliRunner().invoke(app, ["report", "--paper", "--json", "--workspace", str(place.root)])
+    assert len(json.loads(said.stdout)["tables"]) == len(published().table)
+    wrong = CliRunner().invoke(app, ["report", "a", "--paper", "--workspace", str(place.root)])
+    assert wrong.exit_code != 0 and "leave out sae" in str(wrong.exception)
