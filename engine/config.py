@@ -560,11 +560,13 @@ class PaperSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class FigureSettings:
-    """Draw a figure for a paper from results, as SVG, PDF or PNG: ms, reconstruction, hierarchy or top-images."""
+    """Draw a figure for a paper from results, as SVG, PDF or PNG."""
 
-    kind: Literal["ms", "reconstruction", "hierarchy", "top-images"] = setting("What it shows.", positional=True)
+    kind: Literal["ms", "reconstruction", "hierarchy", "top-images", "stability"] = setting(
+        "What it shows.", positional=True
+    )
     sae: tuple[str, ...] = setting(
-        "Names or paths of SAEs, or paths of neurons files (none: all of the workspace that have such results).",
+        "Names or paths of SAEs, or paths of neurons files; of stability its results (none: all of the workspace).",
         (),
         positional=True,
         place="artefact",

@@ -25,7 +25,7 @@ class Drawn:
     path: str
     """The figure."""
     of: tuple[str, ...]
-    """The SAEs that it shows."""
+    """The SAEs, or results, that it shows."""
 
 
 @dataclass(frozen=True)

@@ -122,6 +122,21 @@ def _reconstruction(
     return reconstruction_figure(found, settings.width), tuple(one.name for one in found)
 
 
+def _stability(settings: FigureSettings, workspace: Workspace, reporter: Reporter) -> "tuple[Figure, tuple[str, ...]]":
+    from engine.report.figures.stability import read_pairs, stability_figure
+
+    folder = workspace.root / "stability"
+    named = [path if (path := path_of(one)).is_file() else folder / f"{one}.json" for one in settings.sae]
+    files = named or sorted(folder.glob("[!.]*.json"))
+    if not files:
+        raise UserError("There are no results of saetui stability to draw: run it on two SAEs or more.")
+    if lacking := next((path for path in files if not path.is_file()), None):
+        known = ", ".join(path.stem for path in sorted(folder.glob("[!.]*.json"))) or "none"
+        raise UserError(f"There is no result {lacking.stem} of saetui stability: there is {known}.")
+    pairs = [pair for path in files for pair in read_pairs(path)]
+    return stability_figure(pairs, settings.width), tuple(path.stem for path in files)
+
+
 def _names(scored: list[Neurons]) -> tuple[str, ...]:
     return tuple(one.summary.sae for one in scored)
 
@@ -131,4 +146,5 @@ _DRAWN: "dict[str, Callable[[FigureSettings, Workspace, Reporter], tuple[Figure,
     "reconstruction": _reconstruction,
     "hierarchy": _hierarchy,
     "top-images": _top_images,
+    "stability": _stability,
 }

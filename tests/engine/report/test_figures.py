@@ -4,19 +4,24 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.figure import Figure
 from PIL import Image
 from typer.testing import CliRunner
 
-from engine.config import FigureSettings
+from engine.config import FigureSettings, StabilitySettings
 from engine.errors import UserError
 from engine.neurons.file import Neurons
 from engine.report.figures.figure import draw_figure
 from engine.report.figures.scores import hierarchy_figure, ms_figure, top_images_figure
+from engine.report.figures.stability import read_pairs, stability_figure
 from engine.report.figures.style import look
 from engine.report.figures.trained import reconstruction_figure
 from engine.reporter import Reporter
+from engine.sae.config import SAEConfig
+from engine.sae.model import SAE
 from engine.sae.results import FinalMeasurement
+from engine.sae.stability import stability
 from engine.workspace import Workspace
 from saetui.cli.app import app
 from tests.support.reports import write_reported
@@ -97,6 +102,26 @@ def test_reconstruction_has_a_mark_for_each_sae():
         (line,) = [one for one in figure.axes[0].lines if one.get_label() == f"{arch}, 16 latents"]
         assert line.get_xdata().tolist() == [2, 4, 8] and line.get_ydata() == pytest.approx([0.54, 0.58, 0.66])
     assert {one.get_text() for one in figure.axes[0].texts} == {one.name for one in measured}
+
+
+def test_stability_is_drawn_by_rank_beside_random_directions(tmp_path):
+    place = Workspace(tmp_path)
+    for seed in (0, 1):
+        sae = SAE(SAEConfig(arch="topk", d=6, w=5, k=1))
+        sae.W_dec.copy_(torch.randn(5, 6, generator=torch.Generator().manual_seed(seed)))
+        sae.save(place.sae(f"s{seed}"))
+    stability(StabilitySettings(saes=("s0", "s1"), name="two", device="cpu"), place)
+    said = json.loads((tmp_path / "stability/two.json").read_text())["latents"][0]
+    with look():
+        figure = stability_figure(read_pairs(tmp_path / "stability/two.json"), 6.75)
+    near = lines(figure, 0)
+    assert near["s0, s1"].tolist() == sorted(said["there"]["cosine"] + said["back"]["cosine"], reverse=True)
+    assert len(near["s0, s1: random directions"]) == 10
+    assert lines(figure, 1)["s0, s1"].tolist() == sorted(said["matched"]["cosine"], reverse=True)
+    out = tmp_path / "x.svg"
+    assert draw_figure(FigureSettings(kind="stability", out=str(out)), place).of == ("two",)
+    with pytest.raises(UserError, match="no result three of saetui stability: there is two"):
+        draw_figure(FigureSettings(kind="stability", sae=("three",), out=str(tmp_path / "y.svg")), place)
 
 
 @pytest.mark.parametrize("ending", ["svg", "pdf", "png"])
