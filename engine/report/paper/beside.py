@@ -1,7 +1,7 @@
 """``saetui report --paper``: what the SAEs of a workspace score, beside the published tables, cell by cell.
 
 A cell is ours where an SAE of the workspace has its architecture, hook point, expansion and number of latents a token;
-of several the mean, and how many they are. What there is not stays empty. What makes ours another thing than the
+of several the mean, and how many they are. Frozen twins and untrained directions are none. What there is not stays empty. What makes ours another thing than the
 published one (model, judge, images, K) is said of the whole table.
 """
 
@@ -115,7 +115,9 @@ def _fits(one: _Mine, table: PublishedTable, layer: str, column: object, said: P
     expansion = column if table.across == "expansion" else table.expansion
     k = int(str(column)) if table.across == "k" else said.k
     return (
-        config.hook == own.layers.get(layer, layer)
+        config.frozen == "none"
+        and config.directions is None
+        and config.hook == own.layers.get(layer, layer)
         and (not table.arch or (config.arch == table.arch and config.k == own.k.get(k, k)))
         and (expansion is None or math.isclose(one.expansion, float(str(expansion)), rel_tol=0.01))
         and (not table.taxonomy or (one.summary is not None and one.summary.hierarchy is not None))

@@ -25,9 +25,11 @@ MODEL = "openai/clip-vit-large-patch14-336"
 DEPTHS = Hierarchy(tuple(GroupDepth(10, n, 2.5 + n / 4, 2.0 + n, 2, 0.1 * n) for n in range(5)), 1.25, Trend(0.3, 0.01))
 
 
-def trained(place, name, *, arch="matryoshka-batchtopk", hook="last", expansion=1, k=20, fve_batch=None, **scores):
+def trained(
+    place, name, *, arch="matryoshka-batchtopk", hook="last", expansion=1, k=20, fve_batch=None, frozen="none", **scores
+):
     """An SAE of 8 wide activations with a training, and scores where ``scores`` say something of them."""
-    config = SAEConfig(arch=arch, d=8, w=8 * expansion, k=k, hook=hook, model=MODEL, tokens="cls")
+    config = SAEConfig(arch=arch, d=8, w=8 * expansion, k=k, hook=hook, model=MODEL, tokens="cls", frozen=frozen)
     SAE(config).save(place.sae(name))
     result = FinalMeasurement(
         name=name, arch=arch, d=8, w=8 * expansion, k=k, steps=5, rows=77, fve=0.5, fve_batch=fve_batch, l0=float(k)
@@ -66,6 +68,7 @@ def place(tmp_path):
     trained(made, "wide", expansion=16, fve_batch=0.8, ms=ms(0.3, 0.9, 0.1), uniqueness=Overlap(100, 4950, 99, 0))
     trained(made, "early", hook="layer:11", arch="batchtopk", expansion=4, fve_batch=0.5)
     trained(made, "sparse", k=10, fve_batch=0.44)
+    trained(made, "twin", fve_batch=0.1, frozen="decoder", ms=ms(0.9, 0.9, 0.9))
     trained(made, "odd", expansion=3, fve_batch=0.44, ms=ms(0.9, 0.9, 0.9))
     return made
 
@@ -116,7 +119,8 @@ def test_what_there_is_not_stays_empty(place):
     assert ("Mean MS, Matryoshka", "22", "4") not in ours and ("R2, BatchTopK", "last", "1") not in ours
     assert ("Mean MS, BatchTopK", "11", "4") not in ours, "it was trained, and not scored"
     assert all(cell.difference is None and cell.saes == () for cell in found.values() if cell.ours is None)
-    assert "odd" not in {name for cell in found.values() if cell.published != 0.0135 for name in cell.saes}
+    named = {name for cell in found.values() if cell.published != 0.0135 for name in cell.saes}
+    assert not named & {"odd", "twin"}
 
 
 def test_what_is_another_thing_than_the_published_is_said(place, tmp_path):
