@@ -3,7 +3,7 @@
 Inside the workspace: relative to its root; outside: absolute. So a workspace can be moved, and what it says does not
 depend on where one stands. Records hold full paths while a program runs; what writes them to a file calls
 ``recorded``, what reads them calls ``located``. Which fields of a record are places, and of what sort, they declare
-themselves (``engine.config.place``).
+themselves (``engine.settings.place``).
 """
 
 import dataclasses
@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from engine.config import PLACES, Place, place_of
+from engine.config import PLACES
 from engine.files import path_of
+from engine.settings import Place, place_of
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

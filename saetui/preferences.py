@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from engine.config import WrongValue, from_mapping, setting
 from engine.errors import UserError
 from engine.files import read_toml, xdg
 from engine.neurons.quantities import SUPPORT
+from engine.settings import WrongValue, from_mapping, setting
 
 Theme = Literal["graphite", "paper"]
 PictureStyle = Literal["auto", "quadrant", "half", "glyph"]

@@ -13,7 +13,7 @@ from textual.app import App, SuspendNotSupported
 from textual.screen import Screen
 from textual.widget import Widget
 
-from engine.config import IMAGE_SOURCES, from_mapping
+from engine.config import IMAGE_SOURCES
 from engine.errors import UserError, sentence_of
 from engine.files import path_of, write_text
 from engine.images.decoding import BrokenImage
@@ -21,6 +21,7 @@ from engine.images.sources import is_there
 from engine.runs.run import Run
 from engine.runs.tasks import TASKS
 from engine.runs.watch import RunSnapshot
+from engine.settings import from_mapping
 from engine.workspace import MARKER, Workspace, neurons_files
 from saetui.background import look_up
 from saetui.formatting import literal

@@ -10,13 +10,14 @@ from pathlib import Path
 
 from engine.activations.manifest import FILE, read_manifest
 from engine.activations.store import Store
-from engine.config import ExtractSettings, about, check
+from engine.config import ExtractSettings
 from engine.errors import UserError, counted
 from engine.files import path_of
 from engine.images.sources import check_images
 from engine.links import check_own
 from engine.models import HookPoint, TokenPolicy
 from engine.models.asked import check_device, check_encoder, check_hook, check_vlm, rows_of
+from engine.settings import about, check
 from engine.workspace import Workspace, store_names
 
 UNASKED = ("last",)

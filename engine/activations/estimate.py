@@ -10,7 +10,7 @@ from engine.activations.forward import TORCH, check_storable, forward
 from engine.activations.reading import CHUNK, prepared
 from engine.activations.results import Estimated, StoreEstimate
 from engine.activations.target import Target, take_over
-from engine.config import ExtractSettings, check
+from engine.config import ExtractSettings
 from engine.errors import counted
 from engine.files import nearest
 from engine.images import Images, open_images
@@ -18,6 +18,7 @@ from engine.models import load_encoder
 from engine.models.device import pick_device
 from engine.models.encoder import VisionEncoder
 from engine.reporter import Reporter, StageBegan
+from engine.settings import check
 from engine.workspace import Workspace
 
 SECONDS = 5.0  # that the timing may take, about

@@ -21,7 +21,7 @@ from engine.activations.store import Store
 from engine.activations.stored_images import broken_images
 from engine.activations.target import Target, header, take_over, tidy
 from engine.activations.writing import StoreWriter
-from engine.config import ExtractSettings, check
+from engine.config import ExtractSettings
 from engine.errors import Stopped, UserError, counted, system_mistake
 from engine.files import lock, sweep_folder
 from engine.images import BrokenImage, Images, open_images
@@ -33,6 +33,7 @@ from engine.models.device import pick_device
 from engine.models.encoder import VisionEncoder
 from engine.numbers import size
 from engine.reporter import Reporter, StageBegan, Warned
+from engine.settings import check
 from engine.workspace import Workspace
 
 SHARD_IMAGES = 8192  # at most, so that an interruption costs little where an image is a single row

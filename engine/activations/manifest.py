@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.activations.shards import STORED, ImageRecord, Shard
-from engine.config import Transparency, place
+from engine.config import Transparency
 from engine.errors import UserError, reason, refusal
 from engine.files import Stamp, check_version, read_json, stamp, write_json
 from engine.hdf5 import MOST as CLAIMED
@@ -20,6 +20,7 @@ from engine.hdf5 import RATIO
 from engine.places import located, recorded, workspace_of
 from engine.records import from_json, parse_json, seldom, to_json
 from engine.regular import open_regular
+from engine.settings import place
 from engine.workspace import Provenance
 
 FILE = "manifest.json"

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 from engine.activations.asked import MadeOtherwise
 from engine.activations.manifest import FILE, LISTS_IMAGES, Listed, Manifest, Model, read_manifest, write_manifest
 from engine.activations.shards import ImageRecord, Shard, intact, read_records
-from engine.config import ExtractSettings, ImportSettings, from_words
+from engine.config import ExtractSettings, ImportSettings
 from engine.errors import UserError, counted
 from engine.images import BrokenImage, ImageEntry, Images
 from engine.images.sources import identity
 from engine.models import HookPoint, same_model
 from engine.reporter import Reporter, Warned
+from engine.settings import from_words
 from engine.workspace import Provenance, Source, store_names, versions
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from engine.activations.shards import ImageRecord
 from engine.activations.stored_images import StoredImages
 from engine.artefacts.entries import UNREADABLE, unreadable
 from engine.artefacts.provenance import identity
-from engine.config import PLACES, Place, RelinkSettings, SteerSettings, about, places_of
+from engine.config import PLACES, RelinkSettings, SteerSettings
 from engine.errors import UserError
 from engine.files import read_json, read_text, read_toml, to_toml, write_json, write_text
 from engine.images import BrokenImage, open_images
@@ -44,6 +44,7 @@ from engine.runs.run import Run, runs
 from engine.sae.config import CONFIG, TRAINING, SAEConfig
 from engine.sae.preview import PREVIEW
 from engine.sae.state import Finished
+from engine.settings import Place, about, places_of
 from engine.workspace import MARKER, Provenance, Source, Workspace, folders, neurons_files, recipe_files
 
 

@@ -15,7 +15,7 @@ from engine.activations.store import KINDS, Store
 from engine.activations.target import task_of
 from engine.artefacts.entries import NeuronsEntry, SAEEntry, StoreEntry
 from engine.artefacts.provenance import find, kind_of
-from engine.config import ImportSettings, VerifySettings, about
+from engine.config import ImportSettings, VerifySettings
 from engine.errors import Unrecorded, UserError
 from engine.files import SEAL, lock, read_text
 from engine.integrity import read_sha256
@@ -25,6 +25,7 @@ from engine.reporter import Reporter, StageBegan
 from engine.sae.config import WEIGHTS, named_weights, read_config, weights_sha256
 from engine.sae.preview import read_preview
 from engine.sae.state import check_together, checkpoint_path, read_state, read_training, verify_checkpoint
+from engine.settings import about
 from engine.workspace import Workspace
 
 TRAIN_AGAIN = "train it again for one"

@@ -1,12 +1,13 @@
 """``saetui draw``: pictures of the demo's world, for plans and for trying things out."""
 
-from engine.config import DrawSettings, check
+from engine.config import DrawSettings
 from engine.demo.results import DrawnPictures
 from engine.demo.world import write_images
 from engine.errors import UserError
 from engine.files import path_of, read_json, write_json
 from engine.links import check_own
 from engine.reporter import Reporter, StageBegan
+from engine.settings import check
 from engine.workspace import Workspace
 
 

@@ -1,6 +1,5 @@
 """The torch device to work on, and its memory."""
 
-import gc
 from pathlib import Path
 
 import torch
@@ -37,16 +36,6 @@ def random_state(device: torch.device) -> Tensor:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether ``error`` says that an accelerator or the host has no memory left."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
-
-
-def give_back(device: torch.device) -> None:
-    """Give memory that nothing holds any more back to the device, and that of models which are only kept."""
-    from engine.models.kept import forget_models  # which asks for free_memory
-
-    forget_models()
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
 
 
 def free_memory(

@@ -19,8 +19,9 @@ from engine.errors import Notice, UserError, counted, reason, refusal
 from engine.files import value_sha256
 from engine.integrity import content_sha256
 from engine.models.asked import no_hook
-from engine.models.device import give_back, is_out_of_memory, random_state
+from engine.models.device import is_out_of_memory, random_state
 from engine.models.hookpoints import HookPoint
+from engine.models.kept import give_back
 
 GREY = (128, 128, 128)
 TRIED = ((256, 256), (700, 180), (180, 700))  # width and height of images whose number of sequences is looked at

@@ -94,6 +94,14 @@ def forget_models() -> bool:
     return True
 
 
+def give_back(device: torch.device) -> None:
+    """Give memory that nothing holds any more back to the device, and that of models which are only kept."""
+    forget_models()
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
 def kept(spec: str, device: str | torch.device, how: tuple[Hashable, ...], load: Callable[[], L]) -> L:
     """What ``load`` makes of the model ``spec``, or made of it before within :func:`models_kept`. ``how``: as what."""
     models = _KEPT.get()

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from engine.config import AgreementSettings, check
+from engine.config import AgreementSettings
 from engine.errors import UserError, counted, reason
 from engine.files import path_of
 from engine.images.lists import read_text
@@ -29,6 +29,7 @@ from engine.neurons.asked import matrix_source
 from engine.numbers import typed
 from engine.regular import open_regular
 from engine.reporter import Reporter, StageBegan
+from engine.settings import check
 from engine.workspace import Workspace
 
 PAIRS, TOP_IMAGES, ACTIVATIONS = "pairs.csv", "top16_images.csv", "activations.csv"

@@ -5,16 +5,7 @@ from importlib import resources
 from pathlib import Path
 
 from engine.activations.asked import Made
-from engine.config import (
-    AgreementSettings,
-    ConceptsSettings,
-    MsSettings,
-    ScoreSettings,
-    ScoresSettings,
-    WrongValue,
-    about,
-    check,
-)
+from engine.config import AgreementSettings, ConceptsSettings, MsSettings, ScoreSettings, ScoresSettings
 from engine.errors import UserError, reason
 from engine.files import path_of, read_text
 from engine.images.objects import check_objects
@@ -25,6 +16,7 @@ from engine.models import HookPoint
 from engine.models.asked import blocks_of, check_device, check_encoder, check_hook
 from engine.numbers import typed
 from engine.sae.config import SAEConfig, read_config
+from engine.settings import WrongValue, about, check
 from engine.workspace import Workspace, neurons_path, short_slug
 
 

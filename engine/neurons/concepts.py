@@ -10,7 +10,7 @@ from scipy import sparse
 
 from engine.activations.reading import prepared
 from engine.activations.shards import ImageRecord
-from engine.config import ConceptsSettings, check
+from engine.config import ConceptsSettings
 from engine.errors import UserError, counted
 from engine.files import check_target, read_json, value_sha256, write_json
 from engine.images import Images, open_images
@@ -35,6 +35,7 @@ from engine.records import from_json, to_json
 from engine.reporter import Reporter, StageBegan, Warned
 from engine.sae.config import weights_sha256
 from engine.sae.model import SAE
+from engine.settings import check
 from engine.workspace import Provenance, Source, Workspace, versions
 
 VERSION = 1
@@ -153,7 +154,7 @@ class _Seen:
 
 @torch.inference_mode()
 def _encode(settings: ConceptsSettings, sae: SAE, encoder: VisionEncoder, images: Images, reporter: Reporter) -> _Seen:
-    hook, tokens = HookPoint.parse(sae.config.hook), scored_tokens(settings.pooling, sae, encoder)
+    hook, tokens = HookPoint.parse(sae.config.hook), scored_tokens(settings.pooling, sae.config, encoder)
     how = settings.pooling if tokens == "patches" else "max"
     rng = np.random.default_rng(settings.seed)
     turned = rng.normal(size=(sae.config.d, min(DIRECTIONS, sae.config.w))).astype(np.float32)

@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-from engine.config import MsSettings, check
+from engine.config import MsSettings
 from engine.errors import UserError
 from engine.metrics.monosemanticity import monosemanticity, number, numbers
 from engine.neurons.asked import matrix_source
 from engine.neurons.results import MatrixScored
 from engine.reporter import Reporter, StageBegan
+from engine.settings import check
 from engine.workspace import Workspace
 
 

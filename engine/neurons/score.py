@@ -17,7 +17,7 @@ from engine.activations.asked import MadeOtherwise
 from engine.activations.extract import extract
 from engine.activations.store import Store
 from engine.activations.target import is_of
-from engine.config import ExtractSettings, ScoreSettings, ScoresSettings, Transparency, check
+from engine.config import ExtractSettings, ScoreSettings, ScoresSettings, Transparency
 from engine.errors import UserError, counted, keeping
 from engine.files import check_target, value_sha256
 from engine.images import Images, open_images
@@ -48,6 +48,7 @@ from engine.neurons.taxonomy import placed
 from engine.reporter import Reporter, StageBegan, Warned
 from engine.sae.config import SAEConfig, read_config, weights_sha256
 from engine.sae.model import SAE
+from engine.settings import check
 from engine.workspace import Provenance, Source, Workspace, neurons_path, numbered, short_slug, versions
 
 DENSE = 0.1  # a latent that fires on a larger share of the tokens is dense

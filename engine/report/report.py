@@ -6,7 +6,7 @@ from pathlib import Path
 from engine.activations.manifest import Manifest, read_manifest
 from engine.artefacts.entries import Origin, SAEEntry, read_entry
 from engine.artefacts.provenance import describe
-from engine.config import ReportSettings, check
+from engine.config import ReportSettings
 from engine.errors import UserError, counted
 from engine.files import check_target, path_of, read_bytes, write_text
 from engine.neurons.file import Neurons, refusing_damage
@@ -23,6 +23,7 @@ from engine.report.trees import groups_of, taxa_of
 from engine.reporter import Reporter, StageBegan
 from engine.runs.trainings import Training, trainings
 from engine.sae.config import weights_sha256
+from engine.settings import check
 from engine.workspace import Workspace
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from engine.config import SteerSettings, from_mapping
+from engine.config import SteerSettings
 from engine.demo.results import DemoDone
 from engine.errors import UserError, counted
 from engine.images.opening import picture
@@ -23,6 +23,7 @@ from engine.report.pictures import SIDE, encoded
 from engine.runs.plan import PlanDone, read_plan
 from engine.runs.run import Run, runs
 from engine.runs.tasks import TASKS
+from engine.settings import from_mapping
 from engine.steer.recipes import with_recipe
 from engine.steer.results import ANSWERS, Steered
 from engine.workspace import Workspace

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.config import PlanSettings, WrongValue, about, from_mapping
+from engine.config import PlanSettings
 from engine.errors import UserError, keeping
 from engine.files import path_of, read_toml
 from engine.links import check_own
@@ -29,6 +29,7 @@ from engine.places import located
 from engine.records import to_json
 from engine.reporter import Reporter, StageBegan
 from engine.runs.tasks import TASKS
+from engine.settings import WrongValue, about, from_mapping
 from engine.steer.recipes import with_recipe
 from engine.workspace import MARKER, Workspace, check_name, neurons_path, slug, steerability_folder, store_names
 

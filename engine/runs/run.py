@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import engine
-from engine.config import Place, places_of
 from engine.errors import Refused, UserError
 from engine.files import Stamp, read_json, read_text, stamp, write_json, write_text
 from engine.links import check_own
@@ -31,6 +30,7 @@ from engine.regular import open_regular
 from engine.runs.events import Control, Logged, Status, parse_events, read_events
 from engine.runs.memory import lost
 from engine.runs.tasks import TASKS
+from engine.settings import Place, places_of
 from engine.workspace import Workspace
 
 SETTLED = 1.0  # seconds after a change of a folder in which it is looked at again

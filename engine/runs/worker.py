@@ -19,7 +19,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from engine.config import from_mapping
 from engine.errors import Notice, Stopped, UserError, refusal, sentence_of
 from engine.literal import log_literally
 from engine.records import from_json, parse_json, to_json
@@ -28,6 +27,7 @@ from engine.runs.events import StreamReporter
 from engine.runs.memory import load_greedy
 from engine.runs.run import Command, Run
 from engine.runs.tasks import TASKS, Task
+from engine.settings import from_mapping
 from engine.workspace import Workspace
 
 

@@ -17,8 +17,6 @@ from engine.config import (
     RecogniseSettings,
     StabilitySettings,
     TrainSettings,
-    about,
-    check,
 )
 from engine.errors import UserError, counted
 from engine.files import check_target, is_vacant, path_of
@@ -41,6 +39,7 @@ from engine.sae.config import (
     steps_for,
 )
 from engine.sae.state import Checkpointed, Finished, Identity, differences, identity, read_state, read_training
+from engine.settings import about, check
 from engine.workspace import Workspace, check_name
 
 LEAST_BATCH = 256  # tokens: with fewer, steps say little; where they do not fit, the dictionary is too large

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from engine.activations.loader import SAMPLE, Loader
 from engine.activations.store import Store
-from engine.config import BaselineSettings, Directions, check
+from engine.config import BaselineSettings, Directions
 from engine.files import check_target, lock
 from engine.links import check_own
 from engine.metrics.stability import random_directions
@@ -29,6 +29,7 @@ from engine.sae.directions import centroids, principal, unit
 from engine.sae.held_out import HeldOut
 from engine.sae.model import SAE
 from engine.sae.results import BaselineMade
+from engine.settings import check
 from engine.workspace import Provenance, Source, Workspace, versions
 
 _BATCH = 4096  # rows that are encoded together

@@ -7,12 +7,12 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from engine.config import place_of
 from engine.errors import counted
 from engine.places import split
 from engine.sae.config import SAEConfig, control
 from engine.sae.convert import Format, Written
 from engine.sae.state import Finished
+from engine.settings import place_of
 from engine.workspace import Source
 
 CARD = "README.md"

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.config import ArchitectureName, Directions, Frozen, Transparency, place
+from engine.config import ArchitectureName, Directions, Frozen, Transparency
 from engine.errors import UserError, counted, refusal
 from engine.files import check_version, read_json, write_json
 from engine.integrity import content_sha256
 from engine.places import located, recorded, workspace_of
 from engine.records import from_json, seldom, to_json
+from engine.settings import place
 from engine.workspace import Origin, Provenance
 
 FORMAT = "saetui-sae"

@@ -13,7 +13,7 @@ from scipy import sparse
 
 from engine.activations.loader import check_finite
 from engine.activations.store import Store
-from engine.config import EncodeSettings, check
+from engine.config import EncodeSettings
 from engine.errors import UserError
 from engine.files import atomic_path, check_target, path_of, sweep, temporary_path
 from engine.models import same_model
@@ -23,6 +23,7 @@ from engine.sae.asked import check_npz, check_width
 from engine.sae.config import SAEConfig
 from engine.sae.model import SAE
 from engine.sae.results import Encoded
+from engine.settings import check
 from engine.workspace import Workspace
 
 MOST_VALUES = 1 << 26  # latents that are dense in memory at a time: 256 MB

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from engine.activations.store import Store
-from engine.config import StabilitySettings, check
+from engine.config import StabilitySettings
 from engine.errors import UserError
 from engine.files import check_target, write_json
 from engine.links import check_own
@@ -28,6 +28,7 @@ from engine.sae.config import weights_sha256
 from engine.sae.model import SAE
 from engine.sae.results import ComparedPair, ComparedSAE, StabilityMeasured
 from engine.sae.state import read_training
+from engine.settings import check
 from engine.workspace import Workspace
 
 FORMAT, VERSION = "saetui-stability", 1

@@ -20,12 +20,12 @@ from torch import Tensor
 
 from engine.activations.loader import SAMPLE, Loader
 from engine.activations.store import Store
-from engine.config import TrainSettings, check
+from engine.config import TrainSettings
 from engine.errors import Stopped, UserError, counted, reason
 from engine.files import check_target, lock, sweep_folder
 from engine.links import check_own
-from engine.models.device import free_memory, give_back, is_out_of_memory, pick_device
-from engine.models.kept import forget_models
+from engine.models.device import free_memory, is_out_of_memory, pick_device
+from engine.models.kept import forget_models, give_back
 from engine.numbers import duration, significant
 from engine.records import to_json
 from engine.reporter import Measured, Reporter, StageBegan, Warned
@@ -61,6 +61,7 @@ from engine.sae.state import (
     write_training,
 )
 from engine.sae.training_sae import TrainingSAE
+from engine.settings import check
 from engine.workspace import Provenance, Source, Workspace, neurons_files, versions
 
 

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from engine.activations.asked import Made
-from engine.config import SteerSettings, about, check
+from engine.config import SteerSettings
 from engine.errors import UserError
 from engine.images.opening import open_image
 from engine.links import check_own
 from engine.models.asked import check_device, check_vlm
 from engine.neurons.latents import scoring
 from engine.sae.config import SAEConfig, read_config, weights_sha256
+from engine.settings import about, check
 from engine.steer.interventions import LatentValue, parse_latents, parse_tokens
 from engine.steer.recipes import check_other, with_recipe
 from engine.workspace import Workspace, neurons_files

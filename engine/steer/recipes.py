@@ -15,13 +15,14 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from engine.config import SteerSettings, from_mapping, to_mapping
+from engine.config import SteerSettings
 from engine.errors import UserError
 from engine.files import check_version, path_of, read_toml, to_toml, write_text
 from engine.links import check_own
 from engine.places import located, recorded, workspace_of
 from engine.records import from_json, to_json
 from engine.sae.config import weights_sha256
+from engine.settings import from_mapping, to_mapping
 from engine.workspace import Provenance, Source, Workspace, versions
 
 FORMAT, VERSION = "saetui-recipe", 1

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from engine.config import from_mapping
 from engine.errors import UserError
 from engine.files import read_toml
+from engine.settings import from_mapping
 from engine.workspace import MARKER, Workspace
 from saetui.cli.options import SETTINGS, JsonOption, WorkspaceOption
 from saetui.cli.streams import print_json

@@ -11,9 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
-from engine.config import WrongValue, from_mapping, numbers_written, setting_of
 from engine.errors import UserError
 from engine.runs.tasks import TASKS
+from engine.settings import WrongValue, from_mapping, numbers_written, setting_of
 from engine.workspace import MARKER, Workspace
 
 WorkspaceOption = Annotated[

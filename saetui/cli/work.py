@@ -15,7 +15,6 @@ from typing import IO, Any, assert_never, cast
 import typer
 from rich.cells import cell_len
 
-from engine.config import to_mapping
 from engine.errors import UserError
 from engine.records import to_json
 from engine.reporter import Done, Event, Failed, Progress, StageBegan, StoppedEarly, Token, Warned
@@ -23,6 +22,7 @@ from engine.runs.attached import Attached
 from engine.runs.rate import Rate, seconds_left
 from engine.runs.run import Run
 from engine.runs.tasks import TASKS
+from engine.settings import to_mapping
 from engine.workspace import Workspace
 from saetui.cli.streams import print_json
 from saetui.formatting import duration, fit_ends, literal, significant

@@ -8,8 +8,9 @@ from textual.containers import Middle
 from textual.widget import Widget
 from textual.widgets import Static
 
-from engine.config import IMAGE_SOURCES, DemoSettings, to_mapping
+from engine.config import IMAGE_SOURCES, DemoSettings
 from engine.runs.run import Run
+from engine.settings import to_mapping
 from engine.workspace import Workspace
 from saetui.bindings import key
 from saetui.modes.mode import Mode

@@ -18,10 +18,10 @@ from textual.suggester import SuggestFromList
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
-from engine.config import Place, WrongValue, from_mapping, places_of, to_mapping, written
 from engine.errors import UserError, sentence_of
 from engine.places import changed, changed_values, located_text, recorded_text, split
 from engine.runs.tasks import TASKS
+from engine.settings import Place, WrongValue, from_mapping, places_of, to_mapping, written
 from engine.workspace import Workspace
 from saetui.bindings import key
 from saetui.formatting import exact

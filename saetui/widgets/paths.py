@@ -13,7 +13,7 @@ from engine.files import path_of
 from saetui.bindings import key
 
 COMPLETED = ("path", "file", "model", "image")
-"""Sorts of places (engine.config.Place) that may be paths."""
+"""Sorts of places (engine.settings.Place) that may be paths."""
 _MOST = 20_000  # names of a folder that are looked at
 
 

@@ -5,9 +5,10 @@ from datetime import date
 import pytest
 
 from engine import config
-from engine.config import ExtractSettings, TrainSettings, from_mapping, from_words, to_mapping
+from engine.config import ExtractSettings, TrainSettings
 from engine.errors import UserError
 from engine.runs.tasks import TASKS
+from engine.settings import from_mapping, from_words, to_mapping
 
 
 def test_round_trip_through_plain_values():

@@ -20,7 +20,7 @@ from engine.activations.extract import extract
 from engine.activations.store import Store
 from engine.artefacts.entries import NeuronsEntry, SAEEntry, StoreEntry, read_entry
 from engine.artefacts.provenance import describe
-from engine.config import ScoreSettings, to_mapping
+from engine.config import ScoreSettings
 from engine.errors import UserError
 from engine.neurons.file import Neurons
 from engine.neurons.quantities import KEPT
@@ -36,6 +36,7 @@ from engine.sae.preview import read_preview
 from engine.sae.state import read_state, read_training
 from engine.sae.train import TrainingLoop
 from engine.sae.training_sae import TrainingSAE
+from engine.settings import to_mapping
 from engine.workspace import Workspace
 from tests.support.checkpoints import build, save
 from tests.support.extractions import ask, write_pictures

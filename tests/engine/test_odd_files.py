@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from engine.config import ExtractSettings, from_mapping
+from engine.config import ExtractSettings
 from engine.errors import Refused, UserError, refusal
 from engine.files import path_of, read_bytes, read_json, read_text, read_toml
 from engine.images import BrokenImage, decode, open_images
@@ -19,6 +19,7 @@ from engine.images import sources as image_sources
 from engine.models.patience import within
 from engine.regular import open_regular
 from engine.runs.plan import read_plan
+from engine.settings import from_mapping
 from engine.workspace import Workspace
 from tests.support.failing_disk import Disk, failing
 from tests.support.layouts import png

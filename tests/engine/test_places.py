@@ -4,9 +4,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from engine.config import PLACES, ExtractSettings, ScoreSettings, place
+from engine.config import PLACES, ExtractSettings, ScoreSettings
 from engine.errors import UserError
 from engine.places import changed_values, located, located_text, recorded, recorded_text, workspace_of
+from engine.settings import place
 from engine.workspace import Provenance, Source, Workspace
 
 

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from engine.config import SteerSettings, to_mapping
+from engine.config import SteerSettings
 from engine.files import to_toml, write_text
 from engine.runs.run import Run
+from engine.settings import to_mapping
 from engine.steer.recipes import FORMAT, VERSION
 from engine.workspace import MARKER, Workspace
 from saetui.app import Workbench

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import h5py
 
-from engine.config import SteerSettings, TrainSettings, to_mapping
+from engine.config import SteerSettings, TrainSettings
 from engine.files import write_json
 from engine.neurons.labels import Labels
 from engine.records import to_json
@@ -12,6 +12,7 @@ from engine.runs.events import Status
 from engine.runs.run import Run
 from engine.sae.results import FinalMeasurement, MeasuredStep
 from engine.sae.state import Finished, Split, identity, write_training
+from engine.settings import to_mapping
 from engine.steer.results import Steered
 from engine.workspace import Workspace
 from tests.support.scores import changing

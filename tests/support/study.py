@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.config import ScoreSettings, TrainSettings, to_mapping
+from engine.config import ScoreSettings, TrainSettings
 from engine.demo.world import write_images
 from engine.files import read_json, write_json, write_text
 from engine.images import open_images
@@ -30,6 +30,7 @@ from engine.server.protocol import (
     Sweep,
     Swept,
 )
+from engine.settings import to_mapping
 from engine.steer.recipes import keep_recipe
 from engine.steer.results import Steered
 from engine.workspace import MARKER, Workspace

@@ -2,12 +2,13 @@
 
 import numpy as np
 
-from engine.config import TrainSettings, to_mapping
+from engine.config import TrainSettings
 from engine.errors import Stopped
 from engine.reporter import Reporter, event_to_json
 from engine.runs.events import StreamReporter
 from engine.runs.run import Run
 from engine.runs.worker import work
+from engine.settings import to_mapping
 from engine.workspace import Workspace
 
 

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.config import FigureSettings, check
+from engine.config import FigureSettings
 from engine.errors import UserError
 from engine.files import check_target, path_of
 from engine.links import check_own
@@ -15,6 +15,7 @@ from engine.report.results import Drawn
 from engine.report.subject import Subject, subject_of
 from engine.reporter import Reporter, StageBegan
 from engine.sae.state import read_training
+from engine.settings import check
 from engine.workspace import Workspace, saes
 
 if TYPE_CHECKING:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from engine.errors import UserError, counted
 from engine.images.thumbnails import Thumbnails
@@ -79,7 +81,7 @@ def hierarchy_figure(scored: Sequence[Neurons], width: float) -> Figure:
     for axes, label in ((deep, "depth"), (mono, "MS")):
         axes.set(xlabel="Matryoshka group, the coarsest first", ylabel=label)
         axes.legend()
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     note(figure, f"{'; '.join(sizes)}. Bars: 95 % of the mean over latents.")
     return figure
 
@@ -139,8 +141,6 @@ def top_images_figure(
 
 
 def _frame(axes: Axes, place: int, grid: tuple[int, ...], pixels: tuple[int, ...]) -> None:
-    from matplotlib.patches import Rectangle
-
     rows, columns = (min(side, 16) for side in grid)  # as heat_of reduces it
     height, width = pixels[0] / rows, pixels[1] / columns
     corner = (place % columns * width - 0.5, place // columns * height - 0.5)

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import matplotlib as mpl
+from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -29,7 +30,7 @@ _LOOK: dict[str, Any] = {
     "axes.linewidth": 0.6,
     "lines.linewidth": 1.2,
     "legend.frameon": False,
-    "axes.prop_cycle": mpl.cycler(color=COLOURS),
+    "axes.prop_cycle": cycler(color=COLOURS),
     "pdf.fonttype": 42,  # text that can be selected, as journals ask for
     "svg.hashsalt": "saetui",
     "text.parse_math": False,  # names and paths are not TeX
@@ -41,7 +42,7 @@ def look() -> Iterator[None]:
     """Inside, whatever is drawn looks so, whatever a person's matplotlibrc says."""
     with mpl.rc_context():
         mpl.rcdefaults()
-        mpl.rcParams.update(_LOOK)
+        mpl.rcParams.update(cast(Any, _LOOK))
         yield
 
 

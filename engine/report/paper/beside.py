@@ -1,8 +1,8 @@
 """``saetui report --paper``: what the SAEs of a workspace score, beside the published tables, cell by cell.
 
 A cell is ours where an SAE of the workspace has its architecture, hook point, expansion and number of latents a token;
-of several the mean, and how many they are. Frozen twins and untrained directions are none. What there is not stays empty. What makes ours another thing than the
-published one (model, judge, images, K) is said of the whole table.
+of several the mean, and how many they are. Frozen twins and untrained directions are none. What there is not stays
+empty. What makes ours another thing than the published one (model, judge, images, K) is said of the whole table.
 """
 
 import math
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.artefacts.entries import SAEEntry, read_entry
-from engine.config import PaperSettings, check
+from engine.config import PaperSettings
 from engine.errors import UserError, counted
 from engine.files import read_toml
 from engine.neurons.file import Neurons
@@ -22,6 +22,7 @@ from engine.report.results import PaperCell, PaperCompared, PaperTable
 from engine.report.subject import subject_of
 from engine.reporter import Reporter
 from engine.runs.plan import plan_path
+from engine.settings import check
 from engine.workspace import Workspace, saes
 
 
@@ -194,8 +195,8 @@ def _notes(said: Published, used: list[_Mine], own: _Own) -> tuple[str, ...]:
         notes.append(f"The model is {', '.join(other)}, not {said.model}.")
     if other := sorted({one.embed_with for one in summaries if "dinov2" not in one.embed_with.lower()}):
         notes.append(f"The judge is {', '.join(other)}, not {said.judge}: MS of two judges are not comparable.")
-    if other := sorted({one.images for one in summaries if one.images != said.images}):
-        notes.append(f"Scored on {', '.join(f'{n:,}' for n in other)} images, not {said.images:,}.")
+    if sizes := sorted({one.images for one in summaries} - {said.images}):
+        notes.append(f"Scored on {', '.join(f'{n:,}' for n in sizes)} images, not {said.images:,}.")
     ks = sorted({one.entry.config.k for one in used if one.entry.config})
     if ks != [said.k] and own.k:
         notes.append("K is " + ", ".join(f"{exact(ours)} for {exact(k)}" for k, ours in sorted(own.k.items())) + ".")

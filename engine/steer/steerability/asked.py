@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine.activations.asked import Made
-from engine.config import JUDGES, STEERED_PARTS, SteerabilitySettings, about, check
+from engine.config import JUDGES, STEERED_PARTS, SteerabilitySettings
 from engine.errors import UserError
 from engine.files import path_of
 from engine.images.opening import open_image
@@ -14,6 +14,7 @@ from engine.models.asked import check_device, check_encoder, check_vlm
 from engine.models.hub import check_notation, check_repository
 from engine.neurons.latents import scoring
 from engine.sae.config import read_config, weights_sha256
+from engine.settings import about, check
 from engine.steer.asked import check_latent
 from engine.steer.interventions import LatentValue, parse_latent
 from engine.steer.judges import named

@@ -12,9 +12,10 @@ from textual.timer import Timer
 from textual.widget import Widget
 
 from engine.activations.target import task_of
-from engine.config import IMAGE_SOURCES, to_mapping
+from engine.config import IMAGE_SOURCES
 from engine.runs.run import Run
 from engine.runs.watch import RunSnapshot
+from engine.settings import to_mapping
 from saetui.background import Wanted, look_up, look_up_each
 from saetui.bindings import key
 from saetui.formatting import duration, literal, percent, rate

@@ -6,12 +6,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.config import ReportSettings, to_mapping
+from engine.config import ReportSettings
 from engine.errors import counted
 from engine.files import path_of
 from engine.report.results import Reported
 from engine.reporter import Event, Progress, StageBegan
 from engine.runs.attached import Attached
+from engine.settings import to_mapping
 from saetui.background import look_up
 from saetui.formatting import size
 from saetui.services import Severity

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from engine.config import SteerSettings, from_mapping
+from engine.config import SteerSettings
 from engine.errors import UserError
 from engine.numbers import size
 from engine.records import from_json
 from engine.room import free_memory
 from engine.server.protocol import Cancelled, Done, Failed, LoadAhead, Loading, ServerEvent
+from engine.settings import from_mapping
 from saetui.background import look_up
 from saetui.formatting import loading
 from saetui.modes.steer.setup import Setup, first_setup

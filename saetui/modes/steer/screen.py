@@ -11,10 +11,11 @@ from textual.screen import Screen
 from textual.timer import Timer
 from textual.widget import Widget
 
-from engine.config import SteerSettings, from_mapping
+from engine.config import SteerSettings
 from engine.errors import UserError
 from engine.records import to_json
 from engine.runs.watch import RunSnapshot
+from engine.settings import from_mapping
 from engine.steer.results import Fired
 from saetui.bindings import key
 from saetui.messages import ForMode, SteerLatent

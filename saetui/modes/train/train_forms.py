@@ -8,8 +8,9 @@ from typing import Any
 
 from textual.timer import Timer
 
-from engine.config import ScoreSettings, TrainSettings, from_mapping
+from engine.config import ScoreSettings, TrainSettings
 from engine.errors import UserError, counted
+from engine.settings import from_mapping
 from engine.workspace import Workspace
 from saetui.background import look_up
 from saetui.formatting import duration, short, size

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.activations.results import READS
-from engine.config import PlanSettings, ScoreSettings, TrainSettings, to_mapping
+from engine.config import PlanSettings, ScoreSettings, TrainSettings
 from engine.errors import UserError
 from engine.files import path_of
 from engine.runs.events import Control
 from engine.runs.run import Run
 from engine.runs.tasks import TASKS
+from engine.settings import to_mapping
 from engine.workspace import free_name, neurons_files, short_slug
 from saetui.services import Services
 

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.activations.loader import Loader, Permutation, Rows
-from engine.config import TrainSettings, check
+from engine.config import TrainSettings
 from engine.errors import UserError
+from engine.settings import check
 from tests.support.stores import write_store
 
 CPU = torch.device("cpu")

@@ -10,8 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.models import device, kept, load_encoder
-from engine.models.kept import Recent, forget_models, models_kept
+from engine.models import kept, load_encoder
+from engine.models.kept import Recent, forget_models, give_back, models_kept
 from engine.models.vlm import load_vlm
 from tests.support.checkpoints import build, save
 
@@ -93,6 +93,6 @@ def test_where_memory_is_short_none_is_kept(models: list[str]) -> None:
     assert not forget_models()
     with models_kept():
         one = load_encoder(models[0])
-        device.give_back(torch.device("cpu"))
+        give_back(torch.device("cpu"))
         assert load_encoder(models[0]) is not one
         assert forget_models() and not forget_models()

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from engine.config import to_mapping
 from engine.reporter import StageBegan
 from engine.runs.events import StreamReporter
 from engine.runs.rate import Rate, seconds_left
 from engine.runs.trainings import trainings
 from engine.runs.watch import RunWatch
+from engine.settings import to_mapping
 from engine.workspace import Workspace
 from tests.support.trainings import begin, chosen
 

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.config import to_mapping
 from engine.errors import Stopped, UserError
 from engine.files import write_json
 from engine.records import to_json
@@ -25,6 +24,7 @@ from engine.runs.trainings import LoggedTraining, ThinnedSeries, Training, Train
 from engine.sae.results import MeasuredStep
 from engine.sae.state import checkpoint_path
 from engine.sae.train import train
+from engine.settings import to_mapping
 from engine.workspace import Workspace
 from tests.support.foreign import READS, bring, write_saelens
 from tests.support.stores import write_store

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from engine.activations.store import Store
-from engine.config import ArchitectureName, to_mapping
+from engine.config import ArchitectureName
 from engine.errors import Stopped, UserError
 from engine.metrics.monosemanticity import MS, monosemanticity
 from engine.sae.architectures.batchtopk import BatchTopK
@@ -21,6 +21,7 @@ from engine.sae.model import SAE
 from engine.sae.state import checkpoint_path, read_training
 from engine.sae.train import TrainingLoop, train
 from engine.sae.training_sae import SOFT, TrainingSAE, within
+from engine.settings import to_mapping
 from engine.workspace import Workspace
 from tests.support.stores import write_store
 from tests.support.trainings import Recorder, activations, chosen

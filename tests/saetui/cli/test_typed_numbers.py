@@ -8,9 +8,10 @@ from textual.app import App
 from textual.widgets import Input
 from typer.testing import CliRunner
 
-from engine.config import TrainSettings, from_mapping, from_words, to_mapping
+from engine.config import TrainSettings
 from engine.errors import UserError
 from engine.runs.plan import read_plan
+from engine.settings import from_mapping, from_words, to_mapping
 from engine.steer.interventions import parse_latent
 from engine.workspace import Workspace
 from saetui.cli.app import app

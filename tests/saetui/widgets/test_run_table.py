@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
-from engine.config import TrainSettings, to_mapping
+from engine.config import TrainSettings
 from engine.files import write_text
 from engine.runs.run import Run, runs
 from engine.runs.watch import RunSnapshot
+from engine.settings import to_mapping
 from engine.workspace import MARKER, Workspace
 from saetui.app import Workbench
 from saetui.widgets.bars import TopBar, summary

@@ -13,11 +13,12 @@ import pytest
 from textual.geometry import Size
 from textual.widgets import Input
 
-from engine.config import SteerSettings, from_words
+from engine.config import SteerSettings
 from engine.neurons.file import Neurons, unsealed, write_sealed
 from engine.neurons.latents import of_other_weights
 from engine.neurons.results import ImageLatents
 from engine.server.protocol import Loading
+from engine.settings import from_words
 from engine.steer.interventions import parse_latent
 from engine.workspace import Workspace
 from saetui.app import Workbench

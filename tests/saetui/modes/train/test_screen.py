@@ -13,11 +13,11 @@ from PIL import Image
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
-from engine.config import to_mapping
 from engine.files import write_json, write_text
 from engine.runs.run import Run, runs
 from engine.sae.config import read_config
 from engine.sae.preview import FormingLatent, Preview, TopImage, write_preview
+from engine.settings import to_mapping
 from engine.workspace import MARKER, Workspace
 from saetui.app import Workbench
 from saetui.modes.forms import ImportForm

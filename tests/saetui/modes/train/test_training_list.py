@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from engine.config import to_mapping
 from engine.errors import UserError
 from engine.files import write_json
 from engine.runs.trainings import Training
 from engine.runs.trainings import trainings as trainings_of
 from engine.sae.config import SAEConfig
 from engine.sae.results import Checked, MeasuredStep
+from engine.settings import to_mapping
 from engine.workspace import Workspace
 from saetui.modes.train.training_list import SORTS, TrainingList
 from saetui.modes.train.training_runs import TrainingRuns
