@@ -496,7 +496,7 @@ class PaperSettings:
 class FigureSettings:
     """Draw a figure for a paper from results, as SVG, PDF or PNG."""
 
-    kind: Literal["ms", "reconstruction", "hierarchy", "top-images", "stability"] = setting(
+    kind: Literal["ms", "reconstruction", "hierarchy", "top-images", "stability", "dose"] = setting(
         "What it shows.", positional=True
     )
     sae: tuple[str, ...] = setting(

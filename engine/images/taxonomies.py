@@ -11,7 +11,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from engine.errors import UserError, reason
 from engine.files import path_of, value_sha256
@@ -21,6 +21,7 @@ from engine.integrity import content_sha256
 _SYNSET = re.compile(r"n\d{8}")
 
 
+@runtime_checkable
 class ClassTaxonomy(Protocol):
     """What says where a class lies."""
 

@@ -138,6 +138,20 @@ def _stability(settings: FigureSettings, workspace: Workspace, reporter: Reporte
     return stability_figure(pairs, settings.width), tuple(path.stem for path in files)
 
 
+def _dose(settings: FigureSettings, workspace: Workspace, reporter: Reporter) -> "tuple[Figure, tuple[str, ...]]":
+    from engine.report.figures.dose import dose_figure
+    from engine.steer.steerability.stage import SCORES, read_steerability
+
+    found = [read_steerability(path) for path in sorted((workspace.root / "steerability").glob(f"[!.]*/{SCORES}"))]
+    if settings.sae:
+        if lacking := next((one for one in settings.sae if one not in {result.sae for result in found}), None):
+            raise UserError(f"{lacking} has no steering scores to draw: run saetui steerability {lacking} --vlm MODEL.")
+        found = [result for result in found if result.sae in settings.sae]
+    if not found:
+        raise UserError("There are no steering scores to draw: run saetui steerability SAE --vlm MODEL.")
+    return dose_figure(found, settings.width), tuple(result.sae for result in found)
+
+
 def _names(scored: list[Neurons]) -> tuple[str, ...]:
     return tuple(one.summary.sae for one in scored)
 
@@ -148,4 +162,5 @@ _DRAWN: "dict[str, Callable[[FigureSettings, Workspace, Reporter], tuple[Figure,
     "hierarchy": _hierarchy,
     "top-images": _top_images,
     "stability": _stability,
+    "dose": _dose,
 }

@@ -1,6 +1,7 @@
 """Figures show the numbers of the results, and are written as asked or refused in a sentence."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,9 +10,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 from typer.testing import CliRunner
 
-from engine.config import FigureSettings, StabilitySettings
+from engine.config import FigureSettings, StabilitySettings, SteerabilitySettings
 from engine.errors import UserError
 from engine.neurons.file import Neurons
+from engine.report.figures.dose import dose_figure
 from engine.report.figures.figure import draw_figure
 from engine.report.figures.scores import hierarchy_figure, ms_figure, top_images_figure
 from engine.report.figures.stability import read_pairs, stability_figure
@@ -22,7 +24,8 @@ from engine.sae.config import SAEConfig
 from engine.sae.model import SAE
 from engine.sae.results import FinalMeasurement
 from engine.sae.stability import stability
-from engine.workspace import Workspace
+from engine.steer.results import Dose, DosePoint, Steerability, SteeredLatent
+from engine.workspace import Provenance, Workspace
 from saetui.cli.app import app
 from tests.support.reports import write_reported
 from tests.support.synthetic import IMAGES, NAME
@@ -122,6 +125,41 @@ def test_stability_is_drawn_by_rank_beside_random_directions(tmp_path):
     assert draw_figure(FigureSettings(kind="stability", out=str(out)), place).of == ("two",)
     with pytest.raises(UserError, match="no result three of saetui stability: there is two"):
         draw_figure(FigureSettings(kind="stability", sae=("three",), out=str(tmp_path / "y.svg")), place)
+
+
+def dosed(latent, maximum, concepts, damages):
+    """An SAE whose latent was tried at half and at twice its maximum."""
+    controls = (DosePoint("untouched", None, 0.0, 0.0), DosePoint("attached", None, 0.1, 0.02))
+    steered = (
+        DosePoint("steered", times * maximum, concept, damage)
+        for times, concept, damage in zip((0.5, 2.0), concepts, damages, strict=True)
+    )
+    return Dose(latent, (*controls, *steered), 2 * maximum, concepts[-1] - 0.1)
+
+
+def test_doses_are_means_over_latents_in_multiples_of_their_maxima(tmp_path):
+    result = Steerability(
+        path="x", sae="s", vlm="demo", images="val", drawn_from=2, groups=(), word=None, word_on_pictures=None,
+        latents=tuple(SteeredLatent(n, 0, "cup", "name", top, 2 * top) for n, top in ((3, 4.0), (5, 10.0))),
+        texts=(), prompts=(), judges=(), agreement=(), settings=SteerabilitySettings(sae="s", vlm="demo"),
+        doses=(dosed(3, 4.0, (0.2, 0.6), (0.1, 0.5)), dosed(5, 10.0, (0.4, 0.8), (0.3, 0.9))),
+        provenance=Provenance(()),
+    )  # fmt: skip
+    with look():
+        figure = dose_figure([result], 6.75)
+    for panel, means, attached in ((0, [0.3, 0.7], 0.1), (1, [0.2, 0.7], 0.02)):
+        drawn = {str(one.get_label()): one for one in figure.axes[panel].lines}
+        assert drawn["s in demo"].get_xdata().tolist() == [0.5, 2.0]
+        assert drawn["s in demo"].get_ydata() == pytest.approx(means)
+        assert list(drawn["SAE attached"].get_ydata()) == pytest.approx([attached] * 2)
+    with look(), pytest.raises(UserError, match="no doses: run saetui steerability with --part dose"):
+        dose_figure([replace(result, doses=())], 6.75)
+
+
+def test_there_is_nothing_to_draw_of_what_was_not_measured(place, tmp_path):
+    for kind, says in (("dose", "run saetui steerability SAE"), ("stability", "run it on two SAEs")):
+        with pytest.raises(UserError, match=says):
+            draw_figure(FigureSettings(kind=kind, out=str(tmp_path / "x.svg")), place)
 
 
 @pytest.mark.parametrize("ending", ["svg", "pdf", "png"])
