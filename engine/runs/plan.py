@@ -114,7 +114,8 @@ def plan_path(given: str) -> Path:
 
 def shipped() -> dict[str, Path]:
     """The plans that saetui brings, by name."""
-    return {path.stem: path for path in sorted((Path(__file__).parent / "plans").glob("*.toml"))}
+    plans = (Path(__file__).parent / "plans").glob("*.toml")
+    return {path.stem: path for path in sorted(plans, key=lambda path: path.stem)}
 
 
 def _checked(settings: PlanSettings, workspace: Workspace) -> list[Stage]:
