@@ -14,7 +14,7 @@ from engine.images.thumbnails import Thumbnails
 from engine.neurons.file import Neurons
 from engine.neurons.labels import Labels
 from engine.numbers import number
-from engine.report.figures.style import COLOURS, CONTROL, note, panels
+from engine.report.figures.style import COLOURS, CONTROL, legend, note, panels
 from engine.report.pictures import heat_of
 from engine.reporter import Reporter
 
@@ -43,8 +43,8 @@ def ms_figure(scored: Sequence[Neurons], width: float) -> Figure:
     _levels(ranked, scored)
     gained.axhline(0, color=CONTROL, linewidth=0.6)
     ranked.set(xlabel="share of the latents", ylabel="MS", xlim=(0, 1))
-    gained.set(xlabel="share of the latents", ylabel="MS - MS of the matched neuron", xlim=(0, 1))
-    ranked.legend()
+    gained.set(xlabel="share of the latents", ylabel="gain over the matched neuron", xlim=(0, 1))
+    legend(figure)
     judges = ", ".join(dict.fromkeys(one.summary.embed_with for one in scored))
     note(figure, f"{'; '.join(sizes)}. Judge: {judges}. Matched: raw neurons that fire on as many images.")
     return figure
@@ -74,14 +74,14 @@ def hierarchy_figure(scored: Sequence[Neurons], width: float) -> Figure:
         _by_group(mono, neurons.ms, group, colour, "-", name)
         _by_group(mono, neurons.matched, group, colour, ":", f"{name}: matched raw neurons")
         if found.expected is not None:
-            deep.axhline(found.expected, color=colour, linestyle="--", linewidth=0.8, label="random images")
+            deep.axhline(found.expected, color=colour, linestyle="--", linewidth=0.8, label=f"{name}: random images")
         trend = f", trend rho {number(found.trend.rho, 3)} (p {number(found.trend.p, 2)})" if found.trend.rho else ""
         left_out = int(np.isnan(depth).sum())
         sizes.append(f"{name}: {counted(len(depth) - left_out, 'latent')}, {left_out:,} left out{trend}")
     for axes, label in ((deep, "depth"), (mono, "MS")):
         axes.set(xlabel="Matryoshka group, the coarsest first", ylabel=label)
-        axes.legend()
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    legend(figure)
     note(figure, f"{'; '.join(sizes)}. Bars: 95 % of the mean over latents.")
     return figure
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from engine.errors import UserError, counted
 from engine.files import check_version, read_json
 from engine.records import from_json
-from engine.report.figures.style import COLOURS, note, panels
+from engine.report.figures.style import COLOURS, legend, note, panels
 from engine.sae.stability import FORMAT, VERSION
 
 
@@ -60,7 +60,7 @@ def stability_figure(pairs: Sequence[PairOfSAEs], width: float) -> Figure:
                 axes.plot(share, np.sort(values)[::-1], color=colour, linestyle=style, label=name)
     nearest.set(xlabel="share of the latents", ylabel="cosine with the nearest latent", xlim=(0, 1))
     matched.set(xlabel="share of the pairs", ylabel="cosine, matched one to one", xlim=(0, 1))
-    nearest.legend()
+    legend(figure)
     sizes = [f"{len(one.there.cosine):,} and {len(one.back.cosine):,}" for one in pairs]
     note(figure, f"{counted(len(pairs), 'pair')} of SAEs of {', '.join(dict.fromkeys(sizes))} latents.")
     return figure

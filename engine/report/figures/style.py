@@ -1,5 +1,6 @@
 """How all figures look, and how they are written: the same bytes for the same results."""
 
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 """Okabe and Ito's, which people who see few colours can tell apart; the light yellow left out."""
 CONTROL = "#777777"
 DPI = 300  # of PNG
+_LETTERS = 20  # of 6 points, in an inch
 _LOOK: dict[str, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same everywhere
     "font.size": 8,
@@ -52,9 +54,19 @@ def panels(width: float, number: int, height: float) -> tuple[Figure, list[Axes]
     return figure, list(figure.subplots(1, number, squeeze=False)[0])
 
 
+def legend(figure: Figure) -> None:
+    """One for all panels, above them: each label once."""
+    found = {
+        label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    longest = max(map(len, found), default=0)
+    columns = max(int(figure.get_figwidth() * _LETTERS * 0.8) // (longest + 8), 1)
+    figure.legend(list(found.values()), list(found), loc="outside upper center", ncols=columns)
+
+
 def note(figure: Figure, text: str) -> None:
     """What must stand with the figure wherever it goes: sizes, controls, what the marks are."""
-    figure.supxlabel(text, fontsize=6, color=CONTROL)
+    figure.supxlabel(textwrap.fill(text, int(figure.get_figwidth() * _LETTERS)), fontsize=6, color=CONTROL)
 
 
 def write(figure: Figure, path: Path) -> None:

@@ -72,7 +72,7 @@ def test_depth_by_group_is_the_mean_over_its_latents_beside_random_images(neuron
         1.96 * np.std(some, ddof=1) / len(some) ** 0.5 if len(some) > 1 else 0 for some in by_group.values() if some
     ]
     assert bars == pytest.approx(errors, abs=1e-9)
-    assert set(lines(figure, 0)["random images"]) == {neurons.summary.hierarchy.expected}
+    assert set(lines(figure, 0)[f"{NAME}: random images"]) == {neurons.summary.hierarchy.expected}
 
 
 def test_top_images_stand_in_their_order_with_a_frame_around_the_strongest_patch(neurons):
