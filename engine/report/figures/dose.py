@@ -16,7 +16,7 @@ from engine.steer.results import Dose, DosePoint, Steerability
 def dose_figure(results: Sequence[Steerability], width: float) -> Figure:
     """Concept score and damage over strength, in multiples of each latent's maximum: the mean over latents, thin lines
     for each of them. Dashed: the SAE attached, no latent changed."""
-    figure, (gain, cost) = panels(width, 2, width * 0.42)
+    figure, (gain, cost) = panels(width, 2)
     sizes, strengths = [], set[float]()
     for number, result in enumerate(results):
         if not result.doses:
@@ -28,7 +28,7 @@ def dose_figure(results: Sequence[Steerability], width: float) -> Figure:
         strengths |= {_multiple(one, maxima[dose.latent]) for dose in result.doses for one in _steered(dose)}
         recommended = [one for one in result.doses if one.recommended is not None]
         sizes.append(
-            f"{result.sae}: {counted(len(result.doses), 'latent')}, {len(recommended):,} with a strength that gains for "
+            f"{result.sae}: {counted(len(result.doses), 'latent')}, {len(recommended):,} of them with a gain for "
             f"{result.settings.most_damage:g} nats at most"
         )
     for axes, label in ((gain, "cosine with the concept"), (cost, "damage: KL of the next token, nats")):

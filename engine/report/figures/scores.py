@@ -27,7 +27,7 @@ def ms_figure(scored: Sequence[Neurons], width: float) -> Figure:
 
     Only latents for which both have an MS, so that the two curves are of the same ones.
     """
-    figure, (ranked, gained) = panels(width, 2, width * 0.42)
+    figure, (ranked, gained) = panels(width, 2)
     sizes = []
     for neurons, colour in zip(scored, _colours(scored), strict=True):
         both = ~np.isnan(neurons.ms) & ~np.isnan(neurons.matched)
@@ -63,7 +63,7 @@ def _levels(axes: Axes, scored: Sequence[Neurons]) -> None:
 
 def hierarchy_figure(scored: Sequence[Neurons], width: float) -> Figure:
     """Depth in the taxonomy, and MS, by Matryoshka group: means over latents, with 95 % of the normal distribution."""
-    figure, (deep, mono) = panels(width, 2, width * 0.42)
+    figure, (deep, mono) = panels(width, 2)
     sizes = []
     for neurons, colour in zip(scored, _colours(scored), strict=True):
         found = neurons.summary.hierarchy

@@ -50,7 +50,7 @@ def read_pairs(path: Path) -> tuple[PairOfSAEs, ...]:
 def stability_figure(pairs: Sequence[PairOfSAEs], width: float) -> Figure:
     """Cosines by rank: of each latent with its nearest in the other SAE, both ways; and of the pairs of a one-to-one
     matching. Dotted: directions drawn at random, as many."""
-    figure, (nearest, matched) = panels(width, 2, width * 0.42)
+    figure, (nearest, matched) = panels(width, 2)
     for number, pair in enumerate(pairs):
         colour, label = COLOURS[number % len(COLOURS)], f"{pair.first}, {pair.second}"
         both = ([*pair.there.cosine, *pair.back.cosine], [*pair.random.there, *pair.random.back])

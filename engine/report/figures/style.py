@@ -18,6 +18,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 """Okabe and Ito's, which people who see few colours can tell apart; the light yellow left out."""
 CONTROL = "#777777"
 DPI = 300  # of PNG
+_PAGE = 5  # inches
 _LETTERS = 20  # of 6 points, in an inch
 _LOOK: dict[str, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same everywhere
@@ -48,10 +49,12 @@ def look() -> Iterator[None]:
         yield
 
 
-def panels(width: float, number: int, height: float) -> tuple[Figure, list[Axes]]:
-    """A figure of ``number`` panels side by side; inches."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, list(figure.subplots(1, number, squeeze=False)[0])
+def panels(width: float, number: int) -> tuple[Figure, list[Axes]]:
+    """A figure of ``number`` panels, side by side where ``width`` (inches) is that of a page, else below each other."""
+    beside = width >= _PAGE
+    figure = Figure(figsize=(width, width * (0.48 if beside else 0.7 * number)), layout="constrained")
+    shape = (1, number) if beside else (number, 1)
+    return figure, list(figure.subplots(*shape, squeeze=False).flat)
 
 
 def legend(figure: Figure) -> None:

@@ -14,7 +14,7 @@ _NAMED = 12  # SAEs whose names fit beside their marks
 
 def reconstruction_figure(trained: Sequence[FinalMeasurement], width: float) -> Figure:
     """Held-out FVE, and the share of dead latents, against L0: colours by architecture, marks by size."""
-    figure, (fve, dead) = panels(width, 2, width * 0.42)
+    figure, (fve, dead) = panels(width, 2)
     sizes = sorted({one.w for one in trained})
     architectures = list(dict.fromkeys(one.arch for one in trained))
     for arch, colour in zip(architectures, COLOURS * len(architectures), strict=False):
