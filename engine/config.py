@@ -506,7 +506,7 @@ class FigureSettings:
         place="artefact",
     )
     on: str = setting("Image set, where an SAE was scored on several.", "")
-    latent: tuple[int, ...] = setting("Of top-images: these latents (none: the first --rows of saetui neurons).", ())
+    latent: tuple[int, ...] = setting("Of top-images: these latents (none: the first --rows of them).", ())
     rows: int = setting(
         "Of top-images: latents, where none are named.", 6, must=Rule(lambda n: 1 <= n <= 64, "give 1 to 64")
     )

@@ -37,7 +37,7 @@ STAGES = {  # which commands the sentences of a folder end
     "engine/sae/": ("train", "encode", "import", "export", "baseline", "stability"),
     "engine/sae/convert/": ("import",),
     "engine/sae/encode.py": ("encode",),
-    "engine/steer/": ("steer",),
+    "engine/steer/": ("steer", "steerability"),
 }
 
 

@@ -62,5 +62,5 @@ def stability_figure(pairs: Sequence[PairOfSAEs], width: float) -> Figure:
     matched.set(xlabel="share of the pairs", ylabel="cosine, matched one to one", xlim=(0, 1))
     legend(figure)
     sizes = [f"{len(one.there.cosine):,} and {len(one.back.cosine):,}" for one in pairs]
-    note(figure, f"{counted(len(pairs), 'pair')} of SAEs of {', '.join(dict.fromkeys(sizes))} latents.")
+    note(figure, f"{counted(len(pairs), 'pair')} of SAEs. Their latents: {', '.join(dict.fromkeys(sizes))}.")
     return figure

@@ -144,12 +144,12 @@ def _value(one: _Mine, quantity: str, column: object) -> _Value | None:
         "mean MS of raw neurons": (ms.raw.mean, counted(summary.images, "image"), ms.baseline),
         "share of pairs that share a top image": (
             _share(alike.above_zero, alike.pairs),
-            f"{alike.pairs:,} pairs",
+            counted(alike.pairs, "pair"),
             None,
         ),
         "share of pairs with a Jaccard index above .5": (
             _share(alike.above_half, alike.pairs),
-            f"{alike.pairs:,} pairs",
+            counted(alike.pairs, "pair"),
             None,
         ),
     }
@@ -196,7 +196,7 @@ def _notes(said: Published, used: list[_Mine], own: _Own) -> tuple[str, ...]:
     if other := sorted({one.embed_with for one in summaries if "dinov2" not in one.embed_with.lower()}):
         notes.append(f"The judge is {', '.join(other)}, not {said.judge}: MS of two judges are not comparable.")
     if sizes := sorted({one.images for one in summaries} - {said.images}):
-        notes.append(f"Scored on {', '.join(f'{n:,}' for n in sizes)} images, not {said.images:,}.")
+        notes.append(f"The images are {', '.join(f'{n:,}' for n in sizes)}, not {said.images:,}.")
     ks = sorted({one.entry.config.k for one in used if one.entry.config})
     if ks != [said.k] and own.k:
         notes.append("K is " + ", ".join(f"{exact(ours)} for {exact(k)}" for k, ours in sorted(own.k.items())) + ".")
@@ -205,5 +205,5 @@ def _notes(said: Published, used: list[_Mine], own: _Own) -> tuple[str, ...]:
         notes.append("Layers are " + ", ".join(f"{hook} for {row}" for row, hook in layers.items()) + ".")
     tokens = sorted({one.entry.config.tokens for one in used if one.entry.config} - {"cls", ""})
     if tokens:
-        notes.append(f"Trained on {', '.join(tokens)} tokens, not on CLS.")
+        notes.append(f"The tokens are {', '.join(tokens)}, not CLS.")
     return tuple(notes)

@@ -130,7 +130,7 @@ def test_what_is_another_thing_than_the_published_is_said(place, tmp_path):
     origin = made_from("b", file_sha256(place.sae("b") / "sae.safetensors"))
     write_scores(place.neurons("b", "val"), 8, other, origin)
     notes = " ".join(note for table in beside_paper(PaperSettings(), place).tables for note in table.notes)
-    assert "The judge is demo:encoder, not DINOv2 ViT-B" in notes and "Scored on 300 images, not 50,000." in notes
+    assert "The judge is demo:encoder, not DINOv2 ViT-B" in notes and "The images are 300, not 50,000." in notes
 
 
 def test_a_plan_says_what_stands_for_the_published_layers_and_k(place, tmp_path):
