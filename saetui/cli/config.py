@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import typing
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
@@ -128,11 +129,19 @@ def _defaults(place: Workspace) -> Iterator[Setting]:
 
 def _check(kind: type, written: dict[str, Any], place: Workspace) -> None:
     """UserError for a value that the command would refuse."""
-    needed = {one.name: "-" for one in fields(kind) if one.default is MISSING and one.name not in written}
+    hints = typing.get_type_hints(kind)
+    lacking = [one.name for one in fields(kind) if one.default is MISSING and one.name not in written]
+    needed = {name: _stand_in(hints[name]) for name in lacking}
     try:
         from_mapping(kind, needed | written, str(place.root / MARKER))
     except UserError as error:
         raise UserError(str(error)) from None
+
+
+def _stand_in(hint: Any) -> str:
+    """What a setting might be that is not given."""
+    words: tuple[str, ...] = typing.get_args(hint) if typing.get_origin(hint) is typing.Literal else ("-",)
+    return words[0]
 
 
 def _unknown(place: Workspace) -> Iterator[str]:

@@ -226,7 +226,7 @@ CASES = [
         {"images": 24},
         lambda place: (place / "images").rename(place / "pictures") and None,
     ),
-    Case("doctor", "", ("libraries ", "terminal ", "2 embedding stores, 9 SAEs, 4 neurons files"), None),
+    Case("doctor", "", ("libraries ", "terminal ", "2 embedding stores, 9 SAEs, 6 neurons files"), None),
     Case("config", "", ("workspace.toml", "workbench  value", "support    16        default"), None),
 ]
 

@@ -290,7 +290,9 @@ def test_two_judges_are_compared(workspace, study, tmp_path):
 
 
 def test_recommended_strengths_are_kept_as_recipes(workspace, study):
-    found = steerability(study(part=("dose",), save_recipes="best"), workspace)
+    found = steerability(
+        study(part=("dose",), save_recipes="best", count=12, doses=(0.5, 1.0, 2.0, 4.0, 8.0)), workspace
+    )
     gaining = [one for one in found.doses if one.recommended is not None]
     assert [one.recipe for one in found.doses] == [
         f"best-{one.latent}" if one.recommended is not None else "" for one in found.doses
