@@ -129,8 +129,9 @@ def _value(one: _Mine, quantity: str, column: object) -> _Value | None:
     """What this SAE has of ``quantity``; None where it was not measured or is not defined."""
     result, summary = one.entry.result, one.summary
     if quantity == "R2":
-        known = result is not None and result.fve_batch is not None
-        return _Value(result.fve_batch, counted(result.rows, "row")) if known else None  # type: ignore[union-attr, arg-type]
+        if result is None or result.fve_batch is None:
+            return None
+        return _Value(result.fve_batch, counted(result.rows, "row"))
     if summary is None:
         return None
     ms, alike = summary.ms, summary.uniqueness
