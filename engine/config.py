@@ -178,7 +178,7 @@ class ScoreSettings:
 class ScoresSettings(ScoreSettings):
     """Score every latent of one SAE, or of several in one pass, on a set of images."""
 
-    sae: tuple[str, ...] = setting(  # type: ignore[assignment]
+    sae: tuple[str, ...] = setting(  # type: ignore[assignment]  # several where the single form has one; apart() undoes it
         "Names or paths of SAEs: those of one encoder share its pass over the images.",
         positional=True,
         place="artefact",

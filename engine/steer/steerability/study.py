@@ -1,7 +1,7 @@
 """What latents are tried with: the scored images, the model, its controls and the space in which words are compared."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -166,5 +166,8 @@ def _name(image: ScoredImage) -> str:
 def _plain(spec: str, transparency: Transparency, vlm: VLM) -> Picture:
     seen = open_image(spec, transparency)
     image = seen if isinstance(seen, Image.Image) else Image.new("RGB", vlm.image_size, seen)
-    opened: Callable[[], Image.Image] = lambda: image  # noqa: E731 - a picture is opened by a call
+
+    def opened() -> Image.Image:
+        return image
+
     return Picture(spec, f"{image.size} {hashlib.sha256(image.tobytes()).hexdigest()}", opened)

@@ -110,8 +110,12 @@ def test_every_number_is_what_the_answers_say(workspace, study, vlm):
     assert from_json(Steerability, json.loads(json.dumps(to_json(found))), "it") == found
 
     clip = load_encoder("demo")
-    unit = lambda row: row / np.linalg.norm(row)  # noqa: E731
-    text = lambda word: unit(clip.embed_text([word])[0].numpy())  # noqa: E731
+
+    def unit(row):
+        return row / np.linalg.norm(row)
+
+    def text(word):
+        return unit(clip.embed_text([word])[0].numpy())
 
     def seen(name):
         image = Image.open(f"{workspace.root.parent}/pictures/{name}").convert("RGB")
