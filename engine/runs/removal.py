@@ -45,6 +45,15 @@ def archive(run: Run) -> Moved:
     return _moved(f"run {run.id}", [(run.path, run.path.parent / ARCHIVE / run.id)])
 
 
+def restored(run: Run) -> Run:
+    """The run where runs are listed, put back if it was archived."""
+    if run.path.parent.name != ARCHIVE:
+        return run
+    place = run.path.parent.parent / run.id
+    Moved(f"run {run.id}", ((place, run.path),)).undo()
+    return Run(place)
+
+
 def remove(workspace: Workspace, chosen: Sequence[Run], what: str = "", folder: Path | None = None) -> Moved:
     """The ``chosen`` runs, with what they left that is not finished, and ``folder``, of which no run need be known."""
     for run in chosen:

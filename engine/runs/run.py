@@ -361,10 +361,11 @@ class RunList:
 
 
 def find(workspace: Workspace, given: str) -> Run:
-    """The run whose id is, or uniquely begins or ends with, ``given``; ``last`` is the newest."""
-    known = runs(workspace)
-    if given == "last" and known:
-        return known[-1]
+    """The run whose id is, or uniquely begins or ends with, ``given``; ``last`` is the newest that was not archived."""
+    listed = runs(workspace)
+    if given == "last" and listed:
+        return listed[-1]
+    known = listed + archived(workspace)
     found = [r for r in known if r.id == given] or [r for r in known if r.id.startswith(given) or r.id.endswith(given)]
     if len(found) == 1:
         return found[0]

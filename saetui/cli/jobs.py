@@ -10,6 +10,7 @@ import typer
 from engine.errors import UserError, sentence_of
 from engine.records import to_json
 from engine.runs.events import Control, Status
+from engine.runs.removal import restored
 from engine.runs.run import ENDED, Run, find, runs
 from engine.runs.run import archived as archived_runs
 from engine.runs.tasks import TASKS
@@ -105,8 +106,10 @@ def pause(context: typer.Context, id: IdArgument, workspace: WorkspaceOption = N
 
 @app.command()
 def resume(context: typer.Context, id: IdArgument, workspace: WorkspaceOption = None, json: JsonOption = False) -> None:
-    """Let a paused run go on, or start one that stopped or died again where it was."""
+    """Let a paused run go on, or start one that stopped or died again where it was; an archived one is listed again."""
     run = _find(context, id, workspace)
+    if run.status.state != "done":  # what goes on is listed
+        run = restored(run)
     run.resume()
     _say(run, f"{run.id} is running: saetui jobs follow {run.id}", json)
 
@@ -146,7 +149,7 @@ def _show_result(run: Run) -> None:
     task = run.command.task
     result = TASKS[task].read(run.status.result)
     if task == "demo":
-        demo.show(result, Workspace(run.path.parent.parent))
+        demo.show(result, Workspace(run.workspace))
     else:
         _, show = stages.stages()[task]
         show(result)

@@ -6,7 +6,7 @@ import pytest
 
 from engine.errors import UserError
 from engine.files import write_text
-from engine.runs.removal import archive, leftovers, remove, sweep_removed
+from engine.runs.removal import archive, leftovers, remove, restored, sweep_removed
 from engine.runs.run import Run, archived, runs
 from engine.workspace import Workspace
 
@@ -57,6 +57,10 @@ def test_an_archived_run_is_listed_apart(workspace: Workspace) -> None:
     (kept,) = archived(workspace)
     assert runs(workspace) == [] and kept.workspace == workspace.root and kept.status.state == "done"
     moved.undo()
+    assert runs(workspace) == [run] and archived(workspace) == []
+    archive(run)
+    (kept,) = archived(workspace)
+    assert restored(kept) == run == restored(run), "one that was not archived stays where it is"
     assert runs(workspace) == [run] and archived(workspace) == []
 
 

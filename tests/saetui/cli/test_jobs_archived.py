@@ -29,3 +29,18 @@ def test_archived_runs_are_listed_where_they_are_asked_for(workspace: Workspace)
     assert (record["id"], record["state"], record["settings"]) == (away.id, "failed", {"name": "away"})
     assert Run(workspace.runs / "archive" / away.id).path.samefile(record["path"])
     assert [one["id"] for one in json.loads(said("--json"))] == [kept.id]
+
+
+def test_an_archived_run_is_found_by_its_id(workspace: Workspace) -> None:
+    kept, away = (Run.create(workspace, "train", {"name": name}, []) for name in ("kept", "away"))
+    for run in (kept, away):
+        write_json(run.path / "status.json", {"state": "failed", "error": f"{run.id} had no rows.", "mistake": True})
+    archive(away)
+
+    def follow(id: str) -> str:
+        done = CliRunner().invoke(jobs.app, ["follow", id, "--workspace", str(workspace.root)])
+        assert done.exit_code == 2
+        return done.output
+
+    assert f"{away.id} had no rows." in follow(away.id)
+    assert f"{kept.id} had no rows." in follow("last")
