@@ -42,9 +42,10 @@ snapshots: ## write the kept screens anew; git diff shows what has changed
 pictures: ## draw the README's pictures and its table of keys anew
 	$(PYTHON) tests/pictures.py
 
-bench: ## measure what a person waits for, and what a picture costs
+bench: ## measure what a person waits for, what a picture costs, and the scores of a large SAE
 	$(PYTHON) tests/benchmarks/bench_workbench.py
 	$(PYTHON) -m tests.benchmarks.bench_pictures
+	$(PYTHON) -m tests.benchmarks.bench_metrics
 
 demo-models: ## train the demo's models anew, into assets/ (half an hour on two cores)
 	$(PYTHON) -m engine.demo.build
