@@ -1,6 +1,5 @@
 """The settings of each stage, for the command line, TOML files and the interface: one frozen dataclass each."""
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
@@ -176,18 +175,18 @@ class ScoreSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoresSettings(ScoreSettings):
-    """Score every latent of one SAE, or of several in one pass, on a set of images."""
+    """Score every latent of one SAE, or of several in one pass, on a set of images, by one judge or several."""
 
-    sae: tuple[str, ...] = setting(  # type: ignore[assignment]  # several where the single form has one; apart() undoes it
+    sae: tuple[str, ...] = setting(  # type: ignore[assignment]  # several where the single form has one; see asked.apart
         "Names or paths of SAEs: those of one encoder share its pass over the images.",
         positional=True,
         place="artefact",
     )
-
-    def apart(self) -> list[ScoreSettings]:
-        """Those of each SAE."""
-        values = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
-        return [ScoreSettings(**{**values, "sae": sae}) for sae in self.sae]
+    embed_with: tuple[str, ...] = setting(  # type: ignore[assignment]  # as sae
+        "Independent encoder that judges similarity (its last hook point); repeatable: each of several judges has a "
+        "file of its own, with its name.",
+        place="model",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

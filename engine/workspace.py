@@ -206,6 +206,25 @@ def neurons_path(settings: ScoreSettings, sae: str, workspace: Workspace) -> Pat
     return workspace.neurons(sae, settings.name or short_slug(Path(settings.images).stem))
 
 
+def names_by_judge(name: str, images: str, judges: Sequence[str]) -> dict[str, str]:
+    """What scores on ``images`` by each judge are called (``ScoreSettings.name``).
+
+    MS by one judge is not to be compared with that by another, so of several judges each has a file of its own:
+    ``<images>-<judge>``. Judges of one name are told apart by digits of their hash, whatever their order.
+    """
+    if len(judges) < 2:
+        return dict.fromkeys(judges, name)
+    last = [
+        short_slug(judge.partition(":")[2] if judge.startswith("openclip:") else Path(judge).name) for judge in judges
+    ]
+    folded = [one.casefold() for one in last]  # some file systems do not tell ViT from vit
+    stem = name or short_slug(Path(images).stem)
+    return {
+        judge: f"{stem}-{one}" if folded.count(one.casefold()) == 1 else f"{stem}-{one}-{value_sha256(judge)[:8]}"
+        for judge, one in zip(judges, last, strict=True)
+    }
+
+
 def steerability_folder(settings: SteerabilitySettings, sae: str, workspace: Workspace) -> Path:
     """Where what ``settings`` ask of ``sae`` is kept."""
     return workspace.steerability(sae, settings.name or short_slug(Path(settings.vlm.removeprefix("hf:")).name))

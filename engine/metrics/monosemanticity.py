@@ -139,11 +139,6 @@ class MSAccumulator:
         self._activations.append(sparse.csr_array(A))
         self._embeddings.append(np.asarray(E))
 
-    @property
-    def nbytes(self) -> int:
-        """Of the activations so far."""
-        return sum(part.data.nbytes + part.indices.nbytes + part.indptr.nbytes for part in self._activations)
-
     def activations(self) -> sparse.csr_array:
         """Everything so far, (N, w)."""
         if len(self._activations) > 1:

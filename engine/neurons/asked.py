@@ -1,5 +1,6 @@
 """What is asked of a scoring, checked before anything is loaded. Costs no torch."""
 
+import dataclasses
 import re
 from importlib import resources
 from pathlib import Path
@@ -17,7 +18,7 @@ from engine.models.asked import blocks_of, check_device, check_encoder, check_ho
 from engine.numbers import typed
 from engine.sae.config import SAEConfig, read_config
 from engine.settings import WrongValue, about, check
-from engine.workspace import Workspace, neurons_path, short_slug
+from engine.workspace import Workspace, names_by_judge, neurons_path, short_slug
 
 
 def check_score(settings: ScoreSettings, workspace: Workspace, made: Made = ()) -> None:
@@ -26,14 +27,31 @@ def check_score(settings: ScoreSettings, workspace: Workspace, made: Made = ()) 
     _check_sae(settings, workspace, made)
 
 
+def apart(settings: ScoresSettings) -> list[ScoreSettings]:
+    """Those of each SAE by each judge."""
+    values = {one.name: getattr(settings, one.name) for one in dataclasses.fields(settings)}
+    names = names_by_judge(settings.name, settings.images, settings.embed_with)
+    return [
+        ScoreSettings(**{**values, "sae": sae, "embed_with": judge, "name": name})
+        for sae in settings.sae
+        for judge, name in names.items()
+    ]
+
+
 def check_scores(settings: ScoresSettings, workspace: Workspace, made: Made = ()) -> None:
     """WrongValue for the first setting that cannot be, or cannot be of one of the SAEs."""
-    with about("sae"):
-        if not settings.sae:
-            raise UserError("sae names none: give the names of SAEs.")
-    _check_shared(settings.apart()[0], made)
+    for name in ("sae", "embed_with"):
+        with about(name):
+            if not getattr(settings, name):
+                raise UserError(f"{name} names none: give one or more.")
+    with about("embed_with"):
+        if twice := next((one for one in settings.embed_with if settings.embed_with.count(one) > 1), None):
+            raise UserError(f"embed_with names {twice} twice: name each judge once.")
+        for judge in settings.embed_with:
+            check_encoder(judge)
+    _check_shared(apart(settings)[0], made)
     paths: set[Path] = set()
-    for one in settings.apart():
+    for one in apart(settings):
         try:
             path = _check_sae(one, workspace, made)
         except WrongValue as error:

@@ -37,7 +37,7 @@ from engine.models.encoder import VisionEncoder
 from engine.models.kept import Recent
 from engine.neurons import localised
 from engine.neurons.already import scored_already
-from engine.neurons.asked import no_encoder, said_of
+from engine.neurons.asked import apart, no_encoder, said_of
 from engine.neurons.file import write_neurons
 from engine.neurons.names import Names, Words, embed_text, name_latents, vocabulary
 from engine.neurons.pooling import scored_tokens
@@ -73,17 +73,17 @@ def score_together(
 ) -> list[Scored]:
     """:func:`score` for each of ``asked``, in this order, to the same bytes.
 
-    Those of the same images, encoder and judge share what does not depend on the SAE: the judge sees the images once,
-    and so does the encoder, at all their hook points, as long as what is kept of them fits into half of the free
-    memory; else there are several passes. All are checked before anything is begun. Stopped in a pass, it begins
-    again; scores that are written are kept.
+    Those of the same images and encoder share what does not depend on the SAE: each judge sees the images once, and so
+    does the encoder, at all their hook points, as long as what is kept of them fits into half of the free memory; else
+    there are several passes. All are checked before anything is begun. Stopped in a pass, it begins again; scores that
+    are written are kept.
     """
     return _Scorings(workspace, reporter or Reporter(), len(asked) > 1).score(asked)
 
 
 def score_all(settings: ScoresSettings, workspace: Workspace, reporter: Reporter | None = None) -> ScoredAll:
-    """:func:`score` for each SAE of ``settings``, together."""
-    return ScoredAll(tuple(score_together(settings.apart(), workspace, reporter)))
+    """:func:`score` for each SAE of ``settings`` by each judge, together."""
+    return ScoredAll(tuple(score_together(apart(settings), workspace, reporter)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +105,9 @@ class _Scoring:
     def sae(self) -> str:
         return self.reader.folder.name
 
-    def sources(self, judged: Source) -> tuple[Source, ...]:
+    def sources(self, embeddings: Store) -> tuple[Source, ...]:
+        """What its scores are made from, with ``embeddings`` by its judge."""
+        judged = Source("embeddings", embeddings.path.name, str(embeddings.path), embeddings.sha256)
         return (*self.read[:2], judged, *self.read[2:])
 
 
@@ -150,7 +152,7 @@ class _Scorings:
         config = read_config(self.workspace.existing("saes", settings.sae))
         how = settings.limit, settings.batch_size, settings.workers, settings.device
         seen = settings.images, config.transparency, settings.taxonomy, settings.wordnet
-        return *seen, settings.encoder or config.model, settings.embed_with, *how
+        return *seen, settings.encoder or config.model, *how
 
     def _opened(self, place: int, settings: ScoreSettings) -> _Scoring:
         with self._about(settings):
@@ -226,48 +228,58 @@ class _Scorings:
     # What is done
 
     def _score(self, some: Sequence[_Scoring]) -> None:
-        """Scorings that share images, encoder and judge."""
+        """Scorings that share images and encoder."""
         settings, images = some[0].settings, self._images(some[0].settings, some[0].config)
-        self.reporter.event(StageBegan("embedding"))
-        with keeping(self._kept()):
-            embeddings = _embeddings(settings, self.workspace, images, self.reporter)
-        judged = Source("embeddings", embeddings.path.name, str(embeddings.path), embeddings.sha256)
-        left = []
+        judged: dict[str, Store] = {}
+        for judge in dict.fromkeys(one.settings.embed_with for one in some):
+            self.reporter.event(StageBegan("embedding"))
+            with keeping(self._kept("what other judges saw is kept" if judged else "")):
+                judged[judge] = _embeddings(replace(settings, embed_with=judge), self.workspace, images, self.reporter)
+        left: dict[Reader, list[_Scoring]] = {}
         for one in some:
-            if found := scored_already(one.path, one.settings, one.sources(judged), images):
+            sources = one.sources(judged[one.settings.embed_with])
+            if found := scored_already(one.path, one.settings, sources, images):
                 self.done[one.number] = Scored(**vars(found), path=str(one.path), made=False)
             else:
-                left.append(one)
+                left.setdefault(one.reader, []).append(one)
         if not left:
             self.reporter.event(StageBegan(f"nothing to do: {'all are' if len(some) > 1 else 'it is'} scored"))
             return
         encoder = self._loaded(settings.encoder or some[0].config.model, settings.device)
-        scorer = _Scorer(encoder, images, embeddings, some[0].parents, judged, self.reporter, self._warn)
-        while left:
+        texts = _Texts(encoder)
+        scorers = {
+            judge: _Scorer(encoder, images, judged[judge], some[0].parents, texts, self.reporter, self._warn)
+            for judge in dict.fromkeys(one.settings.embed_with for scorings in left.values() for one in scorings)
+        }
+        readers = list(left)
+        while readers:
             self.reporter.event(StageBegan("encoding"))
             with keeping(self._kept("what the judge saw is kept")):
                 passed = look(
-                    [one.reader for one in left],
+                    readers,
                     encoder,
                     images,
-                    embeddings,
-                    scorer.E,
+                    list(judged.values()),
                     settings.batch_size,
                     settings.workers,
                     _room(encoder),
                     self.reporter,
                 )
-            scorer.begin(passed.joint)
+            for scorer in scorers.values():
+                scorer.begin(passed.joint)
             while passed.seen:
-                one, seen = left.pop(0), passed.seen.pop(0)
-                self.reporter.event(StageBegan(f"scoring {one.sae}" if self.several else "scoring"))
-                summary = scorer.written(one, seen)
-                self.done[one.number] = Scored(**vars(summary), path=str(one.path))
+                seen = passed.seen.pop(0)
+                for one in left.pop(readers.pop(0)):
+                    with keeping(self._kept("what the judge saw is kept")):
+                        self._write(one, seen, scorers[one.settings.embed_with])
                 del seen  # it is large
-                if left:
-                    with keeping(self._kept()):
-                        self.reporter.check()
         self.reporter.event(StageBegan("done"))
+
+    def _write(self, one: _Scoring, seen: Seen, scorer: "_Scorer") -> None:
+        if self.several:
+            self.reporter.check()
+        self.reporter.event(StageBegan(f"scoring {one.path.stem}" if self.several else "scoring"))
+        self.done[one.number] = Scored(**vars(scorer.written(one, seen)), path=str(one.path))
 
     def _kept(self, otherwise: str = "") -> str:
         made = sum(one.made for one in self.done.values())
@@ -280,6 +292,19 @@ def _room(encoder: VisionEncoder) -> int:
     return min((one // 2 for one in free if one is not None), default=_ROOM)
 
 
+class _Texts:
+    """What the text tower of an encoder makes of words: once for all SAEs and judges."""
+
+    def __init__(self, encoder: VisionEncoder):
+        self.encoder = encoder
+        self._known: dict[tuple[str, ...], Words] = {}
+
+    def of(self, words: list[str]) -> Words:
+        if (known := tuple(words)) not in self._known:
+            self._known[known] = Words.embedded(words, lambda texts: embed_text(self.encoder, texts))
+        return self._known[known]
+
+
 class _Scorer:
     """Makes and writes scores of what one encoder and one judge saw of some images."""
 
@@ -289,18 +314,17 @@ class _Scorer:
         images: Images,
         embeddings: Store,
         parents: ClassTaxonomy | None,
-        judged: Source,
+        texts: _Texts,
         reporter: Reporter,
         warn: Callable[[str], None],
     ):
-        self.encoder, self.images, self.embeddings, self.judged = encoder, images, embeddings, judged
+        self.encoder, self.images, self.embeddings, self.texts = encoder, images, embeddings, texts
         self.reporter, self.warn = reporter, warn
         self.E = embeddings.read(0, embeddings.rows)
         self.scored = _images(embeddings)
         if parents is not None:
             self.scored = placed(self.scored, parents, reporter)
         self.paths = [image.taxonomy for image in self.scored]
-        self.words: dict[tuple[str, ...], Words] = {}
         self.begin(None)
 
     def begin(self, joint: Float[np.ndarray, "N D"] | None) -> None:
@@ -311,7 +335,7 @@ class _Scorer:
     def written(self, one: _Scoring, seen: Seen) -> Summary:
         """Score what was ``seen`` of an SAE, write the file, and return its summary."""
         settings, config, E = one.settings, one.config, self.E
-        activations = seen.pooled.activations()
+        activations = seen.activations()
         result = monosemanticity(activations, E, settings.min_support)
         self.reporter.progress(1, 4, "scores")
         raw, rectified = self._controls(seen, settings.min_support)
@@ -386,7 +410,7 @@ class _Scorer:
             names.latents,
             names.latent_scores,
             summary,
-            Provenance(one.sources(self.judged), versions()),
+            Provenance(one.sources(self.embeddings), versions()),
             names.mean if names.words else None,
         )
         return summary
@@ -405,17 +429,11 @@ class _Scorer:
             message = f"{self.encoder.spec} has no text tower, so latents get no names."
         else:
             try:
-                return name_latents(top_images, self.joint, self._embedded(words))
+                return name_latents(top_images, self.joint, self.texts.of(words))
             except UserError as error:  # a tower without its tokenizer: everything else stands
                 message = f"Latents get no names: {error}"
         self.warn(message)
         return Names.none(len(top_images))
-
-    def _embedded(self, words: list[str]) -> Words:
-        """What the text tower makes of the words: once for all SAEs."""
-        if (known := tuple(words)) not in self.words:
-            self.words[known] = Words.embedded(words, lambda texts: embed_text(self.encoder, texts))
-        return self.words[known]
 
     def _on_objects(self, latents: Mapping[str, np.ndarray], objects: Objects) -> dict[str, np.ndarray]:
         if "maps" not in latents:

@@ -19,7 +19,6 @@ from engine.activations.store import Store
 from engine.config import Pooling
 from engine.errors import UserError
 from engine.images import Images
-from engine.metrics.monosemanticity import MSAccumulator
 from engine.models import HookPoint
 from engine.models.encoder import VisionEncoder
 from engine.neurons.pooling import chosen_tokens, pool
@@ -90,9 +89,20 @@ class Seen:
     top: TopImages
     fired: np.ndarray
     """(w) tokens on which each latent fires."""
-    pooled: MSAccumulator = field(default_factory=MSAccumulator)
-    """Latents, one value an image."""
+    pooled: list[sparse.csr_array] = field(default_factory=list)
+    """Latents, one value an image, in parts: 8 bytes for each that fires."""
     token_count: int = 0
+
+    def activations(self) -> sparse.csr_array:
+        """Latents, one value an image, (N, w)."""
+        if len(self.pooled) > 1:
+            self.pooled = [sparse.csr_array(sparse.vstack(self.pooled, format="csr"))]
+        return self.pooled[0]
+
+    @property
+    def nbytes(self) -> int:
+        """Of the latents so far."""
+        return sum(part.data.nbytes + part.indices.nbytes + part.indptr.nbytes for part in self.pooled)
 
     @property
     def view(self) -> View:
@@ -113,27 +123,27 @@ def look(
     readers: Sequence[Reader],
     encoder: VisionEncoder,
     images: Images,
-    embeddings: Store,
-    E: Float[np.ndarray, "N D"],
+    judged: Sequence[Store],
     batch_size: int,
     workers: int,
     room: int,
     reporter: Reporter,
 ) -> Pass:
-    """Show the images that the judge saw, which are those of ``embeddings`` (``E``: what it saw), to ``readers``.
+    """Show the images that the judges saw, which are those of each store of ``judged``, to ``readers``.
 
     Of several SAEs only as many are shown them as fit into ``room`` bytes, but one at least: as far as is known when
     the pass begins, and as their latents turn out to fire. The others are left for another pass.
     """
-    shown = _Shown(_admitted(readers, encoder, room), encoder, E)
+    shown = _Shown(_admitted(readers, encoder, room), encoder, judged[0].rows)
     starts = range(0, len(images), batch_size)
     batches = [(start, min(start + batch_size, len(images))) for start in starts]
     for batch in prepared(images, encoder, batches, workers):
-        _check_judged(batch, embeddings)
+        for embeddings in judged:
+            _check_judged(batch, embeddings)
         for part in batch.parts:
             shown.show(part.inputs, [images.entries[i].path for i in part.indices])
         shown.leave_out(room)
-        reporter.progress(shown.done, len(E), "images")
+        reporter.progress(shown.done, shown.N, "images")
         reporter.check()
     return Pass(shown.seen, shown.joint)
 
@@ -147,13 +157,13 @@ def _admitted(readers: Sequence[Reader], encoder: VisionEncoder, room: int) -> l
 class _Shown:
     """The SAEs of one pass while it goes on."""
 
-    def __init__(self, readers: Sequence[Reader], encoder: VisionEncoder, E: Float[np.ndarray, "N D"]):
-        self.encoder, self.E, self.done = encoder, E, 0
+    def __init__(self, readers: Sequence[Reader], encoder: VisionEncoder, N: int):
+        self.encoder, self.N, self.done = encoder, N, 0
         self.joint: np.ndarray | None = None
         raws: dict[View, Raw] = {}
         self.seen: list[Seen] = []
         for reader in readers:
-            raw = raws.setdefault(reader.view, Raw.empty(len(E), reader.d))
+            raw = raws.setdefault(reader.view, Raw.empty(N, reader.d))
             top = TopImages(reader.w, reader.top, encoder.grid if reader.view.several else None)
             sae = SAE.load(reader.folder, encoder.device)
             self.seen.append(Seen(reader, sae, raw, top, np.zeros(reader.w, np.int64)))
@@ -165,7 +175,7 @@ class _Shown:
         if self.encoder.has_text:
             joint = taken[LAST][:, 0].float().cpu().numpy()
             if self.joint is None:
-                self.joint = np.empty((len(self.E), joint.shape[1]), np.float32)
+                self.joint = np.empty((self.N, joint.shape[1]), np.float32)
             self.joint[self.done : self.done + len(paths)] = joint
         chosen: dict[tuple[HookPoint, str], tuple[Tensor, Tensor]] = {}
         pooled: set[View] = set()
@@ -181,7 +191,7 @@ class _Shown:
                 for raw, signed in ((one.raw.up, x), (one.raw.down, -x)):
                     raw[self.done : self.done + len(x)] = pool(signed, mask, view.how).cpu().numpy()
             for first, part, kept in _parts(x, mask, one.reader.w):
-                _take(one, part, kept, self.done + first, self.E)
+                _take(one, part, kept, self.done + first)
         self.done += len(paths)
 
     def leave_out(self, room: int) -> None:
@@ -193,8 +203,8 @@ class _Shown:
         """Bytes in the end, if latents go on firing as they have."""
         fixed = sum(one.reader.nbytes(self.encoder) for one in self.seen)
         raws = {id(one.raw): one.raw.nbytes for one in self.seen}
-        firing = sum(one.pooled.nbytes for one in self.seen)
-        return fixed + sum(raws.values()) + firing * len(self.E) // max(self.done, 1)
+        firing = sum(one.nbytes for one in self.seen)
+        return fixed + sum(raws.values()) + firing * self.N // max(self.done, 1)
 
 
 def _check_judged(batch: Batch, embeddings: Store) -> None:
@@ -218,13 +228,13 @@ def _parts(x: Tensor, mask: Tensor, w: int) -> Iterator[tuple[int, Tensor, Tenso
         yield start, x[start : start + step], mask[start : start + step]
 
 
-def _take(seen: Seen, x: Tensor, mask: Tensor, first: int, E: np.ndarray) -> None:
+def _take(seen: Seen, x: Tensor, mask: Tensor, first: int) -> None:
     """Encode some images and add what they say of the latents; ``first``: the number of the first of them."""
     z = seen.sae.encode(x) * mask[..., None]
     seen.fired += (z > 0).sum(dim=(0, 1)).cpu().numpy()
     seen.token_count += int(mask.sum())
     pooled = sparse.csr_array(pool(z, mask, seen.view.how).cpu().numpy())
-    seen.pooled.update(pooled, E[first : first + len(x)])
+    seen.pooled.append(pooled)
     for i in range(len(x)):
         fired = slice(pooled.indptr[i], pooled.indptr[i + 1])
         latents = pooled.indices[fired]

@@ -46,9 +46,10 @@ class TopImages:
         """Images (padded with -1), activations (with 0) and maps, largest first, earlier images first among equals."""
         late = np.where(self._images < 0, np.iinfo(np.int32).max, self._images)
         order = np.lexsort((late, -self._values), axis=1)
-        images, values = np.take_along_axis(self._images, order, 1), np.take_along_axis(self._values, order, 1)
+        self._images = np.take_along_axis(self._images, order, 1)  # kept, as the maps are: it may be asked for again
+        self._values = np.take_along_axis(self._values, order, 1)
         if self._maps is None or self.grid is None:
-            return images, values, None
+            return self._images, self._values, None
         for latent, places in enumerate(order):  # in place: they are the largest thing here
             self._maps[latent] = self._maps[latent, places]
-        return images, values, self._maps.reshape(*images.shape, *self.grid)
+        return self._images, self._values, self._maps.reshape(*self._images.shape, *self.grid)

@@ -31,7 +31,16 @@ from engine.reporter import Reporter, StageBegan
 from engine.runs.tasks import TASKS
 from engine.settings import WrongValue, about, from_mapping
 from engine.steer.recipes import with_recipe
-from engine.workspace import MARKER, Workspace, check_name, neurons_path, slug, steerability_folder, store_names
+from engine.workspace import (
+    MARKER,
+    Workspace,
+    check_name,
+    names_by_judge,
+    neurons_path,
+    slug,
+    steerability_folder,
+    store_names,
+)
 
 if TYPE_CHECKING:
     from engine.activations.asked import Made
@@ -151,7 +160,8 @@ def read_plan(path: Path, workspace: Workspace, inputs: Sequence[str] = ()) -> l
             raise UserError(f"{path}: {task} is {given!r}: write its settings under [[{task}]].")
         for table in tables:
             trained = [s.settings.name for s in stages if s.task == "train"]
-            stages += _expand(task, table, workspace.defaults(), trained, path, workspace.root)
+            expanded = _expand(task, table, workspace.defaults(), trained, path, workspace.root)
+            stages += _by_judge(list(expanded)) if task == "score" else expanded
     if not stages:
         raise UserError(
             f"{path} has no stages: add [[extract]], [[train]], [[score]], [[steer]] or [[steerability]] tables."
@@ -223,6 +233,19 @@ def _expand(
                 raise
             raise WrongValue(error.setting, error.sentence, str(root / MARKER)) from None
         yield Stage(task, located(settings, root))
+
+
+def _by_judge(scores: list[Stage]) -> list[Stage]:
+    """Scores of one table whose names do not tell their judges apart are called as ``score`` calls those by several."""
+    judges: dict[tuple[str, str], dict[str, None]] = {}
+    for one in scores:
+        judges.setdefault((one.settings.name, one.settings.images), {})[one.settings.embed_with] = None
+    named = {key: names_by_judge(*key, list(several)) for key, several in judges.items()}
+    return [
+        Stage(one.task, dataclasses.replace(asked, name=named[asked.name, asked.images][asked.embed_with]))
+        for one in scores
+        for asked in [one.settings]
+    ]
 
 
 def _saes(given: Any, trained: list[str], path: Path) -> list[Any]:

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -93,13 +94,13 @@ def _add(
 
 
 def _add_score(app: typer.Typer) -> None:
-    """The command that does ``score`` for one SAE, and ``scores`` for several."""
+    """The command that does ``score`` for one SAE and one judge, and ``scores`` for several."""
 
     def handler(given: dict[str, Any], workspace: str | None, json: bool, detach: bool) -> None:
-        place, saes = Workspace.find(workspace), given.get("sae", ())
-        task = "scores" if len(saes) > 1 else "score"
-        if len(saes) == 1:
-            given = given | {"sae": saes[0]}
+        place, named = Workspace.find(workspace), {name: given.get(name, []) for name in ("sae", "embed_with")}
+        task = "scores" if any(len(names) > 1 for names in named.values()) else "score"
+        if task == "score":
+            given = given | {name: names[0] for name, names in named.items() if names}
         settings, show = stages()[task]
         chosen = complete(settings, given, place, "score", task)
         if detach:
@@ -177,15 +178,15 @@ def show_score(result: Scored) -> None:
 
 
 def show_scores(result: ScoredAll) -> None:
-    heads = ("MS", "mean", "best", "raw", "matched", "beaten", "alive", "")
+    heads = ("MS", "judge", "mean", "best", "raw", "matched", "beaten", "base", "alive", "")
     rows = []
     for one in result.scores:
-        means = (number(value) for value in (one.ms.sae.mean, one.ms.sae.best, one.ms.raw.mean, one.ms.matched.mean))
-        beaten, again = percent(one.ms.matched.share_beaten, 1), "" if one.made else "it was scored already"
-        rows.append((one.sae, *means, beaten, f"{one.alive:,}", again))
-    say(*(one.path for one in result.scores), *work.columns(heads, rows, right=range(1, 7)))
-    shared = result.scores[0]
-    say(f"{counted(shared.images, 'image')}, mean cosine of all pairs {number(shared.ms.baseline)}")
+        of = (one.ms.sae.mean, one.ms.sae.best, one.ms.raw.mean, one.ms.matched.mean)
+        figures = (*map(number, of), percent(one.ms.matched.share_beaten, 1), number(one.ms.baseline))
+        again = "" if one.made else "it was scored already"
+        rows.append((one.sae, Path(one.embed_with).name, *figures, f"{one.alive:,}", again))
+    say(*(one.path for one in result.scores), *work.columns(heads, rows, right=range(2, 9)))
+    say(f"{counted(result.scores[0].images, 'image')}; base: mean cosine of all pairs, by the same judge")
 
 
 def show_concepts(result: ConceptsTested) -> None:

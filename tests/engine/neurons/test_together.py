@@ -11,8 +11,10 @@ from PIL import Image
 
 from engine.config import ScoreSettings, ScoresSettings
 from engine.errors import Stopped, UserError
+from engine.files import value_sha256
 from engine.models.encoder import VisionEncoder
 from engine.neurons import score as module
+from engine.neurons.asked import apart, check_scores
 from engine.neurons.file import Neurons
 from engine.neurons.score import score, score_all, score_together
 from engine.reporter import Reporter, StageBegan, Warned
@@ -58,6 +60,11 @@ def random_sae(folder: Path, model: str, hook: str, seed: int) -> None:
 def ask(place: Path, sae: str = "first", **more) -> ScoreSettings:
     given = {"images": str(place / "images"), "embed_with": str(place / "dino"), "batch_size": 5, "device": "cpu"}
     return ScoreSettings(sae=sae, vocabulary=str(place / "words.txt"), **(given | more))
+
+
+def several(place: Path, saes: tuple[str, ...], judges: tuple[str, ...]) -> ScoresSettings:
+    """Of encoders in ``place``."""
+    return ScoresSettings(**vars(ask(place)) | {"sae": saes, "embed_with": tuple(str(place / one) for one in judges)})
 
 
 class Listener(Reporter):
@@ -131,12 +138,17 @@ def test_sae_after_sae_is_left_for_another_pass_when_latents_turn_out_to_fire_to
 
 def test_what_is_scored_is_skipped_and_the_order_kept(place, alone, work):
     before = score(ask(place, "second"), work)
-    settings = ScoresSettings(**{**vars(ask(place)), "sae": ("other", "second", "first")})
+    settings = ScoresSettings(
+        **vars(ask(place)) | {"sae": ("other", "second", "first"), "embed_with": (str(place / "dino"),)}
+    )
     listener = Listener()
     result = score_all(settings, work, listener)
     assert [(one.sae, one.made) for one in result.scores] == [("other", True), ("second", False), ("first", True)]
     assert result.scores[1] == replace(before, made=False)
-    assert [name for name in listener.stages if name.startswith("scoring")] == ["scoring other", "scoring first"]
+    assert [name for name in listener.stages if name.startswith("scoring")] == [
+        "scoring other--images",
+        "scoring first--images",
+    ]
     listener = Listener()
     assert not any(one.made for one in score_all(settings, work, listener).scores)
     assert "encoding" not in listener.stages and listener.stages[-1] == "nothing to do: all are scored"
@@ -144,7 +156,7 @@ def test_what_is_scored_is_skipped_and_the_order_kept(place, alone, work):
 
 class Stopping(Listener):
     def check(self):
-        if self.stages[-1] == "scoring second":
+        if self.stages[-1] == "scoring second--images":
             raise Stopped
 
 
@@ -201,3 +213,44 @@ def test_a_warning_of_several_is_said_once(place, work):
     assert sum("judges its own latents" in one for one in listener.warnings) == 1
     with Neurons.open(work.root / "neurons/other--own.h5") as neurons:
         assert neurons.summary.embed_with == str(place / "clip")
+
+
+def test_several_judges_share_a_pass_and_have_files_of_their_own(place, alone, work, monkeypatch):
+    settings = several(place, ("first", "pooled"), ("dino", "clip"))
+    judges = settings.embed_with
+    passes = shown(monkeypatch)
+    result = score_all(settings, work)
+    names = [f"{sae}--images-{judge}.h5" for sae in ("first", "pooled") for judge in ("dino", "clip")]
+    assert [Path(one.path).name for one in result.scores] == names and all(one.made for one in result.scores)
+    assert [one.embed_with for one in result.scores] == [*judges, *judges]
+    assert len(passes) - passes.count(1) <= 2 * 5, "five batches by a judge that has seen none, and five by the encoder"
+    together = files(place)
+    for one in apart(settings):
+        work.neurons(one.sae, one.name).unlink()
+        score(one, work)
+    assert files(place) == together
+    assert not any(one.made for one in score_all(settings, work).scores)
+    with Neurons.open(result.scores[0].path) as dino, Neurons.open(result.scores[1].path) as clip:
+        assert dino.summary.ms.baseline != clip.summary.ms.baseline
+        np.testing.assert_array_equal(dino.top_images, clip.top_images)
+
+
+@pytest.mark.parametrize(
+    ("judges", "says"),
+    [(("dino", "dino"), "names .*dino twice"), ((), "embed_with names none"), (("nobody",), "nobody")],
+)
+def test_judges_that_cannot_be_are_refused(place, work, judges, says):
+    with pytest.raises(UserError, match=says):
+        check_scores(several(place, ("first",), judges), work)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_judges_of_one_name_are_told_apart_whatever_their_order(place, order):
+    judges = ("/a/vit", "/b/ViT", "hf:org/vit-large", "openclip:ViT-B-32/openai")[::order]
+    asked = replace(several(place, ("s",), ()), embed_with=judges)
+    names = {one.embed_with: one.name for one in apart(asked)}
+    assert list(names) == list(judges) and len({name.casefold() for name in names.values()}) == 4
+    assert names["/a/vit"] == f"images-vit-{value_sha256('/a/vit')[:8]}"
+    assert names["hf:org/vit-large"] == "images-vit-large"
+    assert names["openclip:ViT-B-32/openai"] == "images-ViT-B-32-openai"
+    assert [one.name for one in apart(replace(asked, embed_with=judges[:1]))] == [""]

@@ -43,6 +43,18 @@ def test_maps_follow_their_images():
         assert kept[k].max(axis=(1, 2)).tolist() == values[k].tolist()
 
 
+def test_whoever_asks_again_is_given_the_same():
+    rng = np.random.default_rng(1)
+    maps = np.maximum(rng.normal(size=(20, 3, 2, 2)), 0)
+    kept = TopImages(3, 5, (2, 2))
+    for image in range(20):
+        values = maps[image].max(axis=(1, 2)).astype(np.float32)
+        kept.add(image, np.arange(3), values, lambda entered, i=image: maps[i][entered].reshape(len(entered), -1))
+    first = [np.copy(one) for one in kept.sorted()]
+    for before, after in zip(first, kept.sorted(), strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
 @pytest.mark.filterwarnings("error")
 def test_maps_beyond_float16_are_cut_not_infinite():
     maps = np.full((1, 1, 1, 2), 1e6, np.float32)

@@ -67,6 +67,24 @@ def test_stars_mean_some_of_the_saes_and_paths_are_from_the_workspace(workspace,
     assert asked.embed_with == str(workspace.root / "judge")
 
 
+@pytest.mark.parametrize(
+    ("more", "names"),
+    [
+        ("", ["val-dino", "val-demo-encoder"]),
+        ('name = "v"', ["v-dino", "v-demo-encoder"]),
+        ('name = "{embed_with}"', ["dino", "demo-encoder"]),
+        ('name = "{limit}"\nlimit = [10, 20]', ["10-dino", "20-dino", "10-demo-encoder", "20-demo-encoder"]),
+    ],
+)
+def test_judges_of_one_table_are_named_as_score_names_them(more, names, workspace, tmp_path):
+    (workspace.root / "activations/a").mkdir(parents=True)
+    path = tmp_path / "plan.toml"
+    path.write_text(f'{TRAIN}[[score]]\nsae = "*-x8"\nimages = "val"\nembed_with = ["./dino", "demo:encoder"]\n{more}')
+    stages = read_plan(path, workspace)
+    check_plan(stages, workspace, path)
+    assert [one.settings.name for one in stages if one.task == "score"] == names
+
+
 PLAN = """
 [[extract]]
 model = "{root}/model"

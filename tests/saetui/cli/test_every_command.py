@@ -135,7 +135,7 @@ CASES = [
     Case(
         "score",
         "x0.0625 x0.125 --name both --limit 8",
-        ("neurons/x0.0625--both.h5", "neurons/x0.125--both.h5", "matched", "8 images, mean cosine of all pairs "),
+        ("neurons/x0.0625--both.h5", "neurons/x0.125--both.h5", "matched", "8 images; base: mean cosine of all pairs"),
         None,
     ),
     Case("steer", "x0.0625 --latent 3=0", ("untouched", "attached", "steered", WHITE), {"untouched": WHITE}),

@@ -303,5 +303,16 @@ def test_a_form_refuses_it_at_once_by_the_same_sentence(task: str, study: Path) 
     assert not problems, "\n".join(map(str, problems))
 
 
+@pytest.mark.parametrize(
+    ("judges", "says"),
+    [
+        (["demo", "demo:encoder", "demo"], "--embed-with names demo twice: name each judge once."),
+        (["demo:encoder", "nowhere"], "No model at nowhere"),
+    ],
+)
+def test_each_of_several_judges_is_checked(judges: list[str], says: str) -> None:
+    assert says in by_command("score", BASE["score"] | {"embed_with": judges})
+
+
 def test_the_list_is_long_enough() -> None:
     assert len(CASES) >= 60
