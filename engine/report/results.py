@@ -36,11 +36,15 @@ class PaperCell:
     difference: float | None = None
     """Ours less the published."""
     control: float | None = None
-    """Of a mean MS, that of matched raw neurons; of raw neurons, all pairs of images; of a depth, random images."""
+    """Of a mean MS, that of matched raw neurons; of raw neurons, all pairs of images; of a depth, random images; of
+    steering, the SAE attached and no latent changed."""
     n: str = ""
     """Over how many latents, rows, images or pairs ours is."""
     saes: tuple[str, ...] = ()
     """Whose mean ours is."""
+    low: float | None = None
+    """As ``high``, of the interval of ours over latents; None where it is not known, or ours is of several SAEs."""
+    high: float | None = None
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,8 @@ def show_paper(result: PaperCompared) -> None:
     for table in result.tables:
         work.say(table.title, *(f"  {line}" for line in _lines(table)), *(f"  {note}" for note in table.notes), "")
     work.say(
-        f"Published: {result.source}. Control: of MS, raw neurons that fire on as many images; of depth, random ones."
+        f"Published: {result.source}. Control: of MS, raw neurons that fire on as many images; of depth, random ones; "
+        "of steering, the SAE attached and no latent changed. Interval: 95 %, over latents."
     )
 
 
@@ -105,5 +106,13 @@ def _row(name: str, cells: tuple[PaperCell, ...]) -> Iterator[tuple[str, ...]]:
         values = [getattr(cell, label) for cell in cells]
         if any(value is not None for value in values):
             yield ("", label, *("" if value is None else significant(value) for value in values))
+    if any(cell.low is not None for cell in cells):
+        yield ("", "interval", *(_interval(cell) for cell in cells))
     if any(cell.n for cell in cells):
         yield ("", "n", *(cell.n.partition(" ")[0] for cell in cells))
+
+
+def _interval(cell: PaperCell) -> str:
+    if cell.low is None or cell.high is None:
+        return ""
+    return f"{significant(cell.low)}..{significant(cell.high)}"

@@ -18,6 +18,7 @@ from engine.neurons.file import Neurons
 from engine.neurons.results import Summary
 from engine.numbers import exact
 from engine.report.paper.published import Published, PublishedTable, published
+from engine.report.paper.steered import LAYER, results_of, steering_tables
 from engine.report.results import PaperCell, PaperCompared, PaperTable
 from engine.report.subject import subject_of
 from engine.reporter import Reporter
@@ -54,7 +55,8 @@ def beside_paper(settings: PaperSettings, workspace: Workspace, reporter: Report
     said, own = published(), _own(settings, workspace)
     mine = list(_mine(settings, workspace, reporter))
     tables = tuple(_table(table, said, mine, own) for table in said.table)
-    return PaperCompared(said.source, tables)
+    steered = results_of(workspace, [one.entry for one in mine], own.layers[LAYER])
+    return PaperCompared(said.source, (*tables, *steering_tables(steered)))
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,8 @@ def _table(table: PublishedTable, said: Published, mine: list[_Mine], own: _Own)
             used += [one for one, _ in found if one not in used]
             cells.append(_cell(value, found))
         rows.append((row, tuple(cells)))
-    return PaperTable(table.title, table.across, tuple(map(str, table.columns)), tuple(rows), _notes(said, used, own))
+    notes = (*([table.remark] if table.remark else ()), *_notes(said, used, own))
+    return PaperTable(table.title, table.across, tuple(map(str, table.columns)), tuple(rows), notes)
 
 
 def _fits(one: _Mine, table: PublishedTable, layer: str, column: object, said: Published, own: _Own) -> bool:

@@ -25,6 +25,8 @@ class PublishedTable:
     """None where the columns are expansions."""
     taxonomy: bool = False
     """Whether it is of images with a taxonomy."""
+    remark: str = ""
+    """What a reader who holds the table against the paper has to know."""
 
 
 @dataclass(frozen=True)

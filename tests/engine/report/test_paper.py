@@ -6,18 +6,21 @@ from dataclasses import replace
 import pytest
 from typer.testing import CliRunner
 
-from engine.config import PaperSettings, TrainSettings
+from engine.config import PaperSettings, SteerabilitySettings, TrainSettings
 from engine.errors import UserError
-from engine.files import file_sha256
-from engine.metrics.results import AgainstMatched, GroupDepth, Hierarchy, Overlap, Spread, Trend
+from engine.files import file_sha256, write_json
+from engine.metrics.results import AgainstMatched, GroupDepth, Hierarchy, Interval, Overlap, Spread, Trend
 from engine.neurons.results import LatentSpread, MSSummary
+from engine.records import to_json
 from engine.report.paper.beside import beside_paper
 from engine.report.paper.published import published
 from engine.sae.config import SAEConfig
 from engine.sae.model import SAE
 from engine.sae.results import FinalMeasurement
 from engine.sae.state import Finished, Split, identity, write_training
-from engine.workspace import Workspace
+from engine.steer.results import Measured, OneWord, Steerability, Texts
+from engine.steer.steerability.stage import FORMAT, SCORES, VERSION
+from engine.workspace import Provenance, Workspace
 from saetui.cli.app import app
 from tests.support.scores import SUMMARY, made_from, write_scores
 
@@ -86,7 +89,7 @@ def cells(place, **asked):
 
 def test_every_cell_that_was_published_is_there_as_published(place):
     found = cells(place)
-    assert len(found) == 6 * 5 * 6 + 2 * 4 + 1 + 2 * 5 + 2
+    assert len(found) == 6 * 5 * 6 + 2 * 4 + 1 + 2 * 5 + 2 + 2 * 4 + 2 * 3 * 2
     assert found["Best MS, Matryoshka", "22", "16"].published == 1.0
     assert found["R2, BatchTopK", "last", "64"].published == 0.791
     assert {len(values) == len(table.columns) for table in published().table for values in table.rows.values()} == {
@@ -125,7 +128,7 @@ def test_what_there_is_not_stays_empty(place):
 
 def test_what_is_another_thing_than_the_published_is_said(place, tmp_path):
     same = beside_paper(PaperSettings(), place).tables
-    assert all(note.startswith("K is") or not table.notes for table in same for note in table.notes)
+    assert all(note.startswith(("K is", "At K = 20")) or not table.notes for table in same for note in table.notes)
     other = replace(SUMMARY, sae="b", model=MODEL, hook="last", images=300)
     origin = made_from("b", file_sha256(place.sae("b") / "sae.safetensors"))
     write_scores(place.neurons("b", "val"), 8, other, origin)
@@ -148,10 +151,63 @@ def test_a_plan_says_what_stands_for_the_published_layers_and_k(place, tmp_path)
         cells(place, plan=str(plan))
 
 
+def steered(place, sae, vlm="llava-hf/llava-1.5-7b-hf", word=0.3, shares=(0.5, 0.8, 0.4)):
+    """Steering scores of ``sae``: a steered model, and the SAE attached, which has a tenth of it."""
+
+    def measured(score):
+        return (
+            Measured("untouched", Interval(6, 0.0, -0.1, 0.1)),
+            Measured("attached", Interval(6, score / 10, 0.0, 0.1)),
+            Measured("steered", Interval(6, score, score - 0.1, score + 0.2)),
+        )
+
+    words = OneWord("?", 1, measured(word), None, Interval(6, 0.1, 0.05, 0.15))
+    texts = Texts("insertion", "clip", *map(measured, shares), 0)
+    result = Steerability(
+        path="x", sae=sae, vlm=vlm, images="val", drawn_from=6, latents=(), groups=(), word=words,
+        word_on_pictures=None, texts=(texts, replace(texts, judge="second", done=measured(0.9))), prompts=(), judges=(),
+        agreement=(), doses=(), settings=SteerabilitySettings(sae=sae, vlm=vlm), provenance=Provenance(()),
+    )  # fmt: skip
+    folder = place.steerability(sae, "vlm")
+    folder.mkdir(parents=True)
+    write_json(folder / SCORES, {"format": FORMAT, "version": VERSION, **to_json(result)})
+
+
+def test_steering_stands_beside_the_published_with_control_interval_and_n(place):
+    trained(place, "read", hook="layer:22", expansion=8)
+    steered(place, "read")
+    steered(place, "a", word=0.9)  # of another layer: its cells are none of the paper's
+    found = cells(place)
+    plain, inserted = "Steering: the one word, of a plain image", "Steering: insertion"
+    cell = found[plain, "cosine", "steered"]
+    assert (cell.published, cell.ours, cell.difference, cell.control) == pytest.approx((0.259, 0.3, 0.3 - 0.259, 0.03))
+    assert (cell.low, cell.high) == pytest.approx((0.2, 0.5)) and (cell.n, cell.saes) == ("6 latents", ("read",))
+    assert found[plain, "cosine", "untouched"].control is None
+    assert found[plain, "cosine", "random label"].ours == 0.1 and found[plain, "cosine", "true label"].ours is None
+    rows = ("concept appeared", "prompt followed", "both")
+    assert [found[inserted, row, "steered"].ours for row in rows] == [0.5, 0.8, 0.4], "of the first judge"
+    assert [found[inserted, row, "diffmean"].published for row in rows] == [0.531, 0.662, 0.358]
+    assert found[inserted, "both", "diffmean"].ours is None
+    assert found["Steering: suppression", "both", "steered"].n == ""
+
+
+def test_steering_of_several_saes_is_their_mean_and_has_no_interval(place):
+    for name, vlm, word in (("r1", "demo", 0.2), ("r2", "demo", 0.4)):
+        trained(place, name, hook="layer:22")
+        steered(place, name, vlm, word)
+    tables = {table.title: table for table in beside_paper(PaperSettings(), place).tables}
+    cell = tables["Steering: the one word, of a plain image"].rows[0][1][1]
+    assert cell.ours == pytest.approx(0.3) and (cell.low, cell.saes) == (None, ("r1", "r2"))
+    notes = tables["Steering: insertion"].notes
+    assert "The model steered is demo, not LLaVA-1.5." in notes and "Judged by clip" in notes[1]
+    assert tables["Steering: suppression"].notes == ()
+
+
 def test_the_command_prints_ours_the_difference_and_the_control(place):
     run = CliRunner().invoke(app, ["report", "--paper", "--workspace", str(place.root)])
+    assert "Steering: insertion" in run.stdout and "a caption that says x16 is not of these values" in run.stdout
     assert "Mean MS, Matryoshka" in run.stdout and "published" in run.stdout and "control" in run.stdout
     said = CliRunner().invoke(app, ["report", "--paper", "--json", "--workspace", str(place.root)])
-    assert len(json.loads(said.stdout)["tables"]) == len(published().table)
+    assert len(json.loads(said.stdout)["tables"]) == len(published().table) + 4
     wrong = CliRunner().invoke(app, ["report", "a", "--paper", "--workspace", str(place.root)])
     assert wrong.exit_code != 0 and "leave out sae" in str(wrong.exception)
