@@ -10,7 +10,6 @@ import typer
 from engine.errors import UserError, sentence_of
 from engine.records import to_json
 from engine.runs.events import Control, Status
-from engine.runs.removal import restored
 from engine.runs.run import ENDED, Run, find, runs
 from engine.runs.run import archived as archived_runs
 from engine.runs.tasks import TASKS
@@ -107,6 +106,8 @@ def pause(context: typer.Context, id: IdArgument, workspace: WorkspaceOption = N
 @app.command()
 def resume(context: typer.Context, id: IdArgument, workspace: WorkspaceOption = None, json: JsonOption = False) -> None:
     """Let a paused run go on, or start one that stopped or died again where it was; an archived one is listed again."""
+    from engine.runs.removal import restored  # numpy and h5py come with it, and completion waits for them
+
     run = _find(context, id, workspace)
     if run.status.state != "done":  # what goes on is listed
         run = restored(run)
