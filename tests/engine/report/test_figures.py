@@ -69,9 +69,12 @@ def test_depth_by_group_is_the_mean_over_its_latents_beside_random_images(neuron
     assert drawn.lines[0].get_ydata().tolist() == pytest.approx(means)
     bars = [abs(end[1][1] - end[0][1]) / 2 for end in drawn.lines[2][0].get_segments()]
     errors = [
-        1.96 * np.std(some, ddof=1) / len(some) ** 0.5 if len(some) > 1 else 0 for some in by_group.values() if some
+        1.96 * np.std(some, ddof=1) / len(some) ** 0.5 if len(some) > 1 else np.nan
+        for some in by_group.values()
+        if some
     ]
-    assert bars == pytest.approx(errors, abs=1e-9)
+    assert bars == pytest.approx(errors, abs=1e-9, nan_ok=True)
+    assert all(axes.get_xlim() == (0.5, len(by_group) + 0.5) for axes in figure.axes), "one group alone has whole ticks"
     assert set(lines(figure, 0)[f"{NAME}: random images"]) == {neurons.summary.hierarchy.expected}
 
 
