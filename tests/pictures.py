@@ -2,8 +2,8 @@
 
 ``python tests/pictures.py [WORKSPACE]`` opens a demo workspace (made by ``saetui demo --headless`` when none is given),
 presses keys in every mode, asks the demo's model, and writes ``assets/pictures/MODE.svg``; with chromium it also writes
-``assets/pictures/report.png``, a report as a browser shows it. Then it writes the keys into README.md, between their
-markers.
+``assets/pictures/report.png``, a report as a browser shows it. ``assets/pictures/ms.svg`` is a figure for a paper. Then
+it writes the keys into README.md, between their markers.
 """
 
 import asyncio
@@ -22,7 +22,8 @@ sys.path.insert(0, str(ROOT))
 from textual.binding import Binding  # noqa: E402
 from textual.pilot import Pilot  # noqa: E402
 
-from engine.config import ReportSettings  # noqa: E402
+from engine.config import FigureSettings, ReportSettings  # noqa: E402
+from engine.report.figures.figure import draw_figure  # noqa: E402
 from engine.report.report import report  # noqa: E402
 from engine.workspace import Workspace  # noqa: E402
 from saetui.app import Workbench  # noqa: E402
@@ -212,6 +213,11 @@ def draw_report(place: Workspace, profile: Path, into: Path = PICTURES) -> None:
         page.screenshot(into / "report.png")
 
 
+def draw_ms(place: Workspace, into: Path = PICTURES) -> None:
+    """The figure of MS."""
+    draw_figure(FigureSettings(kind="ms", sae=("demo",), out=str(into / "ms.svg"), replace=True), place)
+
+
 def key_table() -> str:
     """The keys as the README lists them: those of each mode that its key bar offers, and those of all modes."""
     lines = ["| where | keys |", "|---|---|"]
@@ -256,6 +262,7 @@ def main() -> None:
             command = [sys.executable, "-m", "saetui", "demo", "--headless", "--workspace", str(folder)]
             subprocess.run(command, check=True, cwd=ROOT)
         asyncio.run(draw(Workspace(folder), only))
+        draw_ms(Workspace(folder))
         if browser_path():
             draw_report(Workspace(folder), Path(state))
         else:

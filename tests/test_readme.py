@@ -82,8 +82,8 @@ def test_the_keys_are_those_of_the_bindings():
 
 def test_the_pictures_are_there_small_and_of_no_machine():
     shown = re.findall(r"!\[[^]]+\]\(([^)]+)\)", README)
-    report = "assets/pictures/report.png"
-    assert sorted(shown) == sorted([report, *(f"assets/pictures/{mode}.svg" for mode in MODES)])
+    report, figure = "assets/pictures/report.png", "assets/pictures/ms.svg"
+    assert sorted(shown) == sorted([report, figure, *(f"assets/pictures/{mode}.svg" for mode in MODES)])
     assert (ROOT / report).read_bytes().startswith(b"\x89PNG") and (ROOT / report).stat().st_size < 350_000
     for name in set(shown) - {report}:
         picture = (ROOT / name).read_text()
