@@ -24,10 +24,11 @@ def bootstrap(
     (of its own spread, over sqrt(n)), and so t* = (m* - m) / s*. With s of the units themselves and a = 1 - ``level``,
     the interval is m - s t*(1 - a / 2) to m - s t*(a / 2), the quantiles of t*. Plain percentiles of m* are too narrow
     where units are few and lopsided, as shares near 0 are. (Efron, The Jackknife, the Bootstrap and Other Resampling
-    Plans, 1982, section 10.10; Hesterberg, The American Statistician 69, 2015, 5.4.) No end
-    lies beyond that of Hoeffding's inequality, m +- R sqrt(ln(2 / a) / 2n), R between the bounds, which holds whatever
-    the values (Journal of the American Statistical Association 58, 1963): a draw without spread has t* = +-inf, one
-    with hardly any a t* that says as little.
+    Plans, 1982, section 10.10; Hesterberg, The American Statistician 69, 2015, 5.4.)
+
+    A draw without spread has t* = +-inf, and one with hardly any a t* so large that it says no more. So no end lies
+    beyond that of Hoeffding's inequality, m +- R sqrt(ln(2 / a) / 2n), R between the bounds, which holds whatever the
+    values are. (Journal of the American Statistical Association 58, 1963.)
 
     Units that are all at one of the ``bounds`` of what values can be have no spread, which says nothing. Values of mean
     M between the bounds 0 and 1 are all 0 with a probability of (1 - M)^n at most: the other end is the M at which that
