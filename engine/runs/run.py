@@ -361,17 +361,23 @@ class RunList:
 
 
 def find(workspace: Workspace, given: str) -> Run:
-    """The run whose id is, or uniquely begins or ends with, ``given``; ``last`` is the newest that was not archived."""
+    """The run whose id is, or uniquely begins or ends with, ``given``; ``last`` is the newest that was not archived.
+
+    Those that are listed go before archived ones, which were put out of the way.
+    """
     listed = runs(workspace)
     if given == "last" and listed:
         return listed[-1]
-    known = listed + archived(workspace)
-    found = [r for r in known if r.id == given] or [r for r in known if r.id.startswith(given) or r.id.endswith(given)]
+    found = _fitting(listed, given) or _fitting(archived(workspace), given)
     if len(found) == 1:
         return found[0]
     if found:
         raise UserError(f"{given!r} fits {len(found)} runs: give more of the id ({found[0].id}, ...).")
     raise UserError(f"No run {given!r} in {workspace.root}: saetui jobs lists those that there are.")
+
+
+def _fitting(known: Sequence[Run], given: str) -> list[Run]:
+    return [r for r in known if r.id == given] or [r for r in known if r.id.startswith(given) or r.id.endswith(given)]
 
 
 def tail(path: Path) -> bytes:

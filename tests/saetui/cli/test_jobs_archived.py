@@ -44,3 +44,4 @@ def test_an_archived_run_is_found_by_its_id(workspace: Workspace) -> None:
 
     assert f"{away.id} had no rows." in follow(away.id)
     assert f"{kept.id} had no rows." in follow("last")
+    assert f"{kept.id} had no rows." in follow(kept.id[:8]), "the archived one, which begins alike, is out of the way"
