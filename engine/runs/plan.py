@@ -237,15 +237,16 @@ def _expand(
 
 def _by_judge(scores: list[Stage]) -> list[Stage]:
     """Scores of one table whose names do not tell their judges apart are called as ``score`` calls those by several."""
-    judges: dict[tuple[str, str], dict[str, None]] = {}
+
+    def alike(one: Stage) -> tuple[str, str]:
+        return one.settings.name, one.settings.images
+
+    named: list[Stage] = []
     for one in scores:
-        judges.setdefault((one.settings.name, one.settings.images), {})[one.settings.embed_with] = None
-    named = {key: names_by_judge(*key, list(several)) for key, several in judges.items()}
-    return [
-        Stage(one.task, dataclasses.replace(asked, name=named[asked.name, asked.images][asked.embed_with]))
-        for one in scores
-        for asked in [one.settings]
-    ]
+        judges = list(dict.fromkeys(other.settings.embed_with for other in scores if alike(other) == alike(one)))
+        name = names_by_judge(*alike(one), judges)[one.settings.embed_with]
+        named.append(Stage(one.task, dataclasses.replace(one.settings, name=name)))
+    return named
 
 
 def _saes(given: Any, trained: list[str], path: Path) -> list[Any]:
