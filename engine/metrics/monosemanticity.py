@@ -124,34 +124,6 @@ def numbers(values: np.ndarray) -> tuple[float | None, ...]:
     return tuple(number(value) for value in values.tolist())
 
 
-class MSAccumulator:
-    """Collects activations batch by batch, keeping only what fires, for :func:`monosemanticity` at the end.
-
-    Memory: 8 bytes a stored value (float32 and an index), whatever the number of columns.
-    """
-
-    def __init__(self) -> None:
-        self._activations: list[sparse.csr_array] = []
-        self._embeddings: list[np.ndarray] = []
-
-    def update(self, A: Matrix, E: Float[np.ndarray, "batch D"]) -> None:
-        """Add images: ``A`` (batch, w) dense or sparse, ``E`` their embeddings."""
-        self._activations.append(sparse.csr_array(A))
-        self._embeddings.append(np.asarray(E))
-
-    def activations(self) -> sparse.csr_array:
-        """Everything so far, (N, w)."""
-        if len(self._activations) > 1:
-            self._activations = [sparse.csr_array(sparse.vstack(self._activations, format="csr"))]
-        return self._activations[0]
-
-    def result(self, min_support: int = 2, interval: bool = True) -> MS:
-        """Scores of everything so far."""
-        if not self._activations:
-            raise UserError("There are no images to score: add some first.")
-        return monosemanticity(self.activations(), np.concatenate(self._embeddings), min_support, interval)
-
-
 def _checked(matrix: Matrix, name: str) -> Matrix:
     """``matrix`` as a 2-D array or sparse matrix of finite real numbers, or a UserError that names the fault."""
     if not sparse.issparse(matrix):

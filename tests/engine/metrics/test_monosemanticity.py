@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy import sparse, special
 
 from engine.errors import UserError
-from engine.metrics.monosemanticity import MSAccumulator, monosemanticity
+from engine.metrics.monosemanticity import monosemanticity
 
 
 def normalised(column):
@@ -210,16 +210,6 @@ def test_the_callers_matrices_stay_as_they_are(rng):
     result, before = monosemanticity(doubled, E), E.copy()
     assert doubled.nnz == 4 and (before == E).all()
     np.testing.assert_allclose(result.ms, reference(dense, E)[0])
-
-
-def test_accumulated_batches_equal_one_matrix(rng):
-    A = sparse_activations(rng, 50, 20, 0.2)
-    E = rng.normal(size=(50, 6)).astype(np.float32)
-    collected = MSAccumulator()
-    for start in range(0, 50, 7):
-        batch = A[start : start + 7]
-        collected.update(batch if start % 2 else batch.toarray(), E[start : start + 7])
-    np.testing.assert_array_equal(collected.result().ms, monosemanticity(A, E).ms)
 
 
 numbers = st.floats(-1e3, 1e3, width=32)
