@@ -52,9 +52,10 @@ class Scores:
         """Number of Matryoshka groups."""
         return int(self.neurons.group.max()) + 1 if self.neurons.w else 0
 
-    def name(self, latent: int, words: int = 3) -> str:
-        """The label of the latent, else its nearest words."""
-        return self.labels.text(latent) or " · ".join(self.neurons.names_of(latent)[:words])
+    def name(self, latent: int, words: int = 3, first: str = "") -> str:
+        """The label of the latent, else its nearest words, behind ``first`` if there is one."""
+        names = dict.fromkeys([first, *self.neurons.names_of(latent)] if first else self.neurons.names_of(latent))
+        return self.labels.text(latent) or " · ".join(list(names)[:words])
 
     def listed(self, pairs: list[tuple[int, float]], room: int) -> str:
         """Latents with scores as text, ``1011 pencil (.43)  77 pen (.31)``: as many as fit into ``room`` characters.

@@ -491,7 +491,15 @@ class Neurons:
         found: dict[int, float] = {}
         for text in texts(asked):
             found |= {n: max(score, found.get(n, 0.0)) for n, score in self.search(text, labels).items()}
-        return [replace(row, match=found.get(row.latent)) for row in rows] if found else rows
+        if not found:
+            return rows
+        through = self.found_through(asked)
+        return [replace(row, match=found.get(row.latent), through=through.get(row.latent, "")) for row in rows]
+
+    def found_through(self, asked: Expression) -> dict[int, str]:
+        """By latent that a text of ``asked`` finds through a word near it: that word. It need not be one of its
+        names."""
+        return {latent: word for text in reversed(texts(asked)) for latent, word in self._index.through(text).items()}
 
     @cached_property
     def _index(self) -> WordIndex:

@@ -157,11 +157,18 @@ class LatentRow:
     """The commonest class of its top images; empty for none."""
     match: float | None = None
     """How well a search for text found it."""
+    through: str = ""
+    """The word near it through which that search found it; empty where a label or a class was what it found."""
+
+    @property
+    def called(self) -> list[str]:
+        """The names, that first by which it was found."""
+        return list(dict.fromkeys([self.through, *self.names] if self.through else self.names))
 
     def to_json(self) -> dict[str, Any]:
         said = {"label": self.label, "names": self.names, "class": self.top_class}
         row: dict[str, Any] = {"latent": self.latent} | said | self.values
-        return row if self.match is None else row | {"match": self.match}
+        return row if self.match is None else row | {"match": self.match, "through": self.through}
 
 
 @dataclass(frozen=True)

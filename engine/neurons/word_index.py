@@ -54,15 +54,28 @@ class WordIndex:
             if len(text) <= len(str(self.w)):
                 scores[int(text) : int(text) + 1] = LABEL
             return scores
-        for pattern in (rf"\b{re.escape(text)}\b", re.escape(text)) if text else ():
-            self._match(re.compile(pattern, re.IGNORECASE), labels, scores)
+        for pattern in _patterns(text):
+            self._match(pattern, labels, scores)
             if scores.any():
                 break
         return scores
 
+    def through(self, text: str) -> dict[int, str]:
+        """By latent that ``text`` finds through words: the word that fits the latent best."""
+        for pattern in _patterns(text.strip()):
+            if words := self._words(pattern):
+                sizes = [self._starts[n + 1] - self._starts[n] for n in words]
+                places = np.concatenate([np.arange(self._starts[n], self._starts[n + 1]) for n in words])
+                rising = np.argsort(self._scores[places], kind="stable")
+                latents, numbers = self._latents[places[rising]], np.repeat(words, sizes)[rising]
+                return {k: self.words[n] for k, n in zip(latents.tolist(), numbers.tolist(), strict=True)}
+        return {}
+
+    def _words(self, pattern: re.Pattern[str]) -> list[int]:
+        return [n for n, word in enumerate(self.words) if pattern.search(word)]
+
     def _match(self, pattern: re.Pattern[str], labels: Mapping[int, str], scores: np.ndarray) -> None:
-        words = [n for n, word in enumerate(self.words) if pattern.search(word)]
-        if words:
+        if words := self._words(pattern):
             of_words = np.concatenate([np.arange(self._starts[n], self._starts[n + 1]) for n in words])
             np.maximum.at(scores, self._latents[of_words], self._scores[of_words])
         for words_of_class, these in self._of_class.items():
@@ -70,3 +83,8 @@ class WordIndex:
                 scores[these] = np.maximum(scores[these], self._shares[these])
         called = [latent for latent, label in labels.items() if 0 <= latent < self.w and pattern.search(label)]
         scores[called] = LABEL
+
+
+def _patterns(text: str) -> list[re.Pattern[str]]:
+    """What finds ``text``: as whole words, else as parts of them; nothing without text."""
+    return [re.compile(one, re.IGNORECASE) for one in (rf"\b{re.escape(text)}\b", re.escape(text))] if text else []

@@ -170,7 +170,7 @@ def _line(scored: "Neurons", row: "LatentRow", columns: Columns, width: int) -> 
         for quantity, column in columns
     ]
     start = "  ".join([f"{row.latent:>6}", *numbers, ""])
-    return start + fit(row.label or " · ".join(row.names), max(width - len(start), 8))
+    return start + fit(row.label or " · ".join(row.called), max(width - len(start), 8))
 
 
 def _columns(scored: "Neurons", width: int) -> Columns:

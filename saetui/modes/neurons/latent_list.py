@@ -36,6 +36,8 @@ class LatentList:
     """Those that are not."""
     by_match: bool = False
     """The filter searches for text, and the best match stands first."""
+    through: Mapping[int, str] = field(default_factory=dict)
+    """Words through which the filter finds latents, so that a row says why it is listed."""
 
     def filter(self, scores: Scores, text: str) -> None:
         """List what the filter ``text`` finds; nothing, and why, where it cannot be understood."""
@@ -53,11 +55,12 @@ class LatentList:
         found = scores.neurons.listed(
             sort, asked, labels.texts, self.descending, labels.marks, self.support, self.copies
         )
-        self.latents, self.aside = found.latents, found.aside
+        self.latents, self.aside, self.through = found.latents, found.aside, scores.neurons.found_through(asked)
 
     def only(self, latents: Sequence[int], title: str) -> None:
         """List just these, in this order."""
         self.latents, self.title, self.matches, self.mistake, self.aside = list(latents), title, {}, "", ()
+        self.through = {}
 
     def ranked(self, found: Mapping[str, Mapping[int, float]], title: str) -> None:
         """List the latents of ``found``, those of its first measure first, in its order, with all that they have."""

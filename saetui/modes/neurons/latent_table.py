@@ -105,4 +105,5 @@ class LatentTable(Table):
         mark = "★" if self.scores.labels.marked(latent) else ""
         matches = [number(values.get(latent), 3, MATCH) for values in self.listed.matches.values()]
         numbers = cells(self.scores, latent, self.quantities)
-        return [str(latent), *matches, *numbers, mark, self.scores.name(latent)]
+        name = self.scores.name(latent, first=self.listed.through.get(latent, ""))
+        return [str(latent), *matches, *numbers, mark, name]

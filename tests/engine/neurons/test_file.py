@@ -231,6 +231,26 @@ def test_search_takes_whole_words_first(neurons):
     assert neurons.table(search="car", top=1)[0].match == pytest.approx(0.7)
 
 
+def test_a_row_says_by_which_word_it_was_found(neurons):
+    """Through "car", latent 0 is found by a word that is none of its names; 3 by its nearest of two."""
+    through = {3: "red car", 4: "car", 0: "car"}
+    assert neurons.found_through(LATENTS.parse("car")) == through
+    rows = neurons.table(search="car ms>0")
+    assert (
+        {row.latent: row.through for row in rows}
+        == through
+        == {row.latent: row.to_json()["through"] for row in rows}
+    )
+    assert {row.latent: row.called for row in rows} == {
+        3: ["red car", "car"],
+        4: ["car", "cat"],
+        0: ["car", "cat", "scarf"],
+    }
+    assert neurons.found_through(LATENTS.parse("cat OR rf"))[0] == "cat", "that which is asked first"
+    assert neurons.found_through(LATENTS.parse("2")) == {}
+    assert all(row.called == row.names for row in neurons.table())
+
+
 def test_a_persons_labels_go_first(neurons):
     rows = neurons.table(search="car", labels={2: "old car", 77: "car"})
     assert [row.latent for row in rows] == [2, 3, 4, 0]

@@ -56,6 +56,13 @@ def test_the_list_answers_the_filter_then_a_question_then_the_filter_again(score
     assert (listed.place(0), listed.place(99)) == (2, 0)
 
 
+def test_a_name_begins_with_the_word_that_was_found(scores: Scores) -> None:
+    labels = scores.labels
+    assert scores.name(0) == scores.name(0, first="") and scores.name(0, first="cup").startswith("cup")
+    labels.set(0, "a label")
+    assert scores.name(0, first="cup") == "a label"
+
+
 def test_ranked_lists_say_how_well_each_latent_answers(scores: Scores) -> None:
     listed = LatentList()
     table = LatentTable(listed)
