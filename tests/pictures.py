@@ -169,7 +169,8 @@ def _shapes(character: str) -> list[tuple[float, float, float, float]]:
 
 
 def _rectangles(boxes: list[Box]) -> list[str]:
-    """One path a colour; neighbours of one colour in a line are one rectangle."""
+    """One path a colour; neighbours of one colour in a line are one rectangle. Edges are absolute: an edge that two
+    rectangles share has one place then, and no line of the page shows between them."""
     by_colour: dict[str, list[list[float]]] = {}
     for x, y, wide, high, colour in boxes:
         same = by_colour.setdefault(colour, [])
@@ -178,7 +179,7 @@ def _rectangles(boxes: list[Box]) -> list[str]:
         else:
             same.append([x, y, wide, high])
     paths = {
-        colour: "".join(f"M{x:.5g} {y:g}h{wide:.5g}v{high:g}h{-wide:.5g}z" for x, y, wide, high in same)
+        colour: "".join(f"M{x:.5g} {y:g}H{x + wide:.5g}V{y + high:g}H{x:.5g}z" for x, y, wide, high in same)
         for colour, same in by_colour.items()
     }
     return [f'<path fill="{colour}" d="{path}"/>' for colour, path in paths.items()]
