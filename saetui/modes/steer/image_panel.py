@@ -97,7 +97,7 @@ class ImagePanel(Served, Vertical):
         peaks = [max(maps[slot.latent]) for slot in slots]
         if not self._fired or not any(peak > 0 for peak in peaks):
             self._picture.show_heat(None)
-            self._caption.say(f"{self._called} · nothing of the rack fires" if slots else self._called)
+            self._caption.say(f"{self._called} · none fire" if slots else self._called)
             return
         shares = np.array([maps[slot.latent] for slot in slots]) / [[slot.unit] for slot in slots]
         self._picture.show_heat(shares.max(axis=0).reshape(self._fired.grid))
