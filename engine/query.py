@@ -131,12 +131,19 @@ def _inside(one: Expression) -> str:
 
 
 def _fitting(values: Sequence[str], pattern: str, wanted: bool) -> Any:
-    """Which of ``values`` are ``pattern``, in capitals or not, with ``*`` for any text; none of no text ever is."""
+    """Which of ``values`` are ``pattern``, with ``*`` for any text; none of no text ever is.
+
+    In capitals or not, its words joined by spaces, by ``_`` or by ``-``. Of a value of several lines one must be it.
+    """
     import numpy as np
 
-    fits = re.compile(fnmatch.translate(pattern.replace("[", "[[]").replace("?", "[?]").casefold())).match
-    known = {value: bool(value) and (fits(value.casefold()) is not None) == wanted for value in set(values)}
+    fits = re.compile(fnmatch.translate(_spaced(pattern.replace("[", "[[]").replace("?", "[?]")))).match
+    known = {value: bool(value) and any(map(fits, _spaced(value).split("\n"))) == wanted for value in set(values)}
     return np.fromiter(map(known.__getitem__, values), bool, len(values))
+
+
+def _spaced(text: str) -> str:
+    return text.casefold().replace("_", " ").replace("-", " ")
 
 
 def holds(expression: Expression, column: Callable[[str], Any], found: Callable[[str], Any], rows: int) -> Any:
@@ -219,6 +226,8 @@ class Language:
         if kind == "text" and sign not in ("=", "!="):
             raise UserError(f"{one} is text and has no order: write {one}=word, {one}!=word or {one}=word*.")
         value = given if kind == "text" else _value(given or "", kind)
+        if kind == "number" and value and name.endswith("%") and not str(given).endswith("%"):
+            value /= 100  # as the column with that heading shows it
         if value is None or value == "":
             what = "text" if kind == "text" else "number"
             wrong = f"{given!r} is no {what}" if given else f"a {what} is missing"

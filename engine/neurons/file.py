@@ -548,7 +548,8 @@ class Neurons:
 
     @cached_property
     def _classes(self) -> list[str]:
-        return [self.class_of(latent) for latent in range(self.w)]
+        """Of each latent, and in a second line as tables show it."""
+        return ["\n".join(dict.fromkeys([self.class_of(n), self.kind_of(n)])).strip() for n in range(self.w)]
 
     @cached_property
     def _joined_names(self) -> list[str]:

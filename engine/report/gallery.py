@@ -106,9 +106,10 @@ def rows(
 ) -> list[dict[str, Any]]:
     """One mapping a latent, of values that JSON has. Keys are short: there are thousands.
 
-    ``n`` number, ``l`` label, ``m`` marked, ``w`` names, ``c`` commonest class, ``k`` what else finds it; ``v`` values
-    by field, ``t`` those that are shown, as text; ``p`` top images, each with its picture, activation, and where there
-    are maps the digits, the strongest patch and its value; ``o`` how many top images are not here.
+    ``n`` number, ``l`` label, ``m`` marked, ``w`` names, ``c`` commonest class, ``d`` that as tables show it, ``k``
+    what else finds it; ``v`` values by field, ``t`` those that are shown, as text; ``p`` top images, each with its
+    picture, activation, and where there are maps the digits, the strongest patch and its value; ``o`` how many top
+    images are not here.
     """
     columns = {field: neurons.values(quantity) for field, quantity in FIELDS.items()}
     return [
@@ -118,6 +119,7 @@ def rows(
             "m": int(labels.marked(latent)),
             "w": neurons.names_of(latent)[:NAMES],
             "c": neurons.class_of(latent),
+            "d": neurons.kind_of(latent),
             "k": _findable(neurons, latent),
             "v": [_exactly(columns[field][latent]) for field in FIELDS],
             "t": [in_words(float(columns[value.field][latent]), value.form) for value in values],

@@ -26,7 +26,7 @@ from engine.query import (
 )
 
 KINDS = {"ms": "number", "size": "size", "left": "time", "state": "text", "dead": "property"}
-TABLE = Language("Rows", KINDS, {"ms": ("MS", "±"), "dead": ("☠",)})
+TABLE = Language("Rows", KINDS, {"ms": ("MS", "±", "ms%"), "dead": ("☠",)})
 MS, DEAD, CAR, PEN = Condition("ms", ">", 0.5), Condition("dead", "=", 1.0), Words("car"), Words("pen")
 
 
@@ -50,6 +50,7 @@ MS, DEAD, CAR, PEN = Condition("ms", ">", 0.5), Condition("dead", "=", 1.0), Wor
         ("NOT (car OR pen) ms>.5", All((Not(Either((CAR, PEN))), MS))),
         ("black or white and not grey", Words("black or white and not grey")),
         ('"OR" "NOT dead"', Words("OR NOT dead")),
+        ("ms%>10 ms%>10%", All((Condition("ms", ">", 0.1), Condition("ms", ">", 0.1)))),
         ("ms≥50% ±≠1", All((Condition("ms", ">=", 0.5), Condition("ms", "!=", 1.0)))),
         ("MS<=-1.5e-1", Condition("ms", "<=", -0.15)),
         ("size>1.5GB size<2 kB", All((Condition("size", ">", 1.5e9), Condition("size", "<", 2.0), Words("kB")))),
@@ -153,14 +154,17 @@ ROWS = st.lists(
             "size": st.sampled_from([0.0, 1e9]),
             "left": st.sampled_from([math.nan, 90.0]),
             "dead": st.booleans(),
-            "state": st.sampled_from(["", "done", "Done", "failed", "a car"]),
+            "state": st.sampled_from(["", "done", "Done", "failed", "a car", "fr_Done-it\na_car"]),
         }
     ),
     max_size=8,
 )
 SYMBOLS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "=": operator.eq}
 SYMBOLS["!="] = operator.ne
-VALUES, PATTERNS = st.sampled_from([0.0, 0.5, 90.0, 1e9]), st.sampled_from(["done", "FAILED", "*a*", "d?ne", "[d]one"])
+VALUES, PATTERNS = (
+    st.sampled_from([0.0, 0.5, 90.0, 1e9]),
+    st.sampled_from(["done", "FAILED", "*a*", "d?ne", "[d]one", "fr done*", "a-CAR"]),
+)
 FEW = _expressions(
     st.builds(Condition, st.sampled_from(["ms", "size", "left", "dead"]), st.sampled_from(sorted(OPERATORS)), VALUES)
     | st.builds(Condition, st.just("state"), st.sampled_from(["=", "!="]), PATTERNS)
@@ -168,13 +172,18 @@ FEW = _expressions(
 )
 
 
+def _plain(text: str) -> str:
+    return text.lower().replace("_", " ").replace("-", " ")
+
+
 def naive(one, row) -> bool:
     """One row at a time, by the sentences of the docstring."""
     match one:
         case Condition(field, sign, str() as pattern):
-            value, (before, *after) = row[field].lower(), pattern.lower().split("*")
-            same = value == before if not after else value.startswith(before) and after[0] in value
-            return value != "" and same == (sign == "=")
+            before, *after = _plain(pattern).split("*")
+            lines = _plain(row[field]).split("\n")
+            same = [line == before if not after else line.startswith(before) and after[0] in line for line in lines]
+            return row[field] != "" and any(same) == (sign == "=")
         case Condition(field, sign, value):
             return row[field] == row[field] and SYMBOLS[sign](float(row[field]), value)
         case Words(text):

@@ -125,6 +125,8 @@
     PROPERTIES[name] = (row) => having.has(row.n);
   }
   const TEXTS = { class: (row) => row.c, label: (row) => row.l, names: (row) => row.l || row.w.join(" · ") };
+  const spaced = (text) => text.replace(/[_-]/g, " ");
+  const said = (row, field) => (field === "class" ? [row.c, row.d] : [TEXTS[field](row)]).map(spaced); // one a spelling
   const placeOf = new Map(data.fields.map((name, at) => [name, at]));
   const value = (row, field) => row.v[placeOf.get(field)] ?? null;
 
@@ -135,10 +137,11 @@
     if (given === undefined || given === "") throw new Mistake(`A value is missing after ${field}${sign}.`);
     if (kind === "text") {
       if (sign !== "=" && sign !== "!=") throw new Mistake(`${field} is text and has no order: write ${field}=word.`);
-      const fits = like(given), wanted = sign === "=";
-      return (row) => TEXTS[field](row) !== "" && fits.test(TEXTS[field](row)) === wanted;
+      const fits = like(spaced(given)), wanted = sign === "=";
+      return (row) => TEXTS[field](row) !== "" && said(row, field).some((one) => fits.test(one)) === wanted;
     }
-    const number = parsed(given);
+    const percents = kind === "number" && name.endsWith("%") && !given.endsWith("%"); // as the heading of its column
+    const number = parsed(percents ? `${given}%` : given);
     if (number === null) throw new Mistake(`“${given}” is no number after ${field}${sign}: write it like ${field}${sign}.5.`);
     if (kind === "property") return (row) => COMPARED[sign](Number(PROPERTIES[field](row)), number);
     return (row) => value(row, field) !== null && COMPARED[sign](value(row, field), number);

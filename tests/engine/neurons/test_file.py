@@ -98,6 +98,10 @@ def test_latents_are_found_by_the_classes_of_their_images(contents, tmp_path):
         assert neurons.order(search="face") == [1] and neurons.order(search="face smiling") == [1]
         assert neurons.order(search="Smileys") == [1] and neurons.order(search="rface") == [3]
         assert neurons.order(search="class_share>=.5 country-flag") == [4, 0]
+        asked = {"flags/country_flag": [0, 4], '"country flag"': [0, 4], "face*": [1], "flag": [], "face": []}
+        assert {text: sorted(neurons.order(search=f"class={text}")) for text in asked} == asked, (
+            "as tables show it, too"
+        )
         assert neurons.order(search="flag", labels={2: "a flag"}) == [2, 4, 0], "labels stand before them"
         assert [neurons.class_of(n) for n in (1, 2)] == ["Smileys/face_smiling", ""]
         assert neurons.row(0).to_json()["class"] == "Flags/country-flag"
@@ -237,9 +241,7 @@ def test_a_row_says_by_which_word_it_was_found(neurons):
     assert neurons.found_through(LATENTS.parse("car")) == through
     rows = neurons.table(search="car ms>0")
     assert (
-        {row.latent: row.through for row in rows}
-        == through
-        == {row.latent: row.to_json()["through"] for row in rows}
+        {row.latent: row.through for row in rows} == through == {row.latent: row.to_json()["through"] for row in rows}
     )
     assert {row.latent: row.called for row in rows} == {
         3: ["red car", "car"],

@@ -107,6 +107,8 @@ def test_its_policy_lets_nothing_out(opened):
         "17",
         "gain≥.2",
         "class=*fish*",
+        'class="fish striped" OR class=fish_dotted',
+        'class!="fish striped" freq%>10',
         "NOT depth>0",
     ],
 )
