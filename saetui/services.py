@@ -128,6 +128,16 @@ class Services(App[Reopen | None]):
             raise UserError(f"There is nothing at {given}: give {IMAGE_SOURCES}.")
         return spec
 
+    def check_image(self, given: str) -> str:
+        """The image that a person has typed or dropped, as ``engine.images.opening`` takes it; UserError for none."""
+        from engine.images.opening import check_there
+        from saetui.terminal.dropped_files import dropped_path
+
+        path = dropped_path(given, self.base)
+        image = str(path.absolute()) if path else given
+        check_there(image)
+        return image
+
     def check_folder(self, given: str) -> Path:
         """The directory that a person has named. UserError where there is none."""
         path = self.base / path_of(given)

@@ -42,6 +42,14 @@ def is_plain(spec: str) -> bool:
     return spec == "blank" or spec.startswith("blank:")
 
 
+def check_there(spec: str) -> None:
+    """UserError where ``spec`` can be no image: no file, no colour. Looks neither into a file nor a source."""
+    if is_plain(spec):
+        open_image(spec)
+    elif not path_of(spec).is_file() and IN not in spec:
+        raise UserError(f"There is no image {spec}: give a file, blank, or blank:COLOUR.")
+
+
 def _in_source(source: str, path: str, transparency: Transparency) -> Image.Image:
     try:
         found = _source(source, transparency).load(path)

@@ -219,7 +219,8 @@ class NeuronsMode(LatentBrowser):
         return True
 
     def action_image(self) -> None:
-        self.services.ask(Ask("Image file (or drop one here), blank, or blank:COLOUR"), self._look_at_file)
+        question = "Image file (or drop one here), blank, or blank:COLOUR"
+        self.services.ask(Ask(question, check=self.services.check_image), self._look_at_file)
 
     def action_look(self) -> None:
         image = self._chosen_image()
@@ -237,10 +238,8 @@ class NeuronsMode(LatentBrowser):
     def _look_at_file(self, given: str) -> None:
         """At the image that was typed, if it can be read."""
         from engine.images import opening
-        from saetui.terminal.dropped_files import dropped_path
 
-        path = dropped_path(given, self.services.base)
-        image = str(path.absolute()) if path else given
+        image = self.services.check_image(given)
 
         def take(_: object) -> None:
             self.look_at(image, Path(image).name)

@@ -134,12 +134,12 @@ class ImagePanel(Served, Vertical):
 
     def open(self, text: str) -> None:
         """Take the file that was typed or dropped, or a plain colour."""
-        path = dropped_path(text, self.services.base)
-        self.choose(str(path.absolute()) if path else text)
+        self.services.guard(lambda: self.choose(self.services.check_image(text)))
 
     def ask_file(self) -> None:
         known = {colour: "a plain colour" for colour in COLOURS}
-        self.services.ask(Ask("Image file (or drop one here), blank, or blank:COLOUR", known=known), self.open)
+        question = "Image file (or drop one here), blank, or blank:COLOUR"
+        self.services.ask(Ask(question, known=known, check=self.services.check_image), self.open)
 
     def next_colour(self) -> None:
         here = COLOURS.index(self.image) if self.image in COLOURS else -1

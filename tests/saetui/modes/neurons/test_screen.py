@@ -26,6 +26,7 @@ from saetui.messages import ShowLatents
 from saetui.modes.neurons.compare import CompareScreen
 from saetui.modes.neurons.image_search import LookScreen, Patches
 from saetui.modes.neurons.latent_view import histogram
+from saetui.widgets.dialogs import Ask
 from saetui.widgets.gallery import Gallery, Grid
 from tests.support.pilots import screen_text, until
 from tests.support.scores import changing
@@ -585,7 +586,8 @@ def test_an_answer_that_comes_while_its_screen_closes_is_dropped(place, made):
 def test_a_bad_image_is_a_sentence(place):
     async def test(app, pilot):
         await pilot.press("i", *"/no/such.png", "enter")
-        await until(pilot, lambda: any("/no/such.png" in one.message for one in app._notifications))
+        await until(pilot, lambda: "There is no image /no/such.png" in screen_text(pilot))
+        assert isinstance(app.screen, Ask), "what was typed is there to be mended"
 
     scenario(test, place)
 

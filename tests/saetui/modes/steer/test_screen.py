@@ -28,7 +28,7 @@ from saetui.modes.steer.token_painter import TokenPainter
 from saetui.modes.steer.versions import Version
 from saetui.modes.steer.versions_screen import VersionsScreen
 from saetui.preferences import state_folder
-from saetui.widgets.dialogs import Pick
+from saetui.widgets.dialogs import Ask, Pick
 from saetui.widgets.picture import Picture
 from tests.support import scores
 from tests.support.pilots import screen_text, until
@@ -241,6 +241,12 @@ def test_images(place, tmp_path):
             await pilot.press("b")
             pane.post_message(events.Paste(str(dropped).replace(" ", "\\ ") + " "))
             await until(pilot, lambda: pane.setup.image == str(dropped))
+
+            await pilot.press("o")
+            await say(pilot, "nowhere.png")
+            await until(pilot, lambda: "There is no image nowhere.png" in screen_text(pilot))
+            assert isinstance(pilot.app.screen, Ask), "what was typed is there to be mended"
+            await pilot.press("escape")
 
             broken = tmp_path / "broken.png"
             broken.write_bytes(b"no image")
