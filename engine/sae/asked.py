@@ -39,7 +39,7 @@ from engine.sae.config import (
     steps_for,
 )
 from engine.sae.state import Checkpointed, Finished, Identity, differences, identity, read_state, read_training
-from engine.settings import about, check
+from engine.settings import WrongValue, about, check
 from engine.workspace import Workspace, check_name
 
 LEAST_BATCH = 256  # tokens: with fewer, steps say little; where they do not fit, the dictionary is too large
@@ -57,7 +57,7 @@ def check_train(settings: TrainSettings, workspace: Workspace, made: Made = ()) 
     with about("name"):
         check_own(folder := workspace.sae(settings.name))
     with about("warmup"):
-        _check_warmup(settings)
+        _check_warmup(settings, settings.steps)
     with about("frozen"):
         check_frozen(settings)
     with about("embeddings"):
@@ -70,6 +70,8 @@ def check_train(settings: TrainSettings, workspace: Workspace, made: Made = ()) 
         store = opened("activations", settings.activations, workspace, made)
     if store is None:
         return
+    with about("warmup"):
+        _check_warmup(settings, with_steps(settings, store, folder).steps)
     for name, judge in (("embeddings", judged), ("mono_embeddings", mono)):
         with about(name):
             if judge is not None:
@@ -89,11 +91,11 @@ def check_train(settings: TrainSettings, workspace: Workspace, made: Made = ()) 
             _check_free(with_steps(settings, store, folder), store, mono, folder)
 
 
-def _check_warmup(settings: TrainSettings) -> None:
+def _check_warmup(settings: TrainSettings, steps: int) -> None:
     """The default is for long trainings, and less in short ones; another one was meant as it is."""
     unasked = next(one.default for one in dataclasses.fields(TrainSettings) if one.name == "warmup")
-    if settings.steps and settings.warmup > settings.steps and settings.warmup != unasked:
-        raise UserError(f"warmup is {settings.warmup}: give at most the {counted(settings.steps, 'step')} of --steps.")
+    if steps and settings.warmup > steps and settings.warmup != unasked:
+        raise UserError(f"warmup is {settings.warmup}: give at most the {counted(steps, 'step')} of this training.")
 
 
 def check_frozen(settings: TrainSettings) -> None:
@@ -135,13 +137,14 @@ def least_memory(settings: TrainSettings, d: int) -> int:
 
 
 def check_memory(settings: TrainSettings, d: int, free: int | None) -> None:
-    """UserError where ``free`` bytes are too few for what a training holds at least, with the setting that fits."""
+    """WrongValue where ``free`` bytes are too few for what a training holds at least, with the setting that fits."""
     w, least, a_latent = latents(d, settings.expansion), least_memory(settings, d), a_latent_takes(settings, d)
     if free is None or least <= free:
         return
     fixed, a_token = a_latent * w, 4 * w
     batch = (free - fixed) // a_token
     fitting = math.floor(100 * free / (d * (a_latent + 4 * LEAST_BATCH))) / 100
+    at_fault = "batch_size" if batch >= LEAST_BATCH else "expansion"
     if batch >= LEAST_BATCH:
         way = f"give --batch-size {2 ** int(math.log2(batch))} or less"
     elif fitting * d >= 1:
@@ -149,8 +152,9 @@ def check_memory(settings: TrainSettings, d: int, free: int | None) -> None:
     else:
         way = "end what else uses it"
     takes = f"{size(least)} at least, and {size(free)} are free"
-    raise UserError(
-        f"{counted(w, 'latent')} trained on {counted(settings.batch_size, 'token')} a step take {takes}: {way}."
+    raise WrongValue(
+        at_fault,
+        f"{counted(w, 'latent')} trained on {counted(settings.batch_size, 'token')} a step take {takes}: {way}.",
     )
 
 

@@ -16,6 +16,7 @@ from engine.models.device import free_memory, is_out_of_memory
 from engine.numbers import size
 from engine.sae import train as module
 from engine.sae.train import check_memory, train
+from engine.settings import WrongValue
 from engine.workspace import Workspace
 from tests.support.extractions import Recorder, ask, contents, saved_model, write_pictures
 from tests.support.stores import write_store
@@ -107,8 +108,9 @@ def test_a_training_out_of_memory_goes_on_from_the_step_before(tmp_path: Path, m
 )
 def test_a_training_that_does_not_fit_is_refused_with_what_fits(free: int, way: str) -> None:
     asked = chosen(expansion=16.0, batch_size=65_536)
-    with pytest.raises(UserError, match=rf"at least, and {size(free)} are free: give {way}\.") as refused:
+    with pytest.raises(WrongValue, match=rf"at least, and {size(free)} are free: give {way}\.") as refused:
         check_memory(asked, 1024, free)
+    assert refused.value.setting == ("batch_size" if "batch-size (" in way else "expansion"), "what is to be mended"
     found = re.search(way, str(refused.value))
     assert found
     fits = replace(asked, batch_size=int(found[1])) if "batch-size (" in way else None

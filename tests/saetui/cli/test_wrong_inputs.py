@@ -63,6 +63,7 @@ WRONG: dict[str, list[dict[str, Any]]] = {
         {"mono": 0.5, "mono_embeddings": "nowhere"},
         *({"steps": value} for value in (-1, "1.5", "1e3")),
         *({"warmup": value} for value in (-1, 20)),
+        {"warmup": 200_000, "steps": 0},
         *({"decay": value} for value in (5, -0.1)),
         *({"holdout": value} for value in (1, 2, -0.1)),
         *({"max_norm": value} for value in (0.5, -1)),
