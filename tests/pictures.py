@@ -36,6 +36,7 @@ from saetui.modes.train.screen import TrainMode  # noqa: E402
 from saetui.widgets.form import Form  # noqa: E402
 from saetui.widgets.runs_drawer import RunsDrawer  # noqa: E402
 from saetui.widgets.table import Table  # noqa: E402
+from saetui.widgets.tree_table import TreeTable  # noqa: E402
 from tests.support.browser import browser, browser_path  # noqa: E402
 from tests.support.pilots import until  # noqa: E402
 
@@ -224,7 +225,7 @@ def draw_ms(place: Workspace, into: Path = PICTURES) -> None:
 def key_table() -> str:
     """The keys as the README lists them: those of all modes and of each, of the list of runs and of forms."""
     lines = ["| where | keys |", "|---|---|"]
-    shared = (("everywhere", Workbench), ("in every mode", Mode), ("in tables", Table))
+    shared = (("everywhere", Workbench), ("in every mode", Mode), ("in tables", Table), ("in trees", TreeTable))
     for title, owner in (*shared, *_modes(), ("the jobs (`J`)", RunsDrawer), ("forms", Form)):
         bindings = [b for b in vars(owner)["BINDINGS"] if isinstance(b, Binding)]
         lines.append(f"| {title} | {' · '.join(f'{_keys(b)} {_lower(b.description)}' for b in bindings)} |")

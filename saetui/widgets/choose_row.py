@@ -25,6 +25,7 @@ class ChooseRow(ModalScreen[R | None], Generic[R]):
     ChooseRow > Vertical { height: 70%; background: $surface; border-top: heavy $accent; padding: 0 1; }
     """
     BINDINGS = [
+        key("rows.help", "question_mark,f1", "app.help", "Help"),
         key("rows.close", "q", "dismiss", "Close"),
         key("rows.back", "escape", "back", "Out of the filter, or close", show=True),
         key("rows.filter", "slash", "filter", "Filter", show=True),

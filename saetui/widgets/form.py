@@ -101,6 +101,7 @@ class Form(ModalScreen[dict[str, Any] | None]):
         key("form.forth", "tab,down", "app.focus_next", "Next field"),
         key("form.previous", "shift+tab,up", "app.focus_previous", "Previous field"),
         key("form.submit", "ctrl+s", "submit", "Start", show=True),
+        key("form.help", "f1", "app.help", "Help"),
     ]
 
     def __init__(

@@ -36,6 +36,7 @@ class RunsDrawer(ModalScreen[None]):
     RunsDrawer #log { height: 9; color: $secondary; border-top: solid $border; }
     """
     BINDINGS = [
+        key("jobs.help", "question_mark,f1", "app.help", "Help"),
         key("jobs.close", "q,J", "dismiss", "Close"),
         key("jobs.back", "escape", "back", "Back", show=True),
         key("jobs.pause", "p", "control('pause')", "Pause", show=True),

@@ -231,7 +231,7 @@ class SteerMode(Mode):
         stopped = self.conversation.stop() or self.services.models.cancel_loading()
         if not (self.stop_waiting() or stopped) and self.has_class("-dose"):
             self.remove_class("-dose")
-            self.refresh_bindings()
+            self.tell("")
             self.rack.focus()
 
     def runs_changed(self, runs: list[RunSnapshot]) -> None:

@@ -45,6 +45,7 @@ class TokenPainter(ModalScreen[str | None]):
         key("tokens.box", "b", "box", "From corner to corner"),
         key("tokens.all", "a", "all", "All, or none"),
         key("tokens.take", "enter", "take", "Take"),
+        key("tokens.help", "question_mark,f1", "app.help", "Help"),
         key("tokens.close", "escape,q", "dismiss", "Cancel"),
     ]
 
