@@ -20,7 +20,7 @@ TERMS = {
     "frozen": "of an SAE: its decoder or encoder stayed at its random start; a control, trained on the same batches",
     "FVE": "fraction of variance explained: 1 - squared error / variance of the activations; 1 is perfect",
     "gain": "MS of a latent above that of its matched raw neuron",
-    "group": "one slice of a Matryoshka dictionary; the coarsest is 1 here, 0 in filters",
+    "group": "one slice of a Matryoshka dictionary; 0 is the coarsest",
     "here": "of a node of the taxonomy: latents that belong to this node itself, not to one below it",
     "hook point": "where in an encoder activations are taken: layer:22, mlp:22, last",
     "judge": "the independent encoder whose embeddings say whether images are alike",

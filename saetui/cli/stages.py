@@ -232,7 +232,7 @@ def depths(found: Hierarchy | None) -> list[str]:
     if found is None:
         return []
     lines = []
-    for place, group in enumerate(found.groups, 1):
+    for place, group in enumerate(found.groups):
         mode = "–" if group.mode is None else f"{group.mode}"
         lines.append(
             f"depth, group {place:<5} {number(group.depth):>6}   ({_range(group.low, group.high)}) rounded "

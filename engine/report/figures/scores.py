@@ -78,9 +78,9 @@ def hierarchy_figure(scored: Sequence[Neurons], width: float) -> Figure:
         trend = f", trend rho {number(found.trend.rho, 3)} (p {number(found.trend.p, 2)})" if found.trend.rho else ""
         left_out = int(np.isnan(depth).sum())
         sizes.append(f"{name}: {counted(len(depth) - left_out, 'latent')}, {left_out:,} left out{trend}")
-    last = max(int(neurons.group.max()) for neurons in scored) + 1
+    last = max(int(neurons.group.max()) for neurons in scored)
     for axes, label in ((deep, "depth"), (mono, "MS")):  # groups without a value have their place, too
-        axes.set(xlabel="Matryoshka group, the coarsest first", ylabel=label, xlim=(0.5, last + 0.5))
+        axes.set(xlabel="Matryoshka group, the coarsest first", ylabel=label, xlim=(-0.5, last + 0.5))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend(figure)
     note(figure, f"{'; '.join(sizes)}. Bars: 95 % of the mean over latents.")
@@ -89,7 +89,7 @@ def hierarchy_figure(scored: Sequence[Neurons], width: float) -> Figure:
 
 def _by_group(axes: Axes, values: np.ndarray, group: np.ndarray, colour: str, style: str, label: str) -> None:
     rows = [(g, values[(group == g) & ~np.isnan(values)]) for g in np.unique(group).tolist()]
-    known = [(g + 1, of.mean(), DEVIATES * of.std(ddof=1) / math.sqrt(len(of)) if len(of) > 1 else math.nan)
+    known = [(g, of.mean(), DEVIATES * of.std(ddof=1) / math.sqrt(len(of)) if len(of) > 1 else math.nan)
              for g, of in rows if len(of)]  # fmt: skip
     if known:
         place, mean, half = (np.array(column) for column in zip(*known, strict=True))

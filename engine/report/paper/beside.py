@@ -139,7 +139,7 @@ def _value(one: _Mine, quantity: str, column: object) -> _Value | None:
         return None
     ms, alike = summary.ms, summary.uniqueness
     groups = summary.hierarchy.groups if summary.hierarchy else ()
-    place = int(str(column)) - 1 if quantity.startswith(("depth", "mean MS of the group")) else 0
+    place = int(str(column)) if quantity.startswith(("depth", "mean MS of the group")) else 0
     group = groups[place] if 0 <= place < len(groups) else None
     latents = counted(ms.sae.latents, "latent")
     found: dict[str, tuple[float | None, str, float | None]] = {

@@ -89,7 +89,7 @@ def _group(group: Group, group_of: np.ndarray, depth: Float[np.ndarray, " w"], m
     """A group, and under it its latents by rounded depth."""
     latents = np.flatnonzero(group_of == group.number)
     rounded = np.rint(depth[latents])
-    name = f"group {group.number + 1}"
+    name = f"group {group.number}"
     children = []
     for value in np.unique(rounded[~np.isnan(rounded)]).tolist():
         these = latents[rounded == value]
@@ -143,7 +143,7 @@ def chart(trees: Trees, width: int) -> list[tuple[str, str, str]]:
         bar = "".join("┊" if at == mark else "━" if at <= end else " " for at in range(width))
         left_out = f"{group.left_out:,} left out" if group.left_out else ""
         lines.append(
-            (f"group {group.number + 1}{group.latents:>9,}", bar, f"{number(group.depth, width=5):>5}  {left_out}")
+            (f"group {group.number}{group.latents:>9,}", bar, f"{number(group.depth, width=5):>5}  {left_out}")
         )
     return lines
 

@@ -92,7 +92,7 @@ class LatentView(Vertical):
         rest = [
             f"fires on {counted(int(neurons.support[latent]), 'image')}, {share}",
             f"effective {count(float(neurons.effective_support[latent]))}",
-            f"group {neurons.group[latent] + 1}/{scores.groups}",
+            f"group {neurons.group[latent]} of 0–{scores.groups - 1}",
         ]
         text.append("\n" + "   ".join(first) + "\n" + "   ".join(rest), style=quiet)
         return text

@@ -74,7 +74,9 @@ def test_depth_by_group_is_the_mean_over_its_latents_beside_random_images(neuron
         if some
     ]
     assert bars == pytest.approx(errors, abs=1e-9, nan_ok=True)
-    assert all(axes.get_xlim() == (0.5, len(by_group) + 0.5) for axes in figure.axes), "one group alone has whole ticks"
+    assert all(axes.get_xlim() == (-0.5, len(by_group) - 0.5) for axes in figure.axes), (
+        "one group alone has whole ticks"
+    )
     assert set(lines(figure, 0)[f"{NAME}: random images"]) == {neurons.summary.hierarchy.expected}
 
 

@@ -108,8 +108,8 @@ def test_ours_is_the_mean_of_the_saes_of_a_cell_beside_their_control(place):
     assert found[k, "R2", "10"].ours == 0.44 and found[k, "R2", "20"].ours == pytest.approx(0.65)
     assert found["R2, BatchTopK", "11", "4"].ours == 0.5
     depth = "Hierarchy on iNaturalist 2021, Matryoshka of the last layer, expansion 2"
-    assert [found[depth, "depth, rounded", str(g)].ours for g in range(1, 6)] == [2, 3, 4, 5, 6]
-    assert found[depth, "depth, rounded", "3"].control == 1.25 and found[depth, "depth, rounded", "3"].n == "8 latents"
+    assert [found[depth, "depth, rounded", str(g)].ours for g in range(5)] == [2, 3, 4, 5, 6]
+    assert found[depth, "depth, rounded", "2"].control == 1.25 and found[depth, "depth, rounded", "2"].n == "8 latents"
     unique = "Uniqueness of top images, Matryoshka of the last layer, expansion 16"
     assert found[unique, "share of pairs that share a top image", "pairs"].ours == pytest.approx(99 / 4950)
     raw = found["Raw neurons of the last layer, without an SAE", "mean MS of raw neurons", "neurons"]

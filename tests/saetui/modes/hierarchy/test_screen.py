@@ -69,7 +69,7 @@ def test_chart_groups_and_taxonomy(size: tuple[int, int], place: Workspace) -> N
         await until(pilot, lambda: pane.taxa.rows > 5 and "Spearman's ρ" in screen_text(pilot))
         text = screen_text(pilot)
         assert f"┊ {hierarchy.expected:.2f}".replace("0.", ".") in text
-        for number, group in enumerate(hierarchy.groups, 1):
+        for number, group in enumerate(hierarchy.groups):
             assert f"group {number}" in text and f"{group.latents:,}" in text
         assert pane.groups.has_focus and pane.groups.rows == 3
         await pilot.press("l", "j", "tab", "j", "l")
@@ -140,7 +140,7 @@ def test_images_without_a_taxonomy(labels: bool, place: Workspace) -> None:
         assert ("classes  " in screen_text(pilot)) == labels
         await pilot.press("j", "enter")
         await until(
-            pilot, lambda: isinstance(pilot.app.screen, NeuronsMode) and "latents of group 2" in screen_text(pilot)
+            pilot, lambda: isinstance(pilot.app.screen, NeuronsMode) and "latents of group 1" in screen_text(pilot)
         )
 
     drive(place, scenario)

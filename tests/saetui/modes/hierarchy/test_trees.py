@@ -30,7 +30,7 @@ def every(branches: list[Branch]) -> list[Branch]:
 
 def test_groups_hold_their_latents_by_depth(scores: Path) -> None:
     found, neurons = read(scores), Neurons.open(scores)
-    assert [branch.cells[0] for branch in found.by_group] == ["group 1", "group 2", "group 3"]
+    assert [branch.cells[0] for branch in found.by_group] == ["group 0", "group 1", "group 2"]
     for number, branch in enumerate(found.by_group):
         latents = [latent for latent in range(neurons.w) if neurons.group[latent] == number]
         assert branch.latents() == latents and branch.count == len(latents)
@@ -69,7 +69,7 @@ def test_the_chart_draws_depth_and_chance_to_one_scale(scores: Path) -> None:
         assert len(lines) == len(found.groups) and all(len(bar) == width for _, bar, _ in lines)
         deepest = max(group.depth or 0.0 for group in found.groups)
         for group, (name, bar, numbers) in zip(found.groups, lines, strict=True):
-            assert name.split() == ["group", str(group.number + 1), f"{group.latents:,}"]
+            assert name.split() == ["group", str(group.number), f"{group.latents:,}"]
             assert group.depth is not None and group.expected is not None
             assert abs((len(bar.rstrip(" ┊")) - 1) - group.depth / deepest * (width - 1)) <= 1
             assert abs(bar.index("┊") - group.expected / deepest * (width - 1)) <= 0.5
