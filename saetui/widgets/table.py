@@ -230,11 +230,9 @@ class Table(ScrollView, can_focus=True):
         return max(self.scrollable_content_region.height - 1, 1)
 
     def _scroll_to_cursor(self) -> None:
-        top = self.scroll_offset.y
-        if self.cursor < top:
-            self.scroll_to(y=self.cursor, animate=False)
-        elif self.cursor >= top + self._visible_rows:
-            self.scroll_to(y=self.cursor - self._visible_rows + 1, animate=False)
+        top, last = self.scroll_offset.y, self.cursor - self._visible_rows + 1
+        if not last <= top <= self.cursor:  # forced: the bar of rows that came just now, without which it may not, is late
+            self.scroll_to(y=min(max(top, last), self.cursor), animate=False, force=True)
 
     def on_resize(self, event: events.Resize) -> None:
         self.virtual_size = Size(self.size.width, self.rows + 1)

@@ -86,3 +86,17 @@ def test_columns_make_room_one_after_the_other_the_last_first() -> None:
     heads = [asyncio.run(head(width)) for width in (whole, whole - 1, whole - 5, whole - 6, 12)]
     fewer = ["a", "b", "names"]
     assert heads == [["a", "b", "c", "names"], fewer, fewer, ["a", "names"], ["a", "names"]]
+
+
+@pytest.mark.parametrize("cursor", [0, 3, 12, 19])
+async def test_the_row_that_a_table_opens_with_is_in_sight(cursor: int) -> None:
+    """Also where its rows came just now, and no bar stands beside them yet."""
+    table = Table(COLUMNS, lambda row: (str(row), "pencil", "grey"))
+    app: App[None] = App()
+    async with app.run_test(size=(40, 6)) as pilot:
+        await app.mount(table)
+        await pilot.pause()
+        table.show(20, cursor)
+        await pilot.pause()
+        shown = [table.render_line(y).text.split()[0] for y in range(1, 6)]
+        assert str(cursor) in shown and shown == [str(n) for n in range(int(shown[0]), int(shown[0]) + 5)]
