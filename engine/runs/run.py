@@ -73,6 +73,13 @@ class Command:
         return cls(task=task, settings=written, workspace=workspace.root, cwd=Path.cwd(), argv=tuple(argv))
 
     @property
+    def makes(self) -> str:
+        """The name of what it makes or is about; empty where none was asked."""
+        asked = self.settings
+        given = asked.get("name") or asked.get("sae") or asked.get("plan") or ""
+        return ", ".join(map(str, given)) if isinstance(given, (list, tuple)) else str(given)
+
+    @property
     def places(self) -> dict[str, Place]:
         """The settings that say where something is."""
         return _places(self.task)

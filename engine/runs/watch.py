@@ -119,16 +119,12 @@ def archived_runs(workspace: Workspace) -> list[RunSnapshot]:
     return found
 
 
-def _name(given: Any) -> str:
-    return ", ".join(map(str, given)) if isinstance(given, (list, tuple)) else str(given)
-
-
 def _snapshot(id: str, command: Command, status: Status) -> RunSnapshot:
     settings, progress = command.settings, status.progress
     return RunSnapshot(
         id=id,
         task=command.task,
-        name=_name(settings.get("name") or settings.get("sae") or settings.get("plan") or ""),
+        name=command.makes,
         state=status.state,
         stage=status.stage or "",
         done=progress.done if progress else 0,

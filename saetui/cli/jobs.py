@@ -9,7 +9,8 @@ import typer
 
 from engine.errors import UserError, sentence_of
 from engine.records import to_json
-from engine.runs.events import Control, Status
+from engine.runs.events import Control, Progress, Status
+from engine.runs.rate import seconds_left
 from engine.runs.run import ENDED, Run, find, runs
 from engine.runs.run import archived as archived_runs
 from engine.runs.tasks import TASKS
@@ -17,8 +18,8 @@ from engine.workspace import Workspace
 from saetui.cli import demo, stages
 from saetui.cli.options import JsonOption, WorkspaceOption
 from saetui.cli.streams import print_json
-from saetui.cli.work import ProgressDisplay, columns, note, progress_text, say, screen_width, wrapped
-from saetui.formatting import duration
+from saetui.cli.work import ProgressDisplay, columns, note, say, screen_width, wrapped
+from saetui.formatting import duration, percent
 
 app = typer.Typer(
     help="List, follow and stop detached work.",
@@ -172,7 +173,7 @@ def _table(found: Sequence[Run]) -> Iterator[str]:
         below = sys.stdout.isatty()
         wrong.append(error if below else "")
         rows.append([*cells, "" if below else error])
-    head, *lines = columns(("run", "state", "began", "took", "done", ""), rows, right={3}, cut=4)
+    head, *lines = columns(("run", "makes", "state", "began", "took", "done", ""), rows, right={4}, cut=1)
     yield head
     for line, error in zip(lines, wrong, strict=True):
         yield line
@@ -184,16 +185,24 @@ def _line(run: Run) -> str:
     return "  ".join(filter(None, map(str.strip, _cells(run))))
 
 
-def _cells(run: Run) -> tuple[str, str, str, str, str, str]:
-    """Its id, state, when it began, how long it took or is at work, how far it is, and what went wrong."""
+def _cells(run: Run) -> tuple[str, str, str, str, str, str, str]:
+    """Its id, what it makes, its state, when it began, how long it took or is at work, how far it is, and what went
+    wrong."""
     try:
-        _, status = run.command, run.status  # the way out that a status tells needs what was asked, too
+        command, status = run.command, run.status  # the way out that a status tells needs what was asked, too
     except (UserError, OSError) as error:
-        return run.id, "damaged", "", "", "", sentence_of(error)
+        return run.id, "", "damaged", "", "", "", sentence_of(error)
     began = time.strftime("%d %b %H:%M", time.localtime(status.started)) if status.started else ""
     progress = status.progress if status.state != "done" else None
-    far = f"{status.stage or ''}: {progress_text(progress, status.rate)}" if progress else ""
-    return run.id, status.state, began, _took(status), far, status.error or ""
+    far = f"{status.stage or ''} {_far(progress, status)}".strip() if progress else ""
+    return run.id, command.makes, status.state, began, _took(status), far, status.error or ""
+
+
+def _far(progress: Progress, status: Status) -> str:
+    """How far it is, and of one that goes on how long it will."""
+    share = percent(progress.done / progress.total) if progress.total else ""
+    left = seconds_left(progress.done, progress.total, status.rate) if status.state == "running" else None
+    return share if left is None else f"{share}, {duration(left)} left"
 
 
 def _took(status: Status) -> str:

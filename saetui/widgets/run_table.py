@@ -43,8 +43,9 @@ COLUMNS = (
     Column("settings", 24, "left"),
     Column("stage", 0, "left"),
 )
-LEAST = (("settings", 10), ("makes", 12), ("run", 14), ("settings", 0), ("took", 0), ("started", 0), ("makes", 4))
-"""What a column keeps where there is little room, in the order in which they give way; with 0 it goes."""
+LEAST = (("settings", 10), ("makes", 12), ("started", 0), ("settings", 0), ("run", 14), ("took", 0), ("makes", 4))
+"""What a column keeps where there is little room, in the order in which they give way; with 0 it goes. A run's id says
+when it was started."""
 LAST = 12  # terminal cells that the last column should have
 _UNTOLD = ("name", "sae", "plan", "device", "workers", "keep_state")  # of settings: what a run makes, and where
 

@@ -71,7 +71,7 @@ def test_what_is_wrapped_loses_no_word_and_hangs_below_its_text(text, width):
 
 def test_runs_stand_under_a_head_with_when_they_began_and_how_long_they_took():
     head, *lines = saetui("jobs", cwd=OLD).stdout.splitlines()
-    assert head.split() == ["run", "state", "began", "took", "done"]
+    assert head.split() == ["run", "makes", "state", "began", "took", "done"]
     for line in lines:
         assert line[head.index("state") - 1] == " " != line[head.index("state")]
     assert any(re.search(r"\d+:\d\d", line[head.index("began") + 14 :]) for line in lines)
