@@ -41,6 +41,7 @@ OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "!=": operator.ne,
 }
 DEEPEST = 40  # parentheses and NOTs within one another
+MOST_NAMED = 8  # fields that a sentence lists where none is like the one that was written
 
 _ALSO = {"≤": "<=", "≥": ">=", "≠": "!="}
 _FIELD, _WORD = r"[^\s\"()<>=!≤≥≠]+", r"[^\s\"()<>=≤≥≠]+(?:\([^\s\"()]*\)[^\s\"()<>=≤≥≠]*)*"
@@ -216,9 +217,9 @@ class Language:
         """The one that was written; ``given`` is None where there is no value."""
         named = self.named
         if name.lower() not in named:
-            near = difflib.get_close_matches(name.lower(), named, n=3, cutoff=0.5)
+            near = difflib.get_close_matches(name.lower(), named, n=3, cutoff=0.5) or [*self.kinds][:MOST_NAMED]
             raise UserError(
-                f"{self.things} have no {name!r} to compare: use {' or '.join(near or self.kinds)}, "
+                f"{self.things} have no {name!r} to compare: use {' or '.join(near)}, "
                 "or put text that is searched for in double quotes."
             )
         one = named[name.lower()]
@@ -226,7 +227,7 @@ class Language:
         if kind == "text" and sign not in ("=", "!="):
             raise UserError(f"{one} is text and has no order: write {one}=word, {one}!=word or {one}=word*.")
         value = given if kind == "text" else _value(given or "", kind)
-        if kind == "number" and value and name.endswith("%") and not str(given).endswith("%"):
+        if kind == "number" and isinstance(value, float) and name.endswith("%") and not str(given).endswith("%"):
             value /= 100  # as the column with that heading shows it
         if value is None or value == "":
             what = "text" if kind == "text" else "number"

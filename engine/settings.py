@@ -168,9 +168,9 @@ def written(text: str, kind: Any) -> Any:
     return text if number is None else number
 
 
-def setting_of(text: str, kind: Any, name: str, source: str) -> Any:
+def setting_of(text: str, kind: Any, name: str, source: str, must: Rule | None = None) -> Any:
     """The value of the setting ``name`` in ``text``. UserError as :func:`from_mapping`."""
-    return _setting(written(text, kind), kind, {}, name, source)
+    return _setting(written(text, kind), kind, {"must": must} if must else {}, name, source)
 
 
 def check(settings: Any) -> None:

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from engine.errors import UserError
 from engine.files import read_toml, xdg
 from engine.neurons.quantities import SUPPORT
-from engine.settings import WrongValue, from_mapping, setting
+from engine.settings import NOT_NEGATIVE, WrongValue, from_mapping, setting
 
 Theme = Literal["graphite", "paper"]
 PictureStyle = Literal["auto", "quadrant", "half", "glyph"]
@@ -35,7 +35,9 @@ class Preferences:
     ascii: bool = setting("Draw with ASCII characters only.", False)
     mouse: bool = setting("Use the mouse.", True)
     preload: bool = setting("Load Steer's model while nothing is typed and memory is free.", True)
-    support: int = setting("Images that a latent must fire on to stand among the first of the list.", SUPPORT)
+    support: int = setting(
+        "Images that a latent must fire on to stand among the first of the list.", SUPPORT, must=NOT_NEGATIVE
+    )
     keys: dict[str, str] = field(default_factory=dict)
 
 

@@ -27,6 +27,7 @@ from engine.report.figures.figure import draw_figure  # noqa: E402
 from engine.report.report import report  # noqa: E402
 from engine.workspace import Workspace  # noqa: E402
 from saetui.app import Workbench  # noqa: E402
+from saetui.modes.forms import AskingForm  # noqa: E402
 from saetui.modes.hierarchy.screen import HierarchyMode  # noqa: E402
 from saetui.modes.mode import Mode  # noqa: E402
 from saetui.modes.neurons.screen import NeuronsMode  # noqa: E402
@@ -226,7 +227,13 @@ def key_table() -> str:
     """The keys as the README lists them: those of all modes and of each, of the list of runs and of forms."""
     lines = ["| where | keys |", "|---|---|"]
     shared = (("everywhere", Workbench), ("in every mode", Mode), ("in tables", Table), ("in trees", TreeTable))
-    for title, owner in (*shared, *_modes(), ("the jobs (`J`)", RunsDrawer), ("forms", Form)):
+    for title, owner in (
+        *shared,
+        *_modes(),
+        ("the jobs (`J`)", RunsDrawer),
+        ("forms", Form),
+        ("forms that ask", AskingForm),
+    ):
         bindings = [b for b in vars(owner)["BINDINGS"] if isinstance(b, Binding)]
         lines.append(f"| {title} | {' · '.join(f'{_keys(b)} {_lower(b.description)}' for b in bindings)} |")
     return "\n".join(lines)

@@ -15,6 +15,7 @@ from engine.neurons.latents import of_other_weights, scoring
 from engine.neurons.quantities import FIELDS, QUANTITIES, SORTS, Quantity, Shown
 from engine.records import to_json
 from engine.sae.config import WEIGHTS
+from engine.settings import NOT_NEGATIVE
 from engine.tables import TableOfValues
 from engine.workspace import Workspace, image_set_of, neurons_files
 from saetui.cli.options import JsonOption, WorkspaceOption, number_option
@@ -49,7 +50,7 @@ def neurons(
         ),
     ] = "",
     sort: Annotated[str, typer.Option(help=f"{', '.join(SORTS)}.")] = "",
-    top: Annotated[str, typer.Option(help="Rows to print (0: all).", **number_option(int))] = "20",
+    top: Annotated[str, typer.Option(help="Rows to print (0: all).", **number_option(int, NOT_NEGATIVE))] = "20",
     on: Annotated[str, typer.Option(help="Image set, where the SAE was scored on several.")] = "",
     images: Annotated[bool, typer.Option("--images", help="Print the top images of every row.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV for other programs, of all that is known.")] = False,

@@ -13,7 +13,7 @@ import typer
 
 from engine.errors import UserError
 from engine.runs.tasks import TASKS
-from engine.settings import WrongValue, from_mapping, numbers_written, setting_of
+from engine.settings import Rule, WrongValue, from_mapping, numbers_written, setting_of
 from engine.workspace import MARKER, Workspace
 
 WorkspaceOption = Annotated[
@@ -133,10 +133,9 @@ def _is_numbers(kind: Any) -> bool:
     return typing.get_origin(kind) is tuple and typing.get_args(kind)[0] is float
 
 
-def number_option(kind: type[int] | type[float]) -> dict[str, Any]:
+def number_option(kind: type[int] | type[float], must: Rule | None = None) -> dict[str, Any]:
     """What an option of text needs to become a number, by the one rule for what is typed, or the one refusal."""
-
-    return {"callback": _reader(kind), "metavar": "INTEGER" if kind is int else "FLOAT"}
+    return {"callback": _reader(kind, must), "metavar": "INTEGER" if kind is int else "FLOAT"}
 
 
 def word_option(kind: Any) -> dict[str, Any]:
@@ -145,10 +144,10 @@ def word_option(kind: Any) -> dict[str, Any]:
     return {"callback": _reader(kind), "metavar": f"[{'|'.join(options)}]", "autocompletion": lambda: options}
 
 
-def _reader(kind: Any) -> Callable[..., Any]:
+def _reader(kind: Any, must: Rule | None = None) -> Callable[..., Any]:
     def read(context: typer.Context, parameter: typer.CallbackParam, value: str | None) -> Any:
         if not isinstance(value, str):
             return value
-        return setting_of(value, kind, max(parameter.opts, key=len), context.info_name or "")
+        return setting_of(value, kind, max(parameter.opts, key=len), context.info_name or "", must)
 
     return read

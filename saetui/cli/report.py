@@ -46,7 +46,7 @@ report.__doc__ = ReportSettings.__doc__
 
 def _beside_paper(given: dict[str, Any], place: Workspace, json: bool) -> None:
     known = {"on", "plan"}
-    if other := sorted(set(given) - known):
+    if other := [f"--{name.replace('_', '-')}" for name in sorted(set(given) - known)]:
         raise UserError(f"--paper is about all SAEs of a workspace: leave out {', '.join(other)}.")
     settings = complete(PaperSettings, given, place, "paper")
     work.perform(place, "paper", settings, as_json=json, show=show_paper, keep=False)

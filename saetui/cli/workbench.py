@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from engine.errors import UserError
+from engine.settings import NOT_NEGATIVE
 from engine.workspace import Workspace
 from saetui.cli import OPEN
 from saetui.cli.options import WorkspaceOption, number_option
@@ -31,7 +32,9 @@ def open_workbench(
     ] = None,
     support: Annotated[
         str | None,
-        typer.Option(help="Images that a latent must fire on to stand among the first.", **number_option(int)),
+        typer.Option(
+            help="Images that a latent must fire on to stand among the first.", **number_option(int, NOT_NEGATIVE)
+        ),
     ] = None,
     mode: Annotated[str, typer.Option(help="data, train, neurons, steer or hierarchy.")] = "",
     workspace: WorkspaceOption = None,

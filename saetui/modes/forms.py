@@ -99,7 +99,7 @@ class ImportForm(AskingForm):
     likely, stands in its field, marked as proposed, until somebody types something else or confirms the form."""
 
     TASK = "recognise"
-    AROUND = 17
+    AROUND = 18
     DEFAULT_CSS = """
     ImportForm #note { height: auto; min-height: 4; max-height: 9; }
     """

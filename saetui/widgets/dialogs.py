@@ -184,10 +184,10 @@ class Ask(ModalScreen[str | None]):
 
     DEFAULT_CSS = """
     Ask { align: left bottom; background: $background 0%; }
-    Ask Vertical { height: 2; background: $panel; }
+    Ask Vertical { height: auto; background: $panel; }
     Ask Input { border: none; height: 1; padding: 0 1; background: $panel; }
     Ask Static { height: 1; padding: 0 1; color: $secondary; background: $panel; }
-    Ask .error { color: $error; }
+    Ask .error { height: auto; max-height: 5; color: $error; } /* all of what was wrong, on narrow screens, too */
     """
     BINDINGS = [
         key("ask.close", "escape", "dismiss", "Cancel"),
@@ -260,7 +260,7 @@ class Ask(ModalScreen[str | None]):
     def _say(self, words: str, error: bool = False) -> None:
         line = self.query_one(Static)
         line.set_class(error, "error")
-        line.update(Text(literal(words), no_wrap=True))
+        line.update(Text(literal(words), no_wrap=not error))
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         answer = event.value.strip()

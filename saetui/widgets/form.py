@@ -87,12 +87,12 @@ class Form(ModalScreen[dict[str, Any] | None]):
     Form .label { width: 18; color: $secondary; }
     Form Input { border: none; height: 1; padding: 0; width: 1fr; background: $surface; }
     Form Input:focus { background: $panel; }
-    Form #help { height: 3; color: $secondary; border-top: solid $border; }
+    Form #help { height: auto; min-height: 3; max-height: 5; color: $secondary; border-top: solid $border; }
     Form #note { height: 4; }
     Form .error { color: $error; }
     Form .label.error { text-style: bold; }
     """
-    AROUND = 12
+    AROUND = 13
     """Lines around the fields."""
     BINDINGS = [
         key("form.close", "escape", "dismiss", "Cancel", show=True),

@@ -239,12 +239,12 @@ class NeuronsMode(LatentBrowser):
         """At the image that was typed, if it can be read."""
         from engine.images import opening
 
-        image = self.services.check_image(given)
+        def read() -> None:
+            image = self.services.check_image(given)
+            shown = partial(opening.picture, image, 1)
+            look_up(self, "image", shown, lambda _: self.look_at(image, Path(image).name), self.services.say)
 
-        def take(_: object) -> None:
-            self.look_at(image, Path(image).name)
-
-        look_up(self, "image", partial(opening.picture, image, 1), take, self.services.say)
+        self.services.guard(read)
 
     def look_at(self, image: str, title: str) -> None:
         """Which latents does ``image`` fire, and which each of its patches?"""

@@ -22,7 +22,7 @@ QUIET = 0.3  # seconds without a key after which it is said
 class ExpectingForm(Form):
     """Says what the work will take as soon as typing rests: ``in_words`` of its settings, found in a thread."""
 
-    AROUND = 11
+    AROUND = 12
     DEFAULT_CSS = """
     ExpectingForm #note { height: 3; }
     """
