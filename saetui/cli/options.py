@@ -78,6 +78,8 @@ def telling(settings: type, given: Container[str], name: str, workspace: Workspa
     try:
         yield
     except WrongValue as error:
+        if error.setting not in fields:  # of a stage of a plan, which says where it stands
+            raise
         where = name if error.setting in given or error.setting not in workspace.defaults() else workspace.root / MARKER
         option = error.setting in given and not fields[error.setting].metadata.get("positional")
         here = workspace.root if workspace.root == Path.cwd() else None

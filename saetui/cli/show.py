@@ -73,16 +73,20 @@ def _facts(facts: dict[str, Any], indent: int = 0) -> list[str]:
 
 
 def _words(key: str, value: Any, indent: int) -> list[str]:
-    """``value`` in lines: records as a table ``indent`` cells from the left, all else in one."""
+    """``value`` in lines: records as a table ``indent`` cells from the left, a text in its own, all else in one."""
     if not isinstance(value, (list, tuple)):
-        return [FORMS.get(key, _plain)(value)]
+        return FORMS.get(key, _plain)(value).expandtabs().splitlines()
     if len(value) > MOST:
         return [f"{count(len(value))} (--json lists them)"]
     if not isinstance(value[0], dict):
         return [", ".join(map(_plain, value))]
     heads = list(dict.fromkeys(name for one in value for name, said in one.items() if said is not None))
     rows = [["" if one.get(name) is None else FORMS.get(name, _plain)(one[name]) for name in heads] for one in value]
-    numbers = {place for place in range(len(heads)) if all(not row[place] or row[place][-1].isdigit() for row in rows)}
+    numbers = {
+        place
+        for place, head in enumerate(heads)
+        if head != "sha256" and all(not row[place] or row[place][-1].isdigit() for row in rows)
+    }
     return columns(heads, rows, right=numbers, indent=indent)
 
 

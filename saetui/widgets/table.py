@@ -231,7 +231,7 @@ class Table(ScrollView, can_focus=True):
 
     def _scroll_to_cursor(self) -> None:
         top, last = self.scroll_offset.y, self.cursor - self._visible_rows + 1
-        if not last <= top <= self.cursor:  # forced: the bar of rows that came just now, without which it may not, is late
+        if not last <= top <= self.cursor:  # forced: it may not yet where the rows came just now
             self.scroll_to(y=min(max(top, last), self.cursor), animate=False, force=True)
 
     def on_resize(self, event: events.Resize) -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from saetui.cli import work
+from saetui.cli.show import _facts
 from tests.support.shell import in_terminal, saetui
 
 OLD = Path(__file__).parents[2] / "old_workspace"
@@ -75,3 +76,11 @@ def test_runs_stand_under_a_head_with_when_they_began_and_how_long_they_took():
     for line in lines:
         assert line[head.index("state") - 1] == " " != line[head.index("state")]
     assert any(re.search(r"\d+:\d\d", line[head.index("began") + 14 :]) for line in lines)
+
+
+def test_a_text_of_several_lines_stands_in_its_own_column(monkeypatch):
+    monkeypatch.setattr(work, "screen_width", lambda: 80)
+    made = [{"kind": "sae", "sha256": "b4db5e6ac2a6" + "0" * 52}, {"kind": "images"}]
+    shown = _facts({"prompt": "What is\nthis\t?", "latent": ["68=2x"], "made_from": made})
+    assert shown[:3] == ["prompt        What is", "              this    ?", "latent        68=2x"]
+    assert shown[3:5] == ["made_from     kind    sha256", "              sae     b4db5e6ac2a6"]
