@@ -34,6 +34,7 @@ from saetui.widgets.words import Words
 
 if TYPE_CHECKING:
     from engine.runs.trainings import Training
+    from engine.runs.watch import RunSnapshot
 
 IMPORTED = ("source", "name", "format", *READS, "scale", "arch", "k", "threshold", "check")
 FIRST = ("activations", "name", "arch", "expansion", "k", "steps", "batch_size", "lr", "embeddings")
@@ -151,6 +152,10 @@ class TrainMode(Mode):
             self.remove_class("-open", "-log", "-latents")
             self.table.empty = self._lesson()
         self._relist()
+
+    def runs_changed(self, runs: list[RunSnapshot]) -> None:
+        if self.trainings.tell_left({run.id: run.seconds_left for run in runs if run.seconds_left is not None}):
+            self._relist()
 
     def _lesson(self) -> str:
         if self.runs.artefacts("activations"):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import UserError
@@ -89,6 +91,7 @@ class TrainingList:
         """The filter."""
         self.mistake = ""
         """Why it lists nothing, where it is not understood."""
+        self._left: Mapping[str, float] = {}
 
     def restore(self, sort: str, selected: str, overlaid: Iterable[str]) -> None:
         """As it was when the workbench was left; the trainings come later."""
@@ -102,8 +105,19 @@ class TrainingList:
 
     def see(self, seen: Seen) -> None:
         """The trainings are these now; the selected one stays selected, unless another is awaited."""
-        self.seen = seen
+        rows = [self._with_left(row) for row in seen.rows]
+        self.seen = seen if all(map(operator.is_, rows, seen.rows)) else replace(seen, rows=rows)
         self.arrange()
+
+    def tell_left(self, left: Mapping[str, float]) -> bool:
+        """Seconds left of runs, by id, as the head of the app tells them; whether one here is told anew."""
+        before, self._left = self.seen, left
+        self.see(before)
+        return self.seen is not before
+
+    def _with_left(self, row: Training) -> Training:
+        told = self._left.get(row.run or "", row.eta)
+        return row if row.eta is None or told == row.eta else replace(row, eta=told)
 
     def arrange(self, sort: str = "") -> None:
         """Sort again, by ``sort`` where it is given."""

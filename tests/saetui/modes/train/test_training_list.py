@@ -85,6 +85,16 @@ def test_overlaid_trainings_keep_their_colours_and_are_not_too_many():
     assert trainings.overlay() and trainings.overlaid[str(MOST - 1)] == 1  # the colour that is free
 
 
+def test_the_time_left_is_that_of_the_head_of_the_app():
+    """Of what trains now; a run that does something else by now is not left with its training."""
+    trainings = TrainingList()
+    trainings.see(Seen([row("a", state="running", eta=100.0, run="1"), row("b", run="2"), row("c", eta=7.0, run="3")]))
+    assert trainings.tell_left({"1": 90.0, "2": 50.0}) and not trainings.tell_left({"1": 90.0, "2": 50.0})
+    assert {one.name: one.eta for one in trainings.rows} == {"a": 90.0, "b": None, "c": 7.0}
+    trainings.see(Seen([row("a", state="running", eta=80.0, run="1")]))
+    assert trainings.rows[0].eta == 90.0, "until the head has been told anew"
+
+
 def test_columns_come_by_their_rank_and_stand_in_their_order():
     order = [figure.name for figure in FIGURES]
     for width in range(30, 120):
