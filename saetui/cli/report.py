@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from decimal import Decimal
 from typing import Annotated, Any
 
 import typer
@@ -12,7 +13,7 @@ from engine.report.results import Drawn, PaperCell, PaperCompared, PaperTable, R
 from engine.workspace import Workspace
 from saetui.cli import work
 from saetui.cli.options import JsonOption, WorkspaceOption, command, complete, extra
-from saetui.formatting import significant, size
+from saetui.formatting import number, size
 
 NONE = "none"  # instead of the workbench's own answers
 PaperOption = Annotated[
@@ -46,7 +47,7 @@ report.__doc__ = ReportSettings.__doc__
 
 def _beside_paper(given: dict[str, Any], place: Workspace, json: bool) -> None:
     known = {"on", "plan"}
-    if other := [f"--{name.replace('_', '-')}" for name in sorted(set(given) - known)]:
+    if other := ["SAE" if name == "sae" else f"--{name.replace('_', '-')}" for name in sorted(set(given) - known)]:
         raise UserError(f"--paper is about all SAEs of a workspace: leave out {', '.join(other)}.")
     settings = complete(PaperSettings, given, place, "paper")
     work.perform(place, "paper", settings, as_json=json, show=show_paper, keep=False)
@@ -101,18 +102,25 @@ def _lines(table: PaperTable) -> list[str]:
 
 
 def _row(name: str, cells: tuple[PaperCell, ...]) -> Iterator[tuple[str, ...]]:
-    yield (name, "published", *(significant(cell.published) for cell in cells))
+    digits = max((_decimals(cell.published) for cell in cells), default=0)
+    yield (name, "published", *(number(cell.published, digits) for cell in cells))
     for label in ("ours", "difference", "control"):
         values = [getattr(cell, label) for cell in cells]
         if any(value is not None for value in values):
-            yield ("", label, *("" if value is None else significant(value) for value in values))
+            yield ("", label, *("" if value is None else number(value, digits) for value in values))
     if any(cell.low is not None for cell in cells):
-        yield ("", "interval", *(_interval(cell) for cell in cells))
+        yield ("", "interval", *(_interval(cell, digits) for cell in cells))
     if any(cell.n for cell in cells):
         yield ("", "n", *(cell.n.partition(" ")[0] for cell in cells))
 
 
-def _interval(cell: PaperCell) -> str:
+def _decimals(published: float) -> int:
+    """Digits behind the point to which it was published, at least 2: zeros at the end are not kept."""
+    exponent = Decimal(str(published)).as_tuple().exponent
+    return max(2, -exponent) if isinstance(exponent, int) else 2
+
+
+def _interval(cell: PaperCell, digits: int) -> str:
     if cell.low is None or cell.high is None:
         return ""
-    return f"{significant(cell.low)}..{significant(cell.high)}"
+    return f"{number(cell.low, digits)}..{number(cell.high, digits)}"

@@ -14,6 +14,7 @@ from engine.neurons.results import LatentSpread, MSSummary
 from engine.records import to_json
 from engine.report.paper.beside import beside_paper
 from engine.report.paper.published import published
+from engine.report.results import PaperCell
 from engine.sae.config import SAEConfig
 from engine.sae.model import SAE
 from engine.sae.results import FinalMeasurement
@@ -22,6 +23,7 @@ from engine.steer.results import Measured, OneWord, Steerability, Texts
 from engine.steer.steerability.stage import FORMAT, SCORES, VERSION
 from engine.workspace import Provenance, Workspace
 from saetui.cli.app import app
+from saetui.cli.report import _row
 from tests.support.scores import SUMMARY, made_from, write_scores
 
 MODEL = "openai/clip-vit-large-patch14-336"
@@ -209,5 +211,9 @@ def test_the_command_prints_ours_the_difference_and_the_control(place):
     assert "Mean MS, Matryoshka" in run.stdout and "published" in run.stdout and "control" in run.stdout
     said = CliRunner().invoke(app, ["report", "--paper", "--json", "--workspace", str(place.root)])
     assert len(json.loads(said.stdout)["tables"]) == len(published().table) + 4
-    wrong = CliRunner().invoke(app, ["report", "a", "--paper", "--workspace", str(place.root)])
-    assert wrong.exit_code != 0 and "leave out sae" in str(wrong.exception)
+    wrong = CliRunner().invoke(app, ["report", "a", "--paper", "--out", "x", "--workspace", str(place.root)])
+    assert wrong.exit_code != 0 and "leave out --out, SAE" in str(wrong.exception)
+    row = ("", [PaperCell(0.8), PaperCell(1.0, ours=0.936), PaperCell(0.7)])
+    assert list(_row(*row)) == [("", "published", ".80", "1.00", ".70"), ("", "ours", "", ".94", "")]
+    assert [line[2:] for line in _row("", [PaperCell(0.752), PaperCell(0.74)])] == [(".752", ".740")]
+    assert [line[2:] for line in _row("", [PaperCell(2.7e-07)])] == [(".00000027",)]
