@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from textual.app import App, SuspendNotSupported
+from textual.notifications import Notify
 from textual.screen import Screen
 from textual.widget import Widget
 
@@ -98,6 +99,11 @@ class Services(App[Reopen | None]):
     def say(self, sentence: str, severity: Severity = "warning") -> None:
         """One sentence at the corner, literally."""
         self.notify(literal(sentence), severity=severity, markup=False, timeout=8)
+
+    def on_notify(self, event: Notify) -> None:
+        """Before one more is shown: of those there are, the last stays. More would hide what they are about."""
+        for old in [*self._notifications][:-1]:
+            self._unnotify(old, refresh=False)
 
     def ask(self, dialog: Screen[T | None], then: Callable[[T], object]) -> None:
         """Show ``dialog`` and go on with its answer; with none, or an empty one, all stays as it is."""

@@ -13,7 +13,7 @@ from textual.screen import Screen
 from textual.widget import Widget
 
 from engine.runs.watch import RunSnapshot
-from saetui.formatting import duration, fit, literal, percent
+from saetui.formatting import duration, fit, fit_ends, literal, percent
 
 Part = tuple[str, str, str, DOMNode | None]
 """A key as it is shown, what it does in words, its action, and whose that is."""
@@ -72,7 +72,7 @@ class TopBar(Bar):
         right = [part for part in (self.run, self.terminal if roomy else "") if part]
         while right and sum(map(len, right)) + 3 * (len(right) - 1) > room:
             if len(right) == 1:
-                right[0] = fit(right[0], room) if room > 12 else ""
+                right[0] = fit_ends(right[0], room) if room > 12 else ""  # how long is left stands at the end
                 break
             right.pop()
         shown = literal("   ".join(filter(None, right)))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from rich.segment import Segment
+from textual.app import App
 from textual.strip import Strip
 from textual.widgets import Input, Static
 
@@ -429,3 +430,30 @@ def test_every_mode_stands_any_size(place, size):
         assert app.is_running
 
     scenario(test, place, size=size)
+
+
+@pytest.mark.parametrize("sentences", [1, 2, 5])
+def test_of_many_sentences_the_last_two_are_shown(workspace: Workspace, sentences: int) -> None:
+    async def scenario() -> list[str]:
+        app = Workbench(workspace)
+        async with app.run_test() as pilot:
+            app.clear_notifications()
+            for number in range(sentences):
+                app.say(f"sentence {number}")
+            await pilot.pause()
+            return [toast.message for toast in app._notifications]
+
+    assert asyncio.run(scenario()) == [f"sentence {number}" for number in range(sentences)][-2:]
+
+
+def test_a_narrow_bar_keeps_how_long_is_left() -> None:
+    async def scenario() -> str:
+        bar, app = TopBar(), App[None]()
+        async with app.run_test(size=(80, 24)) as pilot:
+            await app.mount(bar)
+            bar.run = "● train demo-2 11% 0:25 left"
+            await pilot.pause()
+            return bar.render().plain
+
+    shown = asyncio.run(scenario())
+    assert len(shown) < 80 and "● train" in shown and shown.endswith("0:25 left")
