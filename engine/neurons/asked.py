@@ -2,8 +2,10 @@
 
 import dataclasses
 import re
+from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from engine.activations.asked import Made
 from engine.config import AgreementSettings, ConceptsSettings, MsSettings, ScoreSettings, ScoresSettings
@@ -36,6 +38,18 @@ def apart(settings: ScoresSettings) -> list[ScoreSettings]:
         for sae in settings.sae
         for judge, name in names.items()
     ]
+
+
+def passes(asked: Iterable[ScoreSettings], configs: Iterable[SAEConfig]) -> list[list[int]]:
+    """Numbers of the scorings that share images and encoder, which then sees the images once for all of them.
+
+    ``configs``: of the SAE of each."""
+    together: dict[Any, list[int]] = {}
+    for number, (one, config) in enumerate(zip(asked, configs, strict=True)):
+        seen = one.images, config.transparency, one.taxonomy, one.wordnet
+        how = one.limit, one.batch_size, one.workers, one.device
+        together.setdefault((*seen, one.encoder or config.model, *how), []).append(number)
+    return list(together.values())
 
 
 def check_scores(settings: ScoresSettings, workspace: Workspace, made: Made = ()) -> None:

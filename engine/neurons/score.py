@@ -37,7 +37,7 @@ from engine.models.encoder import VisionEncoder
 from engine.models.kept import Recent
 from engine.neurons import localised
 from engine.neurons.already import scored_already
-from engine.neurons.asked import apart, no_encoder, said_of
+from engine.neurons.asked import apart, no_encoder, passes, said_of
 from engine.neurons.file import write_neurons
 from engine.neurons.names import Names, Words, embed_text, name_latents, vocabulary
 from engine.neurons.pooling import scored_tokens
@@ -124,12 +124,12 @@ class _Scorings:
         self.done: dict[int, Scored] = {}
 
     def score(self, asked: Sequence[ScoreSettings]) -> list[Scored]:
-        together: dict[Any, list[tuple[int, ScoreSettings]]] = {}
-        for place, settings in enumerate(asked):
+        configs = []
+        for settings in asked:
             with self._about(settings):
                 check(settings)
-                together.setdefault(self._shared(settings), []).append((place, settings))
-        opened = [[self._opened(*one) for one in some] for some in together.values()]
+                configs.append(read_config(self.workspace.existing("saes", settings.sae)))
+        opened = [[self._opened(place, asked[place]) for place in some] for some in passes(asked, configs)]
         self._check_apart([one for some in opened for one in some])
         for some in opened:
             self._score(some)
@@ -146,13 +146,6 @@ class _Scorings:
             if not self.several:
                 raise
             raise UserError(said_of(settings.sae, str(error))) from error
-
-    def _shared(self, settings: ScoreSettings) -> tuple[Any, ...]:
-        """What scorings must agree in to share a pass."""
-        config = read_config(self.workspace.existing("saes", settings.sae))
-        how = settings.limit, settings.batch_size, settings.workers, settings.device
-        seen = settings.images, config.transparency, settings.taxonomy, settings.wordnet
-        return *seen, settings.encoder or config.model, *how
 
     def _opened(self, place: int, settings: ScoreSettings) -> _Scoring:
         with self._about(settings):
