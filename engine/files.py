@@ -19,6 +19,7 @@ from typing import Any
 from engine.errors import UserError, reason, refusal
 from engine.literal import escaped
 from engine.locks import Lock, alive, take
+from engine.numbers import size
 from engine.records import parse_json
 from engine.regular import open_regular
 
@@ -35,12 +36,19 @@ def nearest(path: Path) -> Path:
     return next(one for one in (path, *path.parents) if one.exists())
 
 
+def no_room(wanted: int, free: int) -> str | None:
+    """The warning that ``wanted`` bytes do not fit into the ``free`` ones; None when they do."""
+    if wanted <= free:
+        return None
+    return f"This takes about {size(wanted)} and the disk has {size(free)} free."
+
+
 def read_bytes(path: str | Path, most: int = DOCUMENT) -> bytes:
     """What the file holds. Raises OSError, and UserError for more than ``most`` bytes."""
     with open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        if size > most:
-            raise UserError(f"{path} has {size:,} bytes, more than the {most:,} that can be read: give another file.")
+        length = os.fstat(file.fileno()).st_size
+        if length > most:
+            raise UserError(f"{path} has {length:,} bytes, more than the {most:,} that can be read: give another file.")
         return file.readall()
 
 

@@ -5,14 +5,14 @@ import time
 
 import numpy as np
 
-from engine.activations.extract import consequences, for_purpose, left_out, no_room, plan, size_of
+from engine.activations.extract import consequences, for_purpose, left_out, plan, size_of
 from engine.activations.forward import TORCH, check_storable, forward
 from engine.activations.reading import CHUNK, prepared
 from engine.activations.results import Estimated, StoreEstimate
 from engine.activations.target import Target, take_over
 from engine.config import ExtractSettings
 from engine.errors import counted
-from engine.files import nearest
+from engine.files import nearest, no_room
 from engine.images import Images, open_images
 from engine.models import load_encoder
 from engine.models.device import pick_device

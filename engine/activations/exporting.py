@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 
 from engine.activations.convert import FORMATS, WritableFormat
-from engine.activations.extract import no_room
 from engine.activations.results import StoreExported
 from engine.activations.store import Store
 from engine.config import ExportSettings
 from engine.errors import UserError, counted
-from engine.files import is_vacant, new_folder, path_of, write_json
+from engine.files import is_vacant, new_folder, no_room, path_of, write_json
 from engine.reporter import Reporter, StageBegan, Warned
 
 SAID = "saetui.json"

@@ -16,14 +16,14 @@ from engine.activations.forward import TORCH, forward
 from engine.activations.manifest import FILE, read_manifest
 from engine.activations.reading import Batch, prepared
 from engine.activations.results import Extracted, StoreMade
-from engine.activations.shards import STORED, intact, read_records
+from engine.activations.shards import bytes_of, intact, read_records
 from engine.activations.store import Store
 from engine.activations.stored_images import broken_images
 from engine.activations.target import Target, header, take_over, tidy
 from engine.activations.writing import StoreWriter
 from engine.config import ExtractSettings
 from engine.errors import Stopped, UserError, counted, system_mistake
-from engine.files import lock, sweep_folder
+from engine.files import lock, no_room, sweep_folder
 from engine.images import BrokenImage, Images, open_images
 from engine.images.kinds import in_words
 from engine.links import check_own
@@ -31,7 +31,6 @@ from engine.models import HookPoint, TokenPolicy, load_encoder
 from engine.models.asked import too_many
 from engine.models.device import pick_device
 from engine.models.encoder import VisionEncoder
-from engine.numbers import size
 from engine.reporter import Reporter, StageBegan, Warned
 from engine.settings import check
 from engine.workspace import Workspace
@@ -206,15 +205,8 @@ def _warn_of_room(targets: list[Target], images: int, settings: ExtractSettings,
 
 
 def size_of(target: Target, images: int, settings: ExtractSettings) -> int:
-    """Bytes of the rows of ``images`` images, at most: activations and, for each row, its image and token number."""
-    return images * target.rows_an_image * (target.d * STORED[settings.dtype].itemsize + 8)
-
-
-def no_room(wanted: int, free: int) -> str | None:
-    """The warning that ``wanted`` bytes do not fit into the ``free`` ones; None when they do."""
-    if wanted <= free:
-        return None
-    return f"This takes about {size(wanted)} and the disk has {size(free)} free."
+    """Bytes of the rows of ``images`` images, at most."""
+    return bytes_of(images * target.rows_an_image, target.d, settings.dtype)
 
 
 def _warn_of_broken(batch: Batch, before: int, reporter: Reporter) -> int:

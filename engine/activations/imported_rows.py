@@ -18,12 +18,11 @@ import numpy as np
 
 from engine.activations.asked import MadeOtherwise
 from engine.activations.convert import Part
-from engine.activations.extract import no_room
 from engine.activations.manifest import FILE, Manifest, read_manifest, write_manifest
-from engine.activations.shards import STORED, ImageRecord, Shard, ShardWriter, damaged, intact, read_records
+from engine.activations.shards import STORED, ImageRecord, Shard, ShardWriter, bytes_of, damaged, intact, read_records
 from engine.activations.store import Store
 from engine.errors import UserError, counted, reason, refusal
-from engine.files import stamp, sweep_folder
+from engine.files import no_room, stamp, sweep_folder
 from engine.images import Images
 from engine.images.sources import identity
 from engine.integrity import SETTLED, known_hashes
@@ -58,7 +57,7 @@ class StoreImport:
             self.reporter.event(StageBegan("nothing to do: it was imported already"))
             return 0
         free = shutil.disk_usage(self.folder).free
-        if warning := no_room((self.rows - done) * (self.head.d * STORED[self.head.dtype].itemsize + 8), free):
+        if warning := no_room(bytes_of(self.rows - done, self.head.d, self.head.dtype), free):
             self.reporter.event(Warned(warning))
         self.reporter.event(StageBegan("importing"))
         with ThreadPoolExecutor(1, "finish") as finisher:

@@ -38,6 +38,11 @@ _AT_ONCE = 1 << 17  # bytes: writes of megabytes made Linux (ext4) search for la
 STORED: dict[str, np.dtype[Any]] = {"float16": np.dtype("<f2"), "float32": np.dtype("<f4"), "bfloat16": np.dtype("<u2")}
 
 
+def bytes_of(rows: int, d: int, dtype: str) -> int:
+    """Bytes of ``rows`` rows: activations and, for each row, its image and token number."""
+    return rows * (d * STORED[dtype].itemsize + 8)
+
+
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
     """One image of a store. There may be millions: hence no general conversion from and to JSON."""

@@ -29,6 +29,8 @@ class Blocks:
     tokens: int | None
     """Of an image, where all have as many."""
     cls: bool
+    last: int
+    """Width of what the encoder puts out, pooled or projected."""
 
 
 def check_device(name: str) -> None:
@@ -113,7 +115,9 @@ def blocks_of(spec: str) -> Blocks | None:
         alike = whole["model_type"] in _PLAIN and config["model_type"] != "dinov2"  # else tiles, or sizes of images
         side = config["image_size"] // config["patch_size"] if alike else 0
         cls = not config["model_type"].startswith("siglip")
-        return Blocks(config["num_hidden_layers"], config["hidden_size"], side**2 + cls if side else None, cls)
+        width, projected = config["hidden_size"], whole["model_type"] == "clip"
+        last = whole["projection_dim"] if projected else width
+        return Blocks(config["num_hidden_layers"], width, side**2 + cls if side else None, cls, last)
     except (UserError, OSError, KeyError, TypeError, AttributeError):
         return None
 
@@ -137,6 +141,14 @@ def check_hook(spec: str, hook: HookPoint, width: int | None = None) -> None:
         raise UserError(no_hook(spec, hook, blocks.number))
     if width is not None and width != blocks.width:
         raise UserError(other_width(spec, hook, blocks.width, width))
+
+
+def width_of(spec: str, hook: HookPoint) -> int | None:
+    """Dimensions of the activations at a hook point; None where that is known only when the encoder is loaded."""
+    blocks = blocks_of(spec)
+    if blocks is None:
+        return None
+    return blocks.last if hook.pooled else blocks.width
 
 
 def no_hook(spec: str, hook: HookPoint, blocks: int) -> str:

@@ -7,23 +7,23 @@ scoring by its images. Where nothing of the kind was done yet, they are not know
 import contextlib
 import shutil
 import statistics
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from engine.activations.asked import opened
-from engine.config import ScoreSettings, TrainSettings
+from engine.activations.manifest import FILE, read_manifest
+from engine.config import ScoreSettings, TrainSettings, Transparency
 from engine.errors import UserError
 from engine.files import nearest
 from engine.images.sources import open_images
-from engine.reporter import Done, Progress, StageBegan
-from engine.runs.run import Run, runs
+from engine.runs.paces import Forward, Paces, paces
 from engine.runs.trainings import trainings
 from engine.sae.asked import with_steps
 from engine.sae.config import latents, read_config
 from engine.workspace import Workspace, neurons_files, sae_of
 
 STATE = 3  # times the size of an SAE: it, and both moments of Adam
-LOOKED = 20  # runs that are asked how long they took, the newest first
+LOOKED = 20  # trainings that are asked how long they took, the newest first
 
 
 @dataclass(frozen=True)
@@ -55,24 +55,30 @@ def expected_training(settings: TrainSettings, workspace: Workspace) -> Expected
     """UserError for a store that is not there."""
     store = opened("activations", settings.activations, workspace, ())
     assert store is not None
-    settings = with_steps(settings, store, workspace.sae(settings.name))
-    w = latents(store.d, settings.expansion)
-    sae = 4 * (2 * store.d * w + 2 * w + store.d)
-    work = float(settings.batch_size) * store.d * w
-    paces = _work_a_second(workspace)
+    settings = with_steps(settings, store.rows, workspace.sae(settings.name))
+    return training_of(settings, store.rows, store.d, workspace, work_a_second(workspace))
+
+
+def training_of(
+    settings: TrainSettings, rows: int, d: int, workspace: Workspace, work: Sequence[float]
+) -> ExpectedTraining:
+    """Of a training whose steps are known, on a store of so many rows. ``work``: see :func:`work_a_second`."""
+    w = latents(d, settings.expansion)
+    sae = 4 * (2 * d * w + 2 * w + d)
+    a_step = float(settings.batch_size) * d * w
     return ExpectedTraining(
-        rows=store.rows,
-        d=store.d,
+        rows=rows,
+        d=d,
         w=w,
         steps=settings.steps,
-        passes=settings.steps * settings.batch_size / store.rows,
+        passes=settings.steps * settings.batch_size / rows,
         bytes=sae * (1 + STATE * settings.keep_state),
         free=shutil.disk_usage(nearest(workspace.root)).free,
-        seconds=settings.steps * work / statistics.median(paces) if paces else None,
+        seconds=settings.steps * a_step / statistics.median(work) if work else None,
     )
 
 
-def _work_a_second(workspace: Workspace) -> list[float]:
+def work_a_second(workspace: Workspace) -> list[float]:
     """Tokens x dimensions x latents that the newest trainings here did in a second."""
     found = []
     for row in trainings(workspace)[:LOOKED]:
@@ -89,45 +95,50 @@ def expected_scoring(settings: ScoreSettings, workspace: Workspace) -> ExpectedS
     folder = workspace.existing("saes", settings.sae)
     config = read_config(folder)
     images = len(open_images(settings.images, settings.limit))
-    paces = _seconds_an_image(workspace)
+    a_latent = bytes_a_latent(workspace)
+    seen = judged(settings, config.transparency, images, workspace)
     return ExpectedScoring(
         images=images,
         latents=config.w,
-        bytes=next(filter(None, (_room(path, config.w, workspace) for path in neurons_files(workspace))), None),
+        bytes=round(a_latent * config.w) if a_latent else None,
         free=shutil.disk_usage(nearest(workspace.root)).free,
-        seconds=images * statistics.median(paces) if paces else None,
+        seconds=pass_seconds(
+            paces(workspace),
+            images,
+            Forward.of(settings.encoder or config.model, settings),
+            [] if seen else [Forward.of(settings.embed_with, settings)],
+            1,
+        ),
     )
 
 
-def _room(path: Path, w: int, workspace: Workspace) -> int | None:
-    """Bytes of the scores of ``w`` latents, by those of other ones."""
-    with contextlib.suppress(UserError, OSError):
-        return round(path.stat().st_size * w / read_config(workspace.sae(sae_of(path))).w)
-    return None
+def pass_seconds(found: Paces, images: int, encoder: Forward, judges: Iterable[Forward], scorings: int) -> float | None:
+    """Of scorings that are done together: each of ``judges``, and the encoder, sees the images once. None where the
+    pace of one of these is not known."""
+    each = [found.of_images(one, images) for one in judges]
+    if scorings:
+        scored = found.of_scores(images)
+        each += [found.of_images(encoder, images), None if scored is None else scored * scorings]
+    known = [one for one in each if one is not None]
+    return sum(known) if len(known) == len(each) else None
 
 
-def _seconds_an_image(workspace: Workspace) -> list[float]:
-    found = []
-    for run in reversed(runs(workspace)[-LOOKED:]):
+def judged(settings: ScoreSettings, shown: Transparency, images: int, workspace: Workspace) -> bool:
+    """Whether the judge has seen the images already, as far as their names and number say."""
+    asked = settings.embed_with, settings.images, images, settings.batch_size, shown
+    for path in (workspace.root / "embeddings").glob(f"[!.]*/{FILE}"):
         with contextlib.suppress(UserError, OSError):
-            found += _scorings(run)
-    return found
+            found = read_manifest(path.parent)
+            source = found.source
+            same = found.model.spec, source.spec, source.images, found.batch_size, found.transparency
+            if found.complete and same == asked:
+                return True
+    return False
 
 
-def _scorings(run: Run) -> list[float]:
-    """Of every scoring of a run, alone or among others: seconds an image, from the first that is encoded to the end."""
-    found: list[float] = []
-    began, images, scoring = 0.0, 0, False
-    for one in run.events()[0]:
-        match one.event:
-            case StageBegan("encoding"):
-                began, images = one.time, 0
-            case Progress(total=total, unit="images") if began:
-                images = total
-            case StageBegan("scoring"):
-                scoring = bool(began)
-            case StageBegan() | Done():
-                if scoring and images:
-                    found.append((one.time - began) / images)
-                began, scoring = 0.0, False
-    return found
+def bytes_a_latent(workspace: Workspace) -> float | None:
+    """Of scores, by the newest here; None where there are none."""
+    for path in neurons_files(workspace):
+        with contextlib.suppress(UserError, OSError):
+            return path.stat().st_size / read_config(workspace.sae(sae_of(path))).w
+    return None

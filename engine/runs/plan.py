@@ -86,10 +86,10 @@ def run_plan(settings: PlanSettings, workspace: Workspace, reporter: Reporter | 
     from engine.models.kept import models_kept  # torch
 
     reporter = reporter or Reporter()
-    stages = _checked(settings, workspace)
+    stages = checked(settings, workspace)
     done: list[StageDone] = []
     with models_kept():
-        for some in _together(stages):
+        for some in together(stages):
             more = f" and {len(some) - 1:,} more" if len(some) > 1 else ""
             reporter.event(StageBegan(f"{len(done) + 1}/{len(stages)} {some[0].task} {some[0].name}{more}"))
             with keeping(f"{_stages(len(done))} before it kept" if done else ""):
@@ -100,7 +100,7 @@ def run_plan(settings: PlanSettings, workspace: Workspace, reporter: Reporter | 
     return PlanDone(tuple(done))
 
 
-def _together(stages: list[Stage]) -> Iterator[list[Stage]]:
+def together(stages: Sequence[Stage]) -> Iterator[list[Stage]]:
     """Stages in order: neighbours that are done at once, and each of the others."""
     for task, neighbours in itertools.groupby(stages, key=lambda stage: stage.task):
         some = list(neighbours)
@@ -110,7 +110,7 @@ def _together(stages: list[Stage]) -> Iterator[list[Stage]]:
 def check_run(settings: PlanSettings, workspace: Workspace, made: "Made" = ()) -> None:
     """UserError for a plan of which a stage cannot be."""
     with about("plan"):
-        _checked(settings, workspace)
+        checked(settings, workspace)
 
 
 def plan_path(given: str) -> Path:
@@ -127,7 +127,8 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for path in sorted(plans, key=lambda path: path.stem)}
 
 
-def _checked(settings: PlanSettings, workspace: Workspace) -> list[Stage]:
+def checked(settings: PlanSettings, workspace: Workspace) -> list[Stage]:
+    """The stages of a plan. UserError for one that cannot be."""
     path = plan_path(settings.plan)
     stages = read_plan(path, workspace, settings.input)
     check_plan(stages, workspace, path)
@@ -275,7 +276,7 @@ def check_plan(stages: list[Stage], workspace: Workspace, path: Path) -> None:
     for stage in stages:
         asked = stage.settings
         read = [(folder, getattr(asked, name, "")) for name, folder in READS.items() if stage.task != "extract"]
-        with _told_of(stage, path, workspace):
+        with told_of(stage, path, workspace):
             for folder, name in read:
                 if name and (folder, name) not in made:
                     workspace.existing(folder, name)
@@ -294,13 +295,13 @@ def check_stages(stages: list[Stage], workspace: Workspace, path: Path) -> None:
     """UserError for the first stage with a setting that cannot be, where the earlier ones have made what they make."""
     made: set[tuple[str, str]] = set()
     for stage in stages:
-        with _told_of(stage, path, workspace):
+        with told_of(stage, path, workspace):
             TASKS[stage.task].refuse(stage.settings, workspace, made)
         made |= _makes(stage, workspace)
 
 
 @contextlib.contextmanager
-def _told_of(stage: Stage, path: Path, workspace: Workspace) -> Iterator[None]:
+def told_of(stage: Stage, path: Path, workspace: Workspace) -> Iterator[None]:
     """Whatever is wrong is said of the table of the stage, and of settings and places as they are written there."""
     names = {one.name: one.name for one in dataclasses.fields(stage.settings)}
     try:

@@ -71,7 +71,7 @@ def check_train(settings: TrainSettings, workspace: Workspace, made: Made = ()) 
     if store is None:
         return
     with about("warmup"):
-        _check_warmup(settings, with_steps(settings, store, folder).steps)
+        _check_warmup(settings, with_steps(settings, store.rows, folder).steps)
     for name, judge in (("embeddings", judged), ("mono_embeddings", mono)):
         with about(name):
             if judge is not None:
@@ -88,7 +88,7 @@ def check_train(settings: TrainSettings, workspace: Workspace, made: Made = ()) 
             prefixes(settings.groups, w)
     with about("name"):
         if mono is not None or not settings.mono:
-            _check_free(with_steps(settings, store, folder), store, mono, folder)
+            _check_free(with_steps(settings, store.rows, folder), store, mono, folder)
 
 
 def _check_warmup(settings: TrainSettings, steps: int) -> None:
@@ -158,12 +158,12 @@ def check_memory(settings: TrainSettings, d: int, free: int | None) -> None:
     )
 
 
-def with_steps(settings: TrainSettings, store: Store, folder: Path) -> TrainSettings:
-    """Where no steps are given: those of the training that began in ``folder``, else as many as the rows are worth."""
+def with_steps(settings: TrainSettings, rows: int, folder: Path) -> TrainSettings:
+    """Where no steps are given: those of the training that began in ``folder``, else as many as ``rows`` are worth."""
     if settings.steps:
         return settings
     begun = read_training(folder) or read_state(folder)
-    steps = begun.identity["steps"] if begun else steps_for(store.rows, settings.batch_size)
+    steps = begun.identity["steps"] if begun else steps_for(rows, settings.batch_size)
     return dataclasses.replace(settings, steps=steps)
 
 

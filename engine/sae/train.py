@@ -83,7 +83,7 @@ def train(settings: TrainSettings, workspace: Workspace, reporter: Reporter | No
     check_frozen(settings)
     check_mono(settings)
     store.check(reporter)
-    training = TrainingLoop(with_steps(settings, store, folder), workspace, store)
+    training = TrainingLoop(with_steps(settings, store.rows, folder), workspace, store)
     training.asked = bool(settings.steps)
     check_own(folder)
     with lock(folder):

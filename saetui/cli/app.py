@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from saetui import __version__
-from saetui.cli import completing, config, demo, doctor, jobs, neurons, report, show, stages, workbench
+from saetui.cli import completing, config, demo, doctor, jobs, neurons, plans, report, show, stages, workbench
 
 app = typer.Typer(
     help="A terminal workbench for sparse autoencoders on vision-language models. Without a command: the workbench.",
@@ -37,6 +37,7 @@ def main(
 workbench.register(app)
 demo.register(app)
 stages.register(app)
+plans.register(app)
 neurons.register(app)
 report.register(app)
 doctor.register(app)

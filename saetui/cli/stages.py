@@ -45,7 +45,7 @@ def register(app: typer.Typer) -> None:
     for name, (settings, show) in stages().items():
         if name == "score":
             _add_score(app)
-        elif name != "scores":
+        elif name not in ("scores", "run"):
             _add(app, name, settings, show, long=True)
     _add(app, "draw", config.DrawSettings, show_draw)
     _add(app, "ms", config.MsSettings, show_ms)

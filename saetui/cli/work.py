@@ -9,7 +9,8 @@ import signal
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import IO, Any, assert_never, cast
 
 import typer
@@ -35,11 +36,21 @@ NARROWEST = 12  # characters that a column which is cut has at least
 PIPED = 10_000  # characters of a line that goes to no terminal: it is cut nowhere
 
 
-def perform(workspace: Workspace, task: str, settings: Any, *, as_json: bool, show: Show, keep: bool = True) -> None:
-    """Do ``task`` in an attached worker, then print its result. ``keep``: the run is recorded under runs/."""
+def perform(
+    workspace: Workspace,
+    task: str,
+    settings: Any,
+    *,
+    as_json: bool,
+    show: Show,
+    keep: bool = True,
+    also: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
+    """Do ``task`` in an attached worker, then print its result. ``keep``: the run is recorded under runs/. ``also``:
+    what else the JSON has."""
     result = compute(workspace, task, settings, quiet=as_json, keep=keep)
     if as_json:
-        print_json(to_json(result))
+        print_json({**also, **to_json(result)})
     else:
         show(result)
     if getattr(result, "unrecorded", ()) and not result.problems:
@@ -88,12 +99,14 @@ def ended(asked: Attached, kept: str) -> str:
     return f"Stopped; {kept}. Continue with" if kept else "Stopped before anything was finished. Begin again with"
 
 
-def detach(workspace: Workspace, task: str, settings: Any, as_json: bool) -> None:
-    """Start ``task`` as a run that outlives this terminal, and say its id."""
+def detach(
+    workspace: Workspace, task: str, settings: Any, as_json: bool, also: Mapping[str, Any] = MappingProxyType({})
+) -> None:
+    """Start ``task`` as a run that outlives this terminal, and say its id. ``also``: what else the JSON has."""
     run = Run.create(workspace, task, to_mapping(settings), sys.argv[1:])
     run.detach()
     if as_json:
-        print_json({"run": run.id, "path": str(run.path)})
+        print_json({**also, "run": run.id, "path": str(run.path)})
     else:
         say(f"{run.id} is running: saetui jobs follow {run.id}")
 

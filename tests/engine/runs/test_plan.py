@@ -9,6 +9,7 @@ from engine.config import PlanSettings
 from engine.errors import UserError
 from engine.neurons import score, seen
 from engine.places import split
+from engine.runs.expected_plan import expected_plan
 from engine.runs.plan import check_plan, check_stages, plan_path, read_plan, run_plan, shipped
 from tests.support.extractions import saved_model, write_pictures
 
@@ -122,14 +123,18 @@ def test_the_stages_of_a_plan_share_a_model_and_its_scores_a_pass(workspace, tmp
     loads, passes, load, see = [], [], models._local, seen.look
     monkeypatch.setattr(models, "_local", lambda *given: loads.append(given[1]) or load(*given))
     monkeypatch.setattr(score, "look", lambda readers, *given: passes.append(len(readers)) or see(readers, *given))
-    done = run_plan(PlanSettings(plan=str(path)), workspace)
+    asked = PlanSettings(plan=str(path))
+    (expected,) = expected_plan(asked, workspace).passes
+    done = run_plan(asked, workspace)
     assert [(one.stage, one.name) for one in done.stages] == [
         *(("extract", "A"), ("train", "s0"), ("train", "s1")),
         *(("score", name) for name in ("s0", "s0", "s1", "s1")),
     ]
     assert all(one.result.get("made", True) for one in done.stages)
-    assert len(loads) == 1 and passes == [4]
-    again = run_plan(PlanSettings(plan=str(path)), workspace)
+    assert len(loads) == 1 and passes == [expected.scorings] == [4]
+    there = expected_plan(asked, workspace)
+    assert {one.state for one in there.stages} == {"there"} and (there.left, there.seconds, there.untimed) == (0, 0, 0)
+    again = run_plan(asked, workspace)
     assert not any(one.result["made"] for one in again.stages[1:]) and passes == [4]
 
     together = {file.name: file.read_bytes() for file in (workspace.root / "neurons").iterdir()}

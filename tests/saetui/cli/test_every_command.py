@@ -123,6 +123,9 @@ CASES = [
         "run",
         "plan.toml",
         (
+            "train    x0.125                              to do",
+            "pass 1   1 scoring by demo:encoder, of demo  to do",
+            "5 stages: 2 there, 3 to do, scored in 1 pass",
             "extract  few      was there already: 4 images, 256 rows",
             "  train  x0.0625  was there already: FVE ",
             "  train  x0.125   made: FVE ",
@@ -304,7 +307,9 @@ def test_lists_are_lists_for_machines_too(outcomes, terminal):
         if case.answers is None
     }
     assert [run["task"] for run in values["jobs", ""]][-1] == "train"
-    stages = values["run", "plan.toml"]["stages"]
+    expected, stages = (values["run", "plan.toml"][name] for name in ("expected", "stages"))
     assert [stage["name"] for stage in stages] == ["few", "x0.0625", "x0.125", "x0.125", "x0.0625"]
+    assert [one["state"] for one in expected["stages"]] == ["there", "there", "to do", "to do", "to do"]
+    assert [one["scorings"] for one in expected["passes"]] == [1] and expected["seconds"] > 0
     assert [row["latent"] for row in values["neurons", "jump --top 3"]["latents"]] == [13, 20, 8]
     assert values["doctor", ""]["workspace"]["saes"] == 9

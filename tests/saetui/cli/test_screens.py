@@ -15,6 +15,7 @@ from tests.support.shell import in_terminal, saetui
 OLD = Path(__file__).parents[2] / "old_workspace"
 COMMANDS = {
     "jobs": ["jobs"],
+    "plan": ["run", "paper-demo", "--dry-run"],
     "run": ["show", "runs/20260101"],
     "sae": ["show", "saes/matryoshka"],
     "scores": ["show", "neurons/matryoshka--images.h5"],

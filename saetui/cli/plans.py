@@ -1,0 +1,114 @@
+"""saetui run: what a plan will take, then its stages."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from engine.config import PlanSettings
+from engine.errors import counted
+from engine.records import to_json
+from engine.workspace import Workspace
+from saetui.cli import work
+from saetui.cli.options import DetachOption, JsonOption, WorkspaceOption, command, complete, extra
+from saetui.cli.stages import show_plan
+from saetui.cli.streams import print_json
+from saetui.formatting import UNDEFINED, duration, size
+
+if TYPE_CHECKING:
+    from engine.runs.expected_plan import ExpectedPass, ExpectedPlan, ExpectedStage
+
+DryOption = Annotated[bool, typer.Option("--dry-run", help="Only say what there is to do, and what it will take.")]
+HEADS = ("stage", "name", "now", "rows", "bytes", "time")
+MEANT = (
+    "rows: pictures drawn, activations stored, rows trained on (steps x batch), images scored, answers, latents steered"
+)
+TIMED = f"time: as earlier work here took, without the loading of models; {UNDEFINED}: not known"
+
+
+def register(app: typer.Typer) -> None:
+    options = (
+        extra("workspace", WorkspaceOption, None),
+        extra("json", JsonOption, False),
+        extra("detach", DetachOption, False),
+        extra("dry_run", DryOption, False),
+    )
+    command(app, "run", PlanSettings, *options)(run)
+
+
+def run(given: dict[str, Any], workspace: str | None, json: bool, detach: bool, dry_run: bool) -> None:
+    from engine.runs.expected_plan import expected_plan  # numpy and h5py, which --help must not wait for
+
+    place = Workspace.find(workspace)
+    settings = complete(PlanSettings, given, place, "run")
+    expected = expected_plan(settings, place)
+    also = {"expected": to_json(expected)}
+    if not json:
+        show_expected(expected)
+    elif dry_run:
+        print_json(also)
+    if dry_run:
+        return
+    if not json:
+        print(flush=True)  # in a pipe, too, before anything begins
+    if detach:
+        work.detach(place, "run", settings, json, also)
+    else:
+        work.perform(place, "run", settings, as_json=json, show=show_plan, also=also)
+
+
+run.__doc__ = PlanSettings.__doc__
+
+
+def show_expected(found: "ExpectedPlan") -> None:
+    work.say(*work.columns(HEADS, list(_rows(found)), right={3, 4, 5}, cut=1))
+    work.say_facts(MEANT, TIMED, *_sums(found))
+    for warning in found.warnings:
+        work.note(f"saetui: {warning}")
+
+
+def _rows(found: "ExpectedPlan") -> Iterator[tuple[str, ...]]:
+    """A row a stage; above the first score of a pass, that pass."""
+    passes = {one.number: one for one in found.passes}
+    for stage in found.stages:
+        if stage.of_pass in passes:
+            yield _pass(passes.pop(stage.of_pass))
+        yield _stage(stage)
+
+
+def _pass(one: "ExpectedPass") -> tuple[str, ...]:
+    name = f"{counted(one.scorings, 'scoring')} by {', '.join(one.judges)}, of {one.encoder}"
+    state = "to do" if one.scorings else "there"
+    seconds = _time(one.seconds) if one.scorings else ""
+    return f"pass {one.number}", name, state, _count(one.images), _size(one.left), seconds
+
+
+def _stage(one: "ExpectedStage") -> tuple[str, ...]:
+    seconds = "" if one.state == "there" else f"pass {one.of_pass}" if one.of_pass else _time(one.seconds)
+    return one.task, one.name, one.state, _count(one.rows), _size(one.bytes), seconds
+
+
+def _sums(found: "ExpectedPlan") -> Iterator[str]:
+    there = sum(one.state == "there" for one in found.stages)
+    passes = sum(one.scorings > 0 for one in found.passes)
+    scored = f", scored in {passes:,} pass{'es' * (passes != 1)}" if passes else ""
+    yield f"{counted(len(found.stages), 'stage')}: {there:,} there, {len(found.stages) - there:,} to do{scored}"
+    yield f"to write: {size(found.left)}{_without(found.unsized)}; {size(found.free)} free"
+    known = found.seconds or not found.untimed
+    yield f"time: {duration(found.seconds)}{_without(found.untimed)}" if known else "time: not known"
+
+
+def _without(unknown: int) -> str:
+    return f", without {counted(unknown, 'line')} above of which it is not known" if unknown else ""
+
+
+def _count(value: int | None) -> str:
+    return UNDEFINED if value is None else f"{value:,}"
+
+
+def _size(value: int | None) -> str:
+    return "" if value == 0 else UNDEFINED if value is None else size(value)
+
+
+def _time(value: float | None) -> str:
+    return UNDEFINED if value is None else duration(value)
