@@ -1,43 +1,19 @@
 """The terms that the screens use, each in a sentence: what help shows below the keys, and what it searches."""
 
-TERMS = {
-    "±": "half the 95 % interval of a latent's MS: how far it may be off, as few images fire it",
-    "activation": "how strongly a latent, or a coordinate of the encoder, fires on one token",
+from engine.explained import EXPLAINED
+
+_WORDS = {
     "attached": "the SAE is in the model's path and no latent is changed: the control of steering",
-    "class": "the commonest class of a latent's top images, and its share of them",
-    "co-firing, cofire": "share of images that fire both latents, of those that fire either (Jaccard index)",
-    "concept": "cosine of an answer and the latent's top images in the space of their text tower",
-    "cosine, near": "cosine of two decoder directions, or of a text and a latent's top images",
-    "dead": "of a latent: has not fired for long in training, or fires on no scored image",
-    "dense": "of a latent: fires on more than a tenth of the tokens",
-    "depth": "how many levels of the taxonomy the top images of a latent share, on average over their pairs",
     "dose": "the strength of one latent, turned up step by step while the rest stays",
-    "effective": "how many equal activations would carry as much as a latent's: few where few images carry it",
     "encoder": "a vision model that turns an image into activations",
     "expansion": "latents of an SAE per dimension of the activations",
-    "fires": "activation of a latent on this image or patch; of max: as a share of its largest one",
-    "freq, frequency": "share of the images on which a latent fires",
     "frozen": "of an SAE: its decoder or encoder stayed at its random start; a control, trained on the same batches",
-    "FVE": "fraction of variance explained: 1 - squared error / variance of the activations; 1 is perfect",
-    "gain": "MS of a latent above that of its matched raw neuron",
-    "group": "one slice of a Matryoshka dictionary; 0 is the coarsest",
     "here": "of a node of the taxonomy: latents that belong to this node itself, not to one below it",
     "hook point": "where in an encoder activations are taken: layer:22, mlp:22, last",
     "judge": "the independent encoder whose embeddings say whether images are alike",
-    "KL": "damage: how far the steered model's next words are from the untouched one's, in nats; 0 is none",
-    "L0": "mean number of latents that fire on a token",
-    "latent, #": "one coordinate of an SAE's code, by its number",
     "left": "time until it is done, at the pace of now",
-    "lift": "MS of a latent over the mean cosine of all pairs of images: how many times more alike its images are",
     "marked ★": "latents that a person keeps an eye on",
-    "matched, raw": "MS of the matched raw neuron: a coordinate of the encoder, thresholded to fire on as many images "
-    "as a latent; its control",
-    "max, x max": "the largest activation of a latent; a strength of 2x is twice that",
-    "MS": "MonoSemanticity: how alike the images are that fire a latent, weighted by how strongly; at most 1",
-    "n, support": "number of images on which a latent fires",
     "names": "what a person calls a latent, else the words nearest to its top images",
-    "peak, rand": "share of a latent's top images whose strongest patch lies on its object, where objects are told; "
-    "that of a random patch",
     "preview": "top images of a few latents while a training goes on",
     "rack": "the latents that Steer turns, with their strengths",
     "recipe": "the settings of a steered answer, kept under a name",
@@ -52,4 +28,13 @@ TERMS = {
     "top images": "the images on which a latent fires most",
     "workspace": "the directory that holds all of this",
 }
+_QUANTITIES = {one.term: one.sentence for one in EXPLAINED.values() if one.term}
+
+
+def _letters(term: str) -> tuple[bool, str]:
+    first = term.partition(",")[0].casefold()
+    return first[0].isalpha(), "".join(filter(str.isalnum, first))
+
+
+TERMS = dict(sorted({**_WORDS, **_QUANTITIES}.items(), key=lambda item: _letters(item[0])))
 """By the term as it stands on the screens; of several names the first is the usual one."""

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Literal
 
+from engine.explained import EXPLAINED, Explanation
+
 Form = Literal["score", "count", "share", "percent", "value", "text"]
 """How a value is written: ``.61``, ``1,234``, ``12.5%``, ``12.50`` (per cent, without the sign), ``3.14``, as it is."""
 
@@ -32,8 +34,8 @@ class Quantity:
     """One value a latent, or one array. NaN where undefined."""
 
     name: str
-    about: str
-    """A phrase; the menu of sorts says it too."""
+    holds: str = ""
+    """A phrase, where :mod:`engine.explained` tells nothing of its field."""
     dtype: str = ""
     """In the file, at ``latents/<name>``; empty for what is derived from others and not kept."""
     shape: str = ""
@@ -61,6 +63,16 @@ class Quantity:
     beside: bool = False
     """Whether its column also stands in lists that are ranked by something else."""
 
+    @property
+    def about(self) -> str:
+        """A phrase; the menu of sorts says it too."""
+        return self.told.phrase
+
+    @property
+    def told(self) -> Explanation:
+        """What ``--explain`` and reports say of it."""
+        return EXPLAINED.get(self.field) or Explanation(title=self.holds, formula=self.holds, phrase=self.holds)
+
     def function(self) -> Callable[..., Any]:
         module, name = self.made_by.split(":")
         return getattr(importlib.import_module(module), name)
@@ -84,19 +96,17 @@ def _classes(of: Callable[[str], Any]) -> Any:
 QUANTITIES = (
     Quantity(
         "ms",
-        "monosemanticity score",
-        "float64",
+        dtype="float64",
         field="ms",
         sorts=True,
         column=Shown("MS", 4, "score"),
         printed=Shown("MS", 4, "score"),
         beside=True,
     ),
-    Quantity("low", "lower end of the interval of MS", "float64", field="low", sorts=True),  # of 95 %
-    Quantity("high", "upper end of the interval of MS", "float64", field="high"),
+    Quantity("low", dtype="float64", field="low", sorts=True),  # of 95 %
+    Quantity("high", dtype="float64", field="high"),
     Quantity(
         "half_width",
-        "half the width of the interval of MS",
         derived=lambda of: (of("high") - of("low")) / 2,
         field="half_width",
         sorts=True,
@@ -105,8 +115,7 @@ QUANTITIES = (
     ),
     Quantity(
         "matched",
-        "MS of the matched raw neuron",
-        "float64",
+        dtype="float64",
         field="matched",
         sorts=True,
         column=Shown("raw", 4, "score"),
@@ -115,7 +124,6 @@ QUANTITIES = (
     ),
     Quantity(
         "gain",
-        "MS above its matched raw neuron",
         derived=lambda of: of("ms") - of("matched"),
         field="gain",
         sorts=True,
@@ -124,8 +132,7 @@ QUANTITIES = (
     ),
     Quantity(
         "support",
-        "images that fire it",  # with a normalised activation above 0
-        "int64",
+        dtype="int64",
         field="support",
         aliases=("images",),
         sorts=True,
@@ -134,15 +141,13 @@ QUANTITIES = (
     ),
     Quantity(
         "effective_support",
-        "how many equal activations would carry as much",
-        "float64",
+        dtype="float64",
         field="effective_support",
         aliases=("effective",),
     ),
     Quantity(
         "image_frequency",
-        "share of images",
-        "float64",
+        dtype="float64",
         made_by="engine.metrics.firing:image_frequency",
         of=("activations",),
         field="frequency",
@@ -151,11 +156,10 @@ QUANTITIES = (
         column=Shown("freq", 6, "share"),
         printed=Shown("freq %", 6, "percent"),
     ),
-    Quantity("token_frequency", "share of the scored tokens", "float64", field="token_frequency", aliases=("tokens",)),
+    Quantity("token_frequency", dtype="float64", field="token_frequency", aliases=("tokens",)),
     Quantity(
         "maximum",
-        "largest activation",  # pooled over an image's tokens, as are all
-        "float32",
+        dtype="float32",
         field="maximum",
         aliases=("max",),
         sorts=True,
@@ -163,8 +167,7 @@ QUANTITIES = (
     ),
     Quantity(
         "mean",
-        "mean activation over the images on which it fires",
-        "float32",
+        dtype="float32",
         made_by="engine.metrics.firing:mean_activation",
         of=("activations",),
         field="mean",
@@ -181,8 +184,7 @@ QUANTITIES = (
     Quantity("top_activations", "activations on the top images; 0 pads", "float32", "top"),
     Quantity(
         "distinct",
-        "top images that are no copies of others",
-        "int32",
+        dtype="int32",
         optional=True,
         made_by="engine.metrics.copies:distinct",
         of=("top_images", "embeddings"),
@@ -191,8 +193,7 @@ QUANTITIES = (
     ),
     Quantity(
         "depth",
-        "taxonomy depth",  # NaN below all top images
-        "float64",
+        dtype="float64",
         made_by="engine.metrics.hierarchy:depths",
         of=("top_images", "paths"),
         field="depth",
@@ -207,8 +208,7 @@ QUANTITIES = (
     ),
     Quantity(
         "group",
-        "Matryoshka group",  # 0 is the coarsest
-        "int16",
+        dtype="int16",
         made_by="engine.metrics.hierarchy:group_of",
         of=("groups", "w"),
         field="group",
@@ -224,8 +224,7 @@ QUANTITIES = (
     ),
     Quantity(
         "class_share",
-        "share of its top images in their commonest class",  # NaN without classes
-        "float64",
+        dtype="float64",
         optional=True,
         made_by="engine.metrics.classes:commonest",
         of=("top_images", "labels"),
@@ -242,8 +241,7 @@ QUANTITIES = (
     ),
     Quantity(
         "peak",
-        "share of top images whose strongest patch lies on its object",
-        "float64",
+        dtype="float64",
         optional=True,  # NaN where no objects are told
         field="peak",
         sorts=True,
@@ -252,18 +250,15 @@ QUANTITIES = (
     ),
     Quantity(
         "chance_peak",
-        "share of their patches that lie on it",
-        "float64",
+        dtype="float64",
         optional=True,
         field="chance_peak",
         sorts=True,
         column=Shown("rand", 4, "score"),
         printed=Shown("rand", 4, "score"),
     ),
-    Quantity("mass", "share of its maps that lies on its object", "float64", optional=True, field="mass", sorts=True),
-    Quantity(
-        "chance_mass", "share of the top images that its object covers", "float64", optional=True, field="chance_mass"
-    ),
+    Quantity("mass", dtype="float64", optional=True, field="mass", sorts=True),
+    Quantity("chance_mass", dtype="float64", optional=True, field="chance_mass"),
     Quantity("partner", "latent with the most similar top images; -1: none", "int32"),
     Quantity("jaccard", "Jaccard index of its top images and its partner's", "float32"),
     Quantity("names", "numbers of the nearest words, nearest first; -1: none", "int32", "n"),
@@ -311,7 +306,7 @@ QUANTITIES = (
         "D",
         optional=True,  # absent without a text tower
     ),
-    Quantity("latent", "number", derived=_numbers, field="latent", aliases=("#",), sorts=True),
+    Quantity("latent", derived=_numbers, field="latent", aliases=("#",), sorts=True),
 )
 
 KEPT = {one.name: one for one in QUANTITIES if one.dtype}

@@ -9,11 +9,12 @@ import typer
 from engine.config import DemoSettings
 from engine.demo.results import DemoDone
 from engine.errors import counted
+from engine.explained.fields import explained
 from engine.metrics.results import Localisation
 from engine.workspace import Workspace
 from saetui.cli import work
-from saetui.cli.options import DetachOption, JsonOption, WorkspaceOption, command, complete, extra
-from saetui.cli.stages import number
+from saetui.cli.options import DetachOption, ExplainOption, JsonOption, WorkspaceOption, command, complete, extra
+from saetui.cli.stages import check_explained, number
 from saetui.formatting import duration, percent
 
 FOLDER = "saetui-demo"
@@ -26,18 +27,21 @@ def register(app: typer.Typer) -> None:
         extra("json", JsonOption, False),
         extra("detach", DetachOption, False),
         extra("headless", HeadlessOption, False),
+        extra("explain", ExplainOption, False),
     )
     command(app, "demo", DemoSettings, *options)(demo)
 
 
-def demo(given: dict[str, Any], workspace: str | None, json: bool, detach: bool, headless: bool) -> None:
+def demo(given: dict[str, Any], workspace: str | None, json: bool, detach: bool, headless: bool, explain: bool) -> None:
     """The whole loop, from drawn images to steered answers, in a workspace ./saetui-demo (or --workspace)."""
+    check_explained(explain, detach)
     place = Workspace.find(workspace or Path(FOLDER))
     settings = complete(DemoSettings, given, place, "demo")
     if detach:
         work.detach(place, "demo", settings, json)
     else:
-        work.perform(place, "demo", settings, as_json=json, show=lambda result: show(result, place))
+        tell = explained if explain else None
+        work.perform(place, "demo", settings, as_json=json, show=lambda result: show(result, place), explain=tell)
         if not (headless or json) and sys.stdin.isatty() and sys.stderr.isatty():
             from saetui.cli import workbench
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from engine.errors import UserError, counted
+from engine.explained import EXPLAINED, Explanation
+from engine.explained.fields import explained, explained_fields
 from engine.files import path_of
 from engine.integrity import content_sha256
 from engine.neurons.labels import Labels
@@ -18,9 +20,9 @@ from engine.sae.config import WEIGHTS
 from engine.settings import NOT_NEGATIVE
 from engine.tables import TableOfValues
 from engine.workspace import Workspace, image_set_of, neurons_files
-from saetui.cli.options import JsonOption, WorkspaceOption, number_option
+from saetui.cli.options import ExplainOption, JsonOption, WorkspaceOption, number_option
 from saetui.cli.streams import print_json
-from saetui.cli.work import note
+from saetui.cli.work import explained_json, note, say_explained
 from saetui.formatting import cell, fit, fit_ends, number, percent
 from saetui.preferences import read_preferences
 
@@ -59,10 +61,13 @@ def neurons(
     ] = False,
     workspace: WorkspaceOption = None,
     json: JsonOption = False,
+    explain: ExplainOption = False,
 ) -> None:
     """The latents of a scored SAE: sort, search, look at their top images."""
     if csv and (json or images):
         raise UserError("neurons prints one thing at a time: give one of --csv, --json and --images.")
+    if csv and explain:
+        raise UserError("CSV has no place for explanations: give --explain with --json, or alone.")
     from engine.images.thumbnails import Thumbnails
     from engine.neurons.file import Neurons, refusing_damage  # numpy and h5py, which --help must not wait for
 
@@ -83,7 +88,8 @@ def neurons(
             return
         if json:
             latents = [row.to_json() | {"top_images": to_json(shown)} for row, shown in zip(rows, tops, strict=True)]
-            print_json({"summary": to_json(scored.summary), "latents": latents, "aside": list(found.aside)})
+            said = {"summary": to_json(scored.summary), "latents": latents, "aside": list(found.aside)}
+            print_json({**said, **explained_json(_told(scored, None) if explain else {})})
             return
         if not rows:
             print(f"No latent answers to {search!r}: try another word, or leave --search out.")
@@ -94,6 +100,21 @@ def neurons(
         for line, shown in zip(lines, tops, strict=True):
             print(line)
             _print_strip(shown, thumbnails)
+        if explain:
+            say_explained(_told(scored, columns))
+
+
+def _told(scored: "Neurons", columns: Columns | None) -> dict[str, Explanation]:
+    """What is told of the numbers that are printed: of ``columns`` by their titles, and of those above them; None: of
+    all fields, by their names."""
+    summary = {f"summary.{name}": one for name, one in explained(scored.summary).items()}
+    if columns is None:
+        fields = {name: one.told for name, one in FIELDS.items()} | explained_fields(["match"])
+        shown = {f"latents.{name}": one for name, one in fields.items()}
+        return summary | shown | {"latents.top_images.activation": EXPLAINED["activation"]}
+    above = ("alive", "ms.sae", "ms.matched", "ms.baseline")
+    told = {name: summary[f"summary.{name}"] for name in above if f"summary.{name}" in summary}
+    return told | {column.title: one.told for one, column in columns}
 
 
 def latent_record(row: "LatentRow", labels: Labels) -> dict[str, Any]:

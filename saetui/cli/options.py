@@ -21,6 +21,9 @@ WorkspaceOption = Annotated[
     typer.Option("--workspace", help="Where artefacts live [default: nearest directory with a workspace.toml, or .]"),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")]
+ExplainOption = Annotated[
+    bool, typer.Option("--explain", help="Say of every number what it is: formula, n, interval, control.")
+]
 SETTINGS: dict[str, type] = {}
 """Of each command that is made from a settings class."""
 DetachOption = Annotated[bool, typer.Option("--detach", help="Run in the background; see saetui jobs.")]

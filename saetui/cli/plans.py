@@ -7,11 +7,15 @@ import typer
 
 from engine.config import PlanSettings
 from engine.errors import counted
+from engine.explained import Explanation
+from engine.explained.fields import explained
 from engine.records import to_json
+from engine.runs.plan import PlanDone
+from engine.runs.tasks import TASKS
 from engine.workspace import Workspace
 from saetui.cli import work
-from saetui.cli.options import DetachOption, JsonOption, WorkspaceOption, command, complete, extra
-from saetui.cli.stages import show_plan
+from saetui.cli.options import DetachOption, ExplainOption, JsonOption, WorkspaceOption, command, complete, extra
+from saetui.cli.stages import check_explained, show_plan
 from saetui.cli.streams import print_json
 from saetui.formatting import UNDEFINED, duration, size
 
@@ -32,11 +36,13 @@ def register(app: typer.Typer) -> None:
         extra("json", JsonOption, False),
         extra("detach", DetachOption, False),
         extra("dry_run", DryOption, False),
+        extra("explain", ExplainOption, False),
     )
     command(app, "run", PlanSettings, *options)(run)
 
 
-def run(given: dict[str, Any], workspace: str | None, json: bool, detach: bool, dry_run: bool) -> None:
+def run(given: dict[str, Any], workspace: str | None, json: bool, detach: bool, dry_run: bool, explain: bool) -> None:
+    check_explained(explain, detach, dry_run)
     from engine.runs.expected_plan import expected_plan  # numpy and h5py, which --help must not wait for
 
     place = Workspace.find(workspace)
@@ -54,7 +60,17 @@ def run(given: dict[str, Any], workspace: str | None, json: bool, detach: bool, 
     if detach:
         work.detach(place, "run", settings, json, also)
     else:
-        work.perform(place, "run", settings, as_json=json, show=show_plan, also=also)
+        work.perform(
+            place, "run", settings, as_json=json, show=show_plan, also=also, explain=_of_stages if explain else None
+        )
+
+
+def _of_stages(result: PlanDone) -> dict[str, Explanation]:
+    """What is told of the results of stages, by the tasks of these."""
+    found: dict[str, Explanation] = {}
+    for stage in result.stages:
+        found |= explained(TASKS[stage.stage].read(stage.result), f"stages.{stage.stage}")
+    return found
 
 
 run.__doc__ = PlanSettings.__doc__

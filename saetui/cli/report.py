@@ -9,10 +9,11 @@ import typer
 
 from engine.config import FigureSettings, PaperSettings, ReportSettings
 from engine.errors import UserError, counted
+from engine.explained.fields import explained
 from engine.report.results import Drawn, PaperCell, PaperCompared, PaperTable, Reported
 from engine.workspace import Workspace
 from saetui.cli import work
-from saetui.cli.options import JsonOption, WorkspaceOption, command, complete, extra
+from saetui.cli.options import ExplainOption, JsonOption, WorkspaceOption, command, complete, extra
 from saetui.formatting import number, size
 
 NONE = "none"  # instead of the workbench's own answers
@@ -26,18 +27,24 @@ PlanOption = Annotated[
 
 def register(app: typer.Typer) -> None:
     options = (extra("workspace", WorkspaceOption, None), extra("json", JsonOption, False))
-    beside = (extra("paper", PaperOption, False), extra("plan", PlanOption, ""))
+    beside = (
+        extra("paper", PaperOption, False),
+        extra("plan", PlanOption, ""),
+        extra("explain", ExplainOption, False),
+    )
     command(app, "report", ReportSettings, *options, *beside)(report)
     command(app, "figure", FigureSettings, *options)(figure)
 
 
-def report(given: dict[str, Any], workspace: str | None, json: bool, paper: bool, plan: str) -> None:
+def report(given: dict[str, Any], workspace: str | None, json: bool, paper: bool, plan: str, explain: bool) -> None:
     place = Workspace.find(workspace)
     if paper:
-        _beside_paper({**given, "plan": plan}, place, json)
+        _beside_paper({**given, "plan": plan}, place, json, explain)
         return
     if plan:
         raise UserError("--plan belongs to --paper: give both, or neither.")
+    if explain:
+        raise UserError("--explain belongs to --paper, and the page explains its numbers itself: leave it out.")
     settings = with_answers(complete(ReportSettings, given, place, "report"), place)
     work.perform(place, "report", settings, as_json=json, show=show, keep=False)
 
@@ -45,12 +52,14 @@ def report(given: dict[str, Any], workspace: str | None, json: bool, paper: bool
 report.__doc__ = ReportSettings.__doc__
 
 
-def _beside_paper(given: dict[str, Any], place: Workspace, json: bool) -> None:
+def _beside_paper(given: dict[str, Any], place: Workspace, json: bool, explain: bool) -> None:
     known = {"on", "plan"}
     if other := ["SAE" if name == "sae" else f"--{name.replace('_', '-')}" for name in sorted(set(given) - known)]:
         raise UserError(f"--paper is about all SAEs of a workspace: leave out {', '.join(other)}.")
     settings = complete(PaperSettings, given, place, "paper")
-    work.perform(place, "paper", settings, as_json=json, show=show_paper, keep=False)
+    work.perform(
+        place, "paper", settings, as_json=json, show=show_paper, keep=False, explain=explained if explain else None
+    )
 
 
 def with_answers(settings: ReportSettings, place: Workspace) -> ReportSettings:

@@ -7,14 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from engine.explained import Explanation
+from engine.explained.fields import explained
+from engine.runs.run import Run
+from engine.runs.tasks import TASKS
 from engine.workspace import Workspace
-from saetui.cli.options import JsonOption, WorkspaceOption
+from saetui.cli.options import ExplainOption, JsonOption, WorkspaceOption
 from saetui.cli.streams import print_json
-from saetui.cli.work import columns, say_facts
+from saetui.cli.work import columns, explained_json, say_explained, say_facts
 from saetui.formatting import count, duration, significant, size
 
 if TYPE_CHECKING:
     from engine.artefacts import Origin
+    from engine.artefacts.provenance import Description
 
 MOST = 12  # of a list that are printed
 LABEL = 12  # characters of the names of facts, at least
@@ -28,6 +33,7 @@ def show(
     artefact: Annotated[str, typer.Argument(help="Path or name of any artefact, or an image.")],
     workspace: WorkspaceOption = None,
     json: JsonOption = False,
+    explain: ExplainOption = False,
 ) -> None:
     """Describe any artefact and the chain that it came from, or print a picture."""
     from engine.images.kinds import is_read
@@ -38,12 +44,30 @@ def show(
     from engine.artefacts import describe
 
     description = describe(artefact, Workspace.find(workspace))
+    told = _told(description) if explain else {}
     if json:
-        print_json(description.to_json())
+        print_json({**description.to_json(), **explained_json(told)})
         return
     facts = description.to_json()
     del facts["chain"]
     say_facts(*_facts(facts), *_chain(description.chain))
+    say_explained(told)
+
+
+def _told(description: "Description") -> dict[str, Explanation]:
+    """What is told of the numbers that an SAE, scores or a run end with."""
+    from engine.artefacts.entries import RunEntry
+
+    entry = description.entry
+    found: dict[str, Explanation] = {}
+    for name in ("result", "summary"):
+        found |= explained(getattr(entry, name, None), name)
+    if isinstance(entry, RunEntry):
+        run = Run(entry.path)
+        task = TASKS.get(run.command.task)
+        if task and run.status.result is not None:
+            found |= explained(task.read(run.status.result), "status.result")
+    return found
 
 
 def _show_picture(path: Path, json: bool) -> None:

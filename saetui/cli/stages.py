@@ -11,7 +11,8 @@ import typer
 from engine import config, numbers
 from engine.activations.results import READS, Estimated, Extracted, RecognisedRows, StoreImported, Verified
 from engine.demo.results import DrawnPictures
-from engine.errors import counted
+from engine.errors import UserError, counted
+from engine.explained.fields import explained
 from engine.metrics.results import Hierarchy, Localisation, Mean
 from engine.neurons.agreement_results import (
     PUBLISHED,
@@ -29,13 +30,16 @@ from engine.sae.results import BaselineMade, BroughtIn, Checked, Encoded, Seen, 
 from engine.steer.results import ANSWERS, Steerability, Steered
 from engine.workspace import Workspace
 from saetui.cli import work
-from saetui.cli.options import DetachOption, JsonOption, WorkspaceOption, command, complete, extra
+from saetui.cli.options import DetachOption, ExplainOption, JsonOption, WorkspaceOption, command, complete, extra
 from saetui.cli.steerability import headline, lines
 from saetui.cli.work import say
 from saetui.formatting import duration, percent, significant, size, sizes
 
 COMMON = (extra("workspace", WorkspaceOption, None), extra("json", JsonOption, False))
 LONG = (*COMMON, extra("detach", DetachOption, False))
+EXPLAIN = extra("explain", ExplainOption, False)
+MEASURES = ("train", "baseline", "concepts", "stability", "steerability", "ms", "agreement", "encode", "import")
+"""Commands, beside score, whose results are measurements."""
 _TESTS = 20  # concepts that are told one by one
 _FILES = 8  # names of files that are told one by one
 CAME = {"steer": "answered"}  # of a stage that was done now; else made
@@ -81,22 +85,36 @@ def _add(
 ) -> None:
     """The command of a stage. ``long``: it is kept as a run, and can be detached."""
 
-    def handler(given: dict[str, Any], workspace: str | None, json: bool, detach: bool = False) -> None:
+    def handler(
+        given: dict[str, Any], workspace: str | None, json: bool, detach: bool = False, explain: bool = False
+    ) -> None:
+        check_explained(explain, detach)
         place = Workspace.find(workspace)
         chosen = complete(settings, given, place, name)
         if detach:
             work.detach(place, name, chosen, json)
         else:
-            work.perform(place, name, chosen, as_json=json, show=show, keep=long)
+            work.perform(
+                place, name, chosen, as_json=json, show=show, keep=long, explain=explained if explain else None
+            )
 
     handler.__doc__ = doc
-    command(app, name, settings, *(LONG if long else COMMON))(handler)
+    options = (*(LONG if long else COMMON), *([EXPLAIN] if name in MEASURES else []))
+    command(app, name, settings, *options)(handler)
+
+
+def check_explained(explain: bool, detach: bool, dry_run: bool = False) -> None:
+    """UserError where there will be no result to explain."""
+    if explain and (detach or dry_run):
+        other = "--detach" if detach else "--dry-run"
+        raise UserError(f"{other} prints no result that --explain could explain: give one of the two.")
 
 
 def _add_score(app: typer.Typer) -> None:
     """The command that does ``score`` for one SAE and one judge, and ``scores`` for several."""
 
-    def handler(given: dict[str, Any], workspace: str | None, json: bool, detach: bool) -> None:
+    def handler(given: dict[str, Any], workspace: str | None, json: bool, detach: bool, explain: bool) -> None:
+        check_explained(explain, detach)
         place, named = Workspace.find(workspace), {name: given.get(name, []) for name in ("sae", "embed_with")}
         task = "scores" if any(len(names) > 1 for names in named.values()) else "score"
         if task == "score":
@@ -106,9 +124,9 @@ def _add_score(app: typer.Typer) -> None:
         if detach:
             work.detach(place, task, chosen, json)
         else:
-            work.perform(place, task, chosen, as_json=json, show=show)
+            work.perform(place, task, chosen, as_json=json, show=show, explain=explained if explain else None)
 
-    command(app, "score", config.ScoresSettings, *LONG)(handler)
+    command(app, "score", config.ScoresSettings, *LONG, EXPLAIN)(handler)
 
 
 number = partial(numbers.number, digits=3)  # scores and losses, as a command tells them

@@ -17,6 +17,7 @@ import typer
 from rich.cells import cell_len
 
 from engine.errors import UserError
+from engine.explained import Explanation
 from engine.records import to_json
 from engine.reporter import Done, Event, Failed, Progress, StageBegan, StoppedEarly, Token, Warned
 from engine.runs.attached import Attached
@@ -31,6 +32,7 @@ from saetui.formatting import rate as pace
 from saetui.terminal.drawing import Drawing
 
 Show = Callable[[Any], None]
+Explain = Callable[[Any], Mapping[str, Explanation]]
 _LABEL = re.compile(r" *[^ ]+(?: [^ ]+)*  +")  # what stands before two blanks
 NARROWEST = 12  # characters that a column which is cut has at least
 PIPED = 10_000  # characters of a line that goes to no terminal: it is cut nowhere
@@ -45,14 +47,17 @@ def perform(
     show: Show,
     keep: bool = True,
     also: Mapping[str, Any] = MappingProxyType({}),
+    explain: Explain | None = None,
 ) -> None:
     """Do ``task`` in an attached worker, then print its result. ``keep``: the run is recorded under runs/. ``also``:
-    what else the JSON has."""
+    what else the JSON has. ``explain``: what tells of its numbers, where that is asked for."""
     result = compute(workspace, task, settings, quiet=as_json, keep=keep)
+    told = explain(result) if explain else {}
     if as_json:
-        print_json({**also, **to_json(result)})
+        print_json({**also, **to_json(result), **explained_json(told)})
     else:
         show(result)
+        say_explained(told)
     if getattr(result, "unrecorded", ()) and not result.problems:
         raise UserError(f"{result.path} is not all compared: do what is said of each file that has no hash.")
     if getattr(result, "problems", ()):
@@ -115,6 +120,31 @@ def say(*lines: str) -> None:
     """Print each as it is: a command or a path in it is copied whole from a terminal."""
     for line in lines:
         print(line)
+
+
+def explained_json(found: Mapping[str, Explanation]) -> dict[str, Any]:
+    """What ``--json --explain`` has beside a result; nothing where nothing was asked."""
+    return {"explained": {name: _told(one) for name, one in found.items()}} if found else {}
+
+
+def say_explained(found: Mapping[str, Explanation]) -> None:
+    """What numbers are, after them: those of which the same is told together."""
+    names: dict[Explanation, list[str]] = {}
+    for name, one in found.items():
+        names.setdefault(one, []).append(name)
+    for one, called in names.items():
+        say("", ", ".join(called))
+        say_facts(*(f"  {what:<8}  {words}" for what, words in _told(one).items() if words))
+
+
+def _told(one: Explanation) -> dict[str, str]:
+    return {
+        "is": one.title,
+        "formula": one.formula,
+        "n": one.n,
+        "interval": one.interval or "none",
+        "control": one.control or "none",
+    }
 
 
 def say_facts(*lines: str) -> None:

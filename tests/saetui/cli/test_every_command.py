@@ -17,8 +17,10 @@ import numpy as np
 import pytest
 from typer.main import get_command
 
+from engine.explained.fields import PLAIN
 from engine.runs.run import Run
 from saetui.cli.app import app
+from saetui.cli.stages import MEASURES
 from tests.support.shell import Done, in_pipe, in_terminal, only_progress
 
 MADE = Path(__file__).parents[2] / "old_workspace"
@@ -255,7 +257,7 @@ def run_all(form: Form, place: Path) -> list[Done]:
 
 def run_one(case: Case, form: Form, place: Path) -> Done:
     case.before(place)
-    flags = ["--json"] if form.json else []
+    flags = ["--json"] * form.json + ["--explain"] * explains(case)
     run = in_terminal if form.terminal else in_pipe
     return run(*case.command.split(), *case.arguments.split(), *flags, cwd=place)
 
@@ -265,6 +267,54 @@ def commands(group: Any, prefix: str = "") -> Iterator[str]:
         yield f"{prefix}{name}"
         if hasattr(command, "commands"):
             yield from commands(command, f"{prefix}{name} ")
+
+
+def explains(case: Case) -> bool:
+    """Whether it is run such that it explains its numbers: all are that can."""
+    command: Any = get_command(app)
+    for word in case.command.split():
+        command = command.commands[word]
+    given = {option for one in command.params for option in one.opts}
+    return "--explain" in given and case.command != "report" and "--detach" not in case.arguments
+
+
+def numbers(value: Any, path: str = "") -> Iterator[str]:
+    """Where in JSON there are numbers: names joined by dots."""
+    match value:
+        case dict():
+            for name, one in value.items():
+                yield from numbers(one, f"{path}.{name}" if path else name)
+        case list():
+            for one in value:
+                yield from numbers(one, path)
+        case int() | float() if not isinstance(value, bool):
+            yield path
+
+
+ASIDE = {"explained", "expected", "settings", "provenance", "origin", "training", "chain", "command", "groups", "scale"}
+"""Of JSON, beside what is plain, what says how something was made or asked for."""
+
+
+def unexplained(value: dict[str, Any]) -> list[str]:
+    about = value["explained"]
+    tasks = {name.split(".")[1] for name in about if name.startswith("stages.")}
+    missing = []
+    for path in numbers({name: one for name, one in value.items() if name not in ASIDE}):
+        known = [path, *(path.replace("stages.result", f"stages.{task}") for task in tasks)]
+        told = any(one == name or one.startswith(f"{name}.") for one in known for name in about)
+        if not told and not set(path.split(".")) & (set(PLAIN) | ASIDE):
+            missing.append(path)
+    return missing
+
+
+def test_every_number_that_is_told_is_explained(outcomes):
+    explaining = [number for number, case in enumerate(CASES) if explains(case)]
+    told = {number: json.loads(outcomes[Form(False, True)][number].out) for number in explaining}
+    told = {number: value for number, value in told.items() if "explained" in value}
+    assert {CASES[number].command for number in told} >= {*MEASURES, "score", "run", "neurons", "show"}
+    assert {CASES[number].arguments: missing for number in told if (missing := unexplained(told[number]))} == {}
+    for number, case in ((number, CASES[number]) for number in told if "nothing" not in CASES[number].arguments):
+        assert "  formula   " in outcomes[Form(False, False)][number].out, case
 
 
 def test_every_command_has_a_case():

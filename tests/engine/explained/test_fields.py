@@ -1,0 +1,107 @@
+"""Every number that a command answers with is explained, or says for itself what it is."""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from engine.config import ScoreSettings
+from engine.explained import EXPLAINED
+from engine.explained.fields import OF, PLAIN, explained, key_of
+from engine.metrics.results import GroupDepth, Hierarchy, Trend
+from engine.neurons.quantities import FIELDS
+from engine.report.explained import Explained, explanations
+from engine.runs.tasks import TASKS, _named
+from engine.workspace import Provenance
+from saetui.cli.stages import MEASURES
+
+MEASURING = (*MEASURES, "score", "scores", "paper", "demo")
+ASIDE = (Provenance,)
+"""What an artefact was made from, and its settings, are no results."""
+
+
+def fields(record: type, seen: tuple[type, ...] = ()) -> Iterator[tuple[type, str, bool]]:
+    """The fields of a record that hold numbers, those of the records in it for which it has no explanation itself, and
+    whether each is explained."""
+    hints = typing.get_type_hints(record)
+    for field in dataclasses.fields(record):
+        parts = list(leaves(hints[field.name]))
+        inner = [part for part in parts if dataclasses.is_dataclass(part) and part not in ASIDE]
+        inner = [part for part in inner if not part.__module__.endswith("engine.config")]
+        numbers = [part for part in parts if part in (int, float)]
+        key = key_of(record, field.name)
+        if numbers or (key and inner):
+            yield record, field.name, key is not None
+        elif key is None:
+            for part in inner:
+                if part not in seen:
+                    yield from fields(part, (*seen, record))
+
+
+def leaves(hint: Any) -> Iterator[Any]:
+    arguments = [one for one in typing.get_args(hint) if one not in (types.NoneType, ...)]
+    if typing.get_origin(hint) is typing.Literal:
+        return
+    if not arguments:
+        yield hint
+    for one in arguments:
+        yield from leaves(one)
+
+
+def records(task: str) -> list[type]:
+    found = _named(TASKS[task].result)
+    return [one for one in leaves(found) if dataclasses.is_dataclass(one)]
+
+
+@pytest.mark.parametrize("task", MEASURING)
+def test_every_number_of_a_result_is_explained_or_plain(task: str) -> None:
+    found = {(one.__name__, name, told) for record in records(task) for one, name, told in fields(record)}
+    assert any(told for *_, told in found)
+    assert [(one, name) for one, name, told in found if not told and name not in PLAIN] == []
+
+
+def test_no_explanation_is_of_a_field_that_is_not_there() -> None:
+    known: set[str] = set()
+
+    def look(record: type) -> None:
+        hints = typing.get_type_hints(record)
+        for field in dataclasses.fields(record):
+            known.update(f"{kind.__name__}.{field.name}" for kind in record.__mro__)
+            for part in leaves(hints[field.name]):
+                if dataclasses.is_dataclass(part) and f"{part.__name__}." not in str(sorted(known)):
+                    look(part)
+
+    for task in MEASURING:
+        for record in records(task):
+            look(record)
+    assert set(OF) - known == set() and set(filter(None, OF.values())) <= set(EXPLAINED)
+
+
+def test_every_explanation_is_whole() -> None:
+    for name, one in EXPLAINED.items():
+        assert one.title and one.formula and one.n, name
+        assert bool(one.term) == bool(one.sentence), name
+    assert all(one.told.formula and one.about for one in FIELDS.values())
+    scores = ("ms", "depth", "peak", "mass", "fve", "auroc", "max_cosine", "agreement", "one_word", "texts", "ours")
+    assert all(EXPLAINED[name].control for name in scores), "a score never stands without its control"
+
+
+def test_names_are_those_of_the_json() -> None:
+    group = GroupDepth(3, 1, 2.0, 2.0, 2, None, low=1.0, high=3.0)
+    found = explained(Hierarchy((group, group), 0.5, Trend(None, None)))
+    assert {name: one.title for name, one in found.items()} == {
+        **dict.fromkeys(("groups.latents", "groups.left_out"), EXPLAINED["group_latents"].title),
+        **dict.fromkeys(("groups.depth", "groups.low", "groups.high"), EXPLAINED["group_depth"].title),
+        **dict.fromkeys(("groups.rounded", "groups.mode"), EXPLAINED["group_rounded"].title),
+        "expected": EXPLAINED["expected_depth"].title,
+        "trend": EXPLAINED["rho"].title,
+    }, "what is undefined is not there"
+    assert explained(ScoreSettings(sae="a", images="b", embed_with="c")) == {}, "settings are no results"
+
+
+def test_reports_tell_the_same() -> None:
+    (told,) = explanations({"ms": ("8 images", "neurons/a--b.h5")}).values()
+    assert told == Explained(EXPLAINED["ms"].title, EXPLAINED["ms"].formula, "8 images", "neurons/a--b.h5")
