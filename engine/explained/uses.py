@@ -5,7 +5,10 @@ from engine.explained.explanation import PAPER, Explanation
 _BOOTSTRAP = "95 %, over latents: bootstrap-t (Efron 1982), no wider than Hoeffding's"
 _CONCEPTS = "95 %, bootstrap over the images of the second half and, of means, over the concepts"
 _RANDOM = "matched raw neurons, random directions, and the same latents with shuffled labels"
-_STEERED = "the model untouched, the SAE attached, a random latent, a random direction of equal norm, and DiffMean"
+_STEERED = (
+    "the model untouched, the SAE attached, a random latent, a random direction of equal norm, and DiffMean, by itself "
+    "and as far as the latent"
+)
 _PEOPLE = "pairs of latents of which people chose one"
 
 TESTED: dict[str, Explanation] = {

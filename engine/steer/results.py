@@ -13,7 +13,9 @@ from engine.reporter import AnswerName
 from engine.workspace import Provenance
 
 ANSWERS: tuple[AnswerName, ...] = get_args(AnswerName)
-Condition = Literal["untouched", "attached", "steered", "random_latent", "random_direction", "diffmean"]
+Condition = Literal[
+    "untouched", "attached", "steered", "random_latent", "random_direction", "diffmean", "diffmean_equal"
+]
 CONDITIONS: tuple[Condition, ...] = get_args(Condition)
 QuestionKind = Literal["appeared", "followed", "kept"]
 """What a judge is asked: whether a text names the concept, whether it is what the prompt asked for, and whether it says

@@ -15,6 +15,7 @@ TITLES: dict[Condition, str] = {
     "random_latent": "random latent",
     "random_direction": "random direction",
     "diffmean": "DiffMean",
+    "diffmean_equal": "DiffMean, as far",
 }
 HEADS = {
     "insertion": ("appeared", "followed", "both"),

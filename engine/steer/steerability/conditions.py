@@ -45,12 +45,15 @@ class Conditions:
 
     def beside(self, subject: Subject, value: float, sign: int) -> list[Change]:
         """The controls of one latent at ``value``: as far along a random latent and a random direction, and DiffMean,
-        added (``sign`` 1) or taken away (-1)."""
+        added (``sign`` 1) or taken away (-1): as long as it is, and as far as the latent moves a token between 0 and
+        ``value``, or its maximum where that is 0. Where few patches hold the concept, their mean is short."""
         clamp = self._clamp(subject.latent, value)
         rng = np.random.default_rng([self.seed, subject.latent])
         other = int(rng.choice([one for one in self.alive if one != subject.latent] or [subject.latent]))
         noise = torch.from_numpy(rng.standard_normal(self.sae.config.d)).to(self.sae.W_dec)
         vector, told = self.diffmean[subject.latent]
+        far = (abs(value) or subject.maximum) * self.sae.W_dec[subject.latent].norm()
+        equal = vector * (far / vector.norm().clamp(min=torch.finfo(vector.dtype).tiny))
         directions: list[tuple[Condition, Tensor, str]] = [
             ("random_latent", self.sae.W_dec[other], f"latent {other}"),
             ("random_direction", noise, f"noise {self.seed}"),
@@ -58,6 +61,7 @@ class Conditions:
         return [
             *(self._change(name, subject, along(self.sae, clamp, r), by, value) for name, r, by in directions),
             self._change("diffmean", subject, Added(vector=sign * vector), f"{sign} {told}", value),
+            self._change("diffmean_equal", subject, Added(vector=sign * equal), f"{sign} {told} {value!r}", value),
         ]
 
     def _clamp(self, latent: int, value: float) -> Intervention:

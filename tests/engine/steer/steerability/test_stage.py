@@ -221,17 +221,19 @@ def test_conditions_are_what_they_are_called(workspace, study, llava_folder):
     means = dict(enumerate(mean_patches(vlm, "layer:2", pictures)))
     top = np.random.default_rng(one.latent).permutation(N)[:3]
     vector = sum(means[n] for n in top) / 3 - sum(means.values()) / N
+    moved = 2 * one.maximum * SAE.load(workspace.sae("s")).W_dec[one.latent].norm()  # as the latent moves a token
+    for name, added in (("diffmean", vector), ("diffmean_equal", vector * moved / vector.norm())):
 
-    def add(module, args, output):
-        hidden = (output[0] if isinstance(output, tuple) else output).clone()
-        hidden[:, vlm.n_prefix :] += vector
-        return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+        def add(module, args, output, added=added):
+            hidden = (output[0] if isinstance(output, tuple) else output).clone()
+            hidden[:, vlm.n_prefix :] += added
+            return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
 
-    handle = vlm.site("layer:2").register_forward_hook(add, prepend=True)
-    try:
-        assert answers(vlm, [Image.new("RGB", vlm.image_size, "white")], PROMPTS[0], 4) == [own["diffmean"]]
-    finally:
-        handle.remove()
+        handle = vlm.site("layer:2").register_forward_hook(add, prepend=True)
+        try:
+            assert answers(vlm, [Image.new("RGB", vlm.image_size, "white")], PROMPTS[0], 4) == [own[name]]
+        finally:
+            handle.remove()
 
 
 def test_work_that_was_stopped_goes_on_without_asking_again(workspace, study):
