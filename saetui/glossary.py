@@ -28,7 +28,8 @@ _WORDS = {
     "top images": "the images on which a latent fires most",
     "workspace": "the directory that holds all of this",
 }
-_QUANTITIES = {one.term: one.sentence for one in EXPLAINED.values() if one.term}
+QUANTITIES = {one.term: one for one in EXPLAINED.values() if one.term}
+"""Terms of what is measured, of which more is told."""
 
 
 def _letters(term: str) -> tuple[bool, str]:
@@ -36,5 +37,10 @@ def _letters(term: str) -> tuple[bool, str]:
     return first[0].isalpha(), "".join(filter(str.isalnum, first))
 
 
-TERMS = dict(sorted({**_WORDS, **_QUANTITIES}.items(), key=lambda item: _letters(item[0])))
+TERMS = dict(
+    sorted(
+        {**_WORDS, **{term: one.sentence for term, one in QUANTITIES.items()}}.items(),
+        key=lambda item: _letters(item[0]),
+    )
+)
 """By the term as it stands on the screens; of several names the first is the usual one."""

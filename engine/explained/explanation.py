@@ -24,3 +24,13 @@ class Explanation:
     """How screens head it; empty where none does."""
     sentence: str = ""
     """What help says of that term."""
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """All that is told beside its title, by what it is."""
+        return {
+            "formula": self.formula,
+            "n": self.n,
+            "interval": self.interval or "none",
+            "control": self.control or "none",
+        }

@@ -138,13 +138,7 @@ def say_explained(found: Mapping[str, Explanation]) -> None:
 
 
 def _told(one: Explanation) -> dict[str, str]:
-    return {
-        "is": one.title,
-        "formula": one.formula,
-        "n": one.n,
-        "interval": one.interval or "none",
-        "control": one.control or "none",
-    }
+    return {"is": one.title, **one.facts}
 
 
 def say_facts(*lines: str) -> None:

@@ -21,7 +21,7 @@ from textual.widgets import Input, Static, TextArea
 from engine.errors import UserError, sentence_of
 from saetui.bindings import key
 from saetui.formatting import literal
-from saetui.glossary import TERMS
+from saetui.glossary import QUANTITIES, TERMS
 from saetui.widgets.paths import PathInput, completed
 from saetui.widgets.table import Column, Table
 
@@ -123,6 +123,9 @@ class Help(ModalScreen[None]):
         for term, about in terms.items():
             text.append(f"  {term:<18} ", style=accent)
             text.append_text(_hanging(about, 21, self._width))
+            for what, said in QUANTITIES[term].facts.items() if words and term in QUANTITIES else ():
+                text.append(f"    {what:<16} ", style=quiet)
+                text.append_text(_hanging(said, 21, self._width))
         if not text:
             text.append(f"\nNothing here answers to {search!r}: esc clears it.")
         elif not words:

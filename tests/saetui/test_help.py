@@ -92,6 +92,7 @@ def test_help_is_searched_as_one_types_and_esc_clears_before_it_closes(place, si
         await pilot.press("slash", *"lift")
         await pilot.pause()
         assert "lift" in shown(app.screen) and "neurons.sort" not in shown(app.screen)
+        assert "MS / baseline" in shown(app.screen), "what is searched is told in full: formula, n, interval, control"
         assert all(len(line) <= max(size[0], 80) - 5 for line in shown(app.screen).split("\n"))
         await pilot.press("escape")
         await pilot.pause()
