@@ -106,7 +106,7 @@ CASES = [
     Case("jobs stop", "last", ("continue with: saetui jobs resume",), {"state": "stopped"}, until("running")),
     Case("jobs follow", "20261126-022439", ("done", "saes/detached", "FVE -.680   L0 2.0"), {"state": "done"}),
     Case("jobs follow", "20261126-022549", ("done", "untouched", "steered", HAT), {"state": "done"}),
-    Case("jobs", "", ("20261126-022513-train", "stopped", "train: 270/6"), None),
+    Case("jobs", "", ("20261126-022513-train", "stopped", "train 45%"), None),
     Case("extract", f"{STORE} --limit 4 --name few", ("256 rows of 192 at layer:4", "4 images"), {"rows": 256}),
     Case("estimate", f"{STORE} --name all", ("24 images, 1,536 rows of 192: ", " free, about 0:"), {"rows": 1536}),
     Case(
