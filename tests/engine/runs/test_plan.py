@@ -188,11 +188,11 @@ def test_a_name_that_is_no_input_is_told(workspace, tmp_path):
 
 def test_the_plans_that_are_brought_are_found_by_name_and_a_file_goes_first(workspace, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert plan_path("paper") == shipped()["paper"] and set(shipped()) == {"paper", "paper-demo"}
+    assert plan_path("paper") == shipped()["paper"] and set(shipped()) == {"paper", "paper-demo", "paper-encoders"}
     (tmp_path / "paper").write_text("mine")
     assert plan_path("paper").read_text() == "mine"
     assert plan_path("papers").name == "papers"
-    with pytest.raises(UserError, match="or one of paper, paper-demo"):
+    with pytest.raises(UserError, match="or one of paper, paper-demo, paper-encoders"):
         read_plan(plan_path("papers"), workspace)
 
 
@@ -206,6 +206,24 @@ def test_the_plan_of_the_paper_is_its_experiments(workspace):
     judges = {(one.name, one.embed_with) for one in scored}
     assert ("imagenet-dinov2", "hf:facebook/dinov2-base") in judges and len(scored) == 2 * 63 + 1
     assert {one.images for one in scored} == {"/v", "/i"}
+
+
+def test_the_plan_of_its_other_encoders_reads_each_where_it_puts_something_out(workspace, tmp_path):
+    write_pictures(tmp_path / "images", 2)
+    model = saved_model(tmp_path / "encoder")
+    names = ("siglip", "aimv2", "webssl", "judge")
+    given = [*(f"{name}={model}" for name in names), *(f"{name}={tmp_path / 'images'}" for name in ("train", "val"))]
+    plan = shipped()["paper-encoders"]
+    stages = read_plan(plan, workspace, [*given, "webssl-layer=layer:1"])
+    check_plan(stages, workspace, plan)
+    check_stages(stages, workspace, plan)
+    assert {stage.name: stage.settings.at for stage in stages if stage.task == "extract"} == {
+        "siglip": ("last",),
+        "aimv2": ("last",),
+        "webssl": ("layer:1",),
+    }
+    trained = {stage.name for stage in stages if stage.task == "train"}
+    assert len(trained) == 3 * 2 * 2 and trained == {stage.settings.sae for stage in stages if stage.task == "score"}
 
 
 def test_the_plan_for_the_demo_can_be_run_as_it_is(workspace):
