@@ -10,20 +10,9 @@ import re
 from pathlib import Path
 
 from engine.errors import UserError
+from engine.kinds import BY_FOLDER, Kind
 from engine.regular import special
 
-_FOLDERS = {
-    "activations": ("manifest.json",),
-    "embeddings": ("manifest.json",),
-    "saes": ("config.json", "training.json", "checkpoints", "preview.json"),
-    "runs": ("command.json",),
-    "images": ("labels.jsonl",),  # those that saetui draws
-    "steerability": ("answers.jsonl", "scores.json"),
-}
-"""Of kinds whose artefacts are folders: what tells one."""
-_APPENDED = ("runs", "steerability")
-_FILES = {"neurons": ".h5", "concepts": ".json", "labels": ".toml", "recipes": ".toml"}
-"""Of the others: the suffix of their files."""
 _IS_FILE = re.compile(r"\.(json|jsonl|safetensors|h5|txt|lock)$|^control$")
 
 
@@ -40,40 +29,41 @@ def check_own(artefact: Path) -> None:
     An artefact is no link, nor has it folders that are; one whose files are appended to has no links at all. Pipes,
     sockets and devices lead to another program. A folder in a file's place would be found at the end of the work.
     """
-    home = artefact.parent
+    home, kind = artefact.parent, BY_FOLDER.get(artefact.parent.name)
     if home.is_symlink():
-        _check_home(home, Path(os.path.realpath(home)))
-    if artefact.is_symlink() and home.name in _FOLDERS:  # of a file, the link itself is replaced
+        _check_home(home, kind, Path(os.path.realpath(home)))
+    if artefact.is_symlink() and kind and not kind.suffix:  # of a file, the link itself is replaced
         raise _linked(artefact)
     for file in _odd(artefact):
-        if kind := special(file):
-            raise UserError(f"{file} is a {kind}, not a file, and nothing is written to it: move it away.")
-        if home.name in _APPENDED or file.name.startswith(".") or not file.is_file():
+        if what := special(file):
+            raise UserError(f"{file} is a {what}, not a file, and nothing is written to it: move it away.")
+        if (kind and kind.appended) or file.name.startswith(".") or not file.is_file():
             raise _linked(file)
     for folder in _misplaced(artefact):
         raise UserError(f"{folder} is a folder, where a file is to be written: move it away.")
 
 
-def _check_home(home: Path, real: Path) -> None:
+def _check_home(home: Path, kind: Kind | None, real: Path) -> None:
     if real.is_relative_to(os.path.realpath(home.parent)):
         return
     if real.name == home.name and any((real.parent / mark).exists() for mark in ("workspace.toml", "runs")):
         raise _elsewhere(home, f"{real}, of another workspace")
-    if not real.is_dir() or not all(_is(home.name, path) for path in real.glob("[!.]*")):
+    if not real.is_dir() or not all(kind and _is(kind, path) for path in real.glob("[!.]*")):
         raise _elsewhere(home, f"{real}, which is no folder of {home.name} alone")
 
 
-def _is(kind: str, path: Path) -> bool:
+def _is(kind: Kind, path: Path) -> bool:
     """Whether ``path`` is an artefact of that kind, or one that is being begun."""
-    if kind in _FILES:
-        return path.suffix == _FILES[kind]
+    if kind.suffix:
+        return path.suffix == kind.suffix
     inside = {file.name for file in path.glob("[!.]*")} if path.is_dir() else {path.name}
-    return not inside or not inside.isdisjoint(_FOLDERS[kind])
+    return not inside or not inside.isdisjoint(kind.marks)
 
 
 def _misplaced(artefact: Path) -> list[Path]:
     """The folders in it, or itself, that have the name of a file."""
-    if artefact.parent.name in _FILES:
+    kind = BY_FOLDER.get(artefact.parent.name)
+    if kind and kind.suffix:
         return [artefact] if artefact.is_dir() else []
     try:
         with os.scandir(artefact) as found:

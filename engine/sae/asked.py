@@ -21,6 +21,7 @@ from engine.config import (
 from engine.errors import UserError, counted
 from engine.files import check_target, is_vacant, path_of
 from engine.images.sources import check_images
+from engine.kinds import ARTEFACTS
 from engine.links import check_own
 from engine.models import HookPoint, TokenPolicy, same_model
 from engine.models.asked import check_device, may_have_gpu
@@ -397,7 +398,7 @@ def check_vacant(out: Path) -> None:
 def check_outside(out: Path, workspace: Workspace) -> None:
     """UserError for a folder among artefacts: what lies there is taken for one, or for a part of one."""
     place = out.resolve()
-    if any(place.is_relative_to((workspace.root / kind).resolve()) for kind in (*KINDS, "saes", "neurons", "runs")):
+    if any(place.is_relative_to((workspace.root / kind.folder).resolve()) for kind in ARTEFACTS):
         raise UserError(f"{out} is among the artefacts of the workspace: give --out a folder elsewhere.")
 
 

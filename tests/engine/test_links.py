@@ -15,6 +15,7 @@ from engine.artefacts.relink import relink
 from engine.config import RelinkSettings, SteerSettings
 from engine.errors import UserError
 from engine.files import read_json, write_json
+from engine.kinds import BY_FOLDER
 from engine.links import check_own, file_name
 from engine.neurons.labels import Labels
 from engine.runs.run import Run
@@ -150,6 +151,19 @@ def test_a_folder_on_another_disk_is_a_persons_own(study, tmp_path):
     assert {path.name for path in (disk / "saes").iterdir()} == {".hidden", "s", "again"}
     [origin] = describe(str(study.root / "saes/s"), study).chain
     assert origin.state == "unchanged"
+
+
+@pytest.mark.parametrize("kind", BY_FOLDER.values(), ids=BY_FOLDER)
+def test_a_linked_folder_of_any_kind_holds_that_kind_alone(kind, workspace, tmp_path):
+    disk = tmp_path / "disk"
+    workspace.root.mkdir(exist_ok=True)
+    (disk / (f"a{kind.suffix}" if kind.suffix else f"a/{kind.marks[-1]}")).mkdir(parents=True)
+    (workspace.root / kind.folder).symlink_to(disk)
+    own = kind.place(workspace.root, "new")
+    check_own(own)
+    (disk / "letters.txt").touch()
+    with pytest.raises(UserError, match=f"which is no folder of {kind.folder} alone, and nothing is written through"):
+        check_own(own)
 
 
 @pytest.mark.parametrize("mark", ["workspace.toml", "runs"])
