@@ -1,9 +1,16 @@
 """What the concept tests say. Costs no torch."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from engine.config import ConceptsSettings
-from engine.workspace import Provenance
+from engine.errors import UserError
+from engine.files import read_json, write_json
+from engine.places import located, recorded, workspace_of
+from engine.records import from_json, to_json
+from engine.workspace import Provenance, Workspace
+
+VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -78,3 +85,18 @@ class ConceptsTested:
     tests: tuple[ConceptTest, ...]
     settings: ConceptsSettings
     origin: Provenance
+
+
+def write_concepts(result: ConceptsTested, workspace: Workspace) -> None:
+    """Keep ``result`` where it says."""
+    write_json(Path(result.path), {"version": VERSION} | to_json(recorded(result, workspace.root)))
+
+
+def read_concepts(path: Path) -> ConceptsTested:
+    """The result in ``path``. UserError for what is none."""
+    told = read_json(path, "remove it and run saetui concepts again")
+    version = told.pop("version", 0) if isinstance(told, dict) else 0
+    if isinstance(version, int) and version > VERSION:
+        raise UserError(f"{path} was written by a newer saetui: update, or give another --name.")
+    found = located(from_json(ConceptsTested, told, f"What {path} says"), workspace_of(path))
+    return replace(found, path=str(path))

@@ -12,7 +12,7 @@ from engine.activations.reading import prepared
 from engine.activations.shards import ImageRecord
 from engine.config import ConceptsSettings
 from engine.errors import UserError, counted
-from engine.files import check_target, read_json, value_sha256, write_json
+from engine.files import check_target, value_sha256
 from engine.images import Images, open_images
 from engine.images.taxonomies import open_taxonomy
 from engine.links import check_own
@@ -26,19 +26,23 @@ from engine.models.device import pick_device
 from engine.models.encoder import VisionEncoder
 from engine.neurons.asked import concepts_path, no_encoder
 from engine.neurons.concept_labels import concepts, read_labels
-from engine.neurons.concept_results import ConceptMeans, ConceptsTested, ConceptTest, Interval
+from engine.neurons.concept_results import (
+    ConceptMeans,
+    ConceptsTested,
+    ConceptTest,
+    Interval,
+    read_concepts,
+    write_concepts,
+)
 from engine.neurons.pooling import chosen_tokens, pool, scored_tokens
 from engine.neurons.results import ScoredImage
 from engine.neurons.taxonomy import placed
-from engine.places import located, recorded, workspace_of
-from engine.records import from_json, to_json
 from engine.reporter import Reporter, StageBegan, Warned
 from engine.sae.config import weights_sha256
 from engine.sae.model import SAE
 from engine.settings import check
 from engine.workspace import Provenance, Source, Workspace, versions
 
-VERSION = 1
 KS = (1, 5, 20)
 DIRECTIONS = 512
 """Random directions at most: as many columns of all images are held."""
@@ -118,7 +122,7 @@ def measure_concepts(
         settings=settings,
         origin=Provenance(sources, versions()),
     )
-    write_json(path, {"version": VERSION} | to_json(recorded(result, workspace.root)))
+    write_concepts(result, workspace)
     reporter.event(StageBegan("done"))
     return result
 
@@ -127,10 +131,7 @@ def _tested_already(path: Path, settings: ConceptsSettings, sources: tuple[Sourc
     """What is in ``path``, if it was made from the same sources with the same settings. UserError for other tests."""
     if not path.is_file():
         return None
-    told = read_json(path)
-    if told.pop("version", 0) > VERSION:
-        raise UserError(f"{path} was written by a newer saetui: update, or give another --name.")
-    found = located(from_json(ConceptsTested, told, f"What {path} says"), workspace_of(path))
+    found = read_concepts(path)
     made_from = [one.content[::2] for one in found.origin.made_from] == [one.content[::2] for one in sources]
     if not made_from or any(getattr(found.settings, name) != getattr(settings, name) for name in _COMPARED):
         raise UserError(

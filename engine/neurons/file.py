@@ -4,6 +4,7 @@ Layout of ``neurons/<sae>--<images>.h5`` (w latents, N images; any HDF5 tool can
 
     attributes               format = "saetui-neurons", version = 1
     summary, provenance      JSON text: engine.neurons.results.Summary, .Provenance
+    as_written               JSON text, optional: SHA-256 of the file before relink changed the places in it
     latents/
       <quantity>             (w, ...): those of engine.neurons.quantities that have a dtype
       maps                   (w, top, rows, columns) float16, optional: activation on each patch of the top images
@@ -124,6 +125,19 @@ def unsealed(path: Path) -> bytes:
     with open_regular(path) as file:
         content = file.readall()
     return content[BLOCK:] if content.startswith(SEALED) else content
+
+
+AS_WRITTEN = "as_written"
+"""JSON text, beside the summary."""
+
+
+def neurons_sha256(path: Path) -> str:
+    """The identity of a neurons file: the hash of its bytes as they were before it was told that something was moved
+    (engine.artefacts.relink), so that what was made from it still names it. Raises OSError."""
+    with contextlib.suppress(OSError, ValueError, UserError), HDF5File(path) as file:  # its readers say what is wrong
+        if AS_WRITTEN in file and isinstance(said := parse_json(read_array(file[AS_WRITTEN])), str):
+            return said
+    return content_sha256(path)
 
 
 def verify_neurons(path: Path) -> None:

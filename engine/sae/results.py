@@ -6,8 +6,9 @@ These records are also JSON, in training.json, in checkpoints and in the events 
 from dataclasses import dataclass
 
 from engine.activations.results import Question, RecognisedRows, StoreExported, StoreImported
-from engine.config import Directions
+from engine.config import Directions, StabilitySettings
 from engine.metrics.results import Stability
+from engine.workspace import Provenance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +146,9 @@ class StabilityMeasured:
     """Mean max cosine, the mean over pairs in both directions."""
     matched: float
     """Mean cosine under one-to-one matchings, the mean over pairs."""
+    settings: StabilitySettings | None = None
+    """None, as ``provenance``, in older files."""
+    provenance: Provenance | None = None
 
 
 READ_STAGE, CHECK_STAGE = "read the SAE", "check"

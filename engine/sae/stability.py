@@ -17,21 +17,20 @@ from torch import Tensor
 from engine.activations.store import Store
 from engine.config import StabilitySettings
 from engine.errors import UserError
-from engine.files import check_target, write_json
+from engine.files import check_target
 from engine.links import check_own
 from engine.metrics.stability import Compared, Nearest, compared, random_directions
 from engine.models.device import pick_device
-from engine.records import to_json
 from engine.reporter import Reporter, StageBegan, Warned
 from engine.sae.asked import check_alike, check_width, stability_path
 from engine.sae.config import weights_sha256
 from engine.sae.model import SAE
 from engine.sae.results import ComparedPair, ComparedSAE, StabilityMeasured
+from engine.sae.stability_file import write_stability
 from engine.sae.state import read_training
 from engine.settings import check
-from engine.workspace import Workspace
+from engine.workspace import Provenance, Source, Workspace, versions
 
-FORMAT, VERSION = "saetui-stability", 1
 SAMPLE = 131_072  # rows on which a latent must fire to count as alive
 _MOST_VALUES = 1 << 26  # latents that are dense in memory at a time: 256 MB
 _DIGITS = 6  # of a cosine in the file
@@ -68,6 +67,11 @@ def stability(settings: StabilitySettings, workspace: Workspace, reporter: Repor
     found = []
     for folder in folders:
         found.append(_read(folder, store, device, reporter))
+    sources = [
+        Source("sae", one.about.name, str(folder), one.about.sha256) for folder, one in zip(folders, found, strict=True)
+    ]
+    if store is not None:
+        sources.append(Source("activations", store.path.name, str(store.path), store.sha256))
     _warn_of_seeds(folders, [one.about for one in found], reporter)
     reporter.event(StageBegan("compare"))
     pairs = list(itertools.combinations(found, 2))
@@ -89,10 +93,10 @@ def stability(settings: StabilitySettings, workspace: Workspace, reporter: Repor
         pairs=tuple(summaries),
         max_cosine=float(np.mean([(one.there.mean + one.back.mean) / 2 for one in summaries])),
         matched=float(np.mean([one.matched.mean for one in summaries])),
+        settings=settings,
+        provenance=Provenance(tuple(sources), versions()),
     )
-    said = to_json(measured)
-    del said["path"]
-    write_json(path, {"format": FORMAT, "version": VERSION, **said, "latents": files})
+    write_stability(measured, files, workspace)
     return measured
 
 

@@ -176,7 +176,7 @@ class GroupSteered:
 class Steerability:
     """Result of the stage ``steerability``."""
 
-    path: str
+    path: str = field(metadata={"place": "path"})
     """Its file."""
     sae: str
     vlm: str = field(metadata={"place": "model"})

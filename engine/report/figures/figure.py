@@ -140,7 +140,7 @@ def _stability(settings: FigureSettings, workspace: Workspace, reporter: Reporte
 
 def _dose(settings: FigureSettings, workspace: Workspace, reporter: Reporter) -> "tuple[Figure, tuple[str, ...]]":
     from engine.report.figures.dose import dose_figure
-    from engine.steer.steerability.stage import SCORES, read_steerability
+    from engine.steer.steerability.file import SCORES, read_steerability
 
     found = [read_steerability(path) for path in sorted((workspace.root / "steerability").glob(f"[!.]*/{SCORES}"))]
     if settings.sae:

@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from engine.errors import UserError, counted
-from engine.files import check_version, read_json
+from engine.errors import counted
 from engine.records import from_json
 from engine.report.figures.style import COLOURS, legend, note, panels
-from engine.sae.stability import FORMAT, VERSION
+from engine.sae.stability_file import told
 
 
 @dataclass(frozen=True)
@@ -40,11 +39,7 @@ class PairOfSAEs:
 
 def read_pairs(path: Path) -> tuple[PairOfSAEs, ...]:
     """UserError for what is no such result."""
-    said = read_json(path)
-    if not isinstance(said, dict) or said.get("format") != FORMAT:
-        raise UserError(f"{path} is no result of saetui stability: give one that lies in stability/.")
-    check_version(said.get("version"), VERSION, path)
-    return from_json(tuple[PairOfSAEs, ...], said.get("latents"), str(path))
+    return from_json(tuple[PairOfSAEs, ...], told(path).get("latents"), str(path))
 
 
 def stability_figure(pairs: Sequence[PairOfSAEs], width: float) -> Figure:

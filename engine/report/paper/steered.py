@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 from engine.artefacts.entries import SAEEntry
 from engine.errors import counted
+from engine.kinds import STEERABILITY
 from engine.metrics.results import Interval
 from engine.report.results import PaperCell, PaperTable
 from engine.steer.results import Condition, Measured, OneWord, Steerability, Texts
+from engine.steer.steerability.file import SCORES, read_steerability
 from engine.steer.steerability.one_word import PICTURES, PLAIN, RANDOM_LABEL, TRUE_LABEL, Published
-from engine.steer.steerability.stage import SCORES, read_steerability
 from engine.steer.steerability.texts import PUBLISHED, Task
 from engine.workspace import Workspace
 
@@ -40,7 +41,7 @@ def results_of(workspace: Workspace, entries: Sequence[SAEEntry], hook: str) -> 
         and (config.arch, config.hook, config.frozen) == ("matryoshka-batchtopk", hook, "none")
         and config.directions is None
     }
-    paths = sorted((workspace.root / "steerability").glob(f"[!.]*/{SCORES}"))
+    paths = [file for path in STEERABILITY.all_in(workspace.root) if (file := path / SCORES).exists()]
     return tuple(result for result in map(read_steerability, paths) if result.sae in known)
 
 

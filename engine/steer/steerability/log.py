@@ -95,9 +95,8 @@ class Log:
 def _read(written: bytes) -> list[Kept]:
     found = []
     for line in written.split(b"\n"):
-        summed = _SUMMED.search(line)
-        whole = line[: summed.start()] + b"}" if summed else b""
-        if summed is None or crc32(whole) != int(summed[1], 16):
+        whole = _whole(line)
+        if whole is None:
             continue
         try:
             values = parse_json(whole)
@@ -105,3 +104,24 @@ def _read(written: bytes) -> list[Kept]:
         except (ValueError, KeyError, UserError):  # of a newer version
             continue
     return found
+
+
+def damaged_lines(path: Path) -> list[int]:
+    """Numbers, from 1, of the lines of a log that have changed since they were written. Those that a kill cut off, as
+    it may the last line and what more was added below, are none."""
+    if not path.exists():
+        return []
+    with open_regular(path) as file:
+        lines = file.readall().split(b"\n")
+    return [n for n, line in enumerate(lines, 1) if _has_end(line) and _whole(line) is None]
+
+
+def _has_end(line: bytes) -> bool:
+    return line.endswith(b'"}') and not line.endswith(b'\\"}')
+
+
+def _whole(line: bytes) -> bytes | None:
+    """The JSON in a line, without its checksum; None where it is torn or damaged."""
+    summed = _SUMMED.search(line)
+    whole = line[: summed.start()] + b"}" if summed else b""
+    return whole if summed and crc32(whole) == int(summed[1], 16) else None

@@ -8,16 +8,15 @@ import numpy as np
 import torch
 
 from engine.config import SteerabilitySettings
-from engine.errors import UserError, keeping
-from engine.files import check_version, lock, read_json, value_sha256, write_json
-from engine.integrity import content_sha256
+from engine.errors import keeping
+from engine.files import lock, value_sha256
 from engine.links import check_own
 from engine.metrics.bootstrap import bootstrap
 from engine.metrics.results import Interval
 from engine.models.device import pick_device
 from engine.models.vlm import vlm_sha256
+from engine.neurons.file import neurons_sha256
 from engine.places import located, recorded, workspace_of
-from engine.records import from_json, to_json
 from engine.reporter import Reporter, StageBegan, Warned
 from engine.steer.interventions import Intervention
 from engine.steer.interventions import check as check_fit
@@ -27,6 +26,7 @@ from engine.steer.results import Dose, GroupSteered, JudgeUsed, OneWord, Steerab
 from engine.steer.steerability import dose, one_word, texts
 from engine.steer.steerability.asked import check_steerability, scores_of, strength
 from engine.steer.steerability.asking import Picture
+from engine.steer.steerability.file import ANSWERS, SCORES, read_steerability, write_steerability
 from engine.steer.steerability.log import Log
 from engine.steer.steerability.means import Values, plain
 from engine.steer.steerability.prompts import prompts
@@ -34,9 +34,6 @@ from engine.steer.steerability.space import Space
 from engine.steer.steerability.study import Scored, Study, prepare
 from engine.steer.steerability.subjects import Drawn, Subject
 from engine.workspace import Provenance, Source, Workspace, steerability_folder, versions
-
-FORMAT, VERSION = "saetui-steerability", 1
-SCORES, ANSWERS = "scores.json", "answers.jsonl"
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +66,7 @@ def steerability(
     scored = Scored.read(scores_of(settings, sae_folder, workspace), loaded.sae, settings)
     sources = (
         Source("sae", loaded.name, str(sae_folder), loaded.sha256),
-        Source("neurons", scored.path.stem, str(scored.path), content_sha256(scored.path)),
+        Source("neurons", scored.path.stem, str(scored.path), neurons_sha256(scored.path)),
         Source("model", settings.vlm, settings.vlm, vlm_sha256(settings.vlm)),
     )
     with lock(folder):
@@ -87,20 +84,9 @@ def steerability(
             log.close()
         origin = Provenance((*sources, Source("model", encoder.spec, encoder.spec, encoder.sha256 or "")), versions())
         result = replace(_result(settings, scored, loaded.name, got, judgings, origin), path=str(folder / SCORES))
-        said = {"format": FORMAT, "version": VERSION, **to_json(recorded(result, workspace.root))}
-        write_json(folder / SCORES, said)
+        write_steerability(result, workspace)
     reporter.event(StageBegan("done"))
     return result
-
-
-def read_steerability(path: Path) -> Steerability:
-    """The result in ``path``. UserError for what is none."""
-    said = read_json(path, "remove it and run saetui steerability again")
-    if not isinstance(said, dict) or said.get("format") != FORMAT:
-        raise UserError(f"{path} is no result of saetui steerability: give a {SCORES} of steerability/.")
-    check_version(said.get("version"), VERSION, path)
-    found = located(from_json(Steerability, said, str(path)), workspace_of(path.parent))
-    return replace(found, path=str(path))
 
 
 def _there(

@@ -20,7 +20,7 @@ from engine.sae.model import SAE
 from engine.sae.results import FinalMeasurement
 from engine.sae.state import Finished, Split, identity, write_training
 from engine.steer.results import Measured, OneWord, Steerability, Texts
-from engine.steer.steerability.stage import FORMAT, SCORES, VERSION
+from engine.steer.steerability.file import FORMAT, SCORES, VERSION
 from engine.workspace import Provenance, Workspace
 from saetui.cli.app import app
 from saetui.cli.report import _row

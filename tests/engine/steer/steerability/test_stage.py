@@ -22,9 +22,10 @@ from engine.steer.generate import answers, next_token_kl
 from engine.steer.interventions import Intervention
 from engine.steer.results import CONDITIONS, Condition, DosePoint, Steerability
 from engine.steer.steerability.dose import recommended
+from engine.steer.steerability.file import read_steerability
 from engine.steer.steerability.prompts import ONE_WORD, first_word
 from engine.steer.steerability.space import LAST
-from engine.steer.steerability.stage import read_steerability, steerability
+from engine.steer.steerability.stage import steerability
 from tests.support.scores import SUMMARY, made_from, write_scores
 from tests.support.tiny_llava import LATENTS, picture, random_sae
 
