@@ -14,6 +14,7 @@ from typing import Any
 from engine.config import PLACES, ScoreSettings, SteerabilitySettings
 from engine.errors import UserError
 from engine.files import path_of, read_text, read_toml, to_toml, value_sha256, write_text
+from engine.kinds import NEURONS, RECIPES
 from engine.places import changed_values, located_text, recorded_text
 
 MARKER = "workspace.toml"
@@ -233,7 +234,7 @@ def steerability_folder(settings: SteerabilitySettings, sae: str, workspace: Wor
 def neurons_files(workspace: Workspace, sae: str | None = None) -> list[Path]:
     """The neurons files of the workspace, or those of ``sae``, the newest first."""
     found = []
-    for path in (workspace.root / "neurons").glob("[!.]*.h5"):
+    for path in NEURONS.all_in(workspace.root):
         with contextlib.suppress(OSError):  # it was removed meanwhile
             if sae is None or sae_of(path) == sae:
                 found.append((path.stat().st_mtime, path))
@@ -250,11 +251,6 @@ def image_set_of(neurons: Path) -> str:
     return neurons.stem.rpartition("--")[2]
 
 
-def recipe_files(workspace: Workspace) -> list[Path]:
-    """The recipes of the workspace, by name."""
-    return sorted((workspace.root / "recipes").glob("[!.]*.toml"))
-
-
 def neurons_of(workspace: Workspace, sae: str) -> str:
     """Path of the newest scores of ``sae``, empty when it has none."""
     return next(map(str, neurons_files(workspace, sae)), "")
@@ -269,4 +265,4 @@ def saes(workspace: Workspace) -> list[str]:
 
 def recipes(workspace: Workspace) -> list[str]:
     """Names of the recipes of the workspace."""
-    return [path.stem for path in recipe_files(workspace)]
+    return [RECIPES.name_of(path) for path in RECIPES.all_in(workspace.root)]

@@ -164,6 +164,16 @@ class Estimated:
 
 
 @dataclass(frozen=True)
+class SourceNow:
+    """Something that an artefact was made from."""
+
+    kind: str
+    name: str
+    state: str
+    """As it is now: engine.artefacts.entries.Origin."""
+
+
+@dataclass(frozen=True)
 class Verified:
     """What ``verify`` returns."""
 
@@ -178,3 +188,9 @@ class Verified:
     """What ``shards`` counts."""
     unrecorded: tuple[str, ...] = ()
     """Of which files nothing is recorded to compare them with, one sentence each."""
+    sources: tuple[SourceNow, ...] = ()
+    """Of a result: what it was made from."""
+    changed: tuple[str, ...] = ()
+    """Which of these are no longer what they were, one sentence each."""
+    unsourced: str = ""
+    """A sentence where it does not say what it was made from."""

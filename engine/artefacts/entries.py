@@ -1,4 +1,7 @@
-"""The artefacts of a workspace, one reader each: for listings, and for ``saetui show``. Costs no torch."""
+"""The artefacts of a workspace, one reader each: for listings, and for ``saetui show``. Costs no torch.
+
+What commands measured and keep as JSON is in ``engine.artefacts.results``.
+"""
 
 import os
 from abc import ABC, abstractmethod
@@ -16,13 +19,15 @@ from engine.config import SteerSettings, TrainSettings
 from engine.errors import UserError, counted, reason, refusal
 from engine.files import LOCK, Stamp, read_toml, stamp
 from engine.integrity import content_sha256
+from engine.kinds import ACTIVATIONS, EMBEDDINGS, NEURONS, RECIPES, RUNS, SAES, Kind
 from engine.locks import held
-from engine.neurons.file import Neurons
+from engine.metrics.results import Interval
+from engine.neurons.file import Neurons, neurons_sha256
 from engine.neurons.results import Summary
 from engine.places import located, workspace_of
 from engine.records import from_json, to_json
 from engine.runs.run import Run
-from engine.sae.config import CHECKPOINTS, CONFIG, WEIGHTS, SAEConfig, read_config, weights_sha256
+from engine.sae.config import CHECKPOINTS, CONFIG, TRAINING, WEIGHTS, SAEConfig, read_config, weights_sha256
 from engine.sae.results import FinalMeasurement
 from engine.sae.state import check_together, read_state, read_training
 from engine.steer.recipes import settings_in
@@ -46,11 +51,22 @@ class Origin:
     """What it was made from itself."""
 
 
+@dataclass(frozen=True)
+class Figure:
+    """A score by which a listing tells what was measured, beside its control."""
+
+    name: str
+    score: Interval
+    control: str
+    beside: Interval | None
+    """None where the control was not measured."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Entry(ABC):
     """What is known of any artefact."""
 
-    KIND: ClassVar[str]
+    KINDS: ClassVar[tuple[Kind, ...]]
     path: Path
     when: float | None = None
     """Of its last change, in seconds since the epoch."""
@@ -59,13 +75,43 @@ class Entry(ABC):
     made_from: tuple[Origin, ...] = ()
 
     @property
+    def kind(self) -> Kind:
+        return next((kind for kind in self.KINDS if kind.folder == self.path.parent.name), self.KINDS[0])
+
+    @property
     def name(self) -> str:
-        return self.path.stem if self.path.is_file() else self.path.name
+        return self.kind.name_of(self.path)
+
+    @property
+    def about(self) -> str:
+        """What a listing says of it, in a few words."""
+        return ""
+
+    @property
+    def figure(self) -> Figure | None:
+        """By which a listing tells how good it is."""
+        return None
+
+    @classmethod
+    def is_at(cls, path: Path) -> bool:
+        """Whether ``path`` is such an artefact, whole or damaged."""
+        return any((path / mark).is_file() for kind in cls.KINDS for mark in kind.marks)
+
+    @classmethod
+    def identity(cls, path: Path) -> str:
+        """The content hash by which other artefacts name it."""
+        return content_sha256(path)
 
     @classmethod
     @abstractmethod
     def read(cls, path: Path) -> Self | None:
         """The artefact at ``path``; None when nothing of it is there yet. Raises UserError, or whatever damage does."""
+
+    def listed(self) -> dict[str, Any]:
+        """What a listing says of it, as JSON values."""
+        made_from = [{"kind": one.kind, "name": one.name, "sha256": one.sha256} for one in self.made_from]
+        told = {"about": self.about, "figure": to_json(self.figure), "error": self.error or None}
+        return {"path": str(self.path), "when": self.when} | told | {"made_from": made_from}
 
     @abstractmethod
     def to_json(self) -> dict[str, Any]:
@@ -76,7 +122,7 @@ class Entry(ABC):
 class StoreEntry(Entry):
     """A store of activations or embeddings."""
 
-    KIND = "activations"
+    KINDS = (ACTIVATIONS, EMBEDDINGS)
     state: State = "writing"
     manifest: Manifest | None = None
     """Its head; None until a shard is finished."""
@@ -91,7 +137,18 @@ class StoreEntry(Entry):
         manifest = read_manifest(path)
         _check_shards(path, manifest)
         state: State = "complete" if manifest.complete else "writing" if locked else "unfinished"
-        return cls(path=path, made_from=_origins(manifest.provenance.made_from), state=state, manifest=manifest)
+        return cls(path=path, made_from=origins(manifest.provenance.made_from), state=state, manifest=manifest)
+
+    @classmethod
+    def identity(cls, path: Path) -> str:
+        return Store.open(path).sha256
+
+    @property
+    def about(self) -> str:
+        if not self.manifest:
+            return self.state
+        so_far = "" if self.state == "complete" else f", {self.state} at {self.share:.0%}"
+        return f"{counted(self.rows, 'row')} of {self.model} {self.hook}{so_far}"
 
     @property
     def folder(self) -> str:
@@ -172,7 +229,7 @@ class StoreEntry(Entry):
 class SAEEntry(Entry):
     """An SAE, or a training of which only a checkpoint is there."""
 
-    KIND = "sae"
+    KINDS = (SAES,)
     state: State = "complete"
     arch: str = ""
     k: int | None = None
@@ -184,6 +241,21 @@ class SAEEntry(Entry):
     result: FinalMeasurement | None = None
 
     @classmethod
+    def is_at(cls, path: Path) -> bool:
+        return (path / CONFIG).is_file() or (path / TRAINING).is_file()
+
+    @classmethod
+    def identity(cls, path: Path) -> str:
+        return weights_sha256(path)
+
+    @property
+    def about(self) -> str:
+        of = (
+            f"{counted(self.config.w, 'latent')} of {self.config.d:,}" if self.config else f"at step {self.step or 0:,}"
+        )
+        return ", ".join([self.arch, of, *([f"K {self.k}"] if self.k else [])])
+
+    @classmethod
     def read(cls, path: Path) -> Self | None:
         if not (path / CONFIG).is_file():
             return cls._unfinished(path)
@@ -192,7 +264,7 @@ class SAEEntry(Entry):
         check_together(path, finished)
         return cls(
             path=path,
-            made_from=_origins(config.provenance.made_from),
+            made_from=origins(config.provenance.made_from),
             arch=config.arch,
             k=config.k,
             step=finished.result.steps if finished else None,
@@ -237,11 +309,35 @@ class SAEEntry(Entry):
 class NeuronsEntry(Entry):
     """A neurons file: an SAE scored on a set of images."""
 
-    KIND = "neurons"
+    KINDS = (NEURONS,)
     sae: str = ""
     images: str = ""
     """Name of the set."""
     summary: Summary | None = None
+
+    @classmethod
+    def is_at(cls, path: Path) -> bool:
+        return path.suffix == NEURONS.suffix
+
+    @classmethod
+    def identity(cls, path: Path) -> str:
+        return neurons_sha256(path)
+
+    @property
+    def about(self) -> str:
+        return (
+            f"{counted(self.summary.alive, 'latent')} alive on {counted(self.summary.images, 'image')}"
+            if self.summary
+            else ""
+        )
+
+    @property
+    def figure(self) -> Figure | None:
+        if self.summary is None:
+            return None
+        ours, matched = self.summary.ms.sae, self.summary.ms.matched
+        beside = Interval(matched.latents, matched.mean, None, None)
+        return Figure("MS", Interval(ours.latents, ours.mean, None, None), "matched neurons", beside)
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -254,16 +350,26 @@ class NeuronsEntry(Entry):
         return self.summary.settings.images if self.summary else ""
 
     def to_json(self) -> dict[str, Any]:
-        return {"summary": to_json(self.summary), "sha256": content_sha256(self.path)}
+        return {"summary": to_json(self.summary), "sha256": self.identity(self.path)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecipeEntry(Entry):
     """The settings of a steered answer."""
 
-    KIND = "recipe"
+    KINDS = (RECIPES,)
     settings: SteerSettings | None = None
     """None where it is damaged."""
+
+    @classmethod
+    def is_at(cls, path: Path) -> bool:
+        return path.suffix == RECIPES.suffix and path.parent.name == RECIPES.folder
+
+    @property
+    def about(self) -> str:
+        if self.settings is None:
+            return ""
+        return ", ".join([*(f"latent {one}" for one in self.settings.latent), f"in {self.settings.vlm}"])
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -271,7 +377,7 @@ class RecipeEntry(Entry):
         made_from = Provenance(from_json(tuple[Source, ...], recipe.get("made_from", []), "made_from"))
         return cls(
             path=path,
-            made_from=_origins(located(made_from, workspace_of(path)).made_from),
+            made_from=origins(located(made_from, workspace_of(path)).made_from),
             settings=settings_in(recipe, path),
         )
 
@@ -283,7 +389,11 @@ class RecipeEntry(Entry):
 class RunEntry(Entry):
     """A run: what was asked, and how it went."""
 
-    KIND = "run"
+    KINDS = (RUNS,)
+
+    @classmethod
+    def is_at(cls, path: Path) -> bool:
+        return any(os.path.lexists(path / mark) for mark in RUNS.marks)
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -312,7 +422,7 @@ def unreadable(path: Path, error: Exception) -> UserError:
     return error if isinstance(error, UserError) else refusal(error) or damaged
 
 
-def _origins(made_from: Iterable[Source]) -> tuple[Origin, ...]:
+def origins(made_from: Iterable[Source]) -> tuple[Origin, ...]:
     return tuple(Origin(one.kind, one.name, one.path, one.sha256) for one in made_from)
 
 
@@ -333,7 +443,7 @@ def _check_shards(folder: Path, manifest: Manifest) -> None:
 def _scores(path: Path, stamp: Stamp | None) -> tuple[Summary, tuple[Origin, ...]]:
     """Summary and sources of a neurons file, kept for as long as it stays as it is."""
     with Neurons.open(path) as neurons:
-        return neurons.summary, _origins(neurons.provenance.made_from)
+        return neurons.summary, origins(neurons.provenance.made_from)
 
 
 def _locked(folder: Path) -> bool:

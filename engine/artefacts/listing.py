@@ -8,15 +8,16 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from engine.artefacts.entries import Entry, NeuronsEntry, RecipeEntry, SAEEntry, StoreEntry, read_entry
+from engine.artefacts.kinds import ENTRY_OF
+from engine.artefacts.results import ResultEntry
 from engine.errors import UserError
 from engine.images.sources import is_there
+from engine.kinds import ACTIVATIONS, EMBEDDINGS, NEURONS, RECIPES, RUNS, SAES
 from engine.neurons.file import Neurons
-from engine.workspace import Workspace, folders, neurons_files, recipe_files
-
-E = TypeVar("E", bound=Entry)
+from engine.workspace import Workspace, folders
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class SourceEntry:
     """How many; None where not known."""
     exists: bool
     used_by: tuple[str, ...]
-    """Names of stores and neurons files."""
+    """Names of stores, neurons files and results."""
 
 
 @dataclass(frozen=True)
@@ -40,24 +41,26 @@ class Inventory:
     saes: tuple[SAEEntry, ...] = ()
     neurons: tuple[NeuronsEntry, ...] = ()
     recipes: tuple[RecipeEntry, ...] = ()
+    results: tuple[ResultEntry[Any], ...] = ()
+    """Of whatever was measured of SAEs beside their scores."""
     sources: tuple[SourceEntry, ...] = ()
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """All artefacts, in the order in which one is made from another."""
+        return (*self.stores, *self.embeddings, *self.saes, *self.neurons, *self.results, *self.recipes)
 
 
 def inventory(workspace: Workspace) -> Inventory:
     """What the workspace holds now. A damaged artefact is listed with its ``error``."""
-    root = workspace.root
-    found = Inventory(
-        stores=_entries(StoreEntry, folders(root / "activations")),
-        embeddings=_entries(StoreEntry, folders(root / "embeddings")),
-        saes=_entries(SAEEntry, folders(root / "saes")),
-        neurons=_entries(NeuronsEntry, sorted(neurons_files(workspace))),
-        recipes=_entries(RecipeEntry, recipe_files(workspace)),
-    )
+    by = {kind: _entries(entry, kind.all_in(workspace.root)) for kind, entry in ENTRY_OF.items() if kind != RUNS}
+    results = [one for found in by.values() for one in found if isinstance(one, ResultEntry)]
+    found = Inventory(by[ACTIVATIONS], by[EMBEDDINGS], by[SAES], by[NEURONS], by[RECIPES], tuple(results))
     return replace(found, sources=_sources(workspace, found))
 
 
-def _entries(kind: type[E], paths: Iterable[Path]) -> tuple[E, ...]:
-    return tuple(entry for path in paths if (entry := read_entry(kind, path)) is not None)
+def _entries(entry: type[Entry], paths: Iterable[Path]) -> tuple[Any, ...]:
+    return tuple(found for path in paths if (found := read_entry(entry, path)) is not None)
 
 
 def _sources(workspace: Workspace, found: Inventory) -> tuple[SourceEntry, ...]:
@@ -75,6 +78,10 @@ def _sources(workspace: Workspace, found: Inventory) -> tuple[SourceEntry, ...]:
         add(store.source, store.of_images, store.name)
     for scores in found.neurons:
         add(scores.source, None, scores.name)
+    for result in found.results:
+        for one in result.made_from:
+            if one.kind == "images":
+                add(one.path, None, f"{result.kind.folder}/{result.name}")
     for spec in _asked(workspace):
         add(spec)
     return tuple(

@@ -5,27 +5,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from engine.activations.manifest import FILE as MANIFEST
-from engine.activations.store import Store
-from engine.artefacts.entries import (
-    Entry,
-    NeuronsEntry,
-    Origin,
-    RecipeEntry,
-    RunEntry,
-    SAEEntry,
-    StoreEntry,
-    read_entry,
-)
+from engine.artefacts.entries import Entry, Origin, read_entry
+from engine.artefacts.kinds import identity, kind_of
 from engine.errors import UserError
 from engine.files import path_of
-from engine.integrity import content_sha256
+from engine.kinds import ARTEFACTS, BY_FOLDER, BY_NAME
 from engine.places import workspace_of
 from engine.records import to_json
-from engine.sae.config import CONFIG, TRAINING, weights_sha256
 from engine.workspace import Workspace
 
-_FOLDERS = {"activations": "activations", "embeddings": "embeddings", "sae": "saes", "saes": "saes"}  # by kind
+OUTSIDE = "outside"
+"""State of what is no artefact of a workspace, as a model: it is not looked at."""
 
 
 @dataclass(frozen=True)
@@ -34,63 +24,62 @@ class Description:
 
     entry: Entry
     chain: tuple[Origin, ...]
+    namesakes: tuple[str, ...] = ()
+    """Others that have the name: how they are told apart from it."""
 
     def to_json(self) -> dict[str, Any]:
         entry = self.entry
-        about = {"kind": entry.KIND, "name": entry.name, "path": str(entry.path)}
-        return about | entry.to_json() | {"chain": to_json(self.chain)}
+        about = {"kind": entry.kind.name, "name": entry.name, "path": str(entry.path)}
+        return about | {"namesakes": list(self.namesakes)} | entry.to_json() | {"chain": to_json(self.chain)}
 
 
 def describe(given: str, workspace: Workspace) -> Description:
     """The artefact at the path, or of the name, ``given``. UserError when there is none or it is damaged."""
-    path = find(given, workspace)
-    entry, home = _read(path), workspace_of(path)
-    return Description(entry, tuple(_now(one, home) for one in entry.made_from))
+    path, *others = _found(given, workspace)
+    entry = _read(path)
+    namesakes = tuple(f"{one.parent.name}/{given}" for one in others)
+    return Description(entry, origins_now(entry), namesakes)
+
+
+def origins_now(entry: Entry) -> tuple[Origin, ...]:
+    """What it was made from, as that is now."""
+    home = workspace_of(entry.path)
+    return tuple(_now(one, home) for one in entry.made_from)
 
 
 def find(given: str, workspace: Workspace) -> Path:
     """The artefact that ``given`` names: a path, or a name in the workspace that only one artefact has."""
+    return _found(given, workspace)[0]
+
+
+def _found(given: str, workspace: Workspace) -> list[Path]:
+    """The artefact that ``given`` names, and those behind it that have its name too."""
     for path in (path_of(given), workspace.root / given if os.sep in given else Path()):
-        if path != Path() and path.exists():
-            return Path(os.path.abspath(path))
-    places = [
-        *(workspace.root / kind / given for kind in ("activations", "embeddings", "saes", "runs")),
-        workspace.root / "neurons" / given,
-        workspace.root / "neurons" / f"{given}.h5",
-        workspace.root / "recipes" / f"{given}.toml",
-    ]
-    found = [place for place in places if place.exists()]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        shown = ", ".join(str(p.relative_to(workspace.root)) for p in found)
+        if path != Path() and (place := _place(path)) is not None:
+            return [Path(os.path.abspath(place))]
+    found = {kind.place(workspace.root, given): kind for kind in ARTEFACTS}
+    first, second = (
+        [place for place, kind in found.items() if kind.second == last and place.exists()] for last in (False, True)
+    )
+    named = first or second
+    if len(named) == 1:
+        return [*named, *(second if first else ())]
+    if named:
+        shown = ", ".join(str(p.relative_to(workspace.root)) for p in named)
         raise UserError(f"{given!r} names several things: give one of the paths {shown}.")
     raise UserError(
         f"There is no artefact {given!r} in {workspace.root}: give a path, or the name of a file or folder in it."
     )
 
 
-def kind_of(path: Path) -> type[Entry]:
-    """What kind of artefact ``path`` is. UserError when it is none."""
-    if (path / MANIFEST).is_file():
-        return StoreEntry
-    if (path / CONFIG).is_file() or (path / TRAINING).is_file():
-        return SAEEntry
-    if os.path.lexists(path / "command.json"):
-        return RunEntry
-    if path.suffix == ".h5":
-        return NeuronsEntry
-    if path.suffix == ".toml" and path.parent.name == "recipes":
-        return RecipeEntry
-    raise UserError(f"{path} is no artefact of saetui: show takes stores, SAEs, neurons files, recipes and runs.")
-
-
-def identity(path: Path) -> str:
-    """The content hash by which other artefacts name this one."""
-    kind = kind_of(path)
-    if kind is StoreEntry:
-        return Store.open(path).sha256
-    return weights_sha256(path) if kind is SAEEntry else content_sha256(path)
+def _place(path: Path) -> Path | None:
+    """The artefact at ``path``, which may lack its suffix, or be the file by which a command names its folder."""
+    if path.exists():
+        kind = BY_FOLDER.get(path.parent.parent.name)
+        return path.parent if kind and kind.second and path.name in kind.marks else path
+    kind = BY_FOLDER.get(path.parent.name)
+    whole = kind and kind.place(path.parent.parent, path.name)
+    return whole if whole and whole.exists() else None
 
 
 def _read(path: Path) -> Entry:
@@ -107,11 +96,12 @@ def _now(origin: Origin, home: Path) -> Origin:
 
     What has the name of one in another workspace is looked for here first: this may be a copy of that.
     """
-    if origin.kind not in _FOLDERS:
-        return replace(origin, state="outside")
-    said, here = home / origin.path, home / _FOLDERS[origin.kind] / Path(origin.name).name
+    kind = BY_NAME.get(origin.kind)
+    if kind is None:
+        return replace(origin, state=OUTSIDE)
+    said, here = home / origin.path, kind.place(home, Path(origin.name).name)
     copied = said.parts[-2:] == here.parts[-2:] and not said.is_relative_to(home)
-    places = (here, said) if copied else (said, here)
+    places = (here,) if not origin.path else (here, said) if copied else (said, here)
     place = next((p for p in places if origin.name and p.exists()), None)
     if place is None:
         return replace(origin, state="missing")

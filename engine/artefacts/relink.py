@@ -17,15 +17,26 @@ from engine.activations.manifest import FILE as MANIFEST
 from engine.activations.manifest import Manifest, read_manifest
 from engine.activations.shards import ImageRecord
 from engine.activations.stored_images import StoredImages
-from engine.artefacts.entries import UNREADABLE, unreadable
-from engine.artefacts.provenance import identity
+from engine.artefacts.entries import (
+    UNREADABLE,
+    Entry,
+    NeuronsEntry,
+    RecipeEntry,
+    RunEntry,
+    SAEEntry,
+    StoreEntry,
+    unreadable,
+)
+from engine.artefacts.kinds import ENTRY_OF, identity
+from engine.artefacts.results import Hashes, ResultEntry
 from engine.config import PLACES, RelinkSettings, SteerSettings
 from engine.errors import UserError
 from engine.files import read_json, read_text, read_toml, to_toml, write_json, write_text
 from engine.images import BrokenImage, open_images
 from engine.images.sources import is_there
+from engine.kinds import BY_NAME
 from engine.links import check_own
-from engine.neurons.file import Neurons, unsealed, write_sealed
+from engine.neurons.file import AS_WRITTEN, Neurons, neurons_sha256, unsealed, write_sealed
 from engine.neurons.results import ScoredImage
 from engine.places import (
     Relinked,
@@ -40,12 +51,12 @@ from engine.places import (
 )
 from engine.records import from_json, to_json
 from engine.reporter import Reporter, StageBegan, Warned
-from engine.runs.run import Run, runs
+from engine.runs.run import Run
 from engine.sae.config import CONFIG, TRAINING, SAEConfig
 from engine.sae.preview import PREVIEW
 from engine.sae.state import Finished
 from engine.settings import Place, about, places_of
-from engine.workspace import MARKER, Provenance, Source, Workspace, folders, neurons_files, recipe_files
+from engine.workspace import MARKER, Provenance, Source, Workspace
 
 
 def relink(settings: RelinkSettings, workspace: Workspace, reporter: Reporter | None = None) -> Relinked:
@@ -56,7 +67,7 @@ def relink(settings: RelinkSettings, workspace: Workspace, reporter: Reporter | 
     Artefacts that cannot be read are left as they are, and named.
     """
     reporter = reporter or Reporter()
-    move = _Move.of(settings, workspace)
+    move = _Move.of(settings, workspace, reporter)
     reporter.event(StageBegan("looking through artefacts"))
     damaged: dict[str, str] = {}
     found = [one for one in _documents(workspace, move, damaged) if one.places]
@@ -66,7 +77,7 @@ def relink(settings: RelinkSettings, workspace: Workspace, reporter: Reporter | 
             f"Nothing in {workspace.root} names {settings.old}{unread}: saetui show ARTEFACT says what it names."
         )
     reporter.event(StageBegan("comparing"))
-    images = move.check(reporter)
+    images = move.check()
     for document in found:
         if document.path.parent != workspace.root:
             check_own(workspace.root.joinpath(*document.path.relative_to(workspace.root).parts[:2]))
@@ -81,7 +92,7 @@ def relink(settings: RelinkSettings, workspace: Workspace, reporter: Reporter | 
 def check_relink(settings: RelinkSettings, workspace: Workspace, made: Made = ()) -> None:
     """WrongValue for the first setting that cannot be."""
     with about("new"):
-        _Move.of(settings, workspace)
+        _Move.of(settings, workspace, Reporter())
 
 
 @dataclass
@@ -90,19 +101,22 @@ class _Move:
 
     old: tuple[str, ...]
     new: str
+    reporter: Reporter
     wanted: set[str] = field(default_factory=set)
     images: dict[str, dict[str, str]] = field(default_factory=dict)
     """Of each source, in its new place: paths and content hashes of the images that were used."""
     sources: dict[str, str] = field(default_factory=dict)
     """Artefacts in their new places, and their content hashes."""
+    contents: dict[tuple[str, str], tuple[str, Callable[[str], str]]] = field(default_factory=dict)
+    """Of what is no artefact, its new place and kind: the hash of it all, and how that comes about."""
 
     @classmethod
-    def of(cls, settings: RelinkSettings, workspace: Workspace) -> "_Move":
+    def of(cls, settings: RelinkSettings, workspace: Workspace, reporter: Reporter) -> "_Move":
         typed, new = (os.path.expanduser(text) for text in (settings.old, settings.new))
         if not os.path.exists(new):
             raise UserError(f"There is nothing at {settings.new}: give the place where {settings.old} is now.")
         # The second is what artefacts of older versions mean, which say paths as they were typed.
-        return cls((os.path.abspath(typed), os.path.normpath(workspace.root / typed)), os.path.abspath(new))
+        return cls((os.path.abspath(typed), os.path.normpath(workspace.root / typed)), os.path.abspath(new), reporter)
 
     def path(self, path: str) -> str:
         for old in self.old:
@@ -125,10 +139,15 @@ class _Move:
 
     def expect_sources(self, sources: Iterable[Source]) -> None:
         for one in sources:
-            if one.kind in ("sae", "activations", "embeddings") and (moved := self.path(one.path)) != one.path:
+            if one.kind in BY_NAME and (moved := self.path(one.path)) != one.path:
                 self.sources[moved] = one.sha256
 
-    def check(self, reporter: Reporter) -> int:
+    def expect_contents(self, sources: Iterable[Source], hashes: Hashes) -> None:
+        for one in sources:
+            if one.kind in hashes and (moved := self.path(one.path)) != one.path:
+                self.contents[moved, one.kind] = (one.sha256, hashes[one.kind])
+
+    def check(self) -> int:
         """UserError unless all is there that has to be; how many images were compared."""
         for path in sorted(self.wanted):
             if not is_there(path):
@@ -149,8 +168,12 @@ class _Move:
                     what = "is another image" if path in places else "is missing"
                     raise UserError(f"{source} does not hold the same images: {path} {what}; give the place of those.")
                 done += 1
-                reporter.progress(done, total, "images")
-                reporter.check()
+                self.reporter.progress(done, total, "images")
+                self.reporter.check()
+        for (path, kind), (sha256, hashed) in self.contents.items():
+            if hashed(path) != sha256:
+                raise UserError(f"{path} does not hold the same {kind}: give the place of those that were used.")
+            self.reporter.check()
         return total
 
 
@@ -176,23 +199,33 @@ def _documents(workspace: Workspace, move: _Move, damaged: dict[str, str]) -> It
 
 def _readers(workspace: Workspace, move: _Move) -> Iterator[tuple[Path, Callable[[], _Document]]]:
     root = workspace.root
-    for folder in (*folders(root / "activations"), *folders(root / "embeddings")):
-        if (folder / MANIFEST).is_file():
-            yield folder, partial(_store, folder, root, move)
-    for folder in folders(root / "saes"):
-        for name, kind in ((CONFIG, SAEConfig), (TRAINING, Finished)):
-            if (folder / name).is_file():
-                yield folder / name, partial(_json_record, folder / name, kind, root, move)
-        if (folder / PREVIEW).is_file():
-            yield folder / PREVIEW, partial(_json_values, folder / PREVIEW, {"source": "path"}, root, move)
-    for path in neurons_files(workspace):
-        yield path, partial(_neurons, path, root, move)
-    for path in recipe_files(workspace):
-        yield path, partial(_recipe, path, root, move)
-    for run in runs(workspace):
-        yield run.path, partial(_run, run, root, move)
+    for kind, entry in ENTRY_OF.items():
+        for path in kind.all_in(root):
+            if issubclass(entry, ResultEntry):
+                if (file := entry.file_of(path)).exists():
+                    yield file, partial(_result, entry, file, root, move)
+            else:
+                yield from _DOCUMENTS[entry](path, root, move)
     if (root / MARKER).is_file():
         yield root / MARKER, partial(_defaults, workspace, move)
+
+
+def _of_store(folder: Path, root: Path, move: _Move) -> Iterator[tuple[Path, Callable[[], _Document]]]:
+    if (folder / MANIFEST).is_file():
+        yield folder, partial(_store, folder, root, move)
+
+
+def _of_sae(folder: Path, root: Path, move: _Move) -> Iterator[tuple[Path, Callable[[], _Document]]]:
+    for name, kind in ((CONFIG, SAEConfig), (TRAINING, Finished)):
+        if (folder / name).is_file():
+            yield folder / name, partial(_json_record, folder / name, kind, root, move)
+    if (folder / PREVIEW).is_file():
+        yield folder / PREVIEW, partial(_json_values, folder / PREVIEW, {"source": "path"}, root, move)
+
+
+def _of_run(folder: Path, root: Path, move: _Move) -> Iterator[tuple[Path, Callable[[], _Document]]]:
+    if (run := Run(folder)).is_there:
+        yield folder, partial(_run, run, root, move)
 
 
 def _store(folder: Path, root: Path, move: _Move) -> _Document:
@@ -228,6 +261,16 @@ def _json_values(path: Path, places: dict[str, Place], root: Path, move: _Move) 
     return _Document(path, _json_writer(path, written), said)
 
 
+def _result(entry: type[ResultEntry[Any]], file: Path, root: Path, move: _Move) -> _Document:
+    before, value = entry.record(file), read_json(file)
+    if origin := entry.origin(before):
+        move.expect_sources(origin.made_from)
+        move.expect_contents(origin.made_from, entry.hashes(before, move.reporter))
+    record, said = _moved(before, root, move)
+    now = {key: one for key, one in to_json(record).items() if key in value}
+    return _Document(file, _json_writer(file, value | now), said)
+
+
 def _neurons(path: Path, root: Path, move: _Move) -> _Document:
     with Neurons.open(path) as neurons:
         move.expect(neurons.summary.settings.images, neurons.images)
@@ -236,11 +279,13 @@ def _neurons(path: Path, root: Path, move: _Move) -> _Document:
         provenance, more = _moved(neurons.provenance, root, move)
 
     def write() -> None:
-        content = io.BytesIO(unsealed(path))
+        first, content = neurons_sha256(path), io.BytesIO(unsealed(path))
         with h5py.File(content, "r+") as file:
             for name, record in (("summary", summary), ("provenance", provenance)):
                 del file[name]
                 file[name] = json.dumps(to_json(record), allow_nan=False)
+            if AS_WRITTEN not in file:
+                file[AS_WRITTEN] = json.dumps(first)
         write_sealed(path, content.getvalue())
 
     return _Document(path, write, said + more)
@@ -269,6 +314,17 @@ def _defaults(workspace: Workspace, move: _Move) -> _Document:
     written, said = _moved_values(workspace.defaults(), PLACES, root, move)
     values = changed_values(written, PLACES, lambda text, sort: recorded_text(text, sort, root))
     return _toml(root / MARKER, values, said)
+
+
+_Readers = Iterator[tuple[Path, Callable[[], _Document]]]
+_DOCUMENTS: dict[type[Entry], Callable[[Path, Path, _Move], _Readers]] = {
+    StoreEntry: _of_store,
+    SAEEntry: _of_sae,
+    NeuronsEntry: lambda path, root, move: iter([(path, partial(_neurons, path, root, move))]),
+    RecipeEntry: lambda path, root, move: iter([(path, partial(_recipe, path, root, move))]),
+    RunEntry: _of_run,
+}
+"""Of the kinds that are no results."""
 
 
 def _moved(record: Any, root: Path, move: _Move) -> tuple[Any, list[str]]:

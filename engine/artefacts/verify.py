@@ -6,18 +6,22 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from engine.activations.asked import Made, MadeOtherwise, store_of
 from engine.activations.manifest import FILE, LISTS_IMAGES, LONGEST, write_manifest
-from engine.activations.results import Verified
+from engine.activations.results import SourceNow, Verified
 from engine.activations.shards import Shard
 from engine.activations.store import KINDS, Store
 from engine.activations.target import task_of
-from engine.artefacts.entries import NeuronsEntry, SAEEntry, StoreEntry
-from engine.artefacts.provenance import find, kind_of
+from engine.artefacts.entries import NeuronsEntry, Origin, SAEEntry, StoreEntry
+from engine.artefacts.kinds import kind_of
+from engine.artefacts.provenance import OUTSIDE, find, origins_now
+from engine.artefacts.results import Hashes, ResultEntry
 from engine.config import ImportSettings, VerifySettings
 from engine.errors import Unrecorded, UserError
 from engine.files import SEAL, lock, read_text
+from engine.images.sources import is_there
 from engine.integrity import read_sha256
 from engine.neurons.file import verify_neurons
 from engine.records import parse_json
@@ -46,10 +50,12 @@ def verify(settings: VerifySettings, workspace: Workspace, reporter: Reporter | 
         return _store(Store.open(path), settings.repair, reporter)
     if kind is SAEEntry:
         checks = (_weights, _training, _checkpoint, read_preview)
-        return _others(path, [path / WEIGHTS, *path.glob("*.json"), *path.glob("*/*.safetensors")], checks)
+        return _others(path, [path / WEIGHTS, *path.glob("*.json"), *path.glob("*/*.safetensors")], checks, TRAIN_AGAIN)
     if kind is NeuronsEntry:
-        return _others(path, [path], (verify_neurons,))
-    raise UserError(f"{path} has no hashes to compare it with: verify takes stores, SAEs and neurons files.")
+        return _others(path, [path], (verify_neurons,), "")
+    if issubclass(kind, ResultEntry):
+        return _result(kind, path, reporter)
+    raise UserError(f"{path} has no hashes to compare it with: verify takes stores, SAEs, scores and other results.")
 
 
 def check_verify(settings: VerifySettings, workspace: Workspace, made: Made = ()) -> None:
@@ -75,9 +81,46 @@ def _find(given: str, workspace: Workspace) -> Path:
         return workspace.existing(KINDS[0], given)  # says which there are
 
 
-def _others(path: Path, files: Sequence[Path], checks: Iterable[Callable[[Path], object]]) -> Verified:
+def _result(kind: type[ResultEntry[Any]], path: Path, reporter: Reporter) -> Verified:
+    """Its sources are compared too: what has the name by now may not be what it says something of."""
+    file, again = kind.file_of(path), f"run saetui {kind.KINDS[0].name} again for one"
+    files = [path / mark for mark in kind.KINDS[0].marks] if kind.FILE else [file]
+    found = _others(path, files, (kind.check,), again)
+    if found.problems or not file.exists():
+        return found
+    entry, hashes = kind.read(path), kind.hashes(kind.record(file), reporter)
+    now = [_outside(one, hashes) for one in origins_now(entry)]
+    changed = [
+        f"{one.kind} {one.name}, which it was made from, is {one.state} now: put back what it was, or measure "
+        "again under another --name."
+        for one in now
+        if one.state not in ("unchanged", "missing", OUTSIDE)
+    ]
+    return replace(
+        found,
+        sources=tuple(SourceNow(one.kind, one.name, one.state) for one in now),
+        changed=tuple(changed),
+        unsourced=""
+        if entry.told and entry.told.says_origin
+        else f"{file} does not say all that it was made from (an older version wrote it): {again} that does.",
+    )
+
+
+def _outside(origin: Origin, hashes: Hashes) -> Origin:
+    """``origin`` with what can be said of it where it is no artefact."""
+    if origin.state != OUTSIDE or origin.kind not in hashes:
+        return origin
+    if not is_there(origin.path):
+        return replace(origin, state="missing")
+    try:
+        return replace(origin, state="unchanged" if hashes[origin.kind](origin.path) == origin.sha256 else "changed")
+    except UserError as error:
+        return replace(origin, state=f"unreadable ({error})")
+
+
+def _others(path: Path, files: Sequence[Path], checks: Iterable[Callable[[Path], object]], again: str) -> Verified:
     problems: list[str] = []
-    unrecorded = [one for file in files if file.suffix == ".json" for one in _unsealed(file, TRAIN_AGAIN)]
+    unrecorded = [one for file in files if file.suffix == ".json" for one in _unsealed(file, again)]
     for check in checks:
         try:
             check(path)

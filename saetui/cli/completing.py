@@ -12,6 +12,7 @@ import os
 import re
 import shlex
 import typing
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 from engine.config import JUDGES, STEERED_PARTS
 from engine.errors import UserError
 from engine.files import path_of, read_text, write_text, xdg
+from engine.kinds import ACTIVATIONS, ARTEFACTS, EMBEDDINGS, RECIPES, RUNS, SAES, Kind
 from engine.literal import literal
 from engine.neurons.quantities import SORTS
 from engine.workspace import Workspace, folders, image_set_of, neurons_files, recipes, saes
@@ -176,8 +178,23 @@ def _named(about: str, names: Callable[[Workspace], Iterable[str]]) -> Callable[
     return lambda workspace, _: [(name, about) for name in names(workspace)]
 
 
-def _within(kind: str) -> Callable[[Workspace], list[str]]:
-    return lambda workspace: [path.name for path in folders(workspace.root / kind)]
+def _within(kind: Kind) -> Callable[[Workspace], list[str]]:
+    return lambda workspace: [kind.name_of(path) for path in kind.all_in(workspace.root)]
+
+
+def _artefacts(kinds: Sequence[Kind]) -> Callable[[Workspace, str], list[Candidate]]:
+    """Names of artefacts, with their folders where the name alone means another one, or several."""
+
+    def find(workspace: Workspace, begun: str) -> list[Candidate]:
+        found = [(kind, kind.name_of(path)) for kind in kinds for path in kind.all_in(workspace.root)]
+        alike = Counter((name, kind.second) for kind, name in found)
+
+        def unclear(kind: Kind, name: str) -> bool:
+            return alike[name, kind.second] > 1 or (kind.second and alike[name, False] > 0)
+
+        return [(f"{kind.folder}/{name}" if unclear(kind, name) else name, kind.words) for kind, name in found]
+
+    return find
 
 
 def _sets(workspace: Workspace) -> list[str]:
@@ -230,9 +247,8 @@ def _any_of(*finds: Callable[[Workspace, str], list[Candidate]]) -> Callable[[Wo
     return lambda workspace, begun: [one for find in finds for one in find(workspace, begun)]
 
 
-_SAES, _STORES = _named("SAE", saes), _named("activation store", _within("activations"))
-_JUDGED, _RECIPES = _named("embedding store", _within("embeddings")), _named("recipe", recipes)
-_SCORES = _named("scores", lambda workspace: [path.stem for path in neurons_files(workspace)])
+_SAES, _STORES = _named(SAES.words, saes), _named(ACTIVATIONS.words, _within(ACTIVATIONS))
+_JUDGED, _RECIPES = _named(EMBEDDINGS.words, _within(EMBEDDINGS)), _named(RECIPES.words, recipes)
 _PATHS = (
     *("images", "image", "plan", "vocabulary", "labels", "taxonomy", "folder", "scores", "source", "out"),
     *("workspace", "place", "old", "prompts"),
@@ -242,8 +258,8 @@ VALUES: dict[str, Callable[[Workspace, str], list[Candidate]]] = {
     **dict.fromkeys(("activations", "check", "alive_on"), _STORES),
     **dict.fromkeys(("embeddings", "mono_embeddings"), _JUDGED),
     "recipe": _RECIPES,
-    "store": _any_of(_STORES, _JUDGED, _SAES, _SCORES),
-    "artefact": _any_of(_SAES, _STORES, _JUDGED, _SCORES, _RECIPES, _named("run", _runs)),
+    "store": _artefacts([kind for kind in ARTEFACTS if kind not in (RECIPES, RUNS)]),
+    "artefact": _artefacts(ARTEFACTS),
     "id": _named("run", _runs),
     "on": _named("image set", _sets),
     "sort": lambda _, __: list(SORTS.items()),

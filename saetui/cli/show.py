@@ -7,19 +7,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from engine.errors import UserError
 from engine.explained import Explanation
 from engine.explained.fields import explained
+from engine.kinds import BY_NAME
 from engine.runs.run import Run
 from engine.runs.tasks import TASKS
 from engine.workspace import Workspace
 from saetui.cli.options import ExplainOption, JsonOption, WorkspaceOption
 from saetui.cli.streams import print_json
-from saetui.cli.work import columns, explained_json, say_explained, say_facts
-from saetui.formatting import count, duration, significant, size
+from saetui.cli.work import columns, explained_json, say, say_explained, say_facts
+from saetui.formatting import count, duration, literal, number, significant, size
 
 if TYPE_CHECKING:
     from engine.artefacts import Origin
+    from engine.artefacts.entries import Entry
     from engine.artefacts.provenance import Description
+    from engine.metrics.results import Interval
 
 MOST = 12  # of a list that are printed
 LABEL = 12  # characters of the names of facts, at least
@@ -30,14 +34,19 @@ def register(app: typer.Typer) -> None:
 
 
 def show(
-    artefact: Annotated[str, typer.Argument(help="Path or name of any artefact, or an image.")],
+    artefact: Annotated[str, typer.Argument(help="Path or name of any artefact, or an image (none: list all).")] = "",
     workspace: WorkspaceOption = None,
     json: JsonOption = False,
     explain: ExplainOption = False,
 ) -> None:
-    """Describe any artefact and the chain that it came from, or print a picture."""
+    """Describe any artefact and the chain that it came from, or print a picture; list all without one."""
     from engine.images.kinds import is_read
 
+    if not artefact:
+        if explain:
+            raise UserError("--explain tells of the numbers of one artefact: name it, or leave --explain out.")
+        _list(Workspace.find(workspace), json)
+        return
     if is_read(artefact) and Path(artefact).is_file():
         _show_picture(Path(artefact), json)
         return
@@ -50,6 +59,7 @@ def show(
         return
     facts = description.to_json()
     del facts["chain"]
+    facts["also named so"] = facts.pop("namesakes")
     say_facts(*_facts(facts), *_chain(description.chain))
     say_explained(told)
 
@@ -68,6 +78,47 @@ def _told(description: "Description") -> dict[str, Explanation]:
         if task and run.status.result is not None:
             found |= explained(task.read(run.status.result), "status.result")
     return found
+
+
+def _list(workspace: Workspace, json: bool) -> None:
+    """A line for each artefact of the workspace but its runs."""
+    from engine.artefacts import inventory
+
+    entries = inventory(workspace).entries
+    if json:
+        listed = [{"kind": one.kind.name, "name": one.name, **one.listed()} for one in entries]
+        print_json({"workspace": str(workspace.root), "artefacts": listed})
+        return
+    if not entries:
+        say(f"{workspace.root} holds nothing yet: saetui extract or saetui import makes a store.")
+        return
+    names = [literal(one.name) for one in entries]
+    kinds, width = max(len(one.kind.name) for one in entries), max(map(len, names))
+    for one, name in zip(entries, names, strict=True):
+        said = "; ".join(part for part in (_in_short(one), _parents(one)) if part)
+        say_facts(f"{one.kind.name:<{kinds}}  {name:<{width}}  {literal(said)}")
+    say("in brackets intervals of 95 %; saetui show NAME says more, saetui jobs lists the runs")
+
+
+def _in_short(entry: "Entry") -> str:
+    if entry.error:
+        return f"damaged: {entry.error}"
+    figure = entry.figure
+    if figure is None:
+        return entry.about
+    beside = f" ({figure.control} {_score(figure.beside)})" if figure.beside else ""
+    return f"{figure.name} {_score(figure.score)}, n {count(figure.score.n)}{beside}; {entry.about}"
+
+
+def _score(score: "Interval") -> str:
+    ends = f" [{number(score.low)} {number(score.high)}]" if score.low is not None else ""
+    return f"{number(score.mean)}{ends}"
+
+
+def _parents(entry: "Entry") -> str:
+    """Artefacts and images that it was made from, each once; models and word lists are told by ``saetui show NAME``."""
+    told = [f"{one.kind} {Path(one.name).name}" for one in entry.made_from if one.kind in (*BY_NAME, "images")]
+    return f"from {', '.join(dict.fromkeys(told))}" if told else ""
 
 
 def _show_picture(path: Path, json: bool) -> None:
@@ -143,6 +194,9 @@ def _plain(value: Any) -> str:
             return count(value)
         case float():
             return significant(value, 4)
+        case {"n": int(n), "mean": mean, "low": low, "high": high}:
+            ends = "" if low is None or high is None else f" [{_plain(low)} {_plain(high)}]"
+            return f"{_plain(mean)}{ends}, n {count(n)}"
         case dict():
             return "  ".join(f"{key} {_plain(one)}" for key, one in value.items() if one is not None)
         case list() | tuple():

@@ -436,8 +436,13 @@ def show_relink(result: Relinked) -> None:
     say(f"{counted(len(result.files), 'file')} rewritten, {counted(result.images, 'image')} compared")
 
 
+STATES = {"outside": "not compared", "missing": "not there any more"}
+
+
 def show_verify(result: Verified) -> None:
     compared = result.shards - (len(result.unrecorded) if result.unit == "file" else 0)
+    sources = [f"made from {one.kind} {one.name}: {STATES.get(one.state, one.state)}" for one in result.sources]
     told = f"{result.path}: every byte of {counted(compared, result.unit)} is as it was written"
     whole = [told] if compared else []
     say(*(f"{name} is made anew" for name in result.repaired), *(result.problems or whole), *result.unrecorded)
+    say(*sources, *result.changed, *filter(None, [result.unsourced]))

@@ -58,8 +58,12 @@ def perform(
     else:
         show(result)
         say_explained(told)
+    if getattr(result, "changed", ()) and not result.problems:
+        raise UserError(f"{result.path} is of other sources than there are now: do what is said of each.")
     if getattr(result, "unrecorded", ()) and not result.problems:
         raise UserError(f"{result.path} is not all compared: do what is said of each file that has no hash.")
+    if getattr(result, "unsourced", ""):
+        raise UserError(f"{result.path} is not compared with all that it was made from: do what is said of that.")
     if getattr(result, "problems", ()):
         way = "do what is said of each file."
         if result.unit == "shard":

@@ -81,7 +81,7 @@ def test_stores_as_extraction_makes_them(workspace, tmp_path):
 
 
 def entries(found: Inventory) -> list[Entry]:
-    return [*found.stores, *found.embeddings, *found.saes, *found.neurons, *found.recipes]
+    return list(found.entries)
 
 
 def test_one_of_everything(full):
@@ -229,7 +229,8 @@ def test_a_damaged_recipe_is_told_in_words(workspace, written, says):
 
 
 FILES = ("activations/a/manifest.json", "saes/s/config.json", "saes/s/training.json", "neurons/s--n.h5",
-         "recipes/r.toml", "workspace.toml", "saes/h/checkpoints/newest.safetensors")  # fmt: skip
+         "recipes/r.toml", "workspace.toml", "concepts/a.json", "stability/a.json",
+         "steerability/a/scores.json", "saes/h/checkpoints/newest.safetensors")  # fmt: skip
 JUNK = st.one_of(
     st.binary(max_size=40),
     st.sampled_from([b"[]", b"{}", b"1", b'{"format": "saetui-activations"}', b"settings = 3", b"images = 3"]),

@@ -30,6 +30,9 @@ def place(tmp_path, monkeypatch):
     write_text(root / "neurons/zebra--test.h5", "")
     write_text(root / MARKER, 'vlm = "hf:org/llava"\n')
     write_text(root / "recipes/pencil.toml", "")
+    for name in ("concepts/zebra--test", "concepts/zebra--train", "stability/zebra--yak"):
+        write_text(root / f"{name}.json", "")
+    (root / "steerability/zebra--llava").mkdir(parents=True)
     monkeypatch.chdir(root)
     return root
 
@@ -59,6 +62,9 @@ def found(line, shell="fish", last=""):
         ("saetui jobs follow ", ["last", "20260101-000000-train"]),
         ("saetui show 2026", ["20260101-000000-train"]),
         ("saetui verify j", ["judged"]),
+        ("saetui verify zebra--", ["zebra--test", "zebra--train", "zebra--llava", "zebra--yak"]),
+        ("saetui show concepts/", ["concepts/zebra--test"]),
+        ("saetui verify pen", []),
         ("saetui score zebra --images sa", ["saes/"]),
         ("saetui neurons z --cs", ["--csv"]),
         ("saetui --colo", ["--colours"]),

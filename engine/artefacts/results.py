@@ -1,0 +1,250 @@
+"""What commands measured and keep as JSON: a class for each kind says what differs, all else is theirs in common."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+from engine.artefacts.entries import Entry, Figure, Origin, State, origins
+from engine.errors import UserError, counted
+from engine.files import Stamp, path_of, stamp, value_sha256
+from engine.images import open_images
+from engine.integrity import content_sha256
+from engine.kinds import CONCEPTS, STABILITY, STEERABILITY
+from engine.metrics.results import Interval, Mean
+from engine.neurons.concept_labels import read_labels
+from engine.neurons.concept_results import ConceptsTested, read_concepts
+from engine.records import to_json
+from engine.reporter import Reporter
+from engine.sae.results import StabilityMeasured
+from engine.sae.stability_file import read_stability
+from engine.steer.results import Measured, Steerability
+from engine.steer.steerability.file import ANSWERS, SCORES, read_steerability
+from engine.steer.steerability.log import damaged_lines
+from engine.workspace import Provenance
+
+Hashes = Mapping[str, Callable[[str], str]]
+"""By the kind of what is no artefact of a workspace: the hash of what lies at a place."""
+R = TypeVar("R", ConceptsTested, StabilityMeasured, Steerability)
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What a listing says of a result."""
+
+    about: str
+    figure: Figure | None
+    made_from: tuple[Origin, ...]
+    says_origin: bool
+    """Whether that is all; older files do not say it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultEntry(Entry, Generic[R]):
+    """A result, of which only what a listing says is held: it may be large."""
+
+    FILE: ClassVar[str] = ""
+    """Where such a result is a folder, its file in it."""
+    RECORD: ClassVar[type[Any]]
+    """What the file says."""
+    state: State = "complete"
+    told: _Told | None = None
+    """None where it is damaged, or not finished."""
+
+    @classmethod
+    def file_of(cls, path: Path) -> Path:
+        return path / cls.FILE if cls.FILE else path
+
+    @classmethod
+    def is_at(cls, path: Path) -> bool:
+        (kind,) = cls.KINDS
+        if path.parent.name != kind.folder:
+            return False
+        return path.suffix == kind.suffix if kind.suffix else any((path / mark).is_file() for mark in kind.marks)
+
+    @classmethod
+    def identity(cls, path: Path) -> str:
+        return content_sha256(cls.file_of(path))
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        told = _told(cls, cls.file_of(path), stamp(cls.file_of(path)))
+        return cls(path=path, made_from=told.made_from, told=told)
+
+    @property
+    def about(self) -> str:
+        return self.told.about if self.told else ""
+
+    @property
+    def figure(self) -> Figure | None:
+        return self.told.figure if self.told else None
+
+    def to_json(self) -> dict[str, Any]:
+        record = to_json(self.record(self.file_of(self.path)))
+        for said in ("path", "origin", "provenance", "made"):  # otherwise, or in the chain
+            record.pop(said, None)
+        return record | {"sha256": self.identity(self.path)}
+
+    @classmethod
+    @abstractmethod
+    def record(cls, file: Path) -> R:
+        """What is in the file. UserError for damage, and what is none."""
+
+    @classmethod
+    @abstractmethod
+    def tell(cls, record: R) -> tuple[str, Figure | None]:
+        """What a listing says of it: in words, and the figure."""
+
+    @classmethod
+    def origin(cls, record: R) -> Provenance | None:
+        """What it was made from; None where it does not say, as in older files."""
+        return record.origin if isinstance(record, ConceptsTested) else record.provenance
+
+    @classmethod
+    def made_of(cls, record: R) -> tuple[Origin, ...]:
+        """The same as far as it is known at all."""
+        origin = cls.origin(record)
+        return origins(origin.made_from) if origin else ()
+
+    @classmethod
+    def hashes(cls, record: R, reporter: Reporter) -> Hashes:
+        """How those of its sources that are no artefacts come about."""
+        return {}
+
+    @classmethod
+    def check(cls, path: Path) -> None:
+        """UserError unless every byte of it is as it was written, as far as it says."""
+        cls.record(cls.file_of(path))
+
+
+@lru_cache(maxsize=1024)
+def _told(kind: type[ResultEntry[Any]], file: Path, stamp: Stamp | None) -> _Told:
+    """Kept for as long as the file stays as it is."""
+    record = kind.record(file)
+    return _Told(*kind.tell(record), kind.made_of(record), kind.origin(record) is not None)
+
+
+class ConceptsEntry(ResultEntry[ConceptsTested]):
+    """How well latents tell labelled concepts."""
+
+    KINDS = (CONCEPTS,)
+    RECORD = ConceptsTested
+
+    @classmethod
+    def record(cls, file: Path) -> ConceptsTested:
+        return read_concepts(file)
+
+    @classmethod
+    def tell(cls, record: ConceptsTested) -> tuple[str, Figure | None]:
+        ours, matched = (
+            Interval(record.concepts, one.auroc.value, one.auroc.low, one.auroc.high)
+            for one in (record.latents, record.matched)
+        )
+        about = f"{counted(record.concepts, 'concept')} on {counted(record.images, 'image')}"
+        return about, Figure("AUROC of best latents", ours, "matched neurons", matched)
+
+    @classmethod
+    def hashes(cls, record: ConceptsTested, reporter: Reporter) -> Hashes:
+        def of_images(place: str) -> str:
+            images = open_images(place, record.settings.limit)
+            images.learn(reporter=reporter)
+            return images.sha256
+
+        return {
+            "images": of_images,
+            "labels": lambda place: value_sha256(read_labels(place)),
+            "taxonomy": lambda place: content_sha256(path_of(place)),
+        }
+
+
+class StabilityEntry(ResultEntry[StabilityMeasured]):
+    """What SAEs have in common."""
+
+    KINDS = (STABILITY,)
+    RECORD = StabilityMeasured
+
+    @classmethod
+    def record(cls, file: Path) -> StabilityMeasured:
+        return read_stability(file)
+
+    @classmethod
+    def tell(cls, record: StabilityMeasured) -> tuple[str, Figure | None]:
+        ours = _over_pairs([one.matched for one in record.pairs])
+        random = _over_pairs([one.random_matched for one in record.pairs])
+        figure = Figure("cosine of matched latents", ours, "random directions", random) if ours else None
+        return f"{counted(len(record.saes), 'SAE')} compared", figure
+
+    @classmethod
+    def made_of(cls, record: StabilityMeasured) -> tuple[Origin, ...]:
+        """Older files name the SAEs alone, by their hashes."""
+        return super().made_of(record) or tuple(Origin("sae", one.name, "", one.sha256) for one in record.saes)
+
+
+class SteerabilityEntry(ResultEntry[Steerability]):
+    """How well latents steer a model."""
+
+    KINDS = (STEERABILITY,)
+    FILE = SCORES
+    RECORD = Steerability
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        if not cls.file_of(path).exists() and (path / ANSWERS).exists():
+            return cls(path=path, state="unfinished")
+        return super().read(path)
+
+    @property
+    def about(self) -> str:
+        return "unfinished: the same command goes on" if self.state == "unfinished" else super().about
+
+    def to_json(self) -> dict[str, Any]:
+        if self.state == "unfinished":
+            raise UserError(f"{self.path} is not finished: run the same saetui steerability again, which goes on.")
+        return super().to_json()
+
+    @classmethod
+    def record(cls, file: Path) -> Steerability:
+        return read_steerability(file)
+
+    @classmethod
+    def tell(cls, record: Steerability) -> tuple[str, Figure | None]:
+        """The one word, else insertion or suppression by the first judge."""
+        about = f"{counted(len(record.latents), 'latent')} in {record.vlm}"
+        measured: dict[str, Iterable[Measured]] = {"one word": record.word.conditions} if record.word else {}
+        measured |= {f"{one.task} by {one.judge}": one.both for one in record.texts}
+        for name, conditions in measured.items():
+            by = {one.condition: one.score for one in conditions}
+            if "steered" in by:
+                return about, Figure(name, by["steered"], "SAE attached", by.get("attached"))
+        return about, None
+
+    @classmethod
+    def check(cls, path: Path) -> None:
+        if damaged := damaged_lines(path / ANSWERS):
+            lines = counted(len(damaged), "line")
+            raise UserError(
+                f"{path / ANSWERS} is damaged (a bit has changed in {lines}, the first is line {damaged[0]:,}): remove "
+                f"{SCORES} and run the same saetui steerability again, which asks anew what they said."
+            )
+        if cls.file_of(path).exists():
+            super().check(path)
+
+
+RESULTS: tuple[type[ResultEntry[Any]], ...] = (ConceptsEntry, SteerabilityEntry, StabilityEntry)
+
+
+def _over_pairs(means: list[Mean]) -> Interval | None:
+    """The mean over pairs of SAEs, whose latents are the same ones again and again: between the least and the largest
+    end of an interval of one."""
+    if not means:
+        return None
+    low = [one.low for one in means if one.low is not None]
+    high = [one.high for one in means if one.high is not None]
+    return Interval(
+        min(one.n for one in means),
+        sum(one.mean for one in means) / len(means),
+        min(low, default=None),
+        max(high, default=None),
+    )
