@@ -429,9 +429,9 @@ class PlanSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class VerifySettings:
-    """Check that every byte of an activation store, an SAE or a neurons file is as it was written."""
+    """Check that every byte of an activation store, an SAE, scores or another result is as it was written."""
 
-    store: str = setting("Name or path of the store, SAE or neurons file.", positional=True, place="artefact")
+    store: str = setting("Name or path of the store, SAE, scores or other result.", positional=True, place="artefact")
     repair: bool = setting("Make damaged and missing shards anew, to the same bytes.", False, flag="--repair")
 
 
