@@ -251,7 +251,9 @@ class SAEEntry(Entry):
     @property
     def about(self) -> str:
         of = (
-            f"{counted(self.config.w, 'latent')} of {self.config.d:,}" if self.config else f"at step {self.step or 0:,}"
+            f"{counted(self.config.w, 'latent')} of {self.config.d:,}"
+            if self.config
+            else f"unfinished at step {self.step or 0:,}"
         )
         return ", ".join([self.arch, of, *([f"K {self.k}"] if self.k else [])])
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from statistics import fmean
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from engine.artefacts.entries import Entry, Figure, Origin, State, origins
@@ -13,7 +14,7 @@ from engine.files import Stamp, path_of, stamp, value_sha256
 from engine.images import open_images
 from engine.integrity import content_sha256
 from engine.kinds import CONCEPTS, STABILITY, STEERABILITY
-from engine.metrics.results import Interval, Mean
+from engine.metrics.results import Interval
 from engine.neurons.concept_labels import read_labels
 from engine.neurons.concept_results import ConceptsTested, read_concepts
 from engine.records import to_json
@@ -235,7 +236,7 @@ class SteerabilityEntry(ResultEntry[Steerability]):
 RESULTS: tuple[type[ResultEntry[Any]], ...] = (ConceptsEntry, SteerabilityEntry, StabilityEntry)
 
 
-def _over_pairs(means: list[Mean]) -> Interval | None:
+def _over_pairs(means: list[Interval]) -> Interval | None:
     """The mean over pairs of SAEs, whose latents are the same ones again and again: between the least and the largest
     end of an interval of one."""
     if not means:
@@ -244,7 +245,7 @@ def _over_pairs(means: list[Mean]) -> Interval | None:
     high = [one.high for one in means if one.high is not None]
     return Interval(
         min(one.n for one in means),
-        sum(one.mean for one in means) / len(means),
+        fmean(one.mean for one in means if one.mean is not None),
         min(low, default=None),
         max(high, default=None),
     )

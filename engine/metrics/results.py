@@ -97,32 +97,33 @@ class Localisation:
 
 
 @dataclass(frozen=True)
-class Mean:
-    """A mean over latents."""
+class Interval:
+    """A mean over units, and where the mean of all such units lies, in 95 of 100 cases: engine.metrics.bootstrap."""
 
-    mean: float
-    low: float | None
-    """95 % interval; None for a single latent."""
-    high: float | None
     n: int
+    """Units with a value."""
+    mean: float | None
+    low: float | None
+    """None, as ``high``, for fewer than two units, and where values have no bounds and too few units tell."""
+    high: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stability:
     """How much of a dictionary another one has: see engine.metrics.stability."""
 
-    there: Mean
+    there: Interval
     """Largest cosine of the first one's latents in the second."""
-    back: Mean
+    back: Interval
     """Of the second one's in the first."""
-    matched: Mean
+    matched: Interval
     """Cosine of the pairs of a one-to-one matching."""
     exact: bool
     """Whether that is the best matching of all; else its mean is a lower bound."""
-    random_there: Mean
+    random_there: Interval
     """The same of directions drawn at random, as many."""
-    random_back: Mean
-    random_matched: Mean
+    random_back: Interval
+    random_matched: Interval
 
 
 @dataclass(frozen=True)
@@ -153,18 +154,6 @@ class Agreement:
     mean_low: float | None
     mean_high: float | None
     bins: tuple[AgreementBin, ...]
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean over units, and where the mean of all such units lies, in 95 of 100 cases: engine.metrics.bootstrap."""
-
-    n: int
-    """Units with a value."""
-    mean: float | None
-    low: float | None
-    """None, as ``high``, for fewer than two units, and where values have no bounds and too few units tell."""
-    high: float | None
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from scipy import optimize, sparse, special
 from scipy.sparse import csgraph
 from torch import Tensor
 
-from engine.metrics.results import Mean, Stability
+from engine.metrics.results import Interval, Stability
 
 EXACT = 1 << 26  # cosines up to which the matching is the best of all
 NEAREST = 32  # partners of a latent among which a larger one is looked for
@@ -148,12 +148,12 @@ def _blocks(u: Float[Tensor, "w1 d"], v: Float[Tensor, "w2 d"]) -> Iterator[tupl
         yield start, u[start : start + step] @ v.T
 
 
-def mean_of(values: Float[np.ndarray, " n"]) -> Mean:
+def mean_of(values: Float[np.ndarray, " n"]) -> Interval:
     """Their mean with its 95 % interval, mean -/+ t s / sqrt(n): t the 97.5 % point of Student's distribution with
     n - 1 degrees of freedom, s their standard deviation; as if latents were drawn from many, each on its own."""
     n = len(values)
     mean = float(values.mean())
     if n < 2:
-        return Mean(mean, None, None, n)
+        return Interval(n, mean, None, None)
     half = float(special.stdtrit(n - 1, 0.975) * values.std(ddof=1) / np.sqrt(n))
-    return Mean(mean, mean - half, mean + half, n)
+    return Interval(n, mean, mean - half, mean + half)

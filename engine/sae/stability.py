@@ -19,6 +19,7 @@ from engine.config import StabilitySettings
 from engine.errors import UserError
 from engine.files import check_target
 from engine.links import check_own
+from engine.metrics.results import Interval
 from engine.metrics.stability import Compared, Nearest, compared, random_directions
 from engine.models.device import pick_device
 from engine.reporter import Reporter, StageBegan, Warned
@@ -91,13 +92,17 @@ def stability(settings: StabilitySettings, workspace: Workspace, reporter: Repor
         path=str(path),
         saes=tuple(one.about for one in found),
         pairs=tuple(summaries),
-        max_cosine=float(np.mean([(one.there.mean + one.back.mean) / 2 for one in summaries])),
-        matched=float(np.mean([one.matched.mean for one in summaries])),
+        max_cosine=_over_pairs(mean for one in summaries for mean in (one.there, one.back)),
+        matched=_over_pairs(one.matched for one in summaries),
         settings=settings,
         provenance=Provenance(tuple(sources), versions()),
     )
     write_stability(measured, files, workspace)
     return measured
+
+
+def _over_pairs(means: Iterable[Interval]) -> float:
+    return float(np.mean([one.mean for one in means if one.mean is not None]))
 
 
 def _read(folder: Path, store: Store | None, device: torch.device, reporter: Reporter) -> _Dictionary:

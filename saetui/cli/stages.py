@@ -13,7 +13,7 @@ from engine.activations.results import READS, Estimated, Extracted, RecognisedRo
 from engine.demo.results import DrawnPictures
 from engine.errors import UserError, counted
 from engine.explained.fields import explained
-from engine.metrics.results import Hierarchy, Localisation, Mean
+from engine.metrics.results import Hierarchy, Interval, Localisation
 from engine.neurons.agreement_results import (
     PUBLISHED,
     PUBLISHED_MEAN,
@@ -426,8 +426,10 @@ def show_stability(result: StabilityMeasured) -> None:
         say(f"over {len(rows):,} pairs: max cosine {number(result.max_cosine)}, matched {number(result.matched)}")
 
 
-def _with_interval(mean: Mean) -> str:
-    return number(mean.mean) if mean.high is None else f"{number(mean.mean)} ± {number(mean.high - mean.mean)}"
+def _with_interval(mean: Interval) -> str:
+    if mean.mean is None or mean.high is None:
+        return number(mean.mean)
+    return f"{number(mean.mean)} ± {number(mean.high - mean.mean)}"
 
 
 def show_relink(result: Relinked) -> None:

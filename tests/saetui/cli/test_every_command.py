@@ -226,10 +226,10 @@ CASES = [
     Case(
         "show",
         "",
-        ("neurons       jump--images", "concepts      jump--old", ".50 [.50 .50], n 2", "matched neurons"),
+        ("neurons       jump--images", "concepts      jump--old", ".50 [.50", "matched neurons"),
         {},
     ),
-    Case("show", "steerability/jump--old", ("one_word", "neurons", "jump--images"), {"kind": "steerability"}),
+    Case("show", "steerability/jump--old", ("random_direction", "neurons", "jump--images"), {"kind": "steerability"}),
     Case("verify", "concepts/jump--old", ("every byte of 1 file", ": unchanged"), {"changed": []}),
     Case("show", "images/025_sky_sun_striped/000009.png", (), {"kind": "picture", "width": 64, "height": 64}),
     Case(
