@@ -218,6 +218,34 @@ class ConceptsSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FidelitySettings:
+    """Measure what a model still does when the SAE's reconstruction stands in place of the activations."""
+
+    sae: tuple[str, ...] = setting(
+        "Names or paths of SAEs; one of saetui baseline --of random is a second control.",
+        positional=True,
+        place="artefact",
+    )
+    images: str = setting(f"Images, in folders of classes to tell these: {IMAGE_SOURCES}.", place="path")
+    encoder: str = setting("Encoder the SAE reads (empty: the one it was trained on).", "", place="model")
+    name: str = setting("Name of the image set in the result's file name (empty: from --images).", "")
+    splice: Literal["own", "cls", "patches", "all"] = setting(
+        "Tokens whose activations are replaced: own means those that the SAE was trained on.", "own"
+    )
+    template: str = setting(
+        "What is said of a class, {} its name.",
+        "a photo of a {}",
+        must=Rule(lambda text: text.count("{}") == 1, "put {} once, where the name of the class comes"),
+    )
+    batch_size: int = setting("Images per forward pass.", 64, must=at_least(1))
+    workers: int = setting("Threads that read and decode images.", 4, must=THREADS)
+    limit: int = setting("Use only the first this many images (0: all).", 0, must=none_or(1, "for all images"))
+    device: str = setting("auto, cpu, cuda, cuda:1, mps.", "auto", must=DEVICE)
+    seed: int = setting("Seed of the intervals.", 0, must=NOT_NEGATIVE)
+    replace: bool = setting("Replace a result of other settings that is there.", False, flag="--replace")
+
+
+@dataclass(frozen=True, kw_only=True)
 class SteerSettings:
     """Ask a vision-language model the same question untouched, with the SAE attached, and steered."""
 
@@ -419,8 +447,8 @@ class PlanSettings:
     """Run the stages of a plan, skipping those whose results exist."""
 
     plan: str = setting(
-        "TOML file with [[extract]], [[train]], [[score]], [[steer]] and [[steerability]] tables, or a plan that is "
-        "brought: paper, paper-demo.",
+        "TOML file with [[extract]], [[train]], [[score]], [[fidelity]], [[steer]] and [[steerability]] tables, or a "
+        "plan that is brought: paper, paper-demo.",
         positional=True,
         place="file",
     )
@@ -522,6 +550,14 @@ class DoctorSettings:
     """What this machine can do."""
 
 
-_STAGES = (ScoreSettings, ExtractSettings, TrainSettings, ConceptsSettings, SteerabilitySettings, SteerSettings)
+_STAGES = (
+    ScoreSettings,
+    ExtractSettings,
+    TrainSettings,
+    ConceptsSettings,
+    FidelitySettings,
+    SteerabilitySettings,
+    SteerSettings,
+)
 PLACES: dict[str, Place] = {name: sort for cls in _STAGES for name, sort in places_of(cls).items()}
 """Those of the stages, by name: what workspace.toml and the options of a command may say."""

@@ -56,10 +56,11 @@ STEERABILITY = Kind(
     appended=True,
     second=True,
 )
+FIDELITY = Kind("fidelity", "fidelity", "fidelity", ".json", second=True)
 STABILITY = Kind("stability", "stability", "SAEs compared", ".json", second=True)
 RECIPES = Kind("recipe", "recipes", "recipe", ".toml")
 RUNS = Kind("run", "runs", "run", marks=("command.json",), appended=True)
-ARTEFACTS = (ACTIVATIONS, EMBEDDINGS, SAES, NEURONS, CONCEPTS, STEERABILITY, STABILITY, RECIPES, RUNS)
+ARTEFACTS = (ACTIVATIONS, EMBEDDINGS, SAES, NEURONS, CONCEPTS, FIDELITY, STEERABILITY, STABILITY, RECIPES, RUNS)
 BY_NAME = {kind.name: kind for kind in ARTEFACTS}
 BY_FOLDER = {kind.folder: kind for kind in ARTEFACTS} | {
     "images": Kind("images", "images", "images", marks=("labels.jsonl",)),  # those that saetui draws

@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from engine.config import PLACES, ScoreSettings, SteerabilitySettings
+from engine.config import PLACES, FidelitySettings, ScoreSettings, SteerabilitySettings
 from engine.errors import UserError
 from engine.files import path_of, read_text, read_toml, to_toml, value_sha256, write_text
 from engine.kinds import NEURONS, RECIPES
@@ -224,6 +224,12 @@ def names_by_judge(name: str, images: str, judges: Sequence[str]) -> dict[str, s
         judge: f"{stem}-{one}" if folded.count(one.casefold()) == 1 else f"{stem}-{one}-{value_sha256(judge)[:8]}"
         for judge, one in zip(judges, last, strict=True)
     }
+
+
+def fidelity_path(settings: FidelitySettings, sae: str, workspace: Workspace) -> Path:
+    """Where the fidelity of ``sae`` is written that ``settings`` ask for."""
+    scores = workspace.neurons(sae, settings.name or short_slug(Path(settings.images).stem))
+    return workspace.root / "fidelity" / f"{scores.stem}.json"
 
 
 def steerability_folder(settings: SteerabilitySettings, sae: str, workspace: Workspace) -> Path:

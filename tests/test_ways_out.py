@@ -37,7 +37,8 @@ STAGES = {  # which commands the sentences of a folder end
     "engine/sae/": ("train", "encode", "import", "export", "baseline", "stability"),
     "engine/sae/convert/": ("import",),
     "engine/sae/encode.py": ("encode",),
-    "engine/steer/": ("steer", "steerability"),
+    "engine/steer/": ("steer", "steerability", "fidelity"),
+    "engine/steer/fidelity/": ("fidelity",),
 }
 
 

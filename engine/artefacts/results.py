@@ -13,7 +13,7 @@ from engine.errors import UserError, counted
 from engine.files import Stamp, path_of, stamp, value_sha256
 from engine.images import open_images
 from engine.integrity import content_sha256
-from engine.kinds import CONCEPTS, STABILITY, STEERABILITY
+from engine.kinds import CONCEPTS, FIDELITY, STABILITY, STEERABILITY
 from engine.metrics.results import Interval
 from engine.neurons.concept_labels import read_labels
 from engine.neurons.concept_results import ConceptsTested, read_concepts
@@ -21,6 +21,8 @@ from engine.records import to_json
 from engine.reporter import Reporter
 from engine.sae.results import StabilityMeasured
 from engine.sae.stability_file import read_stability
+from engine.steer.fidelity.file import read_fidelity
+from engine.steer.fidelity.results import Fidelity
 from engine.steer.results import Measured, Steerability
 from engine.steer.steerability.file import ANSWERS, SCORES, read_steerability
 from engine.steer.steerability.log import damaged_lines
@@ -28,7 +30,7 @@ from engine.workspace import Provenance
 
 Hashes = Mapping[str, Callable[[str], str]]
 """By the kind of what is no artefact of a workspace: the hash of what lies at a place."""
-R = TypeVar("R", ConceptsTested, StabilityMeasured, Steerability)
+R = TypeVar("R", ConceptsTested, Fidelity, StabilityMeasured, Steerability)
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,33 @@ class ConceptsEntry(ResultEntry[ConceptsTested]):
         }
 
 
+class FidelityEntry(ResultEntry[Fidelity]):
+    """What a model still does with an SAE in place."""
+
+    KINDS = (FIDELITY,)
+    RECORD = Fidelity
+
+    @classmethod
+    def record(cls, file: Path) -> Fidelity:
+        return read_fidelity(file)
+
+    @classmethod
+    def tell(cls, record: Fidelity) -> tuple[str, Figure | None]:
+        part = record.encoder
+        name, told = ("zero-shot accuracy", part.zero_shot.accuracy) if part.zero_shot else ("cosine", part.cosine)
+        about = f"{part.spec} on {counted(part.images, 'image')}"
+        return about, Figure(name, told.spliced, "mean in place", told.ablated)
+
+    @classmethod
+    def hashes(cls, record: Fidelity, reporter: Reporter) -> Hashes:
+        def of_images(place: str) -> str:
+            images = open_images(place, record.settings.limit)
+            images.learn(reporter=reporter)
+            return images.sha256
+
+        return {"images": of_images}
+
+
 class StabilityEntry(ResultEntry[StabilityMeasured]):
     """What SAEs have in common."""
 
@@ -233,7 +262,7 @@ class SteerabilityEntry(ResultEntry[Steerability]):
             super().check(path)
 
 
-RESULTS: tuple[type[ResultEntry[Any]], ...] = (ConceptsEntry, SteerabilityEntry, StabilityEntry)
+RESULTS: tuple[type[ResultEntry[Any]], ...] = (ConceptsEntry, FidelityEntry, SteerabilityEntry, StabilityEntry)
 
 
 def _over_pairs(means: list[Interval]) -> Interval | None:

@@ -157,6 +157,22 @@ class Agreement:
 
 
 @dataclass(frozen=True)
+class Recovery:
+    """What is left of a quantity where something stands in place of activations: engine.metrics.recovery."""
+
+    untouched: Interval
+    spliced: Interval
+    ablated: Interval
+    """The control: with their mean in their place."""
+    lost: Interval
+    """By how much untouched is better than spliced, unit by unit."""
+    gained: Interval
+    """By how much spliced is better than ablated, unit by unit."""
+    recovered: Interval
+    """Share of what ablating costs that splicing does not; None where untouched is not plainly better than ablated."""
+
+
+@dataclass(frozen=True)
 class Concord:
     """Of two judges about the same cases: engine.metrics.kappa."""
 

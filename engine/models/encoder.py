@@ -3,11 +3,11 @@
 import sys
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +25,11 @@ from engine.models.kept import give_back
 
 GREY = (128, 128, 128)
 TRIED = ((256, 256), (700, 180), (180, 700))  # width and height of images whose number of sequences is looked at
+
+
+T = TypeVar("T")
+Change = Callable[[Tensor, dict[str, Tensor]], Tensor]
+"""Of activations (image token d) and the model's inputs, on the model's device: what is read in their place."""
 
 
 class Enough(Exception):
@@ -216,15 +221,60 @@ class VisionEncoder(ABC):
         a Notice says. Raises UserError for a hook point that the model does not have, for inputs it does not take, and
         when it does not give one sequence of tokens for each of as many ``images``, or has no memory for a single one.
         """
+        passes = self._passes(inputs, images, lambda part, size: self._pass(part, hooks, size))
+        return {hook: torch.cat([taken[hook] for taken in passes]) for hook in hooks} if passes[1:] else passes[0]
+
+    @torch.no_grad()
+    def output(
+        self, inputs: dict[str, Tensor], images: int, changes: Mapping[HookPoint, Change] | None = None
+    ) -> Float[Tensor, "batch D"]:
+        """What the whole vision side puts out (``last``) where each of ``changes`` stands between its hook point and
+        all that reads it: in place of the activations, (image token d), comes what it makes of them and the inputs.
+
+        Refuses as ``activations``, and an encoder without ``last``.
+        """
+        given = dict(changes or {})
+        for hook in (HookPoint("last"), *given):
+            self.check(hook)
+        return torch.cat(self._passes(inputs, images, lambda part, size: self._changed(part, given)))
+
+    def _changed(self, inputs: dict[str, Tensor], changes: Mapping[HookPoint, Change]) -> Float[Tensor, "batch D"]:
+        def changer(hook: HookPoint, change: Change) -> Callable[[nn.Module, Any, Any], Any]:
+            def put(module: nn.Module, args: Any, output: Any) -> Any:
+                hidden = output[0] if isinstance(output, (tuple, list)) else output
+                changed = change(self._sequence(output, hook, inputs), inputs).to(hidden.dtype)
+                # Where each row of the sequence stands in the output, whichever way that is laid out.
+                rows = torch.arange(hidden.shape[:-1].numel(), device=hidden.device).view(*hidden.shape[:-1], 1)
+                places = self._by_image(rows if rows.ndim == 3 else rows[None], inputs).flatten()
+                put_back = hidden.flatten(0, -2).index_copy(0, places, changed.flatten(0, 1)).view_as(hidden)
+                return type(output)((put_back, *output[1:])) if isinstance(output, (tuple, list)) else put_back
+
+            return put
+
+        handles = [
+            self._module(hook).register_forward_hook(changer(hook, change), prepend=True)
+            for hook, change in changes.items()
+            if not hook.pooled
+        ]
+        try:
+            with self._explained(inputs):
+                last = self._forward(self._to_device(inputs))
+        finally:
+            for handle in handles:
+                handle.remove()
+        at_end = changes.get(HookPoint("last"))
+        return last if at_end is None else at_end(last[:, None], inputs)[:, 0].to(last.dtype)
+
+    def _passes(
+        self, inputs: dict[str, Tensor], images: int | None, run: Callable[[dict[str, Tensor], int | None], T]
+    ) -> list[T]:
+        """``run`` on the inputs, or on parts of them where memory is too small for all."""
         size = images if images == len(inputs["pixel_values"]) else None  # others cannot be told apart
         while True:
             step = min(self._together, size or 1)
             parts = [inputs] if size is None or step == size else _split(inputs, size, step)
             try:
-                passes = [self._pass(part, hooks, len(part["pixel_values"]) if size else images) for part in parts]
-                return (
-                    {hook: torch.cat([taken[hook] for taken in passes]) for hook in hooks} if passes[1:] else passes[0]
-                )
+                return [run(part, len(part["pixel_values"]) if size else images) for part in parts]
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -335,15 +385,20 @@ class VisionEncoder(ABC):
                 f"{hook} of {self.spec} is no sequence of tokens, which saetui does not keep yet: use last where it "
                 "has one, or another encoder."
             )
-        hidden = hidden if self.batch_first else hidden.transpose(0, 1)
-        if not self.alone:
-            return hidden
-        if self.n_prefix and len(hidden) != self.tiles(inputs):
+        sequences = len(hidden) if self.batch_first else hidden.shape[1]
+        if self.alone and self.n_prefix and sequences != self.tiles(inputs):
             raise UserError(
-                f"{self.spec} gives {counted(len(hidden), 'sequence')} of tokens for "
+                f"{self.spec} gives {counted(sequences, 'sequence')} of tokens for "
                 f"{counted(self.tiles(inputs), 'tile')} of an image at {hook}, so that saetui cannot tell "
                 "CLS and patches apart: use another encoder."
             )
+        return self._by_image(hidden, inputs)
+
+    def _by_image(self, hidden: Tensor, inputs: dict[str, Tensor]) -> Tensor:
+        """What a block puts out, with an image's tokens one after the other."""
+        hidden = hidden if self.batch_first else hidden.transpose(0, 1)
+        if not self.alone:
+            return hidden
         kept = inputs.get("pixel_attention_mask")  # of tokens: padding is left out
         if kept is not None and kept.shape == hidden.shape[:2]:
             return hidden[kept.bool().to(hidden.device)][None]

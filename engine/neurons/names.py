@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from engine.activations.shards import ImageRecord
 from engine.images.sources import ImageEntry
 from engine.models.encoder import VisionEncoder
 from engine.neurons.asked import read_vocabulary
@@ -50,8 +51,28 @@ def class_words(images: Sequence[ImageEntry], most: int = 10_000) -> list[str]:
     counts: Counter[str] = Counter()
     for (taxonomy, label), number in Counter((one.taxonomy, one.label) for one in images).items():
         for name in dict.fromkeys(taxonomy or (label or "").split("/")):
-            counts[" ".join(re.split(r"[\s_-]+", name)).strip()] += number
-    return [word for word, _ in counts.most_common() if re.search(r"[^\W\d_]{2}", word)][:most]
+            counts[_worded(name)] += number
+    return [word for word, _ in counts.most_common() if is_word(word)][:most]
+
+
+def class_texts(images: Sequence[ImageEntry | ImageRecord]) -> dict[str, str]:
+    """Each class of the images in words: the last levels of its taxonomy, or its last folders, as few as tell all
+    classes apart. So a species has its genus before it, and a breed its own name alone."""
+    levels = {one.label: one.taxonomy or tuple(one.label.split("/")) for one in images if one.label}
+    for last in range(1, max(map(len, levels.values()), default=0) + 1):
+        texts = {label: _worded(" ".join(names[-last:])) for label, names in levels.items()}
+        if len(set(texts.values())) == len(texts):
+            return texts
+    return {label: _worded(label) for label in levels}
+
+
+def is_word(text: str) -> bool:
+    """Whether it has two letters in a row: numbers and codes have not."""
+    return re.search(r"[^\W\d_]{2}", text) is not None
+
+
+def _worded(name: str) -> str:
+    return " ".join(re.split(r"[\s_-]+", name)).strip()
 
 
 def vocabulary(path: str, images: Sequence[ImageEntry]) -> list[str]:

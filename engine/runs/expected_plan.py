@@ -19,6 +19,7 @@ from engine.activations.shards import bytes_of
 from engine.config import (
     DrawSettings,
     ExtractSettings,
+    FidelitySettings,
     PlanSettings,
     ScoreSettings,
     SteerabilitySettings,
@@ -42,7 +43,7 @@ from engine.sae.asked import with_steps
 from engine.sae.config import SAEConfig, latents, read_config
 from engine.sae.state import read_state, read_training
 from engine.steer.results import ANSWERS, Steerability
-from engine.workspace import Workspace, neurons_path, steerability_folder
+from engine.workspace import Workspace, fidelity_path, neurons_path, steerability_folder
 
 State = Literal["there", "begun", "to do"]
 
@@ -164,6 +165,8 @@ class _Expecting:
                 return self._extract(stage, asked)
             case TrainSettings() as asked:
                 return self._train(stage, asked)
+            case FidelitySettings() as asked:
+                return self._fidelity(stage, asked)
             case SteerSettings() as asked:
                 return self._steer(stage, asked)
             case SteerabilitySettings() as asked:
@@ -311,6 +314,14 @@ class _Expecting:
                 seconds=pass_seconds(self.paces, images, Forward.of(encoder, first), each, undone),
             )
         )
+
+    def _fidelity(self, stage: Stage, asked: FidelitySettings) -> ExpectedStage:
+        images = self._images(asked.images, asked.limit)
+        files = [fidelity_path(asked, Path(one).name, self.workspace) for one in asked.sae]
+        there = sum(one.is_file() for one in files)
+        if there == len(files):
+            return _there(stage, images, *files)
+        return self._to_do(stage, files[0], begun=there > 0, rows=images)
 
     # Steering
 

@@ -2,8 +2,8 @@
 
 A list where a setting takes one value makes a grid: ``arch = ["topk", "batchtopk"]`` with ``expansion = [4, 8]`` trains
 four SAEs, named by ``name``'s fields (``name = "clip-{arch}-x{expansion}"``). ``sae = "*"`` in ``[[score]]``,
-``[[steer]]`` or ``[[steerability]]`` means every SAE that the plan trains, ``"*-x4"`` some of them. Relative paths are
-from the workspace, wherever one stands.
+``[[fidelity]]``, ``[[steer]]`` or ``[[steerability]]`` means every SAE that the plan trains, ``"*-x4"`` some of them.
+Relative paths are from the workspace, wherever one stands.
 
 What differs from place to place is an input: ``[inputs.train]`` with ``about`` and perhaps ``default``; where a setting
 is ``"$train"``, it has the value that ``--input train=...`` gives.
@@ -35,6 +35,7 @@ from engine.workspace import (
     MARKER,
     Workspace,
     check_name,
+    fidelity_path,
     names_by_judge,
     neurons_path,
     slug,
@@ -45,8 +46,14 @@ from engine.workspace import (
 if TYPE_CHECKING:
     from engine.activations.asked import Made
 
-STAGES = ("draw", "extract", "train", "score", "steer", "steerability")
-NAMED = {"extract": "activations", "train": "an SAE", "score": "images", "steerability": "a model"}
+STAGES = ("draw", "extract", "train", "score", "fidelity", "steer", "steerability")
+NAMED = {
+    "extract": "activations",
+    "train": "an SAE",
+    "score": "images",
+    "fidelity": "images",
+    "steerability": "a model",
+}
 """What the names of stages are names of."""
 DEFAULT_NAMES = {"train": "{activations}-{arch}-x{expansion}-k{k}-s{seed}"}
 
@@ -59,7 +66,10 @@ class Stage:
     @property
     def name(self) -> str:
         """What it makes; of a score or an answer, the SAE or the recipe that it is about; of pictures, their folder."""
-        return next(filter(None, (getattr(self.settings, of, "") for of in ("sae", "recipe", "name", "images"))), "")
+        found = next(filter(None, (getattr(self.settings, of, "") for of in ("sae", "recipe", "name", "images"))), "")
+        if not isinstance(found, tuple):
+            return str(found)
+        return found[0] + (f" and {len(found) - 1:,} more" if found[1:] else "")
 
 
 @dataclass(frozen=True)
@@ -165,7 +175,8 @@ def read_plan(path: Path, workspace: Workspace, inputs: Sequence[str] = ()) -> l
             stages += _by_judge(list(expanded)) if task == "score" else expanded
     if not stages:
         raise UserError(
-            f"{path} has no stages: add [[extract]], [[train]], [[score]], [[steer]] or [[steerability]] tables."
+            f"{path} has no stages: add [[extract]], [[train]], [[score]], [[fidelity]], [[steer]] or [[steerability]] "
+            "tables."
         )
     names = [(s.task, s.name) for s in stages if s.task in ("extract", "train")]
     twice = next((n for n in names if names.count(n) > 1), None)
@@ -275,7 +286,12 @@ def check_plan(stages: list[Stage], workspace: Workspace, path: Path) -> None:
     made: set[tuple[str, str]] = set()
     for stage in stages:
         asked = stage.settings
-        read = [(folder, getattr(asked, name, "")) for name, folder in READS.items() if stage.task != "extract"]
+        read = [
+            (folder, one)
+            for name, folder in READS.items()
+            if stage.task != "extract"
+            for one in _each(getattr(asked, name, ""))
+        ]
         with told_of(stage, path, workspace):
             for folder, name in read:
                 if name and (folder, name) not in made:
@@ -283,12 +299,16 @@ def check_plan(stages: list[Stage], workspace: Workspace, path: Path) -> None:
             if stage.task == "steer" and ("recipes", asked.recipe) not in made:
                 with_recipe(workspace, asked)
         now = _makes(stage, workspace)
-        if stage.task in ("score", "steerability") and made & now:
+        if stage.task in ("score", "fidelity", "steerability") and made & now:
             name = next(iter(now))[1]
             raise UserError(f"{path} makes {name} twice: put the differing settings, like {{pooling}}, into its name.")
         for place in (_PLACES[folder](workspace, name) for folder, name in now if folder in _PLACES):
             check_own(place)
         made |= now
+
+
+def _each(value: str | tuple[str, ...]) -> Sequence[str]:
+    return (value,) if isinstance(value, str) else value
 
 
 def check_stages(stages: list[Stage], workspace: Workspace, path: Path) -> None:
@@ -317,6 +337,7 @@ _PLACES: dict[str, Callable[[Workspace, str], Path]] = {
     "embeddings": Workspace.embeddings,
     "saes": Workspace.sae,
     "neurons": lambda workspace, name: workspace.root / "neurons" / name,
+    "fidelity": lambda workspace, name: workspace.root / "fidelity" / name,
     "recipes": Workspace.recipe,
     "steerability": lambda workspace, name: workspace.root / "steerability" / name,
 }
@@ -335,6 +356,8 @@ def _makes(stage: Stage, workspace: Workspace) -> set[tuple[str, str]]:
             return {("saes", asked.name)}
         case "score":
             return {("neurons", neurons_path(asked, Path(asked.sae).name, workspace).name)}
+        case "fidelity":
+            return {("fidelity", fidelity_path(asked, Path(sae).name, workspace).name) for sae in asked.sae}
         case "steerability":
             return {("steerability", steerability_folder(asked, Path(asked.sae).name, workspace).name)}
     return {("recipes", asked.save_recipe)} if asked.save_recipe else set()

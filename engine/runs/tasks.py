@@ -98,6 +98,12 @@ TASKS = {
         "engine.steer.results:Steerability",
         "engine.steer.steerability.asked:check_steerability",
     ),
+    "fidelity": Task(
+        "engine.steer.fidelity.stage:fidelity",
+        config.FidelitySettings,
+        "engine.steer.fidelity.results:FidelityMeasured",
+        "engine.steer.fidelity.asked:check_fidelity",
+    ),
     "ms": Task(
         "engine.neurons.matrix_scores:ms_files",
         config.MsSettings,

@@ -1,4 +1,4 @@
-"""The stages: extract, train, score, steer, steerability, run, and the small tools."""
+"""The stages: extract, train, score, fidelity, steer, steerability, run, and the small tools."""
 
 import sys
 from collections.abc import Mapping
@@ -27,9 +27,10 @@ from engine.places import Relinked
 from engine.runs.plan import PlanDone
 from engine.runs.tasks import TASKS
 from engine.sae.results import BaselineMade, BroughtIn, Checked, Encoded, Seen, SentOut, StabilityMeasured, Trained
+from engine.steer.fidelity.results import FidelityMeasured
 from engine.steer.results import ANSWERS, Steerability, Steered
 from engine.workspace import Workspace
-from saetui.cli import work
+from saetui.cli import fidelity, work
 from saetui.cli.options import DetachOption, ExplainOption, JsonOption, WorkspaceOption, command, complete, extra
 from saetui.cli.steerability import headline, lines
 from saetui.cli.work import say
@@ -72,6 +73,7 @@ def stages() -> dict[str, tuple[type, work.Show]]:
         "score": (config.ScoreSettings, show_score),
         "scores": (config.ScoresSettings, show_scores),
         "concepts": (config.ConceptsSettings, show_concepts),
+        "fidelity": (config.FidelitySettings, show_fidelity),
         "run": (config.PlanSettings, show_plan),
         "steer": (config.SteerSettings, show_steer),
         "baseline": (config.BaselineSettings, show_baseline),
@@ -301,6 +303,8 @@ def _figures(stage: str, result: Any) -> str:
         case "score":
             ms = {key: number(result["ms"][key]["mean"]) for key in ("sae", "matched")}
             return f"MS {ms['sae']}, matched raw neurons {ms['matched']}, {counted(result['alive'], 'latent')} alive"
+        case "fidelity":
+            return fidelity.headline(TASKS[stage].read(result))
         case "steerability":
             return headline(TASKS[stage].read(result))
         case _:
@@ -320,6 +324,10 @@ def show_steer(result: Steered) -> None:
 
 def show_steerability(result: Steerability) -> None:
     say(*lines(result))
+
+
+def show_fidelity(result: FidelityMeasured) -> None:
+    say(*fidelity.lines(result))
 
 
 def show_ms(result: MatrixScored) -> None:

@@ -86,6 +86,30 @@ def test_activations_are_the_librarys(family: str, tmp_path: Path) -> None:
     assert encoder.grid == (None if family == "siglip2" else (4, 4))
 
 
+@pytest.mark.parametrize("family", ["clip", "siglip2", "dinov2-registers", "aimv2", "open_clip"])
+def test_what_stands_in_place_of_activations_is_all_that_is_read(family: str, tmp_path: Path) -> None:
+    path = tmp_path / "m"
+    saved = save_open_clip(open_clip_model(), path) if family == "open_clip" else save(build(family), path)
+    encoder = load_encoder(str(saved))
+    inputs, hook, other = encoder.preprocess(pictures(3)), HookPoint("layer", 1), HookPoint("mlp", 2)
+    taken = encoder.activations(inputs, [hook, other, LAST])
+    last = taken[LAST][:, 0]
+    torch.testing.assert_close(encoder.output(inputs, 3, {hook: lambda x, _: x, other: lambda x, _: x}), last)
+    turned = {at: encoder.output(inputs, 3, {at: lambda x, _: x.roll(1, 0)}) for at in (hook, LAST)}
+    # Who reads the stream of another image sees that image; no block reads anything but the stream.
+    for rolled in turned.values():
+        torch.testing.assert_close(rolled, last.roll(1, 0), atol=1e-5, rtol=1e-5)
+    seen: list[torch.Tensor] = []
+    zeros = encoder.output(inputs, 3, {other: lambda x, given: seen.append(x) or torch.zeros_like(x)})
+    torch.testing.assert_close(seen[0], taken[other])
+    mlp = dict(encoder.blocks[2].named_children())
+    module = next(mlp[name] for name in ("mlp", "ffn") if name in mlp)
+    module.forward = lambda hidden, run=module.forward: run(hidden) * 0  # the library, where its MLP does nothing
+    torch.testing.assert_close(zeros, encoder.activations(inputs, [LAST])[LAST][:, 0], atol=1e-6, rtol=1e-6)
+    assert not torch.allclose(zeros, last, atol=1e-3)
+    assert not any(module._forward_hooks for module in encoder.model.modules()), "no hook stays"
+
+
 @pytest.mark.parametrize("family", ["clip", "siglip", "dinov2", "aimv2", "vit"])
 def test_last_block_is_the_librarys_where_that_is_not_normed(family: str, tmp_path: Path) -> None:
     model = build(family)

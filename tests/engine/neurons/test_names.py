@@ -5,7 +5,16 @@ import pytest
 
 from engine.errors import UserError
 from engine.images.sources import ImageEntry
-from engine.neurons.names import Words, class_words, name_latents, rank_text, read_vocabulary, vocabulary
+from engine.neurons.names import (
+    Words,
+    class_texts,
+    class_words,
+    is_word,
+    name_latents,
+    rank_text,
+    read_vocabulary,
+    vocabulary,
+)
 
 
 @pytest.fixture
@@ -117,6 +126,24 @@ def test_classes_of_the_images_join_the_built_in_words(tmp_path):
     assert words[: len(built_in)] == built_in and words[-1] == "Quxling" and "Fish" not in words
     (tmp_path / "words.txt").write_text("cat")
     assert vocabulary(str(tmp_path / "words.txt"), images) == ["cat"], "words of one's own are all"
+
+
+@pytest.mark.parametrize(
+    ("classes", "texts"),
+    [
+        ({"pets/tabby_cat": (), "pets/dog": ()}, ["tabby cat", "dog"]),
+        ({"wild/cat": (), "pets/cat": ()}, ["wild cat", "pets cat"]),
+        ({"00_Felis_catus": ("Felis", "catus"), "01_Canis_lupus": ("Canis", "lupus")}, ["catus", "lupus"]),
+        ({"0": ("Felis", "sp"), "1": ("Canis", "sp"), None: ()}, ["Felis sp", "Canis sp"]),
+        ({"a-b": (), "a_b": ()}, ["a b", "a b"]),
+        ({}, []),
+    ],
+)
+def test_classes_are_told_in_as_few_words_as_tell_them_apart(classes, texts):
+    images = [ImageEntry(f"{n}.png", 1, label, taxonomy) for n, (label, taxonomy) in enumerate(classes.items())]
+    assert list(class_texts(images).values()) == texts
+    assert set(class_texts(images)) == {label for label in classes if label}
+    assert all(map(is_word, texts)) and not is_word("n01440764") and not is_word("3")
 
 
 def test_a_vocabulary_of_ones_own(tmp_path):

@@ -44,6 +44,8 @@ expansion = [4, 8]
         ('[[score]]\nsae = "*-x"\nimages = "i"\nembed_with = "demo"', r"called '\*-x': it trains clip-x4, clip-x8"),
         ('[[score]]\nsae = "clip-x16"\nimages = "i"\nembed_with = "demo"', r"score\]\]: No SAE named 'clip-x16'"),
         ('[[score]]\nsae = "*"\nimages = ["a/val", "b/val"]\nembed_with = "demo"', r"clip-x4--val.h5 twice"),
+        ('[[fidelity]]\nsae = ["*", "x"]\nimages = "i"', r"fidelity\]\]: No SAE named 'x'"),
+        ('[[fidelity]]\nsae = "*"\nimages = "a/i"\n[[fidelity]]\nsae = "*"\nimages = "b/i"', r"--i.json twice"),
         ('[[steer]]\nrecipe = "hat"', "There is no recipe hat"),
         ('[[train]]\nactivations = "b"\nname = "c"', "No activations named 'b'"),
     ],
@@ -66,6 +68,16 @@ def test_stars_mean_some_of_the_saes_and_paths_are_from_the_workspace(workspace,
     asked = scored.settings
     assert (asked.sae, asked.images) == ("clip-x8", str(workspace.root / "val"))
     assert asked.embed_with == str(workspace.root / "judge")
+
+
+def test_the_fidelity_of_all_saes_is_one_stage(workspace, tmp_path):
+    (workspace.root / "activations/a").mkdir(parents=True)
+    path = tmp_path / "plan.toml"
+    path.write_text(TRAIN + '[[fidelity]]\nsae = "*"\nimages = "val"\n[[fidelity]]\nsae = "*-x4"\nimages = "i"')
+    *_, both, one = stages = read_plan(path, workspace)
+    check_plan(stages, workspace, path)
+    assert both.settings.sae == ("clip-x4", "clip-x8") and one.settings.sae == ("clip-x4",)
+    assert (both.name, one.name) == ("clip-x4 and 1 more", "clip-x4")
 
 
 @pytest.mark.parametrize(

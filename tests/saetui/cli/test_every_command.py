@@ -176,6 +176,12 @@ CASES = [
         {"sae": "x0.0625", "images": 24},
     ),
     Case(
+        "fidelity",
+        "x0.0625 jump --limit 8",
+        ("fidelity/x0.0625--images.json", "fidelity/jump--images.json", "8 images", "mean in place", "recovered"),
+        {"made": True},
+    ),
+    Case(
         "agreement",
         "people",
         ("2 pairs of latents", "MS by dino: .500 (", "published .779, .828", ".1 to 0.2"),

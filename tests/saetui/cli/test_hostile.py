@@ -64,6 +64,8 @@ WORK = [
     ["figure", "top-images", "jump", "--out", f"{NAME}.png"],
     ["draw", NAME],
     ["concepts", "jump", "--labels", EVIL],
+    ["fidelity", "jump", "--template", f"a {{}} {EVIL}"],
+    ["fidelity", EVIL],
     ["agreement", NAME],
     ["stability", "jump", EVIL],
     ["baseline", EVIL, "--of", "pca", "--name", "x"],

@@ -37,6 +37,7 @@ BASE: dict[str, dict[str, Any]] = {
     "stability": {"saes": ["jump", "matryoshka"], "name": "new"},
     "ms": {"activations": "patches", "embeddings": "demo-encoder--images-c63672d7"},
     "concepts": {"sae": "jump", "images": "images", "encoder": "demo", "name": "new"},
+    "fidelity": {"sae": ["jump"], "images": "images", "encoder": "demo", "name": "new"},
     "agreement": {"folder": "people"},
     "verify": {"store": "jump"},
     "relink": {"old": "images", "new": "images"},
@@ -163,6 +164,12 @@ WRONG: dict[str, list[dict[str, Any]]] = {
         {"name": "a/b"},
         {"pooling": "min"},
     ],
+    "fidelity": [
+        *({name: "nowhere"} for name in ("images", "encoder")),
+        *({"sae": names} for names in (["nowhere"], ["jump", "jump"], ["jump", "nowhere"])),
+        *({name: value} for name, value in (("workers", 0), ("limit", -1), ("splice", "mean"), ("name", "a/b"))),
+        *({"template": text} for text in ("", "a photo", "{} {}")),
+    ],
     "agreement": [
         *({name: "nowhere"} for name in ("folder", "embeddings", "scores")),
         {"folder": "images"},
@@ -173,7 +180,8 @@ WRONG: dict[str, list[dict[str, Any]]] = {
     "demo": [{"pictures": 0}, {"steps": 0}],
     "run": [{"plan": "nowhere.toml"}, {"plan": "images"}, {"plan": "empty.txt"}],
 }
-FORMS, PLANS = ("train", "extract", "score", "import"), ("train", "extract", "score", "steer", "steerability")
+FORMS = ("train", "extract", "score", "import")
+PLANS = ("train", "extract", "score", "fidelity", "steer", "steerability")
 
 
 def cases() -> Iterator[tuple[str, dict[str, Any]]]:

@@ -1,0 +1,59 @@
+"""What ``saetui fidelity`` says. Costs no torch."""
+
+from dataclasses import dataclass, field
+
+from engine.config import FidelitySettings
+from engine.metrics.results import Recovery
+from engine.workspace import Provenance
+
+
+@dataclass(frozen=True)
+class ZeroShot:
+    """Classes of images told by the cosine of image and text embeddings."""
+
+    texts: tuple[str, ...]
+    """What is said of each class."""
+    accuracy: Recovery
+    agreement: Recovery
+    """Share of the images whose predicted class is that of the untouched encoder."""
+
+
+@dataclass(frozen=True)
+class EncoderFidelity:
+    """What is left of an encoder's image embeddings."""
+
+    spec: str = field(metadata={"place": "model"})
+    images: int
+    broken: int
+    """That could not be read, and count under no condition."""
+    tokens: str
+    """Whose activations are replaced: cls, patches, all; pooled where there is one row an image."""
+    reached: bool
+    """Whether the embedding depends on them at all."""
+    cosine: Recovery
+    """Of the embedding with that of the untouched encoder."""
+    zero_shot: ZeroShot | None
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """Of one SAE: the result of the command, and of its file."""
+
+    path: str = field(metadata={"place": "path"})
+    sae: str
+    hook: str
+    encoder: EncoderFidelity
+    notes: tuple[str, ...]
+    """What could not be measured, and why; what to know of the rest."""
+    settings: FidelitySettings
+    provenance: Provenance
+    made: bool = True
+
+
+@dataclass(frozen=True)
+class FidelityMeasured:
+    """Of all SAEs, in the order in which they were named."""
+
+    saes: tuple[Fidelity, ...]
+    made: bool = True
+    """Whether any was measured now."""

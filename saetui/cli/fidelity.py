@@ -1,0 +1,74 @@
+"""How a fidelity is told on a terminal: what is left of each quantity, beside the untouched model and the mean."""
+
+from collections.abc import Callable, Sequence
+
+from engine.errors import counted
+from engine.metrics.results import Interval, Recovery
+from engine.steer.fidelity.results import Fidelity, FidelityMeasured
+from saetui.cli.work import columns
+from saetui.formatting import number, percent
+
+ROWS = {
+    "untouched": "untouched",
+    "spliced": "SAE in place",
+    "ablated": "mean in place",
+    "lost": "lost by the SAE",
+    "gained": "ahead of the mean",
+    "recovered": "recovered",
+}
+_TOKENS = {"cls": "CLS", "all": "all tokens", "pooled": "its output"}
+
+
+def lines(result: FidelityMeasured) -> list[str]:
+    told = [line for one in result.saes for line in ["", *_of(one)]][1:]
+    return [
+        *told,
+        "in brackets intervals of 95 % over images; recovered: 100 % loses nothing, 0 % as much as the mean in place",
+    ]
+
+
+def headline(result: FidelityMeasured) -> str:
+    """In one line: what each SAE leaves of the first quantity."""
+    return ", ".join(f"{one.sae} cosine {number(one.encoder.cosine.spliced.mean, 3)}" for one in result.saes[:3]) + (
+        f" and {len(result.saes) - 3:,} more" if len(result.saes) > 3 else ""
+    )
+
+
+def _of(one: Fidelity) -> list[str]:
+    part = one.encoder
+    again = "" if one.made else "; it was measured already"
+    broken = f", {part.broken:,} broken left out" if part.broken else ""
+    quantities: list[tuple[str, Recovery, Callable[[float | None], str]]] = [("cosine", part.cosine, _score)]
+    if part.zero_shot:
+        quantities += [
+            ("right class", part.zero_shot.accuracy, _share),
+            ("same class", part.zero_shot.agreement, _share),
+        ]
+    of = _TOKENS.get(part.tokens, part.tokens)
+    return [
+        one.path,
+        f"{one.sae} at {one.hook} of {part.spec}, {of}; {counted(part.images, 'image')}{broken}{again}",
+        *_table(quantities),
+        *one.notes,
+    ]
+
+
+def _table(quantities: Sequence[tuple[str, Recovery, Callable[[float | None], str]]]) -> list[str]:
+    rows = [["n", *(f"{found.spliced.n:,}" for _, found, _ in quantities)]]
+    for name, title in ROWS.items():
+        shown = [(getattr(found, name), _share if name == "recovered" else form) for _, found, form in quantities]
+        rows.append([title, *(_interval(value, form) for value, form in shown)])
+    return columns(["", *(head for head, _, _ in quantities)], rows)
+
+
+def _interval(found: Interval, form: Callable[[float | None], str]) -> str:
+    known = found.low is not None and found.high is not None and found.low < found.high
+    return form(found.mean) + (f" ({form(found.low)} {form(found.high)})" if known else "")
+
+
+def _score(value: float | None) -> str:
+    return number(value, 3)
+
+
+def _share(value: float | None) -> str:
+    return percent(value, 1)

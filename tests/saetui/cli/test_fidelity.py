@@ -1,0 +1,58 @@
+"""What a fidelity says on a terminal: every figure with its n, its interval and its controls."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from engine.config import FidelitySettings
+from engine.metrics.recovery import recovery
+from engine.steer.fidelity.results import EncoderFidelity, Fidelity, FidelityMeasured, ZeroShot
+from engine.workspace import Provenance
+from saetui.cli.fidelity import headline, lines
+
+
+@pytest.fixture
+def found():
+    rng = np.random.default_rng(0)
+    u, x, a = ((rng.random(40) < share).astype(float) for share in (0.9, 0.75, 0.2))
+    cosine = recovery(1.0, np.linspace(0.7, 0.9, 40), np.linspace(0.1, 0.3, 40), (-1, 1))
+    same = recovery(1.0, x, a, (0, 1))
+    zero = ZeroShot(("a photo of a cat", "a photo of a dog"), recovery(u, x, a, (0, 1)), same)
+    return Fidelity(
+        path="fidelity/s--val.json",
+        sae="s",
+        hook="layer:3",
+        encoder=EncoderFidelity("hf:m/m", 40, 2, "cls", True, cosine, zero),
+        notes=(),
+        settings=FidelitySettings(sae=("s",), images="val"),
+        provenance=Provenance(),
+    )
+
+
+def test_every_figure_stands_beside_its_controls(found):
+    text = "\n".join(lines(FidelityMeasured((found,))))
+    for said in (
+        "fidelity/s--val.json\ns at layer:3 of hf:m/m, CLS; 40 images, 2 broken left out\n",
+        "                   cosine                right class            same class\n",
+        "n                  40                    40                     40\n",
+        "untouched          1.000                 92.5% (76.6% 98.3%)    100.0%\n",
+        "SAE in place       .800 (.781 .819)      ",
+        "mean in place      .200 (.181 .219)      ",
+        "recovered          75.0% (72.7% 77.1%)   ",
+        "in brackets intervals of 95 % over images",
+    ):
+        assert said in text, text
+
+
+def test_what_is_undefined_is_a_dash_and_what_was_there_is_told(found):
+    flat = recovery(1.0, np.ones(40), np.ones(40), (-1, 1))
+    bare = replace(found.encoder, cosine=flat, zero_shot=None, reached=False, broken=0)
+    text = "\n".join(lines(FidelityMeasured((replace(found, encoder=bare, notes=("Why.",), made=False),), made=False)))
+    assert "40 images; it was measured already" in text and "right class" not in text and "\nWhy.\n" in text
+    assert "recovered          –\n" in text and "untouched          1.000\n" in text
+
+
+def test_a_line_for_a_plan_names_the_first(found):
+    many = tuple(replace(found, sae=f"s{number}") for number in range(5))
+    assert headline(FidelityMeasured(many)) == "s0 cosine .800, s1 cosine .800, s2 cosine .800 and 2 more"
