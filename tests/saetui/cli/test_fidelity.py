@@ -34,12 +34,13 @@ def test_every_figure_stands_beside_its_controls(found):
     text = "\n".join(lines(FidelityMeasured((found,))))
     for said in (
         "fidelity/s--val.json\ns at layer:3 of hf:m/m, CLS; 40 images, 2 broken left out\n",
-        "                   cosine                right class            same class\n",
-        "n                  40                    40                     40\n",
-        "untouched          1.000                 92.5% (76.6% 98.3%)    100.0%\n",
-        "SAE in place       .800 (.781 .819)      ",
-        "mean in place      .200 (.181 .219)      ",
-        "recovered          75.0% (72.7% 77.1%)   ",
+        "                   cosine               right class          same class\n",
+        "n                  40                   40                   40\n",
+        "untouched          1.000                87.5% (66.3% 95.4%)  100.0%\n",
+        "SAE in place       .800 (.781 .819)     75.0% (",
+        "mean in place      .200 (.181 .219)     20.0% (",
+        "ahead of the mean  .600                 55.0% (",
+        "recovered          75.0% (73.2% 76.8%)  ",
         "in brackets intervals of 95 % over images",
     ):
         assert said in text, text

@@ -11,7 +11,10 @@ import torch
 import transformers
 from PIL import Image
 
-from engine.config import FidelitySettings
+from engine.artefacts import describe, inventory
+from engine.artefacts.entries import Figure
+from engine.artefacts.verify import verify
+from engine.config import FidelitySettings, VerifySettings
 from engine.errors import Stopped, UserError
 from engine.files import read_json
 from engine.models import HookPoint, load_encoder
@@ -261,3 +264,16 @@ def test_what_cannot_be_is_refused(place):
     sae.save(place / "work/saes/nan")
     with pytest.raises(UserError, match="not finite"):
         measured(place, "nan")
+
+
+def test_it_is_an_artefact_as_the_others(together, place):
+    work = Workspace(place / "work")
+    made = Path(together["all"].path)
+    (entry,) = [one for one in inventory(work).results if one.path == made]
+    kept = read_fidelity(made).encoder.zero_shot.accuracy
+    assert entry.figure == Figure("zero-shot accuracy", kept.spliced, "mean in place", kept.ablated)
+    assert {(one.kind, one.state) for one in describe("fidelity/all--images", work).chain} >= {("sae", "unchanged")}
+    found = verify(VerifySettings(store=str(made)), work)
+    assert not found.problems and not found.changed
+    made.write_text(made.read_text()[:-9])
+    assert verify(VerifySettings(store=str(made)), work).problems
