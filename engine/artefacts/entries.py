@@ -110,7 +110,8 @@ class Entry(ABC):
     def listed(self) -> dict[str, Any]:
         """What a listing says of it, as JSON values."""
         made_from = [{"kind": one.kind, "name": one.name, "sha256": one.sha256} for one in self.made_from]
-        told = {"about": self.about, "figure": to_json(self.figure), "error": self.error or None}
+        state = "damaged" if self.error else getattr(self, "state", "complete")
+        told = {"state": state, "about": self.about, "figure": to_json(self.figure), "error": self.error or None}
         return {"path": str(self.path), "when": self.when} | told | {"made_from": made_from}
 
     @abstractmethod

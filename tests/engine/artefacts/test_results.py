@@ -163,6 +163,7 @@ def test_a_line_that_a_kill_cut_off_is_ordinary_and_one_that_changed_is_not(old)
     (folder / "scores.json").unlink()
     (entry,) = [one for one in inventory(old).results if one.path == folder]
     assert (entry.state, entry.error, entry.made_from) == ("unfinished", "", ()) and "goes on" in entry.about
+    assert {one.listed()["state"] for one in inventory(old).results} == {"complete", "unfinished"}
     assert checked(RESULTS[1], old).shards == 1
     with pytest.raises(UserError, match="is not finished: run the same saetui steerability again"):
         describe(RESULTS[1], old).to_json()
