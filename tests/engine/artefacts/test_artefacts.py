@@ -39,9 +39,10 @@ def neurons_file(workspace: Workspace, sae: str, images: str, **summary) -> Path
     return write_scores(workspace.neurons(sae, images), 2, replace(SUMMARY, sae=sae, embed_with="demo", **summary))
 
 
-@pytest.fixture
-def full(workspace: Workspace) -> Workspace:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One of everything, but for what extraction makes."""
+    workspace = Workspace(tmp_path_factory.mktemp("full") / "w")
     store = write_store(workspace.activations("a"), trainings.activations()[0], tokens=4, source={"spec": "/pictures"})
     write_store(workspace.embeddings("e"), np.ones((5, 3), np.float32), shard_images=2)
     train(trainings.chosen(), workspace)
@@ -50,7 +51,12 @@ def full(workspace: Workspace) -> Workspace:
     neurons_file(workspace, "s", "test", settings=replace(SUMMARY.settings, images="/tests"))
     save_recipe(workspace, SteerSettings(sae="s", vlm="demo", save_recipe="red"), [])
     assert store.rows == 1200
-    return workspace
+    return workspace.root
+
+
+@pytest.fixture
+def full(made: Path, tmp_path: Path) -> Workspace:
+    return Workspace(Path(shutil.copytree(made, tmp_path / "full")))
 
 
 def test_stores_as_extraction_makes_them(workspace, tmp_path):
