@@ -98,7 +98,7 @@ def test_runs_are_listed_and_followed(old):
     tasks = " ".join(run["task"] for run in runs)
     assert tasks == "extract train train train score score train steer steer"
     assert [run["id"] for run in runs if run["state"] != "done"] == ["20261126-022513-train"]
-    assert "270/600 steps" in saetui("jobs", cwd=old).stdout
+    assert "train 45%" in saetui("jobs", cwd=old).stdout  # 270 of 600 steps
     assert "done" in saetui("jobs", "follow", "20261126-022439", cwd=old).stdout
 
 
