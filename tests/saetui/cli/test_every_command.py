@@ -5,7 +5,9 @@ a later one needs (a plan's SAE, a run under way) an earlier one has made. A new
 """
 
 import json
+import os
 import shutil
+import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +20,8 @@ import pytest
 from typer.main import get_command
 
 from engine.explained.fields import PLAIN
-from engine.runs.run import Run
+from engine.runs.run import Run, runs
+from engine.workspace import Workspace
 from saetui.cli.app import app
 from saetui.cli.stages import MEASURES
 from tests.support.shell import Done, in_pipe, in_terminal, only_progress
@@ -83,12 +86,15 @@ class Case:
     """What must be so before it can run."""
 
 
+PATIENCE = 300  # seconds until a run has loaded its libraries, which nothing has read since they were installed
+
+
 def until(state: str) -> Callable[[Path], None]:
     """Wait until the newest run of a workspace is in ``state``, at work and not at its first step."""
 
     def wait(place: Path) -> None:
         run = Run(max((place / "runs").iterdir()))
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while run.status.state != state or run.status.progress is None:
             assert time.monotonic() < deadline, run.status
             time.sleep(0.05)
@@ -266,7 +272,12 @@ def run_all(form: Form, place: Path) -> list[Done]:
     np.save(place / "E.npy", rng.normal(size=(40, 5)))
     (place / "people").mkdir()
     (place / "people/pairs.csv").write_text("k_x,k_y,R_user,MS_x_dino,MS_y_dino\n1,2,x,.4,.25\n1,3,y,.4,.1\n")
-    return [run_one(case, form, place) for case in CASES]
+    try:
+        return [run_one(case, form, place) for case in CASES]
+    finally:
+        for run in runs(Workspace(place)):  # where a case went wrong, the long one is not stopped
+            if run.status.state in ("starting", "running", "paused") and run.status.pid:
+                os.kill(run.status.pid, signal.SIGKILL)
 
 
 def run_one(case: Case, form: Form, place: Path) -> Done:
@@ -289,7 +300,8 @@ def explains(case: Case) -> bool:
     for word in case.command.split():
         command = command.commands[word]
     given = {option for one in command.params for option in one.opts}
-    return "--explain" in given and case.command != "report" and "--detach" not in case.arguments
+    listing = case.command == "show" and not case.arguments
+    return "--explain" in given and case.command != "report" and "--detach" not in case.arguments and not listing
 
 
 def numbers(value: Any, path: str = "") -> Iterator[str]:
