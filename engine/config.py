@@ -227,6 +227,12 @@ class FidelitySettings:
         place="artefact",
     )
     images: str = setting(f"Images, in folders of classes to tell these: {IMAGE_SOURCES}.", place="path")
+    vlm: str = setting(
+        "LLaVA-class model that is asked about them with the SAE attached: hf:REPO, a local directory, or demo (empty: "
+        "none).",
+        "",
+        place="model",
+    )
     encoder: str = setting("Encoder the SAE reads (empty: the one it was trained on).", "", place="model")
     name: str = setting("Name of the image set in the result's file name (empty: from --images).", "")
     splice: Literal["own", "cls", "patches", "all"] = setting(
@@ -237,10 +243,16 @@ class FidelitySettings:
         "a photo of a {}",
         must=Rule(lambda text: text.count("{}") == 1, "put {} once, where the name of the class comes"),
     )
+    prompt: str = setting("What to ask the model.", "Describe this image.")
+    asked: int = setting(
+        "Images that it is asked about, evenly spread over all (0: all).", 64, must=none_or(1, "for all images")
+    )
+    max_new_tokens: int = setting("Maximum length of an answer.", 24, must=at_least(1))
     batch_size: int = setting("Images per forward pass.", 64, must=at_least(1))
     workers: int = setting("Threads that read and decode images.", 4, must=THREADS)
     limit: int = setting("Use only the first this many images (0: all).", 0, must=none_or(1, "for all images"))
     device: str = setting("auto, cpu, cuda, cuda:1, mps.", "auto", must=DEVICE)
+    dtype: Literal["auto", "float16", "bfloat16", "float32"] = setting("Precision of the model.", "auto")
     seed: int = setting("Seed of the intervals.", 0, must=NOT_NEGATIVE)
     replace: bool = setting("Replace a result of other settings that is there.", False, flag="--replace")
 

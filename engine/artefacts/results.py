@@ -174,9 +174,15 @@ class FidelityEntry(ResultEntry[Fidelity]):
 
     @classmethod
     def tell(cls, record: Fidelity) -> tuple[str, Figure | None]:
-        part = record.encoder
-        name, told = ("zero-shot accuracy", part.zero_shot.accuracy) if part.zero_shot else ("cosine", part.cosine)
-        about = f"{part.spec} on {counted(part.images, 'image')}"
+        """Zero-shot accuracy where it was measured, else the cosine, else what the model says next."""
+        if part := record.encoder:
+            name, told = ("zero-shot accuracy", part.zero_shot.accuracy) if part.zero_shot else ("cosine", part.cosine)
+            about = f"{part.spec} on {counted(part.images, 'image')}"
+        elif answers := record.answers:
+            name, told = "tokens that stay", answers.same_token
+            about = f"{answers.spec} on {counted(answers.images, 'image')}"
+        else:
+            return record.hook, None
         return about, Figure(name, told.spliced, "mean in place", told.ablated)
 
     @classmethod

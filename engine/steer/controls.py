@@ -44,6 +44,17 @@ class Added(Intervention):
         return (patches.float() + self.vector).to(patches.dtype)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Replaced(Intervention):
+    """One vector in place of every patch token, without the SAE: v' = u."""
+
+    vector: Float[Tensor, " d"]
+    """u."""
+
+    def apply(self, sae: SAE, patches: Float[Tensor, "token d"]) -> Float[Tensor, "token d"]:
+        return self.vector.to(patches.dtype).expand_as(patches)
+
+
 def along(sae: SAE, change: Intervention, direction: Float[Tensor, " d"]) -> Redirected:
     """``change`` of one latent along ``direction``, of any length, instead of its own: as far on every token."""
     ((latent, _),) = change.latents

@@ -3,13 +3,14 @@
 import copy
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
-from transformers import BatchFeature, GenerationConfig
+from transformers import BatchFeature, GenerationConfig, LogitsProcessor, LogitsProcessorList
 from transformers.generation.streamers import BaseStreamer
 
 from engine.errors import UserError, counted
@@ -107,6 +108,83 @@ def next_token_kl(
     if not log_q:
         return logits.new_zeros(0, dtype=torch.float64)
     return (log_p.exp() * (log_p - torch.stack(log_q))).sum(-1).clamp(min=0.0)  # rounding may leave -1e-17
+
+
+@dataclass(frozen=True, eq=False)
+class Spoken:
+    """Greedy answers of the untouched model to one prompt about several images."""
+
+    inputs: BatchFeature
+    ids: list[list[int]]
+    """The tokens of each answer, up to and with its end token."""
+    logits: list[Float[Tensor, "_ vocabulary"]]
+    """Of each answer, token by token, before any setting of generation changes them; in float32."""
+
+
+def spoken(
+    vlm: VLM,
+    images: Sequence[Image.Image],
+    prompt: str,
+    max_new_tokens: int = 24,
+    check: Callable[[], None] | None = None,
+) -> Spoken:
+    """What the model says untouched, and how likely every token was to it. One image where the model is ``alone``.
+
+    ``check`` is called after every token; what it raises ends the generation.
+    """
+    inputs, config = vlm.inputs(list(images), [prompt] * len(images)), _greedy(vlm, max_new_tokens)
+    out = _generate_with_logits(vlm, inputs, config, check)
+    ids = [_until_end(row, config) for row in out.sequences[:, inputs["input_ids"].shape[1] :].tolist()]
+    return Spoken(inputs, ids, _by_answer(out.logits, ids))
+
+
+def forced(
+    vlm: VLM, said: Spoken, sae: SAE, intervention: Intervention, check: Callable[[], None] | None = None
+) -> list[Float[Tensor, "_ vocabulary"]]:
+    """The logits of the same tokens under ``intervention``: each after those that were ``said``, whatever it would say
+    itself (teacher forcing)."""
+    config = _greedy(vlm, max(map(len, said.ids)))
+    with attached(vlm, sae, intervention):
+        out = _generate_with_logits(vlm, said.inputs, config, check, [_Forced(said.ids)])
+    return _by_answer(out.logits, said.ids)
+
+
+def _generate_with_logits(
+    vlm: VLM,
+    inputs: BatchFeature,
+    config: GenerationConfig,
+    check: Callable[[], None] | None,
+    processors: Sequence[LogitsProcessor] = (),
+) -> Any:
+    config.update(output_logits=True, return_dict_in_generate=True)
+    given = {
+        "generation_config": config,
+        "streamer": _Steps(check),
+        "logits_processor": LogitsProcessorList(processors),
+    }
+    with torch.inference_mode(), _mismatch_explained(vlm):
+        return vlm.model.generate(**inputs, **given)
+
+
+def _by_answer(steps: Sequence[Tensor], ids: list[list[int]]) -> list[Tensor]:
+    """``steps``: of each token, the logits of all answers."""
+    return [torch.stack([step[row] for step in steps[: len(answer)]]).float() for row, answer in enumerate(ids)]
+
+
+class _Forced(LogitsProcessor):
+    """Lets the model say nothing but the given tokens, one after the other; anything after their end."""
+
+    def __init__(self, ids: list[list[int]]):
+        self.ids, self.step = ids, 0
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        only = scores.clone()
+        for row, answer in enumerate(self.ids):
+            if self.step < len(answer):
+                only[row] = -torch.inf
+                only[row, answer[self.step]] = 0.0
+        self.step += 1
+        return only
 
 
 class _Steps(BaseStreamer):

@@ -4,10 +4,11 @@ from collections.abc import Callable, Sequence
 
 from engine.errors import counted
 from engine.metrics.results import Interval, Recovery
-from engine.steer.fidelity.results import Fidelity, FidelityMeasured
+from engine.steer.fidelity.results import AnswerFidelity, EncoderFidelity, Fidelity, FidelityMeasured
 from saetui.cli.work import columns
 from saetui.formatting import number, percent
 
+Quantity = tuple[str, Recovery, Callable[[float | None], str]]
 ROWS = {
     "untouched": "untouched",
     "spliced": "SAE in place",
@@ -29,31 +30,48 @@ def lines(result: FidelityMeasured) -> list[str]:
 
 def headline(result: FidelityMeasured) -> str:
     """In one line: what each SAE leaves of the first quantity."""
-    return ", ".join(f"{one.sae} cosine {number(one.encoder.cosine.spliced.mean, 3)}" for one in result.saes[:3]) + (
-        f" and {len(result.saes) - 3:,} more" if len(result.saes) > 3 else ""
-    )
+    more = f" and {len(result.saes) - 3:,} more" if len(result.saes) > 3 else ""
+    return ", ".join(map(_first, result.saes[:3])) + more
+
+
+def _first(one: Fidelity) -> str:
+    if one.encoder is not None:
+        return f"{one.sae} cosine {_score(one.encoder.cosine.spliced.mean)}"
+    return f"{one.sae} KL {_score(one.answers.kl.spliced.mean)}" if one.answers else f"{one.sae} nothing"
 
 
 def _of(one: Fidelity) -> list[str]:
-    part = one.encoder
-    again = "" if one.made else "; it was measured already"
-    broken = f", {part.broken:,} broken left out" if part.broken else ""
-    quantities: list[tuple[str, Recovery, Callable[[float | None], str]]] = [("cosine", part.cosine, _score)]
+    again = "; it was measured already" * (not one.made)
+    return [
+        one.path,
+        f"{one.sae} at {one.hook}{again}",
+        *(_encoder(one.encoder) if one.encoder else []),
+        *(_answers(one.answers, one) if one.answers else []),
+        *one.notes,
+    ]
+
+
+def _encoder(part: EncoderFidelity) -> list[str]:
+    quantities: list[Quantity] = [("cosine", part.cosine, _score)]
     if part.zero_shot:
         quantities += [
             ("right class", part.zero_shot.accuracy, _share),
             ("same class", part.zero_shot.agreement, _share),
         ]
+    broken = f", {part.broken:,} broken left out" if part.broken else ""
     of = _TOKENS.get(part.tokens, part.tokens)
+    return [f"{part.spec}, {of}: {counted(part.images, 'image')}{broken}", *_table(quantities)]
+
+
+def _answers(part: AnswerFidelity, one: Fidelity) -> list[str]:
+    asked = f"{part.spec}, patches: {counted(part.images, 'answer')} of {counted(part.tokens, 'token')} in all"
     return [
-        one.path,
-        f"{one.sae} at {one.hook} of {part.spec}, {of}; {counted(part.images, 'image')}{broken}{again}",
-        *_table(quantities),
-        *one.notes,
+        f"{asked} to {one.settings.prompt!r}",
+        *_table([("KL, nats", part.kl, _score), ("same token", part.same_token, _share)]),
     ]
 
 
-def _table(quantities: Sequence[tuple[str, Recovery, Callable[[float | None], str]]]) -> list[str]:
+def _table(quantities: Sequence[Quantity]) -> list[str]:
     rows = [["n", *(f"{found.spliced.n:,}" for _, found, _ in quantities)]]
     for name, title in ROWS.items():
         shown = [(getattr(found, name), _share if name == "recovered" else form) for _, found, form in quantities]
@@ -63,7 +81,8 @@ def _table(quantities: Sequence[tuple[str, Recovery, Callable[[float | None], st
 
 def _interval(found: Interval, form: Callable[[float | None], str]) -> str:
     known = found.low is not None and found.high is not None and found.low < found.high
-    return form(found.mean) + (f" ({form(found.low)} {form(found.high)})" if known else "")
+    ends = [form(end).removesuffix("%") for end in (found.low, found.high)]
+    return form(found.mean) + (f" ({' '.join(ends)})" if known else "")
 
 
 def _score(value: float | None) -> str:

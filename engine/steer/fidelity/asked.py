@@ -8,7 +8,7 @@ from engine.errors import UserError
 from engine.images.sources import check_images
 from engine.links import check_own
 from engine.models import HookPoint
-from engine.models.asked import check_device, check_encoder, check_hook
+from engine.models.asked import check_device, check_encoder, check_hook, check_vlm
 from engine.neurons.asked import no_encoder
 from engine.sae.config import SAEConfig, read_config
 from engine.settings import about, check
@@ -23,6 +23,9 @@ def check_fidelity(settings: FidelitySettings, workspace: Workspace, made: Made 
     with about("images"):
         if ("images", settings.images) not in made:
             check_images(settings.images)
+    with about("vlm"):
+        if settings.vlm:
+            check_vlm(settings.vlm)
     with about("sae"):
         if not settings.sae:
             raise UserError("sae names none: give one or more.")

@@ -36,18 +36,36 @@ class EncoderFidelity:
 
 
 @dataclass(frozen=True)
+class AnswerFidelity:
+    """How far a vision-language model is from itself on its own greedy answers, image by image."""
+
+    spec: str = field(metadata={"place": "model"})
+    images: int
+    """That it was asked about."""
+    tokens: int
+    """Of all answers, end tokens included."""
+    kl: Recovery
+    """Of the distribution of the next token from that of the untouched model, in nats: mean over an answer's tokens."""
+    same_token: Recovery
+    """Share of an answer's tokens at which the likeliest one is the same."""
+
+
+@dataclass(frozen=True)
 class Fidelity:
     """Of one SAE: the result of the command, and of its file."""
 
     path: str = field(metadata={"place": "path"})
     sae: str
     hook: str
-    encoder: EncoderFidelity
+    encoder: EncoderFidelity | None
+    """None for an encoder whose output is not one embedding an image."""
     notes: tuple[str, ...]
     """What could not be measured, and why; what to know of the rest."""
     settings: FidelitySettings
     provenance: Provenance
     made: bool = True
+    answers: AnswerFidelity | None = None
+    """None where no model was to be asked, and where it does not see through this SAE."""
 
 
 @dataclass(frozen=True)

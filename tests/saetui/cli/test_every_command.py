@@ -183,8 +183,8 @@ CASES = [
     ),
     Case(
         "fidelity",
-        "x0.0625 jump --limit 8",
-        ("fidelity/x0.0625--images.json", "fidelity/jump--images.json", "8 images", "mean in place", "recovered"),
+        "x0.0625 x0.125 --limit 8 --max-new-tokens 4 --asked 2",
+        ("fidelity/x0.0625--images.json", "fidelity/x0.125--images.json", "8 images", "mean in place", "same token"),
         {"made": True},
     ),
     Case(
