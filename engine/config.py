@@ -243,6 +243,11 @@ class FidelitySettings:
         "a photo of a {}",
         must=Rule(lambda text: text.count("{}") == 1, "put {} once, where the name of the class comes"),
     )
+    captions: str = setting(
+        "Captions of the images, to find one by the other: .csv, .tsv or .jsonl with columns path and caption.",
+        "",
+        place="path",
+    )
     prompt: str = setting("What to ask the model.", "Describe this image.")
     asked: int = setting(
         "Images that it is asked about, evenly spread over all (0: all).", 64, must=none_or(1, "for all images")

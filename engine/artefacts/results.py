@@ -21,6 +21,7 @@ from engine.records import to_json
 from engine.reporter import Reporter
 from engine.sae.results import StabilityMeasured
 from engine.sae.stability_file import read_stability
+from engine.steer.fidelity.captions import read_captions
 from engine.steer.fidelity.file import read_fidelity
 from engine.steer.fidelity.results import Fidelity
 from engine.steer.results import Measured, Steerability
@@ -192,7 +193,7 @@ class FidelityEntry(ResultEntry[Fidelity]):
             images.learn(reporter=reporter)
             return images.sha256
 
-        return {"images": of_images}
+        return {"images": of_images, "captions": lambda place: value_sha256(read_captions(place))}
 
 
 class StabilityEntry(ResultEntry[StabilityMeasured]):

@@ -28,7 +28,7 @@ _TRUTH = {"yes": True, "true": True, "no": False, "false": False}
 def read_labels(spec: str) -> dict[str, tuple[str, ...]]:
     """The concepts of each path in a table. UserError for what is none."""
     path = path_of(spec)
-    rows = dict(_rows(path))
+    rows = dict(table_rows(path))
     seen: dict[str, set[str]] = defaultdict(set)
     for fields in rows.values():
         for column, value in fields.items():
@@ -44,7 +44,8 @@ def read_labels(spec: str) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def table_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What each line of a .csv, .tsv or .jsonl says of the image whose path it names. UserError for what is none."""
     text = read_text(path)
     records = _lines(path, text) if path.suffix.lower() == ".jsonl" else _table(path, text)
     for where, record in records:
@@ -64,7 +65,8 @@ def _lines(path: Path, text: str) -> Iterator[tuple[int, Any]]:
 
 
 def _table(path: Path, text: str) -> Iterator[tuple[int, Any]]:
-    rows = csv.DictReader(io.StringIO(text, newline=""))
+    tabs = path.suffix.lower() == ".tsv"
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter="\t" if tabs else ",")
     if "path" not in (rows.fieldnames or ()):
         raise UserError(f"{path} has no column path: its first line must name its columns, path among them.")
     try:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from engine.errors import counted
 from engine.metrics.results import Interval, Recovery
-from engine.steer.fidelity.results import AnswerFidelity, EncoderFidelity, Fidelity, FidelityMeasured
+from engine.steer.fidelity.results import AnswerFidelity, EncoderFidelity, Fidelity, FidelityMeasured, Retrieval
 from saetui.cli.work import columns
 from saetui.formatting import number, percent
 
@@ -60,7 +60,17 @@ def _encoder(part: EncoderFidelity) -> list[str]:
         ]
     broken = f", {part.broken:,} broken left out" if part.broken else ""
     of = _TOKENS.get(part.tokens, part.tokens)
-    return [f"{part.spec}, {of}: {counted(part.images, 'image')}{broken}", *_table(quantities)]
+    head = f"{part.spec}, {of}: {counted(part.images, 'image')}{broken}"
+    return [head, *_table(quantities), *(_retrieval(part.retrieval) if part.retrieval else [])]
+
+
+def _retrieval(found: Retrieval) -> list[str]:
+    """Whole percents: there are four columns."""
+    heads = {"text_at_1": "text at 1", "text_at_5": "at 5", "image_at_1": "image at 1", "image_at_5": "at 5"}
+    return [
+        f"found among {counted(found.captions, 'caption')} of {counted(found.images, 'image')}",
+        *_table([(head, getattr(found, name), percent) for name, head in heads.items()]),
+    ]
 
 
 def _answers(part: AnswerFidelity, one: Fidelity) -> list[str]:
@@ -74,7 +84,10 @@ def _answers(part: AnswerFidelity, one: Fidelity) -> list[str]:
 def _table(quantities: Sequence[Quantity]) -> list[str]:
     rows = [["n", *(f"{found.spliced.n:,}" for _, found, _ in quantities)]]
     for name, title in ROWS.items():
-        shown = [(getattr(found, name), _share if name == "recovered" else form) for _, found, form in quantities]
+        shown = [
+            (getattr(found, name), _share if name == "recovered" and form is _score else form)
+            for _, found, form in quantities
+        ]
         rows.append([title, *(_interval(value, form) for value, form in shown)])
     return columns(["", *(head for head, _, _ in quantities)], rows)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from engine.activations.asked import Made
 from engine.config import FidelitySettings
 from engine.errors import UserError
+from engine.files import path_of
 from engine.images.sources import check_images
 from engine.links import check_own
 from engine.models import HookPoint
@@ -23,6 +24,11 @@ def check_fidelity(settings: FidelitySettings, workspace: Workspace, made: Made 
     with about("images"):
         if ("images", settings.images) not in made:
             check_images(settings.images)
+    with about("captions"):
+        if settings.captions and not path_of(settings.captions).is_file():
+            raise UserError(
+                f"{settings.captions} is no file: give a .csv, .tsv or .jsonl with columns path and caption."
+            )
     with about("vlm"):
         if settings.vlm:
             check_vlm(settings.vlm)

@@ -139,6 +139,8 @@ class Condition:
     """With those of the untouched encoder."""
     predicted: list[np.ndarray] = field(default_factory=list)
     """Numbers of classes."""
+    embeddings: list[Float[Tensor, "_ D"]] = field(default_factory=list)
+    """Unit rows, where they are kept."""
     reached: bool = False
     """Whether any embedding is another than the untouched one."""
 
@@ -154,10 +156,12 @@ def compare(
     before: Untouched,
     conditions: Sequence[Condition],
     texts: Float[Tensor, "class D"] | None,
+    keep: bool,
     settings: FidelitySettings,
     reporter: Reporter,
 ) -> None:
-    """Fill ``conditions`` in one more pass over the images. ``texts``: unit embeddings, one a class."""
+    """Fill ``conditions`` in one more pass over the images. ``texts``: unit embeddings, one a class. ``keep``
+    the embeddings, too."""
     done = 0
     for records, part in _parts(encoder, images, settings, reporter):
         untouched = before.embeddings[done : done + len(records)]
@@ -168,6 +172,8 @@ def compare(
             one.reached |= bool(((found - untouched).norm(dim=1) > _SAME * untouched.norm(dim=1)).any())
             cosine = (unit(found) * unit(untouched)).sum(1)
             one.cosines.append(cosine.clamp(-1, 1).numpy())
+            if keep:
+                one.embeddings.append(unit(found).float())
             if texts is not None:
                 one.predicted.append(nearest(found, texts))
         done += len(records)

@@ -26,6 +26,7 @@ from engine.steer.fidelity.embeddings import (
     unit,
 )
 from engine.steer.fidelity.results import EncoderFidelity, ZeroShot
+from engine.steer.fidelity.retrieval import caption_space
 from engine.steer.fidelity.subjects import Subject
 
 SHARE, COSINE = (0.0, 1.0), (-1.0, 1.0)
@@ -42,12 +43,14 @@ def measure_encoder(
     reporter.event(StageBegan("untouched"))
     before = look(encoder, images, list(dict.fromkeys(one.hook for one in subjects)), settings, reporter)
     classes, why = _classes(settings, encoder, before)
+    captions, more = caption_space(settings.captions, encoder, before)
     sites = dict.fromkeys(one.site for one in subjects)
     controls = {site: Condition(ablated(before.means[site.hook], site, encoder), site) for site in sites}
     spliced = [Condition(reconstructed(one.sae, one.site, encoder), one.site) for one in subjects]
     reporter.event(StageBegan("spliced"))
     texts = classes.embeddings if classes else None
-    compare(encoder, images, before, [*controls.values(), *spliced], texts, settings, reporter)
+    conditions = [*controls.values(), *spliced]
+    compare(encoder, images, before, conditions, texts, captions is not None, settings, reporter)
     reporter.event(StageBegan("intervals"))
     found = []
     for done, (one, condition) in enumerate(zip(subjects, spliced, strict=True), 1):
@@ -60,8 +63,9 @@ def measure_encoder(
             reached=control.reached,
             cosine=recovery(1.0, condition.cosine, control.cosine, COSINE, settings.seed),
             zero_shot=classes.told(condition, control, settings.seed) if classes else None,
+            retrieval=captions.told(condition, control, settings.seed) if captions else None,
         )
-        found.append((part, (*why, *([] if part.reached else [_unreached(one, encoder)]))))
+        found.append((part, (*why, *more, *([] if part.reached else [_unreached(one, encoder)]))))
         reporter.progress(done, len(subjects), "SAEs")
         reporter.check()
     return found

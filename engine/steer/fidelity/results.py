@@ -19,6 +19,25 @@ class ZeroShot:
 
 
 @dataclass(frozen=True)
+class Retrieval:
+    """Whether images and captions find each other among all that belong to some: engine.metrics.retrieval.
+
+    Of captions that are the same text there is one, which belongs to all its images. Of an image, the mean over its
+    captions.
+    """
+
+    images: int
+    captions: int
+    text_at_1: Recovery
+    """Share of images for which the nearest caption is one of theirs."""
+    text_at_5: Recovery
+    """One of the nearest five."""
+    image_at_1: Recovery
+    """Share of captions to which the nearest image is one of theirs."""
+    image_at_5: Recovery
+
+
+@dataclass(frozen=True)
 class EncoderFidelity:
     """What is left of an encoder's image embeddings."""
 
@@ -33,6 +52,8 @@ class EncoderFidelity:
     cosine: Recovery
     """Of the embedding with that of the untouched encoder."""
     zero_shot: ZeroShot | None
+    retrieval: Retrieval | None = None
+    """None where there are no captions, or no text tower."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 
 from engine.config import FidelitySettings
 from engine.errors import UserError
-from engine.files import check_target
+from engine.files import check_target, value_sha256
 from engine.images import Images, open_images
 from engine.links import check_own
 from engine.models import load_encoder, same_model
@@ -22,6 +22,7 @@ from engine.sae.config import weights_sha256
 from engine.sae.model import SAE
 from engine.steer.fidelity.answers import measure_answers
 from engine.steer.fidelity.asked import check_fidelity, spliced_tokens
+from engine.steer.fidelity.captions import read_captions
 from engine.steer.fidelity.embeddings import LAST
 from engine.steer.fidelity.encoders import measure_encoder
 from engine.steer.fidelity.file import read_fidelity, write_fidelity
@@ -38,8 +39,8 @@ def fidelity(settings: FidelitySettings, workspace: Workspace, reporter: Reporte
     reads, and with their mean there instead; with ``vlm``, ask that model about some of them so. Writes
     ``fidelity/<sae>--<images>.json`` of each.
 
-    SAEs of one encoder share what is untouched. Memory: 4 D bytes an image, D the width of the embedding, and the
-    logits of 16 answers. UserError for whatever the user can mend.
+    SAEs of one encoder share what is untouched. Memory: 4 D bytes an image, D the width of the embedding (with
+    captions as many more for each SAE), and the logits of 16 answers. UserError for whatever the user can mend.
     """
     reporter = reporter or Reporter()
     check_fidelity(settings, workspace)
@@ -89,6 +90,7 @@ def _of_one_encoder(
     for one in subjects:
         _check_fit(one, encoder, reporter)
     images.learn(reporter=reporter)
+    captions = [_captions(settings.captions)] if settings.captions else []
     found: dict[Path, Fidelity] = {}
     left: list[tuple[Subject, tuple[Source, ...]]] = []
     for one in subjects:
@@ -96,6 +98,7 @@ def _of_one_encoder(
             Source("sae", one.folder.name, str(one.folder), weights_sha256(one.folder)),
             Source("model", encoder.spec, encoder.spec, encoder.sha256 or ""),
             Source("images", images.spec, images.spec, images.sha256),
+            *captions,
             *([Source("model", settings.vlm, settings.vlm, vlm_sha256(settings.vlm))] if settings.vlm else []),
         )
         if there := _there(one.path, settings, sources):
@@ -120,6 +123,10 @@ def _of_one_encoder(
         write_fidelity(result, workspace)
         found[one.path] = result
     return found
+
+
+def _captions(spec: str) -> Source:
+    return Source("captions", Path(spec).name, spec, value_sha256(read_captions(spec)))
 
 
 def _measured(

@@ -183,8 +183,8 @@ CASES = [
     ),
     Case(
         "fidelity",
-        "x0.0625 x0.125 --limit 8 --max-new-tokens 4 --asked 2",
-        ("fidelity/x0.0625--images.json", "fidelity/x0.125--images.json", "8 images", "mean in place", "same token"),
+        "x0.0625 x0.125 --limit 8 --captions images/labels.jsonl --max-new-tokens 4 --asked 2",
+        ("fidelity/x0.0625--images.json", "fidelity/x0.125--images.json", "mean in place", "image at 1", "same token"),
         {"made": True},
     ),
     Case(

@@ -165,7 +165,7 @@ WRONG: dict[str, list[dict[str, Any]]] = {
         {"pooling": "min"},
     ],
     "fidelity": [
-        *({name: "nowhere"} for name in ("images", "encoder", "vlm")),
+        *({name: "nowhere"} for name in ("images", "encoder", "vlm", "captions")),
         *({name: value} for name, value in (("asked", -1), ("max_new_tokens", 0))),
         *({"sae": names} for names in (["nowhere"], ["jump", "jump"], ["jump", "nowhere"])),
         *({name: value} for name, value in (("workers", 0), ("limit", -1), ("splice", "mean"), ("name", "a/b"))),

@@ -1,5 +1,6 @@
 """fidelity from images to the file, on small encoders, held against one image after the other through torch's hooks."""
 
+import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,8 +96,8 @@ def together(place: Path) -> dict[str, Fidelity]:
 TOKENS = {"patches": slice(1, None), "all": slice(None), "cls": slice(0, 1)}
 
 
-def naive(place: Path, name: str) -> dict[str, list[float]]:
-    """Cosines and classes, image by image, from the library's model and a hook of torch's."""
+def naive(place: Path, name: str) -> dict[str, list[Any]]:
+    """Embeddings, cosines and classes, image by image, from the library's model and a hook of torch's."""
     encoder = load_encoder(str(place / "clip"))
     sae = SAE.load(place / "work/saes" / name)
     block = None if sae.config.hook == "last" else encoder.blocks[HookPoint.parse(sae.config.hook).index]
@@ -134,11 +135,13 @@ def naive(place: Path, name: str) -> dict[str, list[float]]:
     def kind(embedded: torch.Tensor) -> int:
         return int(np.argmax([float(torch.cosine_similarity(embedded, text, 0)) for text in texts]))
 
-    found: dict[str, list[float]] = {"untouched": [float(kind(e)) for e, _ in before]}
+    found: dict[str, list[Any]] = {"untouched": [float(kind(e)) for e, _ in before]}
+    found["embedded untouched"] = [embedded for embedded, _ in before]
     changes = {"spliced": lambda x, _: sae(x), "ablated": lambda _, token: patches if token else cls}
     for condition, change in changes.items():
         embedded = [run(one, change)[0] for one in inputs]
         found[condition] = [float(kind(e)) for e in embedded]
+        found[f"embedded {condition}"] = embedded
         found[f"{condition} cosine"] = [
             float(torch.cosine_similarity(e, u, 0)) for e, (u, _) in zip(embedded, before, strict=True)
         ]
@@ -162,6 +165,64 @@ def test_it_is_what_one_image_after_the_other_gives(together, place, name):
     assert cosine.recovered.mean == pytest.approx(share) and 0.1 < share < 1
     assert cosine.recovered.low < share < cosine.recovered.high
     assert zero.texts == ("a blue picture", "a orange picture", "a red picture")
+
+
+CAPTIONS = {  # two images share a text, one has two, and the third of each colour has none
+    "cold/blue/00.png": ["a blue picture"],
+    "cold/blue/01.png": ["blue blue", "a picture blue"],
+    "warm/orange/00.png": ["a orange orange picture"],
+    "warm/orange/03.png": ["orange picture"],
+    "warm/red/00.png": ["a red picture"],
+    "warm/red/01.png": ["a red picture", "red"],
+}
+
+
+def test_images_and_captions_find_each_other_as_sorting_says(place):
+    lines = [{"path": path, "caption": texts} for path, texts in CAPTIONS.items()]
+    (place / "said.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    rows = [f"{path}\t{text}" for path, texts in CAPTIONS.items() for text in texts]
+    (place / "said.tsv").write_text("\n".join(["path\tcaption", *rows, "nowhere.png\telse"]))
+    (found,) = measured(place, "patches", captions=str(place / "said.jsonl"), name="said")
+    (all_tokens,) = measured(place, "all", captions=str(place / "said.tsv"), name="tabs")
+    same = all_tokens.encoder.retrieval.image_at_1.ablated  # all images have one embedding: each is found by chance
+    assert same.mean == pytest.approx((4 * 1 / 6 + 2 / 6 + (2 / 6 + 1 / 6) / 2) / 6)
+    assert all_tokens.encoder.retrieval.captions == found.encoder.retrieval.captions
+    assert found.provenance.made_from[-1].kind == "captions"
+    part = found.encoder.retrieval
+    texts = sorted({text for some in CAPTIONS.values() for text in some})
+    assert (part.images, part.captions, part.text_at_1.spliced.n) == (6, len(texts), 6)
+    expected = naive(place, "patches")
+    paths = sorted(str(path.relative_to(place / "images")) for path in (place / "images").rglob("0*.png"))
+    encoder = load_encoder(str(place / "clip"))
+    said = {text: encoder.embed_text([text])[0] for text in texts}
+    for condition in ("untouched", "spliced", "ablated"):
+        shown = {path: e for path, e in zip(paths, expected[f"embedded {condition}"], strict=True) if path in CAPTIONS}
+
+        def near(path: str, text: str, shown: dict[str, torch.Tensor] = shown) -> float:
+            return -float(torch.cosine_similarity(shown[path], said[text], 0))
+
+        for k, to_text, to_image in ((1, part.text_at_1, part.image_at_1), (5, part.text_at_5, part.image_at_5)):
+            finds = {path: sorted(texts, key=lambda text: near(path, text))[:k] for path in CAPTIONS}
+            finders = {text: sorted(CAPTIONS, key=lambda path: near(path, text))[:k] for text in texts}
+            there = [float(bool(set(finds[path]) & set(own))) for path, own in CAPTIONS.items()]
+            back = [
+                np.mean([any(text in CAPTIONS[one] for one in finders[text]) for text in own])
+                for own in CAPTIONS.values()
+            ]
+            assert getattr(to_text, condition).mean == pytest.approx(np.mean(there))
+            assert getattr(to_image, condition).mean == pytest.approx(np.mean(back))
+
+
+def test_captions_of_other_images_are_refused_and_need_words(place):
+    (place / "other.csv").write_text("path,caption\nnowhere.png,a red picture\n")
+    (place / "none.csv").write_text("path,said\nwarm/red/00.png,a red picture\n")
+    with pytest.raises(UserError, match=r"like cold/blue/00\.png"):
+        measured(place, "all", captions=str(place / "other.csv"), name="other")
+    with pytest.raises(UserError, match="give it a column caption"):
+        measured(place, "all", captions=str(place / "none.csv"), name="other")
+    (place / "one.csv").write_text("path,caption\nwarm/red/00.png,a red picture\n")
+    (found,) = measured(place, "registers", captions=str(place / "one.csv"), name="mute")
+    assert found.encoder.retrieval is None and "Retrieval is left out" in found.notes[1]
 
 
 def test_who_gives_all_back_loses_nothing(together):
