@@ -25,7 +25,8 @@ def check_fidelity(settings: FidelitySettings, workspace: Workspace, made: Made 
         if ("images", settings.images) not in made:
             check_images(settings.images)
     with about("captions"):
-        if settings.captions and not path_of(settings.captions).is_file():
+        drawn = ("images", str(Path(settings.captions).parent)) in made  # with labels.jsonl
+        if settings.captions and not drawn and not path_of(settings.captions).is_file():
             raise UserError(
                 f"{settings.captions} is no file: give a .csv, .tsv or .jsonl with columns path and caption."
             )

@@ -244,6 +244,8 @@ def test_the_plan_for_the_demo_can_be_run_as_it_is(workspace):
     check_stages(stages, workspace, shipped()["paper-demo"])
     trained = {stage.name for stage in stages if stage.task == "train"}
     assert len(trained) == 1 + 5 * 2 * 2 + 3 + 2 == len({stage.name for stage in stages if stage.task == "score"})
+    (spliced,) = [stage.settings.sae for stage in stages if stage.task == "fidelity"]
+    assert len(spliced) == 3 and {"paper-patches", *spliced} <= trained
 
 
 def test_inputs_are_places(tmp_path):
