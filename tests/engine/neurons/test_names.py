@@ -135,7 +135,7 @@ def test_classes_of_the_images_join_the_built_in_words(tmp_path):
         ({"wild/cat": (), "pets/cat": ()}, ["wild cat", "pets cat"]),
         ({"00_Felis_catus": ("Felis", "catus"), "01_Canis_lupus": ("Canis", "lupus")}, ["catus", "lupus"]),
         ({"0": ("Felis", "sp"), "1": ("Canis", "sp"), None: ()}, ["Felis sp", "Canis sp"]),
-        ({"a-b": (), "a_b": ()}, ["a b", "a b"]),
+        ({"tabby-cat": (), "tabby_cat": ()}, ["tabby cat", "tabby cat"]),
         ({}, []),
     ],
 )
