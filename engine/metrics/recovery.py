@@ -48,9 +48,9 @@ def recovery(
         recovered = mean(r + sign * ((x - a) - r * (u - a)) / effect.mean, -math.inf, math.inf)
     else:
         recovered = Interval(len(u), None, None, None)
-    by_definition = isinstance(untouched, float) and len(u)
+    by_definition = isinstance(untouched, float) and len(u) > 0
     return Recovery(
-        untouched=Interval(len(u), *[float(untouched)] * 3) if by_definition else mean(u, *bounds),  # type: ignore[arg-type]
+        untouched=Interval(len(u), float(u[0]), float(u[0]), float(u[0])) if by_definition else mean(u, *bounds),
         spliced=mean(x, *bounds),
         ablated=mean(a, *bounds),
         lost=mean(sign * (u - x), -width, width),
