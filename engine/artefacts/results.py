@@ -151,13 +151,8 @@ class ConceptsEntry(ResultEntry[ConceptsTested]):
 
     @classmethod
     def hashes(cls, record: ConceptsTested, reporter: Reporter) -> Hashes:
-        def of_images(place: str) -> str:
-            images = open_images(place, record.settings.limit)
-            images.learn(reporter=reporter)
-            return images.sha256
-
         return {
-            "images": of_images,
+            "images": lambda place: _of_images(place, record.settings.limit, reporter),
             "labels": lambda place: value_sha256(read_labels(place)),
             "taxonomy": lambda place: content_sha256(path_of(place)),
         }
@@ -188,12 +183,10 @@ class FidelityEntry(ResultEntry[Fidelity]):
 
     @classmethod
     def hashes(cls, record: Fidelity, reporter: Reporter) -> Hashes:
-        def of_images(place: str) -> str:
-            images = open_images(place, record.settings.limit)
-            images.learn(reporter=reporter)
-            return images.sha256
-
-        return {"images": of_images, "captions": lambda place: value_sha256(read_captions(place))}
+        return {
+            "images": lambda place: _of_images(place, record.settings.limit, reporter),
+            "captions": lambda place: value_sha256(read_captions(place)),
+        }
 
 
 class StabilityEntry(ResultEntry[StabilityMeasured]):
@@ -270,6 +263,12 @@ class SteerabilityEntry(ResultEntry[Steerability]):
 
 
 RESULTS: tuple[type[ResultEntry[Any]], ...] = (ConceptsEntry, FidelityEntry, SteerabilityEntry, StabilityEntry)
+
+
+def _of_images(place: str, limit: int, reporter: Reporter) -> str:
+    images = open_images(place, limit)
+    images.learn(reporter=reporter)
+    return images.sha256
 
 
 def _over_pairs(means: list[Interval]) -> Interval | None:
