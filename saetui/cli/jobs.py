@@ -52,7 +52,7 @@ def main(
         nothing = (
             "No runs are archived here: J and then a in the workbench archives one."
             if archived
-            else "No runs here yet: add --detach to extract, train, score, fidelity, steer, run or demo."
+            else "No runs here yet: add --detach to extract, train, score, fidelity, steer, steerability, run or demo."
         )
         for line in _table(found) if found else [nothing]:
             print(line)
