@@ -145,9 +145,9 @@ def check_memory(settings: TrainSettings, d: int, free: int | None) -> None:
     fixed, a_token = a_latent * w, 4 * w
     batch = (free - fixed) // a_token
     fitting = math.floor(100 * free / (d * (a_latent + 4 * LEAST_BATCH))) / 100
-    at_fault = "batch_size" if batch >= LEAST_BATCH else "expansion"
+    at_fault = "expansion"
     if batch >= LEAST_BATCH:
-        way = f"give --batch-size {2 ** int(math.log2(batch))} or less"
+        at_fault, way = "batch_size", f"give --batch-size {2 ** int(math.log2(batch))} or less"
     elif fitting * d >= 1:
         way = f"give --expansion {fitting:g} or less, and --batch-size {LEAST_BATCH}"
     else:
