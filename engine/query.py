@@ -9,7 +9,8 @@
 A field is the heading of a column, or another name of it. A property alone (``dead``) asks for the rows that have it,
 ``dead=0`` and ``NOT dead`` for the others. Other words are a text to search for, those of one ``all`` together, unless
 AND stands between them; what stands in double quotes is always text (``"dead"``, ``"OR"``). OR, AND and NOT are
-written in capitals. An undefined value (NaN) satisfies no condition, so NOT asks for it too.
+written in capitals. An undefined value (NaN) satisfies no condition, so NOT asks for it too. Equal to a decimal
+fraction is what rounds to it: ``ms=.34`` asks for what a column shows as .34, from .335 to .345; ``k=4`` for 4.
 
 A line is understood as a whole or refused as a whole, in a sentence: no part of it is passed over.
 """
@@ -22,6 +23,7 @@ import operator
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, Generic, Literal, TypeVar, assert_never
 
 from engine.errors import UserError
@@ -44,7 +46,7 @@ DEEPEST = 40  # parentheses and NOTs within one another
 MOST_NAMED = 8  # fields that a sentence lists where none is like the one that was written
 
 _ALSO = {"≤": "<=", "≥": ">=", "≠": "!="}
-_FIELD, _WORD = r"[^\s\"()<>=!≤≥≠]+", r"[^\s\"()<>=≤≥≠]+(?:\([^\s\"()]*\)[^\s\"()<>=≤≥≠]*)*"
+_FIELD, _WORD = r"[^\s\"()<>=!≤≥≠]+", r"[^\s\"()<>=≤≥≠]+(?:\([^\s\"()<>=≤≥≠]*\)[^\s\"()<>=≤≥≠]*)*"
 _PART = re.compile(
     rf"""
     "(?P<quoted>[^"]*)"?
@@ -82,6 +84,8 @@ class Condition:
         """For which of the rows' ``values`` of the field, an array of numbers or of texts, it holds; for NaN never."""
         if isinstance(self.value, str):
             return _fitting(values, self.value, wanted=self.operator == "=")
+        if self.operator in ("=", "!=") and (within := _half_a_digit(self.value)):
+            return ((abs(values - self.value) <= within) == (self.operator == "=")) & (values == values)
         return OPERATORS[self.operator](values, self.value) & (values == values)
 
 
@@ -247,6 +251,12 @@ def _value(text: str, kind: Kind) -> float | None:
     if number is None:
         return None
     return number / 100 if unit == "%" else number * _SIZES.get(unit, 1.0)
+
+
+def _half_a_digit(value: float) -> float:
+    """Half of one in the last place of a decimal fraction; 0 of a whole number."""
+    places = -int(Decimal(f"{value:.15g}").normalize().as_tuple().exponent)
+    return 0.5 * 10.0**-places * (1 + 1e-9) if places > 0 else 0.0  # .345 is no binary fraction
 
 
 def _nothing() -> UserError:

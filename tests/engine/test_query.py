@@ -3,6 +3,7 @@
 import math
 import operator
 import string
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -150,7 +151,7 @@ def test_what_is_printed_means_the_same(expression):
 ROWS = st.lists(
     st.fixed_dictionaries(
         {
-            "ms": st.sampled_from([math.nan, -1.0, 0.0, 0.5, 1.0]),
+            "ms": st.sampled_from([math.nan, -1.0, 0.0, 0.335, 0.3449, 0.3451, 0.5, 1.0]),
             "size": st.sampled_from([0.0, 1e9]),
             "left": st.sampled_from([math.nan, 90.0]),
             "dead": st.booleans(),
@@ -162,7 +163,7 @@ ROWS = st.lists(
 SYMBOLS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "=": operator.eq}
 SYMBOLS["!="] = operator.ne
 VALUES, PATTERNS = (
-    st.sampled_from([0.0, 0.5, 90.0, 1e9]),
+    st.sampled_from([0.0, 0.5, 0.34, 90.0, 1e9]),
     st.sampled_from(["done", "FAILED", "*a*", "d?ne", "[d]one", "fr done*", "a-CAR"]),
 )
 FEW = _expressions(
@@ -185,6 +186,10 @@ def naive(one, row) -> bool:
             same = [line == before if not after else line.startswith(before) and after[0] in line for line in lines]
             return row[field] != "" and any(same) == (sign == "=")
         case Condition(field, sign, value):
+            fraction = repr(value).removesuffix(".0").partition(".")[2]
+            if sign in ("=", "!=") and fraction and "e" not in fraction:
+                off = abs(Decimal(repr(float(row[field]))) - Decimal(repr(value))) if row[field] == row[field] else None
+                return off is not None and (off <= Decimal(5).scaleb(-len(fraction) - 1)) == (sign == "=")
             return row[field] == row[field] and SYMBOLS[sign](float(row[field]), value)
         case Words(text):
             return all(word in row["state"].lower() for word in text.split())
@@ -217,3 +222,18 @@ def test_rows_are_sorted_by_any_name_of_a_field_the_undefined_last():
     assert [row["state"] for row in table.sorted(rows, "state")] == ["a", "b", "C", None]
     assert len(table.filtered(rows, "ms>0 OR NOT ms>0")) == 4
     assert holds(ALL, lambda _: np.zeros(2), lambda _: np.zeros(2, bool), 2).tolist() == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("line", "listed"),
+    [
+        ("ms=.34", [0.335, 0.34, 0.345]),
+        ("ms!=.34", [0.3349, 0.3451]),
+        ("ms=.340", [0.335, 0.34, 0.345]),
+        ("ms%=34.2%", []),
+        ("ms=0", []),
+    ],
+)
+def test_a_fraction_equals_what_rounds_to_it(line, listed):
+    values = np.array([0.3349, 0.335, 0.34, 0.345, 0.3451, math.nan])
+    assert list(values[TABLE.parse(line).holds(values)]) == listed
