@@ -5,6 +5,8 @@ from engine.runs.removal import Moved, archive, remove, sweep_removed, unfinishe
 from engine.runs.run import Run, runs
 from engine.workspace import Workspace
 
+_TRAINING = "training "
+
 
 class PutAway:
     """Each method returns what to say. UserError or OSError where it cannot be done."""
@@ -33,7 +35,13 @@ class PutAway:
         left = folder if unfinished(folder) else None
         if not of_it and left is None:
             raise UserError(f"{name} is an SAE without a run: move saes/{name} away to be rid of it.")
-        return self._done(remove(self._workspace, of_it, f"training {name}", left), "removed")
+        return self._done(remove(self._workspace, of_it, f"{_TRAINING}{name}", left), "removed")
+
+    @property
+    def next_training(self) -> str:
+        """The training that :meth:`undo` puts back; empty where that is something else."""
+        what = self._moved[-1].what if self._moved else ""
+        return what.removeprefix(_TRAINING) if what.startswith(_TRAINING) else ""
 
     def undo(self) -> str:
         if not self._moved:

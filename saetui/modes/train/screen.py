@@ -427,6 +427,7 @@ class TrainMode(Mode):
             self._put_away(lambda: self.services.put_away.remove_training(row.name))
 
     def action_undo(self) -> None:
+        self.trainings.awaited = self.services.put_away.next_training or self.trainings.awaited
         self._put_away(self.services.put_away.undo)
 
     def _put_away(self, act: Callable[[], str]) -> None:
