@@ -6,6 +6,7 @@ fewer digits are printed, never a part of them. What is typed is taken as it sta
 
 import math
 import re
+from collections.abc import Sequence
 from decimal import Decimal
 
 UNDEFINED = "–"
@@ -78,9 +79,17 @@ def significant(value: float, digits: int = 3) -> str:
 
 
 def signed(value: float, width: int = 0) -> str:
-    """A difference or a strength: ``+38``, ``-0.25``; else as :func:`number`."""
-    text = significant(value) if abs(value) < 1 else number(value, 0, width - 1 if width else 0)
+    """A difference or a strength: ``+4.79``, ``-38.0``, ``-0.25``; else as :func:`number`."""
+    digits = max(2 - _exponent(_decimal(value), 3), 0)
+    text = significant(value) if abs(value) < 1 else number(value, digits, width - 1 if width else 0)
     return text if value < 0 else f"+{text}"
+
+
+def alike(values: Sequence[float], digits: int = 3) -> list[str]:
+    """Each as :func:`number`, all to the decimals that the largest has at ``digits`` digits: ``5.10``, ``4.79``."""
+    largest = max((abs(found) for found in map(_decimal, values) if found.is_finite()), default=Decimal(0))
+    places = max(digits - 1 - _exponent(largest, digits), 0)
+    return [number(value, places) for value in values]
 
 
 def times(value: float, width: int = 0) -> str:

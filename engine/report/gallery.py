@@ -12,7 +12,7 @@ from engine.neurons.file import Neurons
 from engine.neurons.labels import Labels
 from engine.neurons.quantities import BEST, FIELDS, HEADED, QUANTITIES, SORTS, TEXTS, Form, Quantity
 from engine.neurons.query import PROPERTIES
-from engine.numbers import UNDEFINED, count, number, percent, significant
+from engine.numbers import UNDEFINED, alike, count, number, percent
 from engine.report.pictures import Album, heat_of
 from engine.reporter import Reporter
 
@@ -152,11 +152,13 @@ def _pictures(neurons: Neurons, latent: int, album: Album, pictures: int) -> dic
         return {"p": [], "o": len(top)}
     maps = neurons.maps(latent)
     heat = list(heat_of(maps[: len(top)])) if maps is not None else []
+    fires = alike([one.activation for one in top])
+    peaks = alike([heat[place][2] if heat else 0.0 for place in range(len(top))])
     found = []
-    for place, (one, picture) in enumerate(zip(top, places, strict=True)):
+    for place, picture in enumerate(places):
         if picture is not None:
-            digits, strongest, peak = heat[place] if heat else ("", -1, 0.0)
-            found.append([picture, significant(one.activation), digits, strongest, significant(peak)])
+            digits, strongest, _ = heat[place] if heat else ("", -1, 0.0)
+            found.append([picture, fires[place], digits, strongest, peaks[place]])
     return {"p": found, "o": len(top) - len(found)}
 
 

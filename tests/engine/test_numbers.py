@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from engine.numbers import (
     UNDEFINED,
+    alike,
     count,
     duration,
     exact,
@@ -52,6 +53,7 @@ FORMATTERS = [
     pytest.param(signed, id="signed"),
     pytest.param(lambda value: signed(value, 6), id="signed in six"),
     pytest.param(lambda value: times(value, 5), id="times"),
+    pytest.param(lambda value: alike([value, 47.9])[0], id="alike"),
 ]
 
 
@@ -101,6 +103,17 @@ def test_numbers_of_everyday_size_keep_their_columns():
     ]
     assert [count(value, 6) for value in (0, 99_999, 100_000, 1_234_567)] == ["0", "99,999", "100k", "1.23M"]
     assert [percent(share, 1, 6) for share in (0.123, 1, 12.5)] == ["12.3%", "100.0%", "1250%"]
+
+
+def test_numbers_that_stand_together_have_the_same_decimals():
+    assert alike([5.1, 4.79, 0.004]) == ["5.10", "4.79", ".00"]
+    assert alike([511.2, math.nan, 3]) == ["511", UNDEFINED, "3"] and alike([]) == []
+
+
+def test_strengths_have_three_digits():
+    assert [signed(value) for value in (4.789, -47.89, 478.9, 0.25, -12_345)] == [
+        *("+4.79", "-47.9", "+479", "+0.25", "-12345")
+    ]
 
 
 def test_what_stood_in_for_other_numbers():
