@@ -17,6 +17,7 @@ from saetui.cli import work
 from saetui.cli.options import DetachOption, ExplainOption, JsonOption, WorkspaceOption, command, complete, extra
 from saetui.cli.stages import check_explained, show_plan
 from saetui.cli.streams import print_json
+from saetui.expected import sums_of_plan
 from saetui.formatting import UNDEFINED, duration, size
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ run.__doc__ = PlanSettings.__doc__
 
 def show_expected(found: "ExpectedPlan") -> None:
     work.say(*work.columns(HEADS, list(_rows(found)), right={3, 4, 5}, cut=1))
-    work.say_facts(MEANT, TIMED, *_sums(found))
+    work.say_facts(MEANT, TIMED, *sums_of_plan(found))
     for warning in found.warnings:
         work.note(f"saetui: {warning}")
 
@@ -102,20 +103,6 @@ def _pass(one: "ExpectedPass") -> tuple[str, ...]:
 def _stage(one: "ExpectedStage") -> tuple[str, ...]:
     seconds = "" if one.state == "there" else f"pass {one.of_pass}" if one.of_pass else _time(one.seconds)
     return one.task, one.name, one.state, _count(one.rows), _size(one.bytes), seconds
-
-
-def _sums(found: "ExpectedPlan") -> Iterator[str]:
-    there = sum(one.state == "there" for one in found.stages)
-    passes = sum(one.scorings > 0 for one in found.passes)
-    scored = f", scored in {passes:,} pass{'es' * (passes != 1)}" if passes else ""
-    yield f"{counted(len(found.stages), 'stage')}: {there:,} there, {len(found.stages) - there:,} to do{scored}"
-    yield f"to write: {size(found.left)}{_without(found.unsized)}; {size(found.free)} free"
-    known = found.seconds or not found.untimed
-    yield f"time: {duration(found.seconds)}{_without(found.untimed)}" if known else "time: not known"
-
-
-def _without(unknown: int) -> str:
-    return f", without {counted(unknown, 'line')} above of which it is not known" if unknown else ""
 
 
 def _count(value: int | None) -> str:

@@ -46,7 +46,7 @@ class RunsDrawer(ModalScreen[None]):
         key("jobs.sort", "o", "sort", "Sort", show=True),
         key("jobs.group", "b", "group", "Group", show=True),
         key("jobs.archive", "a", "put_away('archive')", "Archive", show=True),
-        key("jobs.archived", "A", "archived", "Archived, or others", show=True),
+        key("jobs.archived", "A", "archived", "Show archived", show=True),
         key("jobs.remove", "d,delete", "put_away('remove')", "Remove", show=True),
         key("jobs.undo", "u", "undo", "Put back", show=True),
     ]

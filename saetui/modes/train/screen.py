@@ -20,14 +20,14 @@ from saetui.modes.forms import ImportForm
 from saetui.modes.mode import Mode
 from saetui.modes.train.charts import CHARTS
 from saetui.modes.train.forming_latents import FormingLatents
-from saetui.modes.train.train_forms import ScoreForm, TrainForm
+from saetui.modes.train.train_forms import PlanForm, ScoreForm, TrainForm
 from saetui.modes.train.training_list import SORTS, TrainingList, sort_of
 from saetui.modes.train.training_runs import TrainingRuns
 from saetui.modes.train.training_table import TrainingTable, details, facts, in_a_line
 from saetui.modes.train.training_view import TrainingView
 from saetui.modes.train.watch import Seen, TrainWatch
 from saetui.widgets.chart import MOST
-from saetui.widgets.dialogs import Ask, Pick
+from saetui.widgets.dialogs import Pick
 from saetui.widgets.filter_line import FilterLine
 from saetui.widgets.table import Table
 from saetui.widgets.words import Words
@@ -366,18 +366,16 @@ class TrainMode(Mode):
         self.services.ask(TrainForm(self.services.workspace, title, values, FIRST, known), answered)
 
     def action_plan(self) -> None:
-        self.services.ask(
-            Ask(
-                "Plan file, a .toml with [[train]] tables:",
-                check=self.runs.check_plan,
-                base=self.services.workspace.root,
-            ),
-            self._run_plan,
-        )
+        self._ask_plan("")
 
-    def _run_plan(self, path: str) -> None:
+    def _ask_plan(self, plan: str) -> None:
         listed = [row.name for row in self.trainings.seen.rows]
-        self.trainings.awaited = next((name for name in self.runs.run_plan(path) if name not in listed), "")
+
+        def answered(settings: dict[str, Any]) -> None:
+            trained = self.runs.run_plan(settings)
+            self.trainings.awaited = next((name for name in trained if name not in listed), "")
+
+        self.services.ask(PlanForm(self.services.workspace, plan, self.runs.plans()), answered)
 
     def words(self) -> dict[str, str]:
         return {
@@ -391,7 +389,7 @@ class TrainMode(Mode):
 
     def obey(self, word: str, rest: str) -> bool:
         if word == "plan" and rest:
-            self._run_plan(rest)
+            self._ask_plan(rest)
         elif word == "filter":
             self.filter.value = rest
         elif word == "sort" and (sort := sort_of(rest)):

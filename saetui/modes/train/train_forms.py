@@ -1,20 +1,24 @@
-"""The forms that start a training and a scoring: they say what that will take, as far as this workspace knows."""
+"""The forms that start trainings, scorings and plans: they say what that will take, as far as this workspace knows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from textual.timer import Timer
 
-from engine.config import ScoreSettings, TrainSettings
+from engine.config import PlanSettings, ScoreSettings, TrainSettings
 from engine.errors import UserError, counted
-from engine.settings import from_mapping
+from engine.settings import Place, from_mapping
 from engine.workspace import Workspace
 from saetui.background import look_up
+from saetui.expected import sums_of_plan
 from saetui.formatting import duration, short, size
 from saetui.widgets.form import Form
+
+if TYPE_CHECKING:
+    from engine.runs.expected_plan import ExpectedStage
 
 QUIET = 0.3  # seconds without a key after which it is said
 
@@ -72,6 +76,23 @@ class ScoreForm(ExpectingForm):
         super().__init__(in_words_of_scoring, *asked, workspace=workspace, task="score")
 
 
+class PlanForm(ExpectingForm):
+    AROUND = 22
+    DEFAULT_CSS = """
+    PlanForm #note { height: auto; min-height: 3; max-height: 13; }
+    """
+
+    def __init__(self, workspace: Workspace, plan: str, known: Sequence[str]):
+        """``known``: plans that are brought."""
+        asked = ("Run a plan", PlanSettings, {"plan": plan} if plan else {}, ("plan", "input"), {"plan": known})
+        super().__init__(in_words_of_plan, *asked, workspace=workspace, task="run")
+
+    def _place(self, text: str, sort: Place) -> str:
+        """A file of the workspace by its name alone; other names are of plans that are brought."""
+        here = self.workspace.root / text
+        return str(here) if sort == "file" and here.is_file() else super()._place(text, sort)
+
+
 def in_words_of_training(settings: TrainSettings, workspace: Workspace) -> str:
     from engine.runs.expected import expected_training
 
@@ -87,6 +108,23 @@ def in_words_of_scoring(settings: ScoreSettings, workspace: Workspace) -> str:
     found = expected_scoring(settings, workspace)
     what = f"{counted(found.latents, 'latent')} on {counted(found.images, 'image')}"
     return f"{what}\n{_takes(found.bytes, found.free, found.seconds)}"
+
+
+def in_words_of_plan(settings: PlanSettings, workspace: Workspace) -> str:
+    from engine.runs.expected_plan import expected_plan
+
+    found = expected_plan(settings, workspace)
+    tasks = dict.fromkeys(one.task for one in found.stages)  # in the plan's order
+    told = [_of_task(task, [one for one in found.stages if one.task == task]) for task in tasks]
+    return "\n".join([*told, *sums_of_plan(found), *found.warnings])
+
+
+def _of_task(task: str, stages: Sequence[ExpectedStage]) -> str:
+    """A line: how many there are, how many rows they have, and how many are there already."""
+    rows = [one.rows for one in stages if one.rows is not None]
+    there = sum(one.state == "there" for one in stages)
+    told = [counted(sum(rows), "row") if rows else "", f"{there:,} there" if there else ""]
+    return "  ".join([f"{task:<12}", f"{len(stages):>3,}", ", ".join(filter(None, told))]).rstrip()
 
 
 def _takes(written: int | None, free: int, seconds: float | None) -> str:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.activations.results import READS
-from engine.config import PlanSettings, ScoreSettings, TrainSettings
+from engine.config import ScoreSettings, TrainSettings
 from engine.errors import UserError
-from engine.files import path_of
 from engine.runs.events import Control
 from engine.runs.run import Run
-from engine.runs.tasks import TASKS
 from engine.settings import to_mapping
-from engine.workspace import free_name, neurons_files, short_slug
+from engine.workspace import MARKER, free_name, neurons_files, short_slug
 from saetui.services import Services
 
 if TYPE_CHECKING:
@@ -82,24 +80,24 @@ class TrainingRuns:
         answers = {name: getattr(row.config, name) for name in READS}
         return answers | {"source": source, "format": row.config.origin.format if row.config.origin else ""}
 
-    def check_plan(self, given: str) -> None:
-        """UserError for a plan that cannot be run."""
-        TASKS["run"].refuse(PlanSettings(plan=str(self._place(given))), self.services.workspace)
+    def plans(self) -> list[str]:
+        """Those that are brought, and the files of the workspace."""
+        from engine.runs.plan import shipped
 
-    def _place(self, given: str) -> Path:
-        return (self.services.base / path_of(given)).resolve()
+        files = {path.name for path in self.services.workspace.root.glob("*.toml")} - {MARKER}
+        return [*shipped(), *sorted(files)]
 
-    def run_plan(self, given: str) -> list[str]:
-        """Start the plan in the file ``given``; the names of the SAEs that it trains."""
-        from engine.runs.plan import read_plan
+    def run_plan(self, settings: Mapping[str, Any]) -> list[str]:
+        """Start a plan; the names of the SAEs that it trains."""
+        from engine.runs.plan import plan_path, read_plan
 
-        path = self._place(given)
         trained: list[str] = []
 
         def read() -> None:
-            trained.extend(stage.name for stage in read_plan(path, self.services.workspace) if stage.task == "train")
+            stages = read_plan(plan_path(settings["plan"]), self.services.workspace, settings["input"])
+            trained.extend(stage.name for stage in stages if stage.task == "train")
 
-        if self.services.guard(read) and self.services.start("run", {"plan": str(path)}):
+        if self.services.guard(read) and self.services.start("run", dict(settings)):
             return trained
         return []
 

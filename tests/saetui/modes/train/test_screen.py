@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from textual.pilot import Pilot
-from textual.widgets import Input, Static
+from textual.widgets import Static
 
 from engine.files import write_json, write_text
 from engine.runs.run import Run, runs
@@ -22,10 +22,11 @@ from engine.workspace import MARKER, Workspace
 from saetui.app import Workbench
 from saetui.modes.forms import ImportForm
 from saetui.modes.train.screen import TrainMode
+from saetui.modes.train.train_forms import PlanForm
 from saetui.modes.train.training_table import details
 from saetui.modes.train.watch import TrainWatch, lines_of, tail
 from saetui.widgets.chart import Chart
-from saetui.widgets.dialogs import Ask, Pick
+from saetui.widgets.dialogs import Pick
 from saetui.widgets.form import Form
 from tests.support.foreign import READS, write_published, write_saelens
 from tests.support.pilots import rows, screen_text, until
@@ -286,19 +287,25 @@ def test_a_clone_has_a_free_name_and_the_same_settings(place):
     drive(place, scenario)
 
 
-def test_a_plan_is_checked_before_it_starts(place, tmp_path):
-    plan = tmp_path / "plan.toml"
-    write_text(plan, '[[train]]\nactivations = "a"\nname = "planned"\nsteps = 20\ndevice = "cpu"\n')
+def test_a_plan_is_checked_and_told_before_it_starts(place):
+    plan = place.root / "plan.toml"
+    write_text(plan, '[[train]]\nactivations = "$on"\nname = "planned"\nsteps = 20\ndevice = "cpu"\n[inputs.on]\n')
 
     async def scenario(pilot, pane):
         before = len(runs(place))
         await pilot.press("P")
-        assert isinstance(pilot.app.screen, Ask)
-        pilot.app.screen.query_one(Input).value = str(tmp_path / "missing.toml")
-        await pilot.press("enter")
+        form = pilot.app.screen
+        assert isinstance(form, PlanForm)
+        form.editor("plan").value = "missing.toml"
+        await pilot.press("ctrl+s")
         await until(pilot, lambda: "There is no plan" in screen_text(pilot))
-        assert len(runs(place)) == before and isinstance(pilot.app.screen, Ask)
-        await pilot.press("escape", "colon", *f"plan {plan}", "enter")
+        assert form.wrong == "plan" and len(runs(place)) == before
+        await pilot.press("escape", "colon", *"plan plan.toml", "enter")
+        await until(pilot, lambda: isinstance(pilot.app.screen, PlanForm))
+        pilot.app.screen.editor("input").value = "on=a"
+        await until(pilot, lambda: "1  1,280 rows" in screen_text(pilot))
+        assert "1 stage: 0 there, 1 to do" in screen_text(pilot) and len(runs(place)) == before
+        await pilot.press("ctrl+s")
         await until(pilot, lambda: pane.selected and pane.selected.name == "planned", 30)
         await until(pilot, lambda: pane.selected.state == "done", 30)
 
