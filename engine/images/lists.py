@@ -4,6 +4,7 @@ import csv
 import io
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -20,6 +21,8 @@ TABLES = (".csv", ".tsv")
 LONGEST = 1 << 30  # bytes of a list: about ten million images
 METADATA = ("metadata.csv", "metadata.jsonl")
 """Of an image folder of Hugging Face: rows with ``file_name``, relative to their folder, and a class."""
+CLASS_NAMES = ("classes.txt", "LOC_synset_mapping.txt")
+"""Of an image folder: what its folders are called, ``n01440764 tench, Tinca tinca`` a line, as ImageNet has it."""
 NOT_THERE = "named in metadata and not there"
 _PATH = ("path", "file_name", "filename", "file", "image", "image_path", "filepath")
 _DELIMITERS = ",\t;"
@@ -64,6 +67,17 @@ def metadata(name: str, folders: Sequence[str], read: Callable[[], str], listing
     except UserError:
         listing.left_out[f"{name} that is not understood"] += 1
         return {}
+
+
+def class_names(text: str) -> dict[str, str]:
+    """What folders are called, by their names: the first of the words for it that is no other folder's, too, else all
+    of them, else these and the folder's name."""
+    lines = (line.strip().split(None, 1) for line in text.split("\n"))
+    called = {line[0]: line[1].replace("/", "-") for line in lines if len(line) == 2}  # a slash would be a folder
+    first = {folder: words.split(",")[0].strip() for folder, words in called.items()}
+    firsts, wholes = Counter(first.values()), Counter(called.values())
+    alike = {folder: words if wholes[words] == 1 else f"{words} {folder}" for folder, words in called.items()}
+    return {folder: one if firsts[one] == 1 else alike[folder] for folder, one in first.items()}
 
 
 def _rows(path: Path, text: str) -> Iterator[tuple[str, Class]]:

@@ -23,12 +23,12 @@ from engine.config import Transparency
 from engine.errors import UNREAD, UserError, counted, passing, reason, refusal
 from engine.files import path_of, value_sha256
 from engine.images.archives import read_tar, read_zip
-from engine.images.classes import Class, taxonomy_of
+from engine.images.classes import Class, of_folders
 from engine.images.contents import contents
 from engine.images.decoding import BrokenImage, decode
 from engine.images.entry import ImageEntry, Listing, check_unchanged, read, stamp
 from engine.images.kinds import SUFFIXES, in_words, is_read, left_out
-from engine.images.lists import METADATA, NOT_THERE, metadata, read_list, read_text
+from engine.images.lists import CLASS_NAMES, METADATA, NOT_THERE, class_names, metadata, read_list, read_text
 from engine.places import NO_PATH
 from engine.reporter import Reporter, StageBegan
 
@@ -197,8 +197,9 @@ def open_images(spec: str | Path, limit: int = 0, transparency: Transparency = "
 
     ``transparency``: what shows through them when they are loaded.
 
-    - a directory: every image below it, sorted; the folder is the class. Folders in folders, and iNaturalist-style
-      names (``00012_Kingdom_Phylum_Class_Order_Family_Genus_species``), are a taxonomy. Hidden files are passed over;
+    - a directory: every image below it, sorted; the folder is the class, by the name that a ``classes.txt`` or
+      ``LOC_synset_mapping.txt`` in the directory gives it. Folders in folders, and iNaturalist-style names
+      (``00012_Kingdom_Phylum_Class_Order_Family_Genus_species``), are a taxonomy. Hidden files are passed over;
       symbolic links are followed. What a ``metadata.csv`` or ``metadata.jsonl`` of Hugging Face says of the class
       goes before the folder, in archives too.
     - ``.tar`` files (one, or a directory of them): images with their folder as class, or WebDataset samples
@@ -348,9 +349,10 @@ def _told_apart(entries: list[ImageEntry]) -> list[ImageEntry]:
 def _tree(root: Path, names: tuple[str, ...], listing: Listing) -> None:
     """Depth first, every folder in the order of its names. Millions of files: hence strings and directory entries."""
     missing: set[str] = set()
+    called = _called(root, listing)
 
     def visit(folder: str, names: tuple[str, ...], around: frozenset[str], known: Mapping[str, Class]) -> None:
-        here = Class("/".join(names) or None, taxonomy_of(names))
+        here = of_folders(tuple(called.get(name, name) for name in names))
         real = os.path.realpath(folder)
         if real in around:  # a link back up
             return
@@ -374,6 +376,17 @@ def _tree(root: Path, names: tuple[str, ...], listing: Listing) -> None:
     visit(os.path.abspath(root), names, frozenset(), {})
     if missing:
         listing.left_out[NOT_THERE] += len(missing)
+
+
+def _called(root: Path, listing: Listing) -> dict[str, str]:
+    """What folders in ``root`` are called, where a file in it says that."""
+    for path in (root / name for name in CLASS_NAMES):
+        if path.is_file():
+            try:
+                return class_names(read_text(path))
+            except UserError:
+                listing.left_out[f"{path.name} that is not understood"] += 1
+    return {}
 
 
 def _is_folder(child: os.DirEntry[str]) -> bool:

@@ -1,8 +1,9 @@
 """A taxonomy that no folder spells: a table of parents, or WordNet. The class of an image is looked up in it.
 
 A table is a ``.csv`` with columns ``child`` and ``parent``; a parent that is nobody's child is a root. A class is
-found by its whole name, else by its last folder. Names must be unique: where one has two parents, nothing says which
-is meant. WordNet is that of nltk, where it and its data are installed; nothing is downloaded.
+found by its whole name, else by its last part, else by the folder of its images. Names must be unique: where one has
+two parents, nothing says which is meant. WordNet is that of nltk, where it and its data are installed; nothing is
+downloaded.
 """
 
 import csv
@@ -27,8 +28,9 @@ class ClassTaxonomy(Protocol):
 
     sha256: str
 
-    def path(self, label: str | None) -> tuple[str, ...]:
-        """From the root down to the class; () for one that is not known."""
+    def path(self, label: str | None, folder: str = "") -> tuple[str, ...]:
+        """From the root down to the class; () for one that is not known. ``folder``: where its images are, whose name
+        may be a number that ``label`` says in words."""
 
 
 def open_taxonomy(table: str, wordnet: bool) -> ClassTaxonomy | None:
@@ -39,8 +41,8 @@ def open_taxonomy(table: str, wordnet: bool) -> ClassTaxonomy | None:
 
 
 class WordNet:
-    """The hypernyms of nouns. A class is a synset by its number, as ImageNet's ``n02123045``, else the first sense of
-    its last folder. Of several ways up the shortest one, the first by name of equals."""
+    """The hypernyms of nouns. A class is a synset by its number, as ImageNet's folder ``n02123045``, else the first
+    sense of its last part. Of several ways up the shortest one, the first by name of equals."""
 
     def __init__(self) -> None:
         try:
@@ -58,8 +60,8 @@ class WordNet:
         self._wordnet = wordnet
         self.sha256 = value_sha256(["WordNet", wordnet.get_version()])
 
-    def path(self, label: str | None) -> tuple[str, ...]:
-        word = (label or "").rpartition("/")[2]
+    def path(self, label: str | None, folder: str = "") -> tuple[str, ...]:
+        word = folder if label and _SYNSET.fullmatch(folder) else (label or "").rpartition("/")[2]
         if _SYNSET.fullmatch(word):
             try:
                 with warnings.catch_warnings(action="ignore"):
@@ -104,9 +106,10 @@ class ParentTable:
                 name = self._parent[name]
             ends |= above.keys()
 
-    def path(self, label: str | None) -> tuple[str, ...]:
+    def path(self, label: str | None, folder: str = "") -> tuple[str, ...]:
         """From the root down to the class; () for one that is not in the table."""
-        name = next((one for one in (label, (label or "").rpartition("/")[2]) if one in self._known), None)
+        names = (label, label.rpartition("/")[2], folder) if label else ()
+        name = next((one for one in names if one in self._known), None)
         found: list[str] = []
         while name:
             found.append(name)

@@ -119,16 +119,21 @@ class Taxonomy:
 
 def placed(images: Sequence[ScoredImage], taxonomy: ClassTaxonomy, reporter: Reporter) -> list[ScoredImage]:
     """``images`` with the places of their classes in ``taxonomy``. UserError where it knows none of them."""
-    path = {label: taxonomy.path(label) for label in {image.label for image in images}}
-    classes = [label for label in path if label]
-    unknown = sorted(label for label in classes if not path[label])
+    place = {(one.label, _folder(one)) for one in images}
+    path = {(label, folder): taxonomy.path(label, folder) for label, folder in place}
+    classes = {label for label, _ in place if label}
+    unknown = sorted({label for (label, _), found in path.items() if label and not found})
     if len(unknown) == len(classes):
         raise UserError("The taxonomy has none of the images' classes: give a table with their names as children.")
     if unknown:
         several = f"{', '.join(unknown[:3])}{' ...' if len(unknown) > 3 else ''}"
         said = f"The taxonomy has no place for {len(unknown):,} of the {len(classes):,} classes of the images"
         reporter.event(Warned(f"{said}: {several}."))
-    return [replace(image, taxonomy=path[image.label]) for image in images]
+    return [replace(one, taxonomy=path[one.label, _folder(one)]) for one in images]
+
+
+def _folder(image: ScoredImage) -> str:
+    return image.path.rpartition("/")[0].rpartition("/")[2]
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,7 @@ def _classes(
     if len(names) < 2:
         return None, (f"{left_out}the images are not in two classes or more.",)
     if codes:
-        why = f"the classes have codes in place of words, as {codes[0]}: give folders whose names say what is in them."
+        why = f"the classes have codes in place of words, as {codes[0]}: a classes.txt among the folders names them."
         return None, (left_out + why,)
     texts = tuple(settings.template.replace("{}", name) for name in names.values())
     try:

@@ -16,7 +16,7 @@ from PIL import Image, features
 
 from engine.errors import UserError
 from engine.images import BrokenImage, open_image, open_images
-from engine.images.sources import taxonomy_of
+from engine.images.classes import taxonomy_of
 
 
 def picture(value: int) -> bytes:
@@ -463,6 +463,23 @@ def test_metadata_of_a_hugging_face_folder(tree: Path) -> None:
     assert images.entries[2].taxonomy == ("animal", "bee")
     assert images.left_out == {"named in metadata and not there": 1}
     assert labels(tree / "b" / "metadata.jsonl") == {"./2.png": "animal/bee"}
+
+
+def test_folders_are_called_what_a_file_among_them_says(tmp_path: Path) -> None:
+    for folder in ("n01", "n02", "n03", "n04", "n05", "n06"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "0.png").write_bytes(picture(1))
+    lines = ["n01 tench, Tinca tinca", "n02 crane", "n03 crane", "n04\tcan/tin", "n05 crane, bird", "n06", "n07 x"]
+    (tmp_path / "classes.txt").write_text("\r\n".join(lines))
+    before = open_images(tmp_path / "n01").sha256
+    names = ["tench", "crane n02", "crane n03", "can-tin", "crane, bird", "n06"]
+    assert [one.label for one in open_images(tmp_path).entries] == names
+    assert open_images(tmp_path / "n01").sha256 == before, "it names folders among which it is"
+    (tmp_path / "classes.txt").rename(tmp_path / "LOC_synset_mapping.txt")
+    assert [one.label for one in open_images(tmp_path).entries] == names
+    (tmp_path / "LOC_synset_mapping.txt").write_bytes(b"\xff\xfe\x00")
+    assert open_images(tmp_path).left_out == {"LOC_synset_mapping.txt that is not understood": 1}
+    assert open_images(tmp_path).entries[0].label == "n01"
 
 
 # What is left out

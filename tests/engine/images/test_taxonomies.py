@@ -80,6 +80,17 @@ def test_images_get_the_place_of_their_class(tmp_path):
         placed(images[1:], found, listener)
 
 
+def test_a_class_in_words_is_found_by_the_folder_of_its_images(tmp_path):
+    found = table(tmp_path, "child,parent\nn01,fish\ncrane n02,bird\n")
+    images = [
+        ScoredImage("n01/0.png", "tench", (), ""),
+        ScoredImage("n02/0.png", "crane n02", (), ""),
+        ScoredImage("n01/1.png", None, (), ""),
+    ]
+    places = [one.taxonomy for one in placed(images, found, Listener())]
+    assert places == [("fish", "n01"), ("bird", "crane n02"), ()]
+
+
 def test_one_taxonomy_is_asked_for(tmp_path):
     assert open_taxonomy("", False) is None
     with pytest.raises(UserError, match="give --taxonomy or --wordnet"):
@@ -146,5 +157,6 @@ def test_wordnet_gives_the_shortest_way_up(tmp_path, monkeypatch):
     found = open_taxonomy("", True)
     up = ("entity.n.01", "animal.n.01", "pet.n.01", "cat.n.01")
     assert found.path("val/cat") == found.path("cat") == found.path(f"n{at['cat']:08d}") == up
+    assert found.path("unicorn", f"n{at['cat']:08d}") == up, "a class in words, in a folder with its number"
     assert found.path("big feline")[-1] == "big_feline.n.01"
     assert found.path("unicorn") == found.path("n99999999") == found.path(None) == ()
