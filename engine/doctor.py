@@ -6,11 +6,11 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 
 import engine
 from engine.config import DoctorSettings
 from engine.errors import UserError
+from engine.kinds import ARTEFACTS
 from engine.numbers import size
 from engine.records import seldom
 from engine.reporter import Reporter
@@ -26,7 +26,6 @@ PACKAGES = (
     "h5py",
     "numpy",
 )
-KINDS = ("activations", "embeddings", "saes", "neurons", "recipes", "runs")
 
 
 @dataclass(frozen=True)
@@ -57,6 +56,10 @@ class WorkspaceReport:
     embeddings: int
     saes: int
     neurons: int
+    concepts: int
+    fidelity: int
+    steerability: int
+    stability: int
     recipes: int
     runs: int
 
@@ -132,8 +135,4 @@ def _workspace(workspace: Workspace, advice: list[str]) -> WorkspaceReport:
         advice.append(f"{existing} is not writable: choose another --workspace.")
     if free < 5e9:
         advice.append(f"{existing} has {size(free)} free: an activation store of a full-size model needs more.")
-    return WorkspaceReport(str(root), writable, free, **{kind: _count(root / kind) for kind in KINDS})
-
-
-def _count(folder: Path) -> int:
-    return sum(not path.name.startswith(".") for path in folder.iterdir()) if folder.is_dir() else 0
+    return WorkspaceReport(str(root), writable, free, **{kind.folder: len(kind.all_in(root)) for kind in ARTEFACTS})

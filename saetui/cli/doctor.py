@@ -23,6 +23,7 @@ HOLDS = {
     "neurons": "neurons file",
     "runs": "run",
 }
+RESULTS = ("concepts", "fidelity", "steerability", "stability")
 RUNGS = {
     "kitty": "cells in 24-bit colour; by kitty's protocol in full size",
     "sixel": "cells in 24-bit colour",
@@ -52,6 +53,7 @@ def doctor(workspace: WorkspaceOption = None, json: JsonOption = False) -> None:
 def _lines(report: Report, terminal: Terminal) -> list[str]:
     place, demo = report.workspace, report.demo
     counts = {thing: getattr(place, kind) for kind, thing in HOLDS.items()}
+    counts["other result"] = sum(getattr(place, kind) for kind in RESULTS)
     made = ", ".join(counted(count, thing) for thing, count in counts.items() if count)
     return [
         f"saetui     {report.saetui} on Python {report.python}",

@@ -55,3 +55,14 @@ def test_doctor_in_a_pipe(tmp_path: Path) -> None:
     report = json.loads(saetui("doctor", "--json", cwd=tmp_path).stdout)
     assert report["terminal"]["tty"] is False and report["terminal"]["rung"] in RUNGS
     assert not any("TERM" in sentence for sentence in report["advice"])
+
+
+def test_results_are_counted_with_what_a_workspace_holds(tmp_path: Path) -> None:
+    for name in ("concepts/a--b.json", "stability/a.json", "recipes/c.toml"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    place = json.loads(saetui("doctor", "--json", cwd=tmp_path).stdout)["workspace"]
+    assert {kind: place[kind] for kind in ("concepts", "fidelity", "stability", "recipes", "saes")} == {
+        "concepts": 1, "fidelity": 0, "stability": 1, "recipes": 1, "saes": 0,
+    }  # fmt: skip
+    assert "2 other results" in saetui("doctor", cwd=tmp_path).stdout

@@ -361,7 +361,8 @@ def each(json: bool) -> Any:
 def test_a_person_is_told_what_was_done(outcomes, form, number):
     done = outcomes[form][number]
     assert done.code == 0, done
-    assert [words for words in CASES[number].says if words not in done.out] == [], done.out
+    said = (done.out, " ".join(done.out.split()))  # a long path wraps a line within the words
+    assert [words for words in CASES[number].says if not any(words in one for one in said)] == [], done.out
     assert only_progress(done.err), done.err
 
 
