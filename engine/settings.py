@@ -188,6 +188,11 @@ def numbers_written(text: str) -> list[Any]:
     return [written(part, float) for part in text.split(",")]
 
 
+def each(value: Any) -> list[Any]:
+    """The values of a setting that may have one or, as a list, several."""
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
 def to_mapping(settings: Any) -> dict[str, Any]:
     """The settings as values that JSON and TOML can hold."""
     return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(settings).items()}

@@ -233,7 +233,12 @@ def _expand(
     grid = [k for k, v in table.items() if isinstance(v, list) and typing.get_origin(hints.get(k)) is not tuple]
     fields = {f.name: f.default for f in dataclasses.fields(kind)}
     base = {k: v for k, v in defaults.items() if k in fields}
-    for values in itertools.product(*(table[k] for k in grid)):
+    judges = base.get("embed_with")  # several of them in workspace.toml are as several in the table
+    if isinstance(judges, list) and "embed_with" not in table:
+        grid.append("embed_with")
+        if not judges:
+            raise WrongValue("embed_with", "embed_with names none: give one or more.", str(root / MARKER))
+    for values in itertools.product(*((base | table)[k] for k in grid)):
         chosen = base | table | dict(zip(grid, values, strict=True))
         template = chosen.get("name") or DEFAULT_NAMES.get(task)
         if template:

@@ -23,6 +23,7 @@ from engine.files import path_of, read_text, write_text, xdg
 from engine.kinds import ACTIVATIONS, ARTEFACTS, EMBEDDINGS, RECIPES, RUNS, SAES, Kind
 from engine.literal import literal
 from engine.neurons.quantities import SORTS
+from engine.settings import each
 from engine.workspace import Workspace, folders, image_set_of, neurons_files, recipes, saes
 from saetui.cli import COMPLETE, OPEN
 from saetui.cli.options import SETTINGS
@@ -211,7 +212,7 @@ def models(workspace: Workspace) -> list[str]:
     known = [
         "demo",
         "demo:encoder",
-        *(str(defaults[name]) for name in ("model", "embed_with", "vlm") if defaults.get(name)),
+        *(str(one) for name in ("model", "embed_with", "vlm") for one in each(defaults.get(name)) if one),
     ]
     for kind in ("activations", "embeddings"):
         for folder in folders(workspace.root / kind):

@@ -113,12 +113,17 @@ def check_explained(explain: bool, detach: bool, dry_run: bool = False) -> None:
 
 
 def _add_score(app: typer.Typer) -> None:
-    """The command that does ``score`` for one SAE and one judge, and ``scores`` for several."""
+    """The command that does ``score`` for one SAE and one judge, and ``scores`` for several, or for a list of judges
+    in workspace.toml."""
 
     def handler(given: dict[str, Any], workspace: str | None, json: bool, detach: bool, explain: bool) -> None:
         check_explained(explain, detach)
         place, named = Workspace.find(workspace), {name: given.get(name, []) for name in ("sae", "embed_with")}
-        task = "scores" if any(len(names) > 1 for names in named.values()) else "score"
+        default = place.defaults().get("embed_with")
+        if not named["embed_with"] and isinstance(default, list) and len(default) == 1:
+            named["embed_with"] = default
+        several = not named["embed_with"] and isinstance(default, list)
+        task = "scores" if several or any(len(names) > 1 for names in named.values()) else "score"
         if task == "score":
             given = given | {name: names[0] for name, names in named.items() if names}
         settings, show = stages()[task]

@@ -14,6 +14,7 @@ from engine.errors import UserError, counted
 from engine.images import open_images
 from engine.images.kinds import in_words
 from engine.models import HookPoint
+from engine.settings import each
 from saetui.background import Wanted
 from saetui.formatting import size
 
@@ -139,7 +140,7 @@ def encoder(spec: str, stores: Iterable[StoreEntry], defaults: Mapping[str, Any]
     """An encoder in words: what workspace.toml uses it for, and what was extracted with it."""
     made = [one for one in stores if one.model == spec]
     roles = {"model": "the encoder that is read", "embed_with": "judges which images are alike"}
-    facts = [("default", words) for key, words in roles.items() if defaults.get(key) == spec]
+    facts = [("default", words) for key, words in roles.items() if spec in each(defaults.get(key))]
     for head in [one.manifest for one in made if one.manifest][:1]:
         facts += [("family", head.model.family), ("weights", str(head.model.sha256))]
         facts += [("sees", _pixels(head.preprocessing) + _grid(head))]

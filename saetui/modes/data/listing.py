@@ -15,6 +15,7 @@ from engine.models.hookpoints import KINDS as HOOK_KINDS
 from engine.query import RowField, Rows
 from engine.runs.watch import RunSnapshot
 from engine.sae.results import CHECK_STAGE, READ_STAGE
+from engine.settings import each
 from engine.workspace import Workspace
 from saetui.formatting import count, percent, size
 from saetui.widgets.table import Column
@@ -62,7 +63,7 @@ class Found:
         held = inventory(workspace)
         stores = [*held.stores, *held.embeddings]
         images = {one.spec: one.images for one in held.sources}
-        models = [defaults.get("model"), defaults.get("embed_with"), *(one.model for one in stores)]
+        models = [defaults.get("model"), *each(defaults.get("embed_with")), *(one.model for one in stores)]
         encoders = list(dict.fromkeys(model for model in models if isinstance(model, str) and model))
         return cls(list(dict.fromkeys([*images, *added])), images, encoders, stores, defaults, problem)
 

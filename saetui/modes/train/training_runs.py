@@ -145,8 +145,10 @@ class TrainingRuns:
         if row.state != "done":
             self.services.say(f"{row.name} is {row.state}: it can be scored when its training is done.")
             return None
-        known = {"images": images} if images else {}
-        return known | self.services.workspace.defaults_of(ScoreSettings) | self._scored_like() | {"sae": row.name}
+        known = ({"images": images} if images else {}) | self.services.workspace.defaults_of(ScoreSettings)
+        if isinstance(judges := known.get("embed_with"), list):  # a form has one judge
+            known["embed_with"] = judges[0] if judges else ""
+        return known | self._scored_like() | {"sae": row.name}
 
     def _scored_like(self) -> dict[str, Any]:
         """Images, words and judge of the newest scores, and how those were made: others can be compared with them."""

@@ -98,6 +98,25 @@ def test_judges_of_one_table_are_named_as_score_names_them(more, names, workspac
     assert [one.settings.name for one in stages if one.task == "score"] == names
 
 
+def test_several_judges_of_the_workspace_are_as_several_of_the_table(workspace, tmp_path):
+    (workspace.root / "activations/a").mkdir(parents=True)
+    path, marker = tmp_path / "plan.toml", workspace.root / "workspace.toml"
+    judges, table = 'embed_with = ["./dino", "demo:encoder"]\n', f'{TRAIN}[[score]]\nsae = "*-x8"\nimages = "val"\n'
+    path.write_text(table + judges)
+    in_table = read_plan(path, workspace)
+    marker.write_text(judges)
+    path.write_text(table)
+    assert read_plan(path, workspace) == in_table
+    assert [one.settings.embed_with for one in in_table[-2:]] == [str(workspace.root / "dino"), "demo:encoder"]
+    path.write_text(table + 'embed_with = "demo"')
+    assert read_plan(path, workspace)[-1].settings.embed_with == "demo", "the table goes before the workspace"
+    for wrong, says in (("[]", "names none: give one or more"), ("[3]", "embed_with is 3: it must be text")):
+        marker.write_text(f"embed_with = {wrong}\n")
+        path.write_text(table)
+        with pytest.raises(UserError, match=rf"workspace.toml: .*{says}"):
+            read_plan(path, workspace)
+
+
 PLAN = """
 [[extract]]
 model = "{root}/model"

@@ -327,5 +327,28 @@ def test_each_of_several_judges_is_checked(judges: list[str], says: str) -> None
     assert says in by_command("score", BASE["score"] | {"embed_with": judges})
 
 
+@pytest.mark.parametrize(
+    ("judges", "says"),
+    [
+        (["demo", "demo:encoder", "demo"], "embed_with names demo twice: name each judge once."),
+        (["demo:encoder", "nowhere"], "No model at .*nowhere"),
+        ([], "embed_with names none: give one or more."),
+        ([3, 4], "embed_with is 3: it must be text"),
+    ],
+)
+def test_several_judges_of_the_workspace_are_told_of_as_options_are(judges: list[Any], says: str, study: Path) -> None:
+    marker = study / "workspace.toml"
+    before = marker.read_text()
+    kept = [line for line in before.splitlines() if not line.startswith("embed_with")]
+    marker.write_text(to_toml({"embed_with": judges}) + "\n".join(kept))
+    try:
+        words = arguments("score", {name: value for name, value in BASE["score"].items() if name != "embed_with"})
+        assert re.search(says, str(CliRunner().invoke(app, words).exception))
+        one = BASE["score"] | {"embed_with": "nobody"}
+        assert "No model at nobody" in str(CliRunner().invoke(app, arguments("score", one)).exception)
+    finally:
+        marker.write_text(before)
+
+
 def test_the_list_is_long_enough() -> None:
     assert len(CASES) >= 60
