@@ -339,8 +339,8 @@ class NeuronsEntry(Entry):
         if self.summary is None:
             return None
         ours, matched = self.summary.ms.sae, self.summary.ms.matched
-        beside = Interval(matched.latents, matched.mean, None, None)
-        return Figure("MS", Interval(ours.latents, ours.mean, None, None), "matched neurons", beside)
+        beside = Interval(matched.latents, matched.mean, matched.low, matched.high)
+        return Figure("MS", Interval(ours.latents, ours.mean, ours.low, ours.high), "matched neurons", beside)
 
     @classmethod
     def read(cls, path: Path) -> Self:

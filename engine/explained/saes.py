@@ -4,7 +4,8 @@ from engine.explained.explanation import PAPER, Explanation
 
 _LATENTS = "latents with an MS"
 _HELD_OUT = "the rows that it is measured on: held out of training, or those of the store that is named"
-_COSINES = "95 %, over latents: mean ± Student's t x standard error"
+_OF_MEANS = "95 %, over latents: mean ± Student's t x standard error"
+_COSINES = _OF_MEANS
 
 SAE: dict[str, Explanation] = {
     # Of all latents together
@@ -18,6 +19,7 @@ SAE: dict[str, Explanation] = {
         title="share beaten",
         formula="latents with MS > MS of their matched raw neuron / latents with both",
         n="latents for which both have an MS",
+        interval="95 %, over latents: Wilson's of a share (1927)",
         control="one half: no better than sparsity alone",
     ),
     "lift": Explanation(
@@ -36,16 +38,18 @@ SAE: dict[str, Explanation] = {
     ),
     "ms_mean": Explanation(
         title="mean MS",
-        formula="mean over the latents that have an MS; best, worst: the largest and smallest of them",
+        formula="mean over the latents that have an MS; best, worst: the largest and smallest of them; std: their "
+        "standard deviation (n - 1)",
         n=_LATENTS,
-        interval="of each latent, in the neurons file (low, high)",
+        interval=f"{_OF_MEANS}; of each latent, in the neurons file (low, high)",
         control="matched raw neurons, raw neurons, and the baseline",
     ),
     "matched_mean": Explanation(
         title="mean MS of the matched raw neurons",
-        formula="mean over the latents that have both; share beaten: latents with MS > MS of theirs / latents with "
-        "both",
+        formula="mean over the latents that have both, std: their standard deviation (n - 1); share beaten: latents "
+        "with MS > MS of theirs / latents with both",
         n="latents for which both have an MS",
+        interval=f"{_OF_MEANS}; of the share Wilson's (1927)",
         control="it is one",
     ),
     "raw_mean": Explanation(
@@ -96,7 +100,8 @@ SAE: dict[str, Explanation] = {
     "undefined": Explanation(title="undefined", formula="columns that fire on too few rows for an MS", n="all columns"),
     "column_mean": Explanation(
         title="mean MS",
-        formula="mean over the columns that have an MS; best, worst: the largest and smallest of them",
+        formula="mean over the columns that have an MS; best, worst: the largest and smallest of them; std: their "
+        "standard deviation (n - 1)",
         n="columns with an MS",
         control="the baseline",
     ),
@@ -105,12 +110,20 @@ SAE: dict[str, Explanation] = {
         title="mean MS of these latents",
         formula="mean over those that have an MS",
         n="latents of the group with an MS",
+        interval=_OF_MEANS,
         control="the mean MS of their matched raw neurons",
+    ),
+    "group_std": Explanation(
+        title="standard deviation of MS",
+        formula="root of the sum of squared deviations from their mean / (n - 1)",
+        n="latents of the group with an MS",
+        control="the same of their matched raw neurons",
     ),
     "group_matched": Explanation(
         title="mean MS of their matched raw neurons",
-        formula="mean over those that have one: the control",
-        n="latents of the group",
+        formula="mean over those of the latents with an MS that have one: the control",
+        n="latents of the group for which both have an MS",
+        interval=_OF_MEANS,
         control="it is one",
     ),
     "group_depth": Explanation(

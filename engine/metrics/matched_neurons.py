@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import sparse
 
+from engine.metrics.by_group import ms_of
 from engine.metrics.monosemanticity import MS, monosemanticity
 from engine.metrics.results import AgainstMatched
 
@@ -75,10 +76,18 @@ def _drawn(
 
 def against(ms: Float[np.ndarray, " w"], matched: Float[np.ndarray, " w"]) -> AgainstMatched:
     """MS of w latents against that of their matched raw neurons; None where no latent has both."""
-    both = ~np.isnan(ms) & ~np.isnan(matched)
-    if not both.any():
-        return AgainstMatched(None, None, 0)
-    return AgainstMatched(float(matched[both].mean()), float((ms[both] > matched[both]).mean()), int(both.sum()))
+    found = ms_of(ms, matched)
+    mean, share = found.matched, found.beaten
+    return AgainstMatched(
+        mean.mean,
+        share.mean,
+        share.n,
+        std=found.matched_std,
+        low=mean.low,
+        high=mean.high,
+        share_low=share.low,
+        share_high=share.high,
+    )
 
 
 def matched_activations(

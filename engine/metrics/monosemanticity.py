@@ -75,8 +75,13 @@ class MS:
         return float(np.nanmin(self.ms)) if self.undefined < len(self.ms) else float("nan")
 
     @property
+    def std(self) -> float:
+        """Over the columns that have a score, with n - 1; NaN for fewer than two."""
+        return float(np.nanstd(self.ms, ddof=1)) if self.undefined < len(self.ms) - 1 else float("nan")
+
+    @property
     def spread(self) -> Spread:
-        return Spread(number(self.mean), number(self.best), number(self.worst))
+        return Spread(number(self.mean), number(self.best), number(self.worst), std=number(self.std))
 
 
 def monosemanticity(A: Matrix, E: Matrix, min_support: int = 2, interval: bool = True) -> MS:
@@ -91,8 +96,8 @@ def monosemanticity(A: Matrix, E: Matrix, min_support: int = 2, interval: bool =
     """
     if min_support < 2:
         raise UserError(f"A minimum support of {min_support} has no meaning: a score needs pairs, so give 2 or more.")
-    A = _checked(A, "activations")
-    E = _checked(E.toarray() if sparse.issparse(E) else E, "embeddings")
+    A = checked(A, "activations")
+    E = checked(E.toarray() if sparse.issparse(E) else E, "embeddings")
     if A.shape[0] != E.shape[0]:
         raise UserError(
             f"The activations have {counted(A.shape[0], 'row')} and the embeddings {E.shape[0]}: "
@@ -124,7 +129,7 @@ def numbers(values: np.ndarray) -> tuple[float | None, ...]:
     return tuple(number(value) for value in values.tolist())
 
 
-def _checked(matrix: Matrix, name: str) -> Matrix:
+def checked(matrix: Matrix, name: str) -> Matrix:
     """``matrix`` as a 2-D array or sparse matrix of finite real numbers, or a UserError that names the fault."""
     if not sparse.issparse(matrix):
         matrix = np.asarray(matrix)
@@ -174,7 +179,7 @@ class _Scorer:
 
     def score(self, A: Matrix, min_support: int) -> MS:
         if sparse.issparse(A):
-            self._score_sparse(_compressed(A), np.arange(A.shape[1]))
+            self._score_sparse(by_columns(A), np.arange(A.shape[1]))
         else:
             self._score_dense(A)
         N = len(self.E)
@@ -189,9 +194,9 @@ class _Scorer:
             block = A[:, start : start + step]
             columns = np.arange(start, start + block.shape[1])
             if np.count_nonzero(block) < _SPARSE_SHARE * block.size:
-                self._score_sparse(_compressed(block), columns)
+                self._score_sparse(by_columns(block), columns)
             else:
-                self._dense_block(block.astype(np.float64), columns, _noise(A.dtype))
+                self._dense_block(block.astype(np.float64), columns, noise(A.dtype))
 
     def _score_sparse(self, A: sparse.csc_array, into: np.ndarray) -> None:
         """``into``: where the results of A's columns go."""
@@ -205,7 +210,7 @@ class _Scorer:
         missing = stored < N
         lowest[missing] = np.minimum(lowest[missing], 0.0)
         highest[missing] = np.maximum(highest[missing], 0.0)
-        varying = _varies(lowest, highest, _noise(A.dtype))
+        varying = varies(lowest, highest, noise(A.dtype))
         # Where nearly every value is stored, the background cancels in the sums: such columns go the dense way.
         full = varying & (lowest != 0) & (stored > N // 4)
         empty = stored == 0  # without effect on the sums, and common: better than to interrupt a run
@@ -215,7 +220,7 @@ class _Scorer:
         crowded, step = np.flatnonzero(full), max(1, _DENSE_BYTES // (8 * N))
         for start in range(0, len(crowded), step):
             some = crowded[start : start + step]
-            self._dense_block(A[:, some].toarray().astype(np.float64), into[some], _noise(A.dtype))
+            self._dense_block(A[:, some].toarray().astype(np.float64), into[some], noise(A.dtype))
 
     def _sparse_block(
         self, A: sparse.csc_array, columns: slice, lowest: np.ndarray, highest: np.ndarray, into: np.ndarray
@@ -276,7 +281,7 @@ class _Scorer:
     def _dense_block(self, a: Float[np.ndarray, "N b"], into: np.ndarray, noise: float) -> None:
         """``a``: raw columns, overwritten."""
         lowest, highest = a.min(axis=0), a.max(axis=0)
-        varying = np.flatnonzero(_varies(lowest, highest, noise))
+        varying = np.flatnonzero(varies(lowest, highest, noise))
         if len(varying) < a.shape[1]:
             a, lowest, highest, into = a[:, varying], lowest[varying], highest[varying], into[varying]
         if not len(varying):
@@ -367,7 +372,7 @@ class _Sums:
         return np.stack([first, implicit * alpha**2 - 2 * alpha * beta * x_sum + beta**2 * x_squares])
 
 
-def _compressed(A: Matrix) -> sparse.csc_array:
+def by_columns(A: Matrix) -> sparse.csc_array:
     """``A`` by columns, each image stored at most once."""
     columns = sparse.csc_array(A)
     if not columns.has_canonical_format:
@@ -376,12 +381,12 @@ def _compressed(A: Matrix) -> sparse.csc_array:
     return columns
 
 
-def _noise(dtype: np.dtype) -> float:
+def noise(dtype: np.dtype) -> float:
     """Relative spread up to which a column counts as constant: rounding of its own type."""
     return 2 * float(np.finfo(dtype).eps) if dtype.kind == "f" else 0.0
 
 
-def _varies(lowest: np.ndarray, highest: np.ndarray, noise: float) -> np.ndarray:
+def varies(lowest: np.ndarray, highest: np.ndarray, noise: float) -> np.ndarray:
     return highest - lowest > noise * np.maximum(np.abs(lowest), np.abs(highest))
 
 

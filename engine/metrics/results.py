@@ -10,6 +10,8 @@ class Spread:
     mean: float | None
     best: float | None
     worst: float | None
+    std: float | None = field(default=None, kw_only=True)
+    """Standard deviation over them (n - 1); None for fewer than two, and in older files."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,42 @@ class AgainstMatched:
     """Share of the latents that have the higher MS."""
     latents: int
     """With both."""
+    std: float | None = field(default=None, kw_only=True)
+    """Of the matched neurons' MS; None for fewer than two, and, as what follows, in older files."""
+    low: float | None = field(default=None, kw_only=True)
+    """Interval of 95 % of the mean, over latents: engine.metrics.by_group."""
+    high: float | None = field(default=None, kw_only=True)
+    share_low: float | None = field(default=None, kw_only=True)
+    """The same of the share."""
+    share_high: float | None = field(default=None, kw_only=True)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over units, and where the mean of all such units lies, in 95 of 100 cases: engine.metrics.bootstrap."""
+
+    n: int
+    """Units with a value."""
+    mean: float | None
+    low: float | None
+    """None, as ``high``, for fewer than two units, and where values have no bounds and too few units tell."""
+    high: float | None
+
+
+@dataclass(frozen=True)
+class GroupMS:
+    """MS of one Matryoshka group beside its control: engine.metrics.by_group."""
+
+    latents: int
+    ms: Interval
+    """Mean over those that have one."""
+    std: float | None
+    """Standard deviation over them."""
+    matched: Interval
+    """MS of the matched raw neurons of the latents that have both."""
+    matched_std: float | None
+    beaten: Interval
+    """Share of these latents that have the higher MS."""
 
 
 @dataclass(frozen=True)
@@ -94,18 +132,6 @@ class Localisation:
     """What a random patch gives."""
     chance_mass: float
     """What a uniform map gives."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean over units, and where the mean of all such units lies, in 95 of 100 cases: engine.metrics.bootstrap."""
-
-    n: int
-    """Units with a value."""
-    mean: float | None
-    low: float | None
-    """None, as ``high``, for fewer than two units, and where values have no bounds and too few units tell."""
-    high: float | None
 
 
 @dataclass(frozen=True, kw_only=True)

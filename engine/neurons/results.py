@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine.config import ScoreSettings
-from engine.metrics.results import AgainstMatched, Hierarchy, Localisation, Overlap, Spread
+from engine.metrics.results import AgainstMatched, GroupMS, Hierarchy, Localisation, Overlap, Spread
 
 
 @dataclass(frozen=True)
@@ -13,6 +13,9 @@ class LatentSpread(Spread):
 
     latents: int
     """With an MS."""
+    low: float | None = field(default=None, kw_only=True)
+    """Interval of 95 % of the mean, over latents: engine.metrics.by_group; None below two, and in older files."""
+    high: float | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,8 @@ class MSSummary:
     """Mean MS of the latents above the baseline."""
     median_support: float | None
     """Of the latents that fire."""
+    groups: tuple[GroupMS, ...] = ()
+    """Of each Matryoshka group, the coarsest first; empty without groups, and in older files."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,8 @@ class MatrixScored:
     """Columns without an MS."""
     baseline: float | None
     """Mean cosine of all pairs of rows of the embeddings."""
+    std: float | None = None
+    """Standard deviation over the columns (n - 1)."""
 
 
 @dataclass(frozen=True, slots=True)

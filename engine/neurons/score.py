@@ -24,6 +24,7 @@ from engine.images import Images, open_images
 from engine.images.objects import Objects, open_objects
 from engine.images.taxonomies import ClassTaxonomy, open_taxonomy
 from engine.links import check_own
+from engine.metrics.by_group import mean_ms, ms_by_group
 from engine.metrics.copies import copies
 from engine.metrics.hierarchy import hierarchy
 from engine.metrics.matched_neurons import against, matched_ms, rectified_ms
@@ -361,7 +362,7 @@ class _Scorer:
             latents |= self._on_objects(latents, one.objects)
 
         frequency = latents["token_frequency"]
-        fires = frequency > 0
+        fires, (mean, _) = frequency > 0, mean_ms(result.ms)
         summary = Summary(
             sae=one.sae,
             images=len(self.scored),
@@ -372,13 +373,14 @@ class _Scorer:
             hook=config.hook,
             embed_with=settings.embed_with,
             ms=MSSummary(
-                sae=LatentSpread(**vars(result.spread), latents=len(result.ms) - result.undefined),
+                sae=LatentSpread(**vars(result.spread), latents=mean.n, low=mean.low, high=mean.high),
                 raw=raw,
                 raw_relu=rectified,
                 matched=against(result.ms, matched),
                 baseline=number(result.baseline),
                 lift=number(result.mean - result.baseline),
                 median_support=_median(result.support[fires]),
+                groups=ms_by_group(result.ms, matched, config.groups),
             ),
             alive=int(fires.sum()),
             dead=int((~fires).sum()),

@@ -210,6 +210,7 @@ def _of_neurons(neurons: Neurons, source: str) -> dict[str, tuple[str, str]]:
         "count": (latents, source),
         "images": (images, f"{source}: images"),
         "group_ms": (f"the latents of this line, {images}", f"{source}: latents/ms"),
+        "group_std": (f"the latents of this line, {images}", said),
         "group_matched": (f"the latents of this line, {images}", f"{source}: latents/matched"),
         "group_depth": (f"the latents of this line with all of their {tops}", said),
         "expected_depth": (f"all pairs of {images}", said),

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.metrics.results import Trend
+from engine.metrics.by_group import ms_of
+from engine.metrics.results import GroupMS, Trend
 from engine.neurons.file import Neurons
 from engine.neurons.taxonomy import Group, Node, matryoshka
 
@@ -25,7 +26,7 @@ class Means:
 @dataclass(frozen=True)
 class GroupRow:
     group: Group
-    means: Means
+    ms: GroupMS
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,10 @@ def groups_of(neurons: Neurons) -> tuple[list[GroupRow], Trend | None]:
     """The groups, coarsest first, none where there is one only; and whether depth rises with them."""
     hierarchy = neurons.summary.hierarchy
     found = matryoshka(neurons.group, hierarchy)
-    rows = [GroupRow(one, means(neurons, np.flatnonzero(neurons.group == one.number))) for one in found]
+    of = [neurons.group == one.number for one in found]
+    rows = [
+        GroupRow(one, ms_of(neurons.ms[these], neurons.matched[these])) for one, these in zip(found, of, strict=True)
+    ]
     return (rows if len(rows) > 1 else []), (hierarchy.trend if hierarchy else None)
 
 

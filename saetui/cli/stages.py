@@ -1,7 +1,7 @@
 """The stages: extract, train, score, fidelity, steer, steerability, run, and the small tools."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from engine.activations.results import READS, Estimated, Extracted, RecognisedRo
 from engine.demo.results import DrawnPictures
 from engine.errors import UserError, counted
 from engine.explained.fields import explained
-from engine.metrics.results import Hierarchy, Interval, Localisation
+from engine.metrics.results import GroupMS, Hierarchy, Interval, Localisation
 from engine.neurons.agreement_results import (
     PUBLISHED,
     PUBLISHED_MEAN,
@@ -22,7 +22,7 @@ from engine.neurons.agreement_results import (
     Agreed,
 )
 from engine.neurons.concept_results import ConceptsTested
-from engine.neurons.results import MatrixScored, Scored, ScoredAll
+from engine.neurons.results import LatentSpread, MatrixScored, Scored, ScoredAll
 from engine.places import Relinked
 from engine.runs.plan import PlanDone
 from engine.runs.tasks import TASKS
@@ -187,19 +187,45 @@ def show_score(result: Scored) -> None:
     say(
         result.path,
         f"{counted(result.images, 'image')}, {counted(result.alive, 'latent')} alive, {result.dead:,} dead{again}",
-        "MS                   mean    best   worst",
+        "MS                   mean    best   worst     std",
     )
     for name, spread in (("SAE latents", ms.sae), ("raw neurons", ms.raw), ("raw, rectified", ms.raw_relu)):
-        say(f"{name:<18} {number(spread.mean):>6}  {number(spread.best):>6}  {number(spread.worst):>6}")
+        of = "  ".join(f"{number(one):>6}" for one in (spread.mean, spread.best, spread.worst, spread.std))
+        ends = (
+            f"   {_within(spread.low, spread.high)}, n {spread.latents:,}" if isinstance(spread, LatentSpread) else ""
+        )
+        say(f"{name:<18} {of}{ends}")
     say(
         f"matched raw        {number(ms.matched.mean):>6}   same support, latent by latent: "
         f"{percent(ms.matched.share_beaten, 1)} of latents beat theirs",
+        f"{'':25}   {_within(ms.matched.low, ms.matched.high)}, std {number(ms.matched.std)}, "
+        f"n {ms.matched.latents:,}; of the share {_shares(ms.matched.share_low, ms.matched.share_high)}",
+        *by_group(ms.groups),
         f"baseline           {number(ms.baseline):>6}   mean cosine of all pairs of images",
         *localised(result.localisation),
         *depths(result.hierarchy),
     )
     if result.copies:
         say(f"copies             {result.copies:>6,}   latents whose top images are copies of one another: set aside")
+
+
+def by_group(groups: Sequence[GroupMS]) -> list[str]:
+    """MS of each Matryoshka group beside the matched neurons of its latents."""
+    return [
+        f"MS, group {place:<8} {number(one.ms.mean):>6}   {_within(one.ms.low, one.ms.high)}, std {number(one.std)}, "
+        f"n {one.ms.n:,} of {one.latents:,}; matched {number(one.matched.mean)} "
+        f"{_within(one.matched.low, one.matched.high)}, std {number(one.matched_std)}; "
+        f"{percent(one.beaten.mean, 1)} of {one.beaten.n:,} beat theirs {_shares(one.beaten.low, one.beaten.high)}"
+        for place, one in enumerate(groups)
+    ]
+
+
+def _within(low: float | None, high: float | None) -> str:
+    return f"[{number(low)} {number(high)}]"
+
+
+def _shares(low: float | None, high: float | None) -> str:
+    return f"[{percent(low, 1)} {percent(high, 1)}]"
 
 
 def show_scores(result: ScoredAll) -> None:
@@ -337,7 +363,8 @@ def show_fidelity(result: FidelityMeasured) -> None:
 
 def show_ms(result: MatrixScored) -> None:
     say(
-        f"mean {number(result.mean)}  best {number(result.best)}  worst {number(result.worst)}  "
+        f"mean {number(result.mean)}  std {number(result.std)}  best {number(result.best)}  "
+        f"worst {number(result.worst)}  "
         f"baseline {number(result.baseline)} (mean cosine of all pairs)  "
         f"{counted(len(result.ms), 'column')}, {result.undefined:,} undefined"
     )

@@ -36,7 +36,10 @@ GROUPS = (
     Column("latents", 8),
     Column("depth", 5),
     Column("MS", 5),
+    Column("±", 4, field="half_width"),
+    Column("std", 4),
     Column("matched", 7),
+    Column("beaten", 6),
 )
 TAXA = (
     Column("taxonomy", 0, "left", ends=True, field="name"),
@@ -64,8 +67,8 @@ class HierarchyMode(Mode):
     DEFAULT_CSS = """
     HierarchyMode #chart { height: auto; max-height: 40%; padding: 0 1; border-bottom: solid $border; }
     HierarchyMode #trees { height: 1fr; }
-    HierarchyMode #groups { width: 2fr; border-right: solid $border; }
-    HierarchyMode #taxa { width: 3fr; }
+    HierarchyMode #groups { width: 1fr; border-right: solid $border; }
+    HierarchyMode #taxa { width: 1fr; }
     HierarchyMode.-narrow #trees { layout: vertical; }
     HierarchyMode.-narrow #trees TreeTable { width: 1fr; height: 1fr; border-right: none; }
     HierarchyMode.-narrow #trees TreeTable:focus { height: 2fr; }

@@ -10,11 +10,13 @@ import numpy as np
 from jaxtyping import Float
 
 from engine.errors import counted
+from engine.metrics.by_group import ms_of
 from engine.metrics.results import Trend
 from engine.neurons.file import Neurons, refusing_damage
+from engine.neurons.quantities import HEADED
 from engine.neurons.taxonomy import Group, Node, Taxonomy, matryoshka
 from engine.query import RowField, Rows
-from saetui.formatting import count, number, significant
+from saetui.formatting import count, number, percent, significant
 from saetui.widgets.tree_table import Branch
 
 
@@ -44,6 +46,20 @@ class _Means:
     def cells(self, latents: Any) -> tuple[str, str]:
         return number(_mean(self.ms[latents]), width=5), number(_mean(self.matched[latents]), width=7)
 
+    def beside(self, latents: Any) -> tuple[tuple[str, ...], dict[str, float | str | None]]:
+        """Of a group: cells and values of the mean, half its interval, the spread, and the control of these latents."""
+        found = ms_of(self.ms[latents], self.matched[latents])
+        mean, beaten = found.ms, found.beaten.mean
+        half = None if mean.low is None or mean.high is None else (mean.high - mean.low) / 2
+        cells = (
+            number(mean.mean, width=5),
+            number(half, width=4),
+            number(found.std, width=4),
+            number(found.matched.mean, width=7),
+            percent(beaten, width=6),
+        )
+        return cells, {"half_width": half, "std": found.std, "beaten": beaten}
+
     def values(self, name: str, latents: Any) -> dict[str, float | str | None]:
         """The same for the filter line, with the name of the node and the number of its latents."""
         means = {"ms": _mean(self.ms[latents]), "matched": _mean(self.matched[latents])}
@@ -51,7 +67,7 @@ class _Means:
 
 
 def _asks(things: str, *numbers: str, named: tuple[str, ...]) -> Rows[Branch]:
-    fields = {name: RowField[Branch]("number", _value(name)) for name in numbers}
+    fields = {name: RowField[Branch]("number", _value(name), HEADED.get(name, ())) for name in numbers}
     return Rows(things, {"name": RowField("text", _value("name"), named), **fields})
 
 
@@ -59,7 +75,10 @@ def _value(name: str) -> Callable[[Branch], Any]:
     return lambda branch: branch.values.get(name)
 
 
-BY_GROUP = _asks("Matryoshka groups", "latents", "depth", "ms", "matched", named=("group", "groups"))
+BY_GROUP = _asks(
+    *("Matryoshka groups", "latents", "depth", "ms", "half_width", "std", "matched", "beaten"),
+    named=("group", "groups"),
+)
 BY_TAXON = _asks("Nodes", "images", "latents", "here", "ms", "matched", named=("taxonomy", "classes", "class"))
 """What the filter line may ask of the nodes of each tree: every column."""
 
@@ -95,16 +114,19 @@ def _group(group: Group, group_of: np.ndarray, depth: Float[np.ndarray, " w"], m
         these = latents[rounded == value]
         label = f"depth {value:.0f}"
         mean = _mean(depth[these])
-        cells = (label, count(len(these), 8), number(mean, width=5), *means.cells(these))
-        values = means.values(label, these) | {"depth": mean}
+        beside, more = means.beside(these)
+        cells = (label, count(len(these), 8), number(mean, width=5), *beside)
+        values = means.values(label, these) | {"depth": mean} | more
         children.append(Branch((name, label), cells, [], these.tolist, len(these), values))
     without = latents[np.isnan(rounded)]
     if children and len(without):
-        cells = ("too few images", count(len(without), 8), "–", *means.cells(without))
-        values = means.values("too few images", without)
+        beside, more = means.beside(without)
+        cells = ("too few images", count(len(without), 8), "–", *beside)
+        values = means.values("too few images", without) | more
         children.append(Branch((name, "none"), cells, [], without.tolist, len(without), values))
-    cells = (name, count(len(latents), 8), number(group.depth, width=5), *means.cells(latents))
-    values = means.values(name, latents) | {"depth": group.depth}
+    beside, more = means.beside(latents)
+    cells = (name, count(len(latents), 8), number(group.depth, width=5), *beside)
+    values = means.values(name, latents) | {"depth": group.depth} | more
     return Branch((name,), cells, children, latents.tolist, len(latents), values)
 
 

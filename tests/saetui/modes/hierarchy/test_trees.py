@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from engine.metrics.results import Trend
 from engine.neurons.file import Neurons
@@ -34,9 +35,17 @@ def test_groups_hold_their_latents_by_depth(scores: Path) -> None:
     for number, branch in enumerate(found.by_group):
         latents = [latent for latent in range(neurons.w) if neurons.group[latent] == number]
         assert branch.latents() == latents and branch.count == len(latents)
-        assert branch.cells[1:] == (
-            f"{len(latents):,}", mean(neurons.depth, latents), mean(neurons.ms, latents), mean(neurons.matched, latents)
+        both = [(neurons.ms[one], neurons.matched[one]) for one in latents]
+        both = [(ms, matched) for ms, matched in both if ms == ms and matched == matched]
+        assert (*branch.cells[1:4], branch.cells[6].strip(), branch.cells[7].strip()) == (
+            f"{len(latents):,}", mean(neurons.depth, latents), mean(neurons.ms, latents),
+            mean(np.array([matched for _, matched in both]), list(range(len(both)))),
+            f"{100 * sum(ms > matched for ms, matched in both) / len(both):.0f}%",
         )  # fmt: skip
+        known = neurons.ms[latents][~np.isnan(neurons.ms[latents])]
+        ends = stats.t.interval(0.95, len(known) - 1, known.mean(), stats.sem(known))
+        assert branch.values["half_width"] == pytest.approx((ends[1] - ends[0]) / 2)
+        assert branch.values["std"] == pytest.approx(known.std(ddof=1))
         for child in branch.children:
             wanted = child.place[-1]
             depth = [f"depth {round(d)}" if d == d else "none" for d in neurons.depth[latents].tolist()]
