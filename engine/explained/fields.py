@@ -51,6 +51,12 @@ OF: Mapping[str, str] = {
     },
     **{f"SteeringRates.two_named{control}": "two_named" for control in ("", "_random")},
     **dict.fromkeys(("PaperCell.low", "PaperCell.high"), "ours"),
+    "EncoderFidelity.cosine": "spliced_cosine",
+    "ZeroShot.accuracy": "right_class",
+    "ZeroShot.agreement": "same_class",
+    **{f"Retrieval.{of}_at_{n}": f"{of}_found" for of in ("text", "image") for n in (1, 5)},
+    "AnswerFidelity.kl": "spliced_kl",
+    "AnswerFidelity.same_token": "same_token",
 }
 """Of fields that are not called as their quantity is. A field that holds a record of a quantity, as a mean with its
 interval, stands for all of it; one that is called as a quantity and holds several has none."""
@@ -62,6 +68,7 @@ PLAIN = {
         ("rows", "pairs", "compared", "latents", "broken", "undecided", "left_out", "parts", "shards"),
         "an n, or files, counted",
     ),
+    **dict.fromkeys(("captions", "tokens"), "counted"),
     **dict.fromkeys(("extracted_now", "imported_now"), "of these, what was not there yet"),
 }
 """Numbers that say for themselves what they are, and what that is."""

@@ -9,6 +9,9 @@ _STEERED = (
     "the model untouched, the SAE attached, a random latent, a random direction of equal norm, and DiffMean, by itself "
     "and as far as the latent"
 )
+_RECOVERED = "recovered: (spliced - ablated) / (untouched - ablated)"
+_SPLICED = "95 %, bootstrap over the units of n; of what is lost, gained and recovered, unit by unit"
+_IN_PLACE = "the model untouched, and the mean activation in place (ablated)"
 _PEOPLE = "pairs of latents of which people chose one"
 
 TESTED: dict[str, Explanation] = {
@@ -181,6 +184,58 @@ TESTED: dict[str, Explanation] = {
         formula="images whose answer loses the word at 0 / images whose untouched answer has it",
         n="images whose untouched answer has the word",
         control="the untouched model",
+    ),
+    # Of a model with the SAE in place
+    "spliced_cosine": Explanation(
+        title="cosine of the embedding",
+        formula=f"mean cosine of an image's embedding and that of the untouched encoder; {_RECOVERED}",
+        n="images that could be read",
+        interval=_SPLICED,
+        control=_IN_PLACE,
+    ),
+    "right_class": Explanation(
+        title="right class",
+        formula="images whose class is the text with the largest cosine (zero-shot, arXiv 2103.00020) / images; "
+        f"{_RECOVERED}",
+        n="images with a class",
+        interval=_SPLICED,
+        control=_IN_PLACE,
+    ),
+    "same_class": Explanation(
+        title="same class",
+        formula=f"images whose predicted class is that of the untouched encoder / images; {_RECOVERED}",
+        n="images with a class",
+        interval=_SPLICED,
+        control=_IN_PLACE,
+    ),
+    "text_found": Explanation(
+        title="text at 1, at 5",
+        formula=f"images of which one of the nearest 1 or 5 captions is theirs / images; {_RECOVERED}",
+        n="images with a caption",
+        interval=_SPLICED,
+        control=_IN_PLACE,
+    ),
+    "image_found": Explanation(
+        title="image at 1, at 5",
+        formula=f"captions of which one of the nearest 1 or 5 images is theirs / captions; {_RECOVERED}",
+        n="images, each with the mean of its captions",
+        interval=_SPLICED,
+        control=_IN_PLACE,
+    ),
+    "spliced_kl": Explanation(
+        title="KL of answers",
+        formula="KL divergence of the next token from the untouched model, in nats, mean over its own greedy answer; "
+        f"{_RECOVERED}",
+        n="answers, one an image",
+        interval=_SPLICED,
+        control=_IN_PLACE,
+    ),
+    "same_token": Explanation(
+        title="same token",
+        formula=f"tokens of the untouched answer that stay the likeliest / tokens, by answer; {_RECOVERED}",
+        n="answers, one an image",
+        interval=_SPLICED,
+        control=_IN_PLACE,
     ),
     # Of the paper
     "published": Explanation(title="published", formula=f"as {PAPER} prints it", n="as published there"),

@@ -39,7 +39,9 @@ from saetui.formatting import duration, percent, significant, size, sizes
 COMMON = (extra("workspace", WorkspaceOption, None), extra("json", JsonOption, False))
 LONG = (*COMMON, extra("detach", DetachOption, False))
 EXPLAIN = extra("explain", ExplainOption, False)
-MEASURES = ("train", "baseline", "concepts", "stability", "steerability", "ms", "agreement", "encode", "import")
+MEASURES = (
+    "train", "baseline", "concepts", "fidelity", "stability", "steerability", "ms", "agreement", "encode", "import"
+)  # fmt: skip
 """Commands, beside score, whose results are measurements."""
 _TESTS = 20  # concepts that are told one by one
 _FILES = 8  # names of files that are told one by one
