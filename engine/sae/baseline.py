@@ -10,6 +10,8 @@ Kept are the k largest of a row (``topk``), or what exceeds the one threshold ab
 a latent depends on it.
 """
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -24,7 +26,7 @@ from engine.models.device import pick_device
 from engine.reporter import Reporter, StageBegan
 from engine.sae.architectures.topk import keep_largest
 from engine.sae.asked import check_baseline_free, latents_of
-from engine.sae.config import WEIGHTS, SAEConfig, fitting
+from engine.sae.config import WEIGHTS, DirectionsMeasured, SAEConfig, fitting
 from engine.sae.directions import centroids, principal, unit
 from engine.sae.held_out import HeldOut
 from engine.sae.model import SAE
@@ -73,6 +75,9 @@ def baseline(settings: BaselineSettings, workspace: Workspace, reporter: Reporte
     with lock(folder):
         check_baseline_free(folder, config)
         check_target(folder / WEIGHTS)
+        sae.config = replace(
+            config, measured=DirectionsMeasured(seed=settings.seed, holdout=settings.holdout, held_out=measured)
+        )
         sae.save(folder)
     return BaselineMade(
         name=folder.name, path=str(folder), directions=settings.of, arch=settings.arch, d=store.d, w=w, k=settings.k,

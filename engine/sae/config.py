@@ -17,6 +17,7 @@ from engine.files import check_version, read_json, write_json
 from engine.integrity import content_sha256
 from engine.places import located, recorded, workspace_of
 from engine.records import from_json, seldom, to_json
+from engine.sae.results import HeldOutMeasurement
 from engine.settings import place
 from engine.workspace import Origin, Provenance
 
@@ -26,6 +27,16 @@ WEIGHTS = "sae.safetensors"
 CONFIG = "config.json"
 TRAINING = "training.json"
 CHECKPOINTS = "checkpoints"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DirectionsMeasured:
+    """What directions that were not trained were measured on, and to what end."""
+
+    seed: int
+    holdout: float
+    """With the seed it says which images of the store are held out, as in a training."""
+    held_out: HeldOutMeasurement
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +56,8 @@ class SAEConfig:
     """What training left at its random start: it is a control (see engine.sae.training_sae.TrainingSAE)."""
     directions: Directions | None = seldom()
     """Of an SAE that was not trained, what they are (engine.sae.baseline)."""
+    measured: DirectionsMeasured | None = seldom()
+    """Of such an SAE; None of others, which training.json tells of, and where an older version wrote it."""
     scale: float = 1.0
     """Raw activations were divided by this while training; the weights have it folded in."""
     model: str = place("model", "")
@@ -86,6 +99,18 @@ def control(config: SAEConfig) -> str:
         case "soft-decoder":
             return "its decoder stayed near its random start"
     return f"its {config.frozen} stayed at its random start"
+
+
+def control_in_short(config: SAEConfig) -> str:
+    """The same as columns head it."""
+    match config.directions:
+        case "pca":
+            return "PCA"
+        case "kmeans":
+            return "k-means"
+        case "random":
+            return "random"
+    return {"none": "", "soft-decoder": "soft decoder"}.get(config.frozen, f"frozen {config.frozen}")
 
 
 def read_config(folder: str | Path) -> SAEConfig:
