@@ -18,7 +18,8 @@ from jaxtyping import Float, Int
 from scipy import sparse
 
 from engine.metrics.by_group import ms_of
-from engine.metrics.monosemanticity import MS, monosemanticity
+from engine.metrics.monosemanticity import MS
+from engine.metrics.parts import ms_of_units
 from engine.metrics.results import AgainstMatched
 
 _DRAWS = 8
@@ -26,10 +27,14 @@ _BLOCK_NONZEROS = 1 << 24
 
 
 def rectified_ms(
-    up: Float[np.ndarray, "N d"], down: Float[np.ndarray, "N d"], E: Float[np.ndarray, "N D"], min_support: int = 2
+    up: Float[np.ndarray, "N d"],
+    down: Float[np.ndarray, "N d"],
+    E: Float[np.ndarray, "N D"],
+    min_support: int = 2,
+    image: Int[np.ndarray, " N"] | None = None,
 ) -> MS:
-    """MS of relu(v) and relu(-v): the first d columns, and the others."""
-    return monosemanticity(np.maximum(np.concatenate([up, down], axis=1), 0), E, min_support, interval=False)
+    """MS of relu(v) and relu(-v): the first d columns, and the others. ``image``: see engine.metrics.parts."""
+    return ms_of_units(np.maximum(np.concatenate([up, down], axis=1), 0), E, image, min_support, interval=False)
 
 
 def matched_ms(
@@ -39,8 +44,10 @@ def matched_ms(
     support: Int[np.ndarray, " w"],
     min_support: int = 2,
     seed: int = 0,
+    image: Int[np.ndarray, " N"] | None = None,
 ) -> Float[np.ndarray, " w"]:
-    """MS of one matched raw neuron per latent; NaN for latents that fire on fewer than ``min_support`` images, or all,
+    """MS of one matched raw neuron per latent, which fires on as many units: images, or the parts of each ``image``
+    (engine.metrics.parts). NaN for latents that fire on fewer than ``min_support`` images, or all,
     and where ``_DRAWS`` neurons had ties at the threshold."""
     choice, wanted = _drawn(up, down, support, min_support, seed)
     scores = np.full(len(support), np.nan)
@@ -48,7 +55,7 @@ def matched_ms(
     for block in np.split(wanted, np.searchsorted(ends, np.arange(_BLOCK_NONZEROS, ends[-1:].sum(), _BLOCK_NONZEROS))):
         if len(block):
             A = matched_activations(up, down, choice[block], support[block])
-            scores[block] = monosemanticity(A, E, min_support, interval=False).ms
+            scores[block] = ms_of_units(A, E, image, min_support, interval=False).ms
     return scores
 
 

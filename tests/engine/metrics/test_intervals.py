@@ -54,9 +54,12 @@ class Shape:
         weights = self.p * self.scales
         return self.r**2 * (weights**2).sum() / weights.sum() ** 2
 
+    def cosines(self, rng, n):
+        return self.r + SPREAD * rng.uniform(-1, 1, n)
+
     def images(self, rng, n):
         kind = rng.choice(CLASSES, n, p=self.p)
-        cosine = self.r + SPREAD * rng.uniform(-1, 1, n)
+        cosine = self.cosines(rng, n)
         centre = np.eye(D)[kind]
         v = rng.normal(size=(n, D))
         v[np.arange(n), kind] = 0
