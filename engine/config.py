@@ -23,6 +23,8 @@ Frozen = Literal["none", "decoder", "soft-decoder", "encoder"]
 Directions = Literal["pca", "kmeans", "random"]
 InterventionMode = Literal["clamp", "add", "scale", "ablate"]
 Pooling = Literal["max", "mean", "cls"]
+Units = Literal["max", "mean", "cls", "crop"]
+"""What scores are of: images, their tokens pooled, or patches with what is around them."""
 Transparency = Literal["white", "uncovered"]
 STEERED_PARTS = ("word", "insertion", "suppression", "dose")
 JUDGES = ("auto", "text", "demo", "chat", "endpoint")
@@ -148,7 +150,15 @@ class ScoreSettings:
     embed_with: str = setting("Independent encoder that judges similarity (its last hook point).", place="model")
     encoder: str = setting("Encoder the SAE reads (empty: the one it was trained on).", "", place="model")
     name: str = setting("Name of the image set in the result's file name (empty: from --images).", "")
-    pooling: Pooling = setting("How a latent's tokens become one value per image.", "max")
+    pooling: Units = setting(
+        "How a latent's tokens become one value per image; crop: MS is of patches, and the judge sees the crop around "
+        "each.",
+        "max",
+    )
+    crops: int = setting("Patches of each image that crop scores, drawn at random by --seed.", 4, must=at_least(1))
+    crop_side: float = setting(
+        "Side of a crop, as a share of the shorter side of the picture.", 0.25, must=share(below=False)
+    )
     vocabulary: str = setting(
         "File of words to name latents with, one per line (empty: the built-in list and the images' classes).",
         "",
@@ -170,7 +180,7 @@ class ScoreSettings:
     workers: int = setting("Threads that read and decode images.", 4, must=THREADS)
     limit: int = setting("Use only the first this many images (0: all).", 0, must=none_or(1, "for all images"))
     device: str = setting("auto, cpu, cuda, cuda:1, mps.", "auto", must=DEVICE)
-    seed: int = setting("Seed of the matched control and of random image sets.", 0, must=NOT_NEGATIVE)
+    seed: int = setting("Seed of the matched control, of random image sets and of crops.", 0, must=NOT_NEGATIVE)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,9 +41,14 @@ NAMED = 10  # broken images that get a warning of their own
 
 
 def extract(
-    settings: ExtractSettings, workspace: Workspace, reporter: Reporter | None = None, only: str = ""
+    settings: ExtractSettings,
+    workspace: Workspace,
+    reporter: Reporter | None = None,
+    only: str = "",
+    images: Images | None = None,
 ) -> Extracted:
-    """Extract activations into one store per hook point; with ``only``, into that of this one.
+    """Extract activations into one store per hook point; with ``only``, into that of this one. ``images``: what is made
+    of those that the settings name.
 
     The same settings continue an interrupted extraction and find a finished one. Raises UserError for whatever the
     user can mend; finished shards are never harmed.
@@ -52,7 +57,7 @@ def extract(
     check(settings)
     settings = for_purpose(settings)
     reporter.event(StageBegan("opening images and encoder"))
-    images = open_images(settings.images, settings.limit, settings.transparency)
+    images = images or open_images(settings.images, settings.limit, settings.transparency)
     device = pick_device(settings.device)
     encoder = load_encoder(settings.model, device, TORCH[settings.precision])
     for message in (*encoder.warnings, *consequences(settings), *left_out(images)):

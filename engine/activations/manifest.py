@@ -53,6 +53,8 @@ class Listed:
     stores made before that was so: of the paths and sizes."""
     left_out: dict[str, int] = field(default_factory=dict)
     """How many files of the source are pictures of kinds that are not read, by kind."""
+    crops: int | None = None
+    """Where the images of the store are crops of those of the source (engine.neurons.crops): how many of each."""
 
 
 @dataclass(frozen=True)

@@ -59,8 +59,8 @@ def header(
         d=d,
         n_prefix=encoder.n_prefix,
         grid=encoder.grid,
-        source=Listed(images.spec, len(images), left_out=images.left_out),
-        command=command_line("extract", settings),
+        source=Listed(images.spec, len(images), left_out=images.left_out, crops=images.crops),
+        command="" if images.crops else command_line("extract", settings),  # crops are made by what asks for them
         provenance=Provenance(sources, versions()),
         rows=0,
         complete=False,

@@ -175,6 +175,12 @@ class StoreEntry(Entry):
         return self.manifest.source.images if self.manifest else None
 
     @property
+    def pictures(self) -> int | None:
+        """The same, where it is of crops of them, too."""
+        crops = self.manifest.source.crops if self.manifest else None
+        return self.of_images // crops if crops and self.of_images else self.of_images
+
+    @property
     def share(self) -> float:
         """Of it that is done."""
         if self.of_images:
@@ -186,7 +192,8 @@ class StoreEntry(Entry):
     def so_far(self) -> str:
         """What of it is done, in words."""
         if self.of_images:
-            return f"{self.images:,} of {counted(self.of_images, 'image')}"
+            crops = self.manifest is not None and self.manifest.source.crops
+            return f"{self.images:,} of {counted(self.of_images, 'crop' if crops else 'image')}"
         return f"{counted(self.rows, 'row')}, {self.share:.0%}"
 
     @property

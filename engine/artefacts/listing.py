@@ -75,7 +75,7 @@ def _sources(workspace: Workspace, found: Inventory) -> tuple[SourceEntry, ...]:
             users.setdefault(spec, []).extend(user)
 
     for store in (*found.stores, *found.embeddings):
-        add(store.source, store.of_images, store.name)
+        add(store.source, store.pictures, store.name)
     for scores in found.neurons:
         add(scores.source, None, scores.name)
     for result in found.results:

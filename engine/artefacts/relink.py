@@ -33,6 +33,7 @@ from engine.config import PLACES, RelinkSettings, SteerSettings
 from engine.errors import UserError
 from engine.files import read_json, read_text, read_toml, to_toml, write_json, write_text
 from engine.images import BrokenImage, open_images
+from engine.images.entry import picture_of
 from engine.images.sources import is_there
 from engine.kinds import BY_NAME
 from engine.links import check_own
@@ -134,7 +135,7 @@ class _Move:
     def expect(self, source: str, images: Iterable[ImageRecord | ScoredImage]) -> None:
         """``source``: where it was."""
         if (moved := self.path(source)) != source:
-            hashes = {one.path: one.sha256 for one in images if one.sha256}
+            hashes = {picture_of(one.path): one.sha256 for one in images if one.sha256}
             self.images.setdefault(moved, {}).update(hashes)
 
     def expect_sources(self, sources: Iterable[Source]) -> None:

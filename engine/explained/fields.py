@@ -65,7 +65,7 @@ PLAIN = {
     **dict.fromkeys(("d", "w", "k", "steps", "seed", "strength"), "a size, or as it was asked"),
     **dict.fromkeys(("bytes", "state_bytes", "seconds"), "room and time"),
     **dict.fromkeys(
-        ("rows", "pairs", "compared", "latents", "broken", "undecided", "left_out", "parts", "shards"),
+        ("rows", "pairs", "compared", "latents", "patches", "broken", "undecided", "left_out", "parts", "shards"),
         "an n, or files, counted",
     ),
     **dict.fromkeys(("captions", "tokens"), "counted"),

@@ -3,9 +3,11 @@
 from engine.explained.explanation import PAPER, Explanation
 
 _OF_MS = (
-    "95 %, of the sampling of images: delete-one jackknife less what it counts twice, Student's t, laid on "
-    "Fisher's scale"
+    "95 %, of the sampling of images: jackknife that leaves out one, with all its patches, less what it counts twice, "
+    "Student's t, laid on Fisher's scale"
 )
+_OF_CROPS = "; pooling crop: over pairs of patches of two images, each judged by the crop around it"
+_FIRE = "images that fire the latent; pooling crop: patches"
 _TOP = "pairs of the latent's top images"
 _MASKS = "top images whose objects are told"
 
@@ -15,8 +17,8 @@ LATENT: dict[str, Explanation] = {
         title="MS, monosemanticity",
         formula="sum of a_i a_j cos(e_i, e_j) over pairs of images / sum of a_i a_j; a: activations, min-max "
         "normalised, "
-        f"e: the judge's embeddings ({PAPER})",
-        n="images that fire the latent",
+        f"e: the judge's embeddings ({PAPER}){_OF_CROPS}",
+        n=_FIRE,
         interval=_OF_MS,
         control="MS of the matched raw neuron, and the baseline",
         phrase="monosemanticity score",
@@ -27,7 +29,7 @@ LATENT: dict[str, Explanation] = {
         title="MS of the matched raw neuron",
         formula="MS of one raw coordinate of random sign, thresholded to fire on as many images as the latent: its "
         "control",
-        n="as many images as fire the latent",
+        n="as many images, or patches, as fire the latent",
         control="it is one",
         phrase="MS of the matched raw neuron",
         term="matched, raw",
@@ -38,7 +40,7 @@ LATENT: dict[str, Explanation] = {
     "gain": Explanation(
         title="gain",
         formula="MS - MS of the matched raw neuron: what the SAE adds to sparsity",
-        n="images that fire the latent",
+        n=_FIRE,
         control="0: no better than its matched neuron",
         phrase="MS above its matched raw neuron",
         term="gain",
@@ -47,7 +49,7 @@ LATENT: dict[str, Explanation] = {
     "low": Explanation(
         title="lower end of the 95% interval of MS",
         formula="of the sampling of images: delete-one jackknife, laid on Fisher's scale",
-        n="images that fire the latent",
+        n=_FIRE,
         interval=_OF_MS,
         control="MS of the matched raw neuron",
         phrase="lower end of the interval of MS",
@@ -55,7 +57,7 @@ LATENT: dict[str, Explanation] = {
     "high": Explanation(
         title="upper end of the 95% interval of MS",
         formula="of the sampling of images: delete-one jackknife, laid on Fisher's scale",
-        n="images that fire the latent",
+        n=_FIRE,
         interval=_OF_MS,
         control="MS of the matched raw neuron",
         phrase="upper end of the interval of MS",
@@ -63,7 +65,7 @@ LATENT: dict[str, Explanation] = {
     "half_width": Explanation(
         title="±",
         formula="half the 95% interval of MS, of the sampling of images: delete-one jackknife, laid on Fisher's scale",
-        n="images that fire the latent",
+        n=_FIRE,
         interval=_OF_MS,
         control="MS of the matched raw neuron",
         phrase="half the width of the interval of MS",
@@ -72,8 +74,8 @@ LATENT: dict[str, Explanation] = {
     ),
     "support": Explanation(
         title="images, support",
-        formula="number of images on which the latent fires: normalised activation > 0",
-        n="all scored images",
+        formula="number of images on which the latent fires: normalised activation > 0; pooling crop: of patches",
+        n="all scored images, or patches",
         phrase="images that fire it",
         term="n, support",
         sentence="number of images on which a latent fires",
@@ -81,7 +83,7 @@ LATENT: dict[str, Explanation] = {
     "effective_support": Explanation(
         title="effective support",
         formula="(sum of a)² / sum of a²",
-        n="images that fire the latent",
+        n=_FIRE,
         phrase="how many equal activations would carry as much",
         term="effective",
         sentence="how many equal activations would carry as much as a latent's: few where few images carry it",
@@ -111,7 +113,7 @@ LATENT: dict[str, Explanation] = {
     "mean": Explanation(
         title="mean activation",
         formula="mean over the images on which it fires, of the pooled activation",
-        n="images that fire the latent",
+        n=_FIRE,
         phrase="mean activation over the images on which it fires",
     ),
     "distinct": Explanation(

@@ -11,7 +11,7 @@ SAE: dict[str, Explanation] = {
     # Of all latents together
     "baseline": Explanation(
         title="baseline",
-        formula="mean cosine of the judge's embeddings over all pairs of images",
+        formula="mean cosine of the judge's embeddings over all pairs of images; pooling crop: of crops of two images",
         n="all pairs of images",
         control="it is one: MS of what fires on all images alike",
     ),

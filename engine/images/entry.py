@@ -4,6 +4,7 @@ import bz2
 import copy
 import io
 import os
+import re
 import stat
 import zipfile
 import zlib
@@ -29,6 +30,16 @@ class ImageEntry:
     member: str = ""  # or under which name, in an archive
     stamp: Stamp | None = None  # of the file when it was listed; None when there was none
     reader: Callable[["ImageEntry"], bytes] | None = None  # where its bytes do not stand in the file as they are
+
+
+def crop_of(path: str, left: int, top: int, width: int, height: int) -> str:
+    """What a crop of the image ``path`` is called."""
+    return f"{path}@{left},{top},{width}x{height}"
+
+
+def picture_of(path: str) -> str:
+    """The image that ``path`` names, or of which it names a crop."""
+    return re.sub(r"@\d+,\d+,\d+x\d+$", "", path)
 
 
 @dataclass

@@ -52,6 +52,8 @@ class Images:
         self.transparency = transparency
         self.left_out = dict(left_out or {})
         """How many files of the source are pictures of kinds that are not read."""
+        self.crops: int | None = None
+        """Where they are crops of those of the source: how many of each."""
         self._contents = contents()
         self._known: dict[int, str] = {}  # of those, by number here
         self._unread = _Unread()

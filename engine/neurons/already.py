@@ -58,7 +58,9 @@ _COMPARED = ("pooling", "min_support", "top", "batch_size", "seed")  # settings 
 
 def _differences(found: Neurons, settings: ScoreSettings, sources: Sequence[Source], images: Images) -> list[str]:
     """In what the scores that are there differ from those that are asked for, in words."""
-    kept, before = {one.kind: one for one in found.provenance.made_from}, found.summary.settings
+    before, kept = found.summary.settings, dict[str, Source]()
+    for one in found.provenance.made_from:
+        kept.setdefault(one.kind, one)  # crops are judged as well as images, and told by how they are cut
     changed = [one for one in sources if one.kind not in kept or not _same(kept[one.kind], one, images)]
     differing = [
         _other(_SAID[one.kind], _called(kept.get(one.kind), before), _called(one, settings))
@@ -67,7 +69,8 @@ def _differences(found: Neurons, settings: ScoreSettings, sources: Sequence[Sour
     ]
     if "taxonomy" in kept and "taxonomy" not in {one.kind for one in sources}:
         differing.append(_other(_SAID["taxonomy"], _called(kept["taxonomy"], before), _called(None, settings)))
-    pairs = [(name, getattr(before, name), getattr(settings, name)) for name in _COMPARED]
+    names = (*_COMPARED, *(("crops", "crop_side") if before.pooling == settings.pooling == "crop" else ()))
+    pairs = [(name, getattr(before, name), getattr(settings, name)) for name in names]
     differing += [_other(name.replace("_", " "), was, now) for name, was, now in pairs if was != now]
     was, now = (recorded_text(one.embed_with, "model", workspace_of(found.path)) for one in (before, settings))
     if was != now or (changed and not differing):

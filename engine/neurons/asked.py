@@ -154,6 +154,14 @@ def _check_encoder(settings: ScoreSettings | ConceptsSettings, config: SAEConfig
         blocks = blocks_of(spec)
         if settings.pooling == "cls" and not hook.pooled and blocks is not None and not blocks.cls:
             raise UserError(f"{spec} has no CLS token: use --pooling max or mean.")
+        if settings.pooling == "crop":
+            check_patches(settings.sae, config)
+
+
+def check_patches(sae: str, config: SAEConfig) -> None:
+    """UserError for an SAE of one token an image."""
+    if config.hook == "last" or config.tokens in ("cls", "mean"):
+        raise UserError(f"The SAE {sae} has no patches, but one token an image: use --pooling max.")
 
 
 def said_of(sae: str, sentence: str) -> str:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float, Int
 from PIL import Image
-from torch import Tensor
 
 from engine.errors import UserError
 from engine.images import Images
@@ -17,6 +15,7 @@ from engine.images.objects import Objects
 from engine.metrics.localisation import localisation
 from engine.metrics.results import Localisation
 from engine.models.encoder import VisionEncoder
+from engine.neurons.crops import AsSeen, plain_grid
 from engine.reporter import Reporter
 
 QUANTITIES = ("peak", "mass", "chance_peak", "chance_mass")
@@ -77,27 +76,15 @@ def _cover(each: Sequence[dict[str, np.ndarray]], patches: int) -> Float[np.ndar
 
 
 class Covers:
-    """The share of each patch of an encoder that a mask covers.
-
-    A mask goes the way of an image, whatever the encoder makes of that: scaled, cropped, padded. Between what a black
-    and a white picture become, its pixels say how much of them is white; where these two are the same, it is padding.
-    """
+    """The share of each patch of an encoder that a mask covers. A mask goes the way of an image."""
 
     def __init__(self, encoder: VisionEncoder):
-        assert encoder.grid is not None and encoder.patch_size is not None, "there are maps"
-        self._encoder, self._grid, self._patch = encoder, encoder.grid, encoder.patch_size
-        self._ends = lru_cache(maxsize=64)(self._black_and_white)
+        self._grid, self._patch = plain_grid(encoder)
+        self._seen = AsSeen(encoder)
 
     def of(self, mask: Image.Image) -> Float[np.ndarray, " patch"]:
         """Of ``mask``, white on black, row by row."""
-        black, white = self._ends(mask.size)
-        share = ((self._seen(mask.convert("RGB")) - black) / (white - black)).nan_to_num(0, 0, 0).clamp(0, 1).mean(0)
+        share = self._seen.brightness(mask.convert("RGB")).mean(0)
         (rows, columns), (height, width) = self._grid, self._patch
         patches = share[: rows * height, : columns * width].unflatten(0, (rows, height)).unflatten(2, (columns, width))
         return patches.mean((1, 3)).flatten().numpy().astype(np.float32)
-
-    def _black_and_white(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        return self._seen(Image.new("RGB", size, "black")), self._seen(Image.new("RGB", size, "white"))
-
-    def _seen(self, picture: Image.Image) -> Float[Tensor, "channel height width"]:
-        return self._encoder.preprocess([picture])["pixel_values"][0].float()

@@ -4,13 +4,18 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from engine.config import Pooling
+from engine.config import Pooling, Units
 from engine.errors import UserError
 from engine.models.encoder import VisionEncoder, patches
 from engine.sae.config import SAEConfig
 
 
-def scored_tokens(pooling: Pooling, config: SAEConfig, encoder: VisionEncoder) -> str:
+def image_pooling(pooling: Units) -> Pooling:
+    """How tokens become the value of an image: where crops are scored, top images are still those of the largest."""
+    return "max" if pooling == "crop" else pooling
+
+
+def scored_tokens(pooling: Units, config: SAEConfig, encoder: VisionEncoder) -> str:
     """``pooled``, ``cls``, ``mean`` or ``patches``: which tokens of an image are scored."""
     trained_on = config.tokens
     if config.hook == "last":

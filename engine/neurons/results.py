@@ -62,7 +62,8 @@ class Summary:
     tokens: str
     """Which tokens were scored: ``pooled``, ``cls``, ``mean`` or ``patches``."""
     pooling: str
-    """How the tokens of an image became one value; ``none`` for one token an image."""
+    """How the tokens of an image became one value; ``none`` for one token an image, ``crop`` where MS, support and
+    matched neurons are of patches, all else of images by their largest patch."""
     model: str = field(metadata={"place": "model"})
     """The encoder that the SAE reads."""
     hook: str
@@ -84,6 +85,8 @@ class Summary:
     """Means over the latents on whose top images objects are told; None where none are, and in older files."""
     copies: int | None = field(default=None, kw_only=True)
     """Latents whose top images are copies of one another; None in older files."""
+    patches: int | None = field(default=None, kw_only=True)
+    """That were scored, each judged by the crop around it; None where images were."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy import sparse
 
 from engine.activations.asked import MadeOtherwise
@@ -28,7 +28,8 @@ from engine.metrics.by_group import mean_ms, ms_by_group
 from engine.metrics.copies import copies
 from engine.metrics.hierarchy import hierarchy
 from engine.metrics.matched_neurons import against, matched_ms, rectified_ms
-from engine.metrics.monosemanticity import MS, monosemanticity, number
+from engine.metrics.monosemanticity import MS, number
+from engine.metrics.parts import ms_of_units
 from engine.metrics.results import Spread
 from engine.metrics.uniqueness import uniqueness
 from engine.models import HookPoint, load_encoder, same_model
@@ -38,10 +39,11 @@ from engine.models.encoder import VisionEncoder
 from engine.models.kept import Recent
 from engine.neurons import localised
 from engine.neurons.already import scored_already
-from engine.neurons.asked import apart, no_encoder, passes, said_of
+from engine.neurons.asked import apart, check_patches, no_encoder, passes, said_of
+from engine.neurons.crops import Cropping, Crops, plain_grid
 from engine.neurons.file import write_neurons
 from engine.neurons.names import Names, Words, embed_text, name_latents, vocabulary
-from engine.neurons.pooling import scored_tokens
+from engine.neurons.pooling import image_pooling, scored_tokens
 from engine.neurons.quantities import KEPT
 from engine.neurons.results import Frequency, LatentSpread, MSSummary, Scored, ScoredAll, ScoredImage, Summary
 from engine.neurons.seen import Reader, Seen, View, look
@@ -106,10 +108,10 @@ class _Scoring:
     def sae(self) -> str:
         return self.reader.folder.name
 
-    def sources(self, embeddings: Store) -> tuple[Source, ...]:
+    def sources(self, *embeddings: Store) -> tuple[Source, ...]:
         """What its scores are made from, with ``embeddings`` by its judge."""
-        judged = Source("embeddings", embeddings.path.name, str(embeddings.path), embeddings.sha256)
-        return (*self.read[:2], judged, *self.read[2:])
+        judged = [Source("embeddings", one.path.name, str(one.path), one.sha256) for one in embeddings]
+        return (*self.read[:2], *judged, *self.read[2:])
 
 
 class _Scorings:
@@ -177,7 +179,12 @@ class _Scorings:
         )
         scored_already(path, settings, made_from, images)  # other scores are refused before the judge sees all images
         hook, tokens = HookPoint.parse(config.hook), scored_tokens(settings.pooling, config, encoder)
-        view = View(hook, tokens, settings.pooling if tokens == "patches" else "max")
+        view = View(
+            hook, tokens, image_pooling(settings.pooling) if tokens == "patches" else "max", _cropping(settings)
+        )
+        if view.crops:
+            check_patches(settings.sae, config)
+            plain_grid(encoder)  # refused where there is none
         reader = Reader(folder, view, config.d, config.w, settings.top)
         return _Scoring(place, settings, config, reader, words, objects, parents, path, made_from)
 
@@ -240,9 +247,16 @@ class _Scorings:
             self.reporter.event(StageBegan(f"nothing to do: {'all are' if len(some) > 1 else 'it is'} scored"))
             return
         encoder = self._loaded(settings.encoder or some[0].config.model, settings.device)
+        cropped: dict[_Judged, Store] = {}
+        for one in (one for scorings in left.values() for one in scorings):
+            cropping, judge = one.reader.view.crops, one.settings.embed_with
+            if cropping is not None and (judge, cropping) not in cropped:
+                self.reporter.event(StageBegan("embedding crops"))
+                with keeping(self._kept("what the judge saw is kept")):
+                    cropped[judge, cropping] = _crops(one.settings, self.workspace, images, encoder, self.reporter)
         texts = _Texts(encoder)
         scorers = {
-            judge: _Scorer(encoder, images, judged[judge], some[0].parents, texts, self.reporter, self._warn)
+            judge: _Scorer(encoder, images, judged[judge], cropped, some[0].parents, texts, self.reporter, self._warn)
             for judge in dict.fromkeys(one.settings.embed_with for scorings in left.values() for one in scorings)
         }
         readers = list(left)
@@ -307,12 +321,14 @@ class _Scorer:
         encoder: VisionEncoder,
         images: Images,
         embeddings: Store,
+        cropped: "Mapping[_Judged, Store]",
         parents: ClassTaxonomy | None,
         texts: _Texts,
         reporter: Reporter,
         warn: Callable[[str], None],
     ):
         self.encoder, self.images, self.embeddings, self.texts = encoder, images, embeddings, texts
+        self.cropped = cropped
         self.reporter, self.warn = reporter, warn
         self.E = embeddings.read(0, embeddings.rows)
         self.scored = _images(embeddings)
@@ -328,13 +344,15 @@ class _Scorer:
 
     def written(self, one: _Scoring, seen: Seen) -> Summary:
         """Score what was ``seen`` of an SAE, write the file, and return its summary."""
-        settings, config, E = one.settings, one.config, self.E
+        settings, config, least = one.settings, one.config, one.settings.min_support
+        cropped = self.cropped[settings.embed_with, seen.view.crops] if seen.view.crops else None
+        E, image = (self.E, None) if cropped is None else self._judged_crops(cropped, seen)
         activations = seen.activations()
-        result = monosemanticity(activations, E, settings.min_support)
+        result = ms_of_units(seen.units(), E, image, least)
         self.reporter.progress(1, 4, "scores")
-        raw, rectified = self._controls(seen, settings.min_support)
+        raw, rectified = self._controls(seen, E, image, least)
         self.reporter.progress(2, 4, "scores")
-        matched = matched_ms(seen.raw.up, seen.raw.down, E, result.support, settings.min_support, settings.seed)
+        matched = matched_ms(seen.raw.up, seen.raw.down, E, result.support, least, settings.seed, image)
         self.reporter.progress(3, 4, "scores")
         latents = _latents(seen, result, matched)
         alike = uniqueness(latents["top_images"], len(self.scored))
@@ -350,7 +368,7 @@ class _Scorer:
         latents |= measured(
             latents,
             activations=sparse.csc_array(activations),
-            embeddings=E,
+            embeddings=self.E,
             paths=self.paths,
             labels=[image.label for image in self.scored],
             decoder=seen.sae.W_dec,
@@ -396,6 +414,7 @@ class _Scorer:
             left_out=self.images.left_out,
             localisation=localised.summary(latents) if "peak" in latents else None,
             copies=int(copies(latents["top_images"], latents["distinct"]).sum()),
+            patches=None if image is None else len(image),
         )
         write_neurons(
             one.path,
@@ -405,17 +424,29 @@ class _Scorer:
             names.latents,
             names.latent_scores,
             summary,
-            Provenance(one.sources(self.embeddings), versions()),
+            Provenance(one.sources(self.embeddings, *([cropped] if cropped else [])), versions()),
             names.mean if names.words else None,
         )
         return summary
 
-    def _controls(self, seen: Seen, min_support: int) -> tuple[Spread, Spread]:
+    def _judged_crops(
+        self, cropped: Store, seen: Seen
+    ) -> tuple[Float[np.ndarray, "units D"], Int[np.ndarray, " units"]]:
+        """What the judge saw of the patches that are scored, and whose they are. UserError where they are others."""
+        each = len(seen.raw.up) // len(self.scored)
+        image = np.repeat(self.embeddings.image, each)
+        if not np.array_equal(cropped.image // each, image):
+            raise UserError("Images changed while their crops were judged: run the same command again.")
+        return cropped.read(0, cropped.rows), image
+
+    def _controls(
+        self, seen: Seen, E: Float[np.ndarray, "units D"], image: Int[np.ndarray, " units"] | None, least: int
+    ) -> tuple[Spread, Spread]:
         """MS of the raw neurons, and of them rectified: the same for all SAEs of a view."""
-        key = seen.view, min_support
+        key = seen.view, least
         if key not in self.controls:
-            raw = monosemanticity(seen.raw.up, self.E, min_support, interval=False)
-            rectified = rectified_ms(seen.raw.up, seen.raw.down, self.E, min_support)
+            raw = ms_of_units(seen.raw.up, E, image, least, interval=False)
+            rectified = rectified_ms(seen.raw.up, seen.raw.down, E, least, image)
             self.controls[key] = raw.spread, rectified.spread
         return self.controls[key]
 
@@ -472,18 +503,44 @@ def _images(embeddings: Store) -> list[ScoredImage]:
 def _embeddings(settings: ScoreSettings, workspace: Workspace, images: Images, reporter: Reporter) -> Store:
     """What the judge sees of the images: extracted once for each judge and image list, then reused.
 
-    They once were named by the paths and sizes of the images: such are reused where the contents agree too. Where a
-    judge of that name was another one, by its weights, the next free name is taken.
+    They once were named by the paths and sizes of the images: such are reused where the contents agree too.
     """
-    shown = images.transparency
-    old, name = (_embeddings_name(settings, one, shown) for one in (images.listed_sha256, images.sha256))
+    old, name = (_embeddings_name(settings, one, images.transparency) for one in (images.listed_sha256, images.sha256))
     name = old if is_of(workspace.embeddings(old), images, reporter) else name
+    return _seen_by_judge(settings, workspace, name, images, reporter)
+
+
+def _cropping(settings: ScoreSettings) -> Cropping | None:
+    return Cropping(settings.crops, settings.crop_side, settings.seed) if settings.pooling == "crop" else None
+
+
+_Judged = tuple[str, Cropping]
+"""A judge, and the crops that it has seen."""
+
+
+def _crops(
+    settings: ScoreSettings, workspace: Workspace, images: Images, encoder: VisionEncoder, reporter: Reporter
+) -> Store:
+    """What the judge sees of the crops around the patches that are scored: extracted once for each judge, image list,
+    cropping, and way in which an encoder sees pictures."""
+    cropping = _cropping(settings)
+    assert cropping is not None, "crops are scored"
+    cut = value_sha256([vars(cropping), encoder.grid, encoder.patch_size, encoder.preprocessing])[:8]
+    name = f"{_embeddings_name(settings, images.sha256, images.transparency)}-crops-{cut}"
+    return _seen_by_judge(settings, workspace, name, Crops(images, encoder, cropping), reporter)
+
+
+def _seen_by_judge(
+    settings: ScoreSettings, workspace: Workspace, name: str, images: Images, reporter: Reporter
+) -> Store:
+    """The judge's store of ``images``; where a judge of that name was another one, by its weights, the next free name
+    is taken."""
     ask = ExtractSettings(
         model=settings.embed_with,
         images=settings.images,
         name="",
         at=("last",),
-        transparency=shown,
+        transparency=images.transparency,
         dtype="float32",
         batch_size=settings.batch_size,
         limit=settings.limit,
@@ -493,7 +550,7 @@ def _embeddings(settings: ScoreSettings, workspace: Workspace, images: Images, r
     )
     for one in numbered(name):
         with contextlib.suppress(MadeOtherwise):
-            extract(replace(ask, name=one), workspace, reporter)
+            extract(replace(ask, name=one), workspace, reporter, images=images if isinstance(images, Crops) else None)
             return Store.open(workspace.embeddings(one))
     raise AssertionError("there is always a free name")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy import sparse
 from torch import Tensor
 
@@ -21,6 +21,7 @@ from engine.errors import UserError
 from engine.images import Images
 from engine.models import HookPoint
 from engine.models.encoder import VisionEncoder
+from engine.neurons.crops import Cropping, plain_grid
 from engine.neurons.pooling import chosen_tokens, pool
 from engine.neurons.top_images import TopImages
 from engine.reporter import Reporter
@@ -39,6 +40,8 @@ class View:
     """``pooled``, ``cls``, ``mean`` or ``patches``: which tokens are scored."""
     how: Pooling
     """How their values become one."""
+    crops: Cropping | None = None
+    """Which patches are scored each by itself; None where images are."""
 
     @property
     def several(self) -> bool:
@@ -48,7 +51,7 @@ class View:
 
 @dataclass(frozen=True, eq=False)
 class Raw:
-    """The raw coordinates of N images in a view, pooled like latents."""
+    """The raw coordinates of what is scored in a view: of N images, pooled like latents, or of N patches."""
 
     up: Float[np.ndarray, "N d"]
     down: Float[np.ndarray, "N d"]
@@ -91,22 +94,34 @@ class Seen:
     """(w) tokens on which each latent fires."""
     pooled: list[sparse.csr_array] = field(default_factory=list)
     """Latents, one value an image, in parts: 8 bytes for each that fires."""
+    patches: list[sparse.csr_array] = field(default_factory=list)
+    """Where patches are scored: the same of each of them."""
     token_count: int = 0
 
     def activations(self) -> sparse.csr_array:
         """Latents, one value an image, (N, w)."""
-        if len(self.pooled) > 1:
-            self.pooled = [sparse.csr_array(sparse.vstack(self.pooled, format="csr"))]
-        return self.pooled[0]
+        return _whole(self.pooled)
+
+    def units(self) -> sparse.csr_array:
+        """Latents, one value for each of what is scored: images, or patches, image by image."""
+        return _whole(self.patches) if self.view.crops else self.activations()
 
     @property
     def nbytes(self) -> int:
         """Of the latents so far."""
-        return sum(part.data.nbytes + part.indices.nbytes + part.indptr.nbytes for part in self.pooled)
+        parts = (*self.pooled, *self.patches)
+        return sum(part.data.nbytes + part.indices.nbytes + part.indptr.nbytes for part in parts)
 
     @property
     def view(self) -> View:
         return self.reader.view
+
+
+def _whole(parts: list[sparse.csr_array]) -> sparse.csr_array:
+    """``parts`` as one, which takes their place."""
+    if len(parts) > 1:
+        parts[:] = [sparse.csr_array(sparse.vstack(parts, format="csr"))]
+    return parts[0]
 
 
 @dataclass
@@ -141,7 +156,7 @@ def look(
         for embeddings in judged:
             _check_judged(batch, embeddings)
         for part in batch.parts:
-            shown.show(part.inputs, [images.entries[i].path for i in part.indices])
+            shown.show(part.inputs, part.indices, [images.entries[i].path for i in part.indices])
         shown.leave_out(room)
         reporter.progress(shown.done, shown.N, "images")
         reporter.check()
@@ -163,13 +178,14 @@ class _Shown:
         raws: dict[View, Raw] = {}
         self.seen: list[Seen] = []
         for reader in readers:
-            raw = raws.setdefault(reader.view, Raw.empty(N, reader.d))
+            each = reader.view.crops.of(plain_grid(encoder)[0]) if reader.view.crops else 1
+            raw = raws.setdefault(reader.view, Raw.empty(N * each, reader.d))
             top = TopImages(reader.w, reader.top, encoder.grid if reader.view.several else None)
             sae = SAE.load(reader.folder, encoder.device)
             self.seen.append(Seen(reader, sae, raw, top, np.zeros(reader.w, np.int64)))
 
-    def show(self, inputs: dict[str, Tensor], paths: list[str]) -> None:
-        """The next images: one forward pass, and what every SAE makes of it."""
+    def show(self, inputs: dict[str, Tensor], numbers: list[int], paths: list[str]) -> None:
+        """The next images, with their numbers: one forward pass, and what every SAE makes of it."""
         hooks = dict.fromkeys([one.view.hook for one in self.seen] + [LAST] * self.encoder.has_text)
         taken = self.encoder.activations(inputs, list(hooks), len(paths))
         if self.encoder.has_text:
@@ -186,13 +202,23 @@ class _Shown:
                 _check_finite(x, paths, view.hook)
                 chosen[view.hook, view.tokens] = x, mask
             x, mask = chosen[view.hook, view.tokens]
+            drawn = self._drawn(view, numbers)
             if view not in pooled:
                 pooled.add(view)
                 for raw, signed in ((one.raw.up, x), (one.raw.down, -x)):
-                    raw[self.done : self.done + len(x)] = pool(signed, mask, view.how).cpu().numpy()
+                    values = pool(signed, mask, view.how) if drawn is None else _patches(signed, drawn)
+                    first = self.done * len(values) // len(x)
+                    raw[first : first + len(values)] = values.cpu().numpy()
             for first, part, kept in _parts(x, mask, one.reader.w):
-                _take(one, part, kept, self.done + first)
+                _take(one, part, kept, self.done + first, None if drawn is None else drawn[first : first + len(part)])
         self.done += len(paths)
+
+    def _drawn(self, view: View, numbers: list[int]) -> Int[Tensor, "batch crops"] | None:
+        """The patches of each image that are scored."""
+        if view.crops is None:
+            return None
+        grid, _ = plain_grid(self.encoder)
+        return torch.from_numpy(np.stack([view.crops.patches(number, grid) for number in numbers]))
 
     def leave_out(self, room: int) -> None:
         """Let go of the last SAEs as long as all would not fit into ``room`` bytes in the end."""
@@ -228,13 +254,21 @@ def _parts(x: Tensor, mask: Tensor, w: int) -> Iterator[tuple[int, Tensor, Tenso
         yield start, x[start : start + step], mask[start : start + step]
 
 
-def _take(seen: Seen, x: Tensor, mask: Tensor, first: int) -> None:
-    """Encode some images and add what they say of the latents; ``first``: the number of the first of them."""
+def _patches(values: Float[Tensor, "batch token n"], drawn: Int[Tensor, "batch crops"]) -> Float[Tensor, "units n"]:
+    """Of the patches that are scored, image by image."""
+    return values[torch.arange(len(values))[:, None], drawn].flatten(0, 1)
+
+
+def _take(seen: Seen, x: Tensor, mask: Tensor, first: int, drawn: Tensor | None) -> None:
+    """Encode some images and add what they say of the latents; ``first``: the number of the first of them, ``drawn``:
+    their patches that are scored."""
     z = seen.sae.encode(x) * mask[..., None]
     seen.fired += (z > 0).sum(dim=(0, 1)).cpu().numpy()
     seen.token_count += int(mask.sum())
     pooled = sparse.csr_array(pool(z, mask, seen.view.how).cpu().numpy())
     seen.pooled.append(pooled)
+    if drawn is not None:
+        seen.patches.append(sparse.csr_array(_patches(z, drawn).cpu().numpy()))
     for i in range(len(x)):
         fired = slice(pooled.indptr[i], pooled.indptr[i + 1])
         latents = pooled.indices[fired]

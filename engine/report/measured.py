@@ -186,8 +186,9 @@ def _of_neurons(neurons: Neurons, source: str) -> dict[str, tuple[str, str]]:
     summary = neurons.summary
     ms, said = summary.ms, f"{source}: summary"
     images, latents = counted(summary.images, "image"), counted(neurons.w, "latent")
-    with_ms = f"{counted(ms.sae.latents, 'latent')} with an MS, {images}"
-    with_both = f"{counted(ms.matched.latents, 'latent')} with both, {images}"
+    units = images if summary.patches is None else f"{summary.patches:,} patches of {images}"
+    with_ms = f"{counted(ms.sae.latents, 'latent')} with an MS, {units}"
+    with_both = f"{counted(ms.matched.latents, 'latent')} with both, {units}"
     tops = f"{neurons.top_images.shape[1]} top images a latent"
     return of_fields(summary.images, source) | {
         "class_share": (f"its top images, {neurons.top_images.shape[1]} at most", f"{source}: latents/class_share"),
@@ -201,17 +202,17 @@ def _of_neurons(neurons: Neurons, source: str) -> dict[str, tuple[str, str]]:
         "ms_mean": (with_ms, said),
         "matched_mean": (with_both, said),
         "beaten": (with_both, said),
-        "raw_mean": (images, said),
-        "baseline": (f"all pairs of {images}", said),
+        "raw_mean": (units, said),
+        "baseline": (f"all pairs of {units}", said),
         "alive": (f"{latents}, {images}", said),
         "dead_scored": (f"{latents}, {images}", said),
         "activation": ("one image", f"{source}: latents/top_activations"),
         "strongest": ("the patches of one image", f"{source}: latents/maps"),
         "count": (latents, source),
         "images": (images, f"{source}: images"),
-        "group_ms": (f"the latents of this line, {images}", f"{source}: latents/ms"),
-        "group_std": (f"the latents of this line, {images}", said),
-        "group_matched": (f"the latents of this line, {images}", f"{source}: latents/matched"),
+        "group_ms": (f"the latents of this line, {units}", f"{source}: latents/ms"),
+        "group_std": (f"the latents of this line, {units}", said),
+        "group_matched": (f"the latents of this line, {units}", f"{source}: latents/matched"),
         "group_depth": (f"the latents of this line with all of their {tops}", said),
         "expected_depth": (f"all pairs of {images}", said),
         "rho": (f"latents with all of their {tops}", said),

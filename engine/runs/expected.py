@@ -8,7 +8,7 @@ import contextlib
 import shutil
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from engine.activations.asked import opened
 from engine.activations.manifest import FILE, read_manifest
@@ -96,7 +96,7 @@ def expected_scoring(settings: ScoreSettings, workspace: Workspace) -> ExpectedS
     config = read_config(folder)
     images = len(open_images(settings.images, settings.limit))
     a_latent = bytes_a_latent(workspace)
-    seen = judged(settings, config.transparency, images, workspace)
+    new = unseen([settings], config.transparency, images, workspace)
     return ExpectedScoring(
         images=images,
         latents=config.w,
@@ -106,16 +106,18 @@ def expected_scoring(settings: ScoreSettings, workspace: Workspace) -> ExpectedS
             paces(workspace),
             images,
             Forward.of(settings.encoder or config.model, settings),
-            [] if seen else [Forward.of(settings.embed_with, settings)],
+            [(Forward.of(judge, settings), shown) for judge, shown in new],
             1,
         ),
     )
 
 
-def pass_seconds(found: Paces, images: int, encoder: Forward, judges: Iterable[Forward], scorings: int) -> float | None:
-    """Of scorings that are done together: each of ``judges``, and the encoder, sees the images once. None where the
-    pace of one of these is not known."""
-    each = [found.of_images(one, images) for one in judges]
+def pass_seconds(
+    found: Paces, images: int, encoder: Forward, judges: Iterable[tuple[Forward, int]], scorings: int
+) -> float | None:
+    """Of scorings that are done together: each of ``judges`` sees so many images or crops, and the encoder the images
+    once. None where the pace of one of these is not known."""
+    each = [found.of_images(one, shown) for one, shown in judges]
     if scorings:
         scored = found.of_scores(images)
         each += [found.of_images(encoder, images), None if scored is None else scored * scorings]
@@ -123,14 +125,34 @@ def pass_seconds(found: Paces, images: int, encoder: Forward, judges: Iterable[F
     return sum(known) if len(known) == len(each) else None
 
 
-def judged(settings: ScoreSettings, shown: Transparency, images: int, workspace: Workspace) -> bool:
-    """Whether the judge has seen the images already, as far as their names and number say."""
-    asked = settings.embed_with, settings.images, images, settings.batch_size, shown
+def unseen(
+    asked: Sequence[ScoreSettings], shown: Transparency, images: int, workspace: Workspace
+) -> list[tuple[str, int]]:
+    """The judges that have yet to see images, or crops of them, each with how many, of scorings that share a pass."""
+    whole = dict.fromkeys((one.embed_with, None, 0.0, 0) for one in asked)
+    cropped = dict.fromkeys(
+        (one.embed_with, one.crops, one.crop_side, one.seed) for one in asked if one.pooling == "crop"
+    )
+    return [
+        (judge, images * (crops or 1))
+        for judge, crops, *_ in (*whole, *cropped)
+        if not judged(replace(asked[0], embed_with=judge), shown, images, workspace, crops)
+    ]
+
+
+def judged(
+    settings: ScoreSettings, shown: Transparency, images: int, workspace: Workspace, crops: int | None = None
+) -> bool:
+    """Whether the judge has seen the images, or ``crops`` of each, already, as far as names and numbers say."""
+    asked = settings.embed_with, settings.images, images * (crops or 1), crops, settings.batch_size, shown
     for path in (workspace.root / "embeddings").glob(f"[!.]*/{FILE}"):
         with contextlib.suppress(UserError, OSError):
             found = read_manifest(path.parent)
             source = found.source
-            same = found.model.spec, source.spec, source.images, found.batch_size, found.transparency
+            same = (
+                *(found.model.spec, source.spec, source.images, source.crops),
+                *(found.batch_size, found.transparency),
+            )
             if found.complete and same == asked:
                 return True
     return False

@@ -36,7 +36,7 @@ from engine.neurons.asked import passes
 from engine.neurons.file import Neurons
 from engine.places import located
 from engine.records import from_json
-from engine.runs.expected import bytes_a_latent, judged, pass_seconds, training_of, work_a_second
+from engine.runs.expected import bytes_a_latent, pass_seconds, training_of, unseen, work_a_second
 from engine.runs.paces import Forward, paces
 from engine.runs.plan import Stage, checked, plan_path, together, told_of
 from engine.sae.asked import with_steps
@@ -297,12 +297,12 @@ class _Expecting:
     def _pass(self, asked: Sequence[ScoreSettings], config: SAEConfig, images: int, undone: int) -> None:
         judges = list(dict.fromkeys(one.embed_with for one in asked))
         first, shown = asked[0], config.transparency
-        new = [j for j in judges if undone and not judged(replace(first, embed_with=j), shown, images, self.workspace)]
+        new = unseen(asked, shown, images, self.workspace) if undone else []
         encoder = first.encoder or config.model
-        widths = [width_of(judge, HookPoint("last")) for judge in new]
-        left = _sum([None if d is None else bytes_of(images, d, "float32") for d in widths])
+        widths = [(width_of(judge, HookPoint("last")), rows) for judge, rows in new]
+        left = _sum([None if d is None else bytes_of(rows, d, "float32") for d, rows in widths])
         self._wants(self.workspace.root / "embeddings", left)
-        each = [Forward.of(judge, first) for judge in new]
+        each = [(Forward.of(judge, first), rows) for judge, rows in new]
         self.passes.append(
             ExpectedPass(
                 number=len(self.passes) + 1,

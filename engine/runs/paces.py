@@ -155,6 +155,8 @@ def _learn_scoring(asked: Sequence[ScoreSettings], spans: Sequence[Span], worksp
         match span.stage:
             case "embedding":
                 judge, encoder = next(turns)
+            case "embedding crops":
+                judge = None  # whose they are is not told, nor are they whole images
             case "extracting" if judge and span.a_unit:
                 found.image[judge].append(span.a_unit)
             case "encoding" if encoder and span.a_unit and span.whole:

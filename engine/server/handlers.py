@@ -22,6 +22,7 @@ from engine.neurons.file import Neurons, refusing_damage
 from engine.neurons.image_latents import image_latents
 from engine.neurons.latents import scoring
 from engine.neurons.names import embed_text
+from engine.neurons.pooling import image_pooling
 from engine.neurons.results import ImageLatents
 from engine.neurons.text_search import TextSpace
 from engine.numbers import size
@@ -162,7 +163,7 @@ class Handlers:
         if request.neurons:
             with self._neurons(request.neurons) as neurons:
                 given, spec = given or neurons.summary.sae, neurons.summary.model
-                pooling, maximum = neurons.summary.settings.pooling, neurons.maximum
+                pooling, maximum = image_pooling(neurons.summary.settings.pooling), neurons.maximum
         if not given:
             raise UserError("There is no SAE to find latents of: give an SAE or a neurons file.")
         _, sae, sha256 = self.models.sae(self.workspace.existing("saes", given), device, reporter)

@@ -180,6 +180,7 @@ def _head(scored: "Neurons", listed: "Listed", search: str, columns: Columns) ->
         f"{summary.sae} on {counted(summary.images, 'image')}: {found}{summary.alive:,} of {scored.w:,} alive",
         f"MS mean {number(ms.sae.mean)}, matched raw neurons {number(ms.matched.mean)} "
         f"(beaten by {percent(ms.matched.share_beaten)}), baseline {number(ms.baseline)}",
+        *([f"of {summary.patches:,} patches, not images"] if summary.patches is not None else []),
         *copies,
         "",
         "  ".join(["latent", *titles, "names"]),

@@ -22,7 +22,7 @@ from engine.neurons.agreement_results import (
     Agreed,
 )
 from engine.neurons.concept_results import ConceptsTested
-from engine.neurons.results import LatentSpread, MatrixScored, Scored, ScoredAll
+from engine.neurons.results import LatentSpread, MatrixScored, Scored, ScoredAll, Summary
 from engine.places import Relinked
 from engine.runs.plan import PlanDone
 from engine.runs.tasks import TASKS
@@ -189,6 +189,7 @@ def show_score(result: Scored) -> None:
     say(
         result.path,
         f"{counted(result.images, 'image')}, {counted(result.alive, 'latent')} alive, {result.dead:,} dead{again}",
+        *of_patches(result),
         "MS                   mean    best   worst     std",
     )
     for name, spread in (("SAE latents", ms.sae), ("raw neurons", ms.raw), ("raw, rectified", ms.raw_relu)):
@@ -209,6 +210,13 @@ def show_score(result: Scored) -> None:
     )
     if result.copies:
         say(f"copies             {result.copies:>6,}   latents whose top images are copies of one another: set aside")
+
+
+def of_patches(summary: Summary) -> list[str]:
+    """Where not images but patches were scored, that they were."""
+    if summary.patches is None:
+        return []
+    return [f"MS, support and matched are of {summary.patches:,} patches, each judged by the crop around it"]
 
 
 def by_group(groups: Sequence[GroupMS]) -> list[str]:

@@ -12,6 +12,7 @@ from engine.activations.shards import ImageRecord, intact, read_records
 from engine.artefacts.entries import StoreEntry
 from engine.errors import UserError, counted
 from engine.images import open_images
+from engine.images.entry import picture_of
 from engine.images.kinds import in_words
 from engine.models import HookPoint
 from engine.settings import each
@@ -57,7 +58,7 @@ class _Seen:
         readable: dict[str, list[str]] = {}
         for record in records:
             if record.broken is None:
-                readable.setdefault(record.label or "", []).append(record.path)
+                readable.setdefault(record.label or "", []).append(picture_of(record.path))
         for label, paths in readable.items():
             self.of_class.setdefault(label, []).extend(spaced(paths, samples))
 
@@ -92,7 +93,8 @@ def store(entry: StoreEntry, wanted: Wanted = lambda: True) -> Description:
         ("tokens", _tokens(head)),
         ("rows", f"{head.rows:,} of {head.d:,} {head.dtype}"),
         ("size", f"{size(entry.bytes)} in {counted(shards, 'shard')}"),
-        ("images", f"{entry.of_images:,} of {entry.source}" if entry.source and entry.of_images else "not known which"),
+        ("images", f"{entry.pictures:,} of {entry.source}" if entry.source and entry.pictures else "not known which"),
+        *([("crops", f"{head.source.crops:,} of each")] if head.source.crops else []),
         *_left_out(head.source.left_out),
         *seen.words()[-1:],
         _made(head),

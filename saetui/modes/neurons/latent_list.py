@@ -97,4 +97,5 @@ class LatentList:
         return (
             f"{scores.sae} · {listed}\nMS mean {number(ms.sae.mean)} · matched raw {number(ms.matched.mean)}, "
             f"{percent(ms.matched.share_beaten)} of latents beat theirs · all pairs {number(ms.baseline)}"
+            + (f" · of {count(summary.patches)} patches" if summary.patches is not None else "")
         )

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from engine.runs.trainings import Training
 
 
-LIKE = ("images", "embed_with", "vocabulary", "name", "pooling", "min_support", "top", "limit", "seed")
+LIKE = (
+    *("images", "embed_with", "vocabulary", "name", "pooling", "crops", "crop_side"),
+    *("min_support", "top", "limit", "seed"),
+)
 """Settings of scores that others to be compared with them need, too."""
 OFFERED = 20  # scores of which the settings are offered
 

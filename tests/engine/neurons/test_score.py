@@ -175,23 +175,6 @@ def test_raw_neurons_are_scored_three_ways(scored, truth):
     assert result.ms.matched.share_beaten == pytest.approx(beaten)
 
 
-def test_each_group_is_scored_beside_its_control(scored):
-    result, neurons, _ = scored
-    ms = result.ms
-    assert (ms.sae.std, ms.sae.latents) == (
-        pytest.approx(np.nanstd(neurons.ms, ddof=1)),
-        ms.groups[0].ms.n + ms.groups[1].ms.n,
-    )
-    assert ms.sae.low < ms.sae.mean < ms.sae.high and ms.matched.low < ms.matched.mean < ms.matched.high
-    for group, latents in zip(ms.groups, (slice(0, 12), slice(12, W)), strict=True):
-        found, matched = neurons.ms[latents], neurons.matched[latents]
-        both = ~np.isnan(found) & ~np.isnan(matched)
-        assert group.latents == len(found) and group.ms.mean == pytest.approx(np.nanmean(found))
-        assert group.std == pytest.approx(np.nanstd(found, ddof=1)) and group.ms.low < group.ms.mean < group.ms.high
-        assert group.matched.mean == pytest.approx(matched[both].mean()) and group.matched.n == both.sum()
-        assert group.beaten.mean == pytest.approx((found[both] > matched[both]).mean())
-
-
 def test_frequencies_and_activations(scored, truth):
     result, neurons, _ = scored
     z = truth[1][:, 1:]
