@@ -7,7 +7,7 @@ from engine.config import ConceptsSettings
 from engine.errors import UserError
 from engine.files import read_json, write_json
 from engine.places import located, recorded, workspace_of
-from engine.records import from_json, to_json
+from engine.records import from_json, seldom, to_json
 from engine.workspace import Provenance, Workspace
 
 VERSION = 1
@@ -85,6 +85,8 @@ class ConceptsTested:
     tests: tuple[ConceptTest, ...]
     settings: ConceptsSettings
     origin: Provenance
+    made: bool = seldom(True)
+    """False: they were there already."""
 
 
 def write_concepts(result: ConceptsTested, workspace: Workspace) -> None:

@@ -1,7 +1,8 @@
 """Test the latents of an SAE on labelled concepts: the command ``saetui concepts``."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -111,13 +112,14 @@ def measure_concepts(
         scores[control] = concept_scores(activations, dealt, first, settings.threshold, KS, settings.seed)
         reporter.progress(done, 4, "sets of columns")
         reporter.check()
+    means: dict[str, Any] = {control: _means(one, settings) for control, one in scores.items()}
     result = ConceptsTested(
         path=str(path),
         sae=folder.name,
         images=len(seen.images),
         concepts=len(names),
         left_out=int((~kept).sum()),
-        **{control: _means(one, settings) for control, one in scores.items()},
+        **means,
         tests=tuple(_test(c, name, has, scores) for c, name in enumerate(names)),
         settings=settings,
         origin=Provenance(sources, versions()),
@@ -137,7 +139,7 @@ def _tested_already(path: Path, settings: ConceptsSettings, sources: tuple[Sourc
         raise UserError(
             f"{path} holds tests of another SAE or encoder, of other images or settings: give another --name."
         )
-    return found
+    return replace(found, made=False)
 
 
 _COMPARED = ("pooling", "min_images", "threshold", "limit", "seed")  # settings that no source tells

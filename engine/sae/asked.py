@@ -246,14 +246,19 @@ def latents_of(settings: BaselineSettings, d: int) -> int:
     return w
 
 
-def check_baseline_free(folder: Path, config: SAEConfig | None = None) -> None:
-    """UserError where another SAE has the name than a baseline, and the one that ``config`` describes."""
+def check_baseline_free(
+    folder: Path, config: SAEConfig | None = None, settings: BaselineSettings | None = None
+) -> None:
+    """UserError where another SAE has the name than a baseline, and the one that both describe. One of an older version
+    may be of any seed."""
     if read_training(folder) or read_state(folder):
         raise UserError(f"{folder.name} was trained: choose another --name.")
     if not (folder / CONFIG).is_file():
         return
     found = read_config(folder)
     same = config is None or _of_activations(found) == _of_activations(config)
+    if found.measured and settings:
+        same = same and (found.measured.seed, found.measured.holdout) == (settings.seed, settings.holdout)
     if not found.directions or not same:
         raise UserError(f"{folder} is another SAE: choose another --name.")
 

@@ -11,6 +11,7 @@ a latent depends on it.
 """
 
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
@@ -19,6 +20,7 @@ from torch import Tensor
 from engine.activations.loader import SAMPLE, Loader
 from engine.activations.store import Store
 from engine.config import BaselineSettings, Directions
+from engine.errors import UserError
 from engine.files import check_target, lock
 from engine.links import check_own
 from engine.metrics.stability import random_directions
@@ -26,11 +28,11 @@ from engine.models.device import pick_device
 from engine.reporter import Reporter, StageBegan
 from engine.sae.architectures.topk import keep_largest
 from engine.sae.asked import check_baseline_free, latents_of
-from engine.sae.config import WEIGHTS, DirectionsMeasured, SAEConfig, fitting
+from engine.sae.config import WEIGHTS, DirectionsMeasured, SAEConfig, fitting, read_config, weights_sha256
 from engine.sae.directions import centroids, principal, unit
 from engine.sae.held_out import HeldOut
 from engine.sae.model import SAE
-from engine.sae.results import BaselineMade
+from engine.sae.results import BaselineMade, HeldOutMeasurement
 from engine.settings import check
 from engine.workspace import Provenance, Source, Workspace, versions
 
@@ -41,7 +43,8 @@ _MOST_VALUES = 1 << 26  # latents of rows of the sample that are held together: 
 def baseline(settings: BaselineSettings, workspace: Workspace, reporter: Reporter | None = None) -> BaselineMade:
     """Write the SAE ``settings.name``, and measure it on the images that a training of this seed and holdout holds out.
 
-    UserError: more latents than there are principal components, or another SAE of that name.
+    What is there of the same settings is returned. UserError: more latents than there are principal components, or
+    another SAE of that name.
     """
     reporter = reporter or Reporter()
     check(settings)
@@ -64,7 +67,10 @@ def baseline(settings: BaselineSettings, workspace: Workspace, reporter: Reporte
         transparency=store.manifest.transparency,
         provenance=Provenance((source,), versions()),
     )
-    check_baseline_free(folder, config)
+    check_baseline_free(folder, config, settings)
+    if (before := _measured_already(folder)) is not None:
+        reporter.event(StageBegan("nothing to do: it is there"))
+        return _made(folder, settings, config, before, made=False)
     store.check(reporter)
     loader = Loader(store, _BATCH, settings.seed, settings.holdout)
     reporter.event(StageBegan("find directions"))
@@ -73,15 +79,31 @@ def baseline(settings: BaselineSettings, workspace: Workspace, reporter: Reporte
     reporter.event(StageBegan("measure"))
     measured = HeldOut.of(loader, "", workspace).measure(sae)
     with lock(folder):
-        check_baseline_free(folder, config)
+        check_baseline_free(folder, config, settings)
         check_target(folder / WEIGHTS)
         sae.config = replace(
             config, measured=DirectionsMeasured(seed=settings.seed, holdout=settings.holdout, held_out=measured)
         )
         sae.save(folder)
+    return _made(folder, settings, config, measured, made=True)
+
+
+def _measured_already(folder: Path) -> HeldOutMeasurement | None:
+    """What the SAE in ``folder`` was measured to be; None where there is none that is whole."""
+    try:
+        measured = read_config(folder).measured
+        weights_sha256(folder)
+    except UserError:  # it is made anew
+        return None
+    return measured.held_out if measured else None
+
+
+def _made(
+    folder: Path, settings: BaselineSettings, config: SAEConfig, measured: HeldOutMeasurement, made: bool
+) -> BaselineMade:
     return BaselineMade(
-        name=folder.name, path=str(folder), directions=settings.of, arch=settings.arch, d=store.d, w=w, k=settings.k,
-        **vars(measured),
+        name=folder.name, path=str(folder), directions=settings.of, arch=settings.arch, d=config.d, w=config.w,
+        k=settings.k, made=made, **vars(measured),
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from engine.activations.results import Question, RecognisedRows, StoreExported, StoreImported
 from engine.config import Directions, StabilitySettings
 from engine.metrics.results import Stability
+from engine.records import seldom
 from engine.workspace import Provenance
 
 
@@ -85,6 +86,8 @@ class BaselineMade(HeldOutMeasurement):
     d: int
     w: int
     k: int
+    made: bool = True
+    """False: it was there already."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +152,8 @@ class StabilityMeasured:
     settings: StabilitySettings | None = None
     """None, as ``provenance``, in older files."""
     provenance: Provenance | None = None
+    made: bool = seldom(True)
+    """False: it was there already."""
 
 
 READ_STAGE, CHECK_STAGE = "read the SAE", "check"

@@ -5,7 +5,7 @@ Latent by latent in ``stability/<name>.json``, from which figures can be drawn; 
 
 import itertools
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from engine.sae.asked import check_alike, check_width, stability_path
 from engine.sae.config import weights_sha256
 from engine.sae.model import SAE
 from engine.sae.results import ComparedPair, ComparedSAE, StabilityMeasured
-from engine.sae.stability_file import write_stability
+from engine.sae.stability_file import read_stability, write_stability
 from engine.sae.state import read_training
 from engine.settings import check
 from engine.workspace import Provenance, Source, Workspace, versions
@@ -51,7 +51,7 @@ def stability(settings: StabilitySettings, workspace: Workspace, reporter: Repor
     """Compare the decoders of all pairs of SAEs (engine.metrics.stability), with directions drawn at random beside.
 
     With ``alive_on``, latents that fire on none of up to ``SAMPLE`` of its rows, evenly spaced, are left out: what
-    never learned anything is near its start, and nowhere in the others.
+    never learned anything is near its start, and nowhere in the others. What is there of the same is returned.
 
     UserError: fewer than two SAEs, or of activations that are not the same; one without such latents.
     """
@@ -64,15 +64,14 @@ def stability(settings: StabilitySettings, workspace: Workspace, reporter: Repor
     check_own(path)
     check_target(path)
     store = Store.open(workspace.existing("activations", settings.alive_on)) if settings.alive_on else None
-    reporter.event(StageBegan("read the SAEs"))
-    found = []
-    for folder in folders:
-        found.append(_read(folder, store, device, reporter))
-    sources = [
-        Source("sae", one.about.name, str(folder), one.about.sha256) for folder, one in zip(folders, found, strict=True)
-    ]
+    sources = [Source("sae", folder.name, str(folder), weights_sha256(folder)) for folder in folders]
     if store is not None:
         sources.append(Source("activations", store.path.name, str(store.path), store.sha256))
+    if before := _measured_already(path, settings, sources):
+        reporter.event(StageBegan("nothing to do: they are compared"))
+        return before
+    reporter.event(StageBegan("read the SAEs"))
+    found = [_read(folder, store, device, reporter) for folder in folders]
     _warn_of_seeds(folders, [one.about for one in found], reporter)
     reporter.event(StageBegan("compare"))
     pairs = list(itertools.combinations(found, 2))
@@ -99,6 +98,18 @@ def stability(settings: StabilitySettings, workspace: Workspace, reporter: Repor
     )
     write_stability(measured, files, workspace)
     return measured
+
+
+def _measured_already(path: Path, settings: StabilitySettings, sources: list[Source]) -> StabilityMeasured | None:
+    """What is in ``path``, if it was made from the same SAEs with the same seed."""
+    try:
+        found = read_stability(path)
+    except (UserError, OSError):  # it is written anew
+        return None
+    if found.settings is None or found.provenance is None or found.settings.seed != settings.seed:
+        return None
+    same = [one.content[::2] for one in found.provenance.made_from] == [one.content[::2] for one in sources]
+    return replace(found, made=False) if same else None
 
 
 def _over_pairs(means: Iterable[Interval]) -> float:

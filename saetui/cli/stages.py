@@ -174,7 +174,8 @@ def show_train(result: Trained) -> None:
 
 
 def show_baseline(result: BaselineMade) -> None:
-    say(result.path, f"{_train_figures(result)} (held-out activations)")
+    again = "" if result.made else "; it was there already"
+    say(result.path, f"{_train_figures(result)} (held-out activations){again}")
 
 
 def _train_figures(result: Trained | BaselineMade) -> str:
@@ -254,7 +255,7 @@ def show_concepts(result: ConceptsTested) -> None:
     say(
         result.path,
         f"{counted(result.images, 'image')}, {counted(result.concepts, 'concept')}, {result.left_out:,} left out; "
-        "chosen on one half of the images, measured on the other",
+        f"chosen on one half of the images, measured on the other{'' if result.made else '; they were tested already'}",
         "best latent         AUROC   95% interval      F1      AP  probes of 1, 5, 20",
     )
     for name, found in (
@@ -471,7 +472,8 @@ def show_stability(result: StabilityMeasured) -> None:
         for pair in result.pairs
     ]
     say(result.path, *work.columns(heads, rows, right=range(2, len(heads)), cut=1))
-    say("± is the 95 % interval; random: max cosine and matched of as many random directions")
+    again = "" if result.made else "; they were compared already"
+    say(f"± is the 95 % interval; random: max cosine and matched of as many random directions{again}")
     if len(rows) > 1:
         say(f"over {len(rows):,} pairs: max cosine {number(result.max_cosine)}, matched {number(result.matched)}")
 

@@ -110,6 +110,8 @@ def test_the_file_says_it_all(tested, place):
 def test_the_same_again(tested, place):
     again = measure_concepts(ask(place, labels=str(place / "more.jsonl"), name="again"), Workspace(place / "work"))
     assert again.tests == tested.tests and again.matched == tested.matched and again.random == tested.random
+    kept = measure_concepts(ask(place, labels=str(place / "more.jsonl"), name="again"), Workspace(place / "work"))
+    assert again.made and not kept.made and kept.tests == again.tests
 
 
 def test_the_same_under_the_same_name_is_there_and_others_are_refused(tested, place):

@@ -1,5 +1,7 @@
 """SAEs of directions that were not trained: what they are, how sparse, and that they are read like any other."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -100,7 +102,13 @@ def test_it_is_an_sae_of_the_store_measured_on_what_a_training_holds_out(
     assert (config.directions, config.model, config.hook) == (of, "demo", "layer:3")
     assert config.provenance.made_from[0].sha256 == store.sha256
     assert control(config).endswith("not trained")
-    assert baseline(asked(of=of, seed=2, holdout=0.2), workspace) == found
+    weights = workspace.sae("b") / "sae.safetensors"
+    before = weights.read_bytes()
+    assert baseline(asked(of=of, seed=2, holdout=0.2), workspace) == replace(found, made=False), "it is there"
+    weights.write_bytes(before[:-4] + b"lost")
+    assert baseline(asked(of=of, seed=2, holdout=0.2), workspace) == found and weights.read_bytes() == before
+    with pytest.raises(UserError, match="b is another SAE: choose another --name"):
+        baseline(asked(of=of, seed=3, holdout=0.2), workspace)
 
 
 def test_what_cannot_be_made_is_refused(workspace: Workspace, store: Store) -> None:

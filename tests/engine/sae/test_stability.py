@@ -1,6 +1,7 @@
 """SAEs of several seeds compared: from their folders to the file that says it of every latent."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,11 @@ def test_seeds_of_a_planted_dictionary_agree_and_say_so_by_latent(workspace: Wor
         one, other = (SAE.load(workspace.sae(latents[side])).W_dec for side in ("first", "second"))
         for i, j, cosine in zip(*latents["matched"].values(), strict=True):
             assert float(one[i] @ other[j]) == pytest.approx(cosine, abs=1e-5)
+    told = Recorder()
+    assert stability(asked("s0", "s1", "s2", alive_on="a"), workspace, told) == replace(found, made=False)
+    assert [one["name"] for one in told.of("stage")] == ["nothing to do: they are compared"]
+    assert stability(asked("s0", "s1", "s2", alive_on="a", seed=1), workspace).made
+    assert path.read_bytes() != rewritten(path, lambda: stability(asked("s0", "s1", "s2", alive_on="a"), workspace))
     assert path.read_bytes() == rewritten(path, lambda: stability(asked("s0", "s1", "s2", alive_on="a"), workspace))
 
 
