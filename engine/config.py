@@ -474,8 +474,8 @@ class PlanSettings:
     """Run the stages of a plan, skipping those whose results exist."""
 
     plan: str = setting(
-        "TOML file with [[extract]], [[train]], [[score]], [[fidelity]], [[steer]] and [[steerability]] tables, or a "
-        "plan that is brought: paper, paper-demo.",
+        "TOML file with a table of settings for each stage, as [[extract]], [[train]], [[score]], or a plan that is "
+        "brought: paper, paper-demo.",
         positional=True,
         place="file",
     )

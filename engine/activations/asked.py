@@ -5,7 +5,7 @@
 
 import glob
 import os
-from collections.abc import Container
+from collections.abc import Collection
 from pathlib import Path
 
 from engine.activations.manifest import FILE, read_manifest
@@ -22,7 +22,7 @@ from engine.workspace import Workspace, store_names
 
 UNASKED = ("last",)
 """The hook points where none are given."""
-Made = Container[tuple[str, str]]
+Made = Collection[tuple[str, str]]
 
 
 def check_extract(settings: ExtractSettings, workspace: Workspace, made: Made = ()) -> None:

@@ -120,9 +120,11 @@ def check_concepts(settings: ConceptsSettings, workspace: Workspace, made: Made 
     with about("device"):
         check_device(settings.device)
     with about("images"):
-        check_images(settings.images)
+        if ("images", settings.images) not in made:
+            check_images(settings.images)
     with about("labels"):
-        if settings.labels and not path_of(settings.labels).is_file():
+        drawn = ("images", str(Path(settings.labels).parent)) in made  # with labels.jsonl
+        if settings.labels and not drawn and not path_of(settings.labels).is_file():
             raise UserError(f"{settings.labels} is no file: give a .csv or .jsonl with a column path.")
     with about("taxonomy"):
         open_taxonomy(settings.taxonomy, settings.wordnet)
@@ -211,8 +213,10 @@ def check_agreement(settings: AgreementSettings, workspace: Workspace, made: Mad
         if not (path_of(settings.folder) / "pairs.csv").is_file():
             raise UserError(f"{settings.folder} has no pairs.csv: give the folder of the benchmark.")
     with about("embeddings"):
-        if settings.embeddings and not (path := matrix_source(settings.embeddings, workspace, "embeddings")).exists():
-            raise UserError(f"{path} does not exist: check the path.")
+        if settings.embeddings and ("embeddings", settings.embeddings) not in made:
+            path = matrix_source(settings.embeddings, workspace, "embeddings")
+            if not path.exists():
+                raise UserError(f"{path} does not exist: check the path.")
     with about("scores"):
         if settings.scores and not path_of(settings.scores).is_file():
             raise UserError(f"{settings.scores} does not exist: check the path.")

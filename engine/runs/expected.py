@@ -64,7 +64,7 @@ def training_of(
 ) -> ExpectedTraining:
     """Of a training whose steps are known, on a store of so many rows. ``work``: see :func:`work_a_second`."""
     w = latents(d, settings.expansion)
-    sae = 4 * (2 * d * w + 2 * w + d)
+    sae = bytes_of_weights(d, w)
     a_step = float(settings.batch_size) * d * w
     return ExpectedTraining(
         rows=rows,
@@ -156,6 +156,11 @@ def judged(
             if found.complete and same == asked:
                 return True
     return False
+
+
+def bytes_of_weights(d: int, w: int) -> int:
+    """Of an SAE's file: two matrices, both biases and a threshold in float32."""
+    return 4 * (2 * d * w + 2 * w + d)
 
 
 def bytes_a_latent(workspace: Workspace) -> float | None:

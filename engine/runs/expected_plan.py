@@ -17,11 +17,17 @@ from engine.activations.asked import opened, store_of
 from engine.activations.manifest import FILE, Manifest, read_manifest
 from engine.activations.shards import bytes_of
 from engine.config import (
+    AgreementSettings,
+    BaselineSettings,
+    ConceptsSettings,
     DrawSettings,
     ExtractSettings,
     FidelitySettings,
+    FigureSettings,
+    ImportSettings,
     PlanSettings,
     ScoreSettings,
+    StabilitySettings,
     SteerabilitySettings,
     SteerSettings,
     TrainSettings,
@@ -32,15 +38,15 @@ from engine.files import nearest, no_room, path_of, read_json
 from engine.images.sources import open_images
 from engine.models import HookPoint, TokenPolicy
 from engine.models.asked import rows_of, width_of
-from engine.neurons.asked import passes
+from engine.neurons.asked import concepts_path, passes
 from engine.neurons.file import Neurons
 from engine.places import located
 from engine.records import from_json
-from engine.runs.expected import bytes_a_latent, pass_seconds, training_of, unseen, work_a_second
+from engine.runs.expected import bytes_a_latent, bytes_of_weights, pass_seconds, training_of, unseen, work_a_second
 from engine.runs.paces import Forward, paces
-from engine.runs.plan import Stage, checked, plan_path, together, told_of
-from engine.sae.asked import with_steps
-from engine.sae.config import SAEConfig, latents, read_config
+from engine.runs.plan import Stage, checked, makes, plan_path, together, told_of
+from engine.sae.asked import latents_of, stability_path, with_steps
+from engine.sae.config import CONFIG, SAEConfig, latents, read_config
 from engine.sae.state import read_state, read_training
 from engine.steer.results import ANSWERS, Steerability
 from engine.workspace import Workspace, fidelity_path, neurons_path, steerability_folder
@@ -165,8 +171,21 @@ class _Expecting:
                 return self._extract(stage, asked)
             case TrainSettings() as asked:
                 return self._train(stage, asked)
+            case ImportSettings() as asked:
+                return self._import(stage, asked)
+            case BaselineSettings() as asked:
+                return self._baseline(stage, asked)
+            case ConceptsSettings() as asked:
+                return self._concepts(stage, asked)
+            case StabilitySettings() as asked:
+                path = stability_path(asked, self.workspace)
+                return _there(stage, None, path) if path.is_file() else self._to_do(stage, path)
             case FidelitySettings() as asked:
                 return self._fidelity(stage, asked)
+            case FigureSettings() as asked:  # drawn anew each time
+                return self._to_do(stage, path_of(asked.out), seconds=self.paces.of_alike(asked))
+            case AgreementSettings():
+                return self._to_do(stage, self.workspace.root, bytes=0, left=0)
             case SteerSettings() as asked:
                 return self._steer(stage, asked)
             case SteerabilitySettings() as asked:
@@ -260,6 +279,38 @@ class _Expecting:
         left = max(takes.bytes - _size(folder), 0)
         return self._to_do(stage, folder, begun=bool(done), rows=rows, bytes=takes.bytes, left=left, seconds=seconds)
 
+    def _import(self, stage: Stage, asked: ImportSettings) -> ExpectedStage:
+        """How large it is, its files say when they are read."""
+        reads = _Rows(None, None, asked.model, asked.hook, asked.transparency)
+        if makes(stage, self.workspace) == {("activations", asked.name)}:
+            folder = self.workspace.activations(asked.name)
+            made = read_manifest(folder) if (folder / FILE).is_file() else None
+            if made is None:
+                self.stores[asked.name] = reads
+                return self._to_do(stage, folder)
+            return _there(stage, made.rows, folder) if made.complete else self._to_do(stage, folder, begun=True)
+        folder = self.workspace.sae(asked.name)
+        if (folder / CONFIG).is_file():
+            return _there(stage, None, folder)
+        self.saes[asked.name] = SAEConfig(arch="relu", d=0, w=0, model=asked.model, hook=asked.hook)
+        return self._to_do(stage, folder)
+
+    def _baseline(self, stage: Stage, asked: BaselineSettings) -> ExpectedStage:
+        folder, store = self.workspace.sae(asked.name), self._read(asked.activations)
+        if (folder / CONFIG).is_file():
+            return _there(stage, None, folder)
+        w = latents_of(asked, store.d) if store.d else 0
+        self.saes[asked.name] = SAEConfig(
+            arch=asked.arch,
+            d=store.d or 0,
+            w=w,
+            model=store.model,
+            hook=store.hook,
+            transparency=store.transparency,
+        )
+        takes = bytes_of_weights(store.d, w) if store.d else None
+        return self._to_do(stage, folder, bytes=takes, left=takes)
+
     def _read(self, name: str) -> _Rows:
         if name in self.stores:
             return self.stores[name]
@@ -315,6 +366,13 @@ class _Expecting:
             )
         )
 
+    def _concepts(self, stage: Stage, asked: ConceptsSettings) -> ExpectedStage:
+        images = self._images(asked.images, asked.limit)
+        path = concepts_path(asked, Path(asked.sae).name, self.workspace)
+        if path.is_file():
+            return _there(stage, images, path)
+        return self._to_do(stage, path, rows=images, seconds=self.paces.of_alike(asked))
+
     def _fidelity(self, stage: Stage, asked: FidelitySettings) -> ExpectedStage:
         images = self._images(asked.images, asked.limit)
         files = [fidelity_path(asked, Path(one).name, self.workspace) for one in asked.sae]
@@ -326,7 +384,7 @@ class _Expecting:
     # Steering
 
     def _steer(self, stage: Stage, asked: SteerSettings) -> ExpectedStage:
-        seconds = self.paces.of_steering(asked)
+        seconds = self.paces.of_alike(asked)
         return self._to_do(stage, self.workspace.root, rows=len(ANSWERS), bytes=0, left=0, seconds=seconds)
 
     def _steerability(self, stage: Stage, asked: SteerabilitySettings) -> ExpectedStage:
@@ -337,7 +395,7 @@ class _Expecting:
             if located(made, self.workspace.root).settings == asked:
                 return _there(stage, rows, folder)
         begun = (folder / "answers.jsonl").is_file()
-        return self._to_do(stage, folder, begun=begun, rows=rows, seconds=self.paces.of_steering(asked))
+        return self._to_do(stage, folder, begun=begun, rows=rows, seconds=self.paces.of_alike(asked))
 
     # What all have
 

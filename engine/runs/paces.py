@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from engine.config import ExtractSettings, ScoreSettings, SteerabilitySettings, SteerSettings
+from engine.config import ExtractSettings, ScoreSettings
 from engine.errors import UserError
 from engine.files import read_bytes
 from engine.models.asked import may_have_gpu
@@ -27,12 +27,12 @@ from engine.workspace import Workspace
 
 LOOKED = 20  # runs that are asked how long they took, the newest first
 MOST = 1 << 30  # bytes of a log that is read
-_TASKS = ("extract", "score", "scores", "steer", "steerability", "run")
+_TASKS = ("extract", "score", "scores", "concepts", "steer", "steerability", "run")
 _OF_PLAN = re.compile(r"(\d+)/(\d+) (\w+) (.*?)(?: and ([\d,]+) more)?")
 _UNREADABLE = (UserError, OSError, LookupError, TypeError, ValueError)
 _KINDS = [b'"kind": "%s"' % kind for kind in (b"stage", b"done", b"stopped", b"failed")]
 _NOTHING = "nothing to do"  # how the stage of what was there begins
-_NAMING = ("sae", "name", "save_recipe", "save_recipes")  # settings that say what is asked, not how much
+_NAMING = ("sae", "name", "save_recipe", "save_recipes", "out")  # settings that say what is asked, not how much
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,8 @@ class Paces:
     """To score an SAE after the pass, for each image."""
     drawn: list[float] = field(default_factory=list)
     """To draw a picture."""
-    steered: list[tuple[Any, float]] = field(default_factory=list)
-    """To answer or measure all that the settings ask of one SAE."""
+    alike: list[tuple[Any, float]] = field(default_factory=list)
+    """To answer, measure or draw all that the settings ask, of whichever SAE."""
 
     def of_images(self, forward: Forward, images: int) -> float | None:
         """To show so many images to an encoder; None where it is not known."""
@@ -96,10 +96,10 @@ class Paces:
     def of_pictures(self, pictures: int) -> float | None:
         return _median(self.drawn, pictures)
 
-    def of_steering(self, asked: SteerSettings | SteerabilitySettings) -> float | None:
+    def of_alike(self, asked: Any) -> float | None:
         """To do what was done before of another SAE, with the very same settings."""
         alike = _but_names(asked)
-        return _median([seconds for before, seconds in self.steered if before == alike], 1)
+        return _median([seconds for before, seconds in self.alike if before == alike], 1)
 
 
 def _median(found: Sequence[float], units: int) -> float | None:
@@ -134,9 +134,9 @@ def _learn(batch: "_Batch", workspace: Workspace, found: Paces) -> None:
             found.image[Forward.of(settings.model, settings)] += seen
         case "score":
             _learn_scoring([one.settings for one in batch.stages], spans, workspace, found)
-        case "steer" | "steerability" if spans and all(span.whole for span in spans):
+        case "steer" | "steerability" | "concepts" | "figure" if spans and all(span.whole for span in spans):
             if not any(span.stage.startswith(_NOTHING) for span in spans):
-                found.steered.append((_but_names(settings), sum(span.seconds for span in spans)))
+                found.alike.append((_but_names(settings), sum(span.seconds for span in spans)))
 
 
 def _learn_scoring(asked: Sequence[ScoreSettings], spans: Sequence[Span], workspace: Workspace, found: Paces) -> None:

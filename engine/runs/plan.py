@@ -1,9 +1,9 @@
 """A plan: stages in a TOML file, each a table with the settings of one command.
 
 A list where a setting takes one value makes a grid: ``arch = ["topk", "batchtopk"]`` with ``expansion = [4, 8]`` trains
-four SAEs, named by ``name``'s fields (``name = "clip-{arch}-x{expansion}"``). ``sae = "*"`` in ``[[score]]``,
-``[[fidelity]]``, ``[[steer]]`` or ``[[steerability]]`` means every SAE that the plan trains, ``"*-x4"`` some of them.
-Relative paths are from the workspace, wherever one stands.
+four SAEs, named by ``name``'s fields (``name = "clip-{arch}-x{expansion}"``). ``sae = "*"`` means every SAE that the
+plan imports, trains or makes of other directions, ``"*-x4"`` some of them; in ``[[figure]]``, every one of which the
+plan makes what is drawn. Relative paths are from the workspace, wherever one stands.
 
 What differs from place to place is an input: ``[inputs.train]`` with ``about`` and perhaps ``default``; where a setting
 is ``"$train"``, it has the value that ``--input train=...`` gives.
@@ -13,22 +13,28 @@ import contextlib
 import dataclasses
 import fnmatch
 import itertools
+import os
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.activations.convert import FORMATS as OF_ACTIVATIONS
 from engine.config import PlanSettings
 from engine.errors import UserError, keeping
 from engine.files import path_of, read_toml
 from engine.links import check_own
 from engine.models import HookPoint
+from engine.models.hub import check_is_notation
+from engine.neurons.asked import concepts_path
 from engine.numbers import exact
 from engine.places import located
 from engine.records import to_json
 from engine.reporter import Reporter, StageBegan
 from engine.runs.tasks import TASKS
+from engine.sae.asked import FORMATS as OF_SAES
+from engine.sae.asked import stability_path
 from engine.settings import WrongValue, about, from_mapping
 from engine.steer.recipes import with_recipe
 from engine.workspace import (
@@ -46,16 +52,38 @@ from engine.workspace import (
 if TYPE_CHECKING:
     from engine.activations.asked import Made
 
-STAGES = ("draw", "extract", "train", "score", "fidelity", "steer", "steerability")
+STAGES = (
+    "draw",
+    "extract",
+    "import",
+    "train",
+    "baseline",
+    "score",
+    "concepts",
+    "stability",
+    "fidelity",
+    "steer",
+    "steerability",
+    "agreement",
+    "figure",
+)
 NAMED = {
     "extract": "activations",
+    "import": "an SAE",
     "train": "an SAE",
+    "baseline": "an SAE",
     "score": "images",
+    "concepts": "images",
+    "stability": "a result",
     "fidelity": "images",
     "steerability": "a model",
+    "figure": "a figure",
 }
 """What the names of stages are names of."""
 DEFAULT_NAMES = {"train": "{activations}-{arch}-x{expansion}-k{k}-s{seed}"}
+MAKES_SAES = ("import", "train", "baseline")
+FIGURES = "figures"
+"""The folder of the workspace into which plans draw: what is there of the name is drawn anew."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +93,24 @@ class Stage:
 
     @property
     def name(self) -> str:
-        """What it makes; of a score or an answer, the SAE or the recipe that it is about; of pictures, their folder."""
-        found = next(filter(None, (getattr(self.settings, of, "") for of in ("sae", "recipe", "name", "images"))), "")
+        """What it makes; of a score or an answer, the SAE or the recipe that it is about; of pictures and people's
+        choices, their folder; of a figure, its file."""
+        if self.task == "figure":
+            return Path(self.settings.out).stem
+        found = next(filter(None, (getattr(self.settings, of, "") for of in _NAMES)), "")
         if not isinstance(found, tuple):
             return str(found)
         return found[0] + (f" and {len(found) - 1:,} more" if found[1:] else "")
+
+
+_NAMES = (
+    "sae",
+    "recipe",
+    "name",
+    "saes",
+    "images",
+    "folder",
+)  # settings that say what a stage is about, the first first
 
 
 @dataclass(frozen=True)
@@ -170,15 +211,16 @@ def read_plan(path: Path, workspace: Workspace, inputs: Sequence[str] = ()) -> l
         if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
             raise UserError(f"{path}: {task} is {given!r}: write its settings under [[{task}]].")
         for table in tables:
-            trained = [s.settings.name for s in stages if s.task == "train"]
-            expanded = _expand(task, table, workspace.defaults(), trained, path, workspace.root)
+            defaults = workspace.defaults_of(TASKS[task].settings)
+            expanded = _expand(task, table, defaults, stages, path, workspace.root)
             stages += _by_judge(list(expanded)) if task == "score" else expanded
     if not stages:
         raise UserError(
-            f"{path} has no stages: add [[extract]], [[train]], [[score]], [[fidelity]], [[steer]] or [[steerability]] "
-            "tables."
+            f"{path} has no stages: add tables, such as [[extract]], [[train]] and [[score]]; there are "
+            f"{', '.join(STAGES)}."
         )
-    names = [(s.task, s.name) for s in stages if s.task in ("extract", "train")]
+    makes = [stage for stage in stages if stage.task in ("extract", *MAKES_SAES)]
+    names = [(one.task == "extract" or _of_activations(one), one.name) for one in makes]
     twice = next((n for n in names if names.count(n) > 1), None)
     if twice:
         raise UserError(f"{path} makes {twice[1]!r} twice: put the differing settings, like {{seed}}, into its name.")
@@ -222,17 +264,20 @@ def _with_inputs(value: Any, inputs: Mapping[str, str], path: Path) -> Any:
 
 
 def _expand(
-    task: str, table: dict[str, Any], defaults: dict[str, Any], trained: list[str], path: Path, root: Path
+    task: str, table: dict[str, Any], defaults: dict[str, Any], before: Sequence[Stage], path: Path, root: Path
 ) -> Iterator[Stage]:
+    """``before``: the stages whose results may be named."""
     kind = TASKS[task].settings
     hints = typing.get_type_hints(kind)
     table = {key.replace("-", "_"): value for key, value in table.items()}
-    if "sae" in table:
-        given = table["sae"] if isinstance(table["sae"], list) else [table["sae"]]
-        table["sae"] = [name for one in given for name in _saes(one, trained, path)]
+    of = "saes" if task == "stability" else "sae"
+    several = typing.get_origin(hints.get(of)) is tuple
+    if of in table and not several:
+        table[of] = _starred(table[of], task, "", before, path)
     grid = [k for k, v in table.items() if isinstance(v, list) and typing.get_origin(hints.get(k)) is not tuple]
     fields = {f.name: f.default for f in dataclasses.fields(kind)}
-    base = {k: v for k, v in defaults.items() if k in fields}
+    drawn = {"out": f"{FIGURES}/{{kind}}.svg", "replace": True} if task == "figure" else {}
+    base = defaults | drawn
     judges = base.get("embed_with")  # several of them in workspace.toml are as several in the table
     if isinstance(judges, list) and "embed_with" not in table:
         grid.append("embed_with")
@@ -240,9 +285,14 @@ def _expand(
             raise WrongValue("embed_with", "embed_with names none: give one or more.", str(root / MARKER))
     for values in itertools.product(*((base | table)[k] for k in grid)):
         chosen = base | table | dict(zip(grid, values, strict=True))
+        if of in table and several:
+            chosen[of] = _starred(table[of], task, str(chosen.get("kind", "")), before, path)
         template = chosen.get("name") or DEFAULT_NAMES.get(task)
         if template:
             chosen["name"] = _named(str(template), fields | chosen, task, path)
+        if task == "figure":
+            folder, file = os.path.split(str(chosen["out"]))
+            chosen["out"] = os.path.join(folder, _named(file, fields | chosen, task, path))
         try:
             settings = from_mapping(kind, chosen, f"{path} [[{task}]]")
         except WrongValue as error:
@@ -266,24 +316,63 @@ def _by_judge(scores: list[Stage]) -> list[Stage]:
     return named
 
 
-def _saes(given: Any, trained: list[str], path: Path) -> list[Any]:
-    """The SAEs that ``sae = ...`` means: with * or ?, those that the plan trains."""
-    if not isinstance(given, str) or not set("*?") & set(given):
-        return [given]
-    found = fnmatch.filter(trained, given)
-    if not found:
-        known = f"it trains {', '.join(trained)}" if trained else "it trains none"
-        raise UserError(f"{path}: no SAE that it trains is called {given!r}: {known}.")
-    return found
+def _starred(given: Any, task: str, kind: str, before: Sequence[Stage], path: Path) -> list[Any]:
+    """What ``sae = ...`` means: a name with * or ?, those of what earlier stages make. ``kind``: of a figure."""
+    found: list[Any] = []
+    for one in given if isinstance(given, list) else [given]:
+        if not isinstance(one, str) or not set("*?") & set(one):
+            found.append(one)
+            continue
+        does, known = _known(task, kind, before)
+        names = fnmatch.filter(known, one)
+        if not names:
+            told = f"it {does} {', '.join(known)}" if known else f"it {does} none"
+            raise UserError(f"{path} [[{task}]]: nothing that it {does} is called {one!r}: {told}.")
+        found += names
+    return list(dict.fromkeys(found)) if task in ("figure", "stability") else found
+
+
+def _known(task: str, kind: str, before: Sequence[Stage]) -> tuple[str, list[str]]:
+    """What a plan does so that a stage can read it, and the names of what it does that with."""
+    if task != "figure":
+        makes = [one for one in before if one.task in MAKES_SAES and not _of_activations(one)]
+        return "makes", [one.settings.name for one in makes]
+    does, of, setting = _DRAWN.get(kind, _DRAWN["ms"])
+    return does, list(dict.fromkeys(getattr(one.settings, setting) for one in before if one.task == of))
+
+
+_SCORED = ("scores", "score", "sae")
+_DRAWN = {
+    "ms": _SCORED,
+    "hierarchy": _SCORED,
+    "top-images": _SCORED,
+    "reconstruction": ("trains", "train", "name"),
+    "stability": ("compares", "stability", "name"),
+    "dose": ("steers", "steerability", "sae"),
+}
+"""By the kind of a figure: what a plan does for it, the stage that does it, and the setting with the name."""
+
+
+def _of_activations(stage: Stage) -> bool:
+    """Whether an import is of activations, by its settings: of an SAE, neither images nor such a format is given."""
+    if stage.task != "import":
+        return False
+    asked = stage.settings
+    return bool(asked.images or asked.tokens_per_image) or asked.format in set(OF_ACTIVATIONS) - set(OF_SAES)
 
 
 READS = {
     "activations": "activations",
+    "alive_on": "activations",
+    "check": "activations",
     "embeddings": "embeddings",
     "mono_embeddings": "embeddings",
     "sae": "saes",
+    "saes": "saes",
 }
 """Settings, and the folder of each."""
+_READ_ELSEWHERE = ("extract", "agreement", "figure")
+"""Stages of which such settings are something else: their tasks check them."""
 
 
 def check_plan(stages: list[Stage], workspace: Workspace, path: Path) -> None:
@@ -294,7 +383,7 @@ def check_plan(stages: list[Stage], workspace: Workspace, path: Path) -> None:
         read = [
             (folder, one)
             for name, folder in READS.items()
-            if stage.task != "extract"
+            if stage.task not in _READ_ELSEWHERE
             for one in _each(getattr(asked, name, ""))
         ]
         with told_of(stage, path, workspace):
@@ -303,13 +392,32 @@ def check_plan(stages: list[Stage], workspace: Workspace, path: Path) -> None:
                     workspace.existing(folder, name)
             if stage.task == "steer" and ("recipes", asked.recipe) not in made:
                 with_recipe(workspace, asked)
-        now = _makes(stage, workspace)
-        if stage.task in ("score", "fidelity", "steerability") and made & now:
-            name = next(iter(now))[1]
-            raise UserError(f"{path} makes {name} twice: put the differing settings, like {{pooling}}, into its name.")
+            if stage.task == "figure":
+                _check_drawn(asked.out, workspace)
+            if stage.task == "import":
+                _check_model(Path(asked.model), workspace)
+        now = makes(stage, workspace)
+        if stage.task not in ("draw", "steer", *MAKES_SAES) and made & now:
+            name = min(made & now)[1]
+            way = "{kind}, into its out" if stage.task == "figure" else "{pooling}, into its name"
+            raise UserError(f"{path} makes {name} twice: put the differing settings, like {way}.")
         for place in (_PLACES[folder](workspace, name) for folder, name in now if folder in _PLACES):
             check_own(place)
         made |= now
+
+
+def _check_drawn(out: str, workspace: Workspace) -> None:
+    """UserError for a figure elsewhere: a plan may be a stranger's, and draws over what is there."""
+    if Path(out).parent != workspace.root / FIGURES:
+        raise WrongValue(
+            "out", f"out is {out}: a plan draws into {FIGURES}/ of the workspace, so give {FIGURES}/NAME.svg."
+        )
+
+
+def _check_model(path: Path, workspace: Workspace) -> None:
+    """UserError for what an import calls its model, where that was no path, and is none."""
+    if path.is_relative_to(workspace.root) and not path.exists():
+        check_is_notation(os.path.relpath(path, workspace.root))
 
 
 def _each(value: str | tuple[str, ...]) -> Sequence[str]:
@@ -322,7 +430,7 @@ def check_stages(stages: list[Stage], workspace: Workspace, path: Path) -> None:
     for stage in stages:
         with told_of(stage, path, workspace):
             TASKS[stage.task].refuse(stage.settings, workspace, made)
-        made |= _makes(stage, workspace)
+        made |= makes(stage, workspace)
 
 
 @contextlib.contextmanager
@@ -342,13 +450,16 @@ _PLACES: dict[str, Callable[[Workspace, str], Path]] = {
     "embeddings": Workspace.embeddings,
     "saes": Workspace.sae,
     "neurons": lambda workspace, name: workspace.root / "neurons" / name,
+    "concepts": lambda workspace, name: workspace.root / "concepts" / name,
+    "stability": lambda workspace, name: workspace.root / "stability" / name,
     "fidelity": lambda workspace, name: workspace.root / "fidelity" / name,
     "recipes": Workspace.recipe,
     "steerability": lambda workspace, name: workspace.root / "steerability" / name,
+    FIGURES: lambda workspace, name: workspace.root / FIGURES / name,
 }
 
 
-def _makes(stage: Stage, workspace: Workspace) -> set[tuple[str, str]]:
+def makes(stage: Stage, workspace: Workspace) -> set[tuple[str, str]]:
     """What other stages may read of it, as folder and name."""
     asked = stage.settings
     match stage.task:
@@ -357,15 +468,27 @@ def _makes(stage: Stage, workspace: Workspace) -> set[tuple[str, str]]:
         case "extract":
             hooks = list(dict.fromkeys(str(HookPoint.parse(at)) for at in asked.at))
             return {("embeddings" if asked.embeddings else "activations", n) for n in store_names(asked.name, hooks)}
+        case "import":
+            return {("activations" if _of_activations(stage) else "saes", asked.name)}
         case "train":
+            return {("saes", asked.name), ("trainings", asked.name)}
+        case "baseline":
             return {("saes", asked.name)}
         case "score":
             return {("neurons", neurons_path(asked, Path(asked.sae).name, workspace).name)}
+        case "concepts":
+            return {("concepts", concepts_path(asked, Path(asked.sae).name, workspace).name)}
+        case "stability":
+            return {("stability", stability_path(asked, workspace).name)}
         case "fidelity":
             return {("fidelity", fidelity_path(asked, Path(sae).name, workspace).name) for sae in asked.sae}
         case "steerability":
             return {("steerability", steerability_folder(asked, Path(asked.sae).name, workspace).name)}
-    return {("recipes", asked.save_recipe)} if asked.save_recipe else set()
+        case "steer" if asked.save_recipe:
+            return {("recipes", asked.save_recipe)}
+        case "figure":
+            return {(FIGURES, Path(asked.out).name)}
+    return set()
 
 
 def _named(template: str, values: dict[str, Any], task: str, path: Path) -> str:

@@ -1,7 +1,7 @@
 """What a worker can be asked to do: one function of ``(settings, workspace, reporter)`` each."""
 
 import importlib
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +35,7 @@ class Task:
             return results
         return [self.load()(one, workspace, reporter) for one in asked]
 
-    def refuse(self, settings: Any, workspace: Workspace, made: Container[tuple[str, str]] = ()) -> None:
+    def refuse(self, settings: Any, workspace: Workspace, made: Collection[tuple[str, str]] = ()) -> None:
         """WrongValue for settings that cannot be. ``made``: what will be there by then, as folder and name."""
         if self.check:
             _named(self.check)(settings, workspace, made)
@@ -186,6 +186,7 @@ TASKS = {
         "engine.report.figures.figure:draw_figure",
         config.FigureSettings,
         "engine.report.results:Drawn",
+        "engine.report.figures.figure:check_figure",
         outside=True,
     ),
     "doctor": Task("engine.doctor:doctor", config.DoctorSettings, "engine.doctor:Report"),

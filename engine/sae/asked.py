@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from engine.activations.asked import Made, globbed, opened
@@ -225,12 +226,12 @@ def check_baseline(settings: BaselineSettings, workspace: Workspace, made: Made 
     with about("name"):
         check_own(folder := workspace.sae(settings.name))
     with about("activations"):
-        store = Store.open(workspace.existing("activations", settings.activations))
-        store.check_filled()
-    with about("expansion"):
-        w = latents_of(settings, store.d)
-    with about("k"):
-        fitting(settings.k, w)
+        store = opened("activations", settings.activations, workspace, made)
+    if store is not None:
+        with about("expansion"):
+            w = latents_of(settings, store.d)
+        with about("k"):
+            fitting(settings.k, w)
     with about("name"):
         check_baseline_free(folder)
 
@@ -274,14 +275,15 @@ def check_stability(settings: StabilitySettings, workspace: Workspace, made: Mad
     with about("device"):
         check_device(settings.device)
     with about("saes"):
-        folders = [workspace.existing("saes", one) for one in settings.saes]
-        check_alike(folders)
+        there = [workspace.existing("saes", one) for one in settings.saes if ("saes", one) not in made]
+        check_several(settings.saes if made else there)
+        check_alike(there)
     with about("name"):
         check_own(stability_path(settings, workspace))
     with about("alive_on"):
-        if settings.alive_on:
-            store = Store.open(workspace.existing("activations", settings.alive_on))
-            check_width(store.path, store.d, folders[0].name, read_config(folders[0]).d)
+        store = opened("activations", settings.alive_on, workspace, made) if settings.alive_on else None
+        if store is not None and there:
+            check_width(store.path, store.d, there[0].name, read_config(there[0]).d)
 
 
 def stability_path(settings: StabilitySettings, workspace: Workspace) -> Path:
@@ -290,10 +292,16 @@ def stability_path(settings: StabilitySettings, workspace: Workspace) -> Path:
     return workspace.root / "stability" / f"{check_name(name, 'a result')}.json"
 
 
-def check_alike(folders: list[Path]) -> None:
-    """UserError unless there are two or more SAEs, of the same activations as far as they say."""
-    if len(set(folders)) < max(2, len(folders)):
+def check_several(saes: Sequence[str | Path]) -> None:
+    """UserError unless there are two or more, none of them twice."""
+    if len(set(saes)) < max(2, len(saes)):
         raise UserError("Two or more SAEs are compared, each given once: give their names.")
+
+
+def check_alike(folders: Sequence[Path]) -> None:
+    """UserError unless these SAEs are of the same activations, as far as they say."""
+    if not folders:
+        return
     first = read_config(folders[0])
     for folder in folders[1:]:
         other = read_config(folder)
@@ -338,7 +346,7 @@ def check_recognise(settings: RecogniseSettings, workspace: Workspace, made: Mad
         if settings.model:
             check_is_notation(settings.model)
     with about("images"):
-        if settings.images:
+        if settings.images and ("images", settings.images) not in made:
             check_images(settings.images)
     with about("source"):
         _check_source(settings.source)

@@ -23,7 +23,7 @@ from engine.metrics.results import Interval
 from engine.metrics.stability import Compared, Nearest, compared, random_directions
 from engine.models.device import pick_device
 from engine.reporter import Reporter, StageBegan, Warned
-from engine.sae.asked import check_alike, check_width, stability_path
+from engine.sae.asked import check_alike, check_several, check_width, stability_path
 from engine.sae.config import weights_sha256
 from engine.sae.model import SAE
 from engine.sae.results import ComparedPair, ComparedSAE, StabilityMeasured
@@ -59,6 +59,7 @@ def stability(settings: StabilitySettings, workspace: Workspace, reporter: Repor
     check(settings)
     device = pick_device(settings.device)
     folders = [workspace.existing("saes", one) for one in settings.saes]
+    check_several(folders)
     check_alike(folders)
     path = stability_path(settings, workspace)
     check_own(path)

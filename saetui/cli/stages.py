@@ -4,6 +4,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import typer
@@ -324,11 +325,11 @@ def localised(found: Localisation | None) -> list[str]:
 
 def show_plan(result: PlanDone) -> None:
     stages = result.stages
-    width = max(len(stage.name) for stage in stages)
+    width, longest = (max(len(getattr(stage, of)) for stage in stages) for of in ("name", "stage"))
     for stage in stages:
         came = CAME.get(stage.stage, "made") if _made(stage.result) else "was there already"
         figures = _figures(stage.stage, stage.result)
-        say(f"{stage.stage:>7}  {stage.name:<{width}}  {came}: {figures}")
+        say(f"{stage.stage:>{longest}}  {stage.name:<{width}}  {came}: {figures}")
     now = sum(_made(stage.result) for stage in stages)
     say(f"{counted(len(stages), 'stage')}: {now:,} done now, {len(stages) - now:,} there already")
 
@@ -340,22 +341,60 @@ def _figures(stage: str, result: Any) -> str:
             return counted(result["images"], "picture")
         case "extract":
             return f"{counted(result['images'], 'image')}, {counted(result['rows'], 'row')}"
-        case "train":
+        case "train" | "baseline":
             return _train_figures(TASKS[stage].read(result))
         case "score":
             ms = {key: number(result["ms"][key]["mean"]) for key in ("sae", "matched")}
             return f"MS {ms['sae']}, matched raw neurons {ms['matched']}, {counted(result['alive'], 'latent')} alive"
+        case "import":
+            return _imported(TASKS[stage].read(result))
+        case "concepts":
+            tested: ConceptsTested = TASKS[stage].read(result)
+            ours, matched, random = (one.auroc for one in (tested.latents, tested.matched, tested.random))
+            return (
+                f"AUROC {number(ours.value)} ({_range(ours.low, ours.high)}) of {counted(tested.concepts, 'concept')}, "
+                f"matched raw neurons {number(matched.value)}, random directions {number(random.value)}"
+            )
+        case "stability":
+            return _agreed_by_pairs(TASKS[stage].read(result))
         case "fidelity":
             return fidelity.headline(TASKS[stage].read(result))
         case "steerability":
             return headline(TASKS[stage].read(result))
+        case "agreement":
+            return _agreed_with(TASKS[stage].read(result))
+        case "figure":
+            return result["path"]
         case _:
             return result["steered"]
 
 
+def _imported(result: BroughtIn) -> str:
+    if isinstance(result, StoreImported):
+        return counted(result.rows, "row")
+    return f"{sizes(result)}, {result.tokens} of {result.hook} of {result.model}"
+
+
+def _agreed_by_pairs(result: StabilityMeasured) -> str:
+    random = fmean(pair.random_matched.mean or 0 for pair in result.pairs)
+    told = f"matched {_with_interval(result.pairs[0].matched)}"
+    over = told if len(result.pairs) == 1 else f"over {len(result.pairs):,} pairs: matched {number(result.matched)}"
+    latents = counted(result.pairs[0].there.n, "latent")
+    return f"{over}, random directions {number(random)}, {latents}"
+
+
+def _agreed_with(result: Agreed) -> str:
+    told = [
+        f"{one.score} {number(one.agreement.weighted)} "
+        f"({_range(one.agreement.weighted_low, one.agreement.weighted_high)})"
+        for one in result.scores
+    ]
+    return f"{', '.join(told)} of {counted(result.pairs, 'pair')}; by chance .5"
+
+
 def _made(result: Mapping[str, Any]) -> bool:
     """Whether a stage did something. Trainings and scores of 0.1.0, which ``jobs follow`` tells too, do not say."""
-    return bool(result.get("extracted_now", result.get("made", True)))
+    return bool(result.get("extracted_now", result.get("imported_now", result.get("made", True))))
 
 
 def show_steer(result: Steered) -> None:

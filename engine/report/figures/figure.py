@@ -1,22 +1,27 @@
 """``saetui figure``: one figure for a paper, from the results of one SAE or several."""
 
+import glob
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine.activations.asked import Made
 from engine.config import FigureSettings
 from engine.errors import UserError
 from engine.files import check_target, path_of
+from engine.kinds import STABILITY
 from engine.links import check_own
 from engine.neurons.file import Neurons, refusing_damage
 from engine.neurons.latents import scoring
 from engine.report.results import Drawn
 from engine.report.subject import Subject, subject_of
 from engine.reporter import Reporter, StageBegan
+from engine.sae.results import FinalMeasurement
 from engine.sae.state import read_training
-from engine.settings import check
-from engine.workspace import Workspace, saes
+from engine.settings import about, check
+from engine.steer.steerability.file import SCORES
+from engine.workspace import Workspace, image_set_of, saes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,6 +43,50 @@ def draw_figure(settings: FigureSettings, workspace: Workspace, reporter: Report
         reporter.event(StageBegan("writing"))
         write(figure, out)
     return Drawn(path=str(out), of=of)
+
+
+def check_figure(settings: FigureSettings, workspace: Workspace, made: Made = ()) -> None:
+    """WrongValue for the first setting that cannot be, as far as no results are read."""
+    check(settings)
+    with about("out"):
+        _out(settings, workspace)
+    with about("sae"):
+        for one in settings.sae:
+            if not _will_be(one, settings, made):
+                _check_result(one, settings, workspace)
+
+
+def _will_be(sae: str, settings: FigureSettings, made: Made) -> bool:
+    """Whether the result of ``sae`` that is drawn is among what is made by then. UserError where several are."""
+    match settings.kind:
+        case "reconstruction":
+            return ("trainings", sae) in made
+        case "stability":
+            return ("stability", f"{sae}.json") in made
+        case "dose":
+            return any(folder == "steerability" and name.startswith(f"{sae}--") for folder, name in made)
+    scores = [name for folder, name in made if folder == "neurons" and name.startswith(f"{sae}--")]
+    if settings.on:
+        return f"{sae}--{settings.on}.h5" in scores
+    if len(scores) > 1:
+        sets = ", ".join(image_set_of(Path(name)) for name in sorted(scores))
+        raise UserError(f"{sae} will be scored on several image sets ({sets}): choose one with --on.")
+    return bool(scores)
+
+
+def _check_result(sae: str, settings: FigureSettings, workspace: Workspace) -> None:
+    match settings.kind:
+        case "reconstruction":
+            if _measured(sae, workspace) is None:
+                raise _unmeasured(sae)
+        case "stability":
+            _compared(sae, workspace)
+        case "dose":
+            if not any((workspace.root / "steerability").glob(f"{glob.escape(sae)}--*/{SCORES}")):
+                raise _unsteered(sae)
+        case _:
+            if (subject := subject_of(sae, settings.on, workspace)).scores is None:
+                raise _unscored(subject)
 
 
 def _out(settings: FigureSettings, workspace: Workspace) -> Path:
@@ -66,11 +115,15 @@ def _scored(settings: FigureSettings, workspace: Workspace, stack: ExitStack) ->
         if subject.scores is not None:
             found.append(stack.enter_context(Neurons.open(subject.scores)))
         elif settings.sae:
-            raise UserError(f"{subject.name} has no scores to draw: run {scoring(subject.name)}.")
+            raise _unscored(subject)
     if not found:
         raise UserError(f"No SAE of this workspace has scores: run {scoring('NAME')}.")
     stack.enter_context(refusing_damage(found[0].path))
     return found
+
+
+def _unscored(subject: Subject) -> UserError:
+    return UserError(f"{subject.name} has no scores to draw: run {scoring(subject.name)}.")
 
 
 def _ms(settings: FigureSettings, workspace: Workspace, reporter: Reporter) -> "tuple[Figure, tuple[str, ...]]":
@@ -113,43 +166,63 @@ def _reconstruction(
     named = settings.sae or saes(workspace)
     found = []
     for name in named:
-        finished = read_training(workspace.existing("saes", name))
-        if finished is not None and finished.result.fve is not None and finished.result.l0 is not None:
-            found.append(finished.result)
+        if (measured := _measured(name, workspace)) is not None:
+            found.append(measured)
         elif settings.sae:
-            raise UserError(f"{name} has no measurements of a training here: give SAEs that saetui train has made.")
+            raise _unmeasured(name)
     if not found:
         raise UserError("No SAE of this workspace was measured in training: train one with saetui train.")
     return reconstruction_figure(found, settings.width), tuple(one.name for one in found)
 
 
+def _measured(sae: str, workspace: Workspace) -> FinalMeasurement | None:
+    """What is drawn of the end of its training; None where that was not measured."""
+    finished = read_training(workspace.existing("saes", sae))
+    known = finished is not None and finished.result.fve is not None and finished.result.l0 is not None
+    return finished.result if finished is not None and known else None
+
+
+def _unmeasured(sae: str) -> UserError:
+    return UserError(f"{sae} has no measurements of a training here: give SAEs that saetui train has made.")
+
+
 def _stability(settings: FigureSettings, workspace: Workspace, reporter: Reporter) -> "tuple[Figure, tuple[str, ...]]":
     from engine.report.figures.stability import read_pairs, stability_figure
 
-    folder = workspace.root / "stability"
-    named = [path if (path := path_of(one)).is_file() else folder / f"{one}.json" for one in settings.sae]
-    files = named or sorted(folder.glob("[!.]*.json"))
+    files = [_compared(one, workspace) for one in settings.sae] or STABILITY.all_in(workspace.root)
     if not files:
         raise UserError("There are no results of saetui stability to draw: run it on two SAEs or more.")
-    if lacking := next((path for path in files if not path.is_file()), None):
-        known = ", ".join(path.stem for path in sorted(folder.glob("[!.]*.json"))) or "none"
-        raise UserError(f"There is no result {lacking.stem} of saetui stability: there is {known}.")
     pairs = [pair for path in files for pair in read_pairs(path)]
     return stability_figure(pairs, settings.width), tuple(path.stem for path in files)
 
 
+def _compared(name: str, workspace: Workspace) -> Path:
+    """The file of a result of ``saetui stability``."""
+    path = path_of(name)
+    if not path.is_file():
+        path = STABILITY.place(workspace.root, name)
+    if not path.is_file():
+        known = ", ".join(map(STABILITY.name_of, STABILITY.all_in(workspace.root))) or "none"
+        raise UserError(f"There is no result {name} of saetui stability: there is {known}.")
+    return path
+
+
 def _dose(settings: FigureSettings, workspace: Workspace, reporter: Reporter) -> "tuple[Figure, tuple[str, ...]]":
     from engine.report.figures.dose import dose_figure
-    from engine.steer.steerability.file import SCORES, read_steerability
+    from engine.steer.steerability.file import read_steerability
 
     found = [read_steerability(path) for path in sorted((workspace.root / "steerability").glob(f"[!.]*/{SCORES}"))]
     if settings.sae:
         if lacking := next((one for one in settings.sae if one not in {result.sae for result in found}), None):
-            raise UserError(f"{lacking} has no steering scores to draw: run saetui steerability {lacking} --vlm MODEL.")
+            raise _unsteered(lacking)
         found = [result for result in found if result.sae in settings.sae]
     if not found:
         raise UserError("There are no steering scores to draw: run saetui steerability SAE --vlm MODEL.")
     return dose_figure(found, settings.width), tuple(result.sae for result in found)
+
+
+def _unsteered(sae: str) -> UserError:
+    return UserError(f"{sae} has no steering scores to draw: run saetui steerability {sae} --vlm MODEL.")
 
 
 def _names(scored: list[Neurons]) -> tuple[str, ...]:

@@ -197,4 +197,4 @@ def test_the_stages_of_a_plan_are_told_apart(old: Workspace, monkeypatch: pytest
     assert found.image[DEMO] == [6 / 24, 6 / 24, 4 / 8, 2 / 8], "extracted, encoded, judged, encoded"
     assert found.image[JUDGE] == [3 / 24]
     assert found.scored == [2 / 24, 3 / 24, 4 / 24, 1 / 8]
-    assert [seconds for _, seconds in found.steered] == [4]
+    assert [seconds for _, seconds in found.alike] == [4]

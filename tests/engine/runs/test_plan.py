@@ -1,7 +1,9 @@
 """What is no plan is refused in a sentence, before anything starts; stages share what they can."""
 
+import re
 import shutil
 
+import numpy as np
 import pytest
 
 from engine import models
@@ -11,7 +13,9 @@ from engine.neurons import score, seen
 from engine.places import split
 from engine.runs.expected_plan import expected_plan
 from engine.runs.plan import check_plan, check_stages, plan_path, read_plan, run_plan, shipped
+from saetui.cli.stages import show_plan
 from tests.support.extractions import saved_model, write_pictures
+from tests.support.stores import write_store
 
 
 @pytest.mark.parametrize(
@@ -41,17 +45,30 @@ expansion = [4, 8]
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        ('[[score]]\nsae = "*-x"\nimages = "i"\nembed_with = "demo"', r"called '\*-x': it trains clip-x4, clip-x8"),
+        ('[[score]]\nsae = "*-x"\nimages = "i"\nembed_with = "demo"', r"called '\*-x': it makes clip-x4, clip-x8"),
         ('[[score]]\nsae = "clip-x16"\nimages = "i"\nembed_with = "demo"', r"score\]\]: No SAE named 'clip-x16'"),
         ('[[score]]\nsae = "*"\nimages = ["a/val", "b/val"]\nembed_with = "demo"', r"clip-x4--val.h5 twice"),
         ('[[fidelity]]\nsae = ["*", "x"]\nimages = "i"', r"fidelity\]\]: No SAE named 'x'"),
         ('[[fidelity]]\nsae = "*"\nimages = "a/i"\n[[fidelity]]\nsae = "*"\nimages = "b/i"', r"--i.json twice"),
         ('[[steer]]\nrecipe = "hat"', "There is no recipe hat"),
         ('[[train]]\nactivations = "b"\nname = "c"', "No activations named 'b'"),
+        ('[[baseline]]\nactivations = "a"\nof = "pca"\nname = "clip-x4"', "makes 'clip-x4' twice"),
+        ('[[baseline]]\nactivations = "b"\nof = "pca"\nname = "c"', r"baseline\]\]: No activations named 'b'"),
+        ('[[concepts]]\nsae = "*"\nimages = ["a/i", "b/i"]', r"clip-x4--i.json twice: .*\{pooling\}, into its name"),
+        ('[[stability]]\nsaes = "*-x4"', r"stability\]\]: Two or more SAEs are compared"),
+        ('[[stability]]\nsaes = ["*", "x"]', r"stability\]\]: No SAE named 'x'"),
+        ('[[agreement]]\nfolder = "no"', r"agreement\]\]: no has no pairs.csv"),
+        ('[[import]]\nsource = "no"\nname = "c"', r"import\]\]: no does not exist"),
+        ('[[figure]]\nkind = "ms"\nsae = "*"', r"nothing that it scores is called '\*': it scores none"),
+        ('[[figure]]\nkind = "ms"\nsae = "clip-x4"', r"figure\]\]: No SAE named 'clip-x4'"),
+        ('[[figure]]\nkind = "stability"\nsae = "x"', r"figure\]\]: There is no result x of saetui stability"),
+        ('[[figure]]\nkind = ["ms", "dose"]\nout = "figures/f.svg"', r"f.svg twice: .*\{kind\}, into its out"),
+        ('[[figure]]\nkind = "ms"\nout = "f.svg"', r"figure\]\]: out is f.svg: a plan draws into figures/"),
+        ('[[figure]]\nkind = "ms"\nout = "figures/f.txt"', r"figure\]\]: figures/f.txt ends in .txt: give an out in"),
     ],
 )
 def test_what_would_fail_in_the_end_is_refused_in_the_beginning(more, says, workspace, tmp_path):
-    (workspace.root / "activations/a").mkdir(parents=True)
+    write_store(workspace.activations("a"), np.ones((4, 8), np.float32))
     path = tmp_path / "plan.toml"
     path.write_text(TRAIN + more)
     with pytest.raises(UserError, match=says):
@@ -117,6 +134,51 @@ def test_several_judges_of_the_workspace_are_as_several_of_the_table(workspace, 
             read_plan(path, workspace)
 
 
+def test_a_figure_is_of_what_the_plan_makes_for_it(workspace, tmp_path):
+    (workspace.root / "activations/a").mkdir(parents=True)
+    path = tmp_path / "plan.toml"
+    more = """
+    [[score]]
+    sae = "*-x8"
+    images = "val"
+    embed_with = "demo"
+    [[baseline]]
+    activations = "a"
+    of = "pca"
+    name = "pca"
+    [[stability]]
+    saes = ["clip-*", "*-x4"]
+    name = "sizes"
+    [[steerability]]
+    sae = "pca"
+    vlm = "demo"
+    [[figure]]
+    kind = ["ms", "hierarchy", "reconstruction", "stability", "dose"]
+    sae = "*"
+    """
+    path.write_text(TRAIN + more)
+    stages = read_plan(path, workspace)
+    check_plan(stages, workspace, path)
+    drawn = {one.settings.kind: one.settings for one in stages if one.task == "figure"}
+    assert {kind: one.sae for kind, one in drawn.items()} == {
+        **dict.fromkeys(("ms", "hierarchy"), ("clip-x8",)),
+        "reconstruction": ("clip-x4", "clip-x8"),
+        "stability": ("sizes",),
+        "dose": ("pca",),
+    }
+    assert drawn["ms"].out == str(workspace.root / "figures/ms.svg") and drawn["ms"].replace
+    assert [one.settings.saes for one in stages if one.task == "stability"] == [("clip-x4", "clip-x8")]
+
+
+def test_defaults_of_the_workspace_are_not_those_of_what_has_its_own(workspace, tmp_path):
+    workspace.root.mkdir(exist_ok=True)
+    (workspace.root / "workspace.toml").write_text('arch = "relu"\nexpansion = 3.0\nk = 5\n')
+    path = tmp_path / "plan.toml"
+    path.write_text('[[baseline]]\nactivations = "a"\nof = "pca"\nname = "b"')
+    (stage,) = read_plan(path, workspace)
+    assert (stage.settings.arch, stage.settings.expansion, stage.settings.k) == ("batchtopk", 0.0, 5)
+
+
 PLAN = """
 [[extract]]
 model = "{root}/model"
@@ -142,12 +204,33 @@ embed_with = "{root}/model"
 pooling = ["max", "mean"]
 name = "{{pooling}}"
 vocabulary = "{root}/words.txt"
+
+[[baseline]]
+activations = "A"
+of = "random"
+expansion = 2
+k = 3
+name = "random"
+
+[[concepts]]
+sae = ["s0", "rand*"]
+images = "{root}/images"
+min_images = 2
+
+[[stability]]
+saes = "s*"
+name = "seeds"
+
+[[figure]]
+kind = ["ms", "reconstruction", "stability"]
+sae = "s*"
+on = "max"
 """
 
 
-def test_the_stages_of_a_plan_share_a_model_and_its_scores_a_pass(workspace, tmp_path, monkeypatch):
+def test_the_stages_of_a_plan_share_a_model_and_its_scores_a_pass(workspace, tmp_path, monkeypatch, capsys):
     saved_model(tmp_path / "model")
-    write_pictures(tmp_path / "images", 8)
+    write_pictures(tmp_path / "images", 12)
     (tmp_path / "words.txt").write_text("cat\ndog")
     path = tmp_path / "plan.toml"
     path.write_text(PLAN.format(root=tmp_path))
@@ -158,20 +241,37 @@ def test_the_stages_of_a_plan_share_a_model_and_its_scores_a_pass(workspace, tmp
     (expected,) = expected_plan(asked, workspace).passes
     done = run_plan(asked, workspace)
     assert [(one.stage, one.name) for one in done.stages] == [
-        *(("extract", "A"), ("train", "s0"), ("train", "s1")),
-        *(("score", name) for name in ("s0", "s0", "s1", "s1")),
+        *(("extract", "A"), ("train", "s0"), ("train", "s1"), ("baseline", "random")),
+        *(("score", name) for name in ("s0", "s0", "s1", "s1", "random", "random")),
+        *(("concepts", "s0"), ("concepts", "random"), ("stability", "seeds")),
+        *(("figure", name) for name in ("ms", "reconstruction", "stability")),
     ]
     assert all(one.result.get("made", True) for one in done.stages)
-    assert len(loads) == 1 and passes == [expected.scorings] == [4]
+    assert len(loads) == 1 and passes == [expected.scorings] == [6]
+    figures = [workspace.root / "figures" / f"{name}.svg" for name in ("ms", "reconstruction", "stability")]
+    drawn = [file.read_bytes() for file in figures]
     there = expected_plan(asked, workspace)
-    assert {one.state for one in there.stages} == {"there"} and (there.left, there.seconds, there.untimed) == (0, 0, 0)
+    assert [one.state for one in there.stages] == ["there"] * 13 + ["to do"] * 3, "figures are drawn anew"
+    assert (there.left, there.seconds, there.untimed) == (0, 0, 3)
     again = run_plan(asked, workspace)
-    assert not any(one.result["made"] for one in again.stages[1:]) and passes == [4]
+    assert not any(one.result["made"] for one in again.stages[1:13]) and passes == [6]
+    assert drawn == [file.read_bytes() for file in figures]
+    show_plan(again)
+    shown = capsys.readouterr().out
+    for says in (
+        r"baseline  random +was there already: FVE ",
+        r"concepts  random +was there already: AUROC \S+ \(.* to .*\) of 2 concepts, matched raw neurons ",
+        r"stability  seeds +was there already: matched \S+ ± \S+, random directions \S+, \d+ latents",
+        r"figure  ms +made: .*figures/ms.svg",
+        r"16 stages: 3 done now, 13 there already",
+    ):
+        assert re.search(says, shown), shown
 
     together = {file.name: file.read_bytes() for file in (workspace.root / "neurons").iterdir()}
     shutil.rmtree(workspace.root / "neurons")
-    for stage in read_plan(path, workspace)[3:]:
-        score.score(stage.settings, workspace)
+    for stage in read_plan(path, workspace):
+        if stage.task == "score":
+            score.score(stage.settings, workspace)
     assert {file.name: file.read_bytes() for file in (workspace.root / "neurons").iterdir()} == together
 
 

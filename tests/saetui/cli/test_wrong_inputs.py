@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from engine.errors import UserError
 from engine.files import to_toml
 from engine.runs.attached import Attached
+from engine.runs.plan import STAGES
 from engine.runs.run import Run
 from engine.runs.tasks import TASKS
 from engine.workspace import Workspace
@@ -39,6 +40,7 @@ BASE: dict[str, dict[str, Any]] = {
     "concepts": {"sae": "jump", "images": "images", "encoder": "demo", "name": "new"},
     "fidelity": {"sae": ["jump"], "images": "images", "encoder": "demo", "name": "new"},
     "agreement": {"folder": "people"},
+    "figure": {"kind": "ms", "sae": ["jump"], "out": "new.svg"},
     "verify": {"store": "jump"},
     "relink": {"old": "images", "new": "images"},
     "demo": {},
@@ -176,13 +178,21 @@ WRONG: dict[str, list[dict[str, Any]]] = {
         {"folder": "images"},
         {"first": "x"},
     ],
+    "figure": [
+        *({"sae": [name], "kind": kind} for name in ("nowhere", "interrupted") for kind in ("ms", "reconstruction")),
+        *({"sae": ["jump", "nowhere"], "kind": kind} for kind in ("stability", "dose", "hierarchy")),
+        {"out": "x.jpg"},
+        {"kind": "pie"},
+        {"on": "nowhere"},
+    ],
     "verify": [{"store": "nowhere"}, {"repair": True}],
     "relink": [{"new": "nowhere"}],
     "demo": [{"pictures": 0}, {"steps": 0}],
     "run": [{"plan": "nowhere.toml"}, {"plan": "images"}, {"plan": "empty.txt"}],
 }
 FORMS = ("train", "extract", "score", "import")
-PLANS = ("train", "extract", "score", "fidelity", "steer", "steerability")
+PLANS = STAGES[1:-1]
+"""Pictures may be drawn anywhere, figures by a plan in one folder alone."""
 
 
 def cases() -> Iterator[tuple[str, dict[str, Any]]]:
