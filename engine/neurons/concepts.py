@@ -228,7 +228,7 @@ MEASURES = ("auroc", "ap", "f1")
 def _mean_interval(values: np.ndarray, repeats: np.ndarray, drawn: np.ndarray) -> Interval:
     """Over the concepts; the interval between the 2.5 % and 97.5 % points of means over concepts that are drawn with
     replacement, each with a resampling of its images."""
-    means = np.array([np.nanmean(repeats[chosen, again]) for again, chosen in enumerate(drawn)])
+    means = np.array([_mean(repeats[chosen, again]) for again, chosen in enumerate(drawn)], float)  # none: NaN
     return Interval(_mean(values), *_ends(means))
 
 
