@@ -63,9 +63,13 @@ def score(settings: ScoreSettings, workspace: Workspace, reporter: Reporter | No
 
     Tokens: those of the kind that the SAE was trained on. For ``cls``, ``mean`` and pooled (``last``) SAEs the one
     token of an image; for all others its patches, without CLS and registers, pooled by ``settings.pooling`` (``cls``
-    takes the CLS token instead). MS, support, frequency of images and top images are about these pooled values.
+    takes the CLS token instead). MS, support, frequency of images and top images are about these pooled values. With
+    the pooling ``crop`` MS, support and matched neurons are of ``settings.crops`` patches of each image, drawn at
+    random, each by its own activation and judged by the crop around it (engine.metrics.parts, engine.neurons.crops);
+    all else is as with ``max``.
 
-    Memory: O(w x top) for the top images, 8 bytes for each latent that fires on an image, N x D for the embeddings.
+    Memory: O(w x top) for the top images, 8 bytes for each latent that fires on an image, N x D for the embeddings and
+    8 N x d for raw neurons; of crops the same for each patch that is scored.
     UserError for whatever the user can mend, as for a name under which there are other scores.
     """
     return score_together([settings], workspace, reporter)[0]

@@ -89,6 +89,7 @@ def of_scores(neurons: Neurons, source: str, root: Path) -> Iterator[FactTable]:
         ("images that could not be read", count(summary.broken)),
         ("scored tokens", summary.tokens),
         ("pooled by", summary.pooling),
+        *([("scored patches", count(summary.patches))] if summary.patches is not None else []),
         ("encoder", summary.model),
         ("hook point", summary.hook),
         ("judge", summary.embed_with),

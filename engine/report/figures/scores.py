@@ -39,15 +39,21 @@ def ms_figure(scored: Sequence[Neurons], width: float) -> Figure:
         ranked.plot(share, np.sort(ms)[::-1], color=colour, label=name)
         ranked.plot(share, np.sort(matched)[::-1], color=colour, linestyle=":", label=f"{name}: matched raw neurons")
         gained.plot(share, np.sort(ms - matched)[::-1], color=colour, label=name)
-        sizes.append(f"{name}: {counted(len(ms), 'latent')}, {counted(neurons.summary.images, 'image')}")
+        sizes.append(f"{name}: {counted(len(ms), 'latent')}, {_units(neurons)}")
     _levels(ranked, scored)
     gained.axhline(0, color=CONTROL, linewidth=0.6)
     ranked.set(xlabel="share of the latents", ylabel="MS", xlim=(0, 1))
     gained.set(xlabel="share of the latents", ylabel="gain over the matched neuron", xlim=(0, 1))
     legend(figure)
     judges = ", ".join(dict.fromkeys(one.summary.embed_with for one in scored))
-    note(figure, f"{'; '.join(sizes)}. Judge: {judges}. Matched: raw neurons that fire on as many images.")
+    note(figure, f"{'; '.join(sizes)}. Judge: {judges}. Matched: raw neurons that fire on as many of them.")
     return figure
+
+
+def _units(neurons: Neurons) -> str:
+    """Of what MS is."""
+    images, patches = counted(neurons.summary.images, "image"), neurons.summary.patches
+    return images if patches is None else f"{patches:,} patches of {images}"
 
 
 def _levels(axes: Axes, scored: Sequence[Neurons]) -> None:
@@ -135,9 +141,9 @@ def top_images_figure(
             axes.imshow(pixels)
             if strongest and maps is not None:
                 _frame(axes, strongest[place], maps.shape[1:], pixels.shape[:2])
-    judge = f"{counted(neurons.summary.images, 'image')}, judge {neurons.summary.embed_with}"
+    judge = f"{_units(neurons)}, judge {neurons.summary.embed_with}"
     lacking = f" {counted(missing, 'picture')} could not be read." if missing else ""
-    note(figure, f"{neurons.summary.sae}: {judge}. Matched: a raw neuron that fires on as many images.{lacking}")
+    note(figure, f"{neurons.summary.sae}: {judge}. Matched: a raw neuron that fires on as many of them.{lacking}")
     return figure
 
 

@@ -95,7 +95,7 @@ def _summary(scores: Path | None) -> Summary | None:
     if scores is None:
         return None
     with Neurons.open(scores) as neurons:
-        return neurons.summary
+        return neurons.summary if neurons.summary.patches is None else None  # the paper's are of images
 
 
 def _table(table: PublishedTable, said: Published, mine: list[_Mine], own: _Own) -> PaperTable:

@@ -99,6 +99,7 @@ WRONG: dict[str, list[dict[str, Any]]] = {
         *({name: value} for name, value in (("min_support", 1), ("top", 1), ("workers", 0), ("limit", -1))),
         {"name": "a/b"},
         {"pooling": "min"},
+        *({name: value} for name, value in (("crops", 0), ("crop_side", 1.5))),
         {"limit": 4, "min_support": 5},
     ],
     "steer": [
