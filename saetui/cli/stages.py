@@ -197,14 +197,14 @@ def show_score(result: Scored) -> None:
     for name, spread in (("SAE latents", ms.sae), ("raw neurons", ms.raw), ("raw, rectified", ms.raw_relu)):
         of = "  ".join(f"{number(one):>6}" for one in (spread.mean, spread.best, spread.worst, spread.std))
         ends = (
-            f"   {_within(spread.low, spread.high)}, n {spread.latents:,}" if isinstance(spread, LatentSpread) else ""
+            f"   ({_range(spread.low, spread.high)}), n {spread.latents:,}" if isinstance(spread, LatentSpread) else ""
         )
         say(f"{name:<18} {of}{ends}")
     say(
         f"matched raw        {number(ms.matched.mean):>6}   same support, latent by latent: "
         f"{percent(ms.matched.share_beaten, 1)} of latents beat theirs",
-        f"{'':25}   {_within(ms.matched.low, ms.matched.high)}, std {number(ms.matched.std)}, "
-        f"n {ms.matched.latents:,}; of the share {_shares(ms.matched.share_low, ms.matched.share_high)}",
+        f"{'':25}   ({_range(ms.matched.low, ms.matched.high)}), std {number(ms.matched.std)}, "
+        f"n {ms.matched.latents:,}; the share {percent(ms.matched.share_low)} to {percent(ms.matched.share_high)}",
         *by_group(ms.groups),
         f"baseline           {number(ms.baseline):>6}   mean cosine of all pairs of images",
         *localised(result.localisation),
@@ -223,21 +223,25 @@ def of_patches(summary: Summary) -> list[str]:
 
 def by_group(groups: Sequence[GroupMS]) -> list[str]:
     """MS of each Matryoshka group beside the matched neurons of its latents."""
-    return [
-        f"MS, group {place:<8} {number(one.ms.mean):>6}   {_within(one.ms.low, one.ms.high)}, std {number(one.std)}, "
-        f"n {one.ms.n:,} of {one.latents:,}; matched {number(one.matched.mean)} "
-        f"{_within(one.matched.low, one.matched.high)}, std {number(one.matched_std)}; "
-        f"{percent(one.beaten.mean, 1)} of {one.beaten.n:,} beat theirs {_shares(one.beaten.low, one.beaten.high)}"
+    if not groups:
+        return []
+    heads = ("MS of group", "n", "mean (95 %)", "std", "matched (95 %)", "beat theirs")
+    rows = [
+        (
+            f"{place} of {one.latents:,}",
+            f"{one.ms.n:,}",
+            _interval(one.ms),
+            number(one.std),
+            _interval(one.matched),
+            percent(one.beaten.mean),
+        )
         for place, one in enumerate(groups)
     ]
+    return work.columns(heads, rows, right={1, 3, 5})
 
 
-def _within(low: float | None, high: float | None) -> str:
-    return f"[{number(low)} {number(high)}]"
-
-
-def _shares(low: float | None, high: float | None) -> str:
-    return f"[{percent(low, 1)} {percent(high, 1)}]"
+def _interval(of: Interval) -> str:
+    return number(of.mean) if of.low is None else f"{number(of.mean)} ({_range(of.low, of.high)})"
 
 
 def show_scores(result: ScoredAll) -> None:
