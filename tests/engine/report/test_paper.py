@@ -74,6 +74,7 @@ def place(tmp_path):
     trained(made, "early", hook="layer:11", arch="batchtopk", expansion=4, fve_batch=0.5)
     trained(made, "sparse", k=10, fve_batch=0.44)
     trained(made, "twin", fve_batch=0.1, frozen="decoder", ms=ms(0.9, 0.9, 0.9))
+    trained(made, "crops", fve_batch=0.65, ms=ms(0.9, 0.9, 0.9), patches=9)  # the paper's are of images
     trained(made, "odd", expansion=3, fve_batch=0.44, ms=ms(0.9, 0.9, 0.9))
     return made
 
