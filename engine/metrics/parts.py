@@ -24,6 +24,7 @@ activations of 7 images in 92.
 """
 
 from collections.abc import Iterator
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -33,7 +34,8 @@ from engine.errors import UserError, counted
 from engine.metrics import intervals
 from engine.metrics.monosemanticity import MS, Matrix, by_columns, checked, monosemanticity, noise, unit_rows, varies
 
-_BYTES = 1 << 27  # of the sums S_I of a block of columns
+_BYTES = 1 << 22  # of the sums S_I of a block of columns: they stay in the processor's cache
+_DENSE_BYTES = 1 << 26  # of a block of dense columns
 _GATHER = 256  # of them multiplied together: they stay in the processor's cache
 
 
@@ -65,12 +67,16 @@ def ms_of_units(
     if not len(owner) or not owner[-1]:
         raise UserError("A score needs pairs of images: give parts of two or more.")
     scorer = _Scorer(unit_rows(E), owner, A.shape[1], interval)
-    for columns, activations in _normalised(A, max(1, _BYTES // (8 * E.shape[1]))):
-        scorer.score(activations, columns)
+    if interval or sparse.issparse(A):
+        for columns, activations in _normalised(A, max(1, _BYTES // (8 * E.shape[1]))):
+            scorer.score(sparse.csc_array(activations), columns)
+    else:
+        for columns, activations in _normalised(A, _DENSE_BYTES // 8):
+            scorer.score_dense(activations, columns)
     return scorer.result(min_support)
 
 
-def _normalised(A: Matrix, room: int) -> Iterator[tuple[Int[np.ndarray, " c"], sparse.csc_array]]:
+def _normalised(A: Matrix, room: int) -> Iterator[tuple[Int[np.ndarray, " c"], Matrix]]:
     """Numbers of columns, and they, min-max normalised: about ``room`` values at a time, constant ones empty."""
     units, w = A.shape
     plain = np.zeros(w, bool)  # whose minimum is that of units that are not stored: 0
@@ -92,7 +98,7 @@ def _normalised(A: Matrix, room: int) -> Iterator[tuple[Int[np.ndarray, " c"], s
         block = (block.toarray() if sparse.issparse(block) else block).astype(np.float64)
         low, high = block.min(axis=0), block.max(axis=0)
         varying = varies(low, high, noise(A.dtype))
-        yield columns, sparse.csc_array(np.where(varying, (block - low) / np.where(varying, high - low, 1.0), 0.0))
+        yield columns, np.where(varying, (block - low) / np.where(varying, high - low, 1.0), 0.0)
 
 
 def _blocks(columns: np.ndarray, sizes: np.ndarray, room: int) -> Iterator[np.ndarray]:
@@ -170,6 +176,40 @@ class _Scorer:
         means = S / whole[:, None]
         twice = intervals.paired(s, np.arange(len(s)), begin, S_I / s[:, None], means, denominator)
         self.variance[into] = np.where(np.diff(begin) > 2, np.maximum(variance - twice, variance / 2), np.nan)
+
+    def score_dense(self, a: Float[np.ndarray, "units c"], into: np.ndarray) -> None:
+        """The same without interval, by dense products. ``sum_I |S_I|^2`` is ``sum_u a_u sum_v a_v <e_u, e_v>`` over
+        the parts v of the same image, so no S_I is held."""
+        self.support[into] = np.count_nonzero(a, axis=0)
+        self.effective[into] = _ratio(a.sum(axis=0) ** 2, np.einsum("uc,uc->c", a, a), 0.0)
+        s = np.add.reduceat(a, np.flatnonzero(np.diff(self.owner, prepend=-1)), axis=0)
+        self.images[into] = np.count_nonzero(s, axis=0)
+        peak = s.max(axis=0)
+        top, scale = s.argmax(axis=0), np.where(peak > 0, peak, 1.0)
+        s /= scale
+        at_top = self.owner[:, None] == top
+        S_top = sparse.csr_array(np.where(at_top, a / scale, 0.0).T) @ self.E
+        others = np.where(at_top, 0.0, a / scale)
+        R = others.T @ self.E
+        rest = np.einsum("cd,cd->c", R, R) - np.einsum("uc,uc->c", others, self._near @ others)
+        s[top, np.arange(len(top))] = 0.0
+        r, q = s.sum(axis=0), np.einsum("ic,ic->c", s, s)
+        denominator = np.where(peak > 0, 2 * r + r**2 - q, 0.0)
+        self.ms[into] = np.clip(_ratio(2 * np.einsum("cd,cd->c", R, S_top) + rest, denominator), -1, 1)
+
+    @cached_property
+    def _near(self) -> sparse.csr_array:
+        """<e_u, e_v> of parts of one image, (units, units)."""
+        parts = np.bincount(self.owner)
+        first = np.repeat(np.cumsum(parts) - parts, parts**2)
+        place = np.arange(len(first)) - np.repeat(np.cumsum(parts**2) - parts**2, parts**2)
+        each = np.repeat(parts, parts**2)
+        u, v = first + place // each, first + place % each
+        values = np.empty(len(u))
+        for start in range(0, len(u), _GATHER):
+            part = slice(start, start + _GATHER)
+            np.einsum("nd,nd->n", self.E[u[part]], self.E[v[part]], out=values[part])
+        return sparse.csr_array((values, (u, v)), (len(self.E), len(self.E)))
 
 
 def _ratio(above: np.ndarray, below: np.ndarray, otherwise: float = np.nan) -> np.ndarray:

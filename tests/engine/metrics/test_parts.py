@@ -42,8 +42,8 @@ def units(draw):
 def test_scores_are_those_of_the_definition(given):
     A, E, image = given
     expected = [pair_by_pair(column, E, image) for column in A.T]
-    for matrix in (A, sparse.csr_array(A)):
-        found = ms_of_units(matrix, E, image)
+    for matrix, interval in ((A, True), (A, False), (sparse.csr_array(A), True), (sparse.csr_array(A), False)):
+        found = ms_of_units(matrix, E, image, interval=interval)
         np.testing.assert_allclose(found.ms, expected, rtol=1e-9, atol=1e-12)
         shifted = A - np.minimum(A.min(axis=0), A.max(axis=0))
         np.testing.assert_array_equal(found.support, (shifted > 0).sum(axis=0))
