@@ -49,7 +49,7 @@ class TrainMode(Mode):
     BINDINGS = [
         key("train.new", "n", "new", "New training", show=True),
         key("train.import", "i", "import", "Import", show=True),
-        key("train.plan", "P", "plan", "Run a plan file"),
+        key("train.plan", "P", "plan", "Run a plan"),
         key("train.pause", "p", "pause", "Pause, go on", show=True),
         key("train.stop", "x", "stop", "Stop", show=True),
         key("train.resume", "r", "resume", "Resume", show=True),
