@@ -100,7 +100,7 @@ def show_paper(result: PaperCompared) -> None:
         work.say(table.title, *(f"  {line}" for line in _lines(table)), *(f"  {note}" for note in table.notes), "")
     work.say(
         f"Published: {result.source}. Control: of MS, raw neurons that fire on as many images; of depth, random ones; "
-        "of steering, the SAE attached and no latent changed. Interval: 95 %, over latents."
+        "of steering, the SAE attached and no latent changed. From, to: 95 % interval of ours, over latents."
     )
 
 
@@ -110,15 +110,16 @@ def _lines(table: PaperTable) -> list[str]:
     return work.columns((table.across, "", *table.columns), rows, right=range(2, 2 + len(table.columns)), indent=2)
 
 
+_TOLD = {"ours": "ours", "from": "low", "to": "high", "difference": "difference", "control": "control"}
+
+
 def _row(name: str, cells: tuple[PaperCell, ...]) -> Iterator[tuple[str, ...]]:
     digits = max((_decimals(cell.published) for cell in cells), default=0)
     yield (name, "published", *(number(cell.published, digits) for cell in cells))
-    for label in ("ours", "difference", "control"):
-        values = [getattr(cell, label) for cell in cells]
+    for label, of in _TOLD.items():
+        values = [getattr(cell, of) for cell in cells]
         if any(value is not None for value in values):
             yield ("", label, *("" if value is None else number(value, digits) for value in values))
-    if any(cell.low is not None for cell in cells):
-        yield ("", "interval", *(_interval(cell, digits) for cell in cells))
     if any(cell.n for cell in cells):
         yield ("", "n", *(cell.n.partition(" ")[0] for cell in cells))
 
@@ -127,9 +128,3 @@ def _decimals(published: float) -> int:
     """Digits behind the point to which it was published, at least 2: zeros at the end are not kept."""
     exponent = Decimal(str(published)).as_tuple().exponent
     return max(2, -exponent) if isinstance(exponent, int) else 2
-
-
-def _interval(cell: PaperCell, digits: int) -> str:
-    if cell.low is None or cell.high is None:
-        return ""
-    return f"{number(cell.low, digits)}..{number(cell.high, digits)}"

@@ -46,6 +46,9 @@ class _Value:
     value: float
     n: str
     control: float | None = None
+    low: float | None = None
+    """As ``high``, of an interval of 95 % over latents."""
+    high: float | None = None
 
 
 def beside_paper(settings: PaperSettings, workspace: Workspace, reporter: Reporter | None = None) -> PaperCompared:
@@ -142,28 +145,31 @@ def _value(one: _Mine, quantity: str, column: object) -> _Value | None:
     place = int(str(column)) if quantity.startswith(("depth", "mean MS of the group")) else 0
     group = groups[place] if 0 <= place < len(groups) else None
     latents = counted(ms.sae.latents, "latent")
-    found: dict[str, tuple[float | None, str, float | None]] = {
-        "best MS": (ms.sae.best, latents, None),
-        "mean MS": (ms.sae.mean, latents, ms.matched.mean),
-        "mean MS of raw neurons": (ms.raw.mean, counted(summary.images, "image"), ms.baseline),
-        "share of pairs that share a top image": (
-            _share(alike.above_zero, alike.pairs),
-            counted(alike.pairs, "pair"),
-            None,
-        ),
-        "share of pairs with a Jaccard index above .5": (
-            _share(alike.above_half, alike.pairs),
-            counted(alike.pairs, "pair"),
-            None,
-        ),
+    pairs = counted(alike.pairs, "pair")
+    found: dict[str, _Value | None] = {
+        "best MS": _known(ms.sae.best, latents),
+        "mean MS": _known(ms.sae.mean, latents, ms.matched.mean, ms.sae.low, ms.sae.high),
+        "mean MS of raw neurons": _known(ms.raw.mean, counted(summary.images, "image"), ms.baseline),
+        "share of pairs that share a top image": _known(_share(alike.above_zero, alike.pairs), pairs),
+        "share of pairs with a Jaccard index above .5": _known(_share(alike.above_half, alike.pairs), pairs),
     }
     if group is not None:
         n = counted(group.latents - group.left_out, "latent")
         expected = summary.hierarchy.expected if summary.hierarchy else None
-        found["depth, rounded"] = (group.rounded, n, expected)
-        found["mean MS of the group"] = (group.ms, counted(group.latents, "latent"), None)
-    value, n, control = found.get(quantity, (None, "", None))
-    return None if value is None else _Value(value, n, control)
+        found["depth, rounded"] = _known(group.rounded, n, expected)
+        of = ms.groups[place] if place < len(ms.groups) else None
+        found["mean MS of the group"] = (
+            _known(of.ms.mean, counted(of.ms.n, "latent"), of.matched.mean, of.ms.low, of.ms.high)
+            if of is not None
+            else _known(group.ms, counted(group.latents, "latent"))
+        )
+    return found.get(quantity)
+
+
+def _known(
+    value: float | None, n: str, control: float | None = None, low: float | None = None, high: float | None = None
+) -> _Value | None:
+    return None if value is None else _Value(value, n, control, low, high)
 
 
 def _share(some: int, of: int) -> float | None:
@@ -175,6 +181,7 @@ def _cell(value: float, found: list[tuple[_Mine, _Value]]) -> PaperCell:
         return PaperCell(value)
     ours = sum(v.value for _, v in found) / len(found)
     controls = [v.control for _, v in found if v.control is not None]
+    alone = found[0][1] if len(found) == 1 else None
     return PaperCell(
         published=value,
         ours=ours,
@@ -182,6 +189,8 @@ def _cell(value: float, found: list[tuple[_Mine, _Value]]) -> PaperCell:
         control=sum(controls) / len(controls) if len(controls) == len(found) else None,
         n=", ".join(dict.fromkeys(v.n for _, v in found)),
         saes=tuple(one.entry.path.name for one, _ in found),
+        low=alone.low if alone else None,
+        high=alone.high if alone else None,
     )
 
 

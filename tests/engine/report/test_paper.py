@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from engine.config import PaperSettings, SteerabilitySettings, TrainSettings
 from engine.errors import UserError
 from engine.files import file_sha256, write_json
-from engine.metrics.results import AgainstMatched, GroupDepth, Hierarchy, Interval, Overlap, Spread, Trend
+from engine.metrics.results import AgainstMatched, GroupDepth, GroupMS, Hierarchy, Interval, Overlap, Spread, Trend
 from engine.neurons.results import LatentSpread, MSSummary
 from engine.records import to_json
 from engine.report.paper.beside import beside_paper
@@ -28,6 +28,10 @@ from tests.support.scores import SUMMARY, made_from, write_scores
 
 MODEL = "openai/clip-vit-large-patch14-336"
 DEPTHS = Hierarchy(tuple(GroupDepth(10, n, 2.5 + n / 4, 2.0 + n, 2, 0.1 * n) for n in range(5)), 1.25, Trend(0.3, 0.01))
+GROUPS = tuple(
+    GroupMS(10, Interval(8, n / 10, n / 20, n / 5), 0.1, Interval(7, n / 30, None, None), None, Interval(7, 1, 0.5, 1))
+    for n in range(1, 6)
+)
 
 
 def trained(
@@ -58,7 +62,8 @@ def trained(
 
 def ms(mean, best, matched):
     return MSSummary(
-        LatentSpread(mean, best, 0.0, 6), Spread(0.0141, 0.1, 0.0), Spread(0.1, 0.2, 0.0),
+        LatentSpread(mean, best, 0.0, 6, low=mean - 0.02, high=mean + 0.03),
+        Spread(0.0141, 0.1, 0.0), Spread(0.1, 0.2, 0.0),
         AgainstMatched(matched, 0.75, 6), 0.01, mean - 0.01, 4.0
     )  # fmt: skip
 
@@ -69,7 +74,7 @@ def place(tmp_path):
     (tmp_path / "workspace.toml").write_text("")
     trained(made, "a", fve_batch=0.7, ms=ms(0.2, 0.8, 0.15))
     trained(made, "b", fve_batch=0.6, ms=ms(0.1, 0.9, 0.05))
-    trained(made, "deep", expansion=2, ms=ms(0.3, 0.9, 0.1), hierarchy=DEPTHS)
+    trained(made, "deep", expansion=2, ms=replace(ms(0.3, 0.9, 0.1), groups=GROUPS), hierarchy=DEPTHS)
     trained(made, "wide", expansion=16, fve_batch=0.8, ms=ms(0.3, 0.9, 0.1), uniqueness=Overlap(100, 4950, 99, 0))
     trained(made, "early", hook="layer:11", arch="batchtopk", expansion=4, fve_batch=0.5)
     trained(made, "sparse", k=10, fve_batch=0.44)
@@ -105,6 +110,9 @@ def test_ours_is_the_mean_of_the_saes_of_a_cell_beside_their_control(place):
     mean = found["Mean MS, Matryoshka", "last", "1"]
     assert (mean.ours, mean.difference, mean.control) == pytest.approx((0.15, 0.15 - 0.16, 0.1))
     assert (mean.n, mean.saes) == ("6 latents", ("a", "b"))
+    assert mean.low is mean.high is None, "of two SAEs"
+    alone = found["Mean MS, Matryoshka", "last", "2"]
+    assert (alone.ours, alone.low, alone.high) == pytest.approx((0.3, 0.28, 0.33))
     assert found["Best MS, Matryoshka", "last", "1"].ours == pytest.approx(0.85)
     assert found["R2, Matryoshka", "last", "1"].ours == pytest.approx(0.65)
     k = "Latents per token (K), Matryoshka of the last layer, expansion 1"
@@ -113,6 +121,8 @@ def test_ours_is_the_mean_of_the_saes_of_a_cell_beside_their_control(place):
     depth = "Hierarchy on iNaturalist 2021, Matryoshka of the last layer, expansion 2"
     assert [found[depth, "depth, rounded", str(g)].ours for g in range(5)] == [2, 3, 4, 5, 6]
     assert found[depth, "depth, rounded", "2"].control == 1.25 and found[depth, "depth, rounded", "2"].n == "8 latents"
+    of = found[depth, "mean MS of the group", "1"]
+    assert (of.ours, of.low, of.high, of.control, of.n) == pytest.approx((0.2, 0.1, 0.4, 2 / 30, "8 latents"))
     unique = "Uniqueness of top images, Matryoshka of the last layer, expansion 16"
     assert found[unique, "share of pairs that share a top image", "pairs"].ours == pytest.approx(99 / 4950)
     raw = found["Raw neurons of the last layer, without an SAE", "mean MS of raw neurons", "neurons"]
