@@ -140,7 +140,8 @@ def _trend(group: np.ndarray, depth: np.ndarray) -> Trend:
     if len(np.unique(group[scored])) < 2 or len(np.unique(depth[scored])) < 2:
         return Trend(None, None)
     result = stats.spearmanr(group[scored], depth[scored])
-    return Trend(float(result.statistic), float(result.pvalue))
+    p = float(result.pvalue)  # of two latents there is none
+    return Trend(float(result.statistic), p if np.isfinite(p) else None)
 
 
 def _mean(values: np.ndarray) -> float | None:

@@ -87,6 +87,8 @@ def test_the_trend_over_groups_is_found_and_its_absence_too(rng):
     assert rising.rho > 0.7 and rising.p < 1e-4
     assert abs(hierarchy(np.concatenate([coarse, coarse]), paths, (20, 40)).trend.rho) < 1e-9
     assert hierarchy(coarse, paths).trend == Trend(None, None)
+    two = hierarchy(np.stack([coarse[0], fine[0]]), paths, (1, 2)).trend
+    assert (two.rho, two.p) == (pytest.approx(1), None)
 
 
 def test_nothing_to_average_gives_none(paths):
