@@ -6,7 +6,7 @@ plan imports, trains or makes of other directions, ``"*-x4"`` some of them; in `
 plan makes what is drawn. Relative paths are from the workspace, wherever one stands.
 
 What differs from place to place is an input: ``[inputs.train]`` with ``about`` and perhaps ``default``; where a setting
-is ``"$train"``, it has the value that ``--input train=...`` gives.
+is ``"$train"``, it has the value that ``--input train=...`` gives; ``"$data/train"`` is a folder in that.
 """
 
 import contextlib
@@ -256,11 +256,18 @@ def _with_inputs(value: Any, inputs: Mapping[str, str], path: Path) -> Any:
         case list():
             return [_with_inputs(one, inputs, path) for one in value]
         case str() if value.startswith("$"):
-            if value[1:] not in inputs:
-                known = f"its inputs are {', '.join(inputs)}" if inputs else "declare it as [inputs.NAME]"
-                raise UserError(f"{path} has no input {value[1:]!r}: {known}.")
-            return inputs[value[1:]]
+            return "/".join(_of_input(part, inputs, path) for part in value.split("/"))
     return value
+
+
+def _of_input(part: str, inputs: Mapping[str, str], path: Path) -> str:
+    """``part`` of a path, or the value of the input that it names."""
+    if not part.startswith("$"):
+        return part
+    if part[1:] not in inputs:
+        known = f"its inputs are {', '.join(inputs)}" if inputs else "declare it as [inputs.NAME]"
+        raise UserError(f"{path} has no input {part[1:]!r}: {known}.")
+    return inputs[part[1:]]
 
 
 def _expand(
@@ -337,12 +344,12 @@ def _known(task: str, kind: str, before: Sequence[Stage]) -> tuple[str, list[str
     if task != "figure":
         makes = [one for one in before if one.task in MAKES_SAES and not _of_activations(one)]
         return "makes", [one.settings.name for one in makes]
-    does, of, setting = _DRAWN.get(kind, _DRAWN["ms"])
+    does, of, setting = DRAWN.get(kind, DRAWN["ms"])
     return does, list(dict.fromkeys(getattr(one.settings, setting) for one in before if one.task == of))
 
 
 _SCORED = ("scores", "score", "sae")
-_DRAWN = {
+DRAWN = {
     "ms": _SCORED,
     "hierarchy": _SCORED,
     "top-images": _SCORED,

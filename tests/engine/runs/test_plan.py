@@ -317,13 +317,16 @@ def test_a_name_that_is_no_input_is_told(workspace, tmp_path):
         read_plan(path, workspace)
 
 
+BROUGHT = {"paper", "paper-demo", "paper-encoders", "paper-released"}
+
+
 def test_the_plans_that_are_brought_are_found_by_name_and_a_file_goes_first(workspace, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert plan_path("paper") == shipped()["paper"] and set(shipped()) == {"paper", "paper-demo", "paper-encoders"}
+    assert plan_path("paper") == shipped()["paper"] and set(shipped()) == BROUGHT
     (tmp_path / "paper").write_text("mine")
     assert plan_path("paper").read_text() == "mine"
     assert plan_path("papers").name == "papers"
-    with pytest.raises(UserError, match="or one of paper, paper-demo, paper-encoders"):
+    with pytest.raises(UserError, match="or one of paper, paper-demo, paper-encoders, paper-released"):
         read_plan(plan_path("papers"), workspace)
 
 
