@@ -1,5 +1,6 @@
 """What is no plan is refused in a sentence, before anything starts; stages share what they can."""
 
+import dataclasses
 import re
 import shutil
 
@@ -12,7 +13,7 @@ from engine.errors import UserError
 from engine.neurons import score, seen
 from engine.places import split
 from engine.runs.expected_plan import expected_plan
-from engine.runs.plan import check_plan, check_stages, plan_path, read_plan, run_plan, shipped
+from engine.runs.plan import DRAWN, check_plan, check_stages, plan_path, read_plan, run_plan, shipped
 from saetui.cli.stages import show_plan
 from tests.support.extractions import saved_model, write_pictures
 from tests.support.stores import write_store
@@ -365,7 +366,13 @@ def test_the_plan_for_the_demo_can_be_run_as_it_is(workspace):
     check_plan(stages, workspace, shipped()["paper-demo"])
     check_stages(stages, workspace, shipped()["paper-demo"])
     trained = {stage.name for stage in stages if stage.task == "train"}
-    assert len(trained) == 1 + 5 * 2 * 2 + 3 + 2 == len({stage.name for stage in stages if stage.task == "score"})
+    made = trained | {stage.name for stage in stages if stage.task == "baseline"}
+    assert len(trained) == 1 + 5 * 2 * 2 + 3 + 2 + 3 + 1 + 2 and len(made) == len(trained) + 3
+    assert made == {stage.name for stage in stages if stage.task == "score"}
+    twins = [stage.settings for stage in stages if stage.task == "train" and stage.settings.frozen != "none"]
+    of = {dataclasses.replace(one, frozen="none", name="paper-last-batchtopk-x4-k4-s0") for one in twins}
+    assert len(twins) == 3 and of < {stage.settings for stage in stages if stage.task == "train"}
+    assert {stage.settings.kind for stage in stages if stage.task == "figure"} == set(DRAWN)
     (spliced,) = [stage.settings.sae for stage in stages if stage.task == "fidelity"]
     assert len(spliced) == 3 and {"paper-patches", *spliced} <= trained
 
