@@ -28,8 +28,8 @@ from engine.places import located, workspace_of
 from engine.records import from_json, to_json
 from engine.runs.run import Run
 from engine.sae.config import CHECKPOINTS, CONFIG, TRAINING, WEIGHTS, SAEConfig, read_config, weights_sha256
-from engine.sae.results import FinalMeasurement
-from engine.sae.state import check_together, read_state, read_training
+from engine.sae.results import FinalMeasurement, HeldOutMeasurement
+from engine.sae.state import check_together, read_state, read_training, trained_alike
 from engine.steer.recipes import settings_in
 from engine.workspace import Provenance, Source, image_set_of
 
@@ -247,6 +247,8 @@ class SAEEntry(Entry):
     settings: TrainSettings | None = None
     """Of its training; None for one that was not trained here."""
     result: FinalMeasurement | None = None
+    alike: str = ""
+    """What its training has in common with its frozen twins (engine.sae.state.trained_alike); empty without one."""
 
     @classmethod
     def is_at(cls, path: Path) -> bool:
@@ -265,6 +267,19 @@ class SAEEntry(Entry):
         )
         return ", ".join([self.arch, of, *([f"K {self.k}"] if self.k else [])])
 
+    @property
+    def held_out(self) -> HeldOutMeasurement | None:
+        """What it was measured to be on held-out rows: at the end of its training, or when its directions were made."""
+        measured = self.config.measured if self.config else None
+        return self.result or (measured.held_out if measured else None)
+
+    @property
+    def figure(self) -> Figure | None:
+        found = self.held_out
+        if found is None or found.fve is None:
+            return None
+        return Figure("FVE", Interval(found.rows, found.fve, None, None), "", None)
+
     @classmethod
     def read(cls, path: Path) -> Self | None:
         if not (path / CONFIG).is_file():
@@ -281,6 +296,7 @@ class SAEEntry(Entry):
             config=config,
             settings=finished.settings if finished else None,
             result=finished.result if finished else None,
+            alike=trained_alike(finished) if finished else "",
         )
 
     @classmethod
@@ -311,8 +327,8 @@ class SAEEntry(Entry):
         )
         facts = {name: getattr(config, name) for name in names}
         training = {"training": to_json(self.settings), "result": to_json(self.result)}
-        imported = {"origin": to_json(config.origin)} if config.origin else {}
-        return facts | training | imported | {"sha256": weights_sha256(self.path)}
+        more = {name: to_json(said) for name in ("measured", "origin") if (said := getattr(config, name))}
+        return facts | training | more | {"sha256": weights_sha256(self.path)}
 
 
 @dataclass(frozen=True, kw_only=True)

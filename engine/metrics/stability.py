@@ -25,11 +25,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from scipy import optimize, sparse, special
+from scipy import optimize, sparse
 from scipy.sparse import csgraph
 from torch import Tensor
 
-from engine.metrics.results import Interval, Stability
+from engine.metrics.means import mean_of
+from engine.metrics.results import Stability
 
 EXACT = 1 << 26  # cosines up to which the matching is the best of all
 NEAREST = 32  # partners of a latent among which a larger one is looked for
@@ -146,14 +147,3 @@ def _blocks(u: Float[Tensor, "w1 d"], v: Float[Tensor, "w2 d"]) -> Iterator[tupl
     step = max(1, _BLOCK // max(1, len(v)))
     for start in range(0, len(u), step):
         yield start, u[start : start + step] @ v.T
-
-
-def mean_of(values: Float[np.ndarray, " n"]) -> Interval:
-    """Their mean with its 95 % interval, mean -/+ t s / sqrt(n): t the 97.5 % point of Student's distribution with
-    n - 1 degrees of freedom, s their standard deviation; as if latents were drawn from many, each on its own."""
-    n = len(values)
-    mean = float(values.mean())
-    if n < 2:
-        return Interval(n, mean, None, None)
-    half = float(special.stdtrit(n - 1, 0.975) * values.std(ddof=1) / np.sqrt(n))
-    return Interval(n, mean, mean - half, mean + half)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine.config import ScoreSettings
-from engine.metrics.results import AgainstMatched, GroupMS, Hierarchy, Localisation, Overlap, Spread
+from engine.metrics.results import AgainstMatched, GroupMS, Hierarchy, Interval, Localisation, Overlap, Spread
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,19 @@ class Summary:
     """That were scored, each judged by the crop around it; None where images were."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Beside:
+    """A score of something that an SAE is held against, measured alike: see engine.artefacts.twins."""
+
+    control: str
+    """What it is, in a word or two; empty of the SAE itself."""
+    sae: str = ""
+    """Its name, where it is an SAE."""
+    score: Interval
+    ahead: Interval | None = None
+    """What the SAE has over it; None where that is not known, and of itself."""
+
+
 @dataclass(frozen=True)
 class Scored(Summary):
     """Result of the stage ``score``."""
@@ -97,6 +110,8 @@ class Scored(Summary):
     """The neurons file."""
     made: bool = True
     """False: these very scores were there already."""
+    twins: tuple[Beside, ...] = ()
+    """Mean MS of its frozen twins, and of directions like it, by the same judge on the same images."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 
 from engine.config import TrainSettings
 from engine.errors import UserError, reason, refusal
-from engine.files import check_version, open_tensors, read_json, unsealed, write_json
+from engine.files import check_version, open_tensors, read_json, unsealed, value_sha256, write_json
 from engine.places import located, recorded, workspace_of
 from engine.records import from_json, parse_json, seldom, to_json
 from engine.sae.config import CHECKPOINTS, CONFIG, TRAINING, WEIGHTS, named_weights, no_weights
@@ -98,6 +98,16 @@ def settings_of(name: str, identity: Identity) -> TrainSettings:
     known = {**identity, "name": name, "activations": "", "mono_embeddings": ""}
     settings: TrainSettings = from_json(TrainSettings, known, name)
     return settings
+
+
+def trained_alike(finished: Finished) -> str:
+    """What tells a training from others but for what it left frozen (TrainSettings.frozen), as a hash: its twins have
+    the same. The store is told by its content, and what depends on the number of steps by what came of it."""
+    stores = finished.identity["activations"], finished.identity.get("mono_embeddings", "")
+    known = identity(settings_of("", finished.identity), *stores)  # with today's defaults for settings it lacks
+    told = {key: value for key, value in known.items() if key != "frozen" and key not in finished.schedule}
+    spans = [(one.step, one.of) for one in finished.spans]
+    return value_sha256([told, dict(finished.schedule), spans])
 
 
 def checkpoint_path(folder: Path) -> Path:
