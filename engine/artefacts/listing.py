@@ -12,7 +12,8 @@ from typing import Any
 
 from engine.artefacts.entries import Entry, NeuronsEntry, RecipeEntry, SAEEntry, StoreEntry, read_entry
 from engine.artefacts.kinds import ENTRY_OF
-from engine.artefacts.results import ResultEntry
+from engine.artefacts.results import ConceptsEntry, ResultEntry
+from engine.artefacts.twins import Twins
 from engine.errors import UserError
 from engine.images.sources import is_there
 from engine.kinds import ACTIVATIONS, EMBEDDINGS, NEURONS, RECIPES, RUNS, SAES
@@ -49,6 +50,11 @@ class Inventory:
     def entries(self) -> tuple[Entry, ...]:
         """All artefacts, in the order in which one is made from another."""
         return (*self.stores, *self.embeddings, *self.saes, *self.neurons, *self.results, *self.recipes)
+
+    @property
+    def twins(self) -> Twins:
+        """What its SAEs are held against; what is damaged is no control."""
+        return Twins(self.saes, self.neurons, [one for one in self.results if isinstance(one, ConceptsEntry)])
 
 
 def inventory(workspace: Workspace) -> Inventory:

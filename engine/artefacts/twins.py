@@ -12,9 +12,9 @@ neurons and concepts are pairs: there it is of the differences. Costs no torch.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -92,7 +92,8 @@ class Twins:
         self._frozen: dict[str, list[SAEEntry]] = defaultdict(list)
         self._directions: dict[str, list[SAEEntry]] = defaultdict(list)
         self._shas: dict[Path, str] = {}
-        for one in saes:
+        self._saes = list(saes)
+        for one in self._saes:
             if one.config and one.config.directions:
                 self._directions[_made_from(one, "activations")].append(one)
             elif one.config and one.config.frozen != "none" and one.alike:
@@ -101,12 +102,12 @@ class Twins:
 
     @classmethod
     def of(cls, workspace: Workspace) -> "Twins":
-        """What the workspace holds now; what is damaged is no control."""
+        """Of what the workspace holds now."""
         root = workspace.root
         return cls(
-            _whole(SAEEntry, SAES.all_in(root)),
-            _whole(NeuronsEntry, NEURONS.all_in(root)),
-            _whole(ConceptsEntry, CONCEPTS.all_in(root)),
+            _read(SAEEntry, SAES.all_in(root)),
+            _read(NeuronsEntry, NEURONS.all_in(root)),
+            _read(ConceptsEntry, CONCEPTS.all_in(root)),
         )
 
     def frozen(self, sae: SAEEntry) -> list[Control]:
@@ -133,16 +134,48 @@ class Twins:
             return None
         return next((one for one in self.scores(control) if _scored_as(one) == asked), None)
 
-    def mean_fve(self, sae: SAEEntry, controls: Iterable[Control]) -> tuple[Beside, ...]:
-        """FVE of those that were measured on the same rows, without intervals, which nothing tells."""
-        found = ((one, one.entry.held_out) for one in controls if _same_rows(one.entry, sae))
+    def beside(self, entry: Entry) -> tuple[Beside, ...]:
+        """What a listing says beside the figure of ``entry``: the same of controls, looked at no closer than they are
+        themselves for a listing, so without what the SAE has over them."""
+        if isinstance(entry, SAEEntry):
+            return self._fve(entry)
+        controls = self.controls(sae) if (sae := self._owner(entry)) else []
+        if isinstance(entry, NeuronsEntry):
+            return self._ms(entry, controls)
+        return self._auroc(entry, controls) if isinstance(entry, ConceptsEntry) else ()
+
+    def of_scores(self, ours: NeuronsEntry) -> tuple[Beside, ...]:
+        """Twins and directions that were scored alike, and what the SAE has over each; none where it has no such."""
+        sae = self._owner(ours)
+        found = _tried(partial(self.ms, sae, ours, self.controls(sae))) if sae else None
+        return tuple(one for one in found.rows[1:] if one.sae) if found else ()
+
+    def _owner(self, entry: Entry) -> SAEEntry | None:
+        """The SAE that something was measured of, if it has controls."""
+        return next(iter(self._owners.get(_made_from(entry, "sae"), [])), None)
+
+    def _fve(self, sae: SAEEntry) -> tuple[Beside, ...]:
+        """Of those that were measured on the same rows."""
+        found = ((one, one.entry.held_out) for one in self.controls(sae) if _same_rows(one.entry, sae))
         return tuple(_beside(one, Interval(of.rows, of.fve, None, None)) for one, of in found if of)
 
-    def mean_ms(self, ours: NeuronsEntry, controls: Iterable[Control]) -> tuple[Beside, ...]:
-        """Mean MS of those that were scored alike, without intervals: their summaries alone are looked at."""
+    def _ms(self, ours: NeuronsEntry, controls: Iterable[Control]) -> tuple[Beside, ...]:
         found = ((one, self.scored_alike(one.entry, ours)) for one in controls)
         means = ((one, theirs.summary.ms.sae) for one, theirs in found if theirs and theirs.summary)
         return tuple(_beside(one, Interval(of.latents, of.mean, None, None)) for one, of in means)
+
+    def _auroc(self, ours: ConceptsEntry, controls: Iterable[Control]) -> tuple[Beside, ...]:
+        found = ((one, self._tested_alike(one.entry, ours)) for one in controls)
+        return tuple(_beside(one, theirs.figure.score) for one, theirs in found if theirs and theirs.figure)
+
+    @cached_property
+    def _owners(self) -> Mapping[str, list[SAEEntry]]:
+        """The SAEs that have controls, by content hash."""
+        found: dict[str, list[SAEEntry]] = defaultdict(list)
+        for one in self._saes:
+            if self.controls(one):
+                found[self._sha256(one)].append(one)
+        return found
 
     def earned(self, sae: SAEEntry) -> Earned:
         """All that can be said; where a result cannot be read, it is left out."""
@@ -150,7 +183,7 @@ class Twins:
         controls = [*frozen, *directions]
         ms = [told for one in self.scores(sae) if (told := _tried(partial(self.ms, sae, one, controls)))]
         tests = self._concepts.get(self._sha256(sae), []) if sae.config else []
-        auroc = [told for one in tests if (told := _tried(partial(self._auroc, sae, one, controls)))]
+        auroc = [told for one in tests if (told := _tried(partial(self.auroc, sae, one, controls)))]
         return Earned(
             held_out=_held_out(sae, controls),
             ms=tuple(ms),
@@ -171,15 +204,13 @@ class Twins:
         rows.append(_paired("matched raw neurons", ms, matched))
         return Compared(on=ours.images, judge=ours.summary.embed_with, images=ours.summary.images, rows=tuple(rows))
 
-    def _auroc(self, sae: SAEEntry, tests: ConceptsEntry, controls: Iterable[Control]) -> Compared:
+    def auroc(self, sae: SAEEntry, tests: ConceptsEntry, controls: Iterable[Control]) -> Compared:
         """AUROC of best latents beside that of ``controls`` in the same tests, and of the controls in these."""
         ours = _tests(tests.path)
         aurocs = _of_each(ours, lambda test: test.auroc.value)
         rows = [Beside(control="", sae=sae.name, score=_mean(ours.latents, ours))]
         for one in controls:
-            theirs = next(
-                (two for two in self._concepts.get(self._sha256(one.entry), []) if _tested_as(two, tests)), None
-            )
+            theirs = self._tested_alike(one.entry, tests)
             if theirs and (told := _tried(partial(_tests, theirs.path))):
                 apart = _apart(aurocs, _of_each(told, lambda test: test.auroc.value))
                 rows.append(_beside(one, _mean(told.latents, told), apart))
@@ -191,17 +222,14 @@ class Twins:
             rows.append(Beside(control=what, score=_mean(means, ours), ahead=_apart(aurocs, each)))
         return Compared(on=tests.name, images=ours.images, rows=tuple(rows))
 
+    def _tested_alike(self, control: SAEEntry, ours: ConceptsEntry) -> ConceptsEntry | None:
+        return next((one for one in self._concepts.get(self._sha256(control), []) if _tested_as(one, ours)), None)
+
     def _sha256(self, sae: SAEEntry) -> str:
         """Of its weights; empty without any."""
         if sae.path not in self._shas:
             self._shas[sae.path] = _tried(lambda: named_weights(sae.path) or weights_sha256(sae.path)) or ""
         return self._shas[sae.path]
-
-
-def best(found: Iterable[Beside]) -> Beside | None:
-    """That with the largest score: what an SAE must at least be ahead of."""
-    known = [one for one in found if one.score.mean is not None]
-    return max(known, key=lambda one: one.score.mean or 0.0, default=None)
 
 
 def _is_control(sae: SAEEntry) -> bool:
@@ -248,7 +276,8 @@ def _missing(sae: SAEEntry, frozen: list[Control], directions: list[Control]) ->
 
 
 def _beside(control: Control, score: Interval, ahead: Interval | None = None) -> Beside:
-    return Beside(control=control.what, sae=control.entry.name, score=score, ahead=ahead)
+    twin = bool(control.entry.alike)
+    return Beside(control=control.what, sae=control.entry.name, twin=twin, score=score, ahead=ahead)
 
 
 def _paired(control: str, ours: np.ndarray, theirs: np.ndarray) -> Beside:
@@ -314,8 +343,9 @@ def _mean(means: ConceptMeans, tested: ConceptsTested) -> Interval:
     return Interval(tested.concepts, means.auroc.value, means.auroc.low, means.auroc.high)
 
 
-def _whole(kind: type[E], paths: Iterable[Path]) -> list[E]:
-    return [one for path in paths if (one := read_entry(kind, path)) is not None and not one.error]
+def _read(kind: type[E], paths: Iterable[Path]) -> list[E]:
+    """Those that are there; of damaged ones nothing is known, and so they are controls of none."""
+    return [one for path in paths if (one := read_entry(kind, path)) is not None]
 
 
 def _by_sae(entries: Iterable[E]) -> dict[str, list[E]]:

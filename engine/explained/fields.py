@@ -51,6 +51,8 @@ OF: Mapping[str, str] = {
     },
     **{f"SteeringRates.two_named{control}": "two_named" for control in ("", "_random")},
     **dict.fromkeys(("PaperCell.low", "PaperCell.high"), "ours"),
+    **dict.fromkeys(("Scored.twins", "Earned.ms"), "twin_ms"),
+    "Earned.auroc": "twin_auroc",
     "EncoderFidelity.cosine": "spliced_cosine",
     "ZeroShot.accuracy": "right_class",
     "ZeroShot.agreement": "same_class",

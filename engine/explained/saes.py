@@ -257,6 +257,34 @@ SAE: dict[str, Explanation] = {
     "count": Explanation(title="number of latents", formula="counted", n="counted"),
     "images": Explanation(title="number of images", formula="counted", n="counted"),
     "nonzero": Explanation(title="nonzero", formula="values above 0", n="all rows and latents"),
+    # Of an SAE beside what it is held against
+    "twin_ms": Explanation(
+        title="mean MS beside that of twins and directions",
+        formula="frozen twin: the same training but for a decoder or encoder left at its random start "
+        "(arXiv 2602.14111); directions: PCA, k-means or random ones of the same store, as many and as sparse; ahead: "
+        "mean MS of the SAE - theirs, of raw neurons latent by latent",
+        n="latents with an MS; ahead: the fewer of both",
+        interval="95 %, over latents: mean ± Student's t x standard error; ahead: Welch's (1947), since latents of "
+        "twins are no pairs",
+        control="ahead 0: the SAE has learned nothing that MS tells",
+    ),
+    "twin_auroc": Explanation(
+        title="AUROC beside that of twins and directions",
+        formula="mean over concepts of the AUROC of the best latent, in the same tests; ahead: that of the SAE - "
+        "theirs, concept by concept",
+        n="concepts; ahead: those that both have",
+        interval="95 %, bootstrap over images and concepts; ahead: over concepts, mean ± Student's t x standard error",
+        control="ahead 0: the SAE has learned nothing that these concepts tell",
+    ),
+    "twin_fve": Explanation(
+        title="FVE of its best frozen twin",
+        formula="the largest FVE of those that were trained as it was, but for a decoder or encoder left at its random "
+        "start (arXiv 2602.14111)",
+        n=_HELD_OUT,
+        control="it is one",
+        term="twin",
+        sentence="FVE of its best frozen twin: trained the same, but for a decoder or encoder left at its random start",
+    ),
     # Of dictionaries
     "max_cosine": Explanation(
         title="max cosine",

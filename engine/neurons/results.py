@@ -1,5 +1,6 @@
 """What scoring says: the summary of a neurons file, and the results of the commands. Costs no torch."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -97,9 +98,17 @@ class Beside:
     """What it is, in a word or two; empty of the SAE itself."""
     sae: str = ""
     """Its name, where it is an SAE."""
+    twin: bool = False
+    """Whether it is a frozen twin, trained as the SAE was."""
     score: Interval
     ahead: Interval | None = None
     """What the SAE has over it; None where that is not known, and of itself."""
+
+
+def best(found: Iterable[Beside]) -> Beside | None:
+    """That with the largest score: what an SAE must at least be ahead of; None where none has one."""
+    known = [one for one in found if one.score.mean is not None]
+    return max(known, key=lambda one: one.score.mean or 0.0, default=None)
 
 
 @dataclass(frozen=True)

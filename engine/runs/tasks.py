@@ -68,14 +68,14 @@ TASKS = {
         "engine.sae.train:train", config.TrainSettings, "engine.sae.results:Trained", "engine.sae.asked:check_train"
     ),
     "score": Task(
-        "engine.neurons.score:score",
+        "engine.artefacts.scored:score",
         config.ScoreSettings,
         "engine.neurons.results:Scored",
         "engine.neurons.asked:check_score",
         together="engine.neurons.score:score_together",
     ),
     "scores": Task(
-        "engine.neurons.score:score_all",
+        "engine.artefacts.scored:score_all",
         config.ScoresSettings,
         "engine.neurons.results:ScoredAll",
         "engine.neurons.asked:check_scores",

@@ -11,19 +11,22 @@ from engine.errors import UserError
 from engine.explained import Explanation
 from engine.explained.fields import explained
 from engine.kinds import BY_NAME
+from engine.places import workspace_of
+from engine.records import to_json
 from engine.runs.run import Run
 from engine.runs.tasks import TASKS
 from engine.workspace import Workspace
+from saetui.cli import earned
 from saetui.cli.options import ExplainOption, JsonOption, WorkspaceOption
 from saetui.cli.streams import print_json
 from saetui.cli.work import columns, explained_json, say, say_explained, say_facts
-from saetui.formatting import count, duration, literal, number, significant, size
+from saetui.formatting import count, duration, literal, significant, size
 
 if TYPE_CHECKING:
     from engine.artefacts import Origin
     from engine.artefacts.entries import Entry
     from engine.artefacts.provenance import Description
-    from engine.metrics.results import Interval
+    from engine.artefacts.twins import Earned, Twins
 
 MOST = 12  # of a list that are printed
 LABEL = 12  # characters of the names of facts, at least
@@ -53,23 +56,37 @@ def show(
     from engine.artefacts import describe
 
     description = describe(artefact, Workspace.find(workspace))
-    told = _told(description) if explain else {}
+    beside = _beside(description.entry)
+    told = _told(description, beside) if explain else {}
     if json:
-        print_json({**description.to_json(), **explained_json(told)})
+        held = {"beside": to_json(beside)} if beside else {}
+        print_json({**description.to_json(), **held, **explained_json(told)})
         return
     facts = description.to_json()
     del facts["chain"]
     facts["also named so"] = facts.pop("namesakes")
     say_facts(*_facts(facts), *_chain(description.chain))
+    if beside:
+        say_facts(*earned.lines(beside))
     say_explained(told)
 
 
-def _told(description: "Description") -> dict[str, Explanation]:
+def _beside(entry: "Entry") -> "Earned | None":
+    """What an SAE is held against in its workspace; None for all else."""
+    from engine.artefacts.entries import SAEEntry
+    from engine.artefacts.twins import Twins
+
+    if not isinstance(entry, SAEEntry):
+        return None
+    return Twins.of(Workspace(workspace_of(entry.path))).earned(entry)
+
+
+def _told(description: "Description", beside: "Earned | None") -> dict[str, Explanation]:
     """What is told of the numbers that an SAE, scores or a run end with."""
     from engine.artefacts.entries import RunEntry
 
     entry = description.entry
-    found: dict[str, Explanation] = {}
+    found = explained(beside, "beside")
     for name in ("result", "summary"):
         found |= explained(getattr(entry, name, None), name)
     if isinstance(entry, RunEntry):
@@ -84,9 +101,13 @@ def _list(workspace: Workspace, json: bool) -> None:
     """A line for each artefact of the workspace but its runs."""
     from engine.artefacts import inventory
 
-    entries = inventory(workspace).entries
+    found = inventory(workspace)
+    entries, twins = found.entries, found.twins
     if json:
-        listed = [{"kind": one.kind.name, "name": one.name, **one.listed()} for one in entries]
+        listed = [
+            {"kind": one.kind.name, "name": one.name, **one.listed(), "beside": to_json(twins.beside(one))}
+            for one in entries
+        ]
         print_json({"workspace": str(workspace.root), "artefacts": listed})
         return
     if not entries:
@@ -95,24 +116,21 @@ def _list(workspace: Workspace, json: bool) -> None:
     names = [literal(one.name) for one in entries]
     kinds, width = max(len(one.kind.name) for one in entries), max(map(len, names))
     for one, name in zip(entries, names, strict=True):
-        said = "; ".join(part for part in (_in_short(one), _parents(one)) if part)
+        said = "; ".join(part for part in (_in_short(one, twins), _parents(one)) if part)
         say_facts(f"{one.kind.name:<{kinds}}  {name:<{width}}  {literal(said)}")
     say("in brackets intervals of 95 %; saetui show NAME says more, saetui jobs lists the runs")
 
 
-def _in_short(entry: "Entry") -> str:
+def _in_short(entry: "Entry", twins: "Twins") -> str:
     if entry.error:
         return f"damaged: {entry.error}"
     figure = entry.figure
     if figure is None:
         return entry.about
-    beside = f" ({figure.control} {_score(figure.beside)})" if figure.beside else ""
-    return f"{figure.name} {_score(figure.score)}, n {count(figure.score.n)}{beside}; {entry.about}"
-
-
-def _score(score: "Interval") -> str:
-    ends = f" [{number(score.low)} {number(score.high)}]" if score.low is not None else ""
-    return f"{number(score.mean)}{ends}"
+    control = f"{figure.control} {earned.score(figure.beside)}" if figure.beside else ""
+    beside = ", ".join(filter(None, [control, earned.in_short(twins.beside(entry))]))
+    against = f" ({beside})" if beside else ""
+    return f"{figure.name} {earned.score(figure.score)}, n {count(figure.score.n)}{against}; {entry.about}"
 
 
 def _parents(entry: "Entry") -> str:

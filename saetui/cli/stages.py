@@ -23,7 +23,7 @@ from engine.neurons.agreement_results import (
     Agreed,
 )
 from engine.neurons.concept_results import ConceptsTested
-from engine.neurons.results import LatentSpread, MatrixScored, Scored, ScoredAll, Summary
+from engine.neurons.results import Beside, LatentSpread, MatrixScored, Scored, ScoredAll, Summary, best
 from engine.places import Relinked
 from engine.runs.plan import PlanDone
 from engine.runs.tasks import TASKS
@@ -31,7 +31,7 @@ from engine.sae.results import BaselineMade, BroughtIn, Checked, Encoded, Seen, 
 from engine.steer.fidelity.results import FidelityMeasured
 from engine.steer.results import ANSWERS, Steerability, Steered
 from engine.workspace import Workspace
-from saetui.cli import fidelity, work
+from saetui.cli import earned, fidelity, work
 from saetui.cli.options import DetachOption, ExplainOption, JsonOption, WorkspaceOption, command, complete, extra
 from saetui.cli.steerability import headline, lines
 from saetui.cli.work import say
@@ -207,6 +207,7 @@ def show_score(result: Scored) -> None:
         f"n {ms.matched.latents:,}; the share {percent(ms.matched.share_low)} to {percent(ms.matched.share_high)}",
         *by_group(ms.groups),
         f"baseline           {number(ms.baseline):>6}   mean cosine of all pairs of images",
+        *(f"{one.control:<18} {number(one.score.mean):>6}   {_ahead(one)}" for one in result.twins),
         *localised(result.localisation),
         *depths(result.hierarchy),
     )
@@ -244,16 +245,28 @@ def _interval(of: Interval) -> str:
     return number(of.mean) if of.low is None else f"{number(of.mean)} ({_range(of.low, of.high)})"
 
 
+def _ahead(one: Beside) -> str:
+    return f"{one.sae}, {counted(one.score.n, 'latent')}: this SAE is ahead by {earned.score(one.ahead, 3)}"
+
+
 def show_scores(result: ScoredAll) -> None:
-    heads = ("MS", "judge", "mean", "best", "raw", "matched", "beaten", "base", "alive", "")
+    heads = ("MS", "judge", "mean", "best", "raw", "matched", "twin", "beaten", "base", "alive", "")
     rows = []
     for one in result.scores:
+        twin = best(two for two in one.twins if two.twin)
         of = (one.ms.sae.mean, one.ms.sae.best, one.ms.raw.mean, one.ms.matched.mean)
-        figures = (*map(number, of), percent(one.ms.matched.share_beaten, 1), number(one.ms.baseline))
+        figures = (
+            *map(number, of),
+            number(twin.score.mean) if twin else "",
+            percent(one.ms.matched.share_beaten, 1),
+            number(one.ms.baseline),
+        )
         again = "" if one.made else "it was scored already"
         rows.append((one.sae, Path(one.embed_with).name, *figures, f"{one.alive:,}", again))
-    say(*(one.path for one in result.scores), *work.columns(heads, rows, right=range(2, 9)))
+    say(*(one.path for one in result.scores), *work.columns(heads, rows, right=range(2, 10)))
     say(f"{counted(result.scores[0].images, 'image')}; base: mean cosine of all pairs, by the same judge")
+    if any(one.twins for one in result.scores):
+        say("twin: the best of its frozen twins that were scored alike; --json and saetui show SAE have all")
 
 
 def show_concepts(result: ConceptsTested) -> None:

@@ -1,58 +1,27 @@
 """Which SAEs are held against which, and what each is ahead of: by how they were made, never by names."""
 
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from engine.artefacts.entries import SAEEntry, read_entry
-from engine.artefacts.twins import Earned, Twins, best
-from engine.config import BaselineSettings
+from engine.artefacts.twins import Earned, Twins
 from engine.files import read_json, write_json
 from engine.metrics.means import difference_of
-from engine.neurons.concept_results import read_concepts, write_concepts
-from engine.neurons.results import LatentSpread
-from engine.sae.baseline import baseline
-from engine.sae.config import weights_sha256
+from engine.neurons.concept_results import read_concepts
+from engine.neurons.results import best
 from engine.sae.train import train
-from engine.workspace import Provenance, Source, Workspace
-from tests.support.scores import SUMMARY, write_scores
-from tests.support.stores import write_store
-from tests.support.trainings import activations, chosen
-
-TESTS = Path(__file__).parents[2] / "old_workspace/concepts/jump--old.json"
+from engine.workspace import Workspace
+from tests.support.trainings import chosen
+from tests.support.twins import MS, TESTS, make, probed, scored
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Trainings whose names say nothing, and directions."""
-    place = Workspace(tmp_path_factory.mktemp("twins") / "w")
-    write_store(place.activations("a"), activations()[0], tokens=4)
-    write_store(place.activations("b"), activations(seed=1)[0], tokens=4)
-    usual = {"steps": 6, "lr": 0.1, "eval_every": 50, "checkpoint_every": 50}
-    for name, changes in {
-        "m": {},
-        "q": {"frozen": "decoder", "eval_every": 3, "keep_state": True},  # what changes no weights
-        "c": {"frozen": "soft-decoder"},
-        "z": {"frozen": "encoder", "seed": 1},
-        "y": {"frozen": "decoder", "k": 4},
-        "x": {"frozen": "decoder", "activations": "b"},
-        "o": {"seed": 1},
-    }.items():
-        train(chosen(name=name, **usual | changes), place)
-    for name, of, changes in (
-        ("d1", "pca", {}),
-        ("d2", "kmeans", {"seed": 1}),
-        ("d3", "random", {"k": 4}),
-        ("d4", "random", {"expansion": 1.0}),
-        ("d5", "random", {"activations": "b"}),
-    ):
-        asked = {"activations": "a", "k": 3, "expansion": 2.0, "holdout": 0.1, "device": "cpu"} | changes
-        baseline(BaselineSettings(**{"name": name, "of": of} | asked), place)
+    make(place := Workspace(tmp_path_factory.mktemp("twins") / "w"))
     return place.root
 
 
@@ -69,38 +38,6 @@ def sae(place: Workspace, name: str) -> SAEEntry:
 
 def earned(place: Workspace, name: str = "m") -> Earned:
     return Twins.of(place).earned(sae(place, name))
-
-
-def scored(place: Workspace, name: str, ms: np.ndarray, on: str = "test", **changes: Any) -> None:
-    """Scores of that SAE as it is now, by a judge and on images as ``changes`` has them."""
-    of = {"images": "i" * 64, "embeddings": "e" * 64, "model": "v" * 64}
-    folder = place.sae(name)
-    sources = [Source(kind, "it", "", changes.get(kind, sha256)) for kind, sha256 in of.items()]
-    origin = Provenance((Source("sae", name, str(folder), weights_sha256(folder)), *sources))
-    known = ms[~np.isnan(ms)]
-    spread = LatentSpread(*(float(f(known)) for f in (np.mean, np.max, np.min)), len(known))
-    said = replace(SUMMARY, sae=name, ms=replace(SUMMARY.ms, sae=spread), pooling=changes.get("pooling", "max"))
-    write_scores(place.neurons(name, on), len(ms), said, origin, ms=ms, matched=ms / 2)
-
-
-def probed(place: Workspace, name: str, better: float, **changes: Any) -> None:
-    """Concept tests of that SAE, whose AUROC are better by so much than those of a file that is there."""
-    told, folder = read_concepts(TESTS), place.sae(name)
-    rest = [one for one in told.origin.made_from if one.kind != "sae"]
-    tests = [replace(one, auroc=replace(one.auroc, value=one.auroc.value + better)) for one in told.tests]
-    mean = float(np.mean([one.auroc.value for one in tests]))
-    of = Source("sae", name, str(folder), weights_sha256(folder))
-    write_concepts(
-        replace(
-            told,
-            path=str(place.root / f"concepts/{name}--t.json"),
-            tests=tuple(tests),
-            latents=replace(told.latents, auroc=replace(told.latents.auroc, value=mean)),
-            settings=replace(told.settings, **changes),
-            origin=Provenance((of, *rest)),
-        ),
-        place,
-    )
 
 
 def test_twins_differ_in_what_is_frozen_alone_and_directions_are_as_many_as_sparse(place: Workspace) -> None:
@@ -142,54 +79,47 @@ def test_fve_stands_beside_that_of_the_same_rows(place: Workspace) -> None:
     assert [one.sae for one in earned(place).held_out] == ["m", "c", "q"], "an older version did not keep it"
 
 
-@pytest.fixture
-def ms() -> Iterator[np.ndarray]:
-    values = np.random.default_rng(0).uniform(0.1, 0.6, 32)
-    values[5] = np.nan
-    yield values
-
-
-def test_ms_stands_beside_that_of_the_same_images_and_judge(place: Workspace, ms: np.ndarray) -> None:
-    scored(place, "m", ms)
-    scored(place, "q", ms - 0.1)
-    scored(place, "c", ms - 0.2, images="o" * 64)
-    scored(place, "d1", ms - 0.05, embeddings="o" * 64)
-    scored(place, "d2", ms / 3, on="named-otherwise")
-    scored(place, "d2", ms / 4, on="pooled", pooling="mean")
+def test_ms_stands_beside_that_of_the_same_images_and_judge(place: Workspace) -> None:
+    scored(place, "m", MS)
+    scored(place, "q", MS - 0.1)
+    scored(place, "c", MS - 0.2, images="o" * 64)
+    scored(place, "d1", MS - 0.05, embeddings="o" * 64)
+    scored(place, "d2", MS / 3, on="named-otherwise")
+    scored(place, "d2", MS / 4, on="pooled", pooling="mean")
     (found,) = earned(place).ms
     assert [(one.control, one.sae) for one in found.rows] == [
         ("", "m"), ("frozen decoder", "q"), ("k-means", "d2"), ("matched raw neurons", ""),
     ]  # fmt: skip
     ours, twin, directions, matched = found.rows
-    assert ours.score.n == 31 and ours.score.mean == pytest.approx(np.nanmean(ms)) and ours.ahead is None
-    assert twin.score.mean == pytest.approx(np.nanmean(ms) - 0.1)
-    assert (twin.ahead.mean, twin.ahead.low) == pytest.approx((0.1, difference_of(ms, ms - 0.1).low))
+    assert ours.score.n == 31 and ours.score.mean == pytest.approx(np.nanmean(MS)) and ours.ahead is None
+    assert twin.score.mean == pytest.approx(np.nanmean(MS) - 0.1)
+    assert (twin.ahead.mean, twin.ahead.low) == pytest.approx((0.1, difference_of(MS, MS - 0.1).low))
     assert directions.ahead.low > 0, "it is ahead of these beyond chance"
-    apart = ms[~np.isnan(ms)] / 2
+    apart = MS[~np.isnan(MS)] / 2
     half = 2.0423 * apart.std(ddof=1) / np.sqrt(31)  # t of 30 degrees of freedom, over pairs
     assert (matched.ahead.mean, matched.ahead.low) == pytest.approx((apart.mean(), apart.mean() - half), abs=1e-5)
     assert (found.on, found.judge, found.images) == ("test", "demo:encoder", 3)
     listed = Twins.of(place)
     (scores,) = listed.scores(sae(place, "m"))
-    in_short = listed.mean_ms(scores, listed.controls(sae(place, "m")))
+    in_short = listed.beside(scores)
     assert [(one.sae, one.score.mean, one.score.n) for one in in_short] == [
         ("q", pytest.approx(twin.score.mean), 31), ("d2", pytest.approx(directions.score.mean), 31),
     ]  # fmt: skip
     assert best(in_short).sae == "q" and best([]) is None
 
 
-def test_scores_of_what_an_sae_was_before_are_none_of_it(place: Workspace, ms: np.ndarray) -> None:
-    scored(place, "m", ms)
-    scored(place, "q", ms)
+def test_scores_of_what_an_sae_was_before_are_none_of_it(place: Workspace) -> None:
+    scored(place, "m", MS)
+    scored(place, "q", MS)
     train(chosen(name="q2", frozen="decoder", steps=7, lr=0.1), place)
     for name in ("sae.safetensors", "config.json", "training.json"):
         shutil.copy(place.sae("q2") / name, place.sae("q") / name)
     assert [one.sae for one in earned(place).ms[0].rows] == ["m", ""]
 
 
-def test_scores_that_do_not_say_their_images_are_not_compared(place: Workspace, ms: np.ndarray) -> None:
+def test_scores_that_do_not_say_their_images_are_not_compared(place: Workspace) -> None:
     for name in ("m", "q"):
-        scored(place, name, ms, images="")
+        scored(place, name, MS, images="")
     assert [one.control for one in earned(place).ms[0].rows] == ["", "matched raw neurons"]
 
 
@@ -208,8 +138,8 @@ def test_auroc_stands_beside_that_of_the_same_tests(place: Workspace) -> None:
     assert matched.ahead.mean == pytest.approx(np.mean(apart)) and matched.ahead.n == len(apart)
 
 
-def test_what_is_not_there_is_said_with_the_way_to_it(place: Workspace, ms: np.ndarray) -> None:
-    scored(place, "m", ms)
+def test_what_is_not_there_is_said_with_the_way_to_it(place: Workspace) -> None:
+    scored(place, "m", MS)
     assert earned(place).missing == ()
     for name in ("q", "c", "d1", "d2"):
         shutil.rmtree(place.sae(name))
@@ -220,9 +150,9 @@ def test_what_is_not_there_is_said_with_the_way_to_it(place: Workspace, ms: np.n
     assert earned(place, "z") == replace(earned(place, "z"), missing=()), "a control is told of no controls"
 
 
-def test_what_is_damaged_is_left_out(place: Workspace, ms: np.ndarray) -> None:
+def test_what_is_damaged_is_left_out(place: Workspace) -> None:
     for name in ("m", "q"):
-        scored(place, name, ms)
+        scored(place, name, MS)
     (place.sae("c") / "training.json").write_text("{")
     neurons = place.neurons("q", "test")
     neurons.write_bytes(neurons.read_bytes()[:-9])

@@ -18,9 +18,10 @@ from engine.neurons.asked import apart, check_scores
 from engine.neurons.file import Neurons
 from engine.neurons.score import score, score_all, score_together
 from engine.reporter import Reporter, StageBegan, Warned
+from engine.runs.tasks import TASKS
 from engine.sae.config import SAEConfig
 from engine.sae.model import SAE
-from engine.workspace import Workspace
+from engine.workspace import Provenance, Source, Workspace
 from tests.support.checkpoints import build, discerning, save, tokenizer
 
 N, SAES = 22, {"first": "layer:0", "second": "layer:1", "other": "layer:1", "pooled": "last"}
@@ -254,3 +255,24 @@ def test_judges_of_one_name_are_told_apart_whatever_their_order(place, order):
     assert names["hf:org/vit-large"] == "images-vit-large"
     assert names["openclip:ViT-B-32/openai"] == "images-ViT-B-32-openai"
     assert [one.name for one in apart(replace(asked, embed_with=judges[:1]))] == [""]
+
+
+def test_as_a_command_it_says_what_the_sae_is_held_against(place):
+    """Whose latents are the same, turned: directions of the same store, as many and as sparse."""
+    workspace = Workspace(place / "work")
+    origin = Provenance((Source("activations", "a", "", "a" * 64),))
+    first = SAE.load(workspace.sae("first"))
+    for name, directions in (("ours", None), ("random", "random")):
+        first.config = replace(first.config, directions=directions, provenance=origin)
+        first.save(workspace.sae(name))
+        first.W_enc.data.neg_()
+    asked = several(place, ("ours", "random"), ("dino",))
+    ours, random = TASKS["scores"].load()(asked, workspace).scores
+    assert random.twins == (), "a control has none itself"
+    (beside,) = ours.twins
+    assert (beside.control, beside.sae, beside.twin) == ("random", "random", False)
+    assert beside.score.mean == pytest.approx(random.ms.sae.mean, abs=1e-6)
+    assert beside.ahead.mean == pytest.approx(ours.ms.sae.mean - random.ms.sae.mean, abs=1e-6)
+    assert beside.ahead.low < beside.ahead.mean < beside.ahead.high
+    again = TASKS["score"].load()(apart(asked)[0], workspace)
+    assert again.twins == ours.twins and not again.made
