@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,8 +103,9 @@ def settings_of(name: str, identity: Identity) -> TrainSettings:
 def trained_alike(finished: Finished) -> str:
     """What tells a training from others but for what it left frozen (TrainSettings.frozen), as a hash: its twins have
     the same. The store is told by its content, and what depends on the number of steps by what came of it."""
-    stores = finished.identity["activations"], finished.identity.get("mono_embeddings", "")
-    known = identity(settings_of("", finished.identity), *stores)  # with today's defaults for settings it lacks
+    known = finished.identity
+    if any(one.name not in known for one in fields(TrainSettings) if one.name not in UNIDENTIFIED):
+        known = _with_defaults(known)
     told = {key: value for key, value in known.items() if key != "frozen" and key not in finished.schedule}
     spans = [(one.step, one.of) for one in finished.spans]
     return value_sha256([told, dict(finished.schedule), spans])
@@ -196,9 +197,13 @@ def check_together(folder: Path, finished: Finished | None) -> None:
 
 def differences(before: Identity, now: Identity) -> list[str]:
     """The settings in which two identities differ, in words. More steps are no other training: it continues."""
-    stores = before["activations"], before.get("mono_embeddings", "")
-    known = identity(settings_of("", before), *stores)  # with today's defaults for settings it lacks
+    known = _with_defaults(before)
     return [_difference(key, known[key], now[key]) for key in now if known[key] != now[key] and key != "steps"]
+
+
+def _with_defaults(known: Identity) -> Identity:
+    """With today's defaults for settings that it lacks, as an older version wrote it."""
+    return identity(settings_of("", known), known["activations"], known.get("mono_embeddings", ""))
 
 
 def _difference(key: str, before: Any, now: Any) -> str:
