@@ -28,7 +28,15 @@ from engine.runs.run import ENDED, STATUS, Command, Run, RunList, runs
 from engine.runs.tasks import TASKS as STAGES
 from engine.sae.config import CONFIG, TRAINING, WEIGHTS, SAEConfig, no_weights, read_config
 from engine.sae.results import READ_STAGE, Checked, Imported, MeasuredStep
-from engine.sae.state import Checkpointed, Finished, checkpoint_path, read_state, read_training, settings_of
+from engine.sae.state import (
+    Checkpointed,
+    Finished,
+    checkpoint_path,
+    read_state,
+    read_training,
+    settings_of,
+    trained_alike,
+)
 from engine.workspace import Workspace
 
 POINTS = 4000  # of a series that are kept at most
@@ -40,6 +48,17 @@ _STAGE = re.compile(r"\d+/\d+ (\w+) (.+)")
 _UNREADABLE = (UserError, OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 
 V = TypeVar("V")
+
+
+@dataclass(frozen=True)
+class FrozenTwin:
+    """What a training is held against: the same one, but for a decoder or encoder that was left at its start."""
+
+    name: str
+    frozen: str
+    """What was."""
+    last: MeasuredStep
+    """What it came to, on the same held-out images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +104,10 @@ class Training:
     """What its import measured."""
     asked: ImportSettings | None = None
     """Of its import, where the run of that is known."""
+    alike: str = ""
+    """What it has in common with its frozen twins (engine.sae.state.trained_alike); empty until it is done."""
+    twin: FrozenTwin | None = None
+    """The best of them, by FVE; None where there is none, and of one that is frozen itself."""
 
     @property
     def live(self) -> bool:
@@ -287,8 +310,23 @@ class Trainings:
             row = self._row(name, parts.get(name, []))
             if row is not None:
                 rows.append(row)
+        self._pair(rows)
         self._rest = None if more or live else rows
         return rows, more
+
+    def _pair(self, rows: list[Training]) -> None:
+        """Tell each of its best frozen twin. Rows of which that is the same stay the very same."""
+        best: dict[str, FrozenTwin] = {}
+        for row in rows:
+            if row.alike and row.history and row.settings and row.settings.frozen != "none":
+                found, known = FrozenTwin(row.name, row.settings.frozen, row.history[-1]), best.get(row.alike)
+                if known is None or (found.last.fve or 0.0) > (known.last.fve or 0.0):
+                    best[row.alike] = found
+        for place, row in enumerate(rows):
+            twin = best.get(row.alike) if row.settings and row.settings.frozen == "none" else None
+            if twin != row.twin:
+                rows[place] = replace(row, twin=twin)
+                self._rows[row.name] = self._rows[row.name][0], rows[place]
 
     def _command(self, run: Run) -> tuple[Command, TrainingLog]:
         if run.id not in self._commands:
@@ -430,6 +468,7 @@ class Trainings:
             kept=checkpoint.step if checkpoint else None,
             error=error or _left_out(parts),
             memory=part.status.memory if live and part else None,
+            alike=trained_alike(finished) if finished else "",
         )
 
     def _settings(self, name: str, part: _Part | None) -> TrainSettings | None:

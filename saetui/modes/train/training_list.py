@@ -23,6 +23,7 @@ TRAININGS: Rows[Training] = Rows(
         "state": RowField("text", lambda row: row.state),
         "step": RowField("number", lambda row: row.step),
         "fve": RowField("number", lambda row: last(row, "fve")),
+        "twin": RowField("number", lambda row: row.twin and row.twin.last.fve),
         "l0": RowField("number", lambda row: last(row, "l0")),
         "dead": RowField("number", lambda row: last(row, "dead")),
         "ms": RowField("number", lambda row: last(row, "ms")),
@@ -45,6 +46,7 @@ SORTS: dict[str, tuple[str, Callable[[Training], Any]]] = {
     "newest": ("the newest first", lambda row: 0),
     "name": ("name", lambda row: row.name),
     "fve": ("FVE", lambda row: -last(row, "fve", -1)),
+    "twin": ("FVE of the best frozen twin", lambda row: -((row.twin and row.twin.last.fve) or -1)),
     "ms": ("MS", lambda row: -last(row, "ms", -1)),
     "l0": ("L0, the sparsest first", lambda row: last(row, "l0", float("inf"))),
     "dead": ("dead share, the fewest first", lambda row: last(row, "dead", 1)),
@@ -56,7 +58,7 @@ SORTS: dict[str, tuple[str, Callable[[Training], Any]]] = {
 }
 
 
-LARGEST_FIRST = {"fve", "ms", "step", "ms_matched", "speed"}
+LARGEST_FIRST = {"fve", "twin", "ms", "step", "ms_matched", "speed"}
 """Of these sorts; the others are upwards."""
 
 
@@ -170,5 +172,7 @@ class TrainingList:
 
 def last(row: Training, name: str, otherwise: float = float("nan")) -> float:
     """The newest measurement of ``name``; ``otherwise`` where it was not measured."""
-    values = (getattr(measured, name, None) for measured in (row.checked, *reversed(row.history)))
+    directions = row.config.measured if row.config else None
+    told = (row.checked, directions and directions.held_out, *reversed(row.history))
+    values = (getattr(measured, name, None) for measured in told)
     return next((float(value) for value in values if value is not None), otherwise)

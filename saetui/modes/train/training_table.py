@@ -35,11 +35,12 @@ class Figure:
 
 FIGURES = (
     Figure("fve", Column("FVE", 5), 0, lambda row: number(last(row, "fve"), 3, 5)),
+    Figure("twin", Column("twin", 5), 3, lambda row: number(row.twin.last.fve, 3, 5) if row.twin else ""),
     Figure("l0", Column("L0", 5), 2, lambda row: number(last(row, "l0"), 1, 5)),
-    Figure("dead", Column("dead", 5), 3, lambda row: percent(last(row, "dead"), width=5)),
-    Figure("ms", Column("MS", 4), 4, lambda row: number(last(row, "ms"), width=4)),
-    Figure("ms_matched", Column("raw", 4), 5, lambda row: number(last(row, "ms_matched"), width=4)),
-    Figure("speed", Column("tok/s", 6), 6, lambda row: "" if row.tokens_per_s is None else short(row.tokens_per_s)),
+    Figure("dead", Column("dead", 5), 4, lambda row: percent(last(row, "dead"), width=5)),
+    Figure("ms", Column("MS", 4), 5, lambda row: number(last(row, "ms"), width=4)),
+    Figure("ms_matched", Column("raw", 4), 6, lambda row: number(last(row, "ms_matched"), width=4)),
+    Figure("speed", Column("tok/s", 6), 7, lambda row: "" if row.tokens_per_s is None else short(row.tokens_per_s)),
     Figure("left", Column("left", 7), 1, lambda row: stage(row) if row.eta is None else duration(row.eta)),
 )
 
@@ -69,7 +70,7 @@ class TrainingTable(Table):
     def relist(self) -> None:
         """Show the trainings as they are; only rows that say something else are painted again."""
         trainings = self.trainings
-        figures = fitting(self.size.width)
+        figures = fitting(self.size.width, any(row.twin for row in trainings.seen.rows))
         columns = columns_of(figures)
         names = [row.name for row in trainings.rows]
         before, self._texts = self._texts, [texts(row, figures, trainings.overlaid) for row in trainings.rows]
@@ -84,11 +85,11 @@ class TrainingTable(Table):
                 self.refresh_row(row)
 
 
-def fitting(width: int) -> list[Figure]:
-    """Those of the figures that there is room for beside a name."""
+def fitting(width: int, twins: bool = True) -> list[Figure]:
+    """Those of the figures that there is room for beside a name. ``twins``: whether any training has one."""
     room = width - NAME - 1 - 12 - 4
     found = []
-    for figure in sorted(FIGURES, key=lambda one: one.rank):
+    for figure in sorted((one for one in FIGURES if twins or one.name != "twin"), key=lambda one: one.rank):
         room -= figure.column.width + 1
         if room < 0:
             break
@@ -122,7 +123,7 @@ def in_a_line(row: Training, overlaid: dict[str, int]) -> str:
 
 def details(row: Training, scored: bool) -> str:
     """A training in a few lines: pace, settings, what can be done next, and what went wrong, which may be long."""
-    lines = [" · ".join(_pace(row)), " · ".join(_asked(row)), _outliers(row)]
+    lines = [" · ".join(_pace(row)), " · ".join(_asked(row)), _outliers(row), _twin(row)]
     if row.state == "done" and not scored:
         lines.append("Not scored yet: s scores its latents.")
     elif row.asked and row.state in ("stopped", "died", "failed"):
@@ -152,6 +153,14 @@ def _outliers(row: Training) -> str:
     if not share:
         return ""
     return f"FVE {number(last(row, 'fve_without_outliers'), 3)} without outliers, {percent(share, 2)} of the rows"
+
+
+def _twin(row: Training) -> str:
+    """What it must be better than."""
+    if (twin := row.twin) is None:
+        return ""
+    ms = f", MS {number(twin.last.ms)}" if twin.last.ms is not None else ""
+    return f"{twin.name}, the same with {twin.frozen} frozen: FVE {number(twin.last.fve, 3)}{ms}"
 
 
 def _asked(row: Training) -> list[str]:

@@ -20,7 +20,16 @@ from engine.runs import trainings as runs
 from engine.runs.events import EventLog
 from engine.runs.memory import Memory
 from engine.runs.run import Run
-from engine.runs.trainings import LoggedTraining, ThinnedSeries, Training, TrainingLog, Trainings, clone, trainings
+from engine.runs.trainings import (
+    FrozenTwin,
+    LoggedTraining,
+    ThinnedSeries,
+    Training,
+    TrainingLog,
+    Trainings,
+    clone,
+    trainings,
+)
 from engine.sae.results import MeasuredStep
 from engine.sae.state import checkpoint_path
 from engine.sae.train import train
@@ -412,3 +421,21 @@ def test_the_table_costs_no_torch():
     script = "import sys, engine.runs.trainings; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_a_training_is_told_of_its_best_frozen_twin(workspace, store):
+    few = {"steps": 6, "eval_every": 50, "lr": 0.1}
+    train(chosen(name="s", **few), workspace)
+    train(chosen(name="other", seed=1, **few), workspace)
+    assert [one.twin for one in trainings(workspace)] == [None, None]
+    for name, frozen in (("a", "decoder"), ("b", "encoder")):
+        train(chosen(name=name, frozen=frozen, **few), workspace)
+    table = Trainings(workspace)
+    rows = {one.name: one for one in table.refresh()[0]}
+    assert all(one is rows[one.name] for one in table.refresh()[0]), "what is told anew is another row"
+    best = max((rows["a"], rows["b"]), key=lambda one: one.history[-1].fve)
+    assert rows["s"].twin == FrozenTwin(best.name, best.settings.frozen, best.history[-1])
+    assert rows["other"].twin is rows["a"].twin is rows["b"].twin is None
+    shutil.rmtree(workspace.sae(best.name))
+    left = {one.name: one for one in trainings(workspace)}
+    assert left["s"].twin.name == ({"a", "b"} - {best.name}).pop()

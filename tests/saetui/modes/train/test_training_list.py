@@ -8,13 +8,13 @@ import pytest
 
 from engine.errors import UserError
 from engine.files import write_json
-from engine.runs.trainings import Training
+from engine.runs.trainings import FrozenTwin, Training
 from engine.runs.trainings import trainings as trainings_of
-from engine.sae.config import SAEConfig
-from engine.sae.results import Checked, MeasuredStep
+from engine.sae.config import DirectionsMeasured, SAEConfig
+from engine.sae.results import Checked, HeldOutMeasurement, MeasuredStep
 from engine.settings import to_mapping
 from engine.workspace import Workspace
-from saetui.modes.train.training_list import SORTS, TrainingList
+from saetui.modes.train.training_list import SORTS, TRAININGS, TrainingList
 from saetui.modes.train.training_runs import TrainingRuns
 from saetui.modes.train.training_table import FIGURES, columns_of, details, facts, fitting, in_a_line, texts
 from saetui.modes.train.watch import Seen, lines_of
@@ -105,6 +105,27 @@ def test_columns_come_by_their_rank_and_stand_in_their_order():
     assert fitting(30) == [] and len(fitting(119)) == len(FIGURES)
 
 
+def test_a_twin_has_a_column_where_there_is_one():
+    twin = FrozenTwin("f", "decoder", MeasuredStep(step=20, loss=1.0, fve=0.4321, ms=0.25))
+    listed = TrainingList()
+    listed.see(Seen([row("a", 0.5), row("b", 0.45, twin=twin), row("f", 0.43)]))
+    assert "twin" not in {one.name for one in fitting(119, False)}
+    figures = fitting(60)
+    place = [column.title for column in columns_of(figures)].index("twin")
+    assert [texts(one, figures, {})[place] for one in listed.rows] == ["", ".432", ""]
+    assert details(listed.rows[1], scored=True) == "f, the same with decoder frozen: FVE .432, MS .25"
+    listed.arrange("twin")
+    assert names(listed)[0] == "b" and [one.name for one in TRAININGS.filtered(listed.rows, "twin>.4")] == ["b"]
+
+
+def test_directions_that_were_not_trained_have_what_they_were_measured_to_be():
+    held_out = HeldOutMeasurement(rows=9, fve=0.75)
+    config = SAEConfig(
+        arch="topk", d=4, w=8, directions="pca", measured=DirectionsMeasured(seed=0, holdout=0.1, held_out=held_out)
+    )
+    assert texts(Training(name="p", state="done", config=config), fitting(119), {})[3] == ".750"
+
+
 @pytest.mark.parametrize("sort", SORTS)
 def test_every_order_takes_rows_of_which_nothing_is_known(sort):
     trainings = TrainingList()
@@ -115,7 +136,7 @@ def test_every_order_takes_rows_of_which_nothing_is_known(sort):
 
 def test_a_training_in_words():
     done = row("a", 0.4567, settings=chosen(seed=4))
-    assert texts(done, fitting(119), {"a": 1})[:5] == ("✓+", "a", "20", ".457", "–")
+    assert texts(done, fitting(119, twins=False), {"a": 1})[:5] == ("✓+", "a", "20", ".457", "–")
     assert details(done, scored=False).splitlines() == [
         "matryoshka-batchtopk · x2 · k 3 · 64 tokens a step · seed 4 · on a",
         "Not scored yet: s scores its latents.",
@@ -206,8 +227,8 @@ def test_an_imported_sae_in_words(workspace, tmp_path):
     bring(workspace, write_saelens(tmp_path / "theirs", normalize_activations="none"), "theirs")
     (imported,) = trainings_of(workspace)
     imported = replace(imported, checked=Checked(store="a", rows=10, fve=0.75, l0=3.25, dead=0.5))
-    assert texts(imported, fitting(119), {})[:6] == ("✓", "theirs", "–", ".750", "3.2", "50%")
-    assert texts(imported, fitting(119), {})[-1] == "import"
+    assert texts(imported, fitting(119, twins=False), {})[:6] == ("✓", "theirs", "–", ".750", "3.2", "50%")
+    assert texts(imported, fitting(119, twins=False), {})[-1] == "import"
     assert details(imported, scored=False).splitlines() == [
         "relu · 16 -> 24 latents · of saelens",
         "Not scored yet: s scores its latents.",
