@@ -21,6 +21,7 @@ from engine.literal import literal
 from engine.metrics.results import Trend
 from engine.numbers import count, number, percent, significant
 from engine.report.charts import Chart
+from engine.report.earned import EarnedTable
 from engine.report.explained import Explained
 from engine.report.facts import FactTable
 from engine.report.gallery import Chosen, Value, language
@@ -49,6 +50,7 @@ class Page:
     missing: list[str]
     facts: list[FactTable] = field(default_factory=list)
     chain: list[Origin] = field(default_factory=list)
+    earned: EarnedTable | None = None
     figures: list[Figure] = field(default_factory=list)
     explained: dict[str, Explained] = field(default_factory=dict)
     source: str = ""

@@ -1,6 +1,7 @@
 """``saetui report``: an SAE, how it was trained, what it found and what steering with it did, as one page of HTML."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from engine.activations.manifest import Manifest, read_manifest
@@ -13,6 +14,8 @@ from engine.neurons.file import Neurons, refusing_damage
 from engine.neurons.labels import Labels
 from engine.neurons.query import LATENTS
 from engine.report import facts, gallery
+from engine.report.earned import earned_of, of_earned
+from engine.report.explained import explanations
 from engine.report.measured import distributions, figures, training_curves
 from engine.report.page import MARK, Page, render
 from engine.report.pictures import GRID, Album
@@ -73,6 +76,8 @@ def _page(
         demo=demo_of(place, subject.name),
         missing=subject.missing,
     )
+    if entry and finished:
+        page.earned = subject.tried(partial(earned_of, entry, subject.scores, place), "What it is held against")
     if entry and not finished:
         subject.missing.append(f"The SAE is not finished: it is at step {entry.step or 0:,}.")
     if entry and not page.curves:
@@ -90,6 +95,8 @@ def _page(
     page.facts = tables
     page.chain = list(_chain(subject, finished))
     page.figures, page.explained = figures(subject.name, entry, neurons, page.source, page.demo)
+    if page.earned:
+        page.explained |= explanations(of_earned(page.earned))
     return page, counts
 
 
