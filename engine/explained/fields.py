@@ -51,6 +51,7 @@ OF: Mapping[str, str] = {
     },
     **{f"SteeringRates.two_named{control}": "two_named" for control in ("", "_random")},
     **dict.fromkeys(("PaperCell.low", "PaperCell.high"), "ours"),
+    "PaperCell.twin": "paper_twin",
     **dict.fromkeys(("Scored.twins", "Earned.ms"), "twin_ms"),
     "Earned.auroc": "twin_auroc",
     "EncoderFidelity.cosine": "spliced_cosine",

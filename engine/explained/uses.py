@@ -256,4 +256,11 @@ TESTED: dict[str, Explanation] = {
         n="as ours",
         control="it is one",
     ),
+    "paper_twin": Explanation(
+        title="twin",
+        formula="FVE or MS of the best frozen twin: the same training but for a decoder or encoder left at its random "
+        "start (arXiv 2602.14111), on the same rows, or the same images by the same judge",
+        n="as ours",
+        control="it is one",
+    ),
 }

@@ -38,6 +38,8 @@ class PaperCell:
     control: float | None = None
     """Of a mean MS, that of matched raw neurons; of raw neurons, all pairs of images; of a depth, random images; of
     steering, the SAE attached and no latent changed."""
+    twin: float | None = None
+    """Of FVE and MS, that of the best frozen twin; of several SAEs the mean, None unless all have one."""
     n: str = ""
     """Over how many latents, rows, images or pairs ours is."""
     saes: tuple[str, ...] = ()

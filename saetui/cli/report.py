@@ -100,7 +100,8 @@ def show_paper(result: PaperCompared) -> None:
         work.say(table.title, *(f"  {line}" for line in _lines(table)), *(f"  {note}" for note in table.notes), "")
     work.say(
         f"Published: {result.source}. Control: of MS, raw neurons that fire on as many images; of depth, random ones; "
-        "of steering, the SAE attached and no latent changed. From, to: 95 % interval of ours, over latents."
+        "of steering, the SAE attached and no latent changed. Twin: the best of the same trainings but for a frozen "
+        "decoder or encoder. From, to: 95 % interval of ours, over latents."
     )
 
 
@@ -110,7 +111,15 @@ def _lines(table: PaperTable) -> list[str]:
     return work.columns((table.across, "", *table.columns), rows, right=range(2, 2 + len(table.columns)), indent=2)
 
 
-_TOLD = {"ours": "ours", "from": "low", "to": "high", "difference": "difference", "control": "control"}
+_TOLD = {
+    "ours": "ours",
+    "from": "low",
+    "to": "high",
+    "difference": "difference",
+    "control": "control",
+    "twin": "twin",
+}
+"""What is said of a row, and which value of its cells that is."""
 
 
 def _row(name: str, cells: tuple[PaperCell, ...]) -> Iterator[tuple[str, ...]]:

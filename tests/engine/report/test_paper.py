@@ -21,7 +21,7 @@ from engine.sae.results import FinalMeasurement
 from engine.sae.state import Finished, Split, identity, write_training
 from engine.steer.results import Measured, OneWord, Steerability, Texts
 from engine.steer.steerability.file import FORMAT, SCORES, VERSION
-from engine.workspace import Provenance, Workspace
+from engine.workspace import Provenance, Source, Workspace
 from saetui.cli.app import app
 from saetui.cli.report import _row
 from tests.support.scores import SUMMARY, made_from, write_scores
@@ -43,9 +43,9 @@ def trained(
     result = FinalMeasurement(
         name=name, arch=arch, d=8, w=8 * expansion, k=k, steps=5, rows=77, fve=0.5, fve_batch=fve_batch, l0=float(k)
     )
-    asked = TrainSettings(activations="gone", name=name, k=k, steps=5)
+    asked = TrainSettings(activations="gone", name=name, arch=arch, expansion=expansion, k=k, steps=5, frozen=frozen)
     done = Finished(
-        identity=identity(asked, "0" * 64),
+        identity=identity(asked, hook),
         settings=asked,
         schedule={},
         rows=Split(9, 1),
@@ -56,7 +56,9 @@ def trained(
     write_training(place.sae(name), done)
     if scores:
         said = replace(SUMMARY, sae=name, model=MODEL, hook=hook, embed_with="facebook/dinov2-base", images=50_000)
-        origin = made_from(name, file_sha256(place.sae(name) / "sae.safetensors"))
+        of_sae = made_from(name, file_sha256(place.sae(name) / "sae.safetensors"))
+        seen = (Source(kind, "val", "", kind[0] * 64) for kind in ("images", "embeddings"))
+        origin = replace(of_sae, made_from=(*of_sae.made_from, *seen))
         write_scores(place.neurons(name, "val"), 8 * expansion, replace(said, **scores), origin)
 
 
@@ -127,6 +129,22 @@ def test_ours_is_the_mean_of_the_saes_of_a_cell_beside_their_control(place):
     assert found[unique, "share of pairs that share a top image", "pairs"].ours == pytest.approx(99 / 4950)
     raw = found["Raw neurons of the last layer, without an SAE", "mean MS of raw neurons", "neurons"]
     assert raw.ours == pytest.approx(0.0141) and raw.published == 0.0135
+
+
+def test_the_best_frozen_twin_stands_in_the_cells_that_it_is_of(place):
+    trained(place, "encoder", fve_batch=0.3, frozen="encoder", ms=ms(0.05, 0.95, 0.9))
+    found = cells(place)
+    assert found["R2, Matryoshka", "last", "1"].twin == 0.3
+    assert (found["Mean MS, Matryoshka", "last", "1"].twin, found["Best MS, Matryoshka", "last", "1"].twin) == (
+        0.9,
+        0.95,
+    )
+    k = "Latents per token (K), Matryoshka of the last layer, expansion 1"
+    assert found[k, "R2", "20"].twin == 0.3 and found[k, "R2", "10"].twin is None, "sparse has none"
+    lines = [line[1:3] for line in _row("last", (found["Mean MS, Matryoshka", "last", "1"],))]
+    assert ("twin", ".90") in lines
+    trained(place, "c", ms=ms(0.3, 0.9, 0.1), embed_with="other", pooling="mean")
+    assert cells(place)["Mean MS, Matryoshka", "last", "1"].twin is None, "one of three has none that was scored alike"
 
 
 def test_what_there_is_not_stays_empty(place):
