@@ -6,27 +6,24 @@ Association 22, 1927).
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float
 
 from engine.metrics.agreement import wilson
 from engine.metrics.hierarchy import group_of
+from engine.metrics.means import mean_of
 from engine.metrics.results import GroupMS, Interval
 
 
 def mean_ms(values: Float[np.ndarray, " n"]) -> tuple[Interval, float | None]:
     """Mean of MS over the latents that have one (others: NaN), with its interval; and their standard deviation
     (n - 1). None, as the ends, for fewer than two."""
-    known = values[~np.isnan(values)]
-    n = len(known)
-    if n < 2:
-        return Interval(n, float(known[0]) if n else None, None, None), None
-    from scipy import special
-
-    mean, std = float(known.mean()), float(known.std(ddof=1))
-    half = float(special.stdtrit(n - 1, 0.975)) * std / np.sqrt(n)
-    return Interval(n, mean, max(mean - half, -1.0), min(mean + half, 1.0)), std
+    found, known = mean_of(values), values[~np.isnan(values)]
+    if found.low is None or found.high is None:
+        return found, None
+    return replace(found, low=max(found.low, -1.0), high=min(found.high, 1.0)), float(known.std(ddof=1))
 
 
 def beaten(ms: Float[np.ndarray, " w"], matched: Float[np.ndarray, " w"]) -> Interval:
