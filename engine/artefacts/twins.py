@@ -24,6 +24,7 @@ from engine.artefacts.entries import UNREADABLE, Entry, NeuronsEntry, SAEEntry, 
 from engine.artefacts.results import ConceptsEntry
 from engine.files import Stamp, stamp
 from engine.kinds import CONCEPTS, NEURONS, SAES
+from engine.metrics.by_group import mean_ms
 from engine.metrics.means import difference_of, mean_of
 from engine.metrics.results import Interval
 from engine.neurons.concept_results import ConceptMeans, ConceptsTested, ConceptTest, read_concepts
@@ -162,7 +163,7 @@ class Twins:
     def _ms(self, ours: NeuronsEntry, controls: Iterable[Control]) -> tuple[Beside, ...]:
         found = ((one, self.scored_alike(one.entry, ours)) for one in controls)
         means = ((one, theirs.summary.ms.sae) for one, theirs in found if theirs and theirs.summary)
-        return tuple(_beside(one, Interval(of.latents, of.mean, None, None)) for one, of in means)
+        return tuple(_beside(one, Interval(of.latents, of.mean, of.low, of.high)) for one, of in means)
 
     def _auroc(self, ours: ConceptsEntry, controls: Iterable[Control]) -> tuple[Beside, ...]:
         found = ((one, self._tested_alike(one.entry, ours)) for one in controls)
@@ -196,11 +197,11 @@ class Twins:
         if ours.summary is None:
             return None
         ms, matched = _latents(ours.path)
-        rows = [Beside(control="", sae=sae.name, score=mean_of(ms))]
+        rows = [Beside(control="", sae=sae.name, score=mean_ms(ms)[0])]
         for one in controls:
             theirs = self.scored_alike(one.entry, ours)
             if theirs and (told := _tried(partial(_latents, theirs.path))):
-                rows.append(_beside(one, mean_of(told[0]), difference_of(ms, told[0])))
+                rows.append(_beside(one, mean_ms(told[0])[0], difference_of(ms, told[0])))
         rows.append(_paired("matched raw neurons", ms, matched))
         return Compared(on=ours.images, judge=ours.summary.embed_with, images=ours.summary.images, rows=tuple(rows))
 
@@ -283,7 +284,7 @@ def _beside(control: Control, score: Interval, ahead: Interval | None = None) ->
 def _paired(control: str, ours: np.ndarray, theirs: np.ndarray) -> Beside:
     """What is no SAE: unit by unit a control of ours, over the units of which both have a score."""
     both = ~np.isnan(ours) & ~np.isnan(theirs)
-    return Beside(control=control, score=mean_of(theirs[both]), ahead=mean_of(ours[both] - theirs[both]))
+    return Beside(control=control, score=mean_ms(theirs[both])[0], ahead=mean_of(ours[both] - theirs[both]))
 
 
 def _latents(path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from engine.config import BaselineSettings
+from engine.metrics.by_group import mean_ms
 from engine.neurons.concept_results import read_concepts, write_concepts
 from engine.neurons.results import LatentSpread
 from engine.sae.baseline import baseline
@@ -54,8 +55,8 @@ def scored(place: Workspace, name: str, ms: np.ndarray, on: str = "test", **chan
     folder = place.sae(name)
     sources = [Source(kind, "it", "", changes.get(kind, sha256)) for kind, sha256 in of.items()]
     origin = Provenance((Source("sae", name, str(folder), weights_sha256(folder)), *sources))
-    known = ms[~np.isnan(ms)]
-    spread = LatentSpread(*(float(f(known)) for f in (np.mean, np.max, np.min)), len(known))
+    mean, _ = mean_ms(ms)
+    spread = LatentSpread(mean.mean, float(np.nanmax(ms)), None, mean.n, low=mean.low, high=mean.high)
     said = replace(SUMMARY, sae=name, ms=replace(SUMMARY.ms, sae=spread), pooling=changes.get("pooling", "max"))
     write_scores(place.neurons(name, on), len(ms), said, origin, ms=ms, matched=ms / 2)
 

@@ -1,6 +1,7 @@
 """An SAE beside what it is held against, as commands print it: 80 columns, all of it in JSON."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,7 +36,9 @@ def told(place: Path, capsys: pytest.CaptureFixture[str], *asked: str) -> str:
 
 def test_the_list_tells_the_best_twin_and_the_best_directions(place, capsys):
     lines = {line.split()[1]: line for line in told(place, capsys).splitlines()}
-    assert "(matched neurons .20, frozen decoder .26, k-means .12)" in lines["m--test"]
+    assert re.search(
+        r"\(matched neurons .20, frozen decoder .26 \[.20 .32\], k-means .12 \[.10 .14\]\)", lines["m--test"]
+    )
     assert "(soft decoder ." in lines["m"] and ", PCA ." in lines["m"] and "FVE ." in lines["m"]
     assert "decoder" not in lines["q"] and "frozen decoder .38" in lines["m--t"]
     listed = {(one["kind"], one["name"]): one for one in json.loads(told(place, capsys, "--json"))["artefacts"]}
