@@ -11,7 +11,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from engine.config import PLACES, FidelitySettings, ScoreSettings, SteerabilitySettings
+from engine.config import (
+    PLACES,
+    ConceptsSettings,
+    FidelitySettings,
+    ScoreSettings,
+    StabilitySettings,
+    SteerabilitySettings,
+)
 from engine.errors import UserError
 from engine.files import path_of, read_text, read_toml, to_toml, value_sha256, write_text
 from engine.kinds import NEURONS, RECIPES
@@ -224,6 +231,18 @@ def names_by_judge(name: str, images: str, judges: Sequence[str]) -> dict[str, s
         judge: f"{stem}-{one}" if folded.count(one.casefold()) == 1 else f"{stem}-{one}-{value_sha256(judge)[:8]}"
         for judge, one in zip(judges, last, strict=True)
     }
+
+
+def concepts_path(settings: ConceptsSettings, sae: str, workspace: Workspace) -> Path:
+    """Where the concept tests of ``sae`` are written that ``settings`` ask for."""
+    scores = workspace.neurons(sae, settings.name or short_slug(Path(settings.images).stem))
+    return workspace.root / "concepts" / f"{scores.stem}.json"
+
+
+def stability_path(settings: StabilitySettings, workspace: Workspace) -> Path:
+    """Where it is written what the SAEs that ``settings`` name have in common."""
+    name = settings.name or "--".join(Path(os.path.abspath(path_of(one))).name for one in settings.saes)
+    return workspace.root / "stability" / f"{check_name(name, 'a result')}.json"
 
 
 def fidelity_path(settings: FidelitySettings, sae: str, workspace: Workspace) -> Path:

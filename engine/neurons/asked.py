@@ -20,7 +20,7 @@ from engine.models.asked import blocks_of, check_device, check_encoder, check_ho
 from engine.numbers import typed
 from engine.sae.config import SAEConfig, read_config
 from engine.settings import WrongValue, about, check
-from engine.workspace import Workspace, names_by_judge, neurons_path, short_slug
+from engine.workspace import Workspace, concepts_path, names_by_judge, neurons_path
 
 
 def check_score(settings: ScoreSettings, workspace: Workspace, made: Made = ()) -> None:
@@ -136,12 +136,6 @@ def check_concepts(settings: ConceptsSettings, workspace: Workspace, made: Made 
         check_own(concepts_path(settings, folder.name if config else settings.sae, workspace))
     if config is not None:
         _check_encoder(settings, config)
-
-
-def concepts_path(settings: ConceptsSettings, sae: str, workspace: Workspace) -> Path:
-    """Where the concept tests of ``sae`` are written that ``settings`` ask for."""
-    scores = workspace.neurons(sae, settings.name or short_slug(Path(settings.images).stem))
-    return workspace.root / "concepts" / f"{scores.stem}.json"
 
 
 def _check_encoder(settings: ScoreSettings | ConceptsSettings, config: SAEConfig) -> None:

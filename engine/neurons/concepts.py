@@ -25,7 +25,7 @@ from engine.models import HookPoint, load_encoder
 from engine.models.asked import other_width
 from engine.models.device import pick_device
 from engine.models.encoder import VisionEncoder
-from engine.neurons.asked import concepts_path, no_encoder
+from engine.neurons.asked import no_encoder
 from engine.neurons.concept_labels import concepts, read_labels
 from engine.neurons.concept_results import (
     ConceptMeans,
@@ -42,7 +42,7 @@ from engine.reporter import Reporter, StageBegan, Warned
 from engine.sae.config import weights_sha256
 from engine.sae.model import SAE
 from engine.settings import check
-from engine.workspace import Provenance, Source, Workspace, versions
+from engine.workspace import Provenance, Source, Workspace, concepts_path, versions
 
 KS = (1, 5, 20)
 DIRECTIONS = 512

@@ -38,18 +38,25 @@ from engine.files import nearest, no_room, path_of, read_json
 from engine.images.sources import open_images
 from engine.models import HookPoint, TokenPolicy
 from engine.models.asked import rows_of, width_of
-from engine.neurons.asked import concepts_path, passes
+from engine.neurons.asked import passes
 from engine.neurons.file import Neurons
 from engine.places import located
 from engine.records import from_json
 from engine.runs.expected import bytes_a_latent, bytes_of_weights, pass_seconds, training_of, unseen, work_a_second
 from engine.runs.paces import Forward, paces
 from engine.runs.plan import Stage, checked, makes, plan_path, together, told_of
-from engine.sae.asked import latents_of, stability_path, with_steps
+from engine.sae.asked import latents_of, with_steps
 from engine.sae.config import CONFIG, SAEConfig, latents, read_config
 from engine.sae.state import read_state, read_training
 from engine.steer.results import ANSWERS, Steerability
-from engine.workspace import Workspace, fidelity_path, neurons_path, steerability_folder
+from engine.workspace import (
+    Workspace,
+    concepts_path,
+    fidelity_path,
+    neurons_path,
+    stability_path,
+    steerability_folder,
+)
 
 State = Literal["there", "begun", "to do"]
 

@@ -20,31 +20,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.activations.convert import FORMATS as OF_ACTIVATIONS
 from engine.config import PlanSettings
 from engine.errors import UserError, keeping
 from engine.files import path_of, read_toml
 from engine.links import check_own
 from engine.models import HookPoint
 from engine.models.hub import check_is_notation
-from engine.neurons.asked import concepts_path
 from engine.numbers import exact
 from engine.places import located
 from engine.records import to_json
 from engine.reporter import Reporter, StageBegan
 from engine.runs.tasks import TASKS
-from engine.sae.asked import FORMATS as OF_SAES
-from engine.sae.asked import stability_path
 from engine.settings import WrongValue, about, from_mapping
 from engine.steer.recipes import with_recipe
 from engine.workspace import (
     MARKER,
     Workspace,
     check_name,
+    concepts_path,
     fidelity_path,
     names_by_judge,
     neurons_path,
     slug,
+    stability_path,
     steerability_folder,
     store_names,
 )
@@ -364,6 +362,9 @@ def _of_activations(stage: Stage) -> bool:
     """Whether an import is of activations, by its settings: of an SAE, neither images nor such a format is given."""
     if stage.task != "import":
         return False
+    from engine.activations.convert import FORMATS as OF_ACTIVATIONS  # numpy, for which completion does not wait
+    from engine.sae.asked import FORMATS as OF_SAES
+
     asked = stage.settings
     return bool(asked.images or asked.tokens_per_image) or asked.format in set(OF_ACTIVATIONS) - set(OF_SAES)
 

@@ -42,7 +42,7 @@ from engine.sae.config import (
 )
 from engine.sae.state import Checkpointed, Finished, Identity, differences, identity, read_state, read_training
 from engine.settings import WrongValue, about, check
-from engine.workspace import Workspace, check_name
+from engine.workspace import Workspace, stability_path
 
 LEAST_BATCH = 256  # tokens: with fewer, steps say little; where they do not fit, the dictionary is too large
 TOPK = ("topk", "batchtopk", "matryoshka-batchtopk", "archetypal")
@@ -284,12 +284,6 @@ def check_stability(settings: StabilitySettings, workspace: Workspace, made: Mad
         store = opened("activations", settings.alive_on, workspace, made) if settings.alive_on else None
         if store is not None and there:
             check_width(store.path, store.d, there[0].name, read_config(there[0]).d)
-
-
-def stability_path(settings: StabilitySettings, workspace: Workspace) -> Path:
-    """Where the result is written."""
-    name = settings.name or "--".join(Path(os.path.abspath(path_of(one))).name for one in settings.saes)
-    return workspace.root / "stability" / f"{check_name(name, 'a result')}.json"
 
 
 def check_several(saes: Sequence[str | Path]) -> None:

@@ -23,14 +23,14 @@ from engine.metrics.results import Interval
 from engine.metrics.stability import Compared, Nearest, compared, random_directions
 from engine.models.device import pick_device
 from engine.reporter import Reporter, StageBegan, Warned
-from engine.sae.asked import check_alike, check_several, check_width, stability_path
+from engine.sae.asked import check_alike, check_several, check_width
 from engine.sae.config import weights_sha256
 from engine.sae.model import SAE
 from engine.sae.results import ComparedPair, ComparedSAE, StabilityMeasured
 from engine.sae.stability_file import read_stability, write_stability
 from engine.sae.state import read_training
 from engine.settings import check
-from engine.workspace import Provenance, Source, Workspace, versions
+from engine.workspace import Provenance, Source, Workspace, stability_path, versions
 
 SAMPLE = 131_072  # rows on which a latent must fire to count as alive
 _MOST_VALUES = 1 << 26  # latents that are dense in memory at a time: 256 MB
