@@ -17,7 +17,7 @@ from engine.runs.plan import check_plan, check_stages, read_plan, run_plan, ship
 from engine.sae.config import read_config
 from engine.workspace import Workspace
 
-IMAGES, LATENTS = 24, 24
+IMAGES, LATENTS = 16, 24
 RUN = "imagenet_train_activations_clip-vit-large-patch14-336_{}_matroyshka_batch_top_k_8_x1/trainer_0"
 PLACES = {
     "last": "cls/-1_post_projection",
@@ -67,7 +67,7 @@ def _run(place: str) -> str:
 
 
 def test_it_imports_scores_steers_and_asks_people(workspace: Workspace, given: list[str], tmp_path: Path) -> None:
-    few = 'vlm = "$vlm"\npart = ["dose"]\ncount = 2\nmin_support = 1\npictures = 0\n'
+    few = 'vlm = "$vlm"\npart = ["dose"]\ndoses = [1.0]\ncount = 1\nmin_support = 1\npictures = 0\n'
     (plan := tmp_path / "few.toml").write_text(shipped()["paper-released"].read_text().replace('vlm = "$vlm"\n', few))
     asked = PlanSettings(plan=str(plan), input=tuple(given))
     assert {one.state for one in expected_plan(asked, workspace).stages} == {"to do"}
