@@ -30,6 +30,7 @@ from engine.metrics.results import Interval
 from engine.neurons.concept_results import ConceptMeans, ConceptsTested, ConceptTest, read_concepts
 from engine.neurons.file import Neurons
 from engine.neurons.results import Beside
+from engine.numbers import exact
 from engine.sae.config import control_in_short, named_weights, weights_sha256
 from engine.workspace import Workspace
 
@@ -272,8 +273,10 @@ def _missing(sae: SAEEntry, frozen: list[Control], directions: list[Control]) ->
     if not frozen and sae.alike:
         yield "There is no frozen twin of it: the command that trained it, with --frozen decoder and another --name."
     if not directions and (store := next((one.name for one in sae.made_from if one.kind == "activations"), "")):
+        expansion = sae.config.w / sae.config.d if sae.config else 2.0
+        width = f" --expansion {exact(expansion)}" if expansion < 2 else ""  # else all that there are
         k = f" --k {sae.k}" if sae.k else ""
-        yield f"There are no directions like it: saetui baseline {store} --of pca{k} --name NAME makes some."
+        yield f"There are no directions like it: saetui baseline {store} --of pca{width}{k} --name NAME makes some."
 
 
 def _beside(control: Control, score: Interval, ahead: Interval | None = None) -> Beside:

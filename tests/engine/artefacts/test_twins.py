@@ -9,10 +9,12 @@ import pytest
 
 from engine.artefacts.entries import SAEEntry, read_entry
 from engine.artefacts.twins import Earned, Twins
+from engine.config import BaselineSettings
 from engine.files import read_json, write_json
 from engine.metrics.means import difference_of
 from engine.neurons.concept_results import read_concepts
 from engine.neurons.results import best
+from engine.sae.baseline import baseline
 from engine.sae.train import train
 from engine.workspace import Workspace
 from tests.support.trainings import chosen
@@ -53,6 +55,15 @@ def test_twins_differ_in_what_is_frozen_alone_and_directions_are_as_many_as_spar
 def test_all_principal_components_stand_beside_more_latents(place: Workspace) -> None:
     train(chosen(name="wide", expansion=3.0, steps=6, lr=0.1), place)
     assert [one.entry.name for one in Twins.of(place).directions(sae(place, "wide"))] == ["d1"]
+
+
+def test_what_is_asked_for_beside_fewer_latents_is_what_was_missing(place: Workspace) -> None:
+    train(chosen(name="narrow", expansion=0.5, arch="topk", steps=6, lr=0.1), place)
+    _, directions = earned(place, "narrow").missing
+    asked = directions.partition("saetui baseline ")[2].split()
+    assert asked[:7] == ["a", "--of", "pca", "--expansion", "0.5", "--k", "3"]
+    baseline(BaselineSettings(activations="a", of="pca", expansion=0.5, k=3, name="fewer", device="cpu"), place)
+    assert len(earned(place, "narrow").missing) == 1
 
 
 def test_names_and_older_files_tell_the_same(place: Workspace) -> None:
