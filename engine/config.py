@@ -475,7 +475,7 @@ class PlanSettings:
 
     plan: str = setting(
         "TOML file with a table of settings for each stage, as [[extract]], [[train]], [[score]], or a plan that is "
-        "brought: paper, paper-demo, paper-released.",
+        "brought: paper, paper-demo, paper-encoders, paper-released.",
         positional=True,
         place="file",
     )

@@ -408,7 +408,7 @@ def check_plan(stages: list[Stage], workspace: Workspace, path: Path) -> None:
         if stage.task not in ("draw", "steer", *MAKES_SAES) and made & now:
             name = min(made & now)[1]
             way = "{kind}, into its out" if stage.task == "figure" else "{pooling}, into its name"
-            raise UserError(f"{path} makes {name} twice: put the differing settings, like {way}.")
+            raise UserError(f"{path} [[{stage.task}]] makes {name} twice: put the differing settings, like {way}.")
         for place in (_PLACES[folder](workspace, name) for folder, name in now if folder in _PLACES):
             check_own(place)
         made |= now
@@ -507,4 +507,4 @@ def _named(template: str, values: dict[str, Any], task: str, path: Path) -> str:
     try:
         return slug(template.format_map(shown))
     except (LookupError, ValueError, AttributeError, TypeError) as error:
-        raise UserError(f"{path}: the name {template!r} uses {error}, which is no setting of its table.") from None
+        raise UserError(f"{path} [[{task}]]: the name {template!r} uses {error}, which is no setting of it.") from None

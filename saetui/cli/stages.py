@@ -34,7 +34,7 @@ from engine.workspace import Workspace
 from saetui.cli import earned, fidelity, work
 from saetui.cli.options import DetachOption, ExplainOption, JsonOption, WorkspaceOption, command, complete, extra
 from saetui.cli.steerability import headline, lines
-from saetui.cli.work import say
+from saetui.cli.work import say, say_facts
 from saetui.formatting import duration, percent, significant, size, sizes
 
 COMMON = (extra("workspace", WorkspaceOption, None), extra("json", JsonOption, False))
@@ -200,7 +200,7 @@ def show_score(result: Scored) -> None:
             f"   ({_range(spread.low, spread.high)}), n {spread.latents:,}" if isinstance(spread, LatentSpread) else ""
         )
         say(f"{name:<18} {of}{ends}")
-    say(
+    say_facts(
         f"matched raw        {number(ms.matched.mean):>6}   same support, latent by latent: "
         f"{percent(ms.matched.share_beaten, 1)} of latents beat theirs",
         f"{'':25}   ({_range(ms.matched.low, ms.matched.high)}), std {number(ms.matched.std)}, "
@@ -361,8 +361,12 @@ def _figures(stage: str, result: Any) -> str:
         case "train" | "baseline":
             return _train_figures(TASKS[stage].read(result))
         case "score":
-            ms = {key: number(result["ms"][key]["mean"]) for key in ("sae", "matched")}
-            return f"MS {ms['sae']}, matched raw neurons {ms['matched']}, {counted(result['alive'], 'latent')} alive"
+            scored: Scored = TASKS[stage].read(result)
+            ms = scored.ms.sae
+            return (
+                f"MS {number(ms.mean)} ({_range(ms.low, ms.high)}) of {counted(ms.latents, 'latent')} by "
+                f"{scored.embed_with}, matched raw neurons {number(scored.ms.matched.mean)}"
+            )
         case "import":
             return _imported(TASKS[stage].read(result))
         case "concepts":
