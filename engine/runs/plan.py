@@ -189,13 +189,18 @@ def _stages(done: int) -> str:
     return "the stage is" if done == 1 else f"the {done} stages are"
 
 
-def read_plan(path: Path, workspace: Workspace, inputs: Sequence[str] = ()) -> list[Stage]:
-    """The stages of a plan, grids expanded, in the order of ``STAGES``. ``inputs``: NAME=VALUE each."""
+def check_there(path: Path) -> None:
+    """UserError where there is no such plan."""
     if not path.is_file():
         raise UserError(
             f"There is no plan {path}: give a TOML file with [[extract]], [[train]], [[score]] tables, or one of "
             f"{', '.join(shipped())}."
         )
+
+
+def read_plan(path: Path, workspace: Workspace, inputs: Sequence[str] = ()) -> list[Stage]:
+    """The stages of a plan, grids expanded, in the order of ``STAGES``. ``inputs``: NAME=VALUE each."""
+    check_there(path)
     plan = read_toml(path)
     plan = _with_inputs(plan, _inputs(plan.pop("inputs", {}), inputs, path), path)
     plan.pop("paper", None)  # what saetui report --paper reads

@@ -389,7 +389,8 @@ class TrainMode(Mode):
 
     def obey(self, word: str, rest: str) -> bool:
         if word == "plan" and rest:
-            self._ask_plan(rest)
+            if self.services.guard(lambda: self.runs.check_plan(rest)):
+                self._ask_plan(rest)
         elif word == "filter":
             self.filter.value = rest
         elif word == "sort" and (sort := sort_of(rest)):

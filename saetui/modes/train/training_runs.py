@@ -90,6 +90,13 @@ class TrainingRuns:
         files = {path.name for path in self.services.workspace.root.glob("*.toml")} - {MARKER}
         return [*shipped(), *sorted(files)]
 
+    def check_plan(self, given: str) -> None:
+        """UserError where there is no such plan, neither in the workspace nor among those that are brought."""
+        from engine.runs.plan import check_there, plan_path
+
+        here = self.services.workspace.root / given
+        check_there(plan_path(str(here) if here.is_file() else given))
+
     def run_plan(self, settings: Mapping[str, Any]) -> list[str]:
         """Start a plan; the names of the SAEs that it trains."""
         from engine.runs.plan import plan_path, read_plan
