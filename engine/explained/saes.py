@@ -21,6 +21,8 @@ SAE: dict[str, Explanation] = {
         n="latents for which both have an MS",
         interval="95 %, over latents: Wilson's of a share (1927)",
         control="one half: no better than sparsity alone",
+        term="beaten",
+        sentence="share of the latents whose MS is higher than that of their matched raw neuron; half: sparsity alone",
     ),
     "lift": Explanation(
         title="lift",
@@ -118,6 +120,8 @@ SAE: dict[str, Explanation] = {
         formula="root of the sum of squared deviations from their mean / (n - 1)",
         n="latents of the group with an MS",
         control="the same of their matched raw neurons",
+        term="std",
+        sentence="standard deviation of MS over the latents of a group",
     ),
     "group_matched": Explanation(
         title="mean MS of their matched raw neurons",

@@ -247,9 +247,9 @@ def test_the_keys_of_the_runs_can_be_clicked(place, size):
         before = len(drawer.runs)
         await click_key(pilot, "a Archive")
         await until(pilot, lambda: len(drawer.runs) == before - 1)
-        await click_key(pilot, "A Archived")
+        await click_key(pilot, "A Show archived")
         assert drawer.query_one(KeyBar).render_line(0).text.startswith(" archived ") and len(drawer.runs) == 1
-        await click_key(pilot, "A Archived")
+        await click_key(pilot, "A Show archived")
         await click_key(pilot, "u Put back")
         await until(pilot, lambda: len(drawer.runs) == before)
         await click_key(pilot, "esc Back")

@@ -126,11 +126,13 @@ def test_ms_of_files(tmp_path, workspace, matrix):
     result = ms_files(given, workspace)
     expected = monosemanticity(sparse.csr_array(matrix), np.load(tmp_path / "E.npy"))
     told = json.loads(json.dumps(to_json(result), allow_nan=False))
-    assert list(told) == ["ms", "support", "effective_support", "mean", "best", "worst", "undefined", "baseline"]
+    names = ["ms", "support", "effective_support", "mean", "best", "worst", "undefined", "baseline", "std"]
+    assert list(told) == names
     assert from_json(MatrixScored, told, "it") == result
     assert result.ms[2] is None and result.undefined == 1
     assert [v for v in result.ms if v is not None] == expected.ms[~np.isnan(expected.ms)].tolist()
     assert list(result.support) == expected.support.tolist()
+    assert result.std == pytest.approx(np.nanstd(expected.ms, ddof=1))
     assert result.mean == expected.mean and result.baseline == expected.baseline
 
 
