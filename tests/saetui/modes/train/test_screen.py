@@ -271,7 +271,7 @@ def test_a_training_from_the_form_is_watched_paused_stopped_and_resumed(place):
         finally:
             for run in runs(place):
                 run.control("stop")
-        await until(pilot, lambda: pane.selected.state == "stopped")
+        await until(pilot, lambda: pane.selected.state == "stopped", 60)  # a run that loads libraries hears it late
 
     drive(place, scenario)
 
