@@ -10,7 +10,8 @@ A field is the heading of a column, or another name of it. A property alone (``d
 ``dead=0`` and ``NOT dead`` for the others. Other words are a text to search for, those of one ``all`` together, unless
 AND stands between them; what stands in double quotes is always text (``"dead"``, ``"OR"``). OR, AND and NOT are
 written in capitals. An undefined value (NaN) satisfies no condition, so NOT asks for it too. Equal to a decimal
-fraction is what rounds to it: ``ms=.34`` asks for what a column shows as .34, from .335 to .345; ``k=4`` for 4.
+fraction is what rounds to it: ``ms=.34`` asks for what a column shows as .34, from .335 to .345; ``k=4`` for 4, and a
+setting, as a learning rate, for itself.
 
 A line is understood as a whole or refused as a whole, in a sentence: no part of it is passed over.
 """
@@ -31,8 +32,8 @@ from engine.numbers import exact, typed
 
 R = TypeVar("R")
 
-Kind = Literal["number", "size", "time", "text", "property"]
-"""What a field holds; sizes are bytes, times seconds."""
+Kind = Literal["number", "setting", "size", "time", "text", "property"]
+"""What a field holds; settings are numbers that are shown in full, sizes are bytes, times seconds."""
 
 OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "<": operator.lt,
@@ -61,6 +62,7 @@ _SUFFIXED = re.compile(r"(?P<number>.*?)\s*(?P<unit>%|[kMGT]?B)?", re.DOTALL)
 _TIME = re.compile(r"(?:(\d+):)?(\d+):([0-5]?\d)", re.ASCII)
 _LIKE = {
     "number": "{}.5 or {}1%",
+    "setting": "{}2 or {}3e-4",
     "size": "{}1.5GB",
     "time": "{}1:30 or {}90",
     "text": "{}word or {}word*",
@@ -75,6 +77,8 @@ class Condition:
     field: str
     operator: str
     value: float | str
+    exactly: bool = False
+    """Whether only that very value is equal to it, and not what rounds to it."""
 
     def __str__(self) -> str:
         value = f'"{self.value}"' if isinstance(self.value, str) else exact(self.value)
@@ -84,7 +88,7 @@ class Condition:
         """For which of the rows' ``values`` of the field, an array of numbers or of texts, it holds; for NaN never."""
         if isinstance(self.value, str):
             return _fitting(values, self.value, wanted=self.operator == "=")
-        if self.operator in ("=", "!=") and (within := _half_a_digit(self.value)):
+        if self.operator in ("=", "!=") and not self.exactly and (within := _half_a_digit(self.value)):
             return ((abs(values - self.value) <= within) == (self.operator == "=")) & (values == values)
         return OPERATORS[self.operator](values, self.value) & (values == values)
 
@@ -238,7 +242,7 @@ class Language:
             wrong = f"{given!r} is no {what}" if given else f"a {what} is missing"
             like = _LIKE[kind].replace("{}", one + sign)
             raise UserError(f"{wrong} after {one}{sign}: write it like {like}.")
-        return Condition(one, sign, value)
+        return Condition(one, sign, value, exactly=kind == "setting")
 
 
 def _value(text: str, kind: Kind) -> float | None:
@@ -408,7 +412,7 @@ class Rows(Generic[R]):
     def _falls(self, sort: str) -> bool:
         """Whether what is sorted by ``sort`` begins with the largest."""
         one = sort.removeprefix("-")
-        return (self.fields[self.language.named[one.lower()]].kind in ("number", "size")) != (one != sort)
+        return (self.fields[self.language.named[one.lower()]].kind in ("number", "setting", "size")) != (one != sort)
 
     def clicked(self, heading: str, sort: str) -> str:
         """What a table that stands by ``sort`` is sorted by when the ``heading`` of a column is clicked: by that, and

@@ -32,12 +32,12 @@ TRAININGS: Rows[Training] = Rows(
         "left": RowField("time", lambda row: row.eta),
         "arch": RowField("text", lambda row: row.settings and row.settings.arch),
         "frozen": RowField("text", lambda row: row.settings and row.settings.frozen),
-        "mono": RowField("number", lambda row: row.settings and row.settings.mono),
+        "mono": RowField("setting", lambda row: row.settings and row.settings.mono),
         "on": RowField("text", lambda row: row.settings and row.settings.activations, ("activations",)),
-        "expansion": RowField("number", lambda row: row.settings and row.settings.expansion),
-        "k": RowField("number", lambda row: row.settings and row.settings.k),
-        "lr": RowField("number", lambda row: row.settings and row.settings.lr),
-        "seed": RowField("number", lambda row: row.settings and row.settings.seed),
+        "expansion": RowField("setting", lambda row: row.settings and row.settings.expansion),
+        "k": RowField("setting", lambda row: row.settings and row.settings.k),
+        "lr": RowField("setting", lambda row: row.settings and row.settings.lr),
+        "seed": RowField("setting", lambda row: row.settings and row.settings.seed),
     },
 )
 """What the filter line may ask of trainings: every column, and the settings that are often compared."""

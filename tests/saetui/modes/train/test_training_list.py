@@ -266,3 +266,9 @@ def test_controls_are_told_as_such() -> None:
     found.line = "frozen=soft-decoder"
     found.arrange()
     assert names(found) == ["twin"]
+
+
+def test_a_setting_equals_itself_alone():
+    """Two learning rates of a sweep are no one for being near to each other."""
+    rows = [row(str(lr), 0.5, settings=chosen(lr=lr)) for lr in (2e-4, 1.8e-4, 2.4e-4)]
+    assert [one.name for one in TRAININGS.filtered(rows, "lr=2e-4")] == ["0.0002"]
