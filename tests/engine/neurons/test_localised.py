@@ -21,8 +21,8 @@ from engine.neurons.localised import Covers, localised
 from engine.neurons.score import score
 from engine.reporter import Reporter
 from engine.workspace import Workspace
-from tests.engine.neurons.test_score import random_sae
 from tests.support.checkpoints import build, discerning, save
+from tests.support.scoring import random_sae
 
 N, SIDE = 24, 36
 

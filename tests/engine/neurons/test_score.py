@@ -11,11 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import transformers
 from PIL import Image
 
 from engine.activations.store import Store
-from engine.config import MsSettings, ScoreSettings
+from engine.config import MsSettings
 from engine.errors import Stopped, UserError
 from engine.files import read_json, write_json
 from engine.images import BrokenImage, Images, open_images
@@ -30,93 +29,10 @@ from engine.neurons.names import directions, rank_text
 from engine.neurons.results import Related, Scored
 from engine.neurons.score import score
 from engine.records import from_json, to_json
-from engine.reporter import Reporter, event_to_json
-from engine.sae.config import SAEConfig
+from engine.reporter import Reporter
 from engine.sae.model import SAE
 from engine.workspace import Workspace
-from tests.support.checkpoints import build, discerning, save, tokenizer
-
-KINDS = {"animal/cat": (200, 60, 30), "animal/dog": (40, 90, 200), "thing/car": (60, 200, 60), "thing/hat": (9, 9, 9)}
-WORDS = ["cat", "dog", "car", "hat", "red", "blue"]
-W, HOOK, PER_KIND = 48, "layer:1", 11
-N = PER_KIND * len(KINDS)
-
-
-class Listener(Reporter):
-    def __init__(self):
-        self.events = []
-
-    def event(self, event):
-        fields = event_to_json(event)
-        self.events.append((fields.pop("kind"), fields))
-
-    def warnings(self):
-        return [fields["message"] for kind, fields in self.events if kind == "warning"]
-
-
-def processor(name):
-    options = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
-    return getattr(transformers, name)(**options)
-
-
-def random_sae(model, folder, hook=HOOK, d=32, tokens="all", threshold=1.5):
-    torch.manual_seed(0)
-    sae = SAE(
-        SAEConfig(arch="matryoshka-batchtopk", d=d, w=W, k=4, groups=(12, W), model=model, hook=hook, tokens=tokens)
-    )
-    sae.W_enc.normal_()
-    sae.b_enc.normal_(std=0.3)
-    sae.W_enc[:, 5] = 0
-    sae.b_enc[5] = -1  # a dead latent
-    sae.W_dec.normal_()
-    sae.W_dec[5] = 0
-    sae.threshold.fill_(threshold)
-    sae.save(folder)
-    return sae
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A workspace with images, a CLIP, a DINOv2 and an SAE for the CLIP."""
-    root = tmp_path_factory.mktemp("place")
-    rng = np.random.default_rng(0)
-    for kind, colour in KINDS.items():
-        (root / "images" / kind).mkdir(parents=True)
-        for i in range(PER_KIND):
-            noise = rng.integers(-40, 40, (36, 36, 3))
-            Image.fromarray(np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)).save(
-                root / "images" / kind / f"{i:02d}.png"
-            )
-    (root / "images/animal/dog/05b.png").write_bytes(b"no picture")
-    save(build("clip"), root / "clip", processor("CLIPImageProcessor"))
-    tokenizer(tuple(WORDS)).save_pretrained(root / "clip")
-    save(discerning(build("dinov2")), root / "dino", processor("BitImageProcessor"))
-    (root / "words.txt").write_text("\n".join(WORDS))
-    with torch.no_grad():
-        random_sae(str(root / "clip"), root / "work/saes/S")
-    return root
-
-
-def ask(place: Path, **more) -> ScoreSettings:
-    given = {
-        "sae": "S",
-        "images": str(place / "images"),
-        "embed_with": str(place / "dino"),
-        "vocabulary": str(place / "words.txt"),
-        "batch_size": 7,
-        "workers": 2,
-        "device": "cpu",
-        **more,
-    }
-    return ScoreSettings(**given)
-
-
-@pytest.fixture(scope="module")
-def scored(place):
-    listener = Listener()
-    result = score(ask(place), Workspace(place / "work"), listener)
-    with Neurons.open(result.path) as neurons:
-        yield result, neurons, listener
+from tests.support.scoring import HOOK, KINDS, PER_KIND, WORDS, Listener, N, W, ask, random_sae
 
 
 @pytest.fixture(scope="module")

@@ -26,20 +26,20 @@ from engine.runs.expected import unseen
 from engine.sae.model import SAE
 from engine.workspace import Workspace
 from tests.engine.metrics.test_parts import pair_by_pair
-from tests.engine.neurons.test_score import HOOK, N, W, ask, place, random_sae, scored  # noqa: F401 - fixtures
+from tests.support.scoring import HOOK, N, W, ask, random_sae
 
 CROPS, SIDE, SEED = 3, 0.5, 4
 
 
 @pytest.fixture(scope="module")
-def cropped(place):  # noqa: F811
+def cropped(place):
     asked = ask(place, pooling="crop", crops=CROPS, crop_side=SIDE, seed=SEED, name="crops")
     result = score(asked, Workspace(place / "work"))
     with Neurons.open(result.path) as neurons:
         yield result, neurons, asked
 
 
-def by_hand(place: Path):  # noqa: F811
+def by_hand(place: Path):
     """Latents and embeddings of the patches that are scored, and their images, one after the other."""
     images = open_images(place / "images")
     clip, dino, sae = (
@@ -70,7 +70,7 @@ def by_hand(place: Path):  # noqa: F811
     return np.array(z), np.array(E), np.array(image)
 
 
-def test_patches_are_scored_by_their_definition_beside_as_many_raw_ones(place, cropped):  # noqa: F811
+def test_patches_are_scored_by_their_definition_beside_as_many_raw_ones(place, cropped):
     result, neurons, _ = cropped
     z, E, image = by_hand(place)
     assert (result.pooling, result.tokens, result.images, result.patches) == ("crop", "patches", N, CROPS * N)
@@ -85,7 +85,7 @@ def test_patches_are_scored_by_their_definition_beside_as_many_raw_ones(place, c
     assert result.ms.baseline == pytest.approx(baseline, abs=1e-3)
 
 
-def test_top_images_are_those_of_whole_images(scored, cropped):  # noqa: F811
+def test_top_images_are_those_of_whole_images(scored, cropped):
     _, whole, _ = scored
     result, neurons, _ = cropped
     for name in ("top_images", "top_activations", "image_frequency", "token_frequency", "distinct"):
@@ -95,7 +95,7 @@ def test_top_images_are_those_of_whole_images(scored, cropped):  # noqa: F811
     assert len(judged) == 2 and "-crops-" in judged[1].name and len(result.ms.groups) == 2
 
 
-def test_other_crops_are_refused_and_the_same_are_not_scored_again(place, cropped):  # noqa: F811
+def test_other_crops_are_refused_and_the_same_are_not_scored_again(place, cropped):
     _, _, asked = cropped
     work = Workspace(place / "work")
     assert not score(asked, work).made
@@ -104,7 +104,7 @@ def test_other_crops_are_refused_and_the_same_are_not_scored_again(place, croppe
             score(ask(place, **{**vars(asked), **changed}), work)
 
 
-def test_stopping_keeps_the_crops_that_were_judged(place):  # noqa: F811
+def test_stopping_keeps_the_crops_that_were_judged(place):
     work = Workspace(place / "work")
     asked = ask(place, pooling="crop", crops=2, name="stopped")
 
@@ -126,7 +126,7 @@ def test_stopping_keeps_the_crops_that_were_judged(place):  # noqa: F811
     assert score(asked, work).patches == 2 * N and len(set((place / "work/embeddings").iterdir()) - before) == 1
 
 
-def test_a_store_of_crops_is_known_as_one_and_follows_its_pictures(place, cropped, tmp_path):  # noqa: F811
+def test_a_store_of_crops_is_known_as_one_and_follows_its_pictures(place, cropped, tmp_path):
     root = tmp_path / "there"
     shutil.copytree(place, root)
     (place / "images").rename(root / "elsewhere")
@@ -151,7 +151,7 @@ def test_a_store_of_crops_is_known_as_one_and_follows_its_pictures(place, croppe
     ]
 
 
-def test_an_sae_without_patches_and_an_encoder_without_a_grid_are_refused(place, monkeypatch):  # noqa: F811
+def test_an_sae_without_patches_and_an_encoder_without_a_grid_are_refused(place, monkeypatch):
     work = Workspace(place / "work")
     random_sae(str(place / "clip"), place / "work/saes/C", tokens="cls")
     with pytest.raises(UserError, match="C has no patches, but one token an image: use --pooling max"):
@@ -177,13 +177,13 @@ def test_patches_are_drawn_alike_and_crops_hold_theirs():
         assert 0 <= top <= 8 * row and 8 * (row + 1) <= bottom <= 24
 
 
-def test_a_picture_is_cut_as_the_encoder_sees_it(place):  # noqa: F811
+def test_a_picture_is_cut_as_the_encoder_sees_it(place):
     clip = load_encoder(str(place / "clip"))
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8))
     np.testing.assert_array_equal(np.array(AsSeen(clip).picture(noise)), np.array(noise))
 
 
-def test_each_group_is_scored_beside_its_control(scored):  # noqa: F811
+def test_each_group_is_scored_beside_its_control(scored):
     result, neurons, _ = scored
     ms = result.ms
     assert ms.sae.std == pytest.approx(np.nanstd(neurons.ms, ddof=1))
