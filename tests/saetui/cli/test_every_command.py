@@ -2,6 +2,7 @@
 
 Each of the four forms has its own copy of ``tests/old_workspace``, in which all cases run, one after the other: what
 a later one needs (a plan's SAE, a run under way) an earlier one has made. A new command without a case fails a test.
+JSON in a terminal is a slow form: what it adds to the others is decided in one place, and takes a third longer.
 """
 
 import json
@@ -71,6 +72,7 @@ class Form(NamedTuple):
 
 
 FORMS = [Form(terminal, as_json) for terminal in (False, True) for as_json in (False, True)]
+RARE = Form(terminal=True, json=True)
 
 
 @dataclass(frozen=True)
@@ -257,11 +259,13 @@ CASES = [
 
 
 @pytest.fixture(scope="session")
-def outcomes(tmp_path_factory) -> dict[Form, list[Done]]:
+def outcomes(request, tmp_path_factory) -> dict[Form, list[Done]]:
     """What every case left in every form; the forms at the same time, for a command keeps one core busy at most."""
-    with ThreadPoolExecutor(len(FORMS)) as pool:
-        places = [tmp_path_factory.mktemp(str(form)) / "study" for form in FORMS]
-        return dict(zip(FORMS, pool.map(run_all, FORMS, places), strict=True))
+    rarely = any(item.path == Path(__file__) and item.get_closest_marker("slow") for item in request.session.items)
+    forms = [form for form in FORMS if rarely or form != RARE]
+    with ThreadPoolExecutor(len(forms)) as pool:
+        places = [tmp_path_factory.mktemp(str(form)) / "study" for form in forms]
+        return dict(zip(forms, pool.map(run_all, forms, places), strict=True))
 
 
 def run_all(form: Form, place: Path) -> list[Done]:
@@ -347,9 +351,13 @@ def test_every_command_has_a_case():
     assert set(commands(get_command(app))) == {case.command for case in CASES} | set(COVERED)
 
 
+def slow(form: Form) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.slow] if form == RARE else []
+
+
 def each(json: bool) -> Any:
     rows = [
-        pytest.param(form, number, id=f"{case.command}-{number}-{form}".replace(" ", "-"))
+        pytest.param(form, number, id=f"{case.command}-{number}-{form}".replace(" ", "-"), marks=slow(form))
         for number, case in enumerate(CASES)
         for form in FORMS
         if form.json == json
@@ -376,7 +384,7 @@ def test_a_machine_reads_one_value(outcomes, form, number):
         assert {key: value[key] for key in certain} == certain
 
 
-@pytest.mark.parametrize("terminal", [False, True])
+@pytest.mark.parametrize("terminal", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_lists_are_lists_for_machines_too(outcomes, terminal):
     values = {
         (case.command, case.arguments): json.loads(done.out)
