@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -46,7 +47,7 @@ SORTS: dict[str, tuple[str, Callable[[Training], Any]]] = {
     "newest": ("the newest first", lambda row: 0),
     "name": ("name", lambda row: row.name),
     "fve": ("FVE", lambda row: -last(row, "fve", -1)),
-    "twin": ("FVE of the best frozen twin", lambda row: -((row.twin and row.twin.last.fve) or -1)),
+    "twin": ("FVE of the best frozen twin", lambda row: -_of_twin(row)),
     "ms": ("MS", lambda row: -last(row, "ms", -1)),
     "l0": ("L0, the sparsest first", lambda row: last(row, "l0", float("inf"))),
     "dead": ("dead share, the fewest first", lambda row: last(row, "dead", 1)),
@@ -168,6 +169,12 @@ class TrainingList:
             Curves(name, self.overlaid.get(name, 0), by_name[name].steps, self.seen.lines.get(name, {}))
             for name in names
         ]
+
+
+def _of_twin(row: Training) -> float:
+    """FVE of its twin; without one it comes after all that have."""
+    fve = row.twin.last.fve if row.twin else None
+    return -math.inf if fve is None else fve
 
 
 def last(row: Training, name: str, otherwise: float = float("nan")) -> float:

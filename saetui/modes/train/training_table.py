@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from engine.sae.config import SAEConfig
 
 NAME = 16  # columns that a name should have
+SOMETIMES = frozenset({"twin", "ms", "ms_matched"})  # columns that few trainings have a figure for
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class TrainingTable(Table):
     def relist(self) -> None:
         """Show the trainings as they are; only rows that say something else are painted again."""
         trainings = self.trainings
-        figures = fitting(self.size.width, any(row.twin for row in trainings.seen.rows))
+        figures = fitting(self.size.width, told(trainings.seen.rows))
         columns = columns_of(figures)
         names = [row.name for row in trainings.rows]
         before, self._texts = self._texts, [texts(row, figures, trainings.overlaid) for row in trainings.rows]
@@ -85,11 +87,19 @@ class TrainingTable(Table):
                 self.refresh_row(row)
 
 
-def fitting(width: int, twins: bool = True) -> list[Figure]:
-    """Those of the figures that there is room for beside a name. ``twins``: whether any training has one."""
+def told(rows: Sequence[Training]) -> set[str]:
+    """Those ``SOMETIMES`` there that any training has a figure for."""
+    measured = SOMETIMES - {"twin"}
+    found = {name for name in measured if any(not math.isnan(last(row, name)) for row in rows)}
+    return found | ({"twin"} if any(row.twin for row in rows) else set())
+
+
+def fitting(width: int, told: Set[str] = SOMETIMES) -> list[Figure]:
+    """Those of the figures that there is room for beside a name; of those ``SOMETIMES`` there, the ones ``told``."""
     room = width - NAME - 1 - 12 - 4
     found = []
-    for figure in sorted((one for one in FIGURES if twins or one.name != "twin"), key=lambda one: one.rank):
+    left_out = SOMETIMES - told
+    for figure in sorted((one for one in FIGURES if one.name not in left_out), key=lambda one: one.rank):
         room -= figure.column.width + 1
         if room < 0:
             break

@@ -16,7 +16,7 @@ from engine.settings import to_mapping
 from engine.workspace import Workspace
 from saetui.modes.train.training_list import SORTS, TRAININGS, TrainingList
 from saetui.modes.train.training_runs import TrainingRuns
-from saetui.modes.train.training_table import FIGURES, columns_of, details, facts, fitting, in_a_line, texts
+from saetui.modes.train.training_table import FIGURES, columns_of, details, facts, fitting, in_a_line, texts, told
 from saetui.modes.train.watch import Seen, lines_of
 from saetui.widgets.chart import MOST
 from tests.support.foreign import READS, bring, write_saelens
@@ -109,13 +109,27 @@ def test_a_twin_has_a_column_where_there_is_one():
     twin = FrozenTwin("f", "decoder", MeasuredStep(step=20, loss=1.0, fve=0.4321, ms=0.25))
     listed = TrainingList()
     listed.see(Seen([row("a", 0.5), row("b", 0.45, twin=twin), row("f", 0.43)]))
-    assert "twin" not in {one.name for one in fitting(119, False)}
+    assert "twin" not in {one.name for one in fitting(119, set())}
     figures = fitting(60)
     place = [column.title for column in columns_of(figures)].index("twin")
     assert [texts(one, figures, {})[place] for one in listed.rows] == ["", ".432", ""]
     assert details(listed.rows[1], scored=True) == "f, the same with decoder frozen: FVE .432, MS .25"
     listed.arrange("twin")
     assert names(listed)[0] == "b" and [one.name for one in TRAININGS.filtered(listed.rows, "twin>.4")] == ["b"]
+
+
+def test_a_twin_that_explains_nothing_comes_before_none():
+    nothing, worse = (FrozenTwin("f", "decoder", MeasuredStep(step=20, loss=1.0, fve=fve)) for fve in (0.0, -3.0))
+    listed = TrainingList()
+    listed.see(Seen([row("none", 0.5), row("worse", 0.4, twin=worse), row("nothing", 0.3, twin=nothing)]))
+    listed.arrange("twin")
+    assert names(listed) == ["nothing", "worse", "none"]
+
+
+def test_columns_that_no_training_has_a_figure_for_leave_their_room_to_names():
+    watched = replace(row("b"), history=[MeasuredStep(step=20, loss=1.0, fve=0.5, ms=0.3)])
+    assert told([row("a", 0.5)]) == set() and told([row("a", 0.5), watched]) == {"ms"}
+    assert {"ms", "ms_matched", "twin"}.isdisjoint(one.name for one in fitting(119, told([row("a", 0.5)])))
 
 
 def test_directions_that_were_not_trained_have_what_they_were_measured_to_be():
@@ -136,7 +150,7 @@ def test_every_order_takes_rows_of_which_nothing_is_known(sort):
 
 def test_a_training_in_words():
     done = row("a", 0.4567, settings=chosen(seed=4))
-    assert texts(done, fitting(119, twins=False), {"a": 1})[:5] == ("✓+", "a", "20", ".457", "–")
+    assert texts(done, fitting(119, {"ms", "ms_matched"}), {"a": 1})[:5] == ("✓+", "a", "20", ".457", "–")
     assert details(done, scored=False).splitlines() == [
         "matryoshka-batchtopk · x2 · k 3 · 64 tokens a step · seed 4 · on a",
         "Not scored yet: s scores its latents.",
@@ -227,15 +241,15 @@ def test_an_imported_sae_in_words(workspace, tmp_path):
     bring(workspace, write_saelens(tmp_path / "theirs", normalize_activations="none"), "theirs")
     (imported,) = trainings_of(workspace)
     imported = replace(imported, checked=Checked(store="a", rows=10, fve=0.75, l0=3.25, dead=0.5))
-    assert texts(imported, fitting(119, twins=False), {})[:6] == ("✓", "theirs", "–", ".750", "3.2", "50%")
-    assert texts(imported, fitting(119, twins=False), {})[-1] == "import"
+    assert texts(imported, fitting(119, {"ms", "ms_matched"}), {})[:6] == ("✓", "theirs", "–", ".750", "3.2", "50%")
+    assert texts(imported, fitting(119, {"ms", "ms_matched"}), {})[-1] == "import"
     assert details(imported, scored=False).splitlines() == [
         "relu · 16 -> 24 latents · of saelens",
         "Not scored yet: s scores its latents.",
     ]
-    told = dict(facts(imported))
-    assert told["reads"] == "patches of layer:4 of demo:encoder" and told["from"].endswith("sae_weights.safetensors")
-    assert told["checked"] == "10 rows of a: FVE .75, L0 3.2, dead 50.0%" and '"d_in": 16' in told["its config"]
+    known = dict(facts(imported))
+    assert known["reads"] == "patches of layer:4 of demo:encoder" and known["from"].endswith("sae_weights.safetensors")
+    assert known["checked"] == "10 rows of a: FVE .75, L0 3.2, dead 50.0%" and '"d_in": 16' in known["its config"]
     assert facts(row("a")) == []
 
 
