@@ -540,7 +540,8 @@ class PaperSettings:
 
     on: str = setting("Image set, where an SAE was scored on several.", "")
     plan: str = setting(
-        "Plan whose [paper] table says which layers and K stand for the published ones (empty: the same ones).",
+        "Plan whose [paper] table says which layers and K stand for the published ones (empty: of the plans with one "
+        "that was run last in this workspace; without any, the same ones).",
         "",
         place="file",
     )

@@ -65,3 +65,5 @@ class PaperCompared:
     source: str
     """Of the published figures."""
     tables: tuple[PaperTable, ...]
+    plan: str = ""
+    """Whose [paper] table says which layers and K stand for the published ones; empty: the same ones do."""

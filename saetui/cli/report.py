@@ -21,7 +21,11 @@ PaperOption = Annotated[
     bool, typer.Option("--paper", help="Instead: the SAEs of this workspace beside the tables of arXiv 2504.02821.")
 ]
 PlanOption = Annotated[
-    str, typer.Option("--plan", help="With --paper: the plan that says which layers stand for which.")
+    str,
+    typer.Option(
+        "--plan",
+        help="With --paper: the plan that says which layers stand for which. [default: the last that was run here]",
+    ),
 ]
 
 
@@ -96,6 +100,8 @@ def show_figure(result: Drawn) -> None:
 
 
 def show_paper(result: PaperCompared) -> None:
+    if result.plan:
+        work.say(f"Which layers and K stand for the published ones is as in the plan {result.plan}.", "")
     for table in result.tables:
         work.say(table.title, *(f"  {line}" for line in _lines(table)), *(f"  {note}" for note in table.notes), "")
     work.say(

@@ -5,6 +5,7 @@ of several the mean, and how many they are. Frozen twins and untrained direction
 empty. What makes ours another thing than the published one (model, judge, images, K) is said of the whole table.
 """
 
+import contextlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from engine.report.results import PaperCell, PaperCompared, PaperTable
 from engine.report.subject import subject_of
 from engine.reporter import Reporter
 from engine.runs.plan import plan_path
+from engine.runs.run import Run, runs
 from engine.settings import check
 from engine.workspace import Workspace, saes
 
@@ -57,11 +59,25 @@ def beside_paper(settings: PaperSettings, workspace: Workspace, reporter: Report
     """Every published table with ours beside it. UserError for a plan that cannot be read."""
     reporter = reporter or Reporter()
     check(settings)
-    said, own = published(), _own(settings, workspace)
+    plan = settings.plan or _plan_run_last(workspace)
+    said, own = published(), _own(plan)
     mine = list(_mine(settings, workspace, reporter))
     tables = tuple(_table(table, said, mine, own) for table in said.table)
     steered = results_of(workspace, [one.entry for one in mine], own.layers[LAYER])
-    return PaperCompared(said.source, (*tables, *steering_tables(steered)))
+    return PaperCompared(said.source, (*tables, *steering_tables(steered)), plan)
+
+
+def _plan_run_last(workspace: Workspace) -> str:
+    """The plan with a [paper] table that was run last in the workspace, if it is still there; empty without one."""
+    for run in reversed(runs(workspace)):
+        with contextlib.suppress(UserError, OSError):
+            if run.command.task == "run" and "paper" in read_toml(plan_path(plan := _asked_plan(run, workspace))):
+                return plan
+    return ""
+
+
+def _asked_plan(run: Run, workspace: Workspace) -> str:
+    return str(run.command.asked(workspace.root)["plan"])
 
 
 @dataclass(frozen=True)
@@ -74,8 +90,8 @@ class _Own:
     """Published K -> ours."""
 
 
-def _own(settings: PaperSettings, workspace: Workspace) -> _Own:
-    path = plan_path(settings.plan) if settings.plan else None
+def _own(plan: str) -> _Own:
+    path = plan_path(plan) if plan else None
     kept = read_toml(path).get("paper", {}) if path else {}
     layers = {"11": "layer:11", "17": "layer:17", "22": "layer:22", "23": "layer:23", "last": "last"}
     try:

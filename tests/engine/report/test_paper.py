@@ -15,6 +15,7 @@ from engine.records import to_json
 from engine.report.paper.beside import beside_paper
 from engine.report.paper.published import published
 from engine.report.results import PaperCell
+from engine.runs.run import Run
 from engine.sae.config import SAEConfig
 from engine.sae.model import SAE
 from engine.sae.results import FinalMeasurement
@@ -180,6 +181,25 @@ def test_a_plan_says_what_stands_for_the_published_layers_and_k(place, tmp_path)
     plan.write_text('[paper.k]\n20 = "few"\n')
     with pytest.raises(UserError, match=r"\[paper\] is not as"):
         cells(place, plan=str(plan))
+
+
+def test_the_plan_that_was_run_last_says_it_where_none_is_named(place, tmp_path):
+    assert beside_paper(PaperSettings(), place).plan == ""
+    row = "R2, BatchTopK", "22", "4"
+    plans = [tmp_path / "first.toml", tmp_path / "second.toml", tmp_path / "other.toml"]
+    for plan, said in zip(plans, ('[paper.layers]\n22 = "layer:11"\n', "[paper]\n", "[[draw]]\n"), strict=True):
+        plan.write_text(said)
+    Run.create(place, "run", {"plan": str(tmp_path / "first.toml")}, ["run"])
+    Run.create(place, "run", {"plan": str(tmp_path / "other.toml")}, ["run"])
+    Run.create(place, "score", {"sae": "a"}, ["score"])
+    assert beside_paper(PaperSettings(), place).plan == str(plans[0])
+    assert cells(place)[row].ours == 0.5
+    Run.create(place, "run", {"plan": str(tmp_path / "second.toml")}, ["run"])
+    assert cells(place)[row].ours is None, "the same ones"
+    plans[1].unlink()
+    assert cells(place)[row].ours == 0.5
+    Run.create(place, "run", {"plan": "paper-demo"}, ["run"])
+    assert beside_paper(PaperSettings(), place).plan == "paper-demo", "one that saetui brings"
 
 
 def steered(place, sae, vlm="llava-hf/llava-1.5-7b-hf", word=0.3, shares=(0.5, 0.8, 0.4)):
