@@ -23,7 +23,7 @@ from engine.runs.run import Run
 from engine.runs.tasks import TASKS
 from engine.runs.watch import RunSnapshot
 from engine.settings import from_mapping
-from engine.workspace import MARKER, Workspace, neurons_files
+from engine.workspace import MARKER, Workspace, neurons_files, sae_of
 from saetui.background import look_up
 from saetui.formatting import literal
 from saetui.gc_tuning import GcTuning
@@ -232,9 +232,22 @@ class Services(App[Reopen | None]):
         self.exit(Reopen(place, mode))
 
     def _remembered_scores(self) -> Path | None:
-        """The neurons file that was open last, if it is still there, else the newest."""
+        """The neurons file that was open last, if it is still there, else the first to open."""
         last = self.workspace.root / "neurons" / self.session.recall("neurons", "file", "")
-        return last if last.is_file() else next(iter(neurons_files(self.workspace)), None)
+        return last if last.is_file() else self.first_scores()
+
+    def first_scores(self) -> Path | None:
+        """The newest scores; those of controls, as random directions, only where there are no others."""
+        files = neurons_files(self.workspace)
+        return next((path for path in files if not self._of_control(path)), next(iter(files), None))
+
+    def _of_control(self, scores: Path) -> bool:
+        from engine.sae.config import control, read_config
+
+        try:
+            return bool(control(read_config(self.workspace.sae(sae_of(scores)))))
+        except (UserError, OSError):  # its SAE is gone, or elsewhere
+            return False
 
     def _colours(self) -> str:
         if self.preferences.colours != "auto":

@@ -106,9 +106,7 @@ class HierarchyMode(Mode):
 
     def _check_file(self) -> None:
         """Read the scores that mode Neurons has open if they are other ones now, or were written anew."""
-        from engine.workspace import neurons_files
-
-        path = self.services.scores_path or next(iter(neurons_files(self.services.workspace)), None)
+        path = self.services.scores_path or self.services.first_scores()
         seen = stamp(path) if path else None
         if path is None or (seen is None and path != self._path):
             self._path = self._stamp = None

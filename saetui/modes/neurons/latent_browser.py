@@ -103,13 +103,11 @@ class LatentBrowser(Mode):
 
     def check_files(self) -> None:
         """Open the scores if they are new, written anew, or asked for; say once when they cannot be read."""
-        from engine.workspace import neurons_files
-
         if self._opening or not self.is_mounted:
             return
         path = self.services.scores_path
         if path is None:
-            path = self.services.scores_path = next(iter(neurons_files(self.services.workspace)), None)
+            path = self.services.scores_path = self.services.first_scores()
         if path is None:
             self.teach()
             return
