@@ -1,6 +1,6 @@
 """Scoring as a command does it: the scores, and beside them those of whatever the SAEs are held against."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +15,14 @@ from engine.workspace import Workspace
 
 def score(settings: ScoreSettings, workspace: Workspace, reporter: Reporter | None = None) -> Scored:
     """As engine.neurons.score.score."""
-    return _beside([scoring.score(settings, workspace, reporter)], workspace)[0]
+    return score_together([settings], workspace, reporter)[0]
+
+
+def score_together(
+    asked: Sequence[ScoreSettings], workspace: Workspace, reporter: Reporter | None = None
+) -> list[Scored]:
+    """As engine.neurons.score.score_together."""
+    return _beside(scoring.score_together(asked, workspace, reporter), workspace)
 
 
 def score_all(settings: ScoresSettings, workspace: Workspace, reporter: Reporter | None = None) -> ScoredAll:

@@ -72,7 +72,7 @@ TASKS = {
         config.ScoreSettings,
         "engine.neurons.results:Scored",
         "engine.neurons.asked:check_score",
-        together="engine.neurons.score:score_together",
+        together="engine.artefacts.scored:score_together",
     ),
     "scores": Task(
         "engine.artefacts.scored:score_all",

@@ -276,3 +276,5 @@ def test_as_a_command_it_says_what_the_sae_is_held_against(place):
     assert beside.ahead.low < beside.ahead.mean < beside.ahead.high
     again = TASKS["score"].load()(apart(asked)[0], workspace)
     assert again.twins == ours.twins and not again.made
+    of_plan = TASKS["score"].all(apart(asked), workspace, Reporter())
+    assert [one.twins for one in of_plan] == [ours.twins, ()], "as the stages of a plan are done"
