@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from engine.errors import UserError
@@ -145,6 +146,11 @@ class Reporter:
 
     def event(self, event: Event) -> None:
         """Anything else for the log."""
+
+    def writes(self, out: Path) -> None:
+        """A file or folder goes where a person said: a folder that is made for it is told, as it may be mistyped."""
+        if new := [folder for folder in out.absolute().parents if not folder.exists()]:
+            self.event(Warned(f"{new[0]} is made: there was no such folder."))
 
     def check(self) -> None:
         """Called at points from which the work can continue: waits while paused, raises Stopped when asked to stop."""

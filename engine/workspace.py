@@ -25,6 +25,8 @@ from engine.kinds import NEURONS, RECIPES
 from engine.places import changed_values, located_text, recorded_text
 
 MARKER = "workspace.toml"
+FIGURES = "figures"
+"""The folder of the workspace into which plans draw: what is there of the name is drawn anew."""
 LONGEST = 200  # bytes of a name: of the 255 that a file's may have, suffixes and those of temporary files are left
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@=:-]*")
 _PART = 90  # bytes of a name that others are put beside

@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 from textual.screen import Screen
 
-from engine.errors import UserError, counted
+from engine.errors import counted
 from engine.files import check_target, path_of
 from engine.tables import TableOfValues, check_suffix, write_table
 from saetui.background import look_up
@@ -61,18 +61,18 @@ def export(listed: Exported, given: str, services: Services) -> None:
 
 def _check(path: Path) -> None:
     check_suffix(path)
-    if not path.parent.is_dir():
-        raise UserError(f"There is no folder {path.parent}: make it, or give another.")
     check_target(path)
 
 
 def _write(listed: Exported, path: Path, services: Services) -> None:
+    new = "" if path.parent.exists() else ", in a folder that was not there"
+
     def write() -> int:
         records = listed.records()
         write_table(path, TableOfValues.of(records))
         return len(records)
 
     def told(rows: int) -> None:
-        services.say(f"Exported {counted(rows, 'row')} to {path}.", "information")
+        services.say(f"Exported {counted(rows, 'row')} to {path}{new}.", "information")
 
     look_up(services, "export", write, told, services.say, supersede=False)

@@ -35,6 +35,7 @@ def export_store(settings: ExportSettings, store: Store, reporter: Reporter | No
         reporter.progress(rows, store.rows, "rows")
         reporter.check()
 
+    reporter.writes(out)
     with new_folder(out) as folder:
         if message := no_room(store.rows * store.d * 4, shutil.disk_usage(folder).free):
             reporter.event(Warned(message))

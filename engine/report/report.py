@@ -41,6 +41,7 @@ def report(settings: ReportSettings, workspace: Workspace, reporter: Reporter | 
     subject = subject_of(settings.sae, settings.on, workspace)
     out = path_of(settings.out) if settings.out else workspace.root / f"report-{subject.name}.html"
     _check_free(out, settings)
+    reporter.writes(out)
     reporter.event(StageBegan("reading"))
     if subject.scores is None:
         page, result = _page(settings, subject, None, reporter)

@@ -34,6 +34,7 @@ from engine.runs.tasks import TASKS
 from engine.settings import WrongValue, about, from_mapping
 from engine.steer.recipes import with_recipe
 from engine.workspace import (
+    FIGURES,
     MARKER,
     Workspace,
     check_name,
@@ -80,8 +81,6 @@ NAMED = {
 """What the names of stages are names of."""
 DEFAULT_NAMES = {"train": "{activations}-{arch}-x{expansion}-k{k}-s{seed}"}
 MAKES_SAES = ("import", "train", "baseline")
-FIGURES = "figures"
-"""The folder of the workspace into which plans draw: what is there of the name is drawn anew."""
 
 
 @dataclass(frozen=True)

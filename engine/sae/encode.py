@@ -49,6 +49,7 @@ def encode_store(settings: EncodeSettings, workspace: Workspace, reporter: Repor
     step = max(1, min(settings.batch_size, MOST_VALUES // sae.config.w))
     reporter.event(StageBegan("encode"))
     check_target(out)
+    reporter.writes(out)
     with _Parts(out) as parts:
         for start in range(0, source.rows, step):
             stop = min(source.rows, start + step)

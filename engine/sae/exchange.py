@@ -134,6 +134,7 @@ def export_sae(
     if settings.hub_folder or form.NAME == OURS:
         sae.config = for_everybody(sae.config)
     origin = sae.config.origin
+    (reporter or Reporter()).writes(out)
     with new_folder(out) as folder:
         written = form.write(sae, origin.said if origin and origin.format == form.NAME else {}, folder)
         if model and not sae.config.model:

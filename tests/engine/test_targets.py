@@ -5,15 +5,25 @@ import errno
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from engine.activations.extract import extract
-from engine.config import EncodeSettings, PlanSettings, ScoreSettings, SteerSettings
+from engine.config import (
+    EncodeSettings,
+    ExportSettings,
+    FigureSettings,
+    PlanSettings,
+    ReportSettings,
+    ScoreSettings,
+    SteerSettings,
+)
 from engine.errors import UserError, refusal
 from engine.files import check_target
 from engine.neurons.score import score
 from engine.runs.plan import run_plan
+from engine.runs.tasks import TASKS
 from engine.sae.encode import encode_store
 from engine.sae.train import train
 from engine.steer.compare import steer
@@ -98,6 +108,28 @@ def test_a_folder_in_a_files_place(work: Work, target: str, place: Workspace) ->
     assert isinstance(refused.value, UserError) or "it is a folder; move it away" in str(refusal(refused.value))
     assert not reporter.of("progress") and not reporter.of("token")
     assert not (place.root / "saes" / "first").exists()
+
+
+@pytest.mark.parametrize(
+    ("task", "asked", "file"),
+    [
+        ("report", ReportSettings(sae="s"), "r.html"),
+        ("figure", FigureSettings(kind="reconstruction", sae=("s",)), "f.svg"),
+        ("encode", EncodeSettings(sae="s", activations="A", out="", device="cpu"), "codes.npz"),
+        ("export", ExportSettings(sae="s", to="saelens", out=""), "theirs"),
+    ],
+)
+def test_a_folder_that_is_made_for_what_is_written_is_told(
+    task: str, asked: Any, file: str, place: Workspace, tmp_path: Path
+) -> None:
+    told = []
+    for _ in range(2):
+        reporter = trainings.Recorder()
+        TASKS[task].load()(replace(asked, out=str(tmp_path / "new/in" / file)), place, reporter)
+        told.append([one["message"] for one in reporter.of("warning")])
+        (made,) = (tmp_path / "new/in").iterdir()
+        made.rename(tmp_path / f"kept-{len(told)}")
+    assert told == [[f"{tmp_path / 'new/in'} is made: there was no such folder."], []]
 
 
 @pytest.mark.parametrize(

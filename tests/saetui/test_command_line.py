@@ -184,9 +184,11 @@ def test_a_table_is_exported_exactly_as_csv_and_json(place, tmp_path):
     import json
 
     async def act(app, pilot):
-        await enter(app, pilot, f"export {tmp_path / 'a.json'}")
-        await until(pilot, (tmp_path / "a.json").is_file)
-        rows = json.loads((tmp_path / "a.json").read_text())
+        out = tmp_path / "new" / "a.json"
+        await enter(app, pilot, f"export {out}")
+        await until(pilot, out.is_file)
+        await until(pilot, lambda: any("that was not there" in note.message for note in app._notifications))
+        rows = json.loads(out.read_text())
         assert [row["latent"] for row in rows] == app.screen.latents
         ms = app.screen.scores.neurons.ms
         assert all(row["ms"] == float(ms[row["latent"]]) for row in rows if row["ms"] is not None)

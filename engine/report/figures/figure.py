@@ -21,7 +21,7 @@ from engine.sae.results import FinalMeasurement
 from engine.sae.state import read_training
 from engine.settings import about, check
 from engine.steer.steerability.file import SCORES
-from engine.workspace import Workspace, image_set_of, saes
+from engine.workspace import FIGURES, Workspace, image_set_of, saes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,6 +35,8 @@ def draw_figure(settings: FigureSettings, workspace: Workspace, reporter: Report
     reporter = reporter or Reporter()
     check(settings)
     out = _out(settings, workspace)
+    if out.parent != workspace.root / FIGURES:
+        reporter.writes(out)
     reporter.event(StageBegan("reading"))
     from engine.report.figures.style import look, write  # matplotlib, which nothing else waits for
 
