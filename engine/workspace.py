@@ -5,7 +5,7 @@ import itertools
 import os
 import re
 import sys
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
@@ -29,6 +29,7 @@ FIGURES = "figures"
 """The folder of the workspace into which plans draw: what is there of the name is drawn anew."""
 LONGEST = 200  # bytes of a name: of the 255 that a file's may have, suffixes and those of temporary files are left
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@=:-]*")
+_TOLD = 8  # names that a refusal tells
 _PART = 90  # bytes of a name that others are put beside
 
 
@@ -132,10 +133,11 @@ class Workspace:
     def runs(self) -> Path:
         return self.root / "runs"
 
-    def existing(self, kind: str, given: str) -> Path:
+    def existing(self, kind: str, given: str, made: Collection[tuple[str, str]] = ()) -> Path:
         """The path of an artefact, ``given`` as a name in this workspace or as a path. Raises UserError without it.
 
-        ``kind`` is ``activations``, ``embeddings`` or ``saes``.
+        ``kind`` is ``activations``, ``embeddings`` or ``saes``. ``made``: kinds and names of what a plan makes, which
+        is named beside what is there.
         """
         as_path = path_of(given)
         if (os.sep in given or given.startswith(".")) and as_path.exists():
@@ -144,13 +146,19 @@ class Workspace:
         if (folder / given).exists():
             return folder / given
         called = "SAE" if kind == "saes" else kind
-        known = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
-        if not known:
+        has = [p.name for p in folders(folder)]
+        makes = sorted(name for of, name in made if of == kind and name not in has)
+        if not has and not makes:
             raise UserError(
                 f"No {called} named {given!r} in {self.root}, which has none yet: make some, or give a path."
             )
-        has = ", ".join(known[:8]) + (" ..." if len(known) > 8 else "")
-        raise UserError(f"No {called} named {given!r} in {self.root}: it has {has}; give one of these or a path.")
+        told = [f"{does} {_some(names)}" for does, names in (("it has", has), ("the plan makes", makes)) if names]
+        raise UserError(f"No {called} named {given!r} in {self.root}: {', '.join(told)}; give one of these or a path.")
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first of them."""
+    return ", ".join(names[:_TOLD]) + (" ..." if len(names) > _TOLD else "")
 
 
 @dataclass(frozen=True)

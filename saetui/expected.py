@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.errors import counted
@@ -21,6 +22,15 @@ def sums_of_plan(found: ExpectedPlan) -> Iterator[str]:
     yield f"to write: {size(found.left)}{_without(found.unsized)}; {size(found.free)} free"
     known = found.seconds or not found.untimed
     yield f"time: {duration(found.seconds)}{_without(found.untimed)}" if known else "time: not known"
+
+
+def named_by_judge(found: ExpectedPlan) -> dict[str, str]:
+    """By judge, what tells its scores from those of another; nothing where all are by one."""
+    judges = list(dict.fromkeys(one.judge for one in found.stages if one.judge))
+    last = [Path(judge).name for judge in judges]
+    if len(judges) < 2:
+        return {}
+    return {one: f" by {name if last.count(name) == 1 else one}" for one, name in zip(judges, last, strict=True)}
 
 
 def _without(unknown: int) -> str:

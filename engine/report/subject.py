@@ -1,7 +1,7 @@
 """What a report or a figure is about: an SAE of a workspace, and the scores that are of it as it is now."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -36,8 +36,9 @@ class Subject:
             return None
 
 
-def subject_of(sae: str, on: str, workspace: Workspace) -> Subject:
-    """The SAE of a name or path, or that of a neurons file; ``on``: the image set, where there are several.
+def subject_of(sae: str, on: str, workspace: Workspace, made: Collection[tuple[str, str]] = ()) -> Subject:
+    """The SAE of a name or path, or that of a neurons file; ``on``: the image set, where there are several; ``made``:
+    see :meth:`engine.workspace.Workspace.existing`.
 
     UserError where there is neither an SAE nor scores of that name.
     """
@@ -48,7 +49,7 @@ def subject_of(sae: str, on: str, workspace: Workspace) -> Subject:
     name = given.name
     found = [workspace.neurons(name, on)] if on else sorted(neurons_files(workspace, name))
     if not any(path.is_file() for path in found):
-        folder = workspace.existing("saes", sae)  # says which there are
+        folder = workspace.existing("saes", sae, made)  # says which there are
         if on:
             raise UserError(f"{name} was not scored as {on!r}: {_sets(workspace, name)}.")
         unscored = f"There are no scores, and so no latents to look at: run {scoring(name)}."

@@ -76,6 +76,8 @@ class ExpectedStage:
     seconds: float | None
     """Yet to be spent, without loading; of a score, that of its pass (ExpectedPass) tells it."""
     of_pass: int | None = None
+    judge: str = ""
+    """Of a score."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -339,7 +341,7 @@ class _Expecting:
             images = self._images(asked[numbers[0]].images, asked[numbers[0]].limit)
             for number in numbers:
                 one = self._score(some[number], asked[number], configs[number].w, images)
-                found[number] = replace(one, of_pass=len(self.passes) + 1)
+                found[number] = replace(one, of_pass=len(self.passes) + 1, judge=asked[number].embed_with)
             undone = sum(found[number].state != "there" for number in numbers)
             self._pass([asked[number] for number in numbers], configs[numbers[0]], images, undone)
         return [found[number] for number in range(len(some))]

@@ -401,7 +401,7 @@ def check_plan(stages: list[Stage], workspace: Workspace, path: Path) -> None:
         with told_of(stage, path, workspace):
             for folder, name in read:
                 if name and (folder, name) not in made:
-                    workspace.existing(folder, name)
+                    workspace.existing(folder, name, made)
             if stage.task == "steer" and ("recipes", asked.recipe) not in made:
                 with_recipe(workspace, asked)
             if stage.task == "figure":

@@ -17,7 +17,7 @@ from saetui.cli import work
 from saetui.cli.options import DetachOption, ExplainOption, JsonOption, WorkspaceOption, command, complete, extra
 from saetui.cli.stages import check_explained, show_plan
 from saetui.cli.streams import print_json
-from saetui.expected import sums_of_plan
+from saetui.expected import named_by_judge, sums_of_plan
 from saetui.formatting import UNDEFINED, duration, size
 
 if TYPE_CHECKING:
@@ -87,10 +87,11 @@ def show_expected(found: "ExpectedPlan") -> None:
 def _rows(found: "ExpectedPlan") -> Iterator[tuple[str, ...]]:
     """A row a stage; above the first score of a pass, that pass."""
     passes = {one.number: one for one in found.passes}
+    told = named_by_judge(found)
     for stage in found.stages:
         if stage.of_pass in passes:
             yield _pass(passes.pop(stage.of_pass))
-        yield _stage(stage)
+        yield _stage(stage, told.get(stage.judge, ""))
 
 
 def _pass(one: "ExpectedPass") -> tuple[str, ...]:
@@ -100,9 +101,9 @@ def _pass(one: "ExpectedPass") -> tuple[str, ...]:
     return f"pass {one.number}", name, state, _count(one.images), _size(one.left), seconds
 
 
-def _stage(one: "ExpectedStage") -> tuple[str, ...]:
+def _stage(one: "ExpectedStage", judge: str) -> tuple[str, ...]:
     seconds = "" if one.state == "there" else f"pass {one.of_pass}" if one.of_pass else _time(one.seconds)
-    return one.task, one.name, one.state, _count(one.rows), _size(one.bytes), seconds
+    return one.task, f"{one.name}{judge}", one.state, _count(one.rows), _size(one.bytes), seconds
 
 
 def _count(value: int | None) -> str:

@@ -1,7 +1,7 @@
 """``saetui figure``: one figure for a paper, from the results of one SAE or several."""
 
 import glob
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,7 +55,7 @@ def check_figure(settings: FigureSettings, workspace: Workspace, made: Made = ()
     with about("sae"):
         for one in settings.sae:
             if not _will_be(one, settings, made):
-                _check_result(one, settings, workspace)
+                _check_result(one, settings, workspace, made)
 
 
 def _will_be(sae: str, settings: FigureSettings, made: Made) -> bool:
@@ -76,19 +76,21 @@ def _will_be(sae: str, settings: FigureSettings, made: Made) -> bool:
     return bool(scores)
 
 
-def _check_result(sae: str, settings: FigureSettings, workspace: Workspace) -> None:
+def _check_result(sae: str, settings: FigureSettings, workspace: Workspace, made: Made) -> None:
+    if settings.kind == "stability":
+        _compared(sae, workspace, [name.removesuffix(".json") for folder, name in made if folder == "stability"])
+        return
+    new = ("saes", sae) in made and not workspace.sae(sae).exists()
     match settings.kind:
         case "reconstruction":
-            if _measured(sae, workspace) is None:
+            if new or _measured(sae, workspace, made) is None:
                 raise _unmeasured(sae)
-        case "stability":
-            _compared(sae, workspace)
         case "dose":
             if not any((workspace.root / "steerability").glob(f"{glob.escape(sae)}--*/{SCORES}")):
                 raise _unsteered(sae)
         case _:
-            if (subject := subject_of(sae, settings.on, workspace)).scores is None:
-                raise _unscored(subject)
+            if new or subject_of(sae, settings.on, workspace, made).scores is None:
+                raise _unscored(Path(sae).name)
 
 
 def _out(settings: FigureSettings, workspace: Workspace) -> Path:
@@ -117,15 +119,15 @@ def _scored(settings: FigureSettings, workspace: Workspace, stack: ExitStack) ->
         if subject.scores is not None:
             found.append(stack.enter_context(Neurons.open(subject.scores)))
         elif settings.sae:
-            raise _unscored(subject)
+            raise _unscored(subject.name)
     if not found:
         raise UserError(f"No SAE of this workspace has scores: run {scoring('NAME')}.")
     stack.enter_context(refusing_damage(found[0].path))
     return found
 
 
-def _unscored(subject: Subject) -> UserError:
-    return UserError(f"{subject.name} has no scores to draw: run {scoring(subject.name)}.")
+def _unscored(sae: str) -> UserError:
+    return UserError(f"{sae} has no scores to draw: run {scoring(sae)}.")
 
 
 def _ms(settings: FigureSettings, workspace: Workspace, reporter: Reporter) -> "tuple[Figure, tuple[str, ...]]":
@@ -177,9 +179,9 @@ def _reconstruction(
     return reconstruction_figure(found, settings.width), tuple(one.name for one in found)
 
 
-def _measured(sae: str, workspace: Workspace) -> FinalMeasurement | None:
+def _measured(sae: str, workspace: Workspace, made: Made = ()) -> FinalMeasurement | None:
     """What is drawn of the end of its training; None where that was not measured."""
-    finished = read_training(workspace.existing("saes", sae))
+    finished = read_training(workspace.existing("saes", sae, made))
     known = finished is not None and finished.result.fve is not None and finished.result.l0 is not None
     return finished.result if finished is not None and known else None
 
@@ -198,13 +200,14 @@ def _stability(settings: FigureSettings, workspace: Workspace, reporter: Reporte
     return stability_figure(pairs, settings.width), tuple(path.stem for path in files)
 
 
-def _compared(name: str, workspace: Workspace) -> Path:
-    """The file of a result of ``saetui stability``."""
+def _compared(name: str, workspace: Workspace, made: Sequence[str] = ()) -> Path:
+    """The file of a result of ``saetui stability``. ``made``: what a plan calls those that it makes."""
     path = path_of(name)
     if not path.is_file():
         path = STABILITY.place(workspace.root, name)
     if not path.is_file():
-        known = ", ".join(map(STABILITY.name_of, STABILITY.all_in(workspace.root))) or "none"
+        there = map(STABILITY.name_of, STABILITY.all_in(workspace.root))
+        known = ", ".join(dict.fromkeys([*there, *sorted(made)])) or "none"
         raise UserError(f"There is no result {name} of saetui stability: there is {known}.")
     return path
 

@@ -13,7 +13,7 @@ from engine.errors import UserError, counted
 from engine.settings import Place, from_mapping
 from engine.workspace import Workspace
 from saetui.background import look_up
-from saetui.expected import sums_of_plan
+from saetui.expected import named_by_judge, sums_of_plan
 from saetui.formatting import duration, short, size
 from saetui.widgets.form import Form
 
@@ -114,17 +114,20 @@ def in_words_of_plan(settings: PlanSettings, workspace: Workspace) -> str:
     from engine.runs.expected_plan import expected_plan
 
     found = expected_plan(settings, workspace)
-    tasks = dict.fromkeys(one.task for one in found.stages)  # in the plan's order
-    told = [_of_task(task, [one for one in found.stages if one.task == task]) for task in tasks]
+    judges = named_by_judge(found)
+    lines: dict[tuple[str, str], list[ExpectedStage]] = {}  # in the plan's order
+    for stage in found.stages:
+        lines.setdefault((stage.task, judges.get(stage.judge, "")), []).append(stage)
+    told = [_of_task(task, some, judge) for (task, judge), some in lines.items()]
     return "\n".join([*told, *sums_of_plan(found), *found.warnings])
 
 
-def _of_task(task: str, stages: Sequence[ExpectedStage]) -> str:
-    """A line: how many there are, how many rows they have, and how many are there already."""
+def _of_task(task: str, stages: Sequence[ExpectedStage], judge: str) -> str:
+    """A line: how many there are, how many rows they have, and how many are there already; whose scores they are."""
     rows = [one.rows for one in stages if one.rows is not None]
     there = sum(one.state == "there" for one in stages)
     told = [counted(sum(rows), "row") if rows else "", f"{there:,} there" if there else ""]
-    return "  ".join([f"{task:<12}", f"{len(stages):>3,}", ", ".join(filter(None, told))]).rstrip()
+    return "  ".join([f"{task:<12}", f"{len(stages):>3,}", ", ".join(filter(None, told)) + judge]).rstrip()
 
 
 def _takes(written: int | None, free: int, seconds: float | None) -> str:

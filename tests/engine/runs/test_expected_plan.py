@@ -105,6 +105,7 @@ def test_a_plan_is_expected_stage_by_stage(old: Workspace, monkeypatch: pytest.M
     scored = paces(old).of_scores(images)
     assert scored is not None and first.scorings == todo
     assert first.seconds == pytest.approx(images * pace + todo * scored, rel=1e-3)
+    assert [one.judge for one in (whole, jump, new, eight)] == ["demo:encoder"] * 3 + ["demo"]
     assert (second.images, second.judges, second.left) == (8, ("demo",), 8 * (4 * last + 8))
 
     assert (steer.rows, steer.seconds) == (3, None), "no steering with such settings was done here"

@@ -47,7 +47,10 @@ expansion = [4, 8]
     ("more", "says"),
     [
         ('[[score]]\nsae = "*-x"\nimages = "i"\nembed_with = "demo"', r"called '\*-x': it makes clip-x4, clip-x8"),
-        ('[[score]]\nsae = "clip-x16"\nimages = "i"\nembed_with = "demo"', r"score\]\]: No SAE named 'clip-x16'"),
+        (
+            '[[score]]\nsae = "clip-x16"\nimages = "i"\nembed_with = "demo"',
+            r"score\]\]: No SAE named 'clip-x16'.*: the plan makes clip-x4, ",
+        ),
         ('[[score]]\nsae = "*"\nimages = ["a/val", "b/val"]\nembed_with = "demo"', r"clip-x4--val.h5 twice"),
         ('[[fidelity]]\nsae = ["*", "x"]\nimages = "i"', r"fidelity\]\]: No SAE named 'x'"),
         ('[[fidelity]]\nsae = "*"\nimages = "a/i"\n[[fidelity]]\nsae = "*"\nimages = "b/i"', r"--i.json twice"),
@@ -61,7 +64,12 @@ expansion = [4, 8]
         ('[[agreement]]\nfolder = "no"', r"agreement\]\]: no has no pairs.csv"),
         ('[[import]]\nsource = "no"\nname = "c"', r"import\]\]: no does not exist"),
         ('[[figure]]\nkind = "ms"\nsae = "*"', r"nothing that it scores is called '\*': it scores none"),
-        ('[[figure]]\nkind = "ms"\nsae = "clip-x4"', r"figure\]\]: No SAE named 'clip-x4'"),
+        (
+            '[[concepts]]\nsae = "x"\nimages = "i"',
+            r"concepts\]\]: No SAE named 'x'.*: the plan makes clip-x4, ",
+        ),
+        ('[[figure]]\nkind = "ms"\nsae = "clip-x4"', r"figure\]\]: clip-x4 has no scores to draw"),
+        ('[[figure]]\nkind = "ms"\nsae = "x"', r"figure\]\]: No SAE named 'x'.*: the plan makes clip-x4, "),
         ('[[figure]]\nkind = "stability"\nsae = "x"', r"figure\]\]: There is no result x of saetui stability"),
         ('[[figure]]\nkind = ["ms", "dose"]\nout = "figures/f.svg"', r"f.svg twice: .*\{kind\}, into its out"),
         ('[[figure]]\nkind = "ms"\nout = "f.svg"', r"figure\]\]: out is f.svg: a plan draws into figures/"),
