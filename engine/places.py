@@ -129,7 +129,8 @@ def _sort(record: Any, sort: Place | None) -> Place | None:
 
 def _changed(value: Any, sort: Place, change: Change) -> Any:
     if isinstance(value, str):
-        return _command(value, change) if sort == "command" else change(value, sort) if value else value
+        blank = not value.strip()  # it names nothing, and who needs something refuses it
+        return _command(value, change) if sort == "command" else value if blank else change(value, sort)
     return type(value)(_changed(one, sort, change) for one in value) if isinstance(value, (tuple, list)) else value
 
 

@@ -105,6 +105,11 @@ class WrongValue(UserError):
         own = re.match(rf"{self.setting}\b", text)
         return f"{called.get(self.setting, self.setting)}{text[own.end() :]}" if own else text
 
+    def told_of_line(self, file: Path, root: Path | None = None) -> str:
+        """The sentence where the setting stands in a line of ``file``; ``root`` as of :meth:`told`."""
+        said = self.told({self.setting: self.setting}, root)
+        return f"{file}: {said}" if self.sentence.startswith(f"{self.setting} ") else f"{file}: {self.setting}: {said}"
+
 
 @contextmanager
 def about(setting: str) -> Iterator[None]:
@@ -132,6 +137,8 @@ def from_mapping(cls: type[S], values: Mapping[str, Any], source: str) -> S:
             hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(fields)}."
             raise UserError(f"{source} has no setting {key!r}: {hint}")
         checked[key] = _setting(value, hints[key], fields[key].metadata, key, source)
+        with _of(key, source):
+            _check_told(checked[key], fields[key], key)
     missing = [
         n for n, f in fields.items() if f.default is MISSING and f.default_factory is MISSING and n not in checked
     ]
@@ -199,10 +206,25 @@ def to_mapping(settings: Any) -> dict[str, Any]:
 
 
 def _setting(value: Any, kind: Any, metadata: Mapping[str, Any], name: str, source: str) -> Any:
-    try:
+    with _of(name, source):
         return _ruled(_checked(value, kind, name), metadata, name)
+
+
+@contextmanager
+def _of(name: str, source: str) -> Iterator[None]:
+    try:
+        yield
     except UserError as error:
         raise WrongValue(name, str(error), source) from None
+
+
+def _check_told(value: Any, field: dataclasses.Field[Any], name: str) -> None:
+    """UserError for an empty text where something must be named: as a path it would be the folder where one stands."""
+    sort = place_of(field)
+    meant = field.default is MISSING or (sort not in (None, "input") and field.default != "")
+    if meant and any(isinstance(one, str) and not one.strip() for one in each(value)):
+        way = "a value" if sort is None else "a path" if sort == "path" else "a name or a path"
+        raise UserError(f"{name} is empty: give {way}.")
 
 
 def _ruled(value: Any, metadata: Mapping[str, Any], name: str) -> Any:
@@ -225,6 +247,8 @@ def _checked(value: Any, kind: Any, where: str) -> Any:
             raise UserError(f"{where} is {_told(value)}: choose one of {', '.join(map(str, options))}.")
         return value
     if origin is tuple:
+        if isinstance(value, dict):
+            raise UserError(f"{where} is {_told(value)}: it must be {PLAIN[options[0]]}, or a list of that.")
         items = [value] if isinstance(value, str) or not isinstance(value, (list, tuple)) else value
         if options[0] is float and (wrong := next((item for item in items if isinstance(item, str)), None)) is not None:
             raise UserError(

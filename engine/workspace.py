@@ -76,6 +76,8 @@ class Workspace:
     def find(cls, given: str | Path | None = None) -> "Workspace":
         """``given``, else the nearest directory with a workspace.toml from here upwards, else the current one."""
         if given is not None:
+            if not str(given):  # as of "$UNSET" in a shell: it would be where one stands
+                raise UserError("--workspace is empty: give a directory, or leave it out.")
             root = Path(os.path.realpath(path_of(given)))  # unlike resolve, it takes a link to itself
             if root.exists() and not root.is_dir():
                 raise UserError(f"The workspace {root} is not a directory: give a directory to --workspace.")
@@ -143,7 +145,7 @@ class Workspace:
         if (os.sep in given or given.startswith(".")) and as_path.exists():
             return Path(os.path.abspath(as_path))
         folder = self.root / kind
-        if (folder / given).exists():
+        if given and (folder / given).exists():
             return folder / given
         called = "SAE" if kind == "saes" else kind
         has = [p.name for p in folders(folder)]

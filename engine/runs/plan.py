@@ -16,7 +16,7 @@ import itertools
 import os
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +87,8 @@ MAKES_SAES = ("import", "train", "baseline")
 class Stage:
     task: str
     settings: Any
+    of_workspace: frozenset[str] = field(default=frozenset(), compare=False)
+    """Settings that workspace.toml gives, not the plan."""
 
     @property
     def name(self) -> str:
@@ -308,7 +310,7 @@ def _expand(
             if error.setting in table or error.setting not in base:
                 raise
             raise WrongValue(error.setting, error.sentence, str(root / MARKER)) from None
-        yield Stage(task, located(settings, root))
+        yield Stage(task, located(settings, root), frozenset(defaults) - frozenset(table))
 
 
 def _by_judge(scores: list[Stage]) -> list[Stage]:
@@ -321,7 +323,7 @@ def _by_judge(scores: list[Stage]) -> list[Stage]:
     for one in scores:
         judges = list(dict.fromkeys(other.settings.embed_with for other in scores if alike(other) == alike(one)))
         name = names_by_judge(*alike(one), judges)[one.settings.embed_with]
-        named.append(Stage(one.task, dataclasses.replace(one.settings, name=name)))
+        named.append(dataclasses.replace(one, settings=dataclasses.replace(one.settings, name=name)))
     return named
 
 
@@ -447,12 +449,15 @@ def check_stages(stages: list[Stage], workspace: Workspace, path: Path) -> None:
 
 @contextlib.contextmanager
 def told_of(stage: Stage, path: Path, workspace: Workspace) -> Iterator[None]:
-    """Whatever is wrong is said of the table of the stage, and of settings and places as they are written there."""
+    """Whatever is wrong is said of the table of the stage, and of settings and places as they are written there; or of
+    a line of workspace.toml, where that gives the setting."""
     names = {one.name: one.name for one in dataclasses.fields(stage.settings)}
     try:
         yield
     except UserError as error:
         wrong = error if isinstance(error, WrongValue) else WrongValue("", str(error))
+        if wrong.setting in stage.of_workspace:
+            raise UserError(wrong.told_of_line(workspace.root / MARKER, workspace.root)) from error
         said = wrong.told(names, workspace.root)
         raise UserError(f"{path} [[{stage.task}]]: {said}") from error
 

@@ -3,14 +3,16 @@
 import contextlib
 import dataclasses
 import inspect
+import types
 import typing
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import MISSING
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from engine.config import PLACES
 from engine.errors import UserError
 from engine.runs.tasks import TASKS
 from engine.settings import Rule, WrongValue, from_mapping, numbers_written, setting_of
@@ -55,16 +57,23 @@ def extra(name: str, annotation: Any, default: Any) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
-def complete(settings: type, given: dict[str, Any], workspace: Workspace, name: str, task: str = "") -> Any:
+def complete(
+    settings: type,
+    given: dict[str, Any],
+    workspace: Workspace,
+    name: str,
+    task: str = "",
+    instead: Mapping[str, Any] = types.MappingProxyType({}),
+) -> Any:
     """The settings object: what was typed, over workspace.toml, over the defaults of the class.
 
-    ``name``: of the command; ``task``: what it does, where that is called otherwise."""
+    ``name``: of the command; ``task``: what it does, where that is called otherwise; ``instead``: values of
+    workspace.toml as the task takes them."""
     fields = {field.name: field for field in dataclasses.fields(settings)}
-    values = workspace.defaults_of(settings) | given
+    values = {**workspace.defaults_of(settings), **instead, **given}
     for field in fields.values():
         if field.default is MISSING and field.name not in values:
-            what = field.name.upper() if field.metadata.get("positional") else _flag(field)
-            raise UserError(f"{name} needs {what} ({field.metadata['help'].rstrip('.')}): see saetui {name} --help.")
+            raise UserError(_needed(field, name))
     for key, value in given.items():
         if _is_numbers(typing.get_type_hints(settings)[key]):
             values[key] = numbers_written(value)
@@ -83,11 +92,22 @@ def telling(settings: type, given: Container[str], name: str, workspace: Workspa
     except WrongValue as error:
         if error.setting not in fields:  # of a stage of a plan, which says where it stands
             raise
-        where = name if error.setting in given or error.setting not in workspace.defaults() else workspace.root / MARKER
+        of_file = error.setting not in given and error.setting in workspace.defaults()
         option = error.setting in given and not fields[error.setting].metadata.get("positional")
         here = workspace.root if workspace.root == Path.cwd() else None
+        if of_file:
+            raise UserError(error.told_of_line(workspace.root / MARKER, here)) from None
         said = error.told({error.setting: _flag(fields[error.setting]) if option else error.setting}, here)
-        raise UserError(f"{where}: {said}" if error.sentence.startswith(f"{error.setting} ") else said) from None
+        raise UserError(f"{name}: {said}" if error.sentence.startswith(f"{error.setting} ") else said) from None
+
+
+def _needed(field: Any, name: str) -> str:
+    """What is said where the command ``name`` lacks a setting: what workspace.toml may say stands there as well."""
+    about = field.metadata["help"].rstrip(".")
+    if field.metadata.get("positional"):
+        return f"{name} needs {field.name.upper()} ({about}): see saetui {name} --help."
+    also = f", or {field.name} in a {MARKER}" if field.name in PLACES else ""
+    return f"{name} needs {_flag(field)} ({about}){also}: see saetui {name} --help."
 
 
 def _parameters(settings: type) -> list[inspect.Parameter]:

@@ -123,14 +123,14 @@ def _add_score(app: typer.Typer) -> None:
         check_explained(explain, detach)
         place, named = Workspace.find(workspace), {name: given.get(name, []) for name in ("sae", "embed_with")}
         default = place.defaults().get("embed_with")
-        if not named["embed_with"] and isinstance(default, list) and len(default) == 1:
-            named["embed_with"] = default
-        several = not named["embed_with"] and isinstance(default, list)
+        alone = isinstance(default, list) and len(default) == 1
+        instead = {"embed_with": default[0]} if default is not None and alone else {}
+        several = not (named["embed_with"] or instead or default is None or isinstance(default, str))
         task = "scores" if several or any(len(names) > 1 for names in named.values()) else "score"
         if task == "score":
             given = given | {name: names[0] for name, names in named.items() if names}
         settings, show = stages()[task]
-        chosen = complete(settings, given, place, "score", task)
+        chosen = complete(settings, given, place, "score", task, instead if task == "score" else {})
         if detach:
             work.detach(place, task, chosen, json)
         else:

@@ -136,7 +136,11 @@ def test_several_judges_of_the_workspace_are_as_several_of_the_table(workspace, 
     assert [one.settings.embed_with for one in in_table[-2:]] == [str(workspace.root / "dino"), "demo:encoder"]
     path.write_text(table + 'embed_with = "demo"')
     assert read_plan(path, workspace)[-1].settings.embed_with == "demo", "the table goes before the workspace"
-    for wrong, says in (("[]", "names none: give one or more"), ("[3]", "embed_with is 3: it must be text")):
+    for wrong, says in (
+        ("[]", "names none: give one or more"),
+        ("[3]", "embed_with is 3: it must be text"),
+        ('["demo", ""]', "embed_with is empty: give a name or a path"),
+    ):
         marker.write_text(f"embed_with = {wrong}\n")
         path.write_text(table)
         with pytest.raises(UserError, match=rf"workspace.toml: .*{says}"):
@@ -301,6 +305,18 @@ def test_inputs_stand_where_the_plan_names_them(workspace, tmp_path):
     path.write_text(INPUTS)
     (stage,) = read_plan(path, workspace, ["data=rows"])
     assert (stage.settings.activations, stage.settings.name) == ("rows", "of-rows")
+
+
+def test_what_the_workspace_says_wrong_is_said_of_it(workspace, tmp_path):
+    path, marker = tmp_path / "plan.toml", workspace.root / "workspace.toml"
+    workspace.root.mkdir()
+    path.write_text('[[draw]]\nimages = "i"\n[[extract]]\nimages = "i"\nname = "a"\ntokens = "cls"\n')
+    marker.write_text('model = "nope"\n')
+    with pytest.raises(UserError, match=r"workspace.toml: model: No model at nope: "):
+        check_stages(read_plan(path, workspace), workspace, path)
+    path.write_text(path.read_text() + 'model = "none"\n')
+    with pytest.raises(UserError, match=r"plan.toml \[\[extract\]\]: No model at none: "):
+        check_stages(read_plan(path, workspace), workspace, path)
 
 
 @pytest.mark.parametrize(

@@ -342,12 +342,18 @@ def test_each_of_several_judges_is_checked(judges: list[str], says: str) -> None
     ("judges", "says"),
     [
         (["demo", "demo:encoder", "demo"], "embed_with names demo twice: name each judge once."),
-        (["demo:encoder", "nowhere"], "No model at .*nowhere"),
+        (["demo:encoder", "nowhere"], "workspace.toml: embed_with: No model at .*nowhere"),
+        (["nowhere"], "workspace.toml: embed_with: No model at .*nowhere"),
+        ("nowhere", "workspace.toml: embed_with: No model at .*nowhere"),
+        ("", "workspace.toml: embed_with is empty: give a name or a path."),
+        (["demo", " "], "workspace.toml: embed_with is empty: give a name or a path."),
+        ({"a": 1}, r'workspace.toml: embed_with is {"a": 1.*: it must be text, or a list of that.'),
+        (["x", 3], "workspace.toml: embed_with is 3: it must be text"),
         ([], "embed_with names none: give one or more."),
         ([3, 4], "embed_with is 3: it must be text"),
     ],
 )
-def test_several_judges_of_the_workspace_are_told_of_as_options_are(judges: list[Any], says: str, study: Path) -> None:
+def test_judges_of_the_workspace_are_told_of_as_options_are(judges: Any, says: str, study: Path) -> None:
     marker = study / "workspace.toml"
     before = marker.read_text()
     kept = [line for line in before.splitlines() if not line.startswith("embed_with")]
@@ -359,6 +365,28 @@ def test_several_judges_of_the_workspace_are_told_of_as_options_are(judges: list
         assert "No model at nobody" in str(CliRunner().invoke(app, arguments("score", one)).exception)
     finally:
         marker.write_text(before)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["score", "jump", "--images", "images", "--embed-with", ""], "score: --embed-with is empty: give a name or"),
+        (["score", "", "--images", "images"], "score: sae is empty: give a name or a path."),
+        (["extract", "--model", "demo", "--images", "", "--name", "n"], "extract: --images is empty: give a path."),
+        (["verify", ""], "verify: store is empty: give a name or a path."),
+        (["neurons", ""], "No SAE named ''"),
+        (["jobs", "--workspace", ""], "--workspace is empty: give a directory, or leave it out."),
+    ],
+)
+def test_what_is_empty_is_not_the_folder_where_one_stands(words: list[str], says: str, study: Path) -> None:
+    assert says in str(CliRunner().invoke(app, words).exception)
+
+
+def test_what_lacks_may_stand_in_workspace_toml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = str(CliRunner().invoke(app, ["score", "jump", "--images", "x"]).exception)
+    assert said.startswith("score needs --embed-with (") and "), or embed_with in a workspace.toml: see" in said
+    assert "or out in" not in str(CliRunner().invoke(app, ["encode", "a", "b"]).exception), "that is no default"
 
 
 def test_the_list_is_long_enough() -> None:
