@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,15 @@ def apart(settings: ScoresSettings) -> list[ScoreSettings]:
         for sae in settings.sae
         for judge, name in names.items()
     ]
+
+
+def task_of(values: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """What does that which is asked of SAEs by judges (``ScoresSettings``), and its settings: of one SAE by one judge
+    it is ``score``, which has a result of its own, else ``scores``. What is not a list is left to be refused."""
+    named = {name: values[name] for name in ("sae", "embed_with") if isinstance(values.get(name), (list, tuple))}
+    if any(len(names) != 1 for names in named.values()):
+        return "scores", dict(values)
+    return "score", {**values, **{name: names[0] for name, names in named.items()}}
 
 
 def passes(asked: Iterable[ScoreSettings], configs: Iterable[SAEConfig]) -> list[list[int]]:

@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 
 from engine.activations.asked import opened
 from engine.activations.manifest import FILE, read_manifest
-from engine.config import ScoreSettings, TrainSettings, Transparency
+from engine.config import ScoreSettings, ScoresSettings, TrainSettings, Transparency
 from engine.errors import UserError
 from engine.files import nearest
 from engine.images.sources import open_images
+from engine.neurons.asked import apart, passes
 from engine.runs.paces import Forward, Paces, paces
 from engine.runs.trainings import trainings
 from engine.sae.asked import with_steps
@@ -90,25 +91,26 @@ def work_a_second(workspace: Workspace) -> list[float]:
     return found
 
 
-def expected_scoring(settings: ScoreSettings, workspace: Workspace) -> ExpectedScoring:
+def expected_scoring(settings: ScoresSettings, workspace: Workspace) -> ExpectedScoring:
     """UserError for an SAE or images that are not there."""
-    folder = workspace.existing("saes", settings.sae)
-    config = read_config(folder)
+    asked = apart(settings)
+    configs = [read_config(workspace.existing("saes", one.sae)) for one in asked]
     images = len(open_images(settings.images, settings.limit))
-    a_latent = bytes_a_latent(workspace)
-    new = unseen([settings], config.transparency, images, workspace)
+    a_latent, found = bytes_a_latent(workspace), paces(workspace)
+    each: list[float | None] = []
+    for numbers in passes(asked, configs):
+        some, config = [asked[number] for number in numbers], configs[numbers[0]]
+        new = unseen(some, config.transparency, images, workspace)
+        encoder = Forward.of(some[0].encoder or config.model, some[0])
+        judges = [(Forward.of(judge, some[0]), shown) for judge, shown in new]
+        each.append(pass_seconds(found, images, encoder, judges, len(some)))
+    known = [one for one in each if one is not None]
     return ExpectedScoring(
         images=images,
-        latents=config.w,
-        bytes=round(a_latent * config.w) if a_latent else None,
+        latents=sum({one.sae: config.w for one, config in zip(asked, configs, strict=True)}.values()),
+        bytes=round(a_latent * sum(one.w for one in configs)) if a_latent else None,
         free=shutil.disk_usage(nearest(workspace.root)).free,
-        seconds=pass_seconds(
-            paces(workspace),
-            images,
-            Forward.of(settings.encoder or config.model, settings),
-            [(Forward.of(judge, settings), shown) for judge, shown in new],
-            1,
-        ),
+        seconds=sum(known) if len(known) == len(each) else None,
     )
 
 

@@ -121,14 +121,14 @@ def _add_score(app: typer.Typer) -> None:
 
     def handler(given: dict[str, Any], workspace: str | None, json: bool, detach: bool, explain: bool) -> None:
         check_explained(explain, detach)
-        place, named = Workspace.find(workspace), {name: given.get(name, []) for name in ("sae", "embed_with")}
-        default = place.defaults().get("embed_with")
+        from engine.neurons.asked import task_of  # h5py, which --help must not wait for
+
+        place = Workspace.find(workspace)
+        default = None if "embed_with" in given else place.defaults().get("embed_with")
         alone = isinstance(default, list) and len(default) == 1
         instead = {"embed_with": default[0]} if default is not None and alone else {}
-        several = not (named["embed_with"] or instead or default is None or isinstance(default, str))
-        task = "scores" if several or any(len(names) > 1 for names in named.values()) else "score"
-        if task == "score":
-            given = given | {name: names[0] for name, names in named.items() if names}
+        several = not (instead or default is None or isinstance(default, str))
+        task, given = ("scores", given) if several else task_of(given)
         settings, show = stages()[task]
         chosen = complete(settings, given, place, "score", task, instead if task == "score" else {})
         if detach:

@@ -439,7 +439,9 @@ class TrainMode(Mode):
             return
 
         def answered(settings: dict[str, Any]) -> None:
-            if self.services.start("score", settings):
+            from engine.neurons.asked import task_of
+
+            if self.services.start(*task_of(settings)):
                 self.services.say(f"Scoring {row.name}: 3 shows its latents when it is done.", "information")
 
         form = ScoreForm(self.services.workspace, f"Score {row.name}", values, self.runs.known_in_scores())

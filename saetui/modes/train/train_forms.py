@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from textual.timer import Timer
 
-from engine.config import PlanSettings, ScoreSettings, TrainSettings
+from engine.config import PlanSettings, ScoresSettings, TrainSettings
 from engine.errors import UserError, counted
 from engine.settings import Place, from_mapping
 from engine.workspace import Workspace
@@ -72,8 +72,8 @@ class TrainForm(ExpectingForm):
 class ScoreForm(ExpectingForm):
     def __init__(self, workspace: Workspace, title: str, values: Mapping[str, Any], known: Mapping[str, Sequence[str]]):
         first = ("sae", "images", "embed_with", "vocabulary", "name")
-        asked = (title, ScoreSettings, values, first, known)
-        super().__init__(in_words_of_scoring, *asked, workspace=workspace, task="score")
+        asked = (title, ScoresSettings, values, first, known)
+        super().__init__(in_words_of_scoring, *asked, workspace=workspace, task="scores")
 
 
 class PlanForm(ExpectingForm):
@@ -102,11 +102,12 @@ def in_words_of_training(settings: TrainSettings, workspace: Workspace) -> str:
     return f"{what}; {length}\n{_takes(found.bytes, found.free, found.seconds)}"
 
 
-def in_words_of_scoring(settings: ScoreSettings, workspace: Workspace) -> str:
+def in_words_of_scoring(settings: ScoresSettings, workspace: Workspace) -> str:
     from engine.runs.expected import expected_scoring
 
     found = expected_scoring(settings, workspace)
-    what = f"{counted(found.latents, 'latent')} on {counted(found.images, 'image')}"
+    by = f" by {counted(len(settings.embed_with), 'judge')}" if len(settings.embed_with) > 1 else ""
+    what = f"{counted(found.latents, 'latent')} on {counted(found.images, 'image')}{by}"
     return f"{what}\n{_takes(found.bytes, found.free, found.seconds)}"
 
 

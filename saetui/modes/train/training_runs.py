@@ -156,9 +156,10 @@ class TrainingRuns:
             self.services.say(f"{row.name} is {row.state}: it can be scored when its training is done.")
             return None
         known = ({"images": images} if images else {}) | self.services.workspace.defaults_of(ScoreSettings)
-        if isinstance(judges := known.get("embed_with"), list):  # a form has one judge
-            known["embed_with"] = judges[0] if judges else ""
-        return known | self._scored_like() | {"sae": row.name}
+        like = self._scored_like()
+        if isinstance(judges := known.get("embed_with"), list) and len(judges) > 1:
+            like = {name: value for name, value in like.items() if name not in ("embed_with", "name")}  # of one judge
+        return known | like | {"sae": row.name}
 
     def _scored_like(self) -> dict[str, Any]:
         """Images, words and judge of the newest scores, and how those were made: others can be compared with them."""

@@ -1,11 +1,12 @@
 """What a training and a scoring will take is what they took here."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from engine.config import ScoreSettings, TrainSettings
+from engine.config import ScoresSettings, TrainSettings
 from engine.runs.expected import expected_scoring, expected_training
 from engine.workspace import Workspace
 
@@ -29,11 +30,14 @@ def test_a_training_is_expected_as_the_earlier_ones(old: Workspace) -> None:
 
 
 def test_a_scoring_is_expected_as_the_earlier_ones(old: Workspace) -> None:
-    asked = ScoreSettings(sae="jump", images=str(old.root / "images"), embed_with="demo:encoder")
+    asked = ScoresSettings(sae=("jump",), images=str(old.root / "images"), embed_with=("demo:encoder",))
     found = expected_scoring(asked, old)
     assert (found.images, found.latents) == (24, 24) and found.seconds is not None and 0 < found.seconds < 60
     size = old.neurons("jump", "images").stat().st_size
     assert found.bytes == pytest.approx(size, rel=0.6)
+    both = expected_scoring(replace(asked, embed_with=("demo:encoder", "demo")), old)
+    assert (both.images, both.latents) == (24, 24) and abs(both.bytes - 2 * found.bytes) < 2, "a file for each judge"
+    assert both.seconds is not None and both.seconds > found.seconds, "who has not seen the images yet does"
 
 
 def test_where_nothing_was_done_yet_the_time_is_not_known(old: Workspace, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from textual.pilot import Pilot
 from textual.widgets import Static
 
 from engine.files import write_json, write_text
+from engine.neurons.asked import task_of
 from engine.runs.run import Run, runs
 from engine.sae.config import read_config
 from engine.sae.preview import FormingLatent, Preview, TopImage, write_preview
@@ -323,8 +324,11 @@ def test_scores_are_asked_for_when_a_training_is_done(place):
         form = pilot.app.screen
         assert isinstance(form, Form)
         values = form.values()
-        assert (values["sae"], values["embed_with"]) == ("whole", "demo:encoder")
+        assert (values["sae"], values["embed_with"]) == (["whole"], ["demo:encoder"])
+        assert task_of(values) == ("score", values | {"sae": "whole", "embed_with": "demo:encoder"})
         assert values["images"].endswith("pictures")
+        form.editor("embed_with").value = "demo:encoder, demo"
+        assert task_of(form.values()) == ("scores", values | {"embed_with": ["demo:encoder", "demo"]})
         await pilot.press("escape")
         (place.root / "neurons").mkdir()
         place.neurons("whole", "pictures").touch()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from engine.errors import UserError
-from engine.files import write_json
+from engine.files import write_json, write_text
 from engine.runs.trainings import FrozenTwin, Training
 from engine.runs.trainings import trainings as trainings_of
 from engine.sae.config import DirectionsMeasured, SAEConfig
@@ -20,6 +20,7 @@ from saetui.modes.train.training_table import FIGURES, columns_of, details, fact
 from saetui.modes.train.watch import Seen, lines_of
 from saetui.widgets.chart import MOST
 from tests.support.foreign import READS, bring, write_saelens
+from tests.support.scores import write_scores
 from tests.support.trainings import begin, chosen
 
 
@@ -212,6 +213,11 @@ def test_only_what_is_done_is_scored_and_only_what_lives_is_controlled(workspace
     runs = TrainingRuns(app)
     assert runs.scoring(row("a", state="stopped"), "") is None
     assert runs.scoring(row("a"), "pictures") == {"images": "pictures", "sae": "a"}
+    write_text(workspace.root / "workspace.toml", 'embed_with = ["demo", "demo:encoder"]\n')
+    write_scores(workspace.neurons("b", "i"), 4)
+    asked = runs.scoring(row("a"), "")
+    assert asked is not None and asked["embed_with"] == ["demo", "demo:encoder"], "not the one of the newest scores"
+    assert "name" not in asked and asked["pooling"] == "max"
     assert not runs.control(row("a", run="001"), "stop")
     assert len(app.said) == 2 and "is not being trained: it is done" in app.said[1]
 
