@@ -26,7 +26,7 @@ from engine.neurons.file import Neurons, neurons_sha256
 from engine.neurons.results import Summary
 from engine.places import located, workspace_of
 from engine.records import from_json, to_json
-from engine.runs.run import Run
+from engine.runs.run import Run, finished, finished_by
 from engine.sae.config import CHECKPOINTS, CONFIG, TRAINING, WEIGHTS, SAEConfig, read_config, weights_sha256
 from engine.sae.results import FinalMeasurement, HeldOutMeasurement
 from engine.sae.state import check_together, read_state, read_training, trained_alike
@@ -426,8 +426,10 @@ class RunEntry(Entry):
         return cls(path=path)
 
     def to_json(self) -> dict[str, Any]:
-        run = Run(self.path)
-        return {"command": to_json(run.command), "status": to_json(run.status)}
+        run, status = Run(self.path), Run(self.path).status
+        if later := finished_by(run):
+            status = replace(status, error=finished(later))
+        return {"command": to_json(run.command), "status": to_json(status)}
 
 
 E = TypeVar("E", bound=Entry)

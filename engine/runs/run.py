@@ -6,6 +6,7 @@ the directory while it lives: so a run whose worker was killed is never shown as
 """
 
 import contextlib
+import json
 import math
 import os
 import shlex
@@ -14,7 +15,7 @@ import sys
 import sysconfig
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -241,6 +242,8 @@ class Run:
             return
         if state not in ENDED:
             raise UserError(f"Run {self.id} is {state}: follow it with saetui jobs follow {self.id}.")
+        if later := finished_by(self):
+            raise UserError(f"What run {self.id} began was finished by run {later}: there is nothing to resume.")
         self._cwd()
         if TASKS[self.command.task].outside:
             raise UserError(f"Run {self.id} would write outside of its workspace: give its command, if you trust it.")
@@ -341,6 +344,51 @@ def _listed(workspace: Workspace) -> list[Run]:
     if not workspace.runs.is_dir():
         return []
     return [run for run in map(Run, workspace.runs.iterdir()) if run.is_there]
+
+
+_HOW = ("device", "workers", "batch_size", "replace")
+"""Settings of how work is done: it is the same work without them."""
+
+
+def work_of(task: str, settings: Mapping[str, Any]) -> str:
+    """What a run was asked to do: the same for who asks for it again, perhaps on another device."""
+    asked = {name: value for name, value in settings.items() if name not in _HOW}
+    return json.dumps([task, asked], sort_keys=True, default=str)
+
+
+def finishers(known: Iterable[tuple[str, str, str]]) -> dict[str, str]:
+    """By the id of a run that ended before it was done: that of the next one that did the same work.
+
+    ``known``: id, work (:func:`work_of`) and state of runs, in the order in which they were started.
+    """
+    found: dict[str, str] = {}
+    early: dict[str, list[str]] = {}
+    for id, work, state in known:
+        if state == "done":
+            found |= dict.fromkeys(early.pop(work, ()), id)
+        elif state in ENDED:
+            early.setdefault(work, []).append(id)
+    return found
+
+
+def known_works(listed: Iterable[Run]) -> Iterator[tuple[str, str, str]]:
+    """What :func:`finishers` asks of ``listed`` runs; those that cannot be read are passed over."""
+    for run in listed:
+        with contextlib.suppress(UserError, OSError):
+            command = run.command
+            yield run.id, work_of(command.task, command.settings), run.status.state
+
+
+def finished(later: str) -> str:
+    """What is said of a run that is not to be resumed, as ``later`` did its work."""
+    return f"Finished by run {later}."
+
+
+def finished_by(run: Run) -> str:
+    """The id of the later run that did what ``run`` began; empty without one."""
+    if run.status.state not in ENDED or run.status.state == "done":
+        return ""
+    return finishers(known_works(runs(Workspace(run.workspace)))).get(run.id, "")
 
 
 class RunList:

@@ -10,7 +10,7 @@ from engine.errors import UserError, sentence_of
 from engine.files import Stamp, stamp
 from engine.runs.events import State, Status
 from engine.runs.rate import Rate, seconds_left
-from engine.runs.run import ENDED, STATUS, Command, Run, RunList, archived
+from engine.runs.run import ENDED, STATUS, Command, Run, RunList, archived, finished, finishers, work_of
 from engine.workspace import Workspace
 
 
@@ -40,6 +40,8 @@ class RunSnapshot:
     """Seconds, until now or its end."""
     settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """As they were asked."""
+    finished_by: str = ""
+    """Of one that ended early: the id of the later run that did its work."""
 
     @property
     def label(self) -> str:
@@ -47,7 +49,7 @@ class RunSnapshot:
 
     @property
     def failed(self) -> bool:
-        return self.state in ("failed", "died")
+        return self.state in ("failed", "died") and not self.finished_by
 
     @property
     def live(self) -> bool:
@@ -78,7 +80,8 @@ class RunWatch:
         """Every run of the workspace, the newest first. A run that is being written or removed is left out."""
         listed, anew = self._list.look()
         if anew or any(run.live for run in self._found):
-            self._found = [seen for run in reversed(listed) if (seen := self._look(run, anew)) is not None]
+            found = [seen for run in reversed(listed) if (seen := self._look(run, anew)) is not None]
+            self._found = _with_finishers(found)
         return self._found
 
     def _look(self, run: Run, anew: bool) -> RunSnapshot | None:
@@ -106,6 +109,16 @@ class RunWatch:
             rate.see(time.monotonic(), run.done)
         self._seen[run.id] = run, rate
         return rate.value
+
+
+def _with_finishers(found: list[RunSnapshot]) -> list[RunSnapshot]:
+    """The newest first. What went wrong with one whose work was done later is no news any more."""
+    works = [(run.id, work_of(run.task, run.settings), run.state) for run in reversed(found)]
+    later = finishers(works)
+    return [
+        replace(run, finished_by=later[run.id], error=finished(later[run.id])) if run.id in later else run
+        for run in found
+    ]
 
 
 def archived_runs(workspace: Workspace) -> list[RunSnapshot]:
