@@ -109,10 +109,10 @@ def plan(
 
 
 def left_out(images: Images) -> list[str]:
-    """The warning of pictures in the source that are not read, if there are any."""
+    """The warnings of pictures in the source that are not read, if there are any, and of what else is odd in it."""
     if not images.left_out:
-        return []
-    return [f"Left out of {images.spec}: {in_words(images.left_out)}, which are not read."]
+        return list(images.notes)
+    return [*images.notes, f"Left out of {images.spec}: {in_words(images.left_out)}, which are not read."]
 
 
 def _rows_an_image(hook: HookPoint, policy: TokenPolicy, tokens: int, encoder: VisionEncoder) -> int:

@@ -30,6 +30,7 @@ class ImageEntry:
     member: str = ""  # or under which name, in an archive
     stamp: Stamp | None = None  # of the file when it was listed; None when there was none
     reader: Callable[["ImageEntry"], bytes] | None = None  # where its bytes do not stand in the file as they are
+    also: tuple[str, ...] = ()  # other names of its class: its folder, where that is called otherwise, and synonyms
 
 
 def crop_of(path: str, left: int, top: int, width: int, height: int) -> str:
@@ -44,10 +45,11 @@ def picture_of(path: str) -> str:
 
 @dataclass
 class Listing:
-    """The images of a source, in order, and how many files of which kind were left out."""
+    """The images of a source, in order, how many files of which kind were left out, and what else is to be said."""
 
     entries: list[ImageEntry] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
 
     def takes(self, name: str) -> bool:
         """Whether the file ``name`` is read as an image. If not, and it is a picture of another kind, it counts."""

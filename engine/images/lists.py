@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from engine import files
 from engine.errors import UserError, reason
@@ -69,7 +69,15 @@ def metadata(name: str, folders: Sequence[str], read: Callable[[], str], listing
         return {}
 
 
-def class_names(text: str) -> dict[str, str]:
+class Called(NamedTuple):
+    """What a folder is called."""
+
+    name: str
+    also: tuple[str, ...]
+    """The folder's own name, and other words for it."""
+
+
+def class_names(text: str) -> dict[str, Called]:
     """What folders are called, by their names: the first of the words for it that is no other folder's, too, else all
     of them, else these and the folder's name."""
     lines = (line.strip().split(None, 1) for line in text.split("\n"))
@@ -77,7 +85,12 @@ def class_names(text: str) -> dict[str, str]:
     first = {folder: words.split(",")[0].strip() for folder, words in called.items()}
     firsts, wholes = Counter(first.values()), Counter(called.values())
     alike = {folder: words if wholes[words] == 1 else f"{words} {folder}" for folder, words in called.items()}
-    return {folder: one if firsts[one] == 1 else alike[folder] for folder, one in first.items()}
+    names = {folder: one if firsts[one] == 1 else alike[folder] for folder, one in first.items()}
+    others = {folder: (folder, *map(str.strip, words.split(","))) for folder, words in called.items()}
+    return {
+        folder: Called(name, tuple(dict.fromkeys(one for one in others[folder] if one and one != name)))
+        for folder, name in names.items()
+    }
 
 
 def _rows(path: Path, text: str) -> Iterator[tuple[str, Class]]:

@@ -28,7 +28,7 @@ from engine.images.contents import contents
 from engine.images.decoding import BrokenImage, decode
 from engine.images.entry import ImageEntry, Listing, check_unchanged, read, stamp
 from engine.images.kinds import SUFFIXES, in_words, is_read, left_out
-from engine.images.lists import CLASS_NAMES, METADATA, NOT_THERE, class_names, metadata, read_list, read_text
+from engine.images.lists import CLASS_NAMES, METADATA, NOT_THERE, Called, class_names, metadata, read_list, read_text
 from engine.places import NO_PATH
 from engine.reporter import Reporter, StageBegan
 
@@ -46,12 +46,15 @@ class Images:
         entries: list[ImageEntry],
         left_out: Counter[str] | None = None,
         transparency: Transparency = "white",
+        notes: Iterable[str] = (),
     ):
         self.spec = spec
         self.entries = entries
         self.transparency = transparency
         self.left_out = dict(left_out or {})
         """How many files of the source are pictures of kinds that are not read."""
+        self.notes = tuple(notes)
+        """Sentences about the source that who reads it is told."""
         self.crops: int | None = None
         """Where they are crops of those of the source: how many of each."""
         self._contents = contents()
@@ -231,7 +234,8 @@ def open_images(spec: str | Path, limit: int = 0, transparency: Transparency = "
         others = f" (it holds {in_words(listing.left_out)}, which are not read)" if listing.left_out else ""
         raise UserError(f"No images in {text}{others}: give a directory, list, .tar or .zip with {_SHORT} files.")
     entries = _told_apart(listing.entries)
-    return Images(text, entries[:limit] if limit > 0 else entries, listing.left_out, transparency)
+    shown = entries[:limit] if limit > 0 else entries
+    return Images(text, shown, listing.left_out, transparency, dict.fromkeys(listing.notes))
 
 
 def there(spec: str) -> list[Path]:
@@ -351,10 +355,13 @@ def _told_apart(entries: list[ImageEntry]) -> list[ImageEntry]:
 def _tree(root: Path, names: tuple[str, ...], listing: Listing) -> None:
     """Depth first, every folder in the order of its names. Millions of files: hence strings and directory entries."""
     missing: set[str] = set()
-    called = _called(root, listing)
+    file, called = _called(root, listing)
+    named, unnamed = set[str](), set[str]()
 
     def visit(folder: str, names: tuple[str, ...], around: frozenset[str], known: Mapping[str, Class]) -> None:
-        here = of_folders(tuple(called.get(name, name) for name in names))
+        here = of_folders(tuple(called[name].name if name in called else name for name in names))
+        others = [called[name] for name in names if name in called]
+        also = tuple(itertools.chain.from_iterable(one.also for one in others))
         real = os.path.realpath(folder)
         if real in around:  # a link back up
             return
@@ -371,24 +378,41 @@ def _tree(root: Path, names: tuple[str, ...], listing: Listing) -> None:
                 path = "/".join((*names, child.name))
                 seen = stamp(child.path)
                 missing.discard(path)
+                own = known.get(path)
+                size = seen[1] if seen else 0
                 listing.entries.append(
-                    ImageEntry(path, seen[1] if seen else 0, *known.get(path, here), child.path, stamp=seen)
+                    ImageEntry(path, size, *(own or here), child.path, stamp=seen, also=() if own else also)
                 )
+                if file and names:
+                    named.update(name for name in names if name in called)
+                    unnamed.update(() if others else ["/".join(names)])
 
     visit(os.path.abspath(root), names, frozenset(), {})
     if missing:
         listing.left_out[NOT_THERE] += len(missing)
+    listing.notes += _unmatched(file, sorted(unnamed), sorted(called.keys() - named))
 
 
-def _called(root: Path, listing: Listing) -> dict[str, str]:
-    """What folders in ``root`` are called, where a file in it says that."""
+def _unmatched(file: str, folders: Sequence[str], names: Sequence[str]) -> list[str]:
+    """What is said of a file of names, and of the class folders, that do not fit together."""
+    told = []
+    if folders:
+        told.append(f"it does not name {counted(len(folders), 'folder')} of images, as {folders[0]}")
+    if names:
+        several = "names folders" if len(names) > 1 else "names a folder"
+        told.append(f"it {several} without images, {len(names):,} in all, as {names[0]}")
+    return [f"{file} and the folders beside it differ: {'; '.join(told)}."] if told else []
+
+
+def _called(root: Path, listing: Listing) -> tuple[str, dict[str, Called]]:
+    """The file in ``root`` that says what folders are called, and what it says; an empty name where none does."""
     for path in (root / name for name in CLASS_NAMES):
         if path.is_file():
             try:
-                return class_names(read_text(path))
+                return str(path), class_names(read_text(path))
             except UserError:
                 listing.left_out[f"{path.name} that is not understood"] += 1
-    return {}
+    return "", {}
 
 
 def _is_folder(child: os.DirEntry[str]) -> bool:

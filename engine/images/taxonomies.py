@@ -1,9 +1,9 @@
 """A taxonomy that no folder spells: a table of parents, or WordNet. The class of an image is looked up in it.
 
 A table is a ``.csv`` with columns ``child`` and ``parent``; a parent that is nobody's child is a root. A class is
-found by its whole name, else by its last part, else by the folder of its images. Names must be unique: where one has
-two parents, nothing says which is meant. WordNet is that of nltk, where it and its data are installed; nothing is
-downloaded.
+found by its whole name, else by its last part, else by the folder of its images, else by another name of it. Names must
+be unique: where one has two parents, nothing says which is meant. WordNet is that of nltk, where it and its data are
+installed; nothing is downloaded.
 """
 
 import csv
@@ -28,9 +28,9 @@ class ClassTaxonomy(Protocol):
 
     sha256: str
 
-    def path(self, label: str | None, folder: str = "") -> tuple[str, ...]:
+    def path(self, label: str | None, folder: str = "", also: tuple[str, ...] = ()) -> tuple[str, ...]:
         """From the root down to the class; () for one that is not known. ``folder``: where its images are, whose name
-        may be a number that ``label`` says in words."""
+        may be a number that ``label`` says in words; ``also``: other names of the class."""
 
 
 def open_taxonomy(table: str, wordnet: bool) -> ClassTaxonomy | None:
@@ -60,7 +60,7 @@ class WordNet:
         self._wordnet = wordnet
         self.sha256 = value_sha256(["WordNet", wordnet.get_version()])
 
-    def path(self, label: str | None, folder: str = "") -> tuple[str, ...]:
+    def path(self, label: str | None, folder: str = "", also: tuple[str, ...] = ()) -> tuple[str, ...]:
         word = folder if label and _SYNSET.fullmatch(folder) else (label or "").rpartition("/")[2]
         if _SYNSET.fullmatch(word):
             try:
@@ -106,9 +106,9 @@ class ParentTable:
                 name = self._parent[name]
             ends |= above.keys()
 
-    def path(self, label: str | None, folder: str = "") -> tuple[str, ...]:
+    def path(self, label: str | None, folder: str = "", also: tuple[str, ...] = ()) -> tuple[str, ...]:
         """From the root down to the class; () for one that is not in the table."""
-        names = (label, label.rpartition("/")[2], folder) if label else ()
+        names = (label, label.rpartition("/")[2], folder, *also) if label else ()
         name = next((one for one in names if one in self._known), None)
         found: list[str] = []
         while name:

@@ -37,7 +37,7 @@ from engine.neurons.concept_results import (
 )
 from engine.neurons.pooling import chosen_tokens, pool, scored_tokens
 from engine.neurons.results import ScoredImage
-from engine.neurons.taxonomy import placed
+from engine.neurons.taxonomy import placed, with_other_names
 from engine.reporter import Reporter, StageBegan, Warned
 from engine.sae.config import weights_sha256
 from engine.sae.model import SAE
@@ -81,6 +81,8 @@ def measure_concepts(
     encoder.check(hook)
     if (width := encoder.width(hook)) != sae.config.d:
         raise UserError(other_width(spec, hook, width, sae.config.d))
+    for note in images.notes:
+        reporter.event(Warned(note))
     images.learn(reporter=reporter)
     of_taxonomy = Path(settings.taxonomy).name or "WordNet"
     sources = (
@@ -96,7 +98,8 @@ def measure_concepts(
     reporter.event(StageBegan("encoding"))
     seen = _encode(settings, sae, encoder, images, reporter)
 
-    names, has = concepts(placed(seen.images, parents, reporter) if parents else seen.images, labels)
+    shown = with_other_names(seen.images, images.entries)
+    names, has = concepts(placed(shown, parents, reporter) if parents else shown, labels)
     first = halves([one.label for one in seen.images], settings.seed)
     kept = _enough(has, first, settings.min_images)
     if not kept.any():

@@ -98,6 +98,8 @@ def write_neurons(
         _write_text(file, "words/word", words)
         _write_text(file, "images/path", [image.path for image in images])
         _write_text(file, "images/label", [image.label or "" for image in images])
+        if also := {image.label: image.also for image in images if image.also}:
+            _write_text(file, "classes", [json.dumps([label, *others]) for label, others in also.items()])
         _write_text(file, "images/sha256", [image.sha256 for image in images])
         _write_text(file, "images/taxonomy", [json.dumps(image.taxonomy) for image in images])
         file.flush()
@@ -316,8 +318,10 @@ class Neurons:
         # Most images have their label and taxonomy in common with others: each is read, and held, once.
         labels = {stored: _text(stored) or None for stored in set(columns[1])}
         taxonomies = {stored: tuple(parse_json(_text(stored))) for stored in set(columns[2])}
+        named = self._read("classes").tolist() if "classes" in self._file else ()  # absent in older files, too
+        also = {label: tuple(others) for label, *others in (parse_json(_text(one)) for one in named)}
         return [
-            ScoredImage(_text(path), labels[label], taxonomies[taxonomy], _text(sha256))
+            ScoredImage(_text(path), labels[label], taxonomies[taxonomy], _text(sha256), also.get(labels[label], ()))
             for path, label, taxonomy, sha256 in zip(*columns, strict=True)
         ]
 
@@ -563,7 +567,14 @@ class Neurons:
     @cached_property
     def _classes(self) -> list[str]:
         """Of each latent, and in a second line as tables show it."""
-        return ["\n".join(dict.fromkeys([self.class_of(n), self.kind_of(n)])).strip() for n in range(self.w)]
+        return [
+            "\n".join(dict.fromkeys([self.class_of(n), self.kind_of(n), *self._also(n)])).strip() for n in range(self.w)
+        ]
+
+    def _also(self, latent: int) -> tuple[str, ...]:
+        """What else the class of its top images is called."""
+        image = self._class_images[latent]
+        return self.images[image].also if image >= 0 else ()
 
     @cached_property
     def _joined_names(self) -> list[str]:

@@ -157,6 +157,8 @@ class ScoredImage:
     taxonomy: tuple[str, ...]
     """Root first; () without one."""
     sha256: str
+    also: tuple[str, ...] = ()
+    """Other names of its class."""
 
     @property
     def kind(self) -> str:
@@ -166,8 +168,8 @@ class ScoredImage:
 
     @property
     def classes(self) -> str:
-        """Class and taxonomy in words; empty without. File names join words by - and _."""
-        written = "\n".join(dict.fromkeys([self.label or "", "/".join(self.taxonomy)])).strip()
+        """Class, taxonomy and other names in words; empty without. File names join words by - and _."""
+        written = "\n".join(dict.fromkeys([self.label or "", "/".join(self.taxonomy), *self.also])).strip()
         spaced = written.replace("_", " ").replace("-", " ")
         return written if spaced == written else f"{written}\n{spaced}"
 

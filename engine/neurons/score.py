@@ -47,7 +47,7 @@ from engine.neurons.pooling import image_pooling, scored_tokens
 from engine.neurons.quantities import KEPT
 from engine.neurons.results import Frequency, LatentSpread, MSSummary, Scored, ScoredAll, ScoredImage, Summary
 from engine.neurons.seen import Reader, Seen, View, look
-from engine.neurons.taxonomy import placed
+from engine.neurons.taxonomy import placed, with_other_names
 from engine.reporter import Reporter, StageBegan, Warned
 from engine.sae.config import SAEConfig, read_config, weights_sha256
 from engine.sae.model import SAE
@@ -170,6 +170,8 @@ class _Scorings:
         encoder = self._encoder(settings, config)
         objects = self.objects(settings.objects) if settings.objects else None
         parents = self.parents(settings.taxonomy, settings.wordnet)
+        for note in images.notes:
+            self._warn(note)
         images.learn(reporter=self.reporter)
         made_from = (
             Source("sae", folder.name, str(folder), weights_sha256(folder)),
@@ -335,7 +337,7 @@ class _Scorer:
         self.cropped = cropped
         self.reporter, self.warn = reporter, warn
         self.E = embeddings.read(0, embeddings.rows)
-        self.scored = _images(embeddings)
+        self.scored = with_other_names(_images(embeddings), images.entries)
         if parents is not None:
             self.scored = placed(self.scored, parents, reporter)
         self.paths = [image.taxonomy for image in self.scored]

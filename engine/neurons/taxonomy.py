@@ -4,7 +4,7 @@ A latent belongs to the deepest node that at least a share of its top images lie
 Images without a taxonomy path lie below their label, if they have one: folders of classes are a taxonomy of one level.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from engine.errors import UserError
+from engine.images.entry import ImageEntry
 from engine.images.taxonomies import ClassTaxonomy
 from engine.metrics.hierarchy import prefix_ids
 from engine.metrics.results import Hierarchy
@@ -117,10 +118,16 @@ class Taxonomy:
         return root
 
 
+def with_other_names(images: Sequence[ScoredImage], entries: Iterable[ImageEntry]) -> list[ScoredImage]:
+    """``images`` with what else their classes are called, as ``entries`` of their source say it."""
+    also = {one.label: one.also for one in entries if one.also}
+    return [replace(one, also=also.get(one.label, ())) for one in images]
+
+
 def placed(images: Sequence[ScoredImage], taxonomy: ClassTaxonomy, reporter: Reporter) -> list[ScoredImage]:
     """``images`` with the places of their classes in ``taxonomy``. UserError where it knows none of them."""
-    place = {(one.label, _folder(one)) for one in images}
-    path = {(label, folder): taxonomy.path(label, folder) for label, folder in place}
+    place = {(one.label, _folder(one)): one.also for one in images}
+    path = {(label, folder): taxonomy.path(label, folder, also) for (label, folder), also in place.items()}
     classes = {label for label, _ in place if label}
     unknown = sorted({label for (label, _), found in path.items() if label and not found})
     if len(unknown) == len(classes):

@@ -89,6 +89,8 @@ def _of_one_encoder(
         reporter.event(Warned(message))
     for one in subjects:
         _check_fit(one, encoder, reporter)
+    for note in images.notes:
+        reporter.event(Warned(note))
     images.learn(reporter=reporter)
     captions = [_captions(settings.captions)] if settings.captions else []
     found: dict[Path, Fidelity] = {}

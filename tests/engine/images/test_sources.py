@@ -473,13 +473,19 @@ def test_folders_are_called_what_a_file_among_them_says(tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_text("\r\n".join(lines))
     before = open_images(tmp_path / "n01").sha256
     names = ["tench", "crane n02", "crane n03", "can-tin", "crane, bird", "n06"]
-    assert [one.label for one in open_images(tmp_path).entries] == names
+    found = open_images(tmp_path)
+    assert [one.label for one in found.entries] == names
+    also = [("n01", "Tinca tinca"), ("n02", "crane"), ("n03", "crane"), ("n04",), ("n05", "crane", "bird"), ()]
+    assert [one.also for one in found.entries] == also
+    told = "it does not name 1 folder of images, as n06; it names a folder without images, 1 in all, as n07"
+    assert found.notes == (f"{tmp_path / 'classes.txt'} and the folders beside it differ: {told}.",)
+    assert open_images(tmp_path / "n01").notes == ()
     assert open_images(tmp_path / "n01").sha256 == before, "it names folders among which it is"
     (tmp_path / "classes.txt").rename(tmp_path / "LOC_synset_mapping.txt")
     assert [one.label for one in open_images(tmp_path).entries] == names
     (tmp_path / "LOC_synset_mapping.txt").write_bytes(b"\xff\xfe\x00")
     assert open_images(tmp_path).left_out == {"LOC_synset_mapping.txt that is not understood": 1}
-    assert open_images(tmp_path).entries[0].label == "n01"
+    assert open_images(tmp_path).entries[0].label == "n01" and not open_images(tmp_path).notes
 
 
 # What is left out

@@ -91,6 +91,12 @@ def test_a_class_in_words_is_found_by_the_folder_of_its_images(tmp_path):
     assert places == [("fish", "n01"), ("bird", "crane n02"), ()]
 
 
+def test_a_class_is_found_by_another_name_of_it(tmp_path):
+    found = table(tmp_path, "child,parent\nTinca tinca,fish\nfish,animal\n")
+    assert found.path("tench", "", ("n01440764", "Tinca tinca")) == ("animal", "fish", "Tinca tinca")
+    assert found.path("tench", "", ("n01440764",)) == found.path(None, "", ("Tinca tinca",)) == ()
+
+
 def test_one_taxonomy_is_asked_for(tmp_path):
     assert open_taxonomy("", False) is None
     with pytest.raises(UserError, match="give --taxonomy or --wordnet"):

@@ -110,6 +110,24 @@ def test_latents_are_found_by_the_classes_of_their_images(contents, tmp_path):
     assert bird.kind == "Columba livia"
 
 
+def test_latents_are_found_by_every_name_of_the_classes_of_their_images(contents, tmp_path):
+    """The folder of a class that a file among the folders calls otherwise, and its synonyms."""
+    contents["images"] = [
+        ScoredImage("n01440764/1.png", "tench", (), "", ("n01440764", "Tinca tinca")),
+        ScoredImage("n01440764/2.png", "tench", (), "", ("n01440764", "Tinca tinca")),
+        ScoredImage("n02/3.png", "crane n02", (), "", ("n02", "crane")),
+    ]
+    contents["latents"] |= {"class_image": [0, 1, 2, -1, -1, -1], "class_share": [0.5, 1, 1, np.nan, np.nan, np.nan]}
+    write_neurons(tmp_path / "n.h5", **contents)
+    with Neurons.open(tmp_path / "n.h5") as neurons:
+        assert neurons.images == contents["images"]
+        for name in ("tench", "n01440764", "Tinca tinca"):
+            asked = [f'class="{name}"', name]
+            assert [sorted(neurons.order(search=one)) for one in asked] == [[0, 1], [0, 1]], name
+        assert neurons.order(search="class=crane") == [2] and neurons.order(search="class!=n01440764") == [2]
+        assert neurons.row(0).to_json()["class"] == "tench", "it is called by its name"
+
+
 def test_files_that_are_older_than_classes_of_latents_have_them(neurons):
     """They are made from the top images and their labels, which are there: of two in two classes the strongest."""
     assert neurons.class_image.tolist() == [2] * W and neurons.class_share.tolist() == [1 / 3] * W
