@@ -158,3 +158,26 @@ class Reporter:
     def loading(self, what: str, size: int) -> contextlib.AbstractContextManager[None]:
         """Around the loading of ``what``, whose files have ``size`` bytes (0: not known)."""
         return contextlib.nullcontext()
+
+
+class Once(Reporter):
+    """Hands on to another, but each warning once: what is so of several, and of parts that look at the same."""
+
+    def __init__(self, other: Reporter):
+        self._other, self._said = other, set[str]()
+
+    def progress(self, done: int, total: int, unit: str, **measured: float | None) -> None:
+        self._other.progress(done, total, unit, **measured)
+
+    def event(self, event: Event) -> None:
+        if isinstance(event, Warned):
+            if event.message in self._said:
+                return
+            self._said.add(event.message)
+        self._other.event(event)
+
+    def check(self) -> None:
+        self._other.check()
+
+    def loading(self, what: str, size: int) -> contextlib.AbstractContextManager[None]:
+        return self._other.loading(what, size)

@@ -48,7 +48,7 @@ from engine.neurons.quantities import KEPT
 from engine.neurons.results import Frequency, LatentSpread, MSSummary, Scored, ScoredAll, ScoredImage, Summary
 from engine.neurons.seen import Reader, Seen, View, look
 from engine.neurons.taxonomy import placed, with_other_names
-from engine.reporter import Reporter, StageBegan, Warned
+from engine.reporter import Once, Reporter, StageBegan, Warned
 from engine.sae.config import SAEConfig, read_config, weights_sha256
 from engine.sae.model import SAE
 from engine.settings import check
@@ -122,12 +122,11 @@ class _Scorings:
     """Scorings of one call: what they share, and what is done for each of them."""
 
     def __init__(self, workspace: Workspace, reporter: Reporter, several: bool):
-        self.workspace, self.reporter, self.several = workspace, reporter, several
+        self.workspace, self.reporter, self.several = workspace, Once(reporter), several
         self.images = cache(open_images)
         self.objects = cache(open_objects)
         self.parents = cache(open_taxonomy)
         self.encoders = Recent[VisionEncoder](1)
-        self.said: set[str] = set()
         self.done: dict[int, Scored] = {}
 
     def score(self, asked: Sequence[ScoreSettings]) -> list[Scored]:
@@ -222,10 +221,7 @@ class _Scorings:
         return encoder
 
     def _warn(self, message: str) -> None:
-        """Once, though it be so of several."""
-        if message not in self.said:
-            self.said.add(message)
-            self.reporter.event(Warned(message))
+        self.reporter.event(Warned(message))
 
     def _check_apart(self, scorings: Sequence[_Scoring]) -> None:
         paths = [one.path for one in scorings]

@@ -1,5 +1,6 @@
 """Scoring several SAEs at once: one pass, the same bytes as alone."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -125,6 +126,20 @@ def test_several_make_the_same_bytes_as_each_alone(place, alone, work, monkeypat
     assert [(one.sae, one.made) for one in results] == [(one.sae, True) for one in asked]
     assert files(place) == alone
     assert passes.count(5) == (4 if room is None else 4 * len(asked)), "of 22 images, four batches are of five"
+
+
+def test_what_is_odd_in_the_images_is_told_once(place, tmp_path):
+    shutil.copytree(place / "images", tmp_path / "images")
+    (tmp_path / "images/classes.txt").write_text("red crimson, scarlet\n")
+    shutil.copytree(place / "work/saes", tmp_path / "work/saes")
+    listener = Listener()
+    given = {"images": str(tmp_path / "images"), "limit": 13}
+    (one, _) = score_together(
+        [ask(place, sae, **given) for sae in ("first", "second")], Workspace(tmp_path / "work"), listener
+    )
+    assert sum("does not name 1 folder of images, as blue" in said for said in listener.warnings) == 1
+    with Neurons.open(one.path) as neurons:
+        assert {image.also for image in neurons.images if image.label == "crimson"} == {("red", "scarlet")}
 
 
 def test_sae_after_sae_is_left_for_another_pass_when_latents_turn_out_to_fire_too_much(place, alone, work, monkeypatch):
