@@ -154,11 +154,11 @@ class Workspace:
             raise UserError(
                 f"No {called} named {given!r} in {self.root}, which has none yet: make some, or give a path."
             )
-        told = [f"{does} {_some(names)}" for does, names in (("it has", has), ("the plan makes", makes)) if names]
+        told = [f"{does} {first_few(names)}" for does, names in (("it has", has), ("the plan makes", makes)) if names]
         raise UserError(f"No {called} named {given!r} in {self.root}: {', '.join(told)}; give one of these or a path.")
 
 
-def _some(names: Sequence[str]) -> str:
+def first_few(names: Sequence[str]) -> str:
     """The first of them."""
     return ", ".join(names[:_TOLD]) + (" ..." if len(names) > _TOLD else "")
 

@@ -33,6 +33,15 @@ class Blocks:
     """Width of what the encoder puts out, pooled or projected."""
 
 
+_KNOWN = {
+    "hf:openai/clip-vit-large-patch14-336": Blocks(24, 1024, 24**2 + 1, True, 768),
+    "hf:openai/clip-vit-base-patch32": Blocks(12, 768, 7**2 + 1, True, 512),
+    "hf:facebook/dinov2-base": Blocks(12, 768, None, True, 768),
+    "hf:google/siglip-so400m-patch14-384": Blocks(27, 1152, 27**2, False, 1152),
+}
+"""What the configs of models say that shipped plans name, for who has not fetched them yet."""
+
+
 def check_device(name: str) -> None:
     """UserError for a device of which it is plain that this machine has none."""
     if name.startswith("cuda") and (not may_have_gpu() or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")):
@@ -119,7 +128,7 @@ def blocks_of(spec: str) -> Blocks | None:
         last = whole["projection_dim"] if projected else width
         return Blocks(config["num_hidden_layers"], width, side**2 + cls if side else None, cls, last)
     except (UserError, OSError, KeyError, TypeError, AttributeError):
-        return None
+        return _KNOWN.get(spec)
 
 
 def _folder(spec: str) -> Path:

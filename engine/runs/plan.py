@@ -40,6 +40,7 @@ from engine.workspace import (
     check_name,
     concepts_path,
     fidelity_path,
+    first_few,
     names_by_judge,
     neurons_path,
     slug,
@@ -337,7 +338,7 @@ def _starred(given: Any, task: str, kind: str, before: Sequence[Stage], path: Pa
         does, known = _known(task, kind, before)
         names = fnmatch.filter(known, one)
         if not names:
-            told = f"it {does} {', '.join(known)}" if known else f"it {does} none"
+            told = f"it {does} {first_few(known)}" if known else f"it {does} none"
             raise UserError(f"{path} [[{task}]]: nothing that it {does} is called {one!r}: {told}.")
         found += names
     return list(dict.fromkeys(found)) if task in ("figure", "stability") else found

@@ -11,8 +11,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+import transformers
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from engine.config import PlanSettings
 from engine.errors import UserError
@@ -20,6 +22,8 @@ from engine.runs.expected_plan import ExpectedPlan, expected_plan
 from engine.runs.paces import Forward, paces
 from engine.runs.run import Run
 from engine.workspace import Workspace
+from saetui.cli.plans import _rows as table
+from tests.support.checkpoints import TEXT, VISION
 
 OLD = Path(__file__).parents[2] / "old_workspace"
 PLAN = """
@@ -199,3 +203,60 @@ def test_the_stages_of_a_plan_are_told_apart(old: Workspace, monkeypatch: pytest
     assert found.image[JUDGE] == [3 / 24]
     assert found.scored == [2 / 24, 3 / 24, 4 / 24, 1 / 8]
     assert [seconds for _, seconds in found.alike] == [4]
+
+
+@pytest.fixture(scope="module")
+def stand_in(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Inputs of the paper's plan: a small CLIP of as many layers, folders of classes, and iNaturalist's names."""
+    root = tmp_path_factory.mktemp("inputs")
+    vision = {**VISION, "num_hidden_layers": 24, "image_size": 32, "patch_size": 8}
+    shape = transformers.CLIPConfig(vision_config=vision, text_config=TEXT, projection_dim=768)
+    transformers.CLIPModel(shape).save_pretrained(root / "clip")
+    birds = ("00001_Animalia_Chordata_Aves_Columbiformes_Columbidae_Columba_livia", "00002_Plantae_A_B_C_D_E_f")
+    for folder, classes in (("train", ("n01", "n02")), ("val", ("n01", "n02", "n03")), ("inat", birds)):
+        for name in classes:
+            (root / folder / name).mkdir(parents=True)
+            for number in range(2):
+                Image.new("RGB", (8, 8)).save(root / folder / name / f"{number}.png")
+    models = dict.fromkeys(("model", "dinov2", "clip"), str(root / "clip"))
+    return {name: str(root / name) for name in ("train", "val", "inat")} | models | {"vlm": "demo"}
+
+
+def asked_of(inputs: dict[str, str]) -> PlanSettings:
+    return PlanSettings(plan="paper", input=tuple(f"{name}={value}" for name, value in inputs.items()))
+
+
+@pytest.mark.parametrize("fetched", [True, False])
+def test_the_papers_plan_counts_rows_bytes_and_hours(
+    old: Workspace, stand_in: dict[str, str], monkeypatch: pytest.MonkeyPatch, fetched: bool
+) -> None:
+    """``fetched``: whether its models are there; else their sizes are known all the same."""
+    monkeypatch.setattr("engine.runs.paces.may_have_gpu", lambda: False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)  # else what was not fetched is refused
+    images = {name: stand_in[name] for name in ("train", "val", "inat")}
+    found = expected_plan(asked_of(stand_in if fetched else images), old)
+    (imagenet, patches, inat), d = [one for one in found.stages if one.task == "extract"], 32 if fetched else 1024
+    assert [(one.name, one.rows) for one in (imagenet, patches, inat)] == [
+        *(("imagenet", 5 * 4), ("imagenet-patches", 2 * 4), ("inat", 4))
+    ]
+    assert imagenet.left == 4 * (4 * (2 * d + 8) + 2 * 768 + 8) and patches.left == 8 * (2 * d + 8)
+    trained = {one.name: one for one in found.stages if one.task == "train"}
+    assert len(trained) == 60 + 3 + 1 + 1 + 3 + 3 and {one.rows for one in trained.values()} == {100_000 * 4096}
+    w = 64 * d
+    steered = trained["imagenet-patches"]
+    assert steered.left == 4 * 4 * (2 * d * w + 2 * w + d) and steered.seconds is not None and steered.seconds > 3600
+    assert found.seconds >= sum(one.seconds or 0 for one in trained.values()), "as earlier trainings here took"
+    scores = [one for one in found.stages if one.task == "score"]
+    assert len(scores) == 2 * 73 + 1 and {one.rows for one in scores} == {6, 4} and all(one.left for one in scores)
+    assert [one.images for one in found.passes] == [6, 4]
+    assert found.left == sum(one.left or 0 for one in (*found.stages, *found.passes)) > 10**9
+    rows = [row for row in table(found) if row[0] == "score"]
+    assert fetched or len(set(rows)) == len(rows), "two judges are two rows"
+
+
+@pytest.mark.parametrize("name", ["train", "val", "inat", "model", "dinov2", "clip", "vlm"])
+def test_an_input_of_the_papers_plan_that_is_not_there_is_named(
+    old: Workspace, stand_in: dict[str, str], name: str
+) -> None:
+    with pytest.raises(UserError, match=rf"paper.toml \[\[\w+\]\]: .*no{name}"):
+        expected_plan(asked_of(stand_in | {name: f"./no{name}"}), old)

@@ -360,11 +360,45 @@ def test_the_plan_of_the_paper_is_its_experiments(workspace):
     asked = [stage.settings for stage in stages]
     trained = [one for stage, one in zip(stages, asked, strict=True) if stage.task == "train"]
     grid = {(one.activations, one.arch, one.expansion) for one in trained if one.k == 20}
-    assert len(grid) == 60 + 1 and sorted({one.k for one in trained}) == [1, 10, 20, 50]
+    assert len(grid) == 60 + 1 + 2 and sorted({one.k for one in trained}) == [1, 10, 20, 50]
+    made = {one.name for one in trained if one.activations.startswith("imagenet")} | {
+        *("imagenet-pca", "imagenet-kmeans", "imagenet-random")
+    }
     scored = [one for stage, one in zip(stages, asked, strict=True) if stage.task == "score"]
     judges = {(one.name, one.embed_with) for one in scored}
-    assert ("imagenet-dinov2", "hf:facebook/dinov2-base") in judges and len(scored) == 2 * 63 + 1
+    assert ("imagenet-dinov2", "hf:facebook/dinov2-base") in judges and len(scored) == 2 * len(made) + 1
+    assert made == {one.sae for one in scored if one.name == "imagenet-clip"} and len(made) == 60 + 3 + 1 + 3 + 3 + 3
     assert {one.images for one in scored} == {"/v", "/i"}
+
+
+def test_the_plan_of_the_paper_and_the_demos_differ_by_size_models_and_data_alone(workspace):
+    given = {"paper": ["train=/t", "val=/v", "inat=/i"], "paper-demo": []}
+    full, demo = (read_plan(shipped()[name], workspace, inputs) for name, inputs in given.items())
+
+    def of(stages, task, *names):
+        found = [tuple(getattr(one.settings, name) for name in names) for one in stages if one.task == task]
+        return sorted(set(found))
+
+    assert {one.task for one in full} == {one.task for one in demo} - {"draw"}
+    for task, *names in (
+        ("train", "arch", "frozen"),
+        ("baseline", "of"),
+        ("figure", "kind"),
+        ("stability", "seed"),
+        ("fidelity", "splice"),
+        ("steerability", "part", "draw", "strength", "doses"),
+    ):
+        assert of(full, task, *names) == of(demo, task, *names), task
+    for stages in (full, demo):
+        twins = [one.settings for one in stages if one.task == "train" and one.settings.frozen != "none"]
+        trained = {dataclasses.replace(one.settings, name="") for one in stages if one.task == "train"}
+        assert len(twins) == 3 and {dataclasses.replace(one, frozen="none", name="") for one in twins} < trained
+        compared = [one.settings.saes for one in stages if one.task == "stability"]
+        assert [len(saes) for saes in compared] == [2, 2]
+        assert len([one for one in stages if one.task == "concepts"]) == 2 + 3 + 3
+        (spliced,) = [one.settings.sae for one in stages if one.task == "fidelity"]
+        (steered,) = [one.settings.sae for one in stages if one.task == "steerability"]
+        assert len(spliced) == 3 and spliced[0] == steered
 
 
 def test_the_plan_of_its_other_encoders_reads_each_where_it_puts_something_out(workspace, tmp_path):
