@@ -70,6 +70,7 @@ def test_commands_say_it(workspace: Workspace) -> None:
     line = next(one for one in said("jobs").splitlines() if one.startswith(early.id))
     assert line.endswith(f"Finished by run {done.id}.") and "resume" not in line
     records = {one["id"]: one for one in json.loads(said("jobs", "--json"))}
+    assert records[early.id]["error"] == f"Finished by run {done.id}."
     assert records[early.id]["finished_by"] == done.id and "finished_by" not in records[done.id]
     followed = said("jobs", "follow", early.id)
     assert f"Finished by run {done.id}." in followed and "resume" not in followed
