@@ -169,7 +169,12 @@ def _record(run: Run, later: str) -> dict[str, Any]:
     """``later``: the run that did its work, where it did not; empty without one."""
     place = {"id": run.id, "path": str(run.path)}
     try:
-        return place | to_json(run.command) | to_json(run.status) | ({"finished_by": later, "error": finished(later)} if later else {})
+        return (
+            place
+            | to_json(run.command)
+            | to_json(run.status)
+            | ({"finished_by": later, "error": finished(later)} if later else {})
+        )
     except (UserError, OSError) as error:
         return place | {"state": "damaged", "error": sentence_of(error)}
 
