@@ -25,7 +25,7 @@ from engine.reporter import Reporter
 from engine.runs.plan import plan_path
 from engine.runs.run import Run, runs
 from engine.settings import check
-from engine.workspace import Workspace, saes
+from engine.workspace import Workspace, image_set_of, neurons_files, saes
 
 
 @dataclass(frozen=True)
@@ -103,13 +103,18 @@ def _own(plan: str) -> _Own:
 
 def _mine(settings: PaperSettings, workspace: Workspace, reporter: Reporter) -> Iterator[_Mine]:
     names, twins = saes(workspace), Twins.of(workspace)
+    sets = {name: sorted({image_set_of(path) for path in neurons_files(workspace, name)}) for name in names}
+    known = sorted({one for some in sets.values() for one in some})
+    if settings.on and settings.on not in known:
+        raise UserError(f"No SAE was scored as {settings.on!r}: give one of {', '.join(known) or 'none yet'}.")
     for number, name in enumerate(names):
         reporter.check()
         reporter.progress(number, len(names), "SAEs")
         entry = read_entry(SAEEntry, workspace.sae(name))
         if entry is None or entry.error or entry.config is None:
             continue
-        scores = subject_of(name, settings.on, workspace).scores
+        on = settings.on if len(sets[name]) > 1 else ""  # as those of the hierarchy, which are of other images
+        scores = subject_of(name, on, workspace).scores
         ours = NeuronsEntry.read(scores) if scores else None
         if ours and ours.summary and ours.summary.patches is not None:  # the paper's are of images
             ours = None

@@ -1,6 +1,7 @@
 """Ours beside the published tables: each cell is the mean of what fits it, and nothing is guessed."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -130,6 +131,18 @@ def test_ours_is_the_mean_of_the_saes_of_a_cell_beside_their_control(place):
     assert found[unique, "share of pairs that share a top image", "pairs"].ours == pytest.approx(99 / 4950)
     raw = found["Raw neurons of the last layer, without an SAE", "mean MS of raw neurons", "neurons"]
     assert raw.ours == pytest.approx(0.0141) and raw.published == 0.0135
+
+
+def test_an_image_set_is_chosen_where_there_are_several_and_others_stay(place):
+    """As of the paper's plan: the hierarchy's SAE is scored on other images than those that two judges see."""
+    whole = cells(place)
+    shutil.copy(place.neurons("a", "val"), place.neurons("a", "other"))
+    place.neurons("deep", "val").rename(place.neurons("deep", "inat"))
+    with pytest.raises(UserError, match="a was scored on several image sets"):
+        cells(place)
+    assert cells(place, on="val") == whole == cells(place, on="other")
+    with pytest.raises(UserError, match="No SAE was scored as 'nowhere': give one of inat, other, val"):
+        cells(place, on="nowhere")
 
 
 def test_the_best_frozen_twin_stands_in_the_cells_that_it_is_of(place):
