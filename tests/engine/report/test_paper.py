@@ -213,6 +213,8 @@ def test_the_plan_that_was_run_last_says_it_where_none_is_named(place, tmp_path)
     assert cells(place)[row].ours == 0.5
     Run.create(place, "run", {"plan": "paper-demo"}, ["run"])
     assert beside_paper(PaperSettings(), place).plan == "paper-demo", "one that saetui brings"
+    Run.create(place, "run", {"plan": "paper"}, ["run"])
+    assert cells(place)[row].ours is None, "of the paper's own model the layers are the published ones"
 
 
 def steered(place, sae, vlm="llava-hf/llava-1.5-7b-hf", word=0.3, shares=(0.5, 0.8, 0.4)):
