@@ -34,6 +34,8 @@ class _Mine:
 
     entry: SAEEntry
     summary: Summary | None
+    asked: bool = True
+    """Whether it was scored on the images that were asked for."""
     twins: "tuple[_Mine, ...]" = ()
     """Frozen twins, each with the scores that are on the same images by the same judge."""
 
@@ -118,7 +120,8 @@ def _mine(settings: PaperSettings, workspace: Workspace, reporter: Reporter) -> 
         ours = NeuronsEntry.read(scores) if scores else None
         if ours and ours.summary and ours.summary.patches is not None:  # the paper's are of images
             ours = None
-        yield _Mine(entry, ours.summary if ours else None, tuple(_twins(entry, ours, twins)))
+        asked = not settings.on or settings.on in sets[name]
+        yield _Mine(entry, ours.summary if ours else None, asked, tuple(_twins(entry, ours, twins)))
 
 
 def _twins(sae: SAEEntry, ours: NeuronsEntry | None, twins: Twins) -> Iterator[_Mine]:
@@ -133,13 +136,20 @@ def _table(table: PublishedTable, said: Published, mine: list[_Mine], own: _Own)
         quantity, layer = (table.quantity, row) if table.quantity else (row, table.layer)
         cells = []
         for column, value in zip(table.columns, values, strict=True):
-            fitting = [one for one in mine if _fits(one, table, layer, column, said, own)]
+            fitting = _nearest([one for one in mine if _fits(one, table, layer, column, said, own)])
             found = [(one, v) for one in fitting if (v := _value(one, quantity, column)) is not None]
             used += [one for one, _ in found if one not in used]
             cells.append(_cell(value, found))
         rows.append((row, tuple(cells)))
     notes = (*([table.remark] if table.remark else ()), *_notes(said, used, own))
     return PaperTable(table.title, table.across, tuple(map(str, table.columns)), tuple(rows), notes)
+
+
+def _nearest(fitting: list[_Mine]) -> list[_Mine]:
+    """Of several for a cell those that were scored on the images that were asked for, and of these those of CLS, as
+    the published ones are: beside these, one to steer, of patches, or one of the hierarchy's images is none."""
+    asked = [one for one in fitting if one.asked] or fitting
+    return [one for one in asked if one.entry.config and one.entry.config.tokens in ("cls", "")] or asked
 
 
 def _fits(one: _Mine, table: PublishedTable, layer: str, column: object, said: Published, own: _Own) -> bool:

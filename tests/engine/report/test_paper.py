@@ -37,10 +37,20 @@ GROUPS = tuple(
 
 
 def trained(
-    place, name, *, arch="matryoshka-batchtopk", hook="last", expansion=1, k=20, fve_batch=None, frozen="none", **scores
+    place,
+    name,
+    *,
+    arch="matryoshka-batchtopk",
+    hook="last",
+    expansion=1,
+    k=20,
+    fve_batch=None,
+    frozen="none",
+    tokens="cls",
+    **scores,
 ):
     """An SAE of 8 wide activations with a training, and scores where ``scores`` say something of them."""
-    config = SAEConfig(arch=arch, d=8, w=8 * expansion, k=k, hook=hook, model=MODEL, tokens="cls", frozen=frozen)
+    config = SAEConfig(arch=arch, d=8, w=8 * expansion, k=k, hook=hook, model=MODEL, tokens=tokens, frozen=frozen)
     SAE(config).save(place.sae(name))
     result = FinalMeasurement(
         name=name, arch=arch, d=8, w=8 * expansion, k=k, steps=5, rows=77, fve=0.5, fve_batch=fve_batch, l0=float(k)
@@ -135,12 +145,23 @@ def test_ours_is_the_mean_of_the_saes_of_a_cell_beside_their_control(place):
 
 def test_an_image_set_is_chosen_where_there_are_several_and_others_stay(place):
     """As of the paper's plan: the hierarchy's SAE is scored on other images than those that two judges see."""
-    whole = cells(place)
+
+    def alone(**asked):
+        found = cells(place, **asked)
+        raw = found.pop(("Raw neurons of the last layer, without an SAE", "mean MS of raw neurons", "neurons"))
+        return found, raw.saes
+
+    whole, of_raw = alone()
     shutil.copy(place.neurons("a", "val"), place.neurons("a", "other"))
     place.neurons("deep", "val").rename(place.neurons("deep", "inat"))
     with pytest.raises(UserError, match="a was scored on several image sets"):
         cells(place)
-    assert cells(place, on="val") == whole == cells(place, on="other")
+    asked, of_asked = alone(on="val")
+    assert asked == whole and set(of_raw) - set(of_asked) == {"deep"}, "which stays where no other is"
+    trained(place, "of-inat", expansion=16, fve_batch=0.2, ms=ms(0.9, 0.9, 0.9))
+    place.neurons("of-inat", "val").rename(place.neurons("of-inat", "inat"))
+    trained(place, "steered", expansion=16, tokens="patches", fve_batch=0.2, ms=ms(0.9, 0.9, 0.9))
+    assert alone(on="val") == (whole, of_asked), "of a cell those of these images and of CLS"
     with pytest.raises(UserError, match="No SAE was scored as 'nowhere': give one of inat, other, val"):
         cells(place, on="nowhere")
 
