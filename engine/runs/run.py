@@ -385,8 +385,12 @@ def finished(later: str) -> str:
 
 
 def finished_by(run: Run) -> str:
-    """The id of the later run that did what ``run`` began; empty without one."""
-    if run.status.state not in ENDED or run.status.state == "done":
+    """The id of the later run that did what ``run`` began; empty without one, and of one that cannot be read."""
+    try:
+        state = run.status.state
+    except (UserError, OSError):
+        return ""
+    if state not in ENDED or state == "done":
         return ""
     return finishers(known_works(runs(Workspace(run.workspace)))).get(run.id, "")
 

@@ -165,7 +165,7 @@ def _show_result(run: Run) -> None:
         show(result)
 
 
-def _record(run: Run, later: str) -> dict[str, Any]:
+def _record(run: Run, later: str = "") -> dict[str, Any]:
     """``later``: the run that did its work, where it did not; empty without one."""
     place = {"id": run.id, "path": str(run.path)}
     try:
