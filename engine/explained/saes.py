@@ -150,7 +150,7 @@ SAE: dict[str, Explanation] = {
         title="depth by chance",
         formula="expected common taxonomy path of two images drawn at random",
         n="all pairs of images",
-        interval="95 % of sets of images drawn at random lie in it",
+        interval="quantiles .025 and .975 of sets of images drawn at random",
         control="it is one",
     ),
     "random_depth": Explanation(
@@ -277,7 +277,8 @@ SAE: dict[str, Explanation] = {
         formula="mean over concepts of the AUROC of the best latent, in the same tests; ahead: that of the SAE - "
         "theirs, concept by concept",
         n="concepts; ahead: those that both have",
-        interval="95 %, bootstrap over images and concepts; ahead: over concepts, mean ± Student's t x standard error",
+        interval="95 %, percentiles of a bootstrap over images and concepts; ahead: over concepts, mean ± Student's t x "
+        "standard error",
         control="ahead 0: the SAE has learned nothing that these concepts tell",
     ),
     "twin_fve": Explanation(

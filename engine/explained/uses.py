@@ -2,15 +2,20 @@
 
 from engine.explained.explanation import PAPER, Explanation
 
-_BOOTSTRAP = "95 %, over latents: bootstrap-t (Efron 1982), no wider than Hoeffding's"
-_CONCEPTS = "95 %, bootstrap over the images of the second half and, of means, over the concepts"
+_STUDENTISED = "bootstrap-t (Efron 1982), no wider than Hoeffding's"
+_BOOTSTRAP = f"95 %, over latents: {_STUDENTISED}"
+_CONCEPTS = "95 %, percentiles of a bootstrap over the images of the second half and, of means, over the concepts"
 _RANDOM = "matched raw neurons, random directions, and the same latents with shuffled labels"
 _STEERED = (
     "the model untouched, the SAE attached, a random latent, a random direction of equal norm, and DiffMean, by itself "
     "and as far as the latent"
 )
 _RECOVERED = "recovered: (spliced - ablated) / (untouched - ablated)"
-_SPLICED = "95 %, bootstrap over the units of n; of what is lost, gained and recovered, unit by unit"
+_SPLICED = (
+    f"95 %, over the units of n: {_STUDENTISED}; of what is lost and gained unit by unit, of what is recovered that of "
+    "the linearised ratio; wide where units are few and one is unlike the others"
+)
+_SPLICED_KL = f"{_SPLICED}, as no value is too large for a KL"
 _IN_PLACE = "the model untouched, and the mean activation in place (ablated)"
 _PEOPLE = "pairs of latents of which people chose one"
 
@@ -93,7 +98,7 @@ TESTED: dict[str, Explanation] = {
         "weighted over "
         f"pairs, or the mean over bins of distance ({PAPER})",
         n=_PEOPLE,
-        interval="95 %, over pairs: Wilson's of a share (1927), a bootstrap of the mean over bins",
+        interval="95 %, over pairs: Wilson's of a share (1927), percentiles of a bootstrap of the mean over bins",
         control="one half: a coin; published: MS by DINOv2",
     ),
     "judges_agree": Explanation(
@@ -227,7 +232,7 @@ TESTED: dict[str, Explanation] = {
         formula="KL divergence of the next token from the untouched model, in nats, mean over its own greedy answer; "
         f"{_RECOVERED}",
         n="answers, one an image",
-        interval=_SPLICED,
+        interval=_SPLICED_KL,
         control=_IN_PLACE,
     ),
     "same_token": Explanation(
@@ -243,7 +248,8 @@ TESTED: dict[str, Explanation] = {
         title="ours",
         formula="mean over the latents of the SAEs of this workspace that are of the cell, as the table's title says",
         n="in the row n",
-        interval="95 %, over latents; none where ours is of several SAEs",
+        interval="95 %, over latents: of MS and depth, mean ± Student's t x standard error; of steering, bootstrap-t; none "
+        "where ours is of several SAEs",
         control="of MS, raw neurons that fire on as many images; of depth, random images; of steering, the SAE "
         "attached",
     ),

@@ -1,6 +1,5 @@
 """saetui jobs: list, follow, stop, pause and resume detached work."""
 
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
@@ -18,7 +17,7 @@ from engine.workspace import Workspace
 from saetui.cli import demo, stages
 from saetui.cli.options import JsonOption, WorkspaceOption
 from saetui.cli.streams import print_json
-from saetui.cli.work import ProgressDisplay, columns, note, say, screen_width, wrapped
+from saetui.cli.work import PIPED, ProgressDisplay, columns, note, say, screen_width, wrapped
 from saetui.formatting import duration, percent
 
 app = typer.Typer(
@@ -180,11 +179,11 @@ def _record(run: Run, later: str = "") -> dict[str, Any]:
 
 
 def _table(found: Sequence[Run]) -> Iterator[str]:
-    """A line for each run under a head; on a terminal what went wrong stands below it, in full."""
+    """A line for each run under a head; on a screen what went wrong stands below it, in full."""
     rows, wrong, later = [], [], finishers(known_works(found))
     for run in found:
         *cells, error = _cells(run, later.get(run.id, ""))
-        below = sys.stdout.isatty()
+        below = screen_width() < PIPED
         wrong.append(error if below else "")
         rows.append([*cells, "" if below else error])
     head, *lines = columns(("run", "makes", "state", "began", "took", "done", ""), rows, right={4}, cut=1)

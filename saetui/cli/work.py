@@ -35,7 +35,7 @@ Show = Callable[[Any], None]
 Explain = Callable[[Any], Mapping[str, Explanation]]
 _LABEL = re.compile(r" *[^ ]+(?: [^ ]+)*  +")  # what stands before two blanks
 NARROWEST = 12  # characters that a column which is cut has at least
-PIPED = 10_000  # characters of a line that goes to no terminal: it is cut nowhere
+PIPED = 10_000  # characters of a line that goes to no terminal, without COLUMNS: it is cut nowhere
 
 
 def perform(
@@ -137,7 +137,8 @@ def say_explained(found: Mapping[str, Explanation]) -> None:
     for name, one in found.items():
         names.setdefault(one, []).append(name)
     for one, called in names.items():
-        say("", ", ".join(called))
+        say("")
+        say_facts(", ".join(called))
         say_facts(*(f"  {what:<8}  {words}" for what, words in _told(one).items() if words))
 
 
@@ -146,7 +147,7 @@ def _told(one: Explanation) -> dict[str, str]:
 
 
 def say_facts(*lines: str) -> None:
-    """Print each; on a terminal what is too long for a line goes on below what it says, not below its label."""
+    """Print each; what is too long for the screen goes on below what it says, not below its label."""
     say(*(part for line in lines for part in wrapped(line, screen_width())))
 
 
@@ -171,7 +172,7 @@ def columns(
 ) -> list[str]:
     """``rows`` under ``heads``, two blanks between columns; those whose place is in ``right`` end at their right.
 
-    What is wider than the terminal (any width in a pipe), of which ``indent`` cells are taken, is cut: the column
+    What is wider than the screen, of which ``indent`` cells are taken, is cut: the column
     ``cut``, the last one without it.
     """
     table = [[literal(cell).replace("\n", " ") for cell in row] for row in (heads, *rows)]
@@ -190,8 +191,8 @@ def _aligned(row: Sequence[str], widths: Sequence[int], right: Container[int]) -
 
 
 def screen_width() -> int:
-    """Characters of a line of the terminal; as many as one likes where the output is read by a program."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPED
+    """Characters of a line: of the terminal, or as COLUMNS asks; as many as one likes where a program reads."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() or os.environ.get("COLUMNS") else PIPED
 
 
 def note(sentence: str) -> None:

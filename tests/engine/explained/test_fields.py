@@ -89,6 +89,15 @@ def test_every_explanation_is_whole() -> None:
     assert all(EXPLAINED[name].control for name in scores), "a score never stands without its control"
 
 
+METHODS = ("Student's t", "bootstrap-t", "percentiles of a bootstrap", "Wilson's", "quantiles", "p, two-sided")
+
+
+def test_every_interval_says_how_it_is_made() -> None:
+    given = {name: one.interval for name, one in EXPLAINED.items() if one.interval}
+    assert {name: made for name, made in given.items() if not any(method in made for method in METHODS)} == {}
+    assert "Hoeffding" in given["spliced_cosine"] and "no value is too large" in given["spliced_kl"]
+
+
 def test_names_are_those_of_the_json() -> None:
     group = GroupDepth(3, 1, 2.0, 2.0, 2, None, low=1.0, high=3.0)
     found = explained(Hierarchy((group, group), 0.5, Trend(None, None)))

@@ -54,7 +54,7 @@ def test_every_figure_stands_beside_its_controls(found):
         "SAE in place       75% (59 86)  75% (59 86)  75% (59 86)  75% (59 86)\n",
         "                   KL, nats             same token\n",
         "demo, patches: 16 answers of 180 tokens in all to 'Describe this image.'\n",
-        "in brackets intervals of 95 % over images",
+        "in brackets intervals of 95 %, by bootstrap-t over n",
     ):
         assert said in text, text
 
@@ -69,5 +69,8 @@ def test_what_is_undefined_is_a_dash_and_what_was_there_is_told(found):
 
 def test_a_line_for_a_plan_names_the_first(found):
     many = tuple(replace(found, sae=f"s{number}") for number in range(5))
-    assert headline(FidelityMeasured((replace(found, encoder=None),))) == "s KL .200"
-    assert headline(FidelityMeasured(many)) == "s0 cosine .800, s1 cosine .800, s2 cosine .800 and 2 more"
+    kl = "s KL .200 (.166 .234), n 16, mean in place 2.000"
+    assert headline(FidelityMeasured((replace(found, encoder=None),))) == kl
+    assert headline(FidelityMeasured((replace(found, encoder=None, answers=None),))) == "s nothing"
+    cosine = ".800 (.781 .819), n 40, mean in place .200"
+    assert headline(FidelityMeasured(many)) == f"s0 cosine {cosine}; s1 cosine {cosine}; s2 cosine {cosine} and 2 more"
