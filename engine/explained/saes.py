@@ -28,6 +28,7 @@ SAE: dict[str, Explanation] = {
         title="lift",
         formula="mean MS of the latents - baseline",
         n=_LATENTS,
+        interval=f"{_OF_MEANS}, the baseline as it is",
         control="0: as alike as any images",
     ),
     "lift_ratio": Explanation(
@@ -105,6 +106,7 @@ SAE: dict[str, Explanation] = {
         formula="mean over the columns that have an MS; best, worst: the largest and smallest of them; std: their "
         "standard deviation (n - 1)",
         n="columns with an MS",
+        interval="95 %, over columns: mean ± Student's t x standard error",
         control="the baseline",
     ),
     # Of Matryoshka groups
@@ -144,7 +146,9 @@ SAE: dict[str, Explanation] = {
         control="as many sets of images drawn at random",
     ),
     "group_latents": Explanation(
-        title="latents of the group", formula="counted; left out: with fewer than all top images", n="counted"
+        title="latents of the group",
+        formula="counted; left out: with fewer than all top images; ms_latents: with an MS",
+        n="counted",
     ),
     "expected_depth": Explanation(
         title="depth by chance",
@@ -277,8 +281,8 @@ SAE: dict[str, Explanation] = {
         formula="mean over concepts of the AUROC of the best latent, in the same tests; ahead: that of the SAE - "
         "theirs, concept by concept",
         n="concepts; ahead: those that both have",
-        interval="95 %, percentiles of a bootstrap over images and concepts; ahead: over concepts, mean ± Student's t x "
-        "standard error",
+        interval="95 %, percentiles of a bootstrap over images and concepts; ahead: over concepts, mean ± Student's t "
+        "x standard error",
         control="ahead 0: the SAE has learned nothing that these concepts tell",
     ),
     "twin_fve": Explanation(

@@ -130,6 +130,7 @@ def _group(depth: np.ndarray, ms: np.ndarray | None, expected: float, spread: fl
         high=None if half is None else float(known.mean() + half),
         random_low=None if chance is None else float(expected - chance),
         random_high=None if chance is None else float(expected + chance),
+        ms_latents=None if ms is None else int((~np.isnan(ms)).sum()),
     )
 
 

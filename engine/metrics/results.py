@@ -76,13 +76,15 @@ class GroupDepth:
     mode: int | None
     """The most frequent rounded depth."""
     ms: float | None
-    """Mean MS."""
+    """Mean MS, over ``ms_latents``."""
     low: float | None = field(default=None, kw_only=True)
     """Interval of 95 % of the mean depth, as of latents like these; None below two, and in older files."""
     high: float | None = field(default=None, kw_only=True)
     random_low: float | None = field(default=None, kw_only=True)
     """Between these the mean depth of as many random sets of images lies 95 times of 100."""
     random_high: float | None = field(default=None, kw_only=True)
+    ms_latents: int | None = field(default=None, kw_only=True)
+    """With an MS; None in older files."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from engine.config import MsSettings
 from engine.errors import UserError
+from engine.metrics.by_group import mean_ms
 from engine.metrics.monosemanticity import monosemanticity, number, numbers
 from engine.neurons.asked import matrix_source
 from engine.neurons.results import MatrixScored
@@ -29,11 +30,14 @@ def ms_files(settings: MsSettings, workspace: Workspace, reporter: Reporter | No
     A, E = read_matrix(activations), read_matrix(embeddings)
     reporter.event(StageBegan("score"))
     result = monosemanticity(A, E, settings.min_support, interval=False)
+    mean, _ = mean_ms(result.ms)
     return MatrixScored(
         ms=numbers(result.ms),
         support=tuple(result.support.tolist()),
         effective_support=numbers(result.effective_support),
         **vars(result.spread),
+        low=mean.low,
+        high=mean.high,
         undefined=result.undefined,
         baseline=number(result.baseline),
     )

@@ -20,13 +20,21 @@ class LatentSpread(Spread):
 
 
 @dataclass(frozen=True)
+class RawSpread(Spread):
+    """MS over raw neurons."""
+
+    columns: int | None = field(default=None, kw_only=True)
+    """With an MS; None in older files."""
+
+
+@dataclass(frozen=True)
 class MSSummary:
     """MS of the latents beside its controls."""
 
     sae: LatentSpread
-    raw: Spread
+    raw: RawSpread
     """Coordinates of the model's activations as they are."""
-    raw_relu: Spread
+    raw_relu: RawSpread
     """relu(v) and relu(-v) of every coordinate v."""
     matched: AgainstMatched
     baseline: float | None
@@ -37,6 +45,11 @@ class MSSummary:
     """Of the latents that fire."""
     groups: tuple[GroupMS, ...] = ()
     """Of each Matryoshka group, the coarsest first; empty without groups, and in older files."""
+    lift_latents: int | None = field(default=None, kw_only=True)
+    """Latents with an MS; None, as what follows, in older files."""
+    lift_low: float | None = field(default=None, kw_only=True)
+    """Interval of 95 % of the lift, over latents, the baseline as it is."""
+    lift_high: float | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -146,6 +159,9 @@ class MatrixScored:
     """Mean cosine of all pairs of rows of the embeddings."""
     std: float | None = None
     """Standard deviation over the columns (n - 1)."""
+    low: float | None = None
+    """Interval of 95 % of the mean, over columns: engine.metrics.by_group; None below two."""
+    high: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

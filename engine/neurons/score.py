@@ -30,7 +30,6 @@ from engine.metrics.hierarchy import hierarchy
 from engine.metrics.matched_neurons import against, matched_ms, rectified_ms
 from engine.metrics.monosemanticity import MS, number
 from engine.metrics.parts import ms_of_units
-from engine.metrics.results import Spread
 from engine.metrics.uniqueness import uniqueness
 from engine.models import HookPoint, load_encoder, same_model
 from engine.models.asked import other_width
@@ -45,7 +44,16 @@ from engine.neurons.file import write_neurons
 from engine.neurons.names import Names, Words, embed_text, name_latents, vocabulary
 from engine.neurons.pooling import image_pooling, scored_tokens
 from engine.neurons.quantities import KEPT
-from engine.neurons.results import Frequency, LatentSpread, MSSummary, Scored, ScoredAll, ScoredImage, Summary
+from engine.neurons.results import (
+    Frequency,
+    LatentSpread,
+    MSSummary,
+    RawSpread,
+    Scored,
+    ScoredAll,
+    ScoredImage,
+    Summary,
+)
 from engine.neurons.seen import Reader, Seen, View, look
 from engine.neurons.taxonomy import placed, with_other_names
 from engine.reporter import Once, Reporter, StageBegan, Warned
@@ -342,7 +350,7 @@ class _Scorer:
     def begin(self, joint: Float[np.ndarray, "N D"] | None) -> None:
         """With what another pass has seen."""
         self.joint = joint
-        self.controls: dict[tuple[View, int], tuple[Spread, Spread]] = {}
+        self.controls: dict[tuple[View, int], tuple[RawSpread, RawSpread]] = {}
 
     def written(self, one: _Scoring, seen: Seen) -> Summary:
         """Score what was ``seen`` of an SAE, write the file, and return its summary."""
@@ -399,6 +407,9 @@ class _Scorer:
                 matched=against(result.ms, matched),
                 baseline=number(result.baseline),
                 lift=number(result.mean - result.baseline),
+                lift_latents=mean.n,
+                lift_low=None if mean.low is None else mean.low - result.baseline,
+                lift_high=None if mean.high is None else mean.high - result.baseline,
                 median_support=_median(result.support[fires]),
                 groups=ms_by_group(result.ms, matched, config.groups),
             ),
@@ -443,13 +454,16 @@ class _Scorer:
 
     def _controls(
         self, seen: Seen, E: Float[np.ndarray, "units D"], image: Int[np.ndarray, " units"] | None, least: int
-    ) -> tuple[Spread, Spread]:
+    ) -> tuple[RawSpread, RawSpread]:
         """MS of the raw neurons, and of them rectified: the same for all SAEs of a view."""
         key = seen.view, least
         if key not in self.controls:
             raw = ms_of_units(seen.raw.up, E, image, least, interval=False)
             rectified = rectified_ms(seen.raw.up, seen.raw.down, E, least, image)
-            self.controls[key] = raw.spread, rectified.spread
+            first, second = (
+                RawSpread(**vars(one.spread), columns=len(one.ms) - one.undefined) for one in (raw, rectified)
+            )
+            self.controls[key] = first, second
         return self.controls[key]
 
     def _names(self, top_images: np.ndarray, words: list[str]) -> Names:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.cells import cell_len
 
 from engine.errors import UserError
 from engine.explained import Explanation
@@ -19,7 +20,7 @@ from engine.workspace import Workspace
 from saetui.cli import earned
 from saetui.cli.options import ExplainOption, JsonOption, WorkspaceOption
 from saetui.cli.streams import print_json
-from saetui.cli.work import columns, explained_json, say, say_explained, say_facts
+from saetui.cli.work import columns, explained_json, say, say_explained, say_facts, screen_width
 from saetui.formatting import count, duration, literal, significant, size
 
 if TYPE_CHECKING:
@@ -82,13 +83,16 @@ def _beside(entry: "Entry") -> "Earned | None":
 
 
 def _told(description: "Description", beside: "Earned | None") -> dict[str, Explanation]:
-    """What is told of the numbers that an SAE, scores or a run end with."""
+    """What is told of the numbers that an SAE, scores, a result or a run end with."""
     from engine.artefacts.entries import RunEntry
+    from engine.artefacts.results import ResultEntry
 
     entry = description.entry
     found = explained(beside, "beside")
     for name in ("result", "summary"):
         found |= explained(getattr(entry, name, None), name)
+    if isinstance(entry, ResultEntry):
+        found |= explained(entry.record(entry.file_of(entry.path)))
     if isinstance(entry, RunEntry):
         run = Run(entry.path)
         task = TASKS.get(run.command.task)
@@ -118,7 +122,7 @@ def _list(workspace: Workspace, json: bool) -> None:
     for one, name in zip(entries, names, strict=True):
         said = "; ".join(part for part in (_in_short(one, twins), _parents(one)) if part)
         say_facts(f"{one.kind.name:<{kinds}}  {name:<{width}}  {literal(said)}")
-    say("in brackets intervals of 95 %; saetui show NAME says more, saetui jobs lists the runs")
+    say("in brackets intervals of 95 %", "saetui show NAME says more, saetui jobs lists the runs")
 
 
 def _in_short(entry: "Entry", twins: "Twins") -> str:
@@ -173,6 +177,8 @@ def _words(key: str, value: Any, indent: int) -> list[str]:
         return [f"{count(len(value))} (--json lists them)"]
     if not isinstance(value[0], dict):
         return [", ".join(map(_plain, value))]
+    if any(map(_is_table, (said for one in value for said in one.values()))):
+        return [line[indent:] for one in value for line in _facts(one, indent)]
     heads = list(dict.fromkeys(name for one in value for name, said in one.items() if said is not None))
     rows = [["" if one.get(name) is None else FORMS.get(name, _plain)(one[name]) for name in heads] for one in value]
     numbers = {
@@ -180,7 +186,33 @@ def _words(key: str, value: Any, indent: int) -> list[str]:
         for place, head in enumerate(heads)
         if head != "sha256" and all(not row[place] or row[place][-1].isdigit() for row in rows)
     }
-    return columns(heads, rows, right=numbers, indent=indent)
+    return _side_by_side(heads, rows, numbers, indent)
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and bool(value) and isinstance(value[0], dict)
+
+
+def _side_by_side(heads: list[str], rows: list[list[str]], numbers: set[int], indent: int) -> list[str]:
+    """The columns as a table; where it is wider than the screen, as several below one another, their rows numbered."""
+    room = screen_width() - indent
+    widths = [max(cell_len(row[place]) for row in (heads, *rows)) for place in range(len(heads))]
+    if sum(widths) + 2 * (len(widths) - 1) <= room:
+        return columns(heads, rows, right=numbers, indent=indent)
+    first = len(str(len(rows) - 1))
+    parts, taken = [list[int]()], first
+    for place, width in enumerate(widths):
+        if parts[-1] and taken + 2 + width > room:
+            parts.append([])
+            taken = first
+        parts[-1].append(place)
+        taken += 2 + width
+    lines = []
+    for part in parts:
+        cells = [[str(number), *(row[place] for place in part)] for number, row in enumerate(rows)]
+        right = {0, *(1 + at for at, place in enumerate(part) if place in numbers)}
+        lines += columns(["", *(heads[place] for place in part)], cells, right=right, indent=indent)
+    return lines
 
 
 def _moment(seconds: Any) -> str:

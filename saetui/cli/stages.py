@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -23,7 +22,7 @@ from engine.neurons.agreement_results import (
     Agreed,
 )
 from engine.neurons.concept_results import ConceptsTested
-from engine.neurons.results import Beside, LatentSpread, MatrixScored, Scored, ScoredAll, Summary, best
+from engine.neurons.results import Beside, LatentSpread, MatrixScored, RawSpread, Scored, ScoredAll, Summary
 from engine.places import Relinked
 from engine.runs.plan import PlanDone
 from engine.runs.tasks import TASKS
@@ -31,7 +30,7 @@ from engine.sae.results import BaselineMade, BroughtIn, Checked, Encoded, Seen, 
 from engine.steer.fidelity.results import FidelityMeasured
 from engine.steer.results import ANSWERS, Steerability, Steered
 from engine.workspace import Workspace
-from saetui.cli import earned, fidelity, work
+from saetui.cli import earned, fidelity, scores, work
 from saetui.cli.options import DetachOption, ExplainOption, JsonOption, WorkspaceOption, command, complete, extra
 from saetui.cli.steerability import headline, lines
 from saetui.cli.work import say, say_facts
@@ -163,26 +162,26 @@ def show_draw(result: DrawnPictures) -> None:
 
 def show_train(result: Trained) -> None:
     again = "" if result.made else "; it was trained already"
-    say(result.path, f"{_train_figures(result)} (held-out activations){again}")
+    say(result.path, f"{_train_figures(result)}{again}")
     if result.outliers:
-        say(
+        say_facts(
             f"{percent(result.outliers, 2)} of these rows are longer than ten median ones and carry "
             f"{percent(result.outlier_variance)} of the variance: without them FVE is "
             f"{number(result.fve_without_outliers)} (--max-norm 10 trains without them)"
         )
     if result.state_bytes:
-        say(f"{size(result.state_bytes)} of state are kept for a longer training; --drop-state removes them")
+        say_facts(f"{size(result.state_bytes)} of state are kept for a longer training; --drop-state removes them")
 
 
 def show_baseline(result: BaselineMade) -> None:
     again = "" if result.made else "; it was there already"
-    say(result.path, f"{_train_figures(result)} (held-out activations){again}")
+    say(result.path, f"{_train_figures(result)}{again}")
 
 
 def _train_figures(result: Trained | BaselineMade) -> str:
     return (
         f"FVE {number(result.fve)}   L0 {number(result.l0, digits=1)}   dead {percent(result.dead, 1)}   "
-        f"dense {percent(result.dense, 1)}"
+        f"dense {percent(result.dense, 1)} (n {result.rows:,} held-out rows)"
     )
 
 
@@ -197,7 +196,9 @@ def show_score(result: Scored) -> None:
     for name, spread in (("SAE latents", ms.sae), ("raw neurons", ms.raw), ("raw, rectified", ms.raw_relu)):
         of = "  ".join(f"{number(one):>6}" for one in (spread.mean, spread.best, spread.worst, spread.std))
         ends = (
-            f"   ({_range(spread.low, spread.high)}), n {spread.latents:,}" if isinstance(spread, LatentSpread) else ""
+            f"   ({_range(spread.low, spread.high)}), n {spread.latents:,}"
+            if isinstance(spread, LatentSpread)
+            else _over(spread)
         )
         say(f"{name:<18} {of}{ends}")
     say_facts(
@@ -212,14 +213,19 @@ def show_score(result: Scored) -> None:
         *depths(result.hierarchy),
     )
     if result.copies:
-        say(f"copies             {result.copies:>6,}   latents whose top images are copies of one another: set aside")
+        aside = "latents whose top images are copies of one another: set aside"
+        say_facts(f"copies             {result.copies:>6,}   {aside}")
+
+
+def _over(spread: RawSpread) -> str:
+    return "" if spread.columns is None else f"   n {spread.columns:,}"
 
 
 def of_patches(summary: Summary) -> list[str]:
     """Where not images but patches were scored, that they were."""
     if summary.patches is None:
         return []
-    return [f"MS, support and matched are of {summary.patches:,} patches, each judged by the crop around it"]
+    return [f"MS, support, matched: of {summary.patches:,} patches, each judged by the crop around it"]
 
 
 def by_group(groups: Sequence[GroupMS]) -> list[str]:
@@ -250,27 +256,11 @@ def _ahead(one: Beside) -> str:
 
 
 def show_scores(result: ScoredAll) -> None:
-    heads = ("MS", "judge", "mean", "best", "raw", "matched", "twin", "beaten", "base", "alive", "")
-    rows = []
-    for one in result.scores:
-        twin = best(two for two in one.twins if two.twin)
-        of = (one.ms.sae.mean, one.ms.sae.best, one.ms.raw.mean, one.ms.matched.mean)
-        figures = (
-            *map(number, of),
-            number(twin.score.mean) if twin else "",
-            percent(one.ms.matched.share_beaten, 1),
-            number(one.ms.baseline),
-        )
-        again = "" if one.made else "it was scored already"
-        rows.append((one.sae, Path(one.embed_with).name, *figures, f"{one.alive:,}", again))
-    say(*(one.path for one in result.scores), *work.columns(heads, rows, right=range(2, 10)))
-    say(f"{counted(result.scores[0].images, 'image')}; base: mean cosine of all pairs, by the same judge")
-    if any(one.twins for one in result.scores):
-        say("twin: the best of its frozen twins that were scored alike; --json and saetui show SAE have all")
+    say_facts(*scores.lines(result))
 
 
 def show_concepts(result: ConceptsTested) -> None:
-    say(
+    say_facts(
         result.path,
         f"{counted(result.images, 'image')}, {counted(result.concepts, 'concept')}, {result.left_out:,} left out; "
         f"chosen on one half of the images, measured on the other{'' if result.made else '; they were tested already'}",
@@ -289,7 +279,7 @@ def show_concepts(result: ConceptsTested) -> None:
             f"{number(found.ap.value):>6}  {probes}"
         )
     ours, dealt, bar = result.latents, result.shuffled, f"{result.settings.threshold:g}"
-    say(
+    say_facts(
         f"covered            {percent(ours.covered, 1):>6}   of concepts have a latent with AUROC {bar} or more "
         f"({percent(dealt.covered, 1)} with shuffled labels)",
         f"split              {number(ours.above):>6}   latents a concept with AUROC {bar} or more, "
@@ -299,7 +289,7 @@ def show_concepts(result: ConceptsTested) -> None:
     )
     for one in sorted(result.tests, key=lambda test: -(test.auroc.value or 0))[:_TESTS]:
         a = one.auroc
-        say(
+        say_facts(
             f"{one.latent:>7}  {number(a.value)} ({number(a.low)} to {number(a.high)})  {one.concept}, "
             f"{counted(one.images, 'image')}: matched {number(one.matched)}, random {number(one.random)}"
         )
@@ -316,13 +306,14 @@ def depths(found: Hierarchy | None) -> list[str]:
         mode = "–" if group.mode is None else f"{group.mode}"
         lines.append(
             f"depth, group {place:<5} {number(group.depth):>6}   ({_range(group.low, group.high)}) rounded "
-            f"{number(group.rounded)}, mode {mode}, MS {number(group.ms)}, {counted(group.latents, 'latent')}, "
-            f"{group.left_out:,} left out; random {number(found.expected)} "
+            f"{number(group.rounded)}, mode {mode}, n {group.latents - group.left_out:,} of "
+            f"{counted(group.latents, 'latent')}; random {number(found.expected)} "
             f"({_range(group.random_low, group.random_high)})"
         )
     if found.trend.rho is not None:
         p = "–" if found.trend.p is None else significant(found.trend.p, 2)
-        lines.append(f"depth over groups  {number(found.trend.rho):>6}   Spearman's rho, p {p}")
+        n = sum(group.latents - group.left_out for group in found.groups)
+        lines.append(f"depth over groups  {number(found.trend.rho):>6}   Spearman's rho, p {p}, n {n:,}")
     return lines
 
 
@@ -346,7 +337,7 @@ def show_plan(result: PlanDone) -> None:
     for stage in stages:
         came = CAME.get(stage.stage, "made") if _made(stage.result) else "was there already"
         figures = _figures(stage.stage, stage.result)
-        say(f"{stage.stage:>{longest}}  {stage.name:<{width}}  {came}: {figures}")
+        say_facts(f"{stage.stage:>{longest}}  {stage.name:<{width}}  {came}: {figures}")
     now = sum(_made(stage.result) for stage in stages)
     say(f"{counted(len(stages), 'stage')}: {now:,} done now, {len(stages) - now:,} there already")
 
@@ -362,10 +353,11 @@ def _figures(stage: str, result: Any) -> str:
             return _train_figures(TASKS[stage].read(result))
         case "score":
             scored: Scored = TASKS[stage].read(result)
-            ms = scored.ms.sae
+            ms, control = scored.ms.sae, scored.ms.matched
             return (
                 f"MS {number(ms.mean)} ({_range(ms.low, ms.high)}) of {counted(ms.latents, 'latent')} by "
-                f"{scored.embed_with}, matched raw neurons {number(scored.ms.matched.mean)}"
+                f"{scored.embed_with}, matched raw neurons {number(control.mean)} "
+                f"({_range(control.low, control.high)}) of {control.latents:,}"
             )
         case "import":
             return _imported(TASKS[stage].read(result))
@@ -433,20 +425,22 @@ def show_fidelity(result: FidelityMeasured) -> None:
 
 
 def show_ms(result: MatrixScored) -> None:
+    n = len(result.ms) - result.undefined
     say(
-        f"mean {number(result.mean)}  std {number(result.std)}  best {number(result.best)}  "
-        f"worst {number(result.worst)}  "
+        f"mean {number(result.mean)} ({_range(result.low, result.high)}), n {n:,}  std {number(result.std)}  "
+        f"best {number(result.best)}  worst {number(result.worst)}",
         f"baseline {number(result.baseline)} (mean cosine of all pairs)  "
-        f"{counted(len(result.ms), 'column')}, {result.undefined:,} undefined"
+        f"{counted(len(result.ms), 'column')}, {result.undefined:,} undefined",
     )
 
 
 def show_agreement(result: Agreed) -> None:
     undecided = f", {result.undecided:,} more of which neither was chosen" if result.undecided else ""
-    say(f"{counted(result.pairs, 'pair')} of latents{undecided}: share in which the larger score was people's choice")
+    share = "share in which the larger score was people's choice"
+    say_facts(f"{counted(result.pairs, 'pair')} of latents{undecided}: {share}")
     for one in result.scores:
         found = one.agreement
-        say(
+        say_facts(
             f"{one.score}: {number(found.weighted)} ({number(found.weighted_low)} to {number(found.weighted_high)}) of "
             f"{counted(found.pairs, 'pair')}, mean of bins {number(found.mean)} ({number(found.mean_low)} to "
             f"{number(found.mean_high)}); published {number(PUBLISHED_WEIGHTED)}, {number(PUBLISHED_MEAN)} (DINOv2)"
@@ -463,7 +457,7 @@ def show_agreement(result: Agreed) -> None:
 
 def show_recognise(result: Seen) -> None:
     said = [f"{name} {value}" for name in READS if (value := getattr(result, name))]
-    say(
+    say_facts(
         _head(result),
         f"its files say {', '.join(said)}" if said else "its files do not say what it reads",
         *result.notes,
@@ -481,14 +475,14 @@ def _head(result: Seen) -> str:
 def show_import(result: BroughtIn) -> None:
     if isinstance(result, StoreImported):
         of = f" of {counted(result.images, 'image')}" if result.images is not None else ""
-        say(
+        say_facts(
             result.path + ("" if result.imported_now else ": it was imported already"),
             f"{counted(result.rows, 'row')}{of}, {result.d:,} wide, {result.dtype}, from "
             f"{counted(result.parts, 'file')} of {result.format}: {result.tokens} of {result.hook} of {result.model}",
             *result.notes,
         )
         return
-    say(
+    say_facts(
         result.path + ("" if result.made else ": it was imported already"),
         f"{sizes(result)}, {result.tokens} of {result.hook} of {result.model}",
         *result.notes,
@@ -533,7 +527,7 @@ def show_stability(result: StabilityMeasured) -> None:
     ]
     say(result.path, *work.columns(heads, rows, right=range(2, len(heads)), cut=1))
     again = "" if result.made else "; they were compared already"
-    say(f"± is the 95 % interval; random: max cosine and matched of as many random directions{again}")
+    say(f"± is the 95 % interval, over the latents; random: of as many random directions{again}")
     if len(rows) > 1:
         say(f"over {len(rows):,} pairs: max cosine {number(result.max_cosine)}, matched {number(result.matched)}")
 

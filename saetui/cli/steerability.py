@@ -28,14 +28,16 @@ def headline(result: Steerability) -> str:
     """In one line: what the first of its parts found."""
     parts = []
     if result.word is not None:
-        before, after = (_mean(result.word.conditions, name) for name in ("untouched", "steered"))
-        parts.append(f"one word {number(before, 3)} -> {number(after, 3)}")
+        before, after = (_score(result.word.conditions, name) for name in ("untouched", "steered"))
+        parts.append(f"one word {number(before and before.mean, 3)} -> {_number(after)}, n {after.n if after else 0:,}")
     for one in result.texts[:2]:
-        parts.append(f"{one.task} {percent(_mean(one.both, 'steered'))}")
+        beside, after = (_score(one.both, name) for name in ("attached", "steered"))
+        told = f"{one.task} {_share(after)}, n {after.n if after else 0:,}"
+        parts.append(told + (f", SAE attached {_share(beside)}" if beside else ""))
     recommended = [one for one in result.doses if one.recommended is not None]
     if result.doses:
         parts.append(f"{len(recommended):,} of {counted(len(result.doses), 'latent')} with a recommended strength")
-    return ", ".join(parts)
+    return "; ".join(parts)
 
 
 def lines(result: Steerability) -> list[str]:
@@ -46,7 +48,7 @@ def lines(result: Steerability) -> list[str]:
     return [
         result.path,
         f"{counted(len(result.latents), 'latent')} of {result.sae}, {drawn}, in {result.vlm}{again}",
-        "n latents; in brackets intervals of 95 % over them; ahead: steered above this row",
+        "in brackets intervals of 95 % over the n latents; ahead: steered above this row",
         "published: arXiv 2504.02821, of CLIP ViT-L/14-336 in LLaVA-1.5",
         *(_word(result.word, f"One word, {asked.image}, clamped to {asked.strength}") if result.word else []),
         *(_word(result.word_on_pictures, _pictures(result)) if result.word_on_pictures else []),
@@ -161,8 +163,8 @@ def _damage(found: Dose) -> float | None:
     return next((one.damage for one in found.points if one.value == found.recommended), None)
 
 
-def _mean(measured: Sequence[Measured], name: Condition) -> float | None:
-    return next((one.score.mean for one in measured if one.condition == name), None)
+def _score(measured: Sequence[Measured], name: Condition) -> Interval | None:
+    return next((one.score for one in measured if one.condition == name), None)
 
 
 def _number(found: Interval | None) -> str:

@@ -9,13 +9,13 @@ import h5py
 import numpy as np
 
 from engine.config import ScoreSettings
-from engine.metrics.results import AgainstMatched, Overlap, Spread
+from engine.metrics.results import AgainstMatched, Overlap
 from engine.neurons.file import unsealed, write_neurons, write_sealed
 from engine.neurons.quantities import KEPT
-from engine.neurons.results import Frequency, LatentSpread, MSSummary, ScoredImage, Summary
+from engine.neurons.results import Frequency, LatentSpread, MSSummary, RawSpread, ScoredImage, Summary
 from engine.workspace import Provenance, Source
 
-_RAW = Spread(0.1, 0.2, 0.0)
+_RAW = RawSpread(0.1, 0.2, 0.0)
 SUMMARY = Summary(
     sae="s",
     images=3,

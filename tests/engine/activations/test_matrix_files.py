@@ -14,6 +14,7 @@ from scipy import sparse
 from engine.activations.matrix_files import read_matrix
 from engine.config import MsSettings
 from engine.errors import UserError
+from engine.metrics.by_group import mean_ms
 from engine.metrics.monosemanticity import monosemanticity
 from engine.neurons.matrix_scores import ms_files
 from engine.neurons.results import MatrixScored
@@ -127,12 +128,13 @@ def test_ms_of_files(tmp_path, workspace, matrix):
     expected = monosemanticity(sparse.csr_array(matrix), np.load(tmp_path / "E.npy"))
     told = json.loads(json.dumps(to_json(result), allow_nan=False))
     names = ["ms", "support", "effective_support", "mean", "best", "worst", "undefined", "baseline", "std"]
-    assert list(told) == names
+    assert list(told) == [*names, "low", "high"]
     assert from_json(MatrixScored, told, "it") == result
     assert result.ms[2] is None and result.undefined == 1
     assert [v for v in result.ms if v is not None] == expected.ms[~np.isnan(expected.ms)].tolist()
     assert list(result.support) == expected.support.tolist()
     assert result.std == pytest.approx(np.nanstd(expected.ms, ddof=1))
+    assert (result.low, result.high) == (mean_ms(expected.ms)[0].low, mean_ms(expected.ms)[0].high)
     assert result.mean == expected.mean and result.baseline == expected.baseline
 
 

@@ -93,7 +93,7 @@ def test_the_trend_over_groups_is_found_and_its_absence_too(rng):
 
 def test_nothing_to_average_gives_none(paths):
     result = hierarchy(np.full((4, 16), -1), paths, (2, 4), np.full(4, np.nan))
-    assert result.groups[0] == GroupDepth(2, 2, None, None, None, None)
+    assert result.groups[0] == GroupDepth(2, 2, None, None, None, None, ms_latents=0)
 
 
 def test_random_sets_are_as_deep_as_all_sets_are(rng):

@@ -69,6 +69,9 @@ def test_scores_equal_their_definitions(scored, truth):
     assert result.ms.sae.latents == W - expected.undefined
     assert result.ms.baseline == pytest.approx(expected.baseline, rel=1e-4)
     assert result.ms.lift == pytest.approx(expected.mean - expected.baseline, rel=1e-3)
+    assert result.ms.lift_latents == result.ms.sae.latents and result.ms.sae.low is not None
+    assert result.ms.lift_low == pytest.approx(result.ms.sae.low - expected.baseline, rel=1e-3)
+    assert result.ms.lift_low < result.ms.lift < result.ms.lift_high
     assert result.ms.median_support == np.median(expected.support[(pooled > 0).any(0)])
     assert (result.alive, result.dead) == ((pooled > 0).any(0).sum(), (~(pooled > 0).any(0)).sum())
     assert result.dead >= 1 and np.isnan(neurons.ms[5])
@@ -78,11 +81,14 @@ def test_raw_neurons_are_scored_three_ways(scored, truth):
     result, neurons, _ = scored
     x, _, E = truth
     up, down = x[:, 1:].max(axis=1), (-x[:, 1:]).max(axis=1)
-    assert result.ms.raw.mean == pytest.approx(monosemanticity(up, E).mean, rel=1e-4)
+    raw = monosemanticity(up, E)
+    assert result.ms.raw.mean == pytest.approx(raw.mean, rel=1e-4)
+    assert result.ms.raw.columns == np.isfinite(raw.ms).sum()
     both = np.maximum(np.concatenate([up, down], axis=1), 0)
     rectified = monosemanticity(both, E)
     assert result.ms.raw_relu.best == pytest.approx(rectified.best, rel=1e-4)
     assert result.ms.raw_relu.mean == pytest.approx(rectified.mean, rel=1e-4)
+    assert result.ms.raw_relu.columns == np.isfinite(rectified.ms).sum()
     np.testing.assert_allclose(neurons.matched, matched_ms(up, down, E, neurons.support), rtol=1e-3, equal_nan=True)
     both_scored = ~np.isnan(neurons.ms) & ~np.isnan(neurons.matched)
     assert result.ms.matched.latents == both_scored.sum() > W / 2

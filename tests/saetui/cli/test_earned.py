@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from engine.metrics.results import Interval
-from engine.neurons.results import Beside, Scored, ScoredAll
+from engine.neurons.results import Beside, LatentSpread, Scored, ScoredAll
 from engine.workspace import Workspace
-from saetui.cli import main
+from saetui.cli import main, scores, work
 from saetui.cli.stages import show_score, show_scores
 from tests.support.scores import SUMMARY
 from tests.support.twins import MS, make, probed, scored
@@ -74,18 +74,34 @@ def test_what_there_is_not_is_said(place, capsys):
     assert "There is no" not in told(place, capsys, "q"), "a control has none itself"
 
 
+TWIN = Beside(control="frozen decoder", sae="f", twin=True, score=Interval(31, 0.25, 0.2, 0.3))
+
+
 def test_scores_tell_their_twins(capsys):
-    of = Interval(31, 0.25, 0.2, 0.3)
     twins = (
-        Beside(control="frozen decoder", sae="f", twin=True, score=of, ahead=Interval(31, 0.125, 0.0625, 0.1875)),
-        Beside(control="PCA", sae="p", score=replace(of, mean=0.375), ahead=None),
+        replace(TWIN, ahead=Interval(31, 0.125, 0.0625, 0.1875)),
+        Beside(control="PCA", sae="p", score=replace(TWIN.score, mean=0.375), ahead=None),
     )
     one = Scored(**vars(SUMMARY), path="neurons/s--val.h5", twins=twins)
     show_score(one)
     assert "frozen decoder       .250   f, 31 latents: this SAE is ahead by .125 [" in capsys.readouterr().out
-    show_scores(ScoredAll((one, replace(one, twins=()))))
-    head, first, second, *rest = capsys.readouterr().out.splitlines()[2:]
+    found = replace(one, ms=replace(one.ms, sae=replace(one.ms.sae, low=0.34375, high=0.4375, latents=812)))
+    show_scores(ScoredAll((found, replace(found, twins=(), made=False))))
+    head, first, second, over, ours, _, *rest = capsys.readouterr().out.splitlines()[2:]
     place = head.index("twin")
-    assert (
-        first[place : place + 4] == ".250" and second[place : place + 4].strip() == "" and "twin: the best" in rest[1]
-    )
+    assert first[place : place + 4] == ".250" and second[place : place + 4].strip() == ""
+    assert over.startswith("over latents  ") and ours.split()[:4] == ["s", "812", ".344", ".438"]
+    assert "twin: the best" in rest[1] and rest[2] == "scored already: s"
+
+
+@pytest.mark.parametrize("judges", [("demo",), ("demo:encoder", "hf:facebook/dinov2-with-registers-giant")])
+def test_scores_of_any_size_fit_80_columns(judges, monkeypatch):
+    spread = LatentSpread(-0.125, 0.987, -0.5, 65_536, low=-0.25, high=-0.0625)
+    matched = replace(SUMMARY.ms.matched, latents=65_536, low=-0.25, high=-0.125, share_low=0.99, share_high=1.0)
+    summary = replace(SUMMARY, sae="last-matryoshka-x4-k20-s0", alive=65_536)
+    found = Scored(**vars(summary), path="n.h5", twins=(TWIN,))
+    found = replace(found, ms=replace(found.ms, sae=spread, matched=matched))
+    monkeypatch.setattr(work, "screen_width", lambda: 80)
+    told = scores.lines(ScoredAll(tuple(replace(found, embed_with=judge) for judge in judges)))
+    tables = [line for line in told if "  " in line]
+    assert len(tables) == 2 * (1 + len(judges)) and max(map(len, tables)) <= 80, "\n".join(tables)

@@ -98,5 +98,7 @@ def test_parts_that_were_not_asked_for_are_not_told(found):
     few = replace(found, word=None, word_on_pictures=None, doses=(), groups=(), agreement=(), made=False)
     text = "\n".join(lines(few))
     assert "One word" not in text and "Recommended" not in text and "it was measured already" in text
-    assert headline(found).startswith("one word .100 -> .300, insertion 30%, suppression 30%, 1 of 2 latents")
-    assert headline(few) == "insertion 30%, suppression 30%"
+    texts = [f"{task} 30% (25 to 35), n 9, SAE attached 20% (15 to 25)" for task in ("insertion", "suppression")]
+    word = "one word .100 -> .300 (.250 to .350), n 9"
+    assert headline(found).startswith("; ".join([word, *texts, "1 of 2 latents"]))
+    assert headline(few) == "; ".join(texts)
