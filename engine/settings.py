@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import math
 import re
+import shlex
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -203,6 +204,22 @@ def each(value: Any) -> list[Any]:
 def to_mapping(settings: Any) -> dict[str, Any]:
     """The settings as values that JSON and TOML can hold."""
     return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(settings).items()}
+
+
+def command_line(verb: str, settings: Any) -> str:
+    """The command that does ``verb`` with these settings, of which it names those that are not as they are anyway."""
+    words = ["saetui", verb]
+    for one in dataclasses.fields(settings):
+        value, flag = getattr(settings, one.name), "--" + one.name.replace("_", "-")
+        if one.default is MISSING or value != one.default:
+            items = [str(item) for item in (value if isinstance(value, tuple) else (value,))]
+            if one.metadata.get("positional"):
+                words += items
+            elif isinstance(value, bool):
+                words.append(flag)
+            else:
+                words += [word for item in items for word in (flag, item)]
+    return shlex.join(words)
 
 
 def _setting(value: Any, kind: Any, metadata: Mapping[str, Any], name: str, source: str) -> Any:

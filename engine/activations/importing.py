@@ -19,7 +19,7 @@ from engine.activations.manifest import FILE, ImportedFrom, ImportedPart, Listed
 from engine.activations.results import READS, Question, RecognisedRows, StoreImported
 from engine.activations.shards import STORED
 from engine.activations.store import Store
-from engine.activations.target import command_line, tidy
+from engine.activations.target import tidy
 from engine.config import ImportSettings, RecogniseSettings, Transparency
 from engine.errors import Stopped, UserError, counted, system_mistake
 from engine.files import lock, nearest, read_json
@@ -28,6 +28,7 @@ from engine.links import check_own
 from engine.models.hookpoints import HookPoint, TokenPolicy
 from engine.models.hub import check_is_notation
 from engine.reporter import Reporter, StageBegan
+from engine.settings import command_line
 from engine.workspace import Provenance, Source, Workspace, versions
 
 S = TypeVar("S", bound=RecogniseSettings)

@@ -1,10 +1,9 @@
 """A store being made: what stands in its manifest, and which shards are finished."""
 
 import contextlib
-import dataclasses
 import shlex
 from collections.abc import Iterable, Iterator
-from dataclasses import MISSING, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ from engine.images import BrokenImage, ImageEntry, Images
 from engine.images.sources import identity
 from engine.models import HookPoint, same_model
 from engine.reporter import Reporter, Warned
-from engine.settings import from_words
+from engine.settings import command_line, from_words
 from engine.workspace import Provenance, Source, store_names, versions
 
 if TYPE_CHECKING:
@@ -66,22 +65,6 @@ def header(
         complete=False,
         shards=(),
     )
-
-
-def command_line(verb: str, settings: ExtractSettings | ImportSettings) -> str:
-    """What makes a store, and continues it."""
-    words = ["saetui", verb]
-    for setting in dataclasses.fields(settings):
-        value, flag = getattr(settings, setting.name), "--" + setting.name.replace("_", "-")
-        if setting.default is MISSING or value != setting.default:
-            if setting.metadata.get("positional"):
-                words.append(str(value))
-            elif isinstance(value, bool):
-                words.append(flag)
-            else:
-                for item in value if isinstance(value, tuple) else (value,):
-                    words += [flag, str(item)]
-    return shlex.join(words)
 
 
 def task_of(command: str, store: Path) -> tuple[str, ExtractSettings | ImportSettings]:

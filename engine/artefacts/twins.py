@@ -12,7 +12,7 @@ neurons and concepts are pairs: there it is of the differences. Costs no torch.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
@@ -22,6 +22,8 @@ import numpy as np
 
 from engine.artefacts.entries import UNREADABLE, Entry, NeuronsEntry, SAEEntry, read_entry
 from engine.artefacts.results import ConceptsEntry
+from engine.config import ScoresSettings
+from engine.errors import counted
 from engine.files import Stamp, stamp
 from engine.kinds import CONCEPTS, NEURONS, SAES
 from engine.metrics.by_group import mean_ms
@@ -29,9 +31,10 @@ from engine.metrics.means import difference_of, mean_of
 from engine.metrics.results import Interval
 from engine.neurons.concept_results import ConceptMeans, ConceptsTested, ConceptTest, read_concepts
 from engine.neurons.file import Neurons
-from engine.neurons.results import Beside
+from engine.neurons.results import Beside, Summary
 from engine.numbers import exact
 from engine.sae.config import control_in_short, named_weights, weights_sha256
+from engine.settings import command_line
 from engine.workspace import Workspace
 
 _DECIDES = ("pooling", "min_images", "threshold", "limit", "seed")  # settings of concept tests that no source tells
@@ -190,8 +193,24 @@ class Twins:
             held_out=_held_out(sae, controls),
             ms=tuple(ms),
             auroc=tuple(auroc),
-            missing=() if _is_control(sae) else tuple(_missing(sae, frozen, directions)),
+            missing=() if _is_control(sae) else (*_missing(sae, frozen, directions), *self._elsewhere(sae, controls)),
         )
+
+    def _elsewhere(self, sae: SAEEntry, controls: Sequence[Control]) -> Iterator[str]:
+        """For each image set on which the SAE has a score: the controls that have none alike, and what they have."""
+        for ours in self.scores(sae):
+            lacking = [one for one in controls if self.scored_alike(one.entry, ours) is None]
+            if ours.summary is None or not _scored_as(ours) or not lacking:
+                continue
+            told = "; ".join(f"{one.what} {one.entry.name}{self._scored_on(one.entry)}" for one in lacking)
+            names = tuple(one.entry.name for one in lacking)
+            asked = vars(ours.summary.settings) | {"sae": names, "embed_with": (ours.summary.settings.embed_with,)}
+            command = command_line("score", ScoresSettings(**asked))
+            yield f"There is no MS like that on {_on(ours.images, ours.summary)} of {told}: {command} makes it."
+
+    def _scored_on(self, sae: SAEEntry) -> str:
+        found = ", ".join(_on(one.images, one.summary) for one in self.scores(sae) if one.summary)
+        return f", scored on {found}" if found else ""
 
     def ms(self, sae: SAEEntry, ours: NeuronsEntry, controls: Iterable[Control]) -> Compared | None:
         """MS in ``ours`` beside that of ``controls`` that were scored alike, and of matched raw neurons."""
@@ -313,6 +332,11 @@ def _read_tests(path: Path, at: Stamp | None) -> ConceptsTested:
 def _made_from(entry: Entry, kind: str) -> str:
     """Content hash of what of that kind it was made from; empty where it does not say."""
     return next((one.sha256 for one in entry.made_from if one.kind == kind), "")
+
+
+def _on(images: str, scores: Summary) -> str:
+    """On which images, and what else tells which scores are alike."""
+    return f"{images} ({counted(scores.images, 'image')}, {scores.tokens}, {scores.pooling}, by {scores.embed_with})"
 
 
 def _scored_as(scores: NeuronsEntry) -> tuple[str, ...]:

@@ -137,7 +137,7 @@ def demo(settings: DemoSettings, workspace: Workspace, reporter: Reporter | None
     return DemoDone(
         seconds=round(time.monotonic() - start, 1),
         extract=ExtractedImages(rows.images, rows.rows),
-        sae=HeldOutFigures(trained.fve, trained.l0, trained.dead),
+        sae=HeldOutFigures(trained.fve, trained.l0, trained.dead, trained.rows),
         ms=scored.ms,
         concepts=found,
         steering=rates,

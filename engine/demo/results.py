@@ -32,6 +32,8 @@ class HeldOutFigures:
     fve: float | None
     l0: float | None
     dead: float | None
+    rows: int | None = None
+    """Held out; None in older summaries."""
 
 
 @dataclass(frozen=True)

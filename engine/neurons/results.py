@@ -20,7 +20,7 @@ class LatentSpread(Spread):
 
 
 @dataclass(frozen=True)
-class RawSpread(Spread):
+class RawMS(Spread):
     """MS over raw neurons."""
 
     columns: int | None = field(default=None, kw_only=True)
@@ -32,9 +32,9 @@ class MSSummary:
     """MS of the latents beside its controls."""
 
     sae: LatentSpread
-    raw: RawSpread
+    raw: RawMS
     """Coordinates of the model's activations as they are."""
-    raw_relu: RawSpread
+    raw_relu: RawMS
     """relu(v) and relu(-v) of every coordinate v."""
     matched: AgainstMatched
     baseline: float | None

@@ -44,16 +44,7 @@ from engine.neurons.file import write_neurons
 from engine.neurons.names import Names, Words, embed_text, name_latents, vocabulary
 from engine.neurons.pooling import image_pooling, scored_tokens
 from engine.neurons.quantities import KEPT
-from engine.neurons.results import (
-    Frequency,
-    LatentSpread,
-    MSSummary,
-    RawSpread,
-    Scored,
-    ScoredAll,
-    ScoredImage,
-    Summary,
-)
+from engine.neurons.results import Frequency, LatentSpread, MSSummary, RawMS, Scored, ScoredAll, ScoredImage, Summary
 from engine.neurons.seen import Reader, Seen, View, look
 from engine.neurons.taxonomy import placed, with_other_names
 from engine.reporter import Once, Reporter, StageBegan, Warned
@@ -217,9 +208,9 @@ class _Scorings:
             raise UserError(other_width(spec, hook, width, config.d))
         if config.model_sha256 and not same_model(config.model_sha256, encoder.sha256):
             of = f"the encoder the SAE {settings.sae} was" if self.several else "the encoder the SAE was"
-            self._warn(f"{spec} has other weights, or other settings, than {of} trained on.")
+            self._warn(f"{spec} has other weights, or other settings, than {of} trained on: --encoder names another.")
         if settings.embed_with == spec:
-            self._warn(f"{spec} judges its own latents: an independent encoder is meant.")
+            self._warn(f"{spec} judges its own latents: name an independent encoder with --embed-with.")
         return encoder
 
     def _loaded(self, spec: str, device: str) -> VisionEncoder:
@@ -350,7 +341,7 @@ class _Scorer:
     def begin(self, joint: Float[np.ndarray, "N D"] | None) -> None:
         """With what another pass has seen."""
         self.joint = joint
-        self.controls: dict[tuple[View, int], tuple[RawSpread, RawSpread]] = {}
+        self.controls: dict[tuple[View, int], tuple[RawMS, RawMS]] = {}
 
     def written(self, one: _Scoring, seen: Seen) -> Summary:
         """Score what was ``seen`` of an SAE, write the file, and return its summary."""
@@ -454,16 +445,16 @@ class _Scorer:
 
     def _controls(
         self, seen: Seen, E: Float[np.ndarray, "units D"], image: Int[np.ndarray, " units"] | None, least: int
-    ) -> tuple[RawSpread, RawSpread]:
+    ) -> tuple[RawMS, RawMS]:
         """MS of the raw neurons, and of them rectified: the same for all SAEs of a view."""
         key = seen.view, least
         if key not in self.controls:
-            raw = ms_of_units(seen.raw.up, E, image, least, interval=False)
-            rectified = rectified_ms(seen.raw.up, seen.raw.down, E, least, image)
-            first, second = (
-                RawSpread(**vars(one.spread), columns=len(one.ms) - one.undefined) for one in (raw, rectified)
+            found = (
+                ms_of_units(seen.raw.up, E, image, least, interval=False),
+                rectified_ms(seen.raw.up, seen.raw.down, E, least, image),
             )
-            self.controls[key] = first, second
+            raw, rectified = (RawMS(**vars(one.spread), columns=len(one.ms) - one.undefined) for one in found)
+            self.controls[key] = raw, rectified
         return self.controls[key]
 
     def _names(self, top_images: np.ndarray, words: list[str]) -> Names:

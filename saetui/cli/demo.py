@@ -10,7 +10,8 @@ from engine.config import DemoSettings
 from engine.demo.results import DemoDone
 from engine.errors import counted
 from engine.explained.fields import explained
-from engine.metrics.results import Localisation
+from engine.metrics.results import AgainstMatched, Localisation
+from engine.neurons.results import LatentSpread
 from engine.workspace import Workspace
 from saetui.cli import work
 from saetui.cli.options import DetachOption, ExplainOption, JsonOption, WorkspaceOption, command, complete, extra
@@ -49,19 +50,23 @@ def demo(given: dict[str, Any], workspace: str | None, json: bool, detach: bool,
 
 
 def show(result: DemoDone, place: Workspace) -> None:
-    work.say(*summary(result, place))
+    told = summary(result, place)
+    work.say_facts(*told[:-2])
+    work.say(*told[-2:])  # commands: each is copied whole
 
 
 def summary(result: DemoDone, place: Workspace) -> list[str]:
     """The demo's result in a screenful of text, every score with its control."""
     sae, ms, steering = result.sae, result.ms, result.steering
     found = [c for c in result.concepts if c.auroc >= 0.9]
+    over = "" if sae.rows is None else f"   n {sae.rows:,} held-out rows"
     lines = [
         f"{counted(result.extract.images, 'drawn image')}, {counted(result.extract.rows, 'patch token')}, "
         f"{duration(result.seconds)} in all",
-        f"SAE        FVE {number(sae.fve)}   L0 {number(sae.l0, digits=1)}   dead {percent(sae.dead, 1)}",
-        f"MS         mean {number(ms.sae.mean)}, matched raw neurons {number(ms.matched.mean)} "
-        f"(beaten by {percent(ms.matched.share_beaten)}), baseline {number(ms.baseline)}",
+        f"SAE        FVE {number(sae.fve)}   L0 {number(sae.l0, digits=1)}   dead {percent(sae.dead, 1)}{over}",
+        f"MS         mean {number(ms.sae.mean)}{_ends(ms.sae)}, n {ms.sae.latents:,}, baseline {number(ms.baseline)}",
+        f"           matched raw neurons {number(ms.matched.mean)}{_ends(ms.matched)}, "
+        f"beaten by {percent(ms.matched.share_beaten)}",
         f"concepts   {len(found)} of {len(result.concepts)} found by one latent with AUROC >= .9",
         f"inserted   {percent(steering.inserted)} of kinds named on blank images at {steering.strength:g}x "
         f"(random {percent(steering.random_control)}, SAE only {percent(steering.attached_control)})",
@@ -83,6 +88,10 @@ def summary(result: DemoDone, place: Workspace) -> list[str]:
         f"  saetui neurons demo --search {best.name}{here}",
         f"  saetui steer demo --latent {best.latent}={steering.strength:g}x{here}",
     ]
+
+
+def _ends(of: LatentSpread | AgainstMatched) -> str:
+    return "" if of.low is None else f" ({number(of.low)} to {number(of.high)})"
 
 
 def _localised(found: Localisation | None) -> list[str]:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -171,20 +172,27 @@ def _scored_sae(path: Path) -> str:
 
 
 def _head(scored: "Neurons", listed: "Listed", search: str, columns: Columns) -> list[str]:
-    summary, ms = scored.summary, scored.summary.ms
+    summary, ms, raw = scored.summary, scored.summary.ms, scored.summary.ms.matched
     found = f"{counted(len(listed.latents), 'latent')} found for {search!r}, " if search else ""
     aside = len(listed.aside)
     copies = [f"{counted(aside, 'latent')} set aside, of copies of one image: --copies lists them too"] if aside else []
     titles = [_placed(column.title, column) for _, column in columns]
     return [
         f"{summary.sae} on {counted(summary.images, 'image')}: {found}{summary.alive:,} of {scored.w:,} alive",
-        f"MS mean {number(ms.sae.mean)}, matched raw neurons {number(ms.matched.mean)} "
-        f"(beaten by {percent(ms.matched.share_beaten)}), baseline {number(ms.baseline)}",
+        f"MS mean {number(ms.sae.mean)}{_ends(ms.sae.low, ms.sae.high)}, n {ms.sae.latents:,}, "
+        f"baseline {number(ms.baseline)}",
+        f"matched raw neurons {number(raw.mean)}{_ends(raw.low, raw.high)}, n {raw.latents:,}, "
+        f"beaten by {percent(raw.share_beaten)}{_ends(raw.share_low, raw.share_high, percent)}",
         *([f"of {summary.patches:,} patches, not images"] if summary.patches is not None else []),
         *copies,
         "",
         "  ".join(["latent", *titles, "names"]),
     ]
+
+
+def _ends(low: float | None, high: float | None, form: Callable[[float], str] = number) -> str:
+    """Of an interval of 95 %; empty where older files have none."""
+    return "" if low is None or high is None else f" ({form(low)} to {form(high)})"
 
 
 def _line(scored: "Neurons", row: "LatentRow", columns: Columns, width: int) -> str:

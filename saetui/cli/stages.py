@@ -22,7 +22,7 @@ from engine.neurons.agreement_results import (
     Agreed,
 )
 from engine.neurons.concept_results import ConceptsTested
-from engine.neurons.results import Beside, LatentSpread, MatrixScored, RawSpread, Scored, ScoredAll, Summary
+from engine.neurons.results import Beside, LatentSpread, MatrixScored, RawMS, Scored, ScoredAll, Summary
 from engine.places import Relinked
 from engine.runs.plan import PlanDone
 from engine.runs.tasks import TASKS
@@ -217,7 +217,7 @@ def show_score(result: Scored) -> None:
         say_facts(f"copies             {result.copies:>6,}   {aside}")
 
 
-def _over(spread: RawSpread) -> str:
+def _over(spread: RawMS) -> str:
     return "" if spread.columns is None else f"   n {spread.columns:,}"
 
 

@@ -12,10 +12,10 @@ from engine.config import ScoreSettings
 from engine.metrics.results import AgainstMatched, Overlap
 from engine.neurons.file import unsealed, write_neurons, write_sealed
 from engine.neurons.quantities import KEPT
-from engine.neurons.results import Frequency, LatentSpread, MSSummary, RawSpread, ScoredImage, Summary
+from engine.neurons.results import Frequency, LatentSpread, MSSummary, RawMS, ScoredImage, Summary
 from engine.workspace import Provenance, Source
 
-_RAW = RawSpread(0.1, 0.2, 0.0)
+_RAW = RawMS(0.1, 0.2, 0.0)
 SUMMARY = Summary(
     sae="s",
     images=3,

@@ -126,7 +126,10 @@ def _classes(
     except UserError as error:  # no tokenizer
         return None, (f"{left_out}{error}",)
     alike = int((~distinct(embedded.float().numpy())).sum())
-    notes = [f"The text tower takes {alike:,} of {len(names):,} classes for one another: it does not know their words."]
+    notes = [
+        f"The text tower takes {alike:,} of {len(names):,} classes for one another: it does not know their words; a "
+        "classes.txt among the folders, or --template, puts them in others."
+    ]
     numbers = {label: number for number, label in enumerate(names)}
     true = np.array([numbers[one.label] if one.label else np.nan for one in before.shown], float)
     return _Classes(texts, embedded, true, nearest(before.embeddings, embedded)), tuple(notes if alike else [])

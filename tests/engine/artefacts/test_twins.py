@@ -147,9 +147,28 @@ def test_auroc_stands_beside_that_of_the_same_tests(place: Workspace) -> None:
     assert matched.ahead.mean == pytest.approx(np.mean(apart)) and matched.ahead.n == len(apart)
 
 
+def test_controls_scored_elsewhere_are_said_with_where_and_the_way_to_it(place: Workspace) -> None:
+    for name, on, changes in (
+        ("m", "test", {}), ("m", "more", {"images": "j" * 64}), ("q", "test", {}), ("q", "few", {"images": "k" * 64}),
+        ("d2", "more", {"images": "j" * 64}),
+    ):  # fmt: skip
+        scored(place, name, MS, on=on, **changes)
+    on = {name: f"{name} (3 images, patches, max, by demo:encoder)" for name in ("test", "more", "few")}
+    again = "--images /pictures/val --embed-with demo:encoder makes it."
+    assert sorted(earned(place).missing) == [
+        f"There is no MS like that on {on['more']} of soft decoder c; frozen decoder q, scored on {on['few']}, "
+        f"{on['test']}; PCA d1: saetui score c q d1 {again}",
+        f"There is no MS like that on {on['test']} of soft decoder c; PCA d1; k-means d2, scored on {on['more']}: "
+        f"saetui score c d1 d2 {again}",
+    ]
+    for name in ("c", "d1", "d2"):
+        scored(place, name, MS)
+    assert [one for one in earned(place).missing if on["test"] in one.partition(" of ")[0]] == []
+
+
 def test_what_is_not_there_is_said_with_the_way_to_it(place: Workspace) -> None:
     scored(place, "m", MS)
-    assert earned(place).missing == ()
+    assert not any("There are no" in one or "frozen twin" in one for one in earned(place).missing)
     for name in ("q", "c", "d1", "d2"):
         shutil.rmtree(place.sae(name))
     found = earned(place)

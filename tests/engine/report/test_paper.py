@@ -11,7 +11,7 @@ from engine.config import PaperSettings, SteerabilitySettings, TrainSettings
 from engine.errors import UserError
 from engine.files import file_sha256, write_json
 from engine.metrics.results import AgainstMatched, GroupDepth, GroupMS, Hierarchy, Interval, Overlap, Trend
-from engine.neurons.results import LatentSpread, MSSummary, RawSpread
+from engine.neurons.results import LatentSpread, MSSummary, RawMS
 from engine.records import to_json
 from engine.report.paper.beside import beside_paper
 from engine.report.paper.published import published
@@ -77,7 +77,7 @@ def trained(
 def ms(mean, best, matched):
     return MSSummary(
         LatentSpread(mean, best, 0.0, 6, low=mean - 0.02, high=mean + 0.03),
-        RawSpread(0.0141, 0.1, 0.0), RawSpread(0.1, 0.2, 0.0),
+        RawMS(0.0141, 0.1, 0.0), RawMS(0.1, 0.2, 0.0),
         AgainstMatched(matched, 0.75, 6), 0.01, mean - 0.01, 4.0
     )  # fmt: skip
 

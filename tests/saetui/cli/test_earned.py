@@ -47,7 +47,8 @@ def test_the_list_tells_the_best_twin_and_the_best_directions(place, capsys):
     assert listed["activations", "a"]["beside"] == [] and len(listed["sae", "m"]["beside"]) == 3
 
 
-def test_show_tells_all_with_intervals_and_what_is_ahead(place, capsys):
+def test_show_tells_all_with_intervals_and_what_is_ahead(place, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     out = told(place, capsys, "m")
     section = out[out.index("held-out rows") :]
     assert max(map(len, section.splitlines())) <= 80
