@@ -11,7 +11,8 @@ OF: Mapping[str, str] = {
         ("Summary.ms", "Summary.frequency", "ConceptsTested.matched", "DemoDone.ms", "DemoDone.concepts"), ""
     ),
     "HeldOutMeasurement.cosine": "reconstruction_cosine",
-    "HeldOutMeasurement.ms": "ms_held_out",
+    **dict.fromkeys((f"HeldOutMeasurement.ms{end}" for end in ("", "_latents", "_low", "_high")), "ms_held_out"),
+    **{f"HeldOutMeasurement.ms_matched_{end}": "ms_matched" for end in ("latents", "low", "high")},
     "MSSummary.sae": "ms_mean",
     "MSSummary.raw": "raw_mean",
     "MSSummary.matched": "matched_mean",

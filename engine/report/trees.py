@@ -21,6 +21,8 @@ class Means:
     matched: float
     latents: int
     """With an MS."""
+    with_matched: int
+    """Whose matched raw neuron has one."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Taxon:
 
 def means(neurons: Neurons, latents: np.ndarray | list[int]) -> Means:
     ms, matched = neurons.ms[latents], neurons.matched[latents]
-    return Means(_mean(ms), _mean(matched), int(np.isfinite(ms).sum()))
+    return Means(_mean(ms), _mean(matched), int(np.isfinite(ms).sum()), int(np.isfinite(matched).sum()))
 
 
 def _mean(values: np.ndarray) -> float:

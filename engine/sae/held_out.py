@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -75,7 +76,6 @@ class HeldOut:
 
         batches = (torch.from_numpy(self.loader.take(self.rows[piece])).to(sae.W_enc.device) for piece in pieces)
         found = measure(sae, batches, see if watch is not None or self.embeddings is not None else None, self._longest)
-        ms, matched, beaten = self._ms(pooled)
         return HeldOutMeasurement(
             rows=found.rows,
             fve=_defined(found.fve),
@@ -87,9 +87,7 @@ class HeldOut:
             cosine=_defined(found.cosine),
             dead=_defined(found.dead),
             dense=_defined(found.dense),
-            ms=ms,
-            ms_matched=matched,
-            ms_beaten=beaten,
+            **self._ms(pooled),
         )
 
     @property
@@ -97,10 +95,11 @@ class HeldOut:
         """The norm above which a row is an outlier; of a store that is mostly zeros none is."""
         return OUTLIER * self.loader.typical_norm or np.inf
 
-    def _ms(self, pooled: list[sparse.csr_array]) -> tuple[float | None, float | None, float | None]:
-        """Mean MS, that of matched neurons, and the share of latents that beat theirs."""
+    def _ms(self, pooled: list[sparse.csr_array]) -> dict[str, Any]:
+        """Mean MS, that of matched neurons, and the share of latents that beat theirs; nothing without embeddings."""
         if self.embeddings is None:
-            return None, None, None
+            return {}
+        from engine.metrics.by_group import mean_ms
         from engine.metrics.matched_neurons import against, matched_ms
         from engine.metrics.monosemanticity import monosemanticity
 
@@ -109,7 +108,18 @@ class HeldOut:
         w = codes.shape[1]
         some = np.sort(Permutation(w, 0)(np.arange(min(w, max(_FEWEST, _MATCHED // len(self.judged))))))
         matched = against(result.ms[some], matched_ms(*self._raw, self.embeddings, result.support[some]))
-        return _defined(result.mean), matched.mean, matched.share_beaten
+        mean, _ = mean_ms(result.ms)
+        return {
+            "ms": mean.mean,
+            "ms_latents": mean.n,
+            "ms_low": mean.low,
+            "ms_high": mean.high,
+            "ms_matched": matched.mean,
+            "ms_matched_latents": matched.latents,
+            "ms_matched_low": matched.low,
+            "ms_matched_high": matched.high,
+            "ms_beaten": matched.share_beaten,
+        }
 
     @cached_property
     def _raw(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -33,6 +33,15 @@ class HeldOutMeasurement:
     """Mean MS of raw neurons that are thresholded to fire on as many images (engine.metrics.matched_neurons)."""
     ms_beaten: float | None = None
     """Share of the latents whose MS is above that of their matched neuron."""
+    ms_latents: int | None = None
+    """With an MS; None, as what follows, in older files, too."""
+    ms_low: float | None = None
+    """Interval of 95 % of the mean, over latents: engine.metrics.by_group."""
+    ms_high: float | None = None
+    ms_matched_latents: int | None = None
+    """That have both, of those of which matched neurons are scored."""
+    ms_matched_low: float | None = None
+    ms_matched_high: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,13 +38,14 @@ class Trees:
 
 @dataclass
 class _Means:
-    """Mean MS, and mean MS of the matched raw neurons, of sets of latents."""
+    """Mean MS, and mean MS of the matched raw neurons, of sets of latents; n: how many have them."""
 
     ms: Float[np.ndarray, " w"]
     matched: Float[np.ndarray, " w"]
 
-    def cells(self, latents: Any) -> tuple[str, str]:
-        return number(_mean(self.ms[latents]), width=5), number(_mean(self.matched[latents]), width=7)
+    def cells(self, latents: Any) -> tuple[str, ...]:
+        ms, matched = self.ms[latents], self.matched[latents]
+        return number(_mean(ms), width=5), _n(ms), number(_mean(matched), width=7), _n(matched)
 
     def beside(self, latents: Any) -> tuple[tuple[str, ...], dict[str, float | str | None]]:
         """Of a group: cells and values of the mean, half its interval, the spread, and the control of these latents."""
@@ -55,14 +56,18 @@ class _Means:
             number(mean.mean, width=5),
             number(half, width=4),
             number(found.std, width=4),
+            count(mean.n, 6),
             number(found.matched.mean, width=7),
+            count(found.matched.n, 6),
             percent(beaten, width=6),
         )
-        return cells, {"half_width": half, "std": found.std, "beaten": beaten}
+        more = {"half_width": half, "std": found.std, "beaten": beaten, "n_matched": found.matched.n}
+        return cells, more
 
     def values(self, name: str, latents: Any) -> dict[str, float | str | None]:
         """The same for the filter line, with the name of the node and the number of its latents."""
-        means = {"ms": _mean(self.ms[latents]), "matched": _mean(self.matched[latents])}
+        ms, matched = self.ms[latents], self.matched[latents]
+        means = {"ms": _mean(ms), "n": _known(ms), "matched": _mean(matched), "n_matched": _known(matched)}
         return {"name": name, "latents": len(latents), **means}
 
 
@@ -76,10 +81,12 @@ def _value(name: str) -> Callable[[Branch], Any]:
 
 
 BY_GROUP = _asks(
-    *("Matryoshka groups", "latents", "depth", "ms", "half_width", "std", "matched", "beaten"),
+    *("Matryoshka groups", "latents", "depth", "ms", "half_width", "std", "n", "matched", "n_matched", "beaten"),
     named=("group", "groups"),
 )
-BY_TAXON = _asks("Nodes", "images", "latents", "here", "ms", "matched", named=("taxonomy", "classes", "class"))
+BY_TAXON = _asks(
+    *("Nodes", "images", "latents", "here", "ms", "n", "matched", "n_matched"), named=("taxonomy", "classes", "class")
+)
 """What the filter line may ask of the nodes of each tree: every column."""
 
 
@@ -143,6 +150,14 @@ def _taxon(node: Node, means: _Means) -> Branch:
     counts = {"images": node.images, "latents": node.total, "here": len(node.latents)}
     values = means.values(cells[0], latents) | counts
     return Branch(("all images", *node.path), cells, children, partial(list, latents), node.total, values)
+
+
+def _known(values: Float[np.ndarray, " n"]) -> int:
+    return int((~np.isnan(values)).sum())
+
+
+def _n(values: Float[np.ndarray, " n"]) -> str:
+    return count(_known(values), 6)
 
 
 def _mean(values: Float[np.ndarray, " n"]) -> float | None:

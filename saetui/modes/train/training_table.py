@@ -133,7 +133,7 @@ def in_a_line(row: Training, overlaid: dict[str, int]) -> str:
 
 def details(row: Training, scored: bool) -> str:
     """A training in a few lines: pace, settings, what can be done next, and what went wrong, which may be long."""
-    lines = [" · ".join(_pace(row)), " · ".join(_asked(row)), _outliers(row), _twin(row)]
+    lines = [" · ".join(_pace(row)), " · ".join(_asked(row)), _over(row), _outliers(row), _twin(row)]
     if row.state == "done" and not scored:
         lines.append("Not scored yet: s scores its latents.")
     elif row.asked and row.state in ("stopped", "died", "failed"):
@@ -155,6 +155,17 @@ def _pace(row: Training) -> list[str]:
     if row.memory:
         pace.append(f"memory {size(row.memory.rss)}")
     return pace
+
+
+def _over(row: Training) -> str:
+    """What its figures are over, and the intervals of those that are means over latents."""
+    rows = row.checked.rows if row.checked else last(row, "rows", 0)
+    told = [f"FVE, L0, dead: n {counted(int(rows), 'held-out row' if not row.checked else 'row')}"] if rows else []
+    for title, name in (("MS", "ms"), ("raw", "ms_matched")):
+        n, low, high = (last(row, f"{name}_{of}") for of in ("latents", "low", "high"))
+        if n == n and low == low:
+            told.append(f"{title} {number(low)} to {number(high)}, n {counted(int(n), 'latent')}")
+    return " · ".join(told)
 
 
 def _outliers(row: Training) -> str:

@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from engine.config import ReportSettings
@@ -102,6 +103,24 @@ def test_no_score_stands_without_its_control(place):
     told = [attributes["data-k"] for _, attributes in read.tags if attributes.get("data-k")]
     assert told.count("group_ms") == told.count("group_matched") > 2
     assert told.count("ms_mean") == told.count("matched_mean") == 1
+
+
+def test_means_of_groups_say_over_how_many_latents_they_are(place):
+    """As many as have a score, and for the control as many as have both: fewer than the group has latents."""
+    result, _ = page(place)
+    text = Path(result.path).read_text(encoding="utf-8")
+    table = text[text.index("Matryoshka groups, the coarsest first") :]
+    rows = re.findall(r"<tr><th scope=.row.>(\d+)</th>(.*?)</tr>", table[: table.index("</table>")], re.DOTALL)
+    with Neurons.open(place.neurons(NAME, IMAGES)) as neurons:
+        group, ms, matched = np.asarray(neurons.group), np.asarray(neurons.ms), np.asarray(neurons.matched)
+    fewer = []
+    for number, row in rows:
+        these = group == int(number)
+        scored, both = (np.isfinite(one[these]).sum() for one in (ms, ms + matched))
+        shown = [int(n) for n in re.findall(r'<span class="of">n (\d+)</span>', row)]
+        assert shown[:3] == [scored, both, both]
+        fewer.append(scored < these.sum())
+    assert len(rows) > 1 and any(fewer)
 
 
 def test_every_number_of_the_page_is_explained(place):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from engine.activations.loader import Loader
 from engine.metrics.matched_neurons import against, matched_ms
@@ -37,3 +38,8 @@ def test_what_the_judge_saw_is_found_by_the_image(workspace):
     assert 0 < np.median(own.support) < len(judged)
     assert found.ms == pytest.approx(own.mean, rel=1e-5)
     assert (found.ms_matched, found.ms_beaten) == pytest.approx((control.mean, control.share_beaten), rel=1e-5)
+    known = own.ms[~np.isnan(own.ms)]
+    ends = stats.t.interval(0.95, len(known) - 1, known.mean(), stats.sem(known))
+    assert (found.ms_latents, found.ms_matched_latents) == (len(known), control.latents)
+    assert (found.ms_low, found.ms_high) == pytest.approx(ends, rel=1e-5)
+    assert (found.ms_matched_low, found.ms_matched_high) == pytest.approx((control.low, control.high), rel=1e-5)

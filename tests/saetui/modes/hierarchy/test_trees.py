@@ -37,9 +37,11 @@ def test_groups_hold_their_latents_by_depth(scores: Path) -> None:
         assert branch.latents() == latents and branch.count == len(latents)
         both = [(neurons.ms[one], neurons.matched[one]) for one in latents]
         both = [(ms, matched) for ms, matched in both if ms == ms and matched == matched]
-        assert (*branch.cells[1:4], branch.cells[6].strip(), branch.cells[7].strip()) == (
+        assert (*branch.cells[1:4], *map(str.strip, branch.cells[6:])) == (
             f"{len(latents):,}", mean(neurons.depth, latents), mean(neurons.ms, latents),
+            f"{sum(neurons.ms[one] == neurons.ms[one] for one in latents):,}",
             mean(np.array([matched for _, matched in both]), list(range(len(both)))),
+            f"{len(both):,}",
             f"{100 * sum(ms > matched for ms, matched in both) / len(both):.0f}%",
         )  # fmt: skip
         known = neurons.ms[latents][~np.isnan(neurons.ms[latents])]
@@ -67,7 +69,10 @@ def test_taxa_hold_the_latents_below_them(scores: Path) -> None:
         assert branch.latents() == below and branch.count == len(below)
         images = sum(path[: len(taxon)] == taxon for path in paths)
         assert branch.cells[1:3] == (f"{images:,}", f"{len(below):,}")
-        assert branch.cells[4:] == (mean(neurons.ms, below), mean(neurons.matched, below))
+        assert branch.cells[4:] == tuple(
+            told for values in (neurons.ms, neurons.matched)
+            for told in (mean(values, below), f"{sum(values[one] == values[one] for one in below):,}")
+        )  # fmt: skip
     assert title_of(root.children[0]) == f"{root.children[0].count} latents of all images › {root.children[0].place[1]}"
 
 

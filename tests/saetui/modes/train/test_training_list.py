@@ -157,6 +157,12 @@ def test_a_training_in_words():
         "Not scored yet: s scores its latents.",
     ]
     assert "scored" not in details(done, scored=True)
+    measured = MeasuredStep(
+        step=20, loss=1.0, rows=1920, fve=0.5, ms=0.25, ms_latents=31, ms_low=0.2, ms_high=0.3,
+        ms_matched=0.2, ms_matched_latents=30, ms_matched_low=0.15, ms_matched_high=0.25,
+    )  # fmt: skip
+    over = "FVE, L0, dead: n 1,920 held-out rows · MS .20 to .30, n 31 latents · raw .15 to .25, n 30 latents"
+    assert over in details(replace(done, history=[measured]), scored=True).splitlines()
     died = Training(name="d", state="died", step=5, steps=10, error="It was ended.")
     assert details(died, scored=False) == "r begins it again.\nIt was ended."
     kept = replace(died, kept=1000)
@@ -251,6 +257,7 @@ def test_an_imported_sae_in_words(workspace, tmp_path):
     assert texts(imported, fitting(119, {"ms", "ms_matched"}), {})[-1] == "import"
     assert details(imported, scored=False).splitlines() == [
         "relu · 16 -> 24 latents · of saelens",
+        "FVE, L0, dead: n 10 rows",
         "Not scored yet: s scores its latents.",
     ]
     known = dict(facts(imported))
