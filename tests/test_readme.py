@@ -46,7 +46,7 @@ def test_own_pictures_get_from_a_folder_to_a_steered_answer(tmp_path):
             words[words.index("--search") + 1] = "red"
         elif command == "steer":
             latent = re.search(r"^ +(\d+) ", said["neurons"].rpartition("names")[2], re.MULTILINE)
-            words = [word.replace("14=", f"{latent[1]}=") for word in words]
+            words = [re.sub(r"^\d+=", f"{latent[1]}=", word) for word in words]
         done = in_pipe(command, *words, cwd=tmp_path)
         assert done.code == 0, (line, done)
         said[command] = done.out

@@ -78,7 +78,7 @@ def with_answers(settings: ReportSettings, place: Workspace) -> ReportSettings:
 
 def show(result: Reported) -> None:
     cut = f" of {result.found:,} (--top 0 shows all)" if result.found > result.latents else ""
-    work.say(
+    work.say_facts(
         result.path,
         f"{size(result.bytes)}: {counted(result.latents, 'latent')}{cut}, {counted(result.pictures, 'picture')}, "
         f"{counted(result.answers, 'steered answer')}",
@@ -96,15 +96,15 @@ figure.__doc__ = FigureSettings.__doc__
 
 
 def show_figure(result: Drawn) -> None:
-    work.say(result.path, f"of {', '.join(result.of)}")
+    work.say_facts(result.path, f"of {', '.join(result.of)}")
 
 
 def show_paper(result: PaperCompared) -> None:
     if result.plan:
         work.say(f"Which layers and K stand for the published ones is as in the plan {result.plan}.", "")
     for table in result.tables:
-        work.say(table.title, *(f"  {line}" for line in _lines(table)), *(f"  {note}" for note in table.notes), "")
-    work.say(
+        work.say_facts(table.title, *(f"  {line}" for line in [*_lines(table), *table.notes]), "")
+    work.say_facts(
         f"Published: {result.source}. Control: of MS, raw neurons that fire on as many images; of depth, random ones; "
         "of steering, the SAE attached and no latent changed. Twin: the best of the same trainings but for a frozen "
         "decoder or encoder. From, to: 95 % interval of ours, over latents."

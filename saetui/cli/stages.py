@@ -417,11 +417,11 @@ def show_steer(result: Steered) -> None:
 
 
 def show_steerability(result: Steerability) -> None:
-    say(*lines(result))
+    say_facts(*lines(result))
 
 
 def show_fidelity(result: FidelityMeasured) -> None:
-    say(*fidelity.lines(result))
+    say_facts(*fidelity.lines(result))
 
 
 def show_ms(result: MatrixScored) -> None:
@@ -525,9 +525,9 @@ def show_stability(result: StabilityMeasured) -> None:
         )
         for pair in result.pairs
     ]
-    say(result.path, *work.columns(heads, rows, right=range(2, len(heads)), cut=1))
+    say(result.path, *work.columns(heads, rows, right=range(2, len(heads)), cut=(0, 1)))
     again = "" if result.made else "; they were compared already"
-    say(f"± is the 95 % interval, over the latents; random: of as many random directions{again}")
+    say_facts(f"± is the 95 % interval, over the latents; random: of as many random directions{again}")
     if len(rows) > 1:
         say(f"over {len(rows):,} pairs: max cosine {number(result.max_cosine)}, matched {number(result.matched)}")
 

@@ -29,7 +29,9 @@ def headline(result: Steerability) -> str:
     parts = []
     if result.word is not None:
         before, after = (_score(result.word.conditions, name) for name in ("untouched", "steered"))
-        parts.append(f"one word {number(before and before.mean, 3)} -> {_number(after)}, n {after.n if after else 0:,}")
+        parts.append(
+            f"one word {number(before.mean if before else None, 3)} -> {_number(after)}, n {after.n if after else 0:,}"
+        )
     for one in result.texts[:2]:
         beside, after = (_score(one.both, name) for name in ("attached", "steered"))
         told = f"{one.task} {_share(after)}, n {after.n if after else 0:,}"
@@ -86,15 +88,16 @@ def _texts(found: Texts, result: Steerability) -> list[str]:
     asked, rows = result.settings, []
     for measured in zip(found.done, found.followed, found.both, strict=True):
         both, title = measured[2], TITLES[measured[2].condition]
-        rows.append([title, str(both.score.n), *(_share(one.score) for one in measured), _share(both.ahead)])
-        published = [percent(one.published, 1) for one in measured if one.published is not None]
+        rows.append([title, str(both.score.n), *(_share(one.score, "") for one in measured), _share(both.ahead, "")])
+        published = [percent(one.published, 1)[:-1] for one in measured if one.published is not None]
         if published:
             rows.append(["  published", "", *published, ""])
     value = asked.strength if found.task == "insertion" else asked.suppress_to
+    what = f"{found.task.capitalize()}, {counted(len(result.prompts), 'prompt')}, clamped to {value}"
     told = [f"{counted(found.undecided, 'answer')} that the judge did not decide do not count"] * bool(found.undecided)
     return [
         "",
-        f"{found.task.capitalize()}, {counted(len(result.prompts), 'prompt')}, clamped to {value}, judge {found.judge}",
+        f"{what}, judge {found.judge}, in %",
         *columns(["", "n", *HEADS[found.task], "ahead"], rows, right={1}),
         *told,
     ]
@@ -174,11 +177,12 @@ def _number(found: Interval | None) -> str:
     return f"{number(found.mean, 3)}{between}"
 
 
-def _share(found: Interval | None) -> str:
+def _share(found: Interval | None, sign: str = "%") -> str:
+    """In per cent, which ``sign`` says."""
     if found is None or found.mean is None:
         return ""
-    between = f" ({percent(found.low)[:-1]} to {percent(found.high)[:-1]})" if found.low is not None else ""
-    return f"{percent(found.mean)}{between}"
+    between = f" ({percent(found.low)[:-1]} {percent(found.high)[:-1]})" if found.low is not None else ""
+    return f"{percent(found.mean)[:-1]}{sign}{between}"
 
 
 def _published(value: float | None) -> str:

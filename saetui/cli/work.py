@@ -9,7 +9,7 @@ import signal
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import IO, Any, assert_never, cast
 
@@ -167,19 +167,20 @@ def columns(
     heads: Sequence[str],
     rows: Sequence[Sequence[str]],
     right: Container[int] = (),
-    cut: int | None = None,
+    cut: int | Collection[int] | None = None,
     indent: int = 0,
 ) -> list[str]:
     """``rows`` under ``heads``, two blanks between columns; those whose place is in ``right`` end at their right.
 
-    What is wider than the screen, of which ``indent`` cells are taken, is cut: the column
-    ``cut``, the last one without it.
+    What is wider than the screen, of which ``indent`` cells are taken, is cut: the column ``cut``, of several the
+    widest, the last one without it.
     """
     table = [[literal(cell).replace("\n", " ") for cell in row] for row in (heads, *rows)]
     widths = [max(cell_len(row[place]) for row in table) for place in range(len(heads))]
-    place = len(heads) - 1 if cut is None else cut
-    over = sum(widths) + 2 * (len(widths) - 1) - screen_width() + indent
-    widths[place] = max(widths[place] - max(over, 0), min(widths[place], NARROWEST))
+    cuts = [len(heads) - 1 if cut is None else cut] if cut is None or isinstance(cut, int) else cut
+    for _ in range(sum(widths) + 2 * (len(widths) - 1) - screen_width() + indent):
+        place = max(cuts, key=lambda one: widths[one])
+        widths[place] = max(widths[place] - 1, min(widths[place], NARROWEST))
     return ["  ".join(_aligned(row, widths, right)).rstrip() for row in table]
 
 

@@ -43,9 +43,10 @@ class Done:
     err: str
 
 
-def in_pipe(*arguments: str, cwd: Path) -> Done:
-    """Run ``saetui`` with ``arguments`` without a terminal."""
-    done = subprocess.run(command_of(arguments), cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+def in_pipe(*arguments: str, cwd: Path, **environment: str) -> Done:
+    """Run ``saetui`` with ``arguments`` without a terminal, and with more in the environment."""
+    given = ENVIRONMENT | environment
+    done = subprocess.run(command_of(arguments), cwd=cwd, env=given, capture_output=True, text=True, timeout=120)
     return Done(done.returncode, done.stdout, without_notice(done.stderr))
 
 

@@ -61,8 +61,7 @@ class _Means:
             count(found.matched.n, 6),
             percent(beaten, width=6),
         )
-        more = {"half_width": half, "std": found.std, "beaten": beaten, "n_matched": found.matched.n}
-        return cells, more
+        return cells, {"half_width": half, "std": found.std, "n_matched": found.matched.n, "beaten": beaten}
 
     def values(self, name: str, latents: Any) -> dict[str, float | str | None]:
         """The same for the filter line, with the name of the node and the number of its latents."""

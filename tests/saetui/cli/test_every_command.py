@@ -7,17 +7,20 @@ JSON in a terminal is a slow form: what it adds to the others is decided in one 
 
 import json
 import os
+import re
 import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from rich.cells import cell_len
 from typer.main import get_command
 
 from engine.explained.fields import PLAIN
@@ -120,7 +123,7 @@ CASES = [
     Case(
         "train",
         f"{TRAIN} --steps 10 --name x0.0625",
-        ("saes/x0.0625", "FVE", "L0 2.0", "(held-out activations)"),
+        ("saes/x0.0625", "FVE", "L0 2.0", "held-out rows)"),
         {"made": True, "w": 12, "steps": 10},
     ),
     Case(
@@ -155,7 +158,7 @@ CASES = [
     Case(
         "steerability",
         "jump --vlm demo --min-support 1 --count 2 --part word --part insertion --pictures 0",
-        ("steerability/jump--demo/scores.json", "drawn at random", "random direction", "DiffMean", "appeared", "48.7%"),
+        ("steerability/jump--demo/scores.json", "drawn at random", "random direction", "DiffMean", "appeared", "48.7"),
         {"made": True},
     ),
     Case("neurons", "jump --top 3", ("24 of 24 alive", "matched raw neurons .04", "purple · house"), None),
@@ -204,7 +207,7 @@ CASES = [
     Case(
         "baseline",
         "patches --of pca --expansion 0.25 --k 4 --name components",
-        ("saes/components", "FVE", "(held-out activations)"),
+        ("saes/components", "FVE", "held-out rows)"),
         {"name": "components", "directions": "pca", "w": 48, "k": 4},
     ),
     Case(
@@ -287,8 +290,11 @@ def run_all(form: Form, place: Path) -> list[Done]:
 def run_one(case: Case, form: Form, place: Path) -> Done:
     case.before(place)
     flags = ["--json"] * form.json + ["--explain"] * explains(case)
-    run = in_terminal if form.terminal else in_pipe
+    run = in_terminal if form.terminal else in_pipe if form.json else in_pipe_of_80
     return run(*case.command.split(), *case.arguments.split(), *flags, cwd=place)
+
+
+in_pipe_of_80 = partial(in_pipe, COLUMNS="80")  # as long as the lines of a terminal there
 
 
 def commands(group: Any, prefix: str = "") -> Iterator[str]:
@@ -353,6 +359,20 @@ def test_every_command_has_a_case():
 
 def slow(form: Form) -> list[pytest.MarkDecorator]:
     return [pytest.mark.slow] if form == RARE else []
+
+
+COPIED = re.compile(r"\S*/\S+|saetui jobs [a-z]+ \S+$")
+"""A path, or the command that goes on with a run: what is copied whole may make a line longer than a screen."""
+
+
+@pytest.mark.parametrize("form", [form for form in FORMS if not form.json], ids=str)
+def test_no_line_is_longer_than_a_screen_of_80_columns(outcomes, form):
+    long = {
+        f"{case.command} {case.arguments}": [line for line in lines if cell_len(line) > 80 and not COPIED.search(line)]
+        for case, done in zip(CASES, outcomes[form], strict=True)
+        if (lines := done.out.replace("\r", "").splitlines())
+    }
+    assert {command: lines for command, lines in long.items() if lines} == {}
 
 
 def each(json: bool) -> Any:

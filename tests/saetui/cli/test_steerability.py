@@ -19,6 +19,7 @@ from engine.steer.results import (
     Texts,
 )
 from engine.workspace import Provenance
+from saetui.cli import work
 from saetui.cli.steerability import headline, lines
 
 
@@ -74,8 +75,8 @@ def test_every_score_stands_beside_its_controls(found):
         "1 latent of s, drawn at random (seed 5) from 77, in hf:m/m",
         "One word, blank, clamped to 2x: cosine with the top images",
         "One word, 32 images drawn at random",
-        "Insertion, 2 prompts, clamped to 2x, judge text",
-        "Suppression, 2 prompts, clamped to 0, judge text",
+        "Insertion, 2 prompts, clamped to 2x, judge text, in %",
+        "Suppression, 2 prompts, clamped to 0, judge text, in %",
         "3 answers that the judge did not decide do not count",
         "text and chat  appeared  40    80%    .55",
         "1 of 2 latents gain; the SAE attached costs .12",
@@ -85,8 +86,8 @@ def test_every_score_stands_beside_its_controls(found):
     for title in ("untouched", "SAE attached", "steered", "random latent", "random direction", "DiffMean"):
         assert sum(line.startswith(f"{title} ") for line in lines(found)) == 4
     steered = [line for line in lines(found) if line.startswith("steered ")]
-    assert all(line.split()[1] == "9" and " to " in line for line in steered)
-    assert ".259" in steered[0] and sum("48.7%" in line for line in lines(found)) == 2
+    assert all(line.split()[1] == "9" and "(" in line for line in steered)
+    assert ".259" in steered[0] and sum("48.7" in line for line in lines(found)) == 2
     assert max(map(len, lines(found)[4:])) <= 80
     true, random = (
         next(line for line in lines(found) if line.startswith(f"{name} label")) for name in ("true", "random")
@@ -98,7 +99,19 @@ def test_parts_that_were_not_asked_for_are_not_told(found):
     few = replace(found, word=None, word_on_pictures=None, doses=(), groups=(), agreement=(), made=False)
     text = "\n".join(lines(few))
     assert "One word" not in text and "Recommended" not in text and "it was measured already" in text
-    texts = [f"{task} 30% (25 to 35), n 9, SAE attached 20% (15 to 25)" for task in ("insertion", "suppression")]
+    texts = [f"{task} 30% (25 35), n 9, SAE attached 20% (15 25)" for task in ("insertion", "suppression")]
     word = "one word .100 -> .300 (.250 to .350), n 9"
     assert headline(found).startswith("; ".join([word, *texts, "1 of 2 latents"]))
     assert headline(few) == "; ".join(texts)
+
+
+def test_shares_of_any_size_fit_80_columns(found, monkeypatch):
+    widest = Interval(512, -1.0, -1.0, 1.0)
+    share = tuple(
+        replace(one, score=Interval(512, 1.0, 0.99, 1.0), ahead=one.ahead and widest) for one in found.texts[0].both
+    )
+    texts = tuple(replace(one, done=share, followed=share, both=share) for one in found.texts)
+    groups = (GroupSteered(11, Interval(512, -0.5, -0.75, 0.25), *[Interval(512, 1.0, 0.99, 1.0)] * 2),)
+    monkeypatch.setattr(work, "screen_width", lambda: 80)
+    told = lines(replace(found, texts=texts, groups=groups))[4:]
+    assert max(map(len, told)) <= 80 and not any("…" in line for line in told), "\n".join(told)
