@@ -78,7 +78,7 @@ LATENT: dict[str, Explanation] = {
         n="all scored images, or patches",
         phrase="images that fire it",
         term="n, support",
-        sentence="number of images on which a latent fires",
+        sentence="number of images on which a latent fires; of groups and taxa, of latents with the score beside it",
     ),
     "effective_support": Explanation(
         title="effective support",

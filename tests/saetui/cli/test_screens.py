@@ -7,8 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
+from typer.testing import CliRunner
 
-from saetui.cli import work
+from engine.files import write_json
+from engine.runs.run import Run
+from engine.workspace import Workspace
+from saetui.cli import show, work
+from saetui.cli.app import app
 from saetui.cli.show import _facts
 from tests.support.shell import in_terminal, saetui
 
@@ -19,6 +24,7 @@ COMMANDS = {
     "run": ["show", "runs/20260101"],
     "sae": ["show", "saes/matryoshka"],
     "scores": ["show", "neurons/matryoshka--images.h5"],
+    "steerability": ["show", "steerability/jump--old", "--explain"],
     "neurons": ["neurons", "matryoshka"],
     "config": ["config"],
     "doctor": ["doctor"],
@@ -85,3 +91,32 @@ def test_a_text_of_several_lines_stands_in_its_own_column(monkeypatch):
     shown = _facts({"prompt": "What is\nthis\t?", "latent": ["68=2x"], "made_from": made})
     assert shown[:3] == ["prompt        What is", "              this    ?", "latent        68=2x"]
     assert shown[3:5] == ["made_from     kind    sha256", "              sae     b4db5e6ac2a6"]
+
+
+def test_a_run_that_died_fits_a_pipe_of_80_columns_and_goes_into_others_in_a_line(tmp_path):
+    run = Run.create(Workspace(tmp_path), "doctor", {}, ["doctor", "a" * 30])
+    write_json(run.path / "status.json", {"state": "running", "started": 1.0})
+    listed = {
+        width: CliRunner(env={"COLUMNS": width}).invoke(app, ["jobs", "--workspace", str(tmp_path)]).stdout
+        for width in ("80", "")
+    }
+    head, told, *why = listed["80"].splitlines()
+    assert "died" in told and why and all(cell_len(line) <= 80 for line in (head, told, *why))
+    assert len(listed[""].splitlines()) == 2
+    assert " ".join(part.strip() for part in why) in listed[""]
+
+
+@given(st.lists(st.tuples(*[st.text("ab1", min_size=1, max_size=26)] * 5), min_size=1, max_size=12))
+def test_a_table_wider_than_the_screen_goes_on_below_with_its_rows_numbered(rows):
+    names = ("one", "two", "three", "four", "five")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(work, "screen_width", lambda: 60)
+        patch.setattr(show, "screen_width", lambda: 60)
+        lines = _facts({"groups": [dict(zip(names, row, strict=True)) for row in rows]})
+    assert all(cell_len(line) <= 60 for line in lines)
+    parts = len(lines) // (1 + len(rows))
+    assert parts * (1 + len(rows)) == len(lines)
+    for number, row in enumerate(rows):
+        of_it = [lines[part * (1 + len(rows)) + 1 + number][14:].split() for part in range(parts)]
+        assert all(cells[0] == str(number) for cells in of_it) or parts == 1
+        assert [cell for cells in of_it for cell in (cells[1:] if parts > 1 else cells)] == list(row)
