@@ -22,8 +22,9 @@ from engine.integrity import content_sha256
 from engine.kinds import ACTIVATIONS, EMBEDDINGS, NEURONS, RECIPES, RUNS, SAES, Kind
 from engine.locks import held
 from engine.metrics.results import Interval
-from engine.neurons.file import Neurons, neurons_sha256
+from engine.neurons.file import Neurons
 from engine.neurons.results import Summary
+from engine.neurons.seal import neurons_sha256
 from engine.places import located, workspace_of
 from engine.records import from_json, to_json
 from engine.runs.run import Run, finished, finished_by

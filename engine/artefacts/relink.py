@@ -37,8 +37,9 @@ from engine.images.entry import picture_of
 from engine.images.sources import is_there
 from engine.kinds import BY_NAME
 from engine.links import check_own
-from engine.neurons.file import AS_WRITTEN, Neurons, neurons_sha256, unsealed, write_sealed
+from engine.neurons.file import Neurons
 from engine.neurons.results import ScoredImage
+from engine.neurons.seal import AS_WRITTEN, neurons_sha256, unsealed, write_sealed
 from engine.places import (
     Relinked,
     Rewritten,

@@ -23,7 +23,7 @@ from engine.errors import Unrecorded, UserError
 from engine.files import SEAL, lock, read_text
 from engine.images.sources import is_there
 from engine.integrity import read_sha256
-from engine.neurons.file import verify_neurons
+from engine.neurons.seal import verify_neurons
 from engine.records import parse_json
 from engine.reporter import Reporter, StageBegan
 from engine.sae.config import WEIGHTS, named_weights, read_config, weights_sha256

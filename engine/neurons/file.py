@@ -17,13 +17,12 @@ Layout of ``neurons/<sae>--<images>.h5`` (w latents, N images; any HDF5 tool can
       taxonomy               (N) text: JSON list, root first
 
 ``images/`` lists the images that could be read, in order; their numbers above are places in this list. Before all this
-stand 512 bytes, a user block of HDF5, which any tool passes over: the SHA-256 of the rest of the file.
+stand 512 bytes, a user block of HDF5, which any tool passes over: the SHA-256 of the rest (engine.neurons.seal).
 """
 
 import contextlib
-import hashlib
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -35,21 +34,20 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
 from engine.activations.store import Store
-from engine.errors import Unrecorded, UserError, counted, reason, refusal
-from engine.files import atomic_path, check_version
+from engine.errors import UserError, counted, reason, refusal
+from engine.files import check_version
 from engine.hdf5 import HDF5File, check_size, read_array, read_number, read_row
-from engine.integrity import HDF5, content_sha256, read_sha256
 from engine.metrics.copies import copies
 from engine.neurons.matching import TopSets
 from engine.neurons.quantities import BEST, FIELDS, KEPT, SORTS, SUPPORT, Quantity
 from engine.neurons.query import LATENTS
 from engine.neurons.results import LatentRow, Listed, Related, ScoredImage, Summary, TopImage, Value
+from engine.neurons.seal import check_seal, damaged_scores, write_sealed
 from engine.neurons.taxonomy import SHARE, Taxonomy
 from engine.neurons.word_index import WordIndex
 from engine.places import located, recorded, workspace_of
 from engine.query import Expression, asks_about, holds, texts
 from engine.records import from_json, parse_json, to_json
-from engine.regular import open_regular
 from engine.workspace import Provenance, Workspace
 
 FORMAT = "saetui-neurons"
@@ -112,59 +110,6 @@ def write_neurons(
         ) from error
 
 
-SEALED, BLOCK = b"saetui sha256 ", 512
-
-
-def write_sealed(path: Path, content: bytes) -> None:
-    """Write an HDF5 file in one step, behind its hash. Raises OSError."""
-    with atomic_path(path) as temporary:
-        seal = SEALED + hashlib.sha256(content).hexdigest().encode()
-        temporary.write_bytes(seal.ljust(BLOCK, b"\n") + content)
-
-
-def unsealed(path: Path) -> bytes:
-    """The HDF5 of a neurons file, without its hash. Raises OSError."""
-    with open_regular(path) as file:
-        content = file.readall()
-    return content[BLOCK:] if content.startswith(SEALED) else content
-
-
-AS_WRITTEN = "as_written"
-"""JSON text, beside the summary."""
-
-
-def neurons_sha256(path: Path) -> str:
-    """The identity of a neurons file: the hash of its bytes as they were before it was told that something was moved
-    (engine.artefacts.relink), so that what was made from it still names it. Raises OSError."""
-    with contextlib.suppress(OSError, ValueError, UserError), HDF5File(path) as file:  # its readers say what is wrong
-        if AS_WRITTEN in file and isinstance(said := parse_json(read_array(file[AS_WRITTEN])), str):
-            return said
-    return content_sha256(path)
-
-
-def verify_neurons(path: Path) -> None:
-    """UserError unless every byte is as it was written, whatever is known of it."""
-    try:
-        with open_regular(path) as file:
-            sealed = file.read(len(HDF5)) != HDF5
-        if not sealed:
-            raise Unrecorded(path, "score again for one")
-        _check_seal(path, read_sha256)
-    except OSError as error:
-        raise refusal(error, path) or error from error
-
-
-def _check_seal(path: Path, sha256: Callable[[Path, int], str] = content_sha256) -> None:
-    """UserError unless the file is as it was written, as far as it says. Raises OSError."""
-    with open_regular(path) as file:
-        head = file.read(BLOCK)
-    if head.startswith(HDF5):  # of an older version
-        return
-    said = head[len(SEALED) :].rstrip(b"\n").decode("ascii", "replace")
-    if not head.startswith(SEALED) or sha256(path, BLOCK) != said:
-        raise damaged_scores(path, "a bit of it has changed, or it is no HDF5 file")
-
-
 class Neurons:
     """Results of all latents, read from the file as they are needed.
 
@@ -190,7 +135,7 @@ class Neurons:
         if not path.is_file():
             raise UserError(f"There are no scores at {path}: make them with saetui score.")
         try:
-            _check_seal(path)
+            check_seal(path)
             file = HDF5File(path)
         except OSError as error:
             damaged = UserError(f"{path} is damaged or no HDF5 file: score again (saetui score).")
@@ -625,10 +570,6 @@ def refusing_damage(path: str | Path) -> Iterator[None]:
         raise
     except Exception as error:  # what that raises depends on which they are
         raise refusal(error, Path(path)) or damaged_scores(path, error) from error
-
-
-def damaged_scores(path: str | Path, reason: object) -> UserError:
-    return UserError(f"{path} is damaged ({reason}): score again (saetui score).")
 
 
 def _write_text(file: h5py.File, name: str, texts: Sequence[str]) -> None:

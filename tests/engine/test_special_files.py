@@ -20,8 +20,9 @@ from engine.locks import held, take
 from engine.models import load_encoder
 from engine.models.shipped import assets
 from engine.models.vlm import load_vlm
-from engine.neurons.file import Neurons, unsealed, verify_neurons
+from engine.neurons.file import Neurons
 from engine.neurons.labels import Labels
+from engine.neurons.seal import unsealed, verify_neurons
 from engine.runs.events import EventLog, StreamReporter
 from engine.runs.run import Run
 from engine.runs.watch import RunWatch

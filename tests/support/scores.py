@@ -10,9 +10,10 @@ import numpy as np
 
 from engine.config import ScoreSettings
 from engine.metrics.results import AgainstMatched, Overlap
-from engine.neurons.file import unsealed, write_neurons, write_sealed
+from engine.neurons.file import write_neurons
 from engine.neurons.quantities import KEPT
 from engine.neurons.results import Frequency, LatentSpread, MSSummary, RawMS, ScoredImage, Summary
+from engine.neurons.seal import unsealed, write_sealed
 from engine.workspace import Provenance, Source
 
 _RAW = RawMS(0.1, 0.2, 0.0)

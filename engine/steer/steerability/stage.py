@@ -15,7 +15,7 @@ from engine.metrics.bootstrap import bootstrap
 from engine.metrics.results import Interval
 from engine.models.device import pick_device
 from engine.models.vlm import vlm_sha256
-from engine.neurons.file import neurons_sha256
+from engine.neurons.seal import neurons_sha256
 from engine.places import located, recorded, workspace_of
 from engine.reporter import Reporter, StageBegan, Warned
 from engine.steer.interventions import Intervention

@@ -19,7 +19,7 @@ from engine.errors import UserError
 from engine.files import read_json, write_json
 from engine.kinds import ARTEFACTS, BY_FOLDER
 from engine.neurons.concept_results import read_concepts
-from engine.neurons.file import neurons_sha256
+from engine.neurons.seal import neurons_sha256
 from engine.sae.config import SAEConfig
 from engine.sae.model import SAE
 from engine.sae.stability import stability

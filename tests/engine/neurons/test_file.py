@@ -11,10 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.errors import UserError
-from engine.neurons.file import Neurons, unsealed, write_neurons
+from engine.neurons.file import Neurons, write_neurons
 from engine.neurons.quantities import KEPT
 from engine.neurons.query import LATENTS
 from engine.neurons.results import Listed, Related, ScoredImage
+from engine.neurons.seal import unsealed
 from tests.support.scores import SUMMARY, made_from
 
 W, TOP = 6, 4

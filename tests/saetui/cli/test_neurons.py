@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from engine.errors import UserError
 from engine.neurons import latents
-from engine.neurons.file import unsealed
 from engine.neurons.labels import Labels
+from engine.neurons.seal import unsealed
 from engine.workspace import Workspace
 from saetui.cli.app import app
 from tests.support.scores import write_scores

@@ -14,9 +14,10 @@ from textual.geometry import Size
 from textual.widgets import Input
 
 from engine.config import SteerSettings
-from engine.neurons.file import Neurons, unsealed, write_sealed
+from engine.neurons.file import Neurons
 from engine.neurons.latents import of_other_weights
 from engine.neurons.results import ImageLatents
+from engine.neurons.seal import unsealed, write_sealed
 from engine.server.protocol import Loading
 from engine.settings import from_words
 from engine.steer.interventions import parse_latent
