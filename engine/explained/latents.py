@@ -4,7 +4,7 @@ from engine.explained.explanation import PAPER, Explanation
 
 _OF_MS = (
     "95 %, of the sampling of images: jackknife that leaves out one, with all its patches, less what it counts twice, "
-    "Student's t, laid on Fisher's scale"
+    "Student's t, laid on Fisher's scale, by the variance of the values that it holds (Wilson)"
 )
 _OF_CROPS = "; pooling crop: over pairs of patches of two images, each judged by the crop around it"
 _FIRE = "images that fire the latent; pooling crop: patches"

@@ -2,7 +2,7 @@
 
 It is of the sampling of images alone, not of the choice of encoder or judge. The population value is the MS over all
 images that might have been drawn, |E a e|^2 / (E a)^2. Variance: delete-one jackknife over the N images, the
-normalisation held fixed (:mod:`engine.metrics.monosemanticity`), ``(N-1)/N sum_i (MS_(-i) - mean)^2``. Three mends make
+normalisation held fixed (:mod:`engine.metrics.monosemanticity`), ``(N-1)/N sum_i (MS_(-i) - mean)^2``. Four mends make
 the interval cover; ``tests/engine/metrics/test_intervals.py`` measures how far:
 
 - The jackknife counts twice what the pairs carry beyond the single images (Efron and Stein, Annals of Statistics 9,
@@ -16,13 +16,25 @@ the interval cover; ``tests/engine/metrics/test_intervals.py`` measures how far:
   their effective number (sum a_i)^2 / sum a_i^2: a few strong activations say little of the spread, whatever the number
   of weak ones beside them.
 - The interval is laid on Fisher's scale, artanh MS, so that it stays within [-1, 1] and leans as MS does near 1.
+- The population value is the square of a length, so its estimate varies in proportion to MS (1 - MS)^2: a population
+  of larger MS varies more than the sample says. Those values are held by whose own variance the sample is within t
+  deviations (as Wilson, Journal of the American Statistical Association 22, 1927), to first order on Fisher's scale.
+  With r = t sqrt(variance) they reach from l - sqrt(r^2 + l^2) to l + sqrt(r^2 + l^2), over 1 - MS^2, where
 
-It holds the population value in 93 to 97 of 100 samples where the images are one cluster, two, or one among others,
-with activations that are nearly equal, exponential or lopsided (log-normal, sigma 1.5), from 7 firing images on; with
-fewer in more. Where it fails: it is too wide (98 to 99 of 100) for latents that tell nothing apart, with fewer than 50
-images; and too narrow (88 to 92 of 100, 20 to 200 images) where one in twenty images is unlike the others, or several
-clusters differ in size and activation, since a sample tells little of what is rare. Three images at least: two have
-one pair, and a pair has no spread.
+      l = r^2 (1 - MS) / (2 (1 + MS) max(MS, r)),        MS of the right side at least 0
+
+It holds the population value in 93 to 97 of 100 samples where the images are one cluster, two, one among others, some
+of different size and activation, or as unlike as any, with activations that are nearly equal, exponential or lopsided
+(log-normal, sigma 1.5), from 7 firing images on; with fewer in more. It is too narrow (89 to 93 of 100, 20 to 200
+images) where one in twenty images is unlike the others: of 50, one sample in thirteen has none of these, and looks like
+one cluster. Three images at least: two have one pair, and a pair has no spread.
+
+Tried on the same populations in place of the last mend, of 100 samples of 7 to 50 images, several clusters, and one in
+twenty apart: none of the four 89 to 93, 89 to 96; t corrected for skewness (Hall) 88 to 91, 87 to 95, (Johnson) 89 to
+93, 89 to 96; BCa on the jackknife's values 88 to 92, 87 to 92, by tilted weights 75 to 91, 71 to 83; studentised
+bootstrap of 199 resamples 85, 75 (50 images); degrees of freedom by the kurtosis of the jackknife's values 91 to 94,
+92 to 96, but 99 where activations are lopsided; variance more by the share of weight of the strongest (Good and Turing)
+91 to 95, 90 to 97, by an image like no other 90 to 95, 97 to 100, but 100 where there is one cluster.
 """
 
 import numpy as np
@@ -40,13 +52,15 @@ def interval(
     support: Int[np.ndarray, " w"],
     effective: Float[np.ndarray, " w"],
 ) -> tuple[Float[np.ndarray, " w"], Float[np.ndarray, " w"]]:
-    """Lower and upper ends: tanh(artanh MS -/+ t sqrt(variance) / (1 - MS^2)). NaN where MS or the variance is."""
+    """Lower and upper ends: tanh(artanh MS + (l -/+ sqrt(r^2 + l^2)) / (1 - MS^2)). NaN where MS or the variance is."""
     freedom = np.maximum(effective * (1 - 1 / np.maximum(support, 1)), 1.0)
-    half = special.stdtrit(freedom, 0.975) * np.sqrt(variance) / np.maximum(1 - ms**2, np.finfo(float).tiny)
-    step = np.where(variance > 0, np.tanh(half), variance)  # addition theorem of tanh: MS of 1 has a finite end, too
-    with np.errstate(invalid="ignore", divide="ignore"):
-        low, high = (ms - step) / (1 - ms * step), (ms + step) / (1 + ms * step)
-    return np.where(np.isnan(low) & (step == 1), ms, low), np.where(np.isnan(high) & (step == 1), ms, high)
+    reach, part = special.stdtrit(freedom, 0.975) * np.sqrt(variance), np.clip(ms, 0, 1)
+    lean = reach**2 * (1 - part) / (2 * (1 + part) * np.maximum(np.maximum(part, reach), np.finfo(float).tiny))
+    half, scale = np.sqrt(reach**2 + lean**2), np.maximum(1 - ms**2, np.finfo(float).tiny)
+    down, up = np.tanh((half - lean) / scale), np.tanh((half + lean) / scale)
+    with np.errstate(invalid="ignore", divide="ignore"):  # addition theorem of tanh: MS of 1 has a finite end, too
+        low, high = (ms - down) / (1 - ms * down), (ms + up) / (1 + ms * up)
+    return np.where(np.isnan(low) & (down == 1), ms, low), np.where(np.isnan(high) & (up == 1), ms, high)
 
 
 def paired(

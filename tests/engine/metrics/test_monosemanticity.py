@@ -46,8 +46,10 @@ def interval_by_leaving_out(a, E, zero):
     pairs = sum(apart[i, j] ** 2 for i in range(N) for j in range(N) if i != j)
     variance = max(variance - pairs * zero, variance / 2)
     freedom = max(a.sum() ** 2 / (a**2).sum() * (1 - 1 / (a > 0).sum()), 1)
-    half = special.stdtrit(freedom, 0.975) * np.sqrt(variance) / (1 - ms**2)
-    return np.tanh(np.arctanh(ms) + half * np.array([-1, 1]))
+    reach, part = special.stdtrit(freedom, 0.975) * np.sqrt(variance), max(ms, 0)
+    slope = (1 - part) / ((1 + part) * max(part, reach))  # by which a larger MS varies more, on Fisher's scale
+    ends = np.roots([1, -(reach**2) * slope, -(reach**2)])  # where x^2 = reach^2 (1 + slope x)
+    return np.tanh(np.arctanh(ms) + np.sort(ends.real) / (1 - ms**2))
 
 
 def sparse_activations(rng, N, w, density, signed=False):

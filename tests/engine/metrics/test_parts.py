@@ -136,12 +136,12 @@ def test_the_interval_holds_the_population_value(shape):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("images", [7, 20, 50, 200, 1000])
-@pytest.mark.parametrize("shape", ["clustered", "two clusters", "lopsided", "nearly equal"])
+@pytest.mark.parametrize("images", [7, 20, 50, 100, 200, 500, 1000])
+@pytest.mark.parametrize("shape", SHAPES)
 def test_the_interval_covers_at_every_support(shape, images):
     share = covered(SHAPES[shape], images, 3000 if images <= 50 else 1000)
     print(f"{shape:>20} {images:5} {share:.3f}")
-    assert (0.91 if shape == "lopsided" and images < 20 else 0.925) <= share <= 0.98
+    assert (0.875 if shape == "one in twenty apart" and images >= 20 else 0.925) <= share <= 0.985
 
 
 def test_matched_neurons_fire_on_as_many_parts_and_are_scored_so():
