@@ -313,7 +313,9 @@ class SteerabilitySettings:
     latent: tuple[str, ...] = setting("LATENT or LATENT=CONCEPT, repeatable (empty: drawn, with label or name).", ())
     count: int = setting("Latents to draw.", 32, must=at_least(1))
     draw: Literal["random", "group"] = setting("Draw from all alike, or as many from each Matryoshka group.", "random")
-    min_support: int = setting("Draw no latent that fires on fewer images.", 16, must=at_least(1))
+    min_support: int = setting(
+        "Draw no latent that fires on fewer images (scored by crops: patches).", 16, must=at_least(1)
+    )
     strength: str = setting("Clamp to this for insertion: 2x is twice the latent's maximum, 100 a value.", "2x")
     suppress_to: str = setting("Clamp to this for suppression.", "0")
     keep_error: bool = setting("Keep the SAE's reconstruction error.", False, flag="--keep-error/--drop-error")

@@ -90,7 +90,7 @@ LATENT: dict[str, Explanation] = {
     ),
     "frequency": Explanation(
         title="frequency",
-        formula="images on which it fires / images",
+        formula="images on which it fires / images; pooling crop: of whole images too, by all their patches",
         n="all scored images",
         phrase="share of images",
         term="freq, frequency",

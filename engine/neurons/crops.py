@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
@@ -21,42 +21,10 @@ from engine.errors import UserError
 from engine.images import Images
 from engine.images.entry import crop_of
 from engine.models.encoder import VisionEncoder
+from engine.neurons.cropping import Cropping
 
 _KEPT = 32  # pictures that crops are cut from, until all of a picture are cut
 _GREY = 0.5  # of padding
-
-
-@dataclass(frozen=True)
-class Cropping:
-    """Which patches of an image are scored, and how much around each the judge sees."""
-
-    crops: int
-    """Patches of an image; all where it has fewer."""
-    side: float
-    """Of a crop, as a share of the shorter side of what the encoder sees."""
-    seed: int
-
-    def patches(self, image: int, grid: tuple[int, int]) -> Int[np.ndarray, " crops"]:
-        """Numbers of the patches of an image (its number), rising, row by row: drawn without replacement, each as
-        likely, whatever the latents do."""
-        drawn = np.random.default_rng([self.seed, image])
-        return np.sort(drawn.choice(grid[0] * grid[1], self.of(grid), replace=False))
-
-    def of(self, grid: tuple[int, int]) -> int:
-        """Patches of an image."""
-        return min(self.crops, grid[0] * grid[1])
-
-    def box(self, patch: int, grid: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:
-        """Left, top, right and bottom of a crop, in pixels: a square around the middle of the patch, moved inward where
-        it would lead out of the picture. ``size``: height and width of a patch."""
-        height, width = grid[0] * size[0], grid[1] * size[1]
-        side = min(max(round(self.side * min(height, width)), *size), height, width)
-        row, column = divmod(patch, grid[1])
-        middle = (row + 0.5) * size[0], (column + 0.5) * size[1]
-        top, left = (
-            min(max(round(at - side / 2), 0), whole - side) for at, whole in zip(middle, (height, width), strict=True)
-        )
-        return left, top, left + side, top + side
 
 
 class AsSeen:

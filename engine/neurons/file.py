@@ -38,6 +38,7 @@ from engine.errors import UserError, counted, reason, refusal
 from engine.files import check_version
 from engine.hdf5 import HDF5File, check_size, read_array, read_number, read_row
 from engine.metrics.copies import copies
+from engine.neurons.cropping import Frame, cropping_of
 from engine.neurons.matching import TopSets
 from engine.neurons.quantities import BEST, FIELDS, KEPT, SORTS, SUPPORT, Quantity
 from engine.neurons.query import LATENTS
@@ -313,6 +314,12 @@ class Neurons:
             return None
         self._check(latent)
         return self._row("latents/maps", latent)
+
+    def frames(self, latent: int) -> list[Frame | None]:
+        """Where patches were scored: on each top image of ``latent`` the crop around its strongest patch, such as the
+        judge saw of the patches that were drawn. Empty where images were scored."""
+        cropping, maps = cropping_of(self.summary.settings), self.maps(latent)
+        return [] if cropping is None or maps is None else list(cropping.around_strongest(maps))
 
     def neighbours(self, latent: int) -> Related:
         """The latents that are most like ``latent``; none in a file that is older than they are."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, Literal
 
@@ -27,6 +27,13 @@ class Shown:
     width: int
     """In characters, at least that of the title."""
     form: Form
+    of_patches: str = ""
+    """Another title, where patches are scored."""
+
+    def where(self, patches: bool) -> Shown:
+        """As it is headed where ``patches`` are scored, or images."""
+        title = (patches and self.of_patches) or self.title
+        return replace(self, title=title, width=max(self.width, len(title)))
 
 
 @dataclass(frozen=True)
@@ -134,10 +141,10 @@ QUANTITIES = (
         "support",
         dtype="int64",
         field="support",
-        aliases=("images",),
+        aliases=("images", "patches"),
         sorts=True,
         column=Shown("n", 6, "count"),
-        printed=Shown("images", 6, "count"),
+        printed=Shown("images", 6, "count", of_patches="patches"),
     ),
     Quantity(
         "effective_support",

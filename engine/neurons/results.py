@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine.config import ScoreSettings
+from engine.errors import counted
 from engine.metrics.results import AgainstMatched, GroupMS, Hierarchy, Interval, Localisation, Overlap, Spread
 
 
@@ -101,6 +102,15 @@ class Summary:
     """Latents whose top images are copies of one another; None in older files."""
     patches: int | None = field(default=None, kw_only=True)
     """That were scored, each judged by the crop around it; None where images were."""
+
+    @property
+    def units(self) -> int:
+        """How many there are of what MS and support are of: patches, or images."""
+        return self.images if self.patches is None else self.patches
+
+    def in_units(self, number: int) -> str:
+        """So many of them, in words."""
+        return counted(number, "image") if self.patches is None else f"{number:,} patch{'' if number == 1 else 'es'}"
 
 
 @dataclass(frozen=True, kw_only=True)

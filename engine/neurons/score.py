@@ -39,7 +39,8 @@ from engine.models.kept import Recent
 from engine.neurons import localised
 from engine.neurons.already import scored_already
 from engine.neurons.asked import apart, check_patches, no_encoder, passes, said_of
-from engine.neurons.crops import Cropping, Crops, plain_grid
+from engine.neurons.cropping import Cropping, cropping_of
+from engine.neurons.crops import Crops, plain_grid
 from engine.neurons.file import write_neurons
 from engine.neurons.names import Names, Words, embed_text, name_latents, vocabulary
 from engine.neurons.pooling import image_pooling, scored_tokens
@@ -184,7 +185,7 @@ class _Scorings:
         scored_already(path, settings, made_from, images)  # other scores are refused before the judge sees all images
         hook, tokens = HookPoint.parse(config.hook), scored_tokens(settings.pooling, config, encoder)
         view = View(
-            hook, tokens, image_pooling(settings.pooling) if tokens == "patches" else "max", _cropping(settings)
+            hook, tokens, image_pooling(settings.pooling) if tokens == "patches" else "max", cropping_of(settings)
         )
         if view.crops:
             check_patches(settings.sae, config)
@@ -517,10 +518,6 @@ def _embeddings(settings: ScoreSettings, workspace: Workspace, images: Images, r
     return _seen_by_judge(settings, workspace, name, images, reporter)
 
 
-def _cropping(settings: ScoreSettings) -> Cropping | None:
-    return Cropping(settings.crops, settings.crop_side, settings.seed) if settings.pooling == "crop" else None
-
-
 _Judged = tuple[str, Cropping]
 """A judge, and the crops that it has seen."""
 
@@ -530,7 +527,7 @@ def _crops(
 ) -> Store:
     """What the judge sees of the crops around the patches that are scored: extracted once for each judge, image list,
     cropping, and way in which an encoder sees pictures."""
-    cropping = _cropping(settings)
+    cropping = cropping_of(settings)
     assert cropping is not None, "crops are scored"
     cut = value_sha256([vars(cropping), encoder.grid, encoder.patch_size, encoder.preprocessing])[:8]
     name = f"{_embeddings_name(settings, images.sha256, images.transparency)}-crops-{cut}"

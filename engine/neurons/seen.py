@@ -21,7 +21,8 @@ from engine.errors import UserError
 from engine.images import Images
 from engine.models import HookPoint
 from engine.models.encoder import VisionEncoder
-from engine.neurons.crops import Cropping, plain_grid
+from engine.neurons.cropping import Cropping
+from engine.neurons.crops import plain_grid
 from engine.neurons.pooling import chosen_tokens, pool
 from engine.neurons.top_images import TopImages
 from engine.reporter import Reporter

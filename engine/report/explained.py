@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from engine.errors import counted
 from engine.explained import EXPLAINED
 from engine.neurons.quantities import FIELDS
+from engine.neurons.results import Summary
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,17 @@ def _formula(key: str) -> Explained:
     return Explained(told.title, told.formula)
 
 
-def of_fields(images: int, source: str) -> dict[str, tuple[str, str]]:
+_OF_IMAGES = ("frequency", "token_frequency", "maximum", "mean")  # though patches be scored
+
+
+def of_fields(summary: Summary, source: str) -> dict[str, tuple[str, str]]:
     """Sample size and source of every field that a latent has. ``source``: the neurons file."""
-    n = f"{counted(images, 'image')}, of which {{support}} fire it"
-    return {field: (n, f"{source}: {_kept(quantity.name, bool(quantity.dtype))}") for field, quantity in FIELDS.items()}
+    n = f"{summary.in_units(summary.units)}, of which {{support}} fire it"
+    whole = n if summary.patches is None else counted(summary.images, "image")
+    return {
+        field: (whole if field in _OF_IMAGES else n, f"{source}: {_kept(quantity.name, bool(quantity.dtype))}")
+        for field, quantity in FIELDS.items()
+    }
 
 
 def _kept(name: str, kept: bool) -> str:

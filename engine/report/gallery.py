@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from engine.config import ReportSettings
+from engine.neurons.cropping import Frame
 from engine.neurons.file import Neurons
 from engine.neurons.labels import Labels
 from engine.neurons.quantities import BEST, FIELDS, HEADED, QUANTITIES, SORTS, TEXTS, Form, Quantity
@@ -63,12 +64,13 @@ def shown(neurons: Neurons) -> list[Value]:
     columns = {one.field: one for one in QUANTITIES if one.field and (one.column or one.printed or one.field in FIRST)}
     order = [*FIRST, *(field for field in columns if field not in FIRST)]
     known = [columns[field] for field in order if neurons.defined(columns[field])]
-    return [Value(one.field, _title(one), _form(one)) for one in known if _form(one) != "text"]
+    patches = neurons.summary.patches is not None
+    return [Value(one.field, _title(one, patches), _form(one)) for one in known if _form(one) != "text"]
 
 
-def _title(quantity: Quantity) -> str:
+def _title(quantity: Quantity, patches: bool) -> str:
     column = quantity.printed or quantity.column
-    return quantity.field if column is None else column.title.removesuffix(" %")
+    return quantity.field if column is None else column.where(patches).title.removesuffix(" %")
 
 
 def _form(quantity: Quantity) -> Form:
@@ -108,8 +110,8 @@ def rows(
 
     ``n`` number, ``l`` label, ``m`` marked, ``w`` names, ``c`` commonest class, ``d`` that as tables show it, ``k``
     what else finds it; ``v`` values by field, ``t`` those that are shown, as text; ``p`` top images, each with its
-    picture, activation, and where there are maps the digits, the strongest patch and its value; ``o`` how many top
-    images are not here.
+    picture, activation, and where there are maps the digits, the strongest patch, its value, and where patches were
+    scored left, top, width and height of the crop around it, in per cent; ``o`` how many top images are not here.
     """
     columns = {field: neurons.values(quantity) for field, quantity in FIELDS.items()}
     return [
@@ -154,12 +156,21 @@ def _pictures(neurons: Neurons, latent: int, album: Album, pictures: int) -> dic
     heat = list(heat_of(maps[: len(top)])) if maps is not None else []
     fires = alike([one.activation for one in top])
     peaks = alike([heat[place][2] if heat else 0.0 for place in range(len(top))])
-    found = []
+    frames = neurons.frames(latent)
+    found: list[list[Any]] = []
     for place, picture in enumerate(places):
         if picture is not None:
             digits, strongest, _ = heat[place] if heat else ("", -1, 0.0)
-            found.append([picture, fires[place], digits, strongest, peaks[place]])
+            found.append([picture, fires[place], digits, strongest, peaks[place], *_placed(frames[place : place + 1])])
     return {"p": found, "o": len(top) - len(found)}
+
+
+def _placed(frames: Sequence[Frame | None]) -> list[list[float]]:
+    """Left, top, width and height in per cent, of those that there are."""
+    return [
+        [round(100 * one, 2) for one in (left, top, right - left, bottom - top)]
+        for left, top, right, bottom in filter(None, frames)
+    ]
 
 
 def _exactly(value: Any) -> float | int | None:

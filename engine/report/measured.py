@@ -89,7 +89,7 @@ def distributions(neurons: Neurons, source: str) -> list[Chart]:
             "Support",
             "support",
             of,
-            "images that fire it; a matched neuron fires on as many",
+            f"{'images' if summary.patches is None else 'patches'} that fire it; a matched neuron fires on as many",
             {"latents": neurons.support},
             logarithmic=True,
         ),
@@ -190,7 +190,7 @@ def _of_neurons(neurons: Neurons, source: str) -> dict[str, tuple[str, str]]:
     with_ms = f"{counted(ms.sae.latents, 'latent')} with an MS, {units}"
     with_both = f"{counted(ms.matched.latents, 'latent')} with both, {units}"
     tops = f"{neurons.top_images.shape[1]} top images a latent"
-    return of_fields(summary.images, source) | {
+    return of_fields(summary, source) | {
         "class_share": (f"its top images, {neurons.top_images.shape[1]} at most", f"{source}: latents/class_share"),
         "depth": (f"its top images, {neurons.top_images.shape[1]} of them", f"{source}: latents/depth"),
         **{

@@ -75,6 +75,8 @@ class Page:
 
     grid: list[int] = field(default_factory=list)
     """Rows and columns of the maps as they are kept; empty without maps."""
+    patches: int | None = None
+    """That were scored; None where images were."""
 
     @property
     def data(self) -> dict[str, Any]:

@@ -115,6 +115,7 @@ def _scored(
     reporter.event(StageBegan("pictures"))
     gallery.fill(album, neurons, listed.latents, settings.pictures, reporter)
     page.source, page.images, page.filter, page.only = source, neurons.summary.images, settings.filter, settings.only
+    page.patches = neurons.summary.patches
     page.grid = [min(side, GRID) for side in neurons.grid or ()]
     page.listed, page.values, page.album, page.asked_pictures = listed, values, album, settings.pictures
     page.latents = gallery.rows(neurons, labels, listed.latents, values, album, settings.pictures, reporter)

@@ -29,8 +29,9 @@ from saetui.preferences import read_preferences
 
 if TYPE_CHECKING:
     from engine.images.thumbnails import Thumbnails
+    from engine.neurons.cropping import Frame
     from engine.neurons.file import Neurons
-    from engine.neurons.results import LatentRow, Listed, TopImage
+    from engine.neurons.results import LatentRow, Listed, Summary, TopImage
 
 PRINTED = [(one, one.printed) for one in QUANTITIES if one.printed]
 Columns = list[tuple[Quantity, Shown]]
@@ -98,9 +99,9 @@ def neurons(
         for line in head:
             print(line)
         thumbnails = Thumbnails(scored.summary.settings.images)
-        for line, shown in zip(lines, tops, strict=True):
+        for row, line, shown in zip(rows, lines, tops, strict=True):
             print(line)
-            _print_strip(shown, thumbnails)
+            _print_strip(shown, scored.frames(row.latent) if images else [], thumbnails)
         if explain:
             say_explained(_told(scored, columns))
 
@@ -171,6 +172,16 @@ def _scored_sae(path: Path) -> str:
         return ""
 
 
+def of_patches(summary: "Summary") -> list[str]:
+    """Where not images but patches were scored, what is of which."""
+    if summary.patches is None:
+        return []
+    return [
+        f"MS, support and matched are of {summary.patches:,} patches, each judged by the crop around it; all "
+        "else is of whole images"
+    ]
+
+
 def _head(scored: "Neurons", listed: "Listed", search: str, columns: Columns) -> list[str]:
     summary, ms, raw = scored.summary, scored.summary.ms, scored.summary.ms.matched
     found = f"{counted(len(listed.latents), 'latent')} found for {search!r}, " if search else ""
@@ -183,7 +194,7 @@ def _head(scored: "Neurons", listed: "Listed", search: str, columns: Columns) ->
         f"baseline {number(ms.baseline)}",
         f"matched raw neurons {number(raw.mean)}{_ends(raw.low, raw.high)}, n {raw.latents:,}, "
         f"beaten by {percent(raw.share_beaten)}{_ends(raw.share_low, raw.share_high, percent)}",
-        *([f"of {summary.patches:,} patches, not images"] if summary.patches is not None else []),
+        *of_patches(summary),
         *copies,
         "",
         "  ".join(["latent", *titles, "names"]),
@@ -206,7 +217,8 @@ def _line(scored: "Neurons", row: "LatentRow", columns: Columns, width: int) -> 
 
 def _columns(scored: "Neurons", width: int) -> Columns:
     """The columns of what these scores have; words among them where enough of ``width`` is left for the names."""
-    known = [(one, column) for one, column in PRINTED if not one.optional or scored.defined(one)]
+    patches = scored.summary.patches is not None
+    known = [(one, column.where(patches)) for one, column in PRINTED if not one.optional or scored.defined(one)]
     taken = 8 + sum(column.width + 2 for _, column in known)
     return known if width - taken >= NAMES else [(one, column) for one, column in known if column.form != "text"]
 
@@ -216,9 +228,9 @@ def _placed(text: str, column: Shown) -> str:
     return fit_ends(text, column.width).ljust(column.width) if column.form == "text" else text.rjust(column.width)
 
 
-def _print_strip(top: "list[TopImage]", thumbnails: "Thumbnails") -> None:
+def _print_strip(top: "list[TopImage]", frames: "list[Frame | None]", thumbnails: "Thumbnails") -> None:
     from saetui.cli.pictures import print_strip
 
     if shown := top[:STRIP]:
-        cell = print_strip(thumbnails, [one.path for one in shown])
+        cell = print_strip(thumbnails, [one.path for one in shown], frames)
         print("".join(number(one.activation).ljust(cell) for one in shown).rstrip())

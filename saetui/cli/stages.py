@@ -22,7 +22,7 @@ from engine.neurons.agreement_results import (
     Agreed,
 )
 from engine.neurons.concept_results import ConceptsTested
-from engine.neurons.results import Beside, LatentSpread, MatrixScored, RawMS, Scored, ScoredAll, Summary
+from engine.neurons.results import Beside, LatentSpread, MatrixScored, RawMS, Scored, ScoredAll
 from engine.places import Relinked
 from engine.runs.plan import PlanDone
 from engine.runs.tasks import TASKS
@@ -31,6 +31,7 @@ from engine.steer.fidelity.results import FidelityMeasured
 from engine.steer.results import ANSWERS, Steerability, Steered
 from engine.workspace import Workspace
 from saetui.cli import earned, fidelity, scores, work
+from saetui.cli.neurons import of_patches
 from saetui.cli.options import DetachOption, ExplainOption, JsonOption, WorkspaceOption, command, complete, extra
 from saetui.cli.steerability import headline, lines
 from saetui.cli.work import say, say_facts
@@ -219,13 +220,6 @@ def show_score(result: Scored) -> None:
 
 def _over(spread: RawMS) -> str:
     return "" if spread.columns is None else f"   n {spread.columns:,}"
-
-
-def of_patches(summary: Summary) -> list[str]:
-    """Where not images but patches were scored, that they were."""
-    if summary.patches is None:
-        return []
-    return [f"MS, support, matched: of {summary.patches:,} patches, each judged by the crop around it"]
 
 
 def by_group(groups: Sequence[GroupMS]) -> list[str]:

@@ -19,7 +19,7 @@ from rich.style import Style
 from textual.strip import Strip
 
 from engine.images.shrinking import unchecked_mean
-from saetui.terminal.heat import COLOURS, GLYPHS, LUMA, Box, Colour, box, faded, outlined, ring, strongest
+from saetui.terminal.heat import COLOURS, GLYPHS, LUMA, Box, Colour, Part, box, faded, outlined, part, ring, strongest
 from saetui.terminal.merging import merged
 from saetui.terminal.probe import Colours
 
@@ -94,11 +94,13 @@ def draw(
     heat: Float[ndarray, "y x"] | None = None,
     maximum: float = 1.0,
     mark: tuple[int, int, int, int] | None = None,
+    frame: Part | None = None,
 ) -> list[Strip]:
     """``image`` centred in ``columns`` x ``rows`` cells, as large as its proportions allow.
 
     ``heat``, from 0 to ``maximum`` per patch, is laid over it, and its strongest patch outlined. ``mark``: a patch of
-    a grid (row, column; rows, columns) that is outlined in its place. Cells around the picture have no style.
+    a grid (row, column; rows, columns) that is outlined in its place; ``frame``: a part of the picture that is. Cells
+    around the picture have no style.
     """
     wide, high = fitted(image.shape[1], image.shape[0], columns, rows, look.ratio)
     down, across = look.pixels
@@ -108,7 +110,9 @@ def draw(
         pixels = faded(pixels, heat, maximum, look.ground, GLYPHS if look.in_glyphs else COLOURS)
         if mark is None and (peak := strongest(heat)):
             mark = (*peak, *heat.shape)
-    if mark is not None:
+    if frame is not None:
+        outlines = [part(frame, *pixels.shape[:2])]
+    elif mark is not None:
         outlines = [box(mark[:2], mark[2:], *pixels.shape[:2])]
     if look.in_glyphs:
         return _centred(_framed(_cells(pixels, look), outlines, look.ascii), wide, columns, rows)

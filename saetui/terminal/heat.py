@@ -1,5 +1,6 @@
 """Heat maps over pictures: where in the image a latent is active, told by brightness alone."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +31,8 @@ GLYPHS = Fade(0.15, 0.4)  # few steps of brightness: what fires at the maximum o
 
 Box = tuple[slice, slice]
 """Rows and columns of pixels."""
+Part = tuple[float, float, float, float]
+"""Left, top, right and bottom of a part of a picture, as shares of its width and height."""
 Colour = tuple[int, int, int]
 
 
@@ -63,6 +66,21 @@ def box(patch: tuple[int, int], grid: tuple[int, int], height: int, width: int) 
     """The pixels of a patch, of a picture of ``height`` x ``width``: those whose centres it contains, else one."""
     rows, columns = (_span(*one) for one in zip(patch, grid, (height, width), strict=True))
     return rows, columns
+
+
+def part(of: Part, height: int, width: int) -> Box:
+    """The same of a part of a picture."""
+    left, top, right, bottom = of
+    rows, columns = (_between(*ends) for ends in ((top, bottom, height), (left, right, width)))
+    return rows, columns
+
+
+def _between(start: float, stop: float, pixels: int) -> slice:
+    first, last = (math.ceil(edge * pixels - 0.5) for edge in (start, stop))
+    if first < last:
+        return slice(first, last)
+    middle = min(int((start + stop) / 2 * pixels), pixels - 1)
+    return slice(middle, middle + 1)
 
 
 def _span(place: int, count: int, pixels: int) -> slice:

@@ -23,7 +23,7 @@ from engine.errors import UserError
 from engine.images import BrokenImage
 from saetui.formatting import fit, fit_ends, literal, significant
 from saetui.terminal.cells import Look, draw
-from saetui.terminal.heat import strongest
+from saetui.terminal.heat import Part, strongest
 from saetui.widgets.picture import look_of
 
 GAP = 2  # columns between pictures
@@ -37,12 +37,14 @@ LEAST = 5  # terminal cells of a name that is cut; fewer tell nothing
 
 @dataclass(frozen=True)
 class Tile:
-    """One picture. ``load`` returns its pixels, ``heat`` its map or None, in a thread; ``key`` identifies both."""
+    """One picture. ``load`` returns its pixels, ``heat`` its map or None, ``frame`` a part to outline or None, in a
+    thread; ``key`` identifies all of them."""
 
     key: Any
     caption: str
     load: Callable[[], Any]
     heat: Callable[[], Any] = lambda: None
+    frame: Callable[[], Part | None] = lambda: None
     heat_maximum: float = 1.0
     value: float | None = None
     """The number in the caption, where that is an activation."""
@@ -310,13 +312,13 @@ class Gallery(Widget):
 
     def _strips_of(self, tile: Tile, request: DrawRequest) -> list[Strip] | str:
         try:
-            pixels, patches = tile.load(), tile.heat() if request.heat else None
+            pixels, patches, frame = tile.load(), tile.heat() if request.heat else None, tile.frame()
         except (UserError, BrokenImage, OSError) as error:
             return str(error)
         if patches is not None and strongest(patches):
             self._peaks[tile.key] = float(np.nanmax(patches))
         grid = request.grid
-        strips = draw(pixels, grid.width, grid.height, request.look, patches, tile.heat_maximum)
+        strips = draw(pixels, grid.width, grid.height, request.look, patches, tile.heat_maximum, frame=frame)
         for strip in strips:
             strip.render(request.console)  # caches the codes of each style, which spares the app's thread that work
         return strips

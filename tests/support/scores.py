@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -70,3 +71,13 @@ def changing(path: Path) -> Iterator[h5py.File]:
     with h5py.File(content, "r+") as file:
         yield file
     write_sealed(path, content.getvalue())
+
+
+def as_crops(path: Path, crops: int = 4, side: float = 0.5) -> None:
+    """Have scores say that they are of patches."""
+    with changing(path) as file:
+        summary = json.loads(file["summary"][()])
+        summary |= {"pooling": "crop", "patches": crops * summary["images"]}
+        summary["settings"] |= {"pooling": "crop", "crops": crops, "crop_side": side}
+        del file["summary"]
+        file["summary"] = json.dumps(summary)

@@ -11,11 +11,12 @@ from matplotlib.ticker import MaxNLocator
 
 from engine.errors import UserError, counted
 from engine.images.thumbnails import Thumbnails
+from engine.neurons.cropping import Frame
 from engine.neurons.file import Neurons
 from engine.neurons.labels import Labels
 from engine.numbers import number
 from engine.report.figures.style import COLOURS, CONTROL, legend, note, panels
-from engine.report.pictures import heat_of
+from engine.report.pictures import GRID, heat_of
 from engine.reporter import Reporter
 
 PICTURE = 192  # pixels: sharp at 300 dots an inch where eight stand in 6.75 inches
@@ -109,7 +110,7 @@ def top_images_figure(
 ) -> Figure:
     """A row a latent: what it is called, its MS beside its matched neuron's, and the images that fire it most.
 
-    Where patches were scored, a frame stands around the strongest one.
+    Where there are maps, a frame stands around the strongest patch; where crops were judged, around its crop.
     """
     thumbnails = Thumbnails(neurons.summary.settings.images, PICTURE)
     labels = Labels.of(neurons.path, neurons.summary.sae, neurons.sae_sha256)
@@ -125,11 +126,12 @@ def top_images_figure(
         called = labels.text(latent) or " · ".join(neurons.names_of(latent)[:2])
         scores = f"MS {number(neurons.ms[latent], 2)} ± {number(_half(neurons, latent), 2)}"
         control = f"matched {number(neurons.matched[latent], 2)}"
-        support = counted(int(neurons.support[latent]), "image")
+        support = neurons.summary.in_units(int(neurons.support[latent]))
         told = grid[row][0]
         told.text(0, 0.5, f"{latent}  {called}\n{scores}\n{control}\n{support}", va="center", fontsize=6)
         maps = neurons.maps(latent)
-        strongest = [place for _, place, _ in heat_of(maps)] if maps is not None else []
+        strongest = [_part(place, maps.shape[1:]) for _, place, _ in heat_of(maps)] if maps is not None else []
+        frames = neurons.frames(latent) or strongest
         for axes in grid[row]:
             axes.set_axis_off()
         for place, (axes, image) in enumerate(zip(grid[row][1:], neurons.top(latent), strict=False)):
@@ -139,19 +141,24 @@ def top_images_figure(
                 missing += 1
                 continue
             axes.imshow(pixels)
-            if strongest and maps is not None:
-                _frame(axes, strongest[place], maps.shape[1:], pixels.shape[:2])
+            if frames and (frame := frames[place]):
+                _frame(axes, frame, pixels.shape[:2])
     judge = f"{_units(neurons)}, judge {neurons.summary.embed_with}"
     lacking = f" {counted(missing, 'picture')} could not be read." if missing else ""
     note(figure, f"{neurons.summary.sae}: {judge}. Matched: a raw neuron that fires on as many of them.{lacking}")
     return figure
 
 
-def _frame(axes: Axes, place: int, grid: tuple[int, ...], pixels: tuple[int, ...]) -> None:
-    rows, columns = (min(side, 16) for side in grid)  # as heat_of reduces it
-    height, width = pixels[0] / rows, pixels[1] / columns
-    corner = (place % columns * width - 0.5, place // columns * height - 0.5)
-    axes.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=COLOURS[1], linewidth=0.8))
+def _part(place: int, grid: tuple[int, ...]) -> Frame:
+    rows, columns = (min(side, GRID) for side in grid)  # as heat_of reduces it
+    row, column = divmod(place, columns)
+    return column / columns, row / rows, (column + 1) / columns, (row + 1) / rows
+
+
+def _frame(axes: Axes, part: Frame, pixels: tuple[int, ...]) -> None:
+    left, top, right, bottom = (share * side for share, side in zip(part, pixels[::-1] * 2, strict=True))
+    corner = (left - 0.5, top - 0.5)
+    axes.add_patch(Rectangle(corner, right - left, bottom - top, fill=False, edgecolor=COLOURS[1], linewidth=0.8))
 
 
 def _half(neurons: Neurons, latent: int) -> float:

@@ -343,7 +343,7 @@
     }
   }, { rootMargin: "600px" });
 
-  function pictureOf(row, [number, activation, digits, strongest, peak], at) {
+  function pictureOf(row, [number, activation, digits, strongest, peak, crop], at) {
     const made = make("figure", "picture"), frame = make("div", "frame"), image = make("img");
     image.loading = "lazy";
     image.decoding = "async";
@@ -351,7 +351,9 @@
     image.title = data.paths[number];
     image.src = `data:image/webp;base64,${data.pictures[number]}`;
     frame.append(image);
-    if (digits) frame.append(heatOf(digits), spotOf(strongest));
+    if (digits) frame.append(heatOf(digits));
+    if (crop) frame.append(boxOf("spot crop", crop));
+    else if (digits) frame.append(spotOf(strongest));
     const caption = make("figcaption"), value = make("span", "n", activation);
     value.dataset.k = "activation";
     value.dataset.t = data.paths[number];
@@ -360,7 +362,7 @@
     if (digits) {
       const patch = make("span", "n strongest", peak);
       patch.dataset.k = "strongest";
-      patch.dataset.t = "the outlined patch";
+      patch.dataset.t = crop ? "the middle of the outlined crop" : "the outlined patch";
       patch.tabIndex = -1;
       caption.append(patch);
       made.classList.toggle("same", peak === activation);
@@ -385,11 +387,14 @@
   }
 
   function spotOf(strongest) {
-    const [high, wide] = data.grid, made = make("i", "spot");
-    made.style.left = `${(100 * (strongest % wide)) / wide}%`;
-    made.style.top = `${(100 * Math.floor(strongest / wide)) / high}%`;
-    made.style.width = `${100 / wide}%`;
-    made.style.height = `${100 / high}%`;
+    const [high, wide] = data.grid, left = strongest % wide, top = Math.floor(strongest / wide);
+    return boxOf("spot", [(100 * left) / wide, (100 * top) / high, 100 / wide, 100 / high]);
+  }
+
+  // A line around a part of a picture, told in per cent.
+  function boxOf(kind, box) {
+    const made = make("i", kind);
+    ["left", "top", "width", "height"].forEach((side, at) => { made.style[side] = `${box[at]}%`; });
     return made;
   }
 

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from engine.config import SteerabilitySettings
-from engine.errors import UserError, counted
+from engine.errors import UserError
 from engine.neurons.file import Neurons
 from engine.neurons.results import ScoredImage
 from engine.steer.steerability.asked import parse_given
@@ -47,9 +47,10 @@ def draw(neurons: Neurons, labels: Mapping[int, str], groups: Sequence[int], set
     if given:
         return Drawn(tuple(_subject(neurons, one, labels, groups, said) for one, said in given.items()), len(able))
     if not len(able):
+        least = neurons.summary.in_units(settings.min_support)
         raise UserError(
-            f"{neurons.path.name} has no latent with a name that {counted(settings.min_support, 'image')} fire: lower "
-            "--min-support, label some, or give --latent LATENT=CONCEPT."
+            f"{neurons.path.name} has no latent with a name that {least} fire: "
+            "lower --min-support, label some, or give --latent LATENT=CONCEPT."
         )
     rng = np.random.default_rng(settings.seed)
     order = rng.permutation(able).tolist()

@@ -6,7 +6,6 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.errors import counted
 from saetui.formatting import number
 
 if TYPE_CHECKING:
@@ -22,9 +21,10 @@ def steering_command(sae: str, latent: int, root: Path) -> str:
 def in_one_line(scores: Scores, latent: int) -> str:
     """A latent with its scores and top images."""
     neurons = scores.neurons
+    support = neurons.summary.in_units(int(neurons.support[latent]))
     top = ", ".join(image.path for image in neurons.top(latent))
     return (
         f"{scores.sae} latent {latent}: {scores.name(latent)}; MS {number(float(neurons.ms[latent]))}, "
-        f"matched raw {number(float(neurons.matched[latent]))}, {counted(int(neurons.support[latent]), 'image')}; "
+        f"matched raw {number(float(neurons.matched[latent]))}, {support}; "
         f"top images {top}"
     )

@@ -9,8 +9,7 @@ from textual.containers import Vertical
 from textual.widget import Widget
 from textual.widgets import Static
 
-from engine.errors import counted
-from engine.neurons.results import ScoredImage
+from engine.neurons.results import ScoredImage, Summary
 from saetui.formatting import count, literal, number, percent, significant
 from saetui.widgets.gallery import Gallery, Tile
 
@@ -90,7 +89,7 @@ class LatentView(Vertical):
             first.append(f"depth {number(depth)}")
         share = percent(float(neurons.image_frequency[latent]), 1)
         rest = [
-            f"fires on {counted(int(neurons.support[latent]), 'image')}, {share}",
+            _support(neurons.summary, int(neurons.support[latent]), share),
             f"effective {count(float(neurons.effective_support[latent]))}",
             f"group {neurons.group[latent]} of 0–{scores.groups - 1}",
         ]
@@ -132,6 +131,7 @@ def tiles(scores: "Scores", latent: int, most: int) -> list[Tile]:
     found = scores.neurons.top(latent)[:most]
     maximum = float(scores.neurons.maximum[latent]) or 1.0
     maps = cache(lambda: scores.neurons.maps(latent))  # one read for all pictures, and only for a heat map
+    frames = cache(lambda: scores.neurons.frames(latent))
     return [
         Tile(
             key=(str(scores.path), scores.stamp, latent, place),
@@ -141,6 +141,7 @@ def tiles(scores: "Scores", latent: int, most: int) -> list[Tile]:
             load=partial(scores.thumbnails.load, one.path),
             heat=partial(_map, maps, place),
             heat_maximum=maximum,
+            frame=partial(_frame, frames, place),
         )
         for place, one in enumerate(found)
     ]
@@ -154,6 +155,18 @@ def called(image: ScoredImage) -> str:
 def _map(maps: Callable[[], Any], place: int) -> Any:
     found = maps()
     return None if found is None else found[place].astype("float32")
+
+
+def _frame(frames: Callable[[], Any], place: int) -> Any:
+    found = frames()
+    return found[place] if found else None
+
+
+def _support(summary: Summary, support: int, share: str) -> str:
+    """On how much a latent fires; ``share``: of the images."""
+    if summary.patches is None:
+        return f"fires on {summary.in_units(support)}, {share}"
+    return f"fires on {support:,} of {summary.in_units(summary.patches)}, {share} of images   frames: crops"
 
 
 def histogram(counts: Any, bars: str = BARS) -> str:

@@ -18,7 +18,8 @@ from engine.errors import Stopped, UserError
 from engine.images import open_images
 from engine.models import HookPoint, load_encoder
 from engine.neurons.asked import check_score
-from engine.neurons.crops import AsSeen, Cropping
+from engine.neurons.cropping import Cropping
+from engine.neurons.crops import AsSeen
 from engine.neurons.file import Neurons
 from engine.neurons.score import score
 from engine.reporter import Reporter
@@ -175,6 +176,33 @@ def test_patches_are_drawn_alike_and_crops_hold_theirs():
         assert right - left == bottom - top == max(10, round(side * 24))
         assert 0 <= left <= 10 * column and 10 * (column + 1) <= right <= 40
         assert 0 <= top <= 8 * row and 8 * (row + 1) <= bottom <= 24
+
+
+def test_the_crop_around_the_strongest_patch_is_that_which_the_judge_would_see():
+    cropping, grid = Cropping(2, 0.4, 0), (3, 4)
+    maps = np.zeros((14, *grid))
+    for patch in range(12):
+        maps[patch][divmod(patch, 4)] = 1 + patch
+    maps[12, 0, 1], maps[13] = np.nan, np.nan
+    maps[12, 2, 3] = 0.1
+    *found, strange, nothing = cropping.around_strongest(maps)
+    assert strange == found[11] and nothing is None
+    for patch, frame in enumerate(found):
+        box = cropping.box(patch, grid, (50, 50))
+        np.testing.assert_allclose(np.array(frame) * [200, 150, 200, 150], box, atol=0.6)
+
+
+def test_top_images_of_crops_have_frames_and_those_of_images_none(scored, cropped):
+    _, whole, _ = scored
+    _, neurons, asked = cropped
+    assert whole.frames(0) == []
+    cropping, fired = Cropping(asked.crops, asked.crop_side, asked.seed), 0
+    for latent in range(W):
+        shown = [one for one in neurons.frames(latent) if one is not None]
+        maps = neurons.maps(latent)[: len(neurons.top(latent))]
+        assert shown == [cropping.frame(int(one.argmax()), neurons.grid) for one in maps]
+        fired += len(shown)
+    assert fired > W
 
 
 def test_a_picture_is_cut_as_the_encoder_sees_it(place):

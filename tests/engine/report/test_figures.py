@@ -1,6 +1,7 @@
 """Figures show the numbers of the results, and are written as asked or refused in a sentence."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -28,6 +29,7 @@ from engine.steer.results import Dose, DosePoint, Steerability, SteeredLatent
 from engine.workspace import Provenance, Workspace
 from saetui.cli.app import app
 from tests.support.reports import write_reported
+from tests.support.scores import as_crops
 from tests.support.synthetic import IMAGES, NAME
 
 MAGIC = {"svg": b"<?xml", "pdf": b"%PDF", "png": b"\x89PNG"}
@@ -94,6 +96,25 @@ def test_top_images_stand_in_their_order_with_a_frame_around_the_strongest_patch
                 row, column = np.unravel_index(map.argmax(), map.shape)
                 height, width = axes.images[0].get_array().shape[:2]
                 assert frame.get_xy() == (column * width / map.shape[1] - 0.5, row * height / map.shape[0] - 0.5)
+
+
+def test_top_images_of_crops_have_a_frame_around_the_crop(place, tmp_path):
+    (tmp_path / "images").symlink_to(place.root / "images")
+    (path := tmp_path / "neurons" / f"{NAME}--crops.h5").parent.mkdir()
+    shutil.copy(place.neurons(NAME, IMAGES), path)
+    as_crops(path)
+    with look(), Neurons.open(path) as neurons:
+        figure = top_images_figure(neurons, [5], 4, 6.75, Reporter())
+        told, *pictures = figure.axes
+        assert f"{int(neurons.support[5]):,} patch" in told.texts[0].get_text()
+        shown = [axes for axes in pictures if axes.images]
+        assert len(shown) == min(4, len(neurons.top(5))) > 0
+        for axes, (left, top, right, bottom) in zip(shown, neurons.frames(5), strict=False):
+            (frame,) = axes.patches
+            height, width = axes.images[0].get_array().shape[:2]
+            assert frame.get_xy() == pytest.approx((left * width - 0.5, top * height - 0.5))
+            size = frame.get_width() / width, frame.get_height() / height
+            assert size == pytest.approx((right - left, bottom - top))
 
 
 def test_reconstruction_has_a_mark_for_each_sae():

@@ -22,7 +22,7 @@ from engine.report import pictures
 from engine.report.report import report
 from engine.workspace import Workspace
 from tests.support.reports import HOSTILE, SHOWN, W, write_reported
-from tests.support.scores import changing
+from tests.support.scores import as_crops, changing
 from tests.support.synthetic import IMAGES, NAME
 
 ASKED = ReportSettings(sae=NAME)
@@ -263,6 +263,24 @@ def test_scores_without_maps_and_classes_say_so(place):
     result, read = page(place)
     assert any("no heat maps" in one for one in result.missing) and any("no tree" in one for one in result.missing)
     assert "heat" not in read.ids and read.data["grid"] == []
+
+
+def test_scores_of_patches_say_so_and_mark_the_crops(place):
+    _, before = page(place)
+    assert all(len(one) == 5 for row in before.data["latents"] for one in row["p"])
+    as_crops(place.neurons(NAME, IMAGES), crops=4, side=0.5)
+    _, read = page(place)
+    said = " ".join(read.texts)
+    assert "patches, each judged by the crop around it" in said and "patches that fire it" in said
+    assert "patches" in {one["title"] for one in read.data["values"]} - {one["title"] for one in before.data["values"]}
+    told = read.data["explained"]
+    assert "patches, of which {support} fire it" in told["ms"]["n"] and told["frequency"]["n"].endswith("images")
+    with Neurons.open(place.neurons(NAME, IMAGES)) as neurons:
+        for row in read.data["latents"]:
+            frames = neurons.frames(row["n"])
+            for (*_, crop), (left, top, right, bottom) in zip(row["p"], frames, strict=False):
+                percent = [100 * one for one in (left, top, right - left, bottom - top)]
+                assert crop == pytest.approx(percent, abs=0.01)
 
 
 def test_damaged_scores_are_refused_in_a_sentence(place):

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -13,8 +14,9 @@ from engine.neurons import latents
 from engine.neurons.labels import Labels
 from engine.neurons.seal import unsealed
 from engine.workspace import Workspace
+from saetui.cli import pictures
 from saetui.cli.app import app
-from tests.support.scores import write_scores
+from tests.support.scores import as_crops, write_scores
 
 
 @pytest.fixture
@@ -56,6 +58,32 @@ def test_an_sae_that_is_not_there_is_not_to_be_scored(scored):
     place.sae("there").mkdir(parents=True)
     assert "it has there; give one of these" in refusal("nosuch", "--on", "val")
     assert "run saetui score there" in refusal("there")
+
+
+def test_where_patches_were_scored_their_numbers_are_called_so(scored):
+    place, path = scored
+
+    def printed():
+        return CliRunner().invoke(app, ["neurons", "s", "--workspace", str(place.root)]).stdout
+
+    assert "  images  " in printed() and "patches" not in printed()
+    as_crops(path, crops=4)
+    assert "  patches  " in printed() and "  images  " not in printed()
+    assert "MS, support and matched are of 12 patches" in printed() and "else is of whole images" in printed()
+
+
+def test_a_line_stands_around_a_part_of_a_printed_picture(monkeypatch):
+    printed = []
+    monkeypatch.setattr(pictures, "_print", lambda image, columns, rows: printed.append(np.asarray(image)))
+    thumbnails = SimpleNamespace(load=lambda path: np.full((64, 64, 3), 200 if path == "light" else 50, np.uint8))
+    pictures.print_strip(thumbnails, ["light", "dark", "dark"], [(0.25, 0.5, 0.5, 0.75), (0.0, 0.0, 0.5, 0.5), None])
+    light, dark, plain = (printed[0][:, start : start + 64, 0] for start in (0, 68, 136))
+    inside = np.zeros((64, 64), bool)
+    inside[32:48, 16:32] = True
+    line = np.zeros((64, 64), bool)
+    line[29:51, 13:35] = True
+    assert (light[inside] == 200).all() and (light[line & ~inside] == 0).all() and (light[~line] == 200).all()
+    assert (dark[:32, :32] == 50).all() and (dark[:35, 32:35] == 255).all() and (plain == 50).all()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from numpy import ndarray
 
 from saetui.formatting import number
 from saetui.terminal.cells import Look, draw
-from saetui.terminal.heat import COLOURS, GLYPHS, LUMA, Fade, box, faded, legend, outlined, strongest
+from saetui.terminal.heat import COLOURS, GLYPHS, LUMA, Fade, box, faded, legend, outlined, part, strongest
 
 DARK, LIGHT = (22, 24, 28), (250, 248, 243)
 ACCENT = (224, 178, 76)
@@ -83,6 +83,16 @@ def test_a_box_holds_the_pixels_whose_centres_are_in_the_patch(count: int, pixel
     assert columns == slice(0, 5)
 
 
+@given(st.floats(0, 1), st.floats(0, 1), st.integers(1, 30))
+def test_a_part_holds_the_pixels_whose_centres_are_in_it(one: float, other: float, pixels: int) -> None:
+    start, stop = min(one, other), max(one, other)
+    inside = [y for y in range(pixels) if start * pixels <= y + 0.5 < stop * pixels]
+    rows, columns = part((0.0, start, 1.0, stop), pixels, 5)
+    found = list(range(rows.start, rows.stop))
+    assert found == inside if inside else len(found) == 1 and abs(found[0] + 0.5 - start * pixels) <= 1
+    assert columns == slice(0, 5)
+
+
 @given(images, grounds)
 def test_the_outline_is_seen_around_any_box(pixels: ndarray, ground) -> None:
     pixels = np.pad(pixels, ((2, 2), (2, 2), (0, 0)))
@@ -112,3 +122,13 @@ def test_the_legend_says_its_numbers(maximum: float, width: int, colours: bool) 
     assert text.cell_len == width
     assert text.plain.startswith("0 ") and text.plain.endswith(f" {number(maximum)}")
     assert colours or text.plain.isascii()
+
+
+def test_a_frame_stands_in_place_of_the_strongest_patch() -> None:
+    pixels, heat = np.full((64, 64, 3), 30, np.uint8), np.zeros((4, 4))
+    heat[0, 0] = 5.0
+    look = Look("glyph", "mono")
+    lines = [strip.text for strip in draw(pixels, 16, 8, look, heat, 5.0, frame=(0.25, 0.25, 0.75, 0.75))]
+    assert [lines[y][3] + lines[y][12] for y in (1, 6)] == ["┌┐", "└┘"]
+    assert sum(line.count("┐") for line in lines) == 1
+    assert lines != [strip.text for strip in draw(pixels, 16, 8, look, heat, 5.0)]
