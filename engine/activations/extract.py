@@ -7,7 +7,9 @@ interrupted: the bytes on disk do not depend on interruptions, nor on how many t
 
 import contextlib
 import shutil
+from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -19,7 +21,7 @@ from engine.activations.results import Extracted, StoreMade
 from engine.activations.shards import bytes_of, intact, read_records
 from engine.activations.store import Store
 from engine.activations.stored_images import broken_images
-from engine.activations.target import Target, header, take_over, tidy
+from engine.activations.target import Target, header, take_from, take_over, tidy
 from engine.activations.writing import StoreWriter
 from engine.config import ExtractSettings
 from engine.errors import Stopped, UserError, counted, system_mistake
@@ -46,9 +48,10 @@ def extract(
     reporter: Reporter | None = None,
     only: str = "",
     images: Images | None = None,
+    others: Iterable[Path] = (),
 ) -> Extracted:
-    """Extract activations into one store per hook point; with ``only``, into that of this one. ``images``: what is made
-    of those that the settings name.
+    """Extract activations into one store per hook point; with ``only``, into that of this one. ``images``: those that
+    the settings name, or what is made of them. ``others``: stores whose shards are copied where they are the same.
 
     The same settings continue an interrupted extraction and find a finished one. Raises UserError for whatever the
     user can mend; finished shards are never harmed.
@@ -71,6 +74,7 @@ def extract(
                 held.enter_context(lock(target.folder))
                 held.callback(tidy, target.folder)  # runs before the lock is given back
                 _resume(target, images, reporter)
+                take_from(target, others, images, reporter)
             extracted = _run(settings, images, encoder, targets, shard_images, reporter)
             _refuse_nothing(targets, images)
             return _result(settings, targets, extracted, images, encoder.alone)

@@ -2,6 +2,7 @@
 
 import contextlib
 import shlex
+import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,10 +13,11 @@ from engine.activations.manifest import FILE, LISTS_IMAGES, Listed, Manifest, Mo
 from engine.activations.shards import ImageRecord, Shard, intact, read_records
 from engine.config import ExtractSettings, ImportSettings
 from engine.errors import UserError, counted
+from engine.files import atomic_path
 from engine.images import BrokenImage, ImageEntry, Images
 from engine.images.sources import identity
 from engine.models import HookPoint, same_model
-from engine.reporter import Reporter, Warned
+from engine.reporter import Reporter, StageBegan, Warned
 from engine.settings import command_line, from_words
 from engine.workspace import Provenance, Source, store_names, versions
 
@@ -101,6 +103,38 @@ def take_over(target: Target, images: Images, reporter: Reporter) -> None:
             target.shards[shard.first_image // target.header.shard_images] = shard
     if not _is_of(earlier, images, reporter):
         _check_images(earlier, target, images, reporter)
+
+
+def take_from(target: Target, others: Iterable[Path], images: Images, reporter: Reporter) -> None:
+    """Where nothing of a store is there yet: copy the shards of the first of ``others`` that is finished, of the very
+    same images, and made with the same settings. They are what would be made. Damaged ones are passed over."""
+    if (target.folder / FILE).exists():
+        return
+    for other in others:
+        shards = _same_shards(other, target, images, reporter)
+        if shards:
+            reporter.event(StageBegan(f"copying {other.name}, which holds the same"))
+        for done, shard in enumerate(shards, 1):
+            with atomic_path(target.folder / shard.file) as temporary:
+                shutil.copyfile(other / shard.file, temporary)
+            target.shards[shard.first_image // target.header.shard_images] = shard
+            write_progress(target, len(images))
+            reporter.progress(done, len(shards), "shards")
+            reporter.check()
+        if shards:
+            return
+
+
+def _same_shards(other: Path, target: Target, images: Images, reporter: Reporter) -> tuple[Shard, ...]:
+    """Those of ``other``, whole as they are, where they are what would be made; else none."""
+    with contextlib.suppress(UserError):
+        head = read_manifest(other)
+        _check_same(head, target)
+        differences = () if _is_of(head, images, reporter) else _differences(other, head.shards, images, reporter)
+        if head.complete and not any(differences):
+            mended = [any(_mended(intact(other, shard).parent, shard, images)) for shard in head.shards]
+            return () if any(mended) else head.shards
+    return ()
 
 
 def is_of(folder: Path, images: Images, reporter: Reporter) -> bool:

@@ -23,6 +23,7 @@ from engine.files import check_target, value_sha256
 from engine.images import Images, open_images
 from engine.images.objects import Objects, open_objects
 from engine.images.taxonomies import ClassTaxonomy, open_taxonomy
+from engine.kinds import EMBEDDINGS
 from engine.links import check_own
 from engine.metrics.by_group import mean_ms, ms_by_group
 from engine.metrics.copies import copies
@@ -537,8 +538,8 @@ def _crops(
 def _seen_by_judge(
     settings: ScoreSettings, workspace: Workspace, name: str, images: Images, reporter: Reporter
 ) -> Store:
-    """The judge's store of ``images``; where a judge of that name was another one, by its weights, the next free name
-    is taken."""
+    """The judge's store of ``images``, copied where another one holds the same; where a judge of that name was another
+    one, by its weights, the next free name is taken."""
     ask = ExtractSettings(
         model=settings.embed_with,
         images=settings.images,
@@ -552,9 +553,10 @@ def _seen_by_judge(
         device=settings.device,
         embeddings=True,
     )
+    others = EMBEDDINGS.all_in(workspace.root)
     for one in numbered(name):
         with contextlib.suppress(MadeOtherwise):
-            extract(replace(ask, name=one), workspace, reporter, images=images if isinstance(images, Crops) else None)
+            extract(replace(ask, name=one), workspace, reporter, images=images, others=others)
             return Store.open(workspace.embeddings(one))
     raise AssertionError("there is always a free name")
 

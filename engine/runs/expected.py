@@ -11,11 +11,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from engine.activations.asked import opened
-from engine.activations.manifest import FILE, read_manifest
+from engine.activations.manifest import read_manifest
 from engine.config import ScoreSettings, ScoresSettings, TrainSettings, Transparency
 from engine.errors import UserError
 from engine.files import nearest
 from engine.images.sources import open_images
+from engine.kinds import EMBEDDINGS
 from engine.neurons.asked import apart, passes
 from engine.runs.paces import Forward, Paces, paces
 from engine.runs.trainings import trainings
@@ -147,15 +148,15 @@ def judged(
 ) -> bool:
     """Whether the judge has seen the images, or ``crops`` of each, already, as far as names and numbers say."""
     asked = settings.embed_with, settings.images, images * (crops or 1), crops, settings.batch_size, shown
-    for path in (workspace.root / "embeddings").glob(f"[!.]*/{FILE}"):
+    for folder in EMBEDDINGS.all_in(workspace.root):
         with contextlib.suppress(UserError, OSError):
-            found = read_manifest(path.parent)
+            found = read_manifest(folder)
             source = found.source
             same = (
                 *(found.model.spec, source.spec, source.images, source.crops),
                 *(found.batch_size, found.transparency),
             )
-            if found.complete and same == asked:
+            if found.complete and found.dtype == "float32" and same == asked:
                 return True
     return False
 

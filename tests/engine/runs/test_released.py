@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from engine.config import PlanSettings
 from engine.demo.world import write_images
 from engine.errors import UserError
 from engine.metrics.monosemanticity import monosemanticity
+from engine.models.encoder import VisionEncoder
 from engine.runs.expected_plan import expected_plan
 from engine.runs.plan import check_plan, check_stages, read_plan, run_plan, shipped
 from engine.sae.config import read_config
@@ -66,7 +68,17 @@ def _run(place: str) -> str:
     return f"{below}/{RUN.format(point)}"
 
 
-def test_it_imports_scores_steers_and_asks_people(workspace: Workspace, given: list[str], tmp_path: Path) -> None:
+def test_it_imports_scores_steers_and_asks_people(
+    workspace: Workspace, given: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged: list[int] = []
+    forward = VisionEncoder.activations
+
+    def counting(self: VisionEncoder, inputs: Any, hooks: Any, images: int | None = None) -> Any:
+        judged.extend([images] if images and self.spec == "demo:encoder" else [])
+        return forward(self, inputs, hooks, images)
+
+    monkeypatch.setattr(VisionEncoder, "activations", counting)
     few = 'vlm = "$vlm"\npart = ["dose"]\ndoses = [1.0]\ncount = 1\nmin_support = 1\npictures = 0\n'
     (plan := tmp_path / "few.toml").write_text(shipped()["paper-released"].read_text().replace('vlm = "$vlm"\n', few))
     asked = PlanSettings(plan=str(plan), input=tuple(given))
@@ -75,6 +87,7 @@ def test_it_imports_scores_steers_and_asks_people(workspace: Workspace, given: l
     assert [one.stage for one in done] == [
         *["extract"] * 2, *["import"] * 3, *["score"] * 6, "steerability", *["agreement"] * 2, *["figure"] * 3,
     ]  # fmt: skip
+    assert sum(images for images in judged if images > 1) == IMAGES, "scores take what was kept for the benchmark"
     read = {name: read_config(workspace.sae(f"released-{name}")) for name in PLACES}
     assert {name: (one.model, one.hook, one.tokens, one.groups) for name, one in read.items()} == {
         "last": ("demo", "last", "cls", (6, 12, 24)),
