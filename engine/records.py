@@ -2,7 +2,8 @@
 
 A record is a frozen dataclass of plain values, records, tuples and mappings of these. A closed union of records is
 told apart by the field ``kind`` on the wire: see :func:`union`. :func:`seldom` and :func:`beside` are fields that lie
-otherwise on the wire than in the record.
+otherwise on the wire than in the record. A record that was written otherwise once has a static method ``renewed``: of
+the object in its JSON, it as it is written now.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ def _converter() -> Any:
         converter.register_structure_hook(kind, _strict)
     converter.register_unstructure_hook_factory(lambda kind: bool(_marked(kind)), lambda kind: _writer(kind, converter))
     converter.register_structure_hook_factory(lambda kind: "beside" in _marked(kind).values(), _reader(converter))
+    converter.register_structure_hook_factory(lambda kind: hasattr(kind, "renewed"), _renewing(converter))
     return converter
 
 
@@ -103,6 +105,16 @@ def _reader(converter: Any) -> Callable[[type[Any]], Callable[[Any, Any], Any]]:
             return plain(own | {name: free}, kind)
 
         return read
+
+    return reader
+
+
+def _renewing(converter: Any) -> Callable[[type[Any]], Callable[[Any, Any], Any]]:
+    from cattrs.gen import make_dict_structure_fn
+
+    def reader(kind: type[Any]) -> Callable[[Any, Any], Any]:
+        plain = make_dict_structure_fn(kind, converter)
+        return lambda value, _: plain(kind.renewed(value) if isinstance(value, dict) else value, kind)
 
     return reader
 

@@ -142,10 +142,7 @@ class ConceptsEntry(ResultEntry[ConceptsTested]):
 
     @classmethod
     def tell(cls, record: ConceptsTested) -> tuple[str, Figure | None]:
-        ours, matched = (
-            Interval(record.concepts, one.auroc.value, one.auroc.low, one.auroc.high)
-            for one in (record.latents, record.matched)
-        )
+        ours, matched = record.latents.auroc, record.matched.auroc
         about = f"{counted(record.concepts, 'concept')} on {counted(record.images, 'image')}"
         return about, Figure("AUROC of best latents", ours, "matched neurons", matched)
 

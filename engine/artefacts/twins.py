@@ -29,7 +29,7 @@ from engine.kinds import CONCEPTS, NEURONS, SAES
 from engine.metrics.by_group import mean_ms
 from engine.metrics.means import difference_of, mean_of
 from engine.metrics.results import Interval
-from engine.neurons.concept_results import ConceptMeans, ConceptsTested, ConceptTest, read_concepts
+from engine.neurons.concept_results import ConceptsTested, ConceptTest, read_concepts
 from engine.neurons.file import Neurons
 from engine.neurons.results import Beside, Summary
 from engine.numbers import exact
@@ -228,19 +228,19 @@ class Twins:
     def auroc(self, sae: SAEEntry, tests: ConceptsEntry, controls: Iterable[Control]) -> Compared:
         """AUROC of best latents beside that of ``controls`` in the same tests, and of the controls in these."""
         ours = _tests(tests.path)
-        aurocs = _of_each(ours, lambda test: test.auroc.value)
-        rows = [Beside(control="", sae=sae.name, score=_mean(ours.latents, ours))]
+        aurocs = _of_each(ours, lambda test: test.auroc.mean)
+        rows = [Beside(control="", sae=sae.name, score=ours.latents.auroc)]
         for one in controls:
             theirs = self._tested_alike(one.entry, tests)
             if theirs and (told := _tried(partial(_tests, theirs.path))):
-                apart = _apart(aurocs, _of_each(told, lambda test: test.auroc.value))
-                rows.append(_beside(one, _mean(told.latents, told), apart))
+                apart = _apart(aurocs, _of_each(told, lambda test: test.auroc.mean))
+                rows.append(_beside(one, told.latents.auroc, apart))
         for what, means, each in (
             ("matched raw neurons", ours.matched, _of_each(ours, lambda test: test.matched)),
             ("random directions", ours.random, _of_each(ours, lambda test: test.random)),
             ("shuffled labels", ours.shuffled, _of_each(ours, lambda test: test.shuffled)),
         ):
-            rows.append(Beside(control=what, score=_mean(means, ours), ahead=_apart(aurocs, each)))
+            rows.append(Beside(control=what, score=means.auroc, ahead=_apart(aurocs, each)))
         return Compared(on=tests.name, images=ours.images, rows=tuple(rows))
 
     def _tested_alike(self, control: SAEEntry, ours: ConceptsEntry) -> ConceptsEntry | None:
@@ -365,10 +365,6 @@ def _of_each(tested: ConceptsTested, value: Callable[[ConceptTest], float | None
 def _apart(ours: dict[str, float], theirs: dict[str, float]) -> Interval:
     """Over the concepts that both have."""
     return mean_of(np.array([value - theirs.get(concept, np.nan) for concept, value in ours.items()]))
-
-
-def _mean(means: ConceptMeans, tested: ConceptsTested) -> Interval:
-    return Interval(tested.concepts, means.auroc.value, means.auroc.low, means.auroc.high)
 
 
 def _read(kind: type[E], paths: Iterable[Path]) -> list[E]:

@@ -2,24 +2,18 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from engine.config import ConceptsSettings
 from engine.errors import UserError
 from engine.files import read_json, write_json
+from engine.metrics.results import Interval
 from engine.places import located, recorded, workspace_of
 from engine.records import from_json, seldom, to_json
 from engine.workspace import Provenance, Workspace
 
-VERSION = 1
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A number with its interval of 95 %; None where undefined."""
-
-    value: float | None
-    low: float | None
-    high: float | None
+VERSION = 2
+"""1 called the mean of an interval its value, and had no n."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +25,7 @@ class ConceptTest:
     """That have it."""
     latent: int
     auroc: Interval
+    """Of resamplings of the half that it is measured on; n: images of both halves."""
     ap: float | None
     f1: float | None
     probes: dict[str, float | None]
@@ -51,7 +46,7 @@ class ConceptTest:
 
 @dataclass(frozen=True)
 class ConceptMeans:
-    """Means over the concepts. The intervals are of the images and of the concepts."""
+    """Means over the concepts, which their n counts. The intervals are of the images and of the concepts."""
 
     auroc: Interval
     ap: Interval
@@ -87,6 +82,28 @@ class ConceptsTested:
     origin: Provenance
     made: bool = seldom(True)
     """False: they were there already."""
+
+    @staticmethod
+    def renewed(value: dict[str, Any]) -> dict[str, Any]:
+        """As it is written now, of version 1."""
+        means = {name: _renewed(value[name], value.get("concepts")) for name in _SETS if name in value}
+        tests = [_renewed(one, value.get("images")) for one in value.get("tests", ())]
+        return value | means | ({"tests": tests} if "tests" in value else {})
+
+
+_SETS = ("latents", "matched", "random", "shuffled")
+
+
+def _renewed(record: Any, n: Any) -> Any:
+    """``record`` with the intervals of version 1 as they are written now."""
+    if not isinstance(record, dict):
+        return record
+    return {
+        name: {"n": n, "mean": one["value"], "low": one.get("low"), "high": one.get("high")}
+        if isinstance(one, dict) and "value" in one
+        else one
+        for name, one in record.items()
+    }
 
 
 def write_concepts(result: ConceptsTested, workspace: Workspace) -> None:

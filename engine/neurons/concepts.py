@@ -21,6 +21,7 @@ from engine.metrics.concepts import ConceptScores, concept_scores, halves
 from engine.metrics.detection import REPEATS
 from engine.metrics.matched_neurons import matched_columns
 from engine.metrics.monosemanticity import number
+from engine.metrics.results import Interval
 from engine.models import HookPoint, load_encoder
 from engine.models.asked import other_width
 from engine.models.device import pick_device
@@ -31,7 +32,6 @@ from engine.neurons.concept_results import (
     ConceptMeans,
     ConceptsTested,
     ConceptTest,
-    Interval,
     read_concepts,
     write_concepts,
 )
@@ -232,7 +232,7 @@ def _mean_interval(values: np.ndarray, repeats: np.ndarray, drawn: np.ndarray) -
     """Over the concepts; the interval between the 2.5 % and 97.5 % points of means over concepts that are drawn with
     replacement, each with a resampling of its images."""
     means = np.array([_mean(repeats[chosen, again]) for again, chosen in enumerate(drawn)], float)  # none: NaN
-    return Interval(_mean(values), *_ends(means))
+    return Interval(int((~np.isnan(values)).sum()), _mean(values), *_ends(means))
 
 
 def _ends(values: np.ndarray) -> list[float | None]:
@@ -251,7 +251,7 @@ def _test(c: int, name: str, has: np.ndarray, found: dict[str, ConceptScores]) -
         concept=name,
         images=int(has[:, c].sum()),
         latent=int(ours.latent[c]),
-        auroc=Interval(number(ours.auroc[c]), *_ends(ours.repeats.auroc[c])),
+        auroc=Interval(len(has), number(ours.auroc[c]), *_ends(ours.repeats.auroc[c])),
         ap=number(ours.ap[c]),
         f1=number(ours.f1[c]),
         probes={str(k): number(values[c]) for k, values in ours.probes.items()},

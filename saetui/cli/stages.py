@@ -269,8 +269,8 @@ def show_concepts(result: ConceptsTested) -> None:
         probes = "  ".join(number(one) for one in found.probes.values())
         a = found.auroc
         say(
-            f"{name:<18} {number(a.value):>6}  {number(a.low):>6} to {number(a.high):<6}  {number(found.f1.value):>6}  "
-            f"{number(found.ap.value):>6}  {probes}"
+            f"{name:<18} {number(a.mean):>6}  {number(a.low):>6} to {number(a.high):<6}  {number(found.f1.mean):>6}  "
+            f"{number(found.ap.mean):>6}  {probes}"
         )
     ours, dealt, bar = result.latents, result.shuffled, f"{result.settings.threshold:g}"
     say_facts(
@@ -281,10 +281,10 @@ def show_concepts(result: ConceptsTested) -> None:
         f"absorbed           {number(ours.absorbed):>6}   of a concept's images fire a more specific latent in "
         f"place of the best one ({number(dealt.absorbed)}); {number(ours.missed)} do not fire the best",
     )
-    for one in sorted(result.tests, key=lambda test: -(test.auroc.value or 0))[:_TESTS]:
+    for one in sorted(result.tests, key=lambda test: -(test.auroc.mean or 0))[:_TESTS]:
         a = one.auroc
         say_facts(
-            f"{one.latent:>7}  {number(a.value)} ({number(a.low)} to {number(a.high)})  {one.concept}, "
+            f"{one.latent:>7}  {number(a.mean)} ({number(a.low)} to {number(a.high)})  {one.concept}, "
             f"{counted(one.images, 'image')}: matched {number(one.matched)}, random {number(one.random)}"
         )
     if len(result.tests) > _TESTS:
@@ -359,8 +359,8 @@ def _figures(stage: str, result: Any) -> str:
             tested: ConceptsTested = TASKS[stage].read(result)
             ours, matched, random = (one.auroc for one in (tested.latents, tested.matched, tested.random))
             return (
-                f"AUROC {number(ours.value)} ({_range(ours.low, ours.high)}) of {counted(tested.concepts, 'concept')}, "
-                f"matched raw neurons {number(matched.value)}, random directions {number(random.value)}"
+                f"AUROC {number(ours.mean)} ({_range(ours.low, ours.high)}) of {counted(tested.concepts, 'concept')}, "
+                f"matched raw neurons {number(matched.mean)}, random directions {number(random.mean)}"
             )
         case "stability":
             return _agreed_by_pairs(TASKS[stage].read(result))

@@ -65,15 +65,15 @@ def probed(place: Workspace, name: str, better: float, **changes: Any) -> None:
     """Concept tests of that SAE, whose AUROC are better by so much than those of a file that is there."""
     told, folder = read_concepts(TESTS), place.sae(name)
     rest = [one for one in told.origin.made_from if one.kind != "sae"]
-    tests = [replace(one, auroc=replace(one.auroc, value=one.auroc.value + better)) for one in told.tests]
-    mean = float(np.mean([one.auroc.value for one in tests]))
+    tests = [replace(one, auroc=replace(one.auroc, mean=one.auroc.mean + better)) for one in told.tests]
+    mean = float(np.mean([one.auroc.mean for one in tests]))
     of = Source("sae", name, str(folder), weights_sha256(folder))
     write_concepts(
         replace(
             told,
             path=str(place.root / f"concepts/{name}--t.json"),
             tests=tuple(tests),
-            latents=replace(told.latents, auroc=replace(told.latents.auroc, value=mean)),
+            latents=replace(told.latents, auroc=replace(told.latents.auroc, mean=mean)),
             settings=replace(told.settings, **changes),
             origin=Provenance((of, *rest)),
         ),

@@ -141,9 +141,9 @@ def test_auroc_stands_beside_that_of_the_same_tests(place: Workspace) -> None:
     assert [one.control for one in found.rows] == names
     told = read_concepts(TESTS)
     ours, twin, matched, *_ = found.rows
-    assert (ours.score.n, ours.score.mean) == (2, pytest.approx(told.latents.auroc.value))
+    assert (ours.score.n, ours.score.mean) == (2, pytest.approx(told.latents.auroc.mean))
     assert (twin.ahead.n, twin.ahead.mean, twin.ahead.low) == (2, pytest.approx(0.125), pytest.approx(0.125))
-    apart = [one.auroc.value - one.matched for one in told.tests]
+    apart = [one.auroc.mean - one.matched for one in told.tests]
     assert matched.ahead.mean == pytest.approx(np.mean(apart)) and matched.ahead.n == len(apart)
 
 

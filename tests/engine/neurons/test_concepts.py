@@ -11,10 +11,11 @@ from engine.config import ConceptsSettings
 from engine.errors import UserError
 from engine.files import read_json
 from engine.models import HookPoint, load_encoder
-from engine.neurons.concept_results import ConceptsTested
+from engine.neurons.concept_results import ConceptsTested, read_concepts
 from engine.neurons.concepts import measure_concepts
 from engine.places import located
 from engine.records import from_json
+from engine.runs.tasks import TASKS
 from engine.sae.config import SAEConfig
 from engine.sae.model import SAE
 from engine.workspace import Workspace
@@ -82,17 +83,17 @@ def test_the_planted_latent_is_found(tested):
     by_name = {one.concept: one for one in tested.tests}
     assert set(by_name) == {*(f"class={kind}" for kind in COLOURS), "warm", "cold", "even"}
     red = by_name["class=warm/red"]
-    assert red.latent == 0 and red.auroc.value > 0.95 and red.images == EACH and red.probes["1"] > 0.95
-    assert red.auroc.low <= red.auroc.value <= red.auroc.high
+    assert red.latent == 0 and red.auroc.mean > 0.95 and red.images == EACH and red.probes["1"] > 0.95
+    assert red.auroc.low <= red.auroc.mean <= red.auroc.high
     assert tested.images == EACH * len(COLOURS) and tested.left_out == 0
 
 
 def test_controls_stand_beside_and_chance_is_chance(tested):
     even = next(one for one in tested.tests if one.concept == "even")
-    assert even.auroc.value == pytest.approx(0.5, abs=0.25)  # 48 images
-    assert tested.shuffled.auroc.value == pytest.approx(0.5, abs=0.2)  # seven concepts of 48 images, in clusters
-    assert tested.latents.auroc.value > tested.shuffled.auroc.value + 0.2
-    assert tested.matched.auroc.value is not None and tested.random.auroc.value is not None
+    assert even.auroc.mean == pytest.approx(0.5, abs=0.25)  # 48 images
+    assert tested.shuffled.auroc.mean == pytest.approx(0.5, abs=0.2)  # seven concepts of 48 images, in clusters
+    assert tested.latents.auroc.mean > tested.shuffled.auroc.mean + 0.2
+    assert tested.matched.auroc.mean is not None and tested.random.auroc.mean is not None
     assert tested.latents.covered >= 1 / 7 and tested.shuffled.covered == 0
 
 
@@ -100,11 +101,30 @@ def test_the_file_says_it_all(tested, place):
     path = place / "work/concepts/S--images.json"
     assert str(path) == tested.path
     kept = read_json(path)
-    assert kept.pop("version") == 1
+    assert kept.pop("version") == 2
     assert kept["path"] == "concepts/S--images.json"
     again = located(from_json(ConceptsTested, kept, "The file"), place / "work")
     assert again.path == tested.path and again.tests == tested.tests and again.latents == tested.latents
     assert {one.kind for one in again.origin.made_from} == {"sae", "model", "images", "labels"}
+
+
+def test_intervals_of_older_files_and_runs_are_read(tested, place, tmp_path):
+    def older(value, name=""):
+        if not isinstance(value, dict):
+            return [older(one) for one in value] if isinstance(value, list) else value
+        if set(value) == {"n", "mean", "low", "high"}:
+            return {"value": value["mean"], "low": value["low"], "high": value["high"]}
+        return {key: older(one, key) for key, one in value.items()}
+
+    told = read_json(place / "work/concepts/S--images.json")
+    before = older(told) | {"version": 1}
+    assert '"mean"' not in json.dumps(before) and json.dumps(before).count('"value"') == 3 * 4 + len(tested.tests)
+    (path := tmp_path / "concepts/S--images.json").parent.mkdir()
+    path.write_text(json.dumps({name: one for name, one in before.items() if name != "content_sha256"}))
+    found = read_concepts(path)
+    assert (found.tests, found.latents, found.shuffled) == (tested.tests, tested.latents, tested.shuffled)
+    assert {one.auroc.n for one in found.tests} == {tested.images} and found.latents.ap.n == tested.concepts
+    assert TASKS["concepts"].read(before).matched == tested.matched
 
 
 def test_the_same_again(tested, place):
