@@ -37,6 +37,7 @@ from engine.neurons.concept_results import (
 )
 from engine.neurons.pooling import chosen_tokens, pool, scored_tokens
 from engine.neurons.results import ScoredImage
+from engine.neurons.seen import check_finite, parts
 from engine.neurons.taxonomy import placed, with_other_names
 from engine.reporter import Reporter, StageBegan, Warned
 from engine.sae.config import weights_sha256
@@ -47,7 +48,6 @@ from engine.workspace import Provenance, Source, Workspace, concepts_path, versi
 KS = (1, 5, 20)
 DIRECTIONS = 512
 """Random directions at most: as many columns of all images are held."""
-_ENCODED_BYTES = 1 << 28
 
 
 def measure_concepts(
@@ -174,11 +174,8 @@ def _encode(settings: ConceptsSettings, sae: SAE, encoder: VisionEncoder, images
         for together in batch.parts:
             taken = encoder.activations(together.inputs, [hook], len(together.indices))[hook].float()
             x, mask = chosen_tokens(taken, tokens, encoder, together.inputs)
-            if not bool(x.isfinite().all()):
-                raise UserError(f"The activations at {hook} are not finite: check the model's weights.")
-            step = max(1, _ENCODED_BYTES // (4 * sae.config.w * x.shape[1]))
-            for start in range(0, len(x), step):
-                part, of = x[start : start + step], mask[start : start + step]
+            check_finite(x, [images.entries[i].path for i in together.indices], hook)
+            for _, part, of in parts(x, mask, sae.config.w):
                 pooled = pool(sae.encode(part) * of[..., None], of, how)
                 latents.append(sparse.csr_array(pooled.cpu().numpy()))
                 y = part @ directions.to(part.device)
@@ -189,7 +186,7 @@ def _encode(settings: ConceptsSettings, sae: SAE, encoder: VisionEncoder, images
         reporter.check()
     if not shown:
         raise UserError(f"No image of {settings.images} can be read: give others.")
-    up, down, right, left = (np.concatenate(parts) for parts in dense)
+    up, down, right, left = (np.concatenate(values) for values in dense)
     return _Seen(shown, sparse.csc_array(sparse.vstack(latents)), (up, down), (right, left))
 
 

@@ -200,7 +200,7 @@ class _Shown:
             view = one.view
             if (view.hook, view.tokens) not in chosen:
                 x, mask = chosen_tokens(taken[view.hook].float(), view.tokens, self.encoder, inputs)
-                _check_finite(x, paths, view.hook)
+                check_finite(x, paths, view.hook)
                 chosen[view.hook, view.tokens] = x, mask
             x, mask = chosen[view.hook, view.tokens]
             drawn = self._drawn(view, numbers)
@@ -210,7 +210,7 @@ class _Shown:
                     values = pool(signed, mask, view.how) if drawn is None else _patches(signed, drawn)
                     first = self.done * len(values) // len(x)
                     raw[first : first + len(values)] = values.cpu().numpy()
-            for first, part, kept in _parts(x, mask, one.reader.w):
+            for first, part, kept in parts(x, mask, one.reader.w):
                 _take(one, part, kept, self.done + first, None if drawn is None else drawn[first : first + len(part)])
         self.done += len(paths)
 
@@ -248,7 +248,7 @@ def _check_judged(batch: Batch, embeddings: Store) -> None:
         raise UserError(f"{now.path} {what}: run the same command again.")
 
 
-def _parts(x: Tensor, mask: Tensor, w: int) -> Iterator[tuple[int, Tensor, Tensor]]:
+def parts(x: Tensor, mask: Tensor, w: int) -> Iterator[tuple[int, Tensor, Tensor]]:
     """So many images at a time that their dense latents fit into memory."""
     step = max(1, _ENCODED_BYTES // (4 * w * x.shape[1]))
     for start in range(0, len(x), step):
@@ -280,7 +280,8 @@ def _take(seen: Seen, x: Tensor, mask: Tensor, first: int, drawn: Tensor | None)
         seen.top.add(first + i, latents, pooled.data[fired], patches)
 
 
-def _check_finite(x: Tensor, paths: list[str], hook: HookPoint) -> None:
+def check_finite(x: Tensor, paths: list[str], hook: HookPoint) -> None:
+    """UserError for the first image whose activations are not finite."""
     finite = x.isfinite().flatten(1).all(dim=1)
     if not bool(finite.all()):
         raise UserError(

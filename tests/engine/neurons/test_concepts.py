@@ -10,7 +10,9 @@ from PIL import Image
 from engine.config import ConceptsSettings
 from engine.errors import UserError
 from engine.files import read_json
+from engine.images import open_images
 from engine.models import HookPoint, load_encoder
+from engine.models.encoder import VisionEncoder
 from engine.neurons.concept_results import ConceptsTested, read_concepts
 from engine.neurons.concepts import measure_concepts
 from engine.places import located
@@ -106,6 +108,21 @@ def test_the_file_says_it_all(tested, place):
     again = located(from_json(ConceptsTested, kept, "The file"), place / "work")
     assert again.path == tested.path and again.tests == tested.tests and again.latents == tested.latents
     assert {one.kind for one in again.origin.made_from} == {"sae", "model", "images", "labels"}
+
+
+def test_an_image_whose_activations_are_not_finite_is_named(place, monkeypatch):
+    forward = VisionEncoder.activations
+
+    def broken(self, *given):
+        found = forward(self, *given)
+        for values in found.values():
+            values[2:3] = torch.nan
+        return found
+
+    monkeypatch.setattr(VisionEncoder, "activations", broken)
+    third = open_images(place / "images").entries[2].path
+    with pytest.raises(UserError, match=rf"{third} .*not finite.*leave the image out"):
+        measure_concepts(ask(place, name="broken"), Workspace(place / "work"))
 
 
 def test_intervals_of_older_files_and_runs_are_read(tested, place, tmp_path):
