@@ -16,6 +16,7 @@ from pathlib import Path
 
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "COLUMNS", "LINES")}
 ENVIRONMENT |= {"TERM": "xterm-256color"}
+PATIENCE = 300  # seconds for a command: a plan of four stages took more than 120 on a machine busy with other tests
 ASKED, VT220 = b"\x1b[c", b"\x1b[?62c"  # DA1, the last question of saetui.terminal.probe
 
 
@@ -46,7 +47,7 @@ class Done:
 def in_pipe(*arguments: str, cwd: Path, **environment: str) -> Done:
     """Run ``saetui`` with ``arguments`` without a terminal, and with more in the environment."""
     given = ENVIRONMENT | environment
-    done = subprocess.run(command_of(arguments), cwd=cwd, env=given, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command_of(arguments), cwd=cwd, env=given, capture_output=True, text=True, timeout=PATIENCE)
     return Done(done.returncode, done.stdout, without_notice(done.stderr))
 
 
@@ -74,7 +75,7 @@ def without_notice(err: str) -> str:
 def heard(process: "subprocess.Popen[bytes]", masters: list[int]) -> Iterator[str]:
     """What a process writes to each of ``masters`` until it ends. They answer DA1, as every terminal does."""
     said = {master: b"" for master in masters}
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE
     with selectors.DefaultSelector() as ready:
         for master in masters:
             ready.register(master, selectors.EVENT_READ)
