@@ -41,7 +41,7 @@ class PaperCell:
     twin: float | None = None
     """Of FVE and MS, that of the best frozen twin; of several SAEs the mean, None unless all have one."""
     n: str = ""
-    """Over how many latents, rows, images or pairs ours is."""
+    """Over how many latents, neurons, rows or pairs ours is."""
     saes: tuple[str, ...] = ()
     """Whose mean ours is."""
     low: float | None = None

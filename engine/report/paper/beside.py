@@ -194,10 +194,11 @@ def _measured(one: _Mine, quantity: str, column: object) -> _Value | None:
     group = groups[place] if 0 <= place < len(groups) else None
     latents = counted(ms.sae.latents, "latent")
     pairs = counted(alike.pairs, "pair")
+    neurons = "" if ms.raw.columns is None else counted(ms.raw.columns, "neuron")
     found: dict[str, _Value | None] = {
         "best MS": _known(ms.sae.best, latents),
         "mean MS": _known(ms.sae.mean, latents, ms.matched.mean, ms.sae.low, ms.sae.high),
-        "mean MS of raw neurons": _known(ms.raw.mean, counted(summary.images, "image"), ms.baseline),
+        "mean MS of raw neurons": _known(ms.raw.mean, neurons, ms.baseline),
         "share of pairs that share a top image": _known(_share(alike.above_zero, alike.pairs), pairs),
         "share of pairs with a Jaccard index above .5": _known(_share(alike.above_half, alike.pairs), pairs),
     }

@@ -77,7 +77,7 @@ def trained(
 def ms(mean, best, matched):
     return MSSummary(
         LatentSpread(mean, best, 0.0, 6, low=mean - 0.02, high=mean + 0.03),
-        RawMS(0.0141, 0.1, 0.0), RawMS(0.1, 0.2, 0.0),
+        RawMS(0.0141, 0.1, 0.0, columns=8), RawMS(0.1, 0.2, 0.0),
         AgainstMatched(matched, 0.75, 6), 0.01, mean - 0.01, 4.0
     )  # fmt: skip
 
@@ -141,6 +141,7 @@ def test_ours_is_the_mean_of_the_saes_of_a_cell_beside_their_control(place):
     assert found[unique, "share of pairs that share a top image", "pairs"].ours == pytest.approx(99 / 4950)
     raw = found["Raw neurons of the last layer, without an SAE", "mean MS of raw neurons", "neurons"]
     assert raw.ours == pytest.approx(0.0141) and raw.published == 0.0135
+    assert raw.n == "8 neurons", "over which the mean is, not the images"
 
 
 def test_an_image_set_is_chosen_where_there_are_several_and_others_stay(place):
