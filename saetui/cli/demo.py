@@ -59,6 +59,9 @@ def summary(result: DemoDone, place: Workspace) -> list[str]:
     """The demo's result in a screenful of text, every score with its control."""
     sae, ms, steering = result.sae, result.ms, result.steering
     found = [c for c in result.concepts if c.auroc >= 0.9]
+    objects = [c for c in result.concepts if c.kind == "object"]
+    inserted = sum(c.inserted is not None for c in objects)
+    suppressed = sum(c.suppressed is not None for c in objects)
     over = "" if sae.rows is None else f"   n {sae.rows:,} held-out rows"
     lines = [
         f"{counted(result.extract.images, 'drawn image')}, {counted(result.extract.rows, 'patch token')}, "
@@ -68,11 +71,11 @@ def summary(result: DemoDone, place: Workspace) -> list[str]:
         f"           matched raw neurons {number(ms.matched.mean)}{_ends(ms.matched)}, "
         f"beaten by {percent(ms.matched.share_beaten)}",
         f"concepts   {len(found)} of {len(result.concepts)} found by one latent with AUROC >= .9",
-        f"inserted   {percent(steering.inserted)} of kinds named on blank images at {steering.strength:g}x "
+        f"inserted   {percent(steering.inserted)} of {inserted} kinds named on blank images at {steering.strength:g}x "
         f"(random {percent(steering.random_control)}, SAE only {percent(steering.attached_control)})",
         f"beside     {percent(steering.two_named)} of answers name an object and the kind inserted beside it "
         f"(random {percent(steering.two_named_random)})",
-        f"suppressed {percent(steering.suppressed)} of kinds gone at 0 (SAE only "
+        f"suppressed {percent(steering.suppressed)} of {suppressed} kinds gone at 0 (SAE only "
         f"{percent(steering.attached_suppressed)})",
         *_localised(result.localisation),
         "",
