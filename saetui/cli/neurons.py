@@ -176,10 +176,7 @@ def of_patches(summary: "Summary") -> list[str]:
     """Where not images but patches were scored, what is of which."""
     if summary.patches is None:
         return []
-    return [
-        f"MS, support and matched are of {summary.patches:,} patches, each judged by the crop around it; all "
-        "else is of whole images"
-    ]
+    return [f"MS, support, matched: of {summary.patches:,} patches, by their crops; else: of images"]
 
 
 def _head(scored: "Neurons", listed: "Listed", search: str, columns: Columns) -> list[str]:

@@ -69,7 +69,7 @@ def test_where_patches_were_scored_their_numbers_are_called_so(scored):
     assert "  images  " in printed() and "patches" not in printed()
     as_crops(path, crops=4)
     assert "  patches  " in printed() and "  images  " not in printed()
-    assert "MS, support and matched are of 12 patches" in printed() and "else is of whole images" in printed()
+    assert "MS, support, matched: of 12 patches, by their crops; else: of images" in printed()
 
 
 def test_a_line_stands_around_a_part_of_a_printed_picture(monkeypatch):
