@@ -59,12 +59,14 @@ SAE: dict[str, Explanation] = {
         title="mean MS of raw neurons",
         formula="mean over the coordinates of the activations as they are",
         n="coordinates with an MS",
+        interval="95 %, over neurons: mean ± Student's t x standard error",
         control="it is one",
     ),
     "raw_relu": Explanation(
         title="mean MS of rectified raw neurons",
         formula="mean over relu(v) and relu(-v) of every coordinate v of the activations",
         n="coordinates of either sign with an MS",
+        interval="95 %, over neurons: mean ± Student's t x standard error",
         control="it is one",
     ),
     "median_support": Explanation(

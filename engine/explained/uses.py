@@ -248,8 +248,8 @@ TESTED: dict[str, Explanation] = {
         title="ours",
         formula="mean over the latents of the SAEs of this workspace that are of the cell, as the table's title says",
         n="in the row n",
-        interval="95 %, over latents: of MS and depth, mean ± Student's t x standard error; of steering, bootstrap-t; "
-        "none where ours is of several SAEs",
+        interval="95 %, over latents, the SAEs as they are: of MS, mean ± Student's t x standard error; of steering, "
+        "bootstrap-t; of several SAEs root of the sum of the squares of theirs / their number",
         control="of MS, raw neurons that fire on as many images; of depth, random images; of steering, the SAE "
         "attached",
     ),

@@ -25,7 +25,10 @@ class RawMS(Spread):
     """MS over raw neurons."""
 
     columns: int | None = field(default=None, kw_only=True)
-    """With an MS; None in older files."""
+    """With an MS; None, as the ends, in older files."""
+    low: float | None = field(default=None, kw_only=True)
+    """Interval of 95 % of the mean, over neurons; None below two, too."""
+    high: float | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -455,7 +455,11 @@ class _Scorer:
                 ms_of_units(seen.raw.up, E, image, least, interval=False),
                 rectified_ms(seen.raw.up, seen.raw.down, E, least, image),
             )
-            raw, rectified = (RawMS(**vars(one.spread), columns=len(one.ms) - one.undefined) for one in found)
+            means = [mean_ms(one.ms)[0] for one in found]
+            raw, rectified = (
+                RawMS(**vars(one.spread), columns=mean.n, low=mean.low, high=mean.high)
+                for one, mean in zip(found, means, strict=True)
+            )
             self.controls[key] = raw, rectified
         return self.controls[key]
 

@@ -45,7 +45,7 @@ class PaperCell:
     saes: tuple[str, ...] = ()
     """Whose mean ours is."""
     low: float | None = None
-    """As ``high``, of the interval of ours over latents; None where it is not known, or ours is of several SAEs."""
+    """As ``high``, of the interval of ours over what n counts, the SAEs as they are; None where it is not known."""
     high: float | None = None
 
 

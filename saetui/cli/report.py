@@ -101,13 +101,21 @@ def show_figure(result: Drawn) -> None:
 
 def show_paper(result: PaperCompared) -> None:
     if result.plan:
-        work.say(f"Which layers and K stand for the published ones is as in the plan {result.plan}.", "")
+        work.say_facts(f"Layers and K stand for the published ones as the plan {result.plan} says.")
+        work.say("")
     for table in result.tables:
         work.say_facts(table.title, *(f"  {line}" for line in [*_lines(table), *table.notes]), "")
+    if not any(cell.ours is not None for table in result.tables for _, row in table.rows for cell in row):
+        work.say_facts(
+            "No cell is ours: no SAE here has the architecture, hook point, expansion and K of one. A plan's table "
+            "[paper] says which layers and K stand for the published ones: --plan FILE.",
+            "",
+        )
     work.say_facts(
         f"Published: {result.source}. Control: of MS, raw neurons that fire on as many images; of depth, random ones; "
         "of steering, the SAE attached and no latent changed. Twin: the best of the same trainings but for a frozen "
-        "decoder or encoder. From, to: 95 % interval of ours, over latents."
+        "decoder or encoder. From, to: 95 % interval of ours, over what n "
+        "counts, the SAEs as they are. Where there are several SAEs, ours is their mean."
     )
 
 
@@ -135,8 +143,10 @@ def _row(name: str, cells: tuple[PaperCell, ...]) -> Iterator[tuple[str, ...]]:
         values = [getattr(cell, of) for cell in cells]
         if any(value is not None for value in values):
             yield ("", label, *("" if value is None else number(value, digits) for value in values))
-    if any(cell.n for cell in cells):
-        yield ("", "n", *(cell.n.partition(" ")[0] for cell in cells))
+    if units := {cell.n.partition(" ")[2].removesuffix("s") for cell in cells if cell.n}:
+        yield ("", f"n, {'s, '.join(sorted(units))}s", *(cell.n.partition(" ")[0] for cell in cells))
+    if any(len(cell.saes) > 1 for cell in cells):
+        yield ("", "SAEs", *(str(len(cell.saes) or "") for cell in cells))
 
 
 def _decimals(published: float) -> int:

@@ -196,12 +196,7 @@ def show_score(result: Scored) -> None:
     )
     for name, spread in (("SAE latents", ms.sae), ("raw neurons", ms.raw), ("raw, rectified", ms.raw_relu)):
         of = "  ".join(f"{number(one):>6}" for one in (spread.mean, spread.best, spread.worst, spread.std))
-        ends = (
-            f"   ({_range(spread.low, spread.high)}), n {spread.latents:,}"
-            if isinstance(spread, LatentSpread)
-            else _over(spread)
-        )
-        say(f"{name:<18} {of}{ends}")
+        say(f"{name:<18} {of}{_over(spread)}")
     say_facts(
         f"matched raw        {number(ms.matched.mean):>6}   same support, latent by latent: "
         f"{percent(ms.matched.share_beaten, 1)} of latents beat theirs",
@@ -218,8 +213,11 @@ def show_score(result: Scored) -> None:
         say_facts(f"copies             {result.copies:>6,}   {aside}")
 
 
-def _over(spread: RawMS) -> str:
-    return "" if spread.columns is None else f"   n {spread.columns:,}"
+def _over(spread: LatentSpread | RawMS) -> str:
+    """Interval and n of its mean; older results have neither of raw neurons."""
+    n = spread.latents if isinstance(spread, LatentSpread) else spread.columns
+    told = [] if spread.low is None else [f"({_range(spread.low, spread.high)})"]
+    return "   " + ", ".join([*told, *([] if n is None else [f"n {n:,}"])])
 
 
 def by_group(groups: Sequence[GroupMS]) -> list[str]:

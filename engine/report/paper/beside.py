@@ -7,19 +7,22 @@ empty. What makes ours another thing than the published one (model, judge, image
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 from engine.artefacts.entries import NeuronsEntry, SAEEntry, read_entry
 from engine.artefacts.twins import Twins
 from engine.config import PaperSettings
-from engine.errors import UserError, counted
+from engine.errors import UserError
 from engine.files import read_toml
 from engine.neurons.results import Summary
 from engine.numbers import exact
+from engine.report.paper.cell import Value, cell
 from engine.report.paper.published import Published, PublishedTable, published
 from engine.report.paper.steered import LAYER, results_of, steering_tables
-from engine.report.results import PaperCell, PaperCompared, PaperTable
+from engine.report.results import PaperCompared, PaperTable
 from engine.report.subject import subject_of
 from engine.reporter import Reporter
 from engine.runs.plan import plan_path
@@ -44,17 +47,6 @@ class _Mine:
         config = self.entry.config
         assert config is not None
         return config.w / config.d
-
-
-@dataclass(frozen=True)
-class _Value:
-    value: float
-    n: str
-    control: float | None = None
-    low: float | None = None
-    """As ``high``, of an interval of 95 % over latents."""
-    high: float | None = None
-    twin: float | None = None
 
 
 def beside_paper(settings: PaperSettings, workspace: Workspace, reporter: Reporter | None = None) -> PaperCompared:
@@ -94,7 +86,12 @@ class _Own:
 
 def _own(plan: str) -> _Own:
     path = plan_path(plan) if plan else None
-    kept = read_toml(path).get("paper", {}) if path else {}
+    kept = read_toml(path).get("paper") if path else {}
+    if kept is None:
+        raise UserError(
+            f"{path} has no table [paper], which says what of its layers and K stands for the published ones: add one, "
+            "as paper-demo has, or leave --plan out."
+        )
     layers = {"11": "layer:11", "17": "layer:17", "22": "layer:22", "23": "layer:23", "last": "last"}
     try:
         ks = {int(k): int(ours) for k, ours in dict(kept.get("k", {})).items()}
@@ -105,7 +102,7 @@ def _own(plan: str) -> _Own:
 
 def _mine(settings: PaperSettings, workspace: Workspace, reporter: Reporter) -> Iterator[_Mine]:
     names, twins = saes(workspace), Twins.of(workspace)
-    sets = {name: sorted({image_set_of(path) for path in neurons_files(workspace, name)}) for name in names}
+    sets = {name: _of_images(name, workspace) for name in names}
     known = sorted({one for some in sets.values() for one in some})
     if settings.on and settings.on not in known:
         raise UserError(f"No SAE was scored as {settings.on!r}: give one of {', '.join(known) or 'none yet'}.")
@@ -115,13 +112,17 @@ def _mine(settings: PaperSettings, workspace: Workspace, reporter: Reporter) -> 
         entry = read_entry(SAEEntry, workspace.sae(name))
         if entry is None or entry.error or entry.config is None:
             continue
-        on = settings.on if len(sets[name]) > 1 else ""  # as those of the hierarchy, which are of other images
-        scores = subject_of(name, on, workspace).scores
+        alone = sets[name][0] if len(sets[name]) == 1 else ""  # as of the hierarchy, whose are of other images
+        scores = subject_of(name, alone or settings.on, workspace).scores if sets[name] else None
         ours = NeuronsEntry.read(scores) if scores else None
-        if ours and ours.summary and ours.summary.patches is not None:  # the paper's are of images
-            ours = None
-        asked = not settings.on or settings.on in sets[name]
+        asked = settings.on in ("", *sets[name]) or not sets[name]  # of one without scores there is an R2
         yield _Mine(entry, ours.summary if ours else None, asked, tuple(_twins(entry, ours, twins)))
+
+
+def _of_images(sae: str, workspace: Workspace) -> list[str]:
+    """The sets of whole images, as the paper's are, that it was scored on; not those of crops."""
+    found = {image_set_of(path): read_entry(NeuronsEntry, path) for path in neurons_files(workspace, sae)}
+    return sorted(name for name, one in found.items() if not (one and one.summary and one.summary.patches is not None))
 
 
 def _twins(sae: SAEEntry, ours: NeuronsEntry | None, twins: Twins) -> Iterator[_Mine]:
@@ -139,9 +140,10 @@ def _table(table: PublishedTable, said: Published, mine: list[_Mine], own: _Own)
             fitting = _nearest([one for one in mine if _fits(one, table, layer, column, said, own)])
             found = [(one, v) for one in fitting if (v := _value(one, quantity, column)) is not None]
             used += [one for one, _ in found if one not in used]
-            cells.append(_cell(value, found))
+            cells.append(cell(value, [(one.entry.path.name, v) for one, v in found]))
         rows.append((row, tuple(cells)))
-    notes = (*([table.remark] if table.remark else ()), *_notes(said, used, own))
+    told = [table.quantity] if table.quantity else list(table.rows)
+    notes = (*([table.remark] if table.remark else ()), *_notes(said, used, own, told))
     return PaperTable(table.title, table.across, tuple(map(str, table.columns)), tuple(rows), notes)
 
 
@@ -167,7 +169,7 @@ def _fits(one: _Mine, table: PublishedTable, layer: str, column: object, said: P
     )
 
 
-def _value(one: _Mine, quantity: str, column: object) -> _Value | None:
+def _value(one: _Mine, quantity: str, column: object) -> Value | None:
     """What this SAE has of ``quantity``, beside the best of its twins; None where it was not measured or is not
     defined."""
     found = _measured(one, quantity, column)
@@ -180,80 +182,61 @@ def _value(one: _Mine, quantity: str, column: object) -> _Value | None:
 _EARNED = ("R2", "best MS", "mean MS", "mean MS of the group")  # more is better, and trained for or hoped for
 
 
-def _measured(one: _Mine, quantity: str, column: object) -> _Value | None:
+def _measured(one: _Mine, quantity: str, column: object) -> Value | None:
     result, summary = one.entry.result, one.summary
     if quantity == "R2":
         if result is None or result.fve_batch is None:
             return None
-        return _Value(result.fve_batch, counted(result.rows, "row"))
+        return Value(result.fve_batch, result.rows, "row", shared=True)
     if summary is None:
         return None
     ms, alike = summary.ms, summary.uniqueness
     groups = summary.hierarchy.groups if summary.hierarchy else ()
     place = int(str(column)) if quantity.startswith(("depth", "mean MS of the group")) else 0
     group = groups[place] if 0 <= place < len(groups) else None
-    latents = counted(ms.sae.latents, "latent")
-    pairs = counted(alike.pairs, "pair")
-    neurons = "" if ms.raw.columns is None else counted(ms.raw.columns, "neuron")
-    found: dict[str, _Value | None] = {
-        "best MS": _known(ms.sae.best, latents),
-        "mean MS": _known(ms.sae.mean, latents, ms.matched.mean, ms.sae.low, ms.sae.high),
-        "mean MS of raw neurons": _known(ms.raw.mean, neurons, ms.baseline),
-        "share of pairs that share a top image": _known(_share(alike.above_zero, alike.pairs), pairs),
-        "share of pairs with a Jaccard index above .5": _known(_share(alike.above_half, alike.pairs), pairs),
+    of_latents = partial(_known, n=ms.sae.latents, of="latent")
+    of_pairs = partial(_known, n=alike.pairs, of="pair")
+    found: dict[str, Value | None] = {
+        "best MS": of_latents(ms.sae.best),
+        "mean MS": of_latents(ms.sae.mean, control=ms.matched.mean, low=ms.sae.low, high=ms.sae.high),
+        "mean MS of raw neurons": _known(
+            ms.raw.mean,
+            n=ms.raw.columns,
+            of="neuron",
+            control=ms.baseline,
+            low=ms.raw.low,
+            high=ms.raw.high,
+            shared=True,
+        ),
+        "share of pairs that share a top image": of_pairs(_share(alike.above_zero, alike.pairs)),
+        "share of pairs with a Jaccard index above .5": of_pairs(_share(alike.above_half, alike.pairs)),
     }
     if group is not None:
-        n = counted(group.latents - group.left_out, "latent")
+        of_group = partial(_known, of="latent")
         expected = summary.hierarchy.expected if summary.hierarchy else None
-        found["depth, rounded"] = _known(group.rounded, n, expected)
+        found["depth, rounded"] = of_group(group.rounded, n=group.latents - group.left_out, control=expected)
         of = ms.groups[place] if place < len(ms.groups) else None
         found["mean MS of the group"] = (
-            _known(of.ms.mean, counted(of.ms.n, "latent"), of.matched.mean, of.ms.low, of.ms.high)
+            of_group(of.ms.mean, n=of.ms.n, control=of.matched.mean, low=of.ms.low, high=of.ms.high)
             if of is not None
-            else _known(group.ms, counted(group.latents, "latent"))
+            else of_group(group.ms, n=group.ms_latents)
         )
     return found.get(quantity)
 
 
-def _known(
-    value: float | None, n: str, control: float | None = None, low: float | None = None, high: float | None = None
-) -> _Value | None:
-    return None if value is None else _Value(value, n, control, low, high)
+def _known(value: float | None, **more: Any) -> Value | None:
+    return None if value is None else Value(value, **more)
 
 
 def _share(some: int, of: int) -> float | None:
     return some / of if of else None
 
 
-def _cell(value: float, found: list[tuple[_Mine, _Value]]) -> PaperCell:
-    if not found:
-        return PaperCell(value)
-    ours = sum(v.value for _, v in found) / len(found)
-    alone = found[0][1] if len(found) == 1 else None
-    return PaperCell(
-        published=value,
-        ours=ours,
-        difference=ours - value,
-        control=_mean_of_all([v.control for _, v in found]),
-        twin=_mean_of_all([v.twin for _, v in found]),
-        n=", ".join(dict.fromkeys(v.n for _, v in found)),
-        saes=tuple(one.entry.path.name for one, _ in found),
-        low=alone.low if alone else None,
-        high=alone.high if alone else None,
-    )
-
-
-def _mean_of_all(values: list[float | None]) -> float | None:
-    """None unless all are known."""
-    known = [one for one in values if one is not None]
-    return sum(known) / len(known) if len(known) == len(values) else None
-
-
 _SAME_MODEL = ("clip-vit-large-patch14-336", "vit-l-14-336")
 
 
-def _notes(said: Published, used: list[_Mine], own: _Own) -> tuple[str, ...]:
-    """What makes ours another thing than the published."""
+def _notes(said: Published, used: list[_Mine], own: _Own, quantities: Collection[str]) -> tuple[str, ...]:
+    """What makes ours of ``quantities`` another thing than the published."""
     if not used:
         return ()
     notes = []
@@ -261,7 +244,10 @@ def _notes(said: Published, used: list[_Mine], own: _Own) -> tuple[str, ...]:
     models = {one.entry.config.model for one in used if one.entry.config}
     if other := sorted(model for model in models if not any(name in model.lower() for name in _SAME_MODEL)):
         notes.append(f"The model is {', '.join(other)}, not {said.model}.")
-    if other := sorted({one.embed_with for one in summaries if "dinov2" not in one.embed_with.lower()}):
+    if set(quantities) == {"R2"}:  # which no judge and no scored image has a part in
+        summaries = []
+    judged = summaries if any("MS" in one for one in quantities) else []
+    if other := sorted({one.embed_with for one in judged if "dinov2" not in one.embed_with.lower()}):
         notes.append(f"The judge is {', '.join(other)}, not {said.judge}: MS of two judges are not comparable.")
     if sizes := sorted({one.images for one in summaries} - {said.images}):
         notes.append(f"The images are {', '.join(f'{n:,}' for n in sizes)}, not {said.images:,}.")

@@ -4,14 +4,13 @@ A result is of a cell where its SAE is a Matryoshka SAE at the hook point that s
 LLaVA-1.5 reads. The control of a steered model is the same model with the SAE attached and no latent changed.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 from engine.artefacts.entries import SAEEntry
-from engine.errors import counted
 from engine.kinds import STEERABILITY
 from engine.metrics.results import Interval
-from engine.report.results import PaperCell, PaperTable
+from engine.report.paper.cell import Value, cell
+from engine.report.results import PaperTable
 from engine.steer.results import Condition, Measured, OneWord, Steerability, Texts
 from engine.steer.steerability.file import SCORES, read_steerability
 from engine.steer.steerability.one_word import PICTURES, PLAIN, RANDOM_LABEL, TRUE_LABEL, Published
@@ -25,15 +24,9 @@ _ROWS = {
 }
 
 
-@dataclass(frozen=True)
-class _Found:
-    sae: str
-    score: Interval
-    control: Interval | None
-
-
 def results_of(workspace: Workspace, entries: Sequence[SAEEntry], hook: str) -> tuple[Steerability, ...]:
-    """The steering results of the Matryoshka SAEs at ``hook``, frozen twins and untrained directions left out."""
+    """The steering results of the Matryoshka SAEs at ``hook``, frozen twins and untrained directions left out; of
+    several of one SAE that of the most latents: its latents count once."""
     known = {
         entry.path.name
         for entry in entries
@@ -42,11 +35,23 @@ def results_of(workspace: Workspace, entries: Sequence[SAEEntry], hook: str) -> 
         and config.directions is None
     }
     paths = [file for path in STEERABILITY.all_in(workspace.root) if (file := path / SCORES).exists()]
-    return tuple(result for result in map(read_steerability, paths) if result.sae in known)
+    results = [result for result in map(read_steerability, paths) if result.sae in known]
+    largest: dict[str, Steerability] = {}
+    for one in results:
+        if one.sae not in largest or _latents(one) > _latents(largest[one.sae]):
+            largest[one.sae] = one
+    return tuple(largest.values())
+
+
+def _latents(result: Steerability) -> int:
+    """Of how many latents its scores are."""
+    words = (word.conditions for word in (result.word, result.word_on_pictures) if word)
+    texts = (rows for said in result.texts for rows in (said.done, said.followed, said.both))
+    return max((row.score.n for rows in (*words, *texts) for row in rows), default=0)
 
 
 def steering_tables(results: Sequence[Steerability]) -> tuple[PaperTable, ...]:
-    """Each published steering table, with the mean of ``results`` beside it; an interval where it is of one result."""
+    """Each published steering table, with the mean of ``results`` beside it."""
     return (
         _word("Steering: the one word, of a plain image", PLAIN, results, lambda one: one.word),
         _word("Steering: the one word, of images", PICTURES, results, lambda one: one.word_on_pictures),
@@ -58,11 +63,11 @@ def _word(
     title: str, told: Published, results: Sequence[Steerability], of: Callable[[Steerability], OneWord | None]
 ) -> PaperTable:
     measured = [(one, word) for one in results if (word := of(one)) is not None]
-    cells = [_cell(value, _conditions(condition, [(one, word.conditions) for one, word in measured]))
+    cells = [cell(value, _conditions(condition, [(one, word.conditions) for one, word in measured]))
              for condition, value in told.items()]  # fmt: skip
     for value, label in ((RANDOM_LABEL, "random_label"), (TRUE_LABEL, "true_label")):
-        found = [(one.sae, getattr(word, label)) for one, word in measured]
-        cells.append(_cell(value, [_Found(sae, score, None) for sae, score in found if score is not None]))
+        found = [(one.sae, _value(getattr(word, label))) for one, word in measured]
+        cells.append(cell(value, [(sae, score) for sae, score in found if score is not None]))
     columns = (*told, "random label", "true label")
     return PaperTable(title, "condition", columns, (("cosine", tuple(cells)),), _notes([one for one, _ in measured]))
 
@@ -72,7 +77,7 @@ def _texts(task: Task, results: Sequence[Steerability]) -> PaperTable:
     rows = []
     for number, (name, told) in enumerate(zip(_ROWS[task], PUBLISHED[task], strict=True)):
         shares = [(one, (said.done, said.followed, said.both)[number]) for one, said in measured]
-        rows.append((name, tuple(_cell(value, _conditions(condition, shares)) for condition, value in told.items())))
+        rows.append((name, tuple(cell(value, _conditions(condition, shares)) for condition, value in told.items())))
     judges = sorted({said.judge for _, said in measured})
     notes = _notes([one for one, _ in measured])
     if judges:
@@ -85,31 +90,22 @@ def _first(result: Steerability, task: Task) -> Texts | None:
     return next((said for said in result.texts if said.task == task), None)
 
 
-def _conditions(condition: Condition, measured: Sequence[tuple[Steerability, Sequence[Measured]]]) -> Iterator[_Found]:
+def _conditions(
+    condition: Condition, measured: Sequence[tuple[Steerability, Sequence[Measured]]]
+) -> list[tuple[str, Value]]:
+    found = []
     for result, rows in measured:
         scores = {row.condition: row.score for row in rows}
-        if condition in scores:
-            control = None if condition == "untouched" else scores.get("attached")
-            yield _Found(result.sae, scores[condition], control)
+        control = None if condition == "untouched" else scores.get("attached")
+        if (value := _value(scores.get(condition), control)) is not None:
+            found.append((result.sae, value))
+    return found
 
 
-def _cell(published: float, found: Iterable[_Found]) -> PaperCell:
-    known = [(one, one.score.mean) for one in found if one.score.mean is not None]
-    if not known:
-        return PaperCell(published)
-    ours = sum(mean for _, mean in known) / len(known)
-    controls = [one.control.mean for one, _ in known if one.control is not None and one.control.mean is not None]
-    alone = known[0][0].score if len(known) == 1 else None
-    return PaperCell(
-        published=published,
-        ours=ours,
-        difference=ours - published,
-        control=sum(controls) / len(controls) if len(controls) == len(known) else None,
-        n=", ".join(dict.fromkeys(counted(one.score.n, "latent") for one, _ in known)),
-        saes=tuple(one.sae for one, _ in known),
-        low=alone.low if alone else None,
-        high=alone.high if alone else None,
-    )
+def _value(score: Interval | None, control: Interval | None = None) -> Value | None:
+    if score is None or score.mean is None:
+        return None
+    return Value(score.mean, score.n, "latent", control.mean if control else None, score.low, score.high)
 
 
 def _notes(used: Sequence[Steerability]) -> tuple[str, ...]:

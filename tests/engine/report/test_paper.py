@@ -123,8 +123,8 @@ def test_ours_is_the_mean_of_the_saes_of_a_cell_beside_their_control(place):
     found = cells(place)
     mean = found["Mean MS, Matryoshka", "last", "1"]
     assert (mean.ours, mean.difference, mean.control) == pytest.approx((0.15, 0.15 - 0.16, 0.1))
-    assert (mean.n, mean.saes) == ("6 latents", ("a", "b"))
-    assert mean.low is mean.high is None, "of two SAEs"
+    assert (mean.n, mean.saes) == ("12 latents", ("a", "b"))
+    assert (mean.low, mean.high) == pytest.approx((0.15 - 0.02 * 2**0.5 / 2, 0.15 + 0.03 * 2**0.5 / 2))
     alone = found["Mean MS, Matryoshka", "last", "2"]
     assert (alone.ours, alone.low, alone.high) == pytest.approx((0.3, 0.28, 0.33))
     assert found["Best MS, Matryoshka", "last", "1"].ours == pytest.approx(0.85)
@@ -239,24 +239,24 @@ def test_the_plan_that_was_run_last_says_it_where_none_is_named(place, tmp_path)
     assert cells(place)[row].ours is None, "of the paper's own model the layers are the published ones"
 
 
-def steered(place, sae, vlm="llava-hf/llava-1.5-7b-hf", word=0.3, shares=(0.5, 0.8, 0.4)):
+def steered(place, sae, vlm="llava-hf/llava-1.5-7b-hf", word=0.3, shares=(0.5, 0.8, 0.4), n=6, name="vlm"):
     """Steering scores of ``sae``: a steered model, and the SAE attached, which has a tenth of it."""
 
     def measured(score):
         return (
-            Measured("untouched", Interval(6, 0.0, -0.1, 0.1)),
-            Measured("attached", Interval(6, score / 10, 0.0, 0.1)),
-            Measured("steered", Interval(6, score, score - 0.1, score + 0.2)),
+            Measured("untouched", Interval(n, 0.0, -0.1, 0.1)),
+            Measured("attached", Interval(n, score / 10, 0.0, 0.1)),
+            Measured("steered", Interval(n, score, score - 0.1, score + 0.2)),
         )
 
-    words = OneWord("?", 1, measured(word), None, Interval(6, 0.1, 0.05, 0.15))
+    words = OneWord("?", 1, measured(word), None, Interval(n, 0.1, 0.05, 0.15))
     texts = Texts("insertion", "clip", *map(measured, shares), 0)
     result = Steerability(
         path="x", sae=sae, vlm=vlm, images="val", drawn_from=6, latents=(), groups=(), word=words,
         word_on_pictures=None, texts=(texts, replace(texts, judge="second", done=measured(0.9))), prompts=(), judges=(),
         agreement=(), doses=(), settings=SteerabilitySettings(sae=sae, vlm=vlm), provenance=Provenance(()),
     )  # fmt: skip
-    folder = place.steerability(sae, "vlm")
+    folder = place.steerability(sae, name)
     folder.mkdir(parents=True)
     write_json(folder / SCORES, {"format": FORMAT, "version": VERSION, **to_json(result)})
 
@@ -279,16 +279,53 @@ def test_steering_stands_beside_the_published_with_control_interval_and_n(place)
     assert found["Steering: suppression", "both", "steered"].n == ""
 
 
-def test_steering_of_several_saes_is_their_mean_and_has_no_interval(place):
+def test_steering_of_several_saes_is_their_mean(place):
     for name, vlm, word in (("r1", "demo", 0.2), ("r2", "demo", 0.4)):
         trained(place, name, hook="layer:22")
         steered(place, name, vlm, word)
     tables = {table.title: table for table in beside_paper(PaperSettings(), place).tables}
     cell = tables["Steering: the one word, of a plain image"].rows[0][1][1]
-    assert cell.ours == pytest.approx(0.3) and (cell.low, cell.saes) == (None, ("r1", "r2"))
+    assert (cell.ours, cell.low, cell.high) == pytest.approx((0.3, 0.3 - 0.1 * 2**0.5 / 2, 0.3 + 0.2 * 2**0.5 / 2))
+    assert (cell.n, cell.saes) == ("12 latents", ("r1", "r2"))
     notes = tables["Steering: insertion"].notes
     assert "The model steered is demo, not LLaVA-1.5." in notes and "Judged by clip" in notes[1]
     assert tables["Steering: suppression"].notes == ()
+
+
+def test_of_several_steering_results_of_an_sae_that_of_the_most_latents_counts(place):
+    trained(place, "read", hook="layer:22")
+    steered(place, "read", word=0.9, n=2, name="try")
+    steered(place, "read", word=0.3, n=24, name="whole")
+    steered(place, "read", word=0.8, n=3, name="z")
+    cell = cells(place)["Steering: the one word, of a plain image", "cosine", "steered"]
+    assert (cell.ours, cell.n, cell.saes) == (0.3, "24 latents", ("read",))
+
+
+def test_scores_of_crops_leave_no_choice_of_image_sets(place):
+    whole = cells(place)
+    said = replace(SUMMARY, sae="a", ms=ms(0.9, 0.9, 0.9), patches=9)
+    write_scores(place.neurons("a", "in-crops"), 8, said, made_from("a", "0" * 64))
+    assert cells(place) == whole
+    assert (
+        beside_paper(PaperSettings(), place).tables[0].notes
+        == beside_paper(PaperSettings(on="val"), place).tables[0].notes
+    )
+
+
+def test_a_plan_without_the_table_is_refused_and_what_is_none_of_the_papers_is_told(place, tmp_path):
+    (tmp_path / "other.toml").write_text("[[draw]]\n")
+    with pytest.raises(UserError, match=r"other.toml has no table \[paper\].*as paper-demo has, or leave --plan out"):
+        cells(place, plan=str(tmp_path / "other.toml"))
+    shutil.rmtree(place.root / "saes")
+    run = CliRunner().invoke(app, ["report", "--paper", "--workspace", str(place.root)])
+    assert "No cell is ours" in run.stdout and "--plan FILE" in " ".join(run.stdout.split())
+
+
+def test_notes_are_of_what_the_table_tells(place):
+    trained(place, "judged", expansion=4, fve_batch=0.5, ms=ms(0.2, 0.8, 0.1), embed_with="demo", images=9)
+    notes = {table.title: " ".join(table.notes) for table in beside_paper(PaperSettings(), place).tables}
+    assert "judge" in notes["Mean MS, Matryoshka"] and "The images are 9" in notes["Mean MS, Matryoshka"]
+    assert notes["R2, Matryoshka"] == "", "neither a judge nor scored images have a part in it"
 
 
 def test_the_command_prints_ours_the_difference_and_the_control(place):
@@ -303,3 +340,5 @@ def test_the_command_prints_ours_the_difference_and_the_control(place):
     assert list(_row(*row)) == [("", "published", ".80", "1.00", ".70"), ("", "ours", "", ".94", "")]
     assert [line[2:] for line in _row("", [PaperCell(0.752), PaperCell(0.74)])] == [(".752", ".740")]
     assert [line[2:] for line in _row("", [PaperCell(2.7e-07)])] == [(".00000027",)]
+    several = [PaperCell(0.8, 0.9, n="9 latents", saes=("a", "b")), PaperCell(0.8), PaperCell(0.8, 0.7, n="7 rows")]
+    assert list(_row("", several))[-2:] == [("", "n, latents, rows", "9", "", "7"), ("", "SAEs", "2", "", "")]
