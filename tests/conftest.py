@@ -19,6 +19,9 @@ for ignored in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):  # so shells and 
 # Tests run at once, and small matrices gain nothing by threads that wait for each other. And sums split among another
 # number of threads end in other last bits: all that compare bytes have the same.
 os.environ["OMP_NUM_THREADS"] = "1"
+for screen in ("COLUMNS", "LINES"):  # which readline, that pytest loads, gives to all processes that are started here
+    os.environ.pop(screen, None)
+    os.unsetenv(screen)
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test that reaches for the network is wrong
 os.environ.setdefault("PYTHONPATH", str(Path(__file__).parent.parent))  # workers of a checkout
 hypothesis.settings.register_profile("untimed", deadline=None)  # an example takes as long as the machine is busy

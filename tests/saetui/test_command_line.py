@@ -68,7 +68,7 @@ WRONG = {
     "steer": ["image nowhere.png", "source nowhere", "strength much", "latent", "prompt", "strength"],
 }
 ALWAYS = [
-    *("q now", "app.help me", "open", "open nowhere", "nonsense", "export", "export x.xlsx", "w nowhere/x.csv"),
+    *("q now", "app.help me", "open", "open nowhere", "nonsense", "export", "export x.xlsx"),
     *("0,5", "app.jobs 3"),
 ]
 

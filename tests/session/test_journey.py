@@ -79,7 +79,7 @@ def test_a_second_sae_is_scored_like_the_first_compared_and_exported_with_nothin
                 await press("j")
             await press("s")
             await until(pilot, lambda: "on 24 images" in str(app.screen.note.content))
-            assert app.screen.accepted()["embed_with"] == "demo:encoder"
+            assert app.screen.accepted()["embed_with"] == ["demo:encoder"]
             await press("ctrl+s")
             await until(pilot, lambda: place.neurons("detached", "images").is_file(), 300)
             await press("3", "c", "enter")

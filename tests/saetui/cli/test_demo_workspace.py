@@ -44,7 +44,7 @@ def workspace(place, summary):
 
 def test_the_summary_has_every_score_and_its_control(summary):
     assert summary["extract"] == {"images": 600, "rows": 600 * 64}
-    assert set(summary["sae"]) == {"fve", "l0", "dead"} and 0 < summary["sae"]["fve"] < 1
+    assert set(summary["sae"]) == {"fve", "l0", "dead", "rows"} and 0 < summary["sae"]["fve"] < 1
     ms = summary["ms"]
     assert set(ms["sae"]) >= {"mean", "best", "worst", "latents"} and set(ms["raw"]) >= {"mean", "best", "worst"}
     assert 0 <= ms["matched"]["share_beaten"] <= 1 and -1 <= ms["baseline"] <= 1

@@ -87,7 +87,7 @@ def test_the_commonest_class_stands_with_its_share(workspace: Workspace) -> None
     place = [column.title for column in table.columns].index("class")
     assert [table._cells_of(row)[place] for row in range(3)] == ["100% flag", " 88% face-smiling", "–"]
     printed = CliRunner(env={"COLUMNS": "120"}).invoke(app, ["neurons", str(path)]).stdout.splitlines()
-    assert [line[59:73] for line in printed[3:]] == [
+    assert [line[59:73] for line in printed[4:]] == [
         "class         ",
         " 88% fa…miling",
         "–             ",
