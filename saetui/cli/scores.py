@@ -5,10 +5,11 @@ from pathlib import Path
 
 from engine.errors import counted
 from engine.neurons.results import Scored, ScoredAll, best
+from saetui.cli.neurons import of_patches
 from saetui.cli.work import columns
 from saetui.formatting import count, fit_ends, number, percent
 
-_JUDGE = 8  # characters of the name of a judge
+_JUDGE = 12  # characters of the name of a judge
 
 
 def lines(result: ScoredAll) -> list[str]:
@@ -27,6 +28,7 @@ def lines(result: ScoredAll) -> list[str]:
         *(one.path for one in scores),
         *columns(heads, told, right=range(len(names[0]), len(heads)), cut=0),
         *columns(over, ends, right=range(len(names[0]), len(over)), cut=0),
+        *of_patches(scores[0]),
         f"{counted(scores[0].images, 'image')}; base: mean cosine of all pairs, by {by}",
         *["twin: the best of its frozen twins that were scored alike; --json and saetui show SAE have all"] * twins,
         *([f"scored already: {', '.join(dict.fromkeys(again))}"] if again else []),

@@ -27,7 +27,7 @@ def test_it_takes_a_pilot_ten_keys(demo, tmp_path, monkeypatch):
     async def journey():
         app = Workbench(Workspace(demo))
         async with app.run_test(size=(80, 24)) as pilot:
-            await until(pilot, lambda: "of latents beat theirs" in screen_text(pilot))
+            await until(pilot, lambda: "beaten by" in screen_text(pilot))
             await pilot.press(*FILTER)
             assert "cup" in screen_text(pilot).splitlines()[5], "the first latent found is the cup's"
             await pilot.press(*SEND, *RAISE)
@@ -43,7 +43,7 @@ def test_it_takes_a_pilot_ten_keys(demo, tmp_path, monkeypatch):
 def test_it_takes_the_same_keys_in_a_terminal(demo, terminal):
     terminal.resize(80, 24)
     terminal.run(f"{SAETUI} {demo}")
-    terminal.until("of latents beat theirs")
+    terminal.until("beaten by")
     names = {"slash": "/", "enter": "Enter"}
     terminal.press(*(names.get(key, key) for key in KEYS))
     terminal.until(NAMED.search, 120)

@@ -52,7 +52,7 @@ def test_every_step_does_what_it_says(study, size):
     async def tour() -> None:
         app = Workbench(study)
         async with app.run_test(size=size) as pilot:
-            await until(pilot, lambda: "of latents beat theirs" in screen_text(pilot))
+            await until(pilot, lambda: "beaten by" in screen_text(pilot))
             pane = app.screen
 
             await pilot.press(*find[:-1])

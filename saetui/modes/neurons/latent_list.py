@@ -12,6 +12,8 @@ from engine.neurons.query import LATENTS
 from saetui.formatting import count, number, percent
 
 if TYPE_CHECKING:
+    from engine.metrics.results import AgainstMatched
+    from engine.neurons.results import LatentSpread
     from saetui.scores import Scores
 
 
@@ -94,8 +96,13 @@ class LatentList:
         shown = f"{'' if all_listed else f'{count(len(self.latents))} of '}{counted(neurons.w, 'latent')}"
         aside = f"{count(len(self.aside))} set aside (A), " if self.aside else ""
         listed = self.title or f"{shown}, {aside}{count(summary.alive)} alive · {self._order}"
-        return (
-            f"{scores.sae} · {listed}\nMS mean {number(ms.sae.mean)} · matched raw {number(ms.matched.mean)}, "
-            f"{percent(ms.matched.share_beaten)} of latents beat theirs · all pairs {number(ms.baseline)}"
-            + (f" · of {count(summary.patches)} patches" if summary.patches is not None else "")
-        )
+        matched = f"matched raw {_mean(ms.matched)}, beaten by {percent(ms.matched.share_beaten)}"
+        means = f"MS {_mean(ms.sae)}, n {count(ms.sae.latents)} · {matched}"
+        crops = "crops: " if summary.patches is not None else ""
+        return f"{scores.sae} · {listed}\n{crops}{means} · pairs {number(ms.baseline)}"
+
+
+def _mean(of: LatentSpread | AgainstMatched) -> str:
+    """A mean over latents with half its interval, which older files do not have."""
+    half = "" if of.low is None or of.high is None else f" ±{number((of.high - of.low) / 2)}"
+    return f"{number(of.mean)}{half}"

@@ -1,5 +1,7 @@
 """The list of latents and its columns, without a screen."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -43,9 +45,10 @@ def test_the_list_answers_the_filter_then_a_question_then_the_filter_again(score
     assert listed.latents == [] and listed.mistake.startswith("a number is missing after ms>")
     listed.filter(scores, "ms>.2")
     assert listed.latents == [1, 3] and not listed.mistake
-    head = f"s · 2 of 4 latents, {SUMMARY.alive} alive · best first\nMS mean {number(SUMMARY.ms.sae.mean)}"
+    ms = SUMMARY.ms
+    head = f"s · 2 of 4 latents, {SUMMARY.alive} alive · best first\nMS {number(ms.sae.mean)}, n {ms.sae.latents} · "
     assert listed.head(scores).startswith(head)
-    assert f"{percent(SUMMARY.ms.matched.share_beaten)} of latents beat theirs" in listed.head(scores)
+    assert f"beaten by {percent(ms.matched.share_beaten)} · pairs {number(ms.baseline)}" in listed.head(scores)
     listed.ranked({"cosine": {3: 0.9, 0: 0.4}}, "nearest to 'x'")
     assert listed.latents == [3, 0] and "nearest to 'x': esc lists all" in listed.head(scores)
     listed.only([2], "of a node")
@@ -72,6 +75,20 @@ def test_ranked_lists_say_how_well_each_latent_answers(scores: Scores) -> None:
     scores.labels.set(1, text="a pen", marked=True)
     assert table._cells_of(0) == ["1", ".123", "-.250", ".50", ".25", "★", "a pen"]
     assert table._cells_of(1)[:3] == ["0", "–", ".100"], "what is not measured is not of another measure"
+
+
+def test_the_head_has_intervals_and_says_first_that_crops_were_scored(workspace: Workspace) -> None:
+    ms = replace(
+        SUMMARY.ms,
+        sae=replace(SUMMARY.ms.sae, mean=0.231, low=0.2, high=0.26),
+        matched=replace(SUMMARY.ms.matched, mean=0.18, low=0.15, high=0.23),
+    )
+    path = write_scores(workspace.neurons("s", "val"), 3, replace(SUMMARY, ms=ms, patches=12))
+    scores = Scores.open(path, workspace)
+    listed = LatentList()
+    listed.filter(scores, "")
+    line = listed.head(scores).splitlines()[1]
+    assert line.startswith(f"crops: MS .23 ±.03, n {ms.sae.latents} · matched raw .18 ±.04, beaten by ")
 
 
 def test_the_commonest_class_stands_with_its_share(workspace: Workspace) -> None:

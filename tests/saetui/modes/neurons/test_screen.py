@@ -73,7 +73,7 @@ def test_the_table_shows_every_score_beside_its_control(place, truth):
         pane = app.screen
         assert pane.latents == truth.order() and pane.table.rows == W
         shown, best = screen_text(pilot), pane.latents[0]
-        assert "matched raw" in shown and "of latents beat theirs" in shown
+        assert "matched raw" in shown and "beaten by" in shown
         cells = pane.table._cells_of(0)
         assert cells[0] == str(best)
         assert cells[1] == f"{truth.ms[best]:.2f}".replace("0.", ".")
