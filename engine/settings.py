@@ -264,9 +264,9 @@ def _checked(value: Any, kind: Any, where: str) -> Any:
             raise UserError(f"{where} is {_told(value)}: choose one of {', '.join(map(str, options))}.")
         return value
     if origin is tuple:
-        if isinstance(value, dict):
+        if not isinstance(value, (str, list, tuple)) and options[0] in PLAIN and plain(value, options[0]) is None:
             raise UserError(f"{where} is {_told(value)}: it must be {PLAIN[options[0]]}, or a list of that.")
-        items = [value] if isinstance(value, str) or not isinstance(value, (list, tuple)) else value
+        items = value if isinstance(value, (list, tuple)) else [value]
         if options[0] is float and (wrong := next((item for item in items if isinstance(item, str)), None)) is not None:
             raise UserError(
                 f"{where} is {_told(wrong)}: give numbers with commas between them, decimals after a point."

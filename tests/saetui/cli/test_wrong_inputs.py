@@ -348,6 +348,7 @@ def test_each_of_several_judges_is_checked(judges: list[str], says: str) -> None
         ("", "workspace.toml: embed_with is empty: give a name or a path."),
         (["demo", " "], "workspace.toml: embed_with is empty: give a name or a path."),
         ({"a": 1}, r'workspace.toml: embed_with is {"a": 1.*: it must be text, or a list of that.'),
+        (3, "workspace.toml: embed_with is 3: it must be text, or a list of that."),
         (["x", 3], "workspace.toml: embed_with is 3: it must be text"),
         ([], "embed_with names none: give one or more."),
         ([3, 4], "embed_with is 3: it must be text"),
