@@ -34,6 +34,8 @@ OF: Mapping[str, str] = {
     **{f"MSSummary.lift_{name}": "lift" for name in ("latents", "low", "high")},
     **{f"MatrixScored.{name}": "column_mean" for name in ("mean", "best", "worst", "std", "low", "high")},
     "ConceptsTested.left_out": "concepts",
+    **dict.fromkeys(("WorkspaceReport.concepts", "BesideHeldOut.control", "ZeroShot.texts"), ""),  # others of the name
+    "ConceptFound.auroc": "found_auroc",
     **{f"ConceptTest.{name}": "concept_control" for name in ("matched", "random", "shuffled")},
     **dict.fromkeys(("Stability.there", "Stability.back"), "max_cosine"),
     "Stability.matched": "matched_cosine",

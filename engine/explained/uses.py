@@ -28,6 +28,12 @@ TESTED: dict[str, Explanation] = {
         interval=_CONCEPTS,
         control=_RANDOM,
     ),
+    "found_auroc": Explanation(
+        title="AUROC of the best latent",
+        formula="probability that an image with the concept fires the latent more than one without",
+        n="test images",
+        control="one half: a latent that says nothing of it",
+    ),
     "ap": Explanation(
         title="AP, average precision",
         formula="mean precision over the recall that each threshold adds",

@@ -8,14 +8,17 @@ from typing import Any
 
 import pytest
 
-from engine.artefacts.twins import Earned
+from engine.artefacts.twins import BesideHeldOut, Earned
 from engine.config import ScoreSettings
+from engine.demo.results import ConceptFound
 from engine.explained import EXPLAINED
 from engine.explained.fields import OF, PLAIN, explained, key_of
-from engine.metrics.results import GroupDepth, Hierarchy, Trend
+from engine.metrics.results import GroupDepth, Hierarchy, Interval, Recovery, Trend
 from engine.neurons.quantities import FIELDS
+from engine.neurons.results import Summary
 from engine.report.explained import Explained, explanations
 from engine.runs.tasks import TASKS, _named
+from engine.steer.fidelity.results import ZeroShot
 from engine.workspace import Provenance
 from saetui.cli.stages import MEASURES
 
@@ -64,6 +67,58 @@ def test_every_number_of_a_result_is_explained_or_plain(task: str) -> None:
     assert [(one, name) for one, name, told in found if not told and name not in PLAIN] == []
 
 
+_HELD_OUT = {"HeldOutMeasurement", "HeldOutFigures"}
+_DETECTION = ("auroc", "ap", "f1", "probes", "above", "precise", "missed", "absorbed")
+SHARED = {
+    "fve": {*_HELD_OUT, "Checked", "BesideHeldOut"},
+    "l0": {*_HELD_OUT, "Checked", "BesideHeldOut", "Encoded"},
+    "dead": {*_HELD_OUT, "Checked"},
+    "images": {
+        *("Summary", "ConceptsTested", "ConceptTest", "EncoderFidelity", "AnswerFidelity", "Retrieval"),
+        *("Estimated", "Extracted", "ExtractedImages", "StoreImported", "DrawnPictures", "Relinked"),
+    },
+    "baseline": {"MSSummary", "MatrixScored"},
+    **{name: {"ConceptMeans", "ConceptTest"} for name in _DETECTION},
+    "latent": {"ConceptTest", "ConceptFound"},
+    **{name: {"ConceptFound", "SteeringRates"} for name in ("inserted", "suppressed")},
+}
+"""Records whose fields of a name were looked at, and are one quantity; what is another has its own line in ``OF``."""
+
+
+def test_a_name_that_records_share_is_one_quantity_in_each() -> None:
+    found: dict[str, set[str]] = {}
+    seen: set[type] = set()
+
+    def look(record: type) -> None:
+        if record in seen:
+            return
+        seen.add(record)
+        for name, hint in typing.get_type_hints(record).items():
+            parts = [part for part in leaves(hint) if part is not str]
+            key = key_of(record, name)
+            owner = next(one for one in record.__mro__ if name in vars(one)["__annotations__"])
+            if parts and key == name and f"{owner.__name__}.{name}" not in OF:
+                found.setdefault(name, set()).add(owner.__name__)
+            if key is None and not name.endswith("settings"):
+                for part in filter(dataclasses.is_dataclass, parts):
+                    look(part)
+
+    results = [one for task in TASKS.values() for one in leaves(_named(task.result))]
+    for record in (Earned, Summary, *(one for one in results if dataclasses.is_dataclass(one))):
+        look(record)
+    assert {name: records for name, records in found.items() if len(records) > 1} == SHARED
+
+
+def test_texts_are_never_explained_as_numbers_of_their_name() -> None:
+    one = Recovery(*[Interval(3, 0.5, 0.4, 0.6)] * 6)
+    found = explained(ZeroShot(texts=("a cat", "a dog"), accuracy=one, agreement=one))
+    assert list(found) == ["accuracy", "agreement"]
+    beside = explained(BesideHeldOut(control="frozen decoder", sae="a", fve=0.5, l0=2.0, rows=9))
+    assert list(beside) == ["fve", "l0"]
+    told = explained(ConceptFound("cat", "object", 3, 0.9, None, None))["auroc"]
+    assert not told.interval and "shuffled" not in told.control, "there the demo measures neither"
+
+
 def test_no_explanation_is_of_a_field_that_is_not_there() -> None:
     known: set[str] = set()
 
@@ -75,7 +130,7 @@ def test_no_explanation_is_of_a_field_that_is_not_there() -> None:
                 if dataclasses.is_dataclass(part) and f"{part.__name__}." not in str(sorted(known)):
                     look(part)
 
-    for record in (Earned, *(record for task in MEASURING for record in records(task))):
+    for record in (Earned, *(record for task in (*MEASURING, "doctor") for record in records(task))):
         look(record)
     assert set(OF) - known == set() and set(filter(None, OF.values())) <= set(EXPLAINED)
 
