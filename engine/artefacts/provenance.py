@@ -14,8 +14,8 @@ from engine.places import workspace_of
 from engine.records import to_json
 from engine.workspace import Workspace
 
-OUTSIDE = "outside"
-"""State of what is no artefact of a workspace, as a model: it is not looked at."""
+NOT_COMPARED = "not compared"
+"""State of what is no artefact, wherever it lies, as a model or images: to hash it would take long."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def _now(origin: Origin, home: Path) -> Origin:
     """
     kind = BY_NAME.get(origin.kind)
     if kind is None:
-        return replace(origin, state=OUTSIDE)
+        return replace(origin, state=NOT_COMPARED)
     said, here = home / origin.path, kind.place(home, Path(origin.name).name)
     copied = said.parts[-2:] == here.parts[-2:] and not said.is_relative_to(home)
     places = (here,) if not origin.path else (here, said) if copied else (said, here)

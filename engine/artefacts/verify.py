@@ -16,7 +16,7 @@ from engine.activations.store import KINDS, Store
 from engine.activations.target import task_of
 from engine.artefacts.entries import NeuronsEntry, Origin, SAEEntry, StoreEntry
 from engine.artefacts.kinds import kind_of
-from engine.artefacts.provenance import OUTSIDE, find, origins_now
+from engine.artefacts.provenance import NOT_COMPARED, find, origins_now
 from engine.artefacts.results import Hashes, ResultEntry
 from engine.config import ImportSettings, VerifySettings
 from engine.errors import Unrecorded, UserError
@@ -89,12 +89,12 @@ def _result(kind: type[ResultEntry[Any]], path: Path, reporter: Reporter) -> Ver
     if found.problems or not file.exists():
         return found
     entry, hashes = kind.read(path), kind.hashes(kind.record(file), reporter)
-    now = [_outside(one, hashes) for one in origins_now(entry)]
+    now = [_looked_up(one, hashes) for one in origins_now(entry)]
     changed = [
         f"{one.kind} {one.name}, which it was made from, is {one.state} now: put back what it was, or measure "
         "again under another --name."
         for one in now
-        if one.state not in ("unchanged", "missing", OUTSIDE)
+        if one.state not in ("unchanged", "missing", NOT_COMPARED)
     ]
     return replace(
         found,
@@ -106,9 +106,9 @@ def _result(kind: type[ResultEntry[Any]], path: Path, reporter: Reporter) -> Ver
     )
 
 
-def _outside(origin: Origin, hashes: Hashes) -> Origin:
+def _looked_up(origin: Origin, hashes: Hashes) -> Origin:
     """``origin`` with what can be said of it where it is no artefact."""
-    if origin.state != OUTSIDE or origin.kind not in hashes:
+    if origin.state != NOT_COMPARED or origin.kind not in hashes:
         return origin
     if not is_there(origin.path):
         return replace(origin, state="missing")

@@ -109,7 +109,7 @@ def test_bytes_and_sources_are_compared(old):
     for name, files in zip(RESULTS, (1, 2, 1), strict=True):
         result = checked(name, old)
         assert (result.problems, result.changed, result.unrecorded, result.shards) == ((), (), (), files)
-        assert {one.state for one in result.sources} <= {"unchanged", "outside"}
+        assert {one.state for one in result.sources} <= {"unchanged", "not compared"}
         assert bool(result.unsourced) is (name == "stability/old")
     assert {one.kind for one in checked(RESULTS[0], old).sources if one.state == "unchanged"} == {"sae", "images"}
     next((old.root / "images").rglob("*.png")).unlink()
