@@ -504,24 +504,22 @@ def show_encode(result: Encoded) -> None:
 
 
 def show_stability(result: StabilityMeasured) -> None:
-    heads = ("first", "second", "latents", "max cosine", "back", "matched", "random")
-    rows = [
-        (
-            pair.first,
-            pair.second,
-            f"{pair.there.n:,} {pair.back.n:,}",
-            _with_interval(pair.there),
-            _with_interval(pair.back),
-            f"{'' if pair.exact else '>= '}{_with_interval(pair.matched)}",
-            f"{number(pair.random_there.mean)} {number(pair.random_matched.mean)}",
-        )
-        for pair in result.pairs
-    ]
-    say(result.path, *work.columns(heads, rows, right=range(2, len(heads)), cut=(0, 1)))
+    """A line for each direction of a pair: so the table fits 80 columns."""
+    heads = ("latents of", "found in", "n", "max cosine", "matched", "random")
+    rows = []
+    for pair in result.pairs:
+        matched = f"{'' if pair.exact else '>= '}{_with_interval(pair.matched)}"
+        random = f"{number(pair.random_there.mean)} {number(pair.random_matched.mean)}"
+        rows += [
+            (pair.first, pair.second, f"{pair.there.n:,}", _with_interval(pair.there), matched, random),
+            (pair.second, pair.first, f"{pair.back.n:,}", _with_interval(pair.back), "", number(pair.random_back.mean)),
+        ]
+    say(result.path, *work.columns(heads, rows, right=range(2, 5), cut=(0, 1)))
     again = "" if result.made else "; they were compared already"
     say_facts(f"± is the 95 % interval, over the latents; random: of as many random directions{again}")
-    if len(rows) > 1:
-        say(f"over {len(rows):,} pairs: max cosine {number(result.max_cosine)}, matched {number(result.matched)}")
+    if len(result.pairs) > 1:
+        means = f"max cosine {number(result.max_cosine)}, matched {number(result.matched)}"
+        say(f"over {len(result.pairs):,} pairs: {means}")
 
 
 def _with_interval(mean: Interval) -> str:
@@ -536,7 +534,7 @@ def show_relink(result: Relinked) -> None:
     say(f"{counted(len(result.files), 'file')} rewritten, {counted(result.images, 'image')} compared")
 
 
-STATES = {"outside": "not compared", "missing": "not there any more"}
+STATES = {"missing": "not there any more"}
 
 
 def show_verify(result: Verified) -> None:

@@ -213,7 +213,7 @@ CASES = [
     Case(
         "stability",
         "jump matryoshka --alive-on patches",
-        ("stability/jump--matryoshka.json", "max cosine", "jump   matryoshka  ", "random directions"),
+        ("stability/jump--matryoshka.json", "max cosine", "jump        matryoshka  ", "random directions"),
         {},
     ),
     Case("export", "jump --to saelens --out theirs", ("theirs: cfg.json, sae_weights.safetensors, for saelens",), None),
