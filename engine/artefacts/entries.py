@@ -47,7 +47,7 @@ class Origin:
     path: str
     sha256: str
     state: str = ""
-    """As it is now: unchanged, changed, missing, outside (of what a workspace holds), or unreadable (and why)."""
+    """As it is now: unchanged, changed, missing, not compared (what is no artefact), or unreadable (and why)."""
     chain: "tuple[Origin, ...]" = ()
     """What it was made from itself."""
 
@@ -61,6 +61,10 @@ class Figure:
     control: str
     beside: Interval | None
     """None where the control was not measured."""
+    untouched: Interval | None = None
+    """The same of the model without an SAE, where that is no constant."""
+    quantity: str = ""
+    """What is told of it (engine.explained)."""
 
 
 @dataclass(frozen=True, kw_only=True)

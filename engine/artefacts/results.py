@@ -1,7 +1,7 @@
 """What commands measured and keep as JSON: a class for each kind says what differs, all else is theirs in common."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,7 +14,7 @@ from engine.files import Stamp, path_of, stamp, value_sha256
 from engine.images import open_images
 from engine.integrity import content_sha256
 from engine.kinds import CONCEPTS, FIDELITY, STABILITY, STEERABILITY
-from engine.metrics.results import Interval
+from engine.metrics.results import Interval, Recovery
 from engine.neurons.concept_labels import read_labels
 from engine.neurons.concept_results import ConceptsTested, read_concepts
 from engine.records import to_json
@@ -24,7 +24,7 @@ from engine.sae.stability_file import read_stability
 from engine.steer.fidelity.captions import read_captions
 from engine.steer.fidelity.file import read_fidelity
 from engine.steer.fidelity.results import Fidelity
-from engine.steer.results import Measured, Steerability
+from engine.steer.results import Steerability
 from engine.steer.steerability.file import ANSWERS, SCORES, read_steerability
 from engine.steer.steerability.log import damaged_lines
 from engine.workspace import Provenance
@@ -77,6 +77,11 @@ class ResultEntry(Entry, Generic[R]):
         told = _told(cls, cls.file_of(path), stamp(cls.file_of(path)))
         return cls(path=path, made_from=told.made_from, told=told)
 
+    @classmethod
+    def tell(cls, record: R) -> tuple[str, Figure | None]:
+        """What a listing says of it: in words, and the first of its figures."""
+        return cls.about_of(record), next(iter(cls.figures(record)), None)
+
     @property
     def about(self) -> str:
         return self.told.about if self.told else ""
@@ -98,8 +103,14 @@ class ResultEntry(Entry, Generic[R]):
 
     @classmethod
     @abstractmethod
-    def tell(cls, record: R) -> tuple[str, Figure | None]:
-        """What a listing says of it: in words, and the figure."""
+    def about_of(cls, record: R) -> str:
+        """What was measured, in a few words."""
+
+    @classmethod
+    @abstractmethod
+    def figures(cls, record: R, sae: str = "") -> tuple[Figure, ...]:
+        """Its scores, each beside its controls, that of a listing first. ``sae``: the hash of the weights of one, where
+        it is of several."""
 
     @classmethod
     def origin(cls, record: R) -> Provenance | None:
@@ -141,10 +152,13 @@ class ConceptsEntry(ResultEntry[ConceptsTested]):
         return read_concepts(file)
 
     @classmethod
-    def tell(cls, record: ConceptsTested) -> tuple[str, Figure | None]:
+    def about_of(cls, record: ConceptsTested) -> str:
+        return f"{counted(record.concepts, 'concept')} on {counted(record.images, 'image')}"
+
+    @classmethod
+    def figures(cls, record: ConceptsTested, sae: str = "") -> tuple[Figure, ...]:
         ours, matched = record.latents.auroc, record.matched.auroc
-        about = f"{counted(record.concepts, 'concept')} on {counted(record.images, 'image')}"
-        return about, Figure("AUROC of best latents", ours, "matched neurons", matched)
+        return (Figure("AUROC of best latents", ours, "matched neurons", matched, quantity="auroc"),)
 
     @classmethod
     def hashes(cls, record: ConceptsTested, reporter: Reporter) -> Hashes:
@@ -166,17 +180,25 @@ class FidelityEntry(ResultEntry[Fidelity]):
         return read_fidelity(file)
 
     @classmethod
-    def tell(cls, record: Fidelity) -> tuple[str, Figure | None]:
-        """Zero-shot accuracy where it was measured, else the cosine, else what the model says next."""
+    def about_of(cls, record: Fidelity) -> str:
+        part = record.encoder or record.answers
+        return f"{part.spec} on {counted(part.images, 'image')}" if part else record.hook
+
+    @classmethod
+    def figures(cls, record: Fidelity, sae: str = "") -> tuple[Figure, ...]:
+        """Zero-shot accuracy where it was measured, the cosine, what finds captions, and what the model says next."""
+        found = []
         if part := record.encoder:
-            name, told = ("zero-shot accuracy", part.zero_shot.accuracy) if part.zero_shot else ("cosine", part.cosine)
-            about = f"{part.spec} on {counted(part.images, 'image')}"
-        elif answers := record.answers:
-            name, told = "tokens that stay", answers.same_token
-            about = f"{answers.spec} on {counted(answers.images, 'image')}"
-        else:
-            return record.hook, None
-        return about, Figure(name, told.spliced, "mean in place", told.ablated)
+            if part.zero_shot:
+                found.append(_in_place("zero-shot accuracy", part.zero_shot.accuracy, "right_class"))
+            found.append(_in_place("cosine", part.cosine, "spliced_cosine", constant=True))
+            if part.retrieval:
+                found.append(_in_place("caption found at 1", part.retrieval.text_at_1, "text_found"))
+                found.append(_in_place("image found at 1", part.retrieval.image_at_1, "image_found"))
+        if answers := record.answers:
+            found.append(_in_place("tokens that stay", answers.same_token, "same_token", constant=True))
+            found.append(_in_place("KL of answers, nats", answers.kl, "spliced_kl", constant=True))
+        return tuple(found)
 
     @classmethod
     def hashes(cls, record: Fidelity, reporter: Reporter) -> Hashes:
@@ -197,11 +219,23 @@ class StabilityEntry(ResultEntry[StabilityMeasured]):
         return read_stability(file)
 
     @classmethod
-    def tell(cls, record: StabilityMeasured) -> tuple[str, Figure | None]:
-        ours = _over_pairs([one.matched for one in record.pairs])
-        random = _over_pairs([one.random_matched for one in record.pairs])
-        figure = Figure("cosine of matched latents", ours, "random directions", random) if ours else None
-        return f"{counted(len(record.saes), 'SAE')} compared", figure
+    def about_of(cls, record: StabilityMeasured) -> str:
+        return f"{counted(len(record.saes), 'SAE')} compared"
+
+    @classmethod
+    def figures(cls, record: StabilityMeasured, sae: str = "") -> tuple[Figure, ...]:
+        """Over all pairs; of one SAE, with each of the others."""
+        if sae:
+            (own,) = [one.name for one in record.saes if one.sha256 == sae][:1] or [""]
+            pairs = [(one, {one.first: one.second, one.second: one.first}.get(own)) for one in record.pairs]
+            told = [(f"matched with {other}", one.matched, one.random_matched) for one, other in pairs if other]
+        else:
+            ours = _over_pairs([one.matched for one in record.pairs])
+            random = _over_pairs([one.random_matched for one in record.pairs])
+            told = [("cosine of matched latents", ours, random)] if ours and random else []
+        return tuple(
+            Figure(name, score, "random directions", random, quantity="matched_cosine") for name, score, random in told
+        )
 
     @classmethod
     def made_of(cls, record: StabilityMeasured) -> tuple[Origin, ...]:
@@ -236,16 +270,22 @@ class SteerabilityEntry(ResultEntry[Steerability]):
         return read_steerability(file)
 
     @classmethod
-    def tell(cls, record: Steerability) -> tuple[str, Figure | None]:
-        """The one word, else insertion or suppression by the first judge."""
-        about = f"{counted(len(record.latents), 'latent')} in {record.vlm}"
-        measured: dict[str, Iterable[Measured]] = {"one word": record.word.conditions} if record.word else {}
-        measured |= {f"{one.task} by {one.judge}": one.both for one in record.texts}
-        for name, conditions in measured.items():
+    def about_of(cls, record: Steerability) -> str:
+        return f"{counted(len(record.latents), 'latent')} in {record.vlm}"
+
+    @classmethod
+    def figures(cls, record: Steerability, sae: str = "") -> tuple[Figure, ...]:
+        """The one word, then insertion and suppression by each judge."""
+        words = {"one word": record.word, "one word, pictures": record.word_on_pictures}
+        measured = [(name, one.conditions, "one_word") for name, one in words.items() if one]
+        measured += [(f"{one.task} by {one.judge}", one.both, "texts") for one in record.texts]
+        found = []
+        for name, conditions, quantity in measured:
             by = {one.condition: one.score for one in conditions}
             if "steered" in by:
-                return about, Figure(name, by["steered"], "SAE attached", by.get("attached"))
-        return about, None
+                beside = by.get("attached"), by.get("untouched")
+                found.append(Figure(name, by["steered"], "SAE attached", *beside, quantity))
+        return tuple(found)
 
     @classmethod
     def check(cls, path: Path) -> None:
@@ -260,6 +300,12 @@ class SteerabilityEntry(ResultEntry[Steerability]):
 
 
 RESULTS: tuple[type[ResultEntry[Any]], ...] = (ConceptsEntry, FidelityEntry, SteerabilityEntry, StabilityEntry)
+
+
+def _in_place(name: str, found: Recovery, quantity: str, constant: bool = False) -> Figure:
+    """``constant``: the untouched model is held against itself."""
+    untouched = None if constant else found.untouched
+    return Figure(name, found.spliced, "mean in place", found.ablated, untouched, quantity)
 
 
 def _of_images(place: str, limit: int, reporter: Reporter) -> str:

@@ -17,7 +17,7 @@ from engine.records import to_json
 from engine.runs.run import Run
 from engine.runs.tasks import TASKS
 from engine.workspace import Workspace
-from saetui.cli import earned
+from saetui.cli import earned, measured
 from saetui.cli.options import ExplainOption, JsonOption, WorkspaceOption
 from saetui.cli.streams import print_json
 from saetui.cli.work import columns, explained_json, say, say_explained, say_facts, screen_width
@@ -26,6 +26,7 @@ from saetui.formatting import count, duration, literal, significant, size
 if TYPE_CHECKING:
     from engine.artefacts import Origin
     from engine.artefacts.entries import Entry
+    from engine.artefacts.measured import Measurement
     from engine.artefacts.provenance import Description
     from engine.artefacts.twins import Earned, Twins
 
@@ -57,10 +58,10 @@ def show(
     from engine.artefacts import describe
 
     description = describe(artefact, Workspace.find(workspace))
-    beside = _beside(description.entry)
-    told = _told(description, beside) if explain else {}
+    beside, found = _beside(description.entry), _measured(description.entry)
+    told = _told(description, beside, found) if explain else {}
     if json:
-        held = {"beside": to_json(beside)} if beside else {}
+        held = {"beside": to_json(beside), "measured": to_json(found)} if beside else {}
         print_json({**description.to_json(), **held, **explained_json(told)})
         return
     facts = description.to_json()
@@ -69,6 +70,7 @@ def show(
     say_facts(*_facts(facts), *_chain(description.chain))
     if beside:
         say_facts(*earned.lines(beside))
+    say(*measured.lines(found))
     say_explained(told)
 
 
@@ -82,13 +84,23 @@ def _beside(entry: "Entry") -> "Earned | None":
     return Twins.of(Workspace(workspace_of(entry.path))).earned(entry)
 
 
-def _told(description: "Description", beside: "Earned | None") -> dict[str, Explanation]:
+def _measured(entry: "Entry") -> "Sequence[Measurement]":
+    """Results of an SAE beside its scores."""
+    from engine.artefacts.entries import SAEEntry
+    from engine.artefacts.measured import measured_of
+
+    return measured_of(entry, Workspace(workspace_of(entry.path))) if isinstance(entry, SAEEntry) else ()
+
+
+def _told(
+    description: "Description", beside: "Earned | None", measurements: "Sequence[Measurement]"
+) -> dict[str, Explanation]:
     """What is told of the numbers that an SAE, scores, a result or a run end with."""
     from engine.artefacts.entries import RunEntry
     from engine.artefacts.results import ResultEntry
 
     entry = description.entry
-    found = explained(beside, "beside")
+    found = explained(beside, "beside") | measured.explained(measurements)
     for name in ("result", "summary"):
         found |= explained(getattr(entry, name, None), name)
     if isinstance(entry, ResultEntry):
@@ -131,8 +143,9 @@ def _in_short(entry: "Entry", twins: "Twins") -> str:
     figure = entry.figure
     if figure is None:
         return entry.about
+    untouched = f"untouched {earned.score(figure.untouched)}" if figure.untouched else ""
     control = f"{figure.control} {earned.score(figure.beside)}" if figure.beside else ""
-    beside = ", ".join(filter(None, [control, earned.in_short(twins.beside(entry))]))
+    beside = ", ".join(filter(None, [untouched, control, earned.in_short(twins.beside(entry))]))
     against = f" ({beside})" if beside else ""
     return f"{figure.name} {earned.score(figure.score)}, n {count(figure.score.n)}{against}; {entry.about}"
 

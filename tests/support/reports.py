@@ -4,17 +4,20 @@ from pathlib import Path
 
 import h5py
 
-from engine.config import SteerSettings, TrainSettings
+from engine.config import FidelitySettings, SteerSettings, TrainSettings
 from engine.files import write_json
+from engine.metrics.results import Interval, Recovery
 from engine.neurons.labels import Labels
 from engine.records import to_json
 from engine.runs.events import Status
 from engine.runs.run import Run
+from engine.sae.config import weights_sha256
 from engine.sae.results import FinalMeasurement, MeasuredStep
 from engine.sae.state import Finished, Split, identity, write_training
 from engine.settings import to_mapping
+from engine.steer.fidelity.results import AnswerFidelity, EncoderFidelity, Fidelity, ZeroShot
 from engine.steer.results import Steered
-from engine.workspace import Workspace
+from engine.workspace import Provenance, Source, Workspace
 from tests.support.scores import changing
 from tests.support.synthetic import IMAGES, NAME, write_synthetic
 
@@ -64,3 +67,27 @@ def _trained(place: Workspace) -> None:
         result=result,
     )
     write_training(place.sae(NAME), done)
+
+
+def recovery(whole: float = 0.9, kept: float = 0.9, ablated: float = 0.25) -> Recovery:
+    means = (whole, kept, ablated, whole - kept, kept - ablated, (kept - ablated) / (whole - ablated))
+    return Recovery(*(Interval(30, mean, mean - 0.1, mean + 0.1) for mean in means))
+
+
+def fidelity_of(place: Workspace, sae: str) -> Fidelity:
+    """Of the SAE as it is now."""
+    found = recovery()
+    sources = (
+        Source("sae", sae, str(place.sae(sae)), weights_sha256(place.sae(sae))),
+        Source("images", str(place.root / "pictures"), str(place.root / "pictures"), "i" * 64),
+    )
+    return Fidelity(
+        path=str(place.root / f"fidelity/{sae}--old.json"),
+        sae=sae,
+        hook="layer:2",
+        encoder=EncoderFidelity("demo", 30, 0, "patches", True, found, ZeroShot(("a cat", "a dog"), found, found)),
+        notes=(),
+        settings=FidelitySettings(sae=(sae,), images="pictures"),
+        provenance=Provenance(sources),
+        answers=AnswerFidelity("demo", 30, 200, recovery(0, 0.01, 2), found),
+    )

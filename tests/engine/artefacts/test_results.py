@@ -54,7 +54,8 @@ def test_each_is_listed_with_its_figure_beside_its_control(old):
     assert concepts.figure.score.mean == pytest.approx(mean) and concepts.figure.score.n == len(tests) == 2
     assert concepts.figure.beside.mean == pytest.approx(np.mean([one["matched"] for one in tests]))
     by = {one.condition: one.score for one in read_steerability(steerability.path / "scores.json").word.conditions}
-    assert steerability.figure == Figure("one word", by["steered"], "SAE attached", by["attached"])
+    beside = by["attached"], by["untouched"]
+    assert steerability.figure == Figure("one word", by["steered"], "SAE attached", *beside, "one_word")
     (pair,) = read_stability(stable.path).pairs
     assert (stable.figure.score.mean, stable.figure.score.low) == (pair.matched.mean, pair.matched.low)
     assert stable.figure.beside.high == pair.random_matched.high and stable.figure.score.n == pair.matched.n

@@ -332,7 +332,8 @@ def test_it_is_an_artefact_as_the_others(together, place):
     made = Path(together["all"].path)
     (entry,) = [one for one in inventory(work).results if one.path == made]
     kept = read_fidelity(made).encoder.zero_shot.accuracy
-    assert entry.figure == Figure("zero-shot accuracy", kept.spliced, "mean in place", kept.ablated)
+    beside = kept.ablated, kept.untouched
+    assert entry.figure == Figure("zero-shot accuracy", kept.spliced, "mean in place", *beside, "right_class")
     assert {(one.kind, one.state) for one in describe("fidelity/all--images", work).chain} >= {("sae", "unchanged")}
     found = verify(VerifySettings(store=str(made)), work)
     assert not found.problems and not found.changed
