@@ -29,6 +29,7 @@ from engine.report.measured import Figure
 from engine.report.pictures import FORMAT, Album
 from engine.report.transcripts import Transcript
 from engine.report.trees import GroupRow, Taxon
+from engine.report.uses import Uses
 from engine.sae.config import SAEConfig
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -51,6 +52,7 @@ class Page:
     facts: list[FactTable] = field(default_factory=list)
     chain: list[Origin] = field(default_factory=list)
     earned: EarnedTable | None = None
+    uses: Uses = field(default_factory=Uses)
     figures: list[Figure] = field(default_factory=list)
     explained: dict[str, Explained] = field(default_factory=dict)
     source: str = ""

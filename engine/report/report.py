@@ -23,6 +23,7 @@ from engine.report.results import Reported
 from engine.report.subject import Subject, subject_of
 from engine.report.transcripts import MOST, demo_of, transcripts
 from engine.report.trees import groups_of, taxa_of
+from engine.report.uses import uses_of
 from engine.reporter import Reporter, StageBegan
 from engine.runs.trainings import Training, trainings
 from engine.sae.config import weights_sha256
@@ -79,14 +80,13 @@ def _page(
     )
     if entry and finished:
         page.earned = subject.tried(partial(earned_of, entry, subject.scores, place), "What it is held against")
+    if sha256:
+        page.uses = subject.tried(partial(uses_of, sha256, place), "Fidelity and steerability") or page.uses
     if entry and not finished:
         subject.missing.append(f"The SAE is not finished: it is at step {entry.step or 0:,}.")
     if entry and not page.curves:
         subject.missing.append("There are no training curves: the SAE was not trained here, or its history is gone.")
-    if not told:
-        subject.missing.append(
-            f"There are no steered answers: saetui steer {subject.name} --vlm MODEL --latent N=2x makes one."
-        )
+    subject.missing.extend(_unused(subject.name, page))
     counts = {"latents": 0, "found": 0, "pictures": 0, "answers": len(page.transcripts)}
     if neurons is not None and subject.scores is not None:
         source = _within(subject.scores, root)
@@ -98,6 +98,7 @@ def _page(
     page.figures, page.explained = figures(subject.name, entry, neurons, page.source, page.demo)
     if page.earned:
         page.explained |= explanations(of_earned(page.earned))
+    page.explained |= explanations(page.uses.told)
     return page, counts
 
 
@@ -136,6 +137,16 @@ def _nothing(settings: ReportSettings, name: str) -> str:
     if settings.only != "all":
         return f"No latent of {name} that the filter finds is {settings.only}: e and * in the workbench do that."
     return f"The filter {settings.filter!r} finds no latent of {name}: try another --filter."
+
+
+def _unused(name: str, page: Page) -> Iterator[str]:
+    """What was not asked of a model with the SAE in it."""
+    if not page.transcripts:
+        none = "is no steered answer in full" if page.uses.steerability else "are no steered answers"
+        yield f"There {none}: saetui steer {name} --vlm MODEL --latent N=2x makes one."
+    if page.config and not page.uses.fidelity:
+        asked = f"saetui fidelity {name} --images IMAGES"
+        yield f"There is no fidelity: {asked} measures what a model does with it in place."
 
 
 def _lacking(neurons: Neurons, album: Album, page: Page) -> Iterator[str]:

@@ -17,6 +17,21 @@ Condition = Literal[
     "untouched", "attached", "steered", "random_latent", "random_direction", "diffmean", "diffmean_equal"
 ]
 CONDITIONS: tuple[Condition, ...] = get_args(Condition)
+TITLES: Mapping[Condition, str] = {
+    "untouched": "untouched",
+    "attached": "SAE attached",
+    "steered": "steered",
+    "random_latent": "random latent",
+    "random_direction": "random direction",
+    "diffmean": "DiffMean",
+    "diffmean_equal": "DiffMean, as far",
+}
+"""How tables call them."""
+HEADS: Mapping[str, tuple[str, str, str]] = {
+    "insertion": ("appeared", "followed", "both"),
+    "suppression": ("removed", "rest kept", "both"),
+}
+"""And the shares of answers, by task."""
 QuestionKind = Literal["appeared", "followed", "kept"]
 """What a judge is asked: whether a text names the concept, whether it is what the prompt asked for, and whether it says
 all else that the untouched answer says."""

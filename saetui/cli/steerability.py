@@ -4,23 +4,10 @@ from collections.abc import Sequence
 
 from engine.errors import counted
 from engine.metrics.results import Interval
-from engine.steer.results import Condition, Dose, Measured, OneWord, Steerability, Texts
+from engine.steer.results import HEADS, TITLES, Condition, Dose, Measured, OneWord, Steerability, Texts
 from saetui.cli.work import columns
 from saetui.formatting import number, percent, signed, significant
 
-TITLES: dict[Condition, str] = {
-    "untouched": "untouched",
-    "attached": "SAE attached",
-    "steered": "steered",
-    "random_latent": "random latent",
-    "random_direction": "random direction",
-    "diffmean": "DiffMean",
-    "diffmean_equal": "DiffMean, as far",
-}
-HEADS = {
-    "insertion": ("appeared", "followed", "both"),
-    "suppression": ("removed", "rest kept", "both"),
-}
 _DOSES = 12  # latents whose recommended strength is told
 
 
