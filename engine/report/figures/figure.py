@@ -213,7 +213,7 @@ def _compared(name: str, workspace: Workspace, made: Sequence[str] = ()) -> Path
 
 
 def _dose(settings: FigureSettings, workspace: Workspace, reporter: Reporter) -> "tuple[Figure, tuple[str, ...]]":
-    from engine.report.figures.dose import dose_figure
+    from engine.report.figures.dose import called, dose_figure
     from engine.steer.steerability.file import read_steerability
 
     found = [read_steerability(path) for path in sorted((workspace.root / "steerability").glob(f"[!.]*/{SCORES}"))]
@@ -223,7 +223,7 @@ def _dose(settings: FigureSettings, workspace: Workspace, reporter: Reporter) ->
         found = [result for result in found if result.sae in settings.sae]
     if not found:
         raise UserError("There are no steering scores to draw: run saetui steerability SAE --vlm MODEL.")
-    return dose_figure(found, settings.width), tuple(result.sae for result in found)
+    return dose_figure(found, settings.width), tuple(called(found))
 
 
 def _unsteered(sae: str) -> UserError:

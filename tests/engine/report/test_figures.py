@@ -7,14 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from PIL import Image
 from typer.testing import CliRunner
 
 from engine.config import FigureSettings, StabilitySettings, SteerabilitySettings
 from engine.errors import UserError
+from engine.metrics.results import Interval
 from engine.neurons.file import Neurons
-from engine.report.figures.dose import dose_figure
+from engine.report.figures.dose import called, dose_figure
 from engine.report.figures.figure import draw_figure
 from engine.report.figures.scores import hierarchy_figure, ms_figure, top_images_figure
 from engine.report.figures.stability import read_pairs, stability_figure
@@ -25,7 +27,7 @@ from engine.sae.config import SAEConfig
 from engine.sae.model import SAE
 from engine.sae.results import FinalMeasurement
 from engine.sae.stability import stability
-from engine.steer.results import Dose, DosePoint, Steerability, SteeredLatent
+from engine.steer.results import Dose, DosePoint, Measured, OneWord, Steerability, SteeredLatent
 from engine.workspace import Provenance, Workspace
 from saetui.cli.app import app
 from tests.support.reports import write_reported
@@ -163,23 +165,61 @@ def dosed(latent, maximum, concepts, damages):
     return Dose(latent, (*controls, *steered), 2 * maximum, concepts[-1] - 0.1)
 
 
-def test_doses_are_means_over_latents_in_multiples_of_their_maxima(tmp_path):
-    result = Steerability(
+@pytest.fixture
+def dose():
+    return Steerability(
         path="x", sae="s", vlm="demo", images="val", drawn_from=2, groups=(), word=None, word_on_pictures=None,
         latents=tuple(SteeredLatent(n, 0, "cup", "name", top, 2 * top) for n, top in ((3, 4.0), (5, 10.0))),
         texts=(), prompts=(), judges=(), agreement=(), settings=SteerabilitySettings(sae="s", vlm="demo"),
         doses=(dosed(3, 4.0, (0.2, 0.6), (0.1, 0.5)), dosed(5, 10.0, (0.4, 0.8), (0.3, 0.9))),
         provenance=Provenance(()),
     )  # fmt: skip
+
+
+def test_doses_are_means_over_latents_in_multiples_of_their_maxima(dose):
     with look():
-        figure = dose_figure([result], 6.75)
-    for panel, means, attached in ((0, [0.3, 0.7], 0.1), (1, [0.2, 0.7], 0.02)):
+        figure = dose_figure([dose], 6.75)
+    for panel, values, attached in ((0, ((0.2, 0.4), (0.6, 0.8)), 0.1), (1, ((0.1, 0.3), (0.5, 0.9)), 0.02)):
         drawn = {str(one.get_label()): one for one in figure.axes[panel].lines}
         assert drawn["s in demo"].get_xdata().tolist() == [0.5, 2.0]
-        assert drawn["s in demo"].get_ydata() == pytest.approx(means)
+        assert drawn["s in demo"].get_ydata() == pytest.approx([np.mean(some) for some in values])
         assert list(drawn["SAE attached"].get_ydata()) == pytest.approx([attached] * 2)
+        (band,) = figure.axes[panel].collections
+        ends = {(x, round(y, 6)) for x, y in band.get_paths()[0].vertices.tolist()}
+        for x, some in zip((0.5, 2.0), values, strict=True):  # mean -/+ t s / sqrt(n)
+            half = 12.7062047 * np.std(some, ddof=1) / 2**0.5
+            assert ends >= {(x, round(np.mean(some) + side * half, 6)) for side in (-1, 1)}
+        assert not figure.axes[panel].containers
+
+
+def test_doses_stand_beside_random_latents_and_directions_where_these_were_tried(dose):
+    word = OneWord(
+        "What?", 1,
+        (Measured("steered", Interval(2, 0.7, 0.6, 0.8)), Measured("random_latent", Interval(2, 0.15, 0.1, 0.25)),
+         Measured("random_direction", Interval(2, 0.0, None, None))),
+        None, None,
+    )  # fmt: skip
+    with look():
+        figure = dose_figure([replace(dose, word=word)], 6.75)
+    latent, direction = (one for one in figure.axes[0].containers if isinstance(one, ErrorbarContainer))
+    assert latent.get_label() == "s: random latent, n 2" and direction.get_label().startswith("s: random direction")
+    assert (*latent.lines[0].get_xdata(), *latent.lines[0].get_ydata()) == (2.0, 0.15), "twice the maximum"
+    assert latent.lines[2][0].get_segments()[0][:, 1].tolist() == pytest.approx([0.1, 0.25])
+    assert list(direction.lines[0].get_ydata()) == [0.0]
+    assert not figure.axes[1].containers, "their damage was not measured"
+
+
+def test_results_of_one_sae_are_told_apart(dose):
+    there = [replace(dose, path=f"steerability/{name}/scores.json") for name in ("s--demo", "s--again")]
+    assert called(there) == ["s--demo", "s--again"] and called([dose]) == ["s"]
+    with look():
+        figure = dose_figure(there, 6.75)
+    assert {"s--demo in demo", "s--again in demo"} <= set(lines(figure, 0))
+
+
+def test_results_without_doses_are_refused(dose):
     with look(), pytest.raises(UserError, match="no doses: run saetui steerability with --part dose"):
-        dose_figure([replace(result, doses=())], 6.75)
+        dose_figure([replace(dose, doses=())], 6.75)
 
 
 def test_there_is_nothing_to_draw_of_what_was_not_measured(place, tmp_path):
