@@ -1,5 +1,6 @@
 """How all figures look, and how they are written: the same bytes for the same results."""
 
+import math
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,9 @@ CONTROL = "#777777"
 DPI = 300  # of PNG
 _PAGE = 5  # inches
 _LETTERS = 20  # of 6 points, in an inch
+_HANDLE = 8  # letters, of a line of the legend before its label
+_ROWS = 2  # of a legend or a note, for which panels have room
+_ROW, _LINE = 0.15, 0.1  # inches, of a row of the legend and a line of the note
 _LOOK: dict[str, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same everywhere
     "font.size": 8,
@@ -62,14 +66,25 @@ def legend(figure: Figure) -> None:
     found = {
         label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
-    longest = max(map(len, found), default=0)
-    columns = max(int(figure.get_figwidth() * _LETTERS * 0.8) // (longest + 8), 1)
-    figure.legend(list(found.values()), list(found), loc="outside upper center", ncols=columns)
+    room = int(figure.get_figwidth() * _LETTERS * 0.8)
+    labels = [textwrap.fill(label, room - _HANDLE) for label in found]
+    longest = max((len(line) for label in labels for line in label.split("\n")), default=0)
+    columns = max(room // (longest + _HANDLE), 1)
+    lines = sum(label.count("\n") + 1 for label in labels)
+    _grow(figure, math.ceil(lines / columns) - _ROWS, _ROW)
+    figure.legend(list(found.values()), labels, loc="outside upper center", ncols=columns)
 
 
 def note(figure: Figure, text: str) -> None:
     """What must stand with the figure wherever it goes: sizes, controls, what the marks are."""
-    figure.supxlabel(textwrap.fill(text, int(figure.get_figwidth() * _LETTERS)), fontsize=6, color=CONTROL)
+    lines = textwrap.wrap(text, int(figure.get_figwidth() * _LETTERS))
+    _grow(figure, len(lines) - _ROWS, _LINE)
+    figure.supxlabel("\n".join(lines), fontsize=6, color=CONTROL)
+
+
+def _grow(figure: Figure, more: int, each: float) -> None:
+    """Make room for ``more`` rows of ``each`` inches, so that panels keep theirs."""
+    figure.set_figheight(figure.get_figheight() + max(more, 0) * each)
 
 
 def write(figure: Figure, path: Path) -> None:

@@ -20,7 +20,7 @@ from engine.report.figures.dose import called, dose_figure
 from engine.report.figures.figure import draw_figure
 from engine.report.figures.scores import hierarchy_figure, ms_figure, top_images_figure
 from engine.report.figures.stability import read_pairs, stability_figure
-from engine.report.figures.style import look
+from engine.report.figures.style import legend, look, note, panels
 from engine.report.figures.trained import reconstruction_figure
 from engine.reporter import Reporter
 from engine.sae.config import SAEConfig
@@ -133,6 +133,23 @@ def test_reconstruction_has_a_mark_for_each_sae():
         (line,) = [one for one in figure.axes[0].lines if one.get_label() == f"{arch}, 16 latents"]
         assert line.get_xdata().tolist() == [2, 4, 8] and line.get_ydata() == pytest.approx([0.54, 0.58, 0.66])
     assert {one.get_text() for one in figure.axes[0].texts} == {one.name for one in measured}
+
+
+@pytest.mark.parametrize("width", [3.25, 6.75])
+def test_many_long_names_leave_the_panels_their_room(width):
+    with look():
+        figure, (panel, _) = panels(width, 2)
+        height = panel.get_window_extent().height
+        for number in range(14):
+            panel.plot([0, 1], [0, 1], label=f"an-sae-of-a-long-name-from-a-plan-{number}: matched raw neurons")
+        legend(figure)
+        note(figure, "an-sae-of-a-long-name-from-a-plan: 51 latents, 600 images; " * 14)
+        figure.draw_without_rendering()
+        (above,) = figure.legends
+        box, page = above.get_window_extent(), figure.bbox
+        assert page.x0 <= box.x0 and box.x1 <= page.x1 and box.y1 <= page.y1 and box.y0 >= panel.get_window_extent().y1
+        assert figure._supxlabel.get_window_extent().y1 < min(one.get_window_extent().y0 for one in figure.axes)
+        assert panel.get_window_extent().height > height / 2
 
 
 def test_stability_is_drawn_by_rank_beside_random_directions(tmp_path):
