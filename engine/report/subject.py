@@ -1,7 +1,7 @@
 """What a report or a figure is about: an SAE of a workspace, and the scores that are of it as it is now."""
 
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -60,17 +60,25 @@ def subject_of(sae: str, on: str, workspace: Workspace, made: Collection[tuple[s
 
 def _with_scores(subject: Subject, found: list[Path]) -> Subject:
     """Those scores that are of the SAE as it is now."""
-    if now := _weights_now(subject.folder):
-        same = [path for path in found if _scored_sae(path) in ("", now)]
-        if not same:
-            subject.missing.append(f"There are no scores of it: {of_other_weights(subject.name)}")
-            return subject
-        found = same
-    if len(found) > 1:
-        sets = ", ".join(image_set_of(path) for path in found)
-        raise UserError(f"{subject.name} was scored on several image sets ({sets}): choose one with --on.")
-    subject.scores = found[0]
+    same = scores_now(subject.folder, found)
+    if not same:
+        subject.missing.append(f"There are no scores of it: {of_other_weights(subject.name)}")
+        return subject
+    if len(same) > 1:
+        raise several_sets(subject.name, [image_set_of(path) for path in same])
+    (subject.scores,) = same
     return subject
+
+
+def several_sets(sae: str, sets: Sequence[str]) -> UserError:
+    """``sets``: of images, of which one is to be chosen: what it says can be typed, and written into a plan."""
+    return UserError(f'{sae} is scored on several image sets ({", ".join(sets)}): choose one with --on="{sets[0]}".')
+
+
+def scores_now(folder: Path, found: list[Path]) -> list[Path]:
+    """Those that are of the weights in ``folder``, as far as it is known."""
+    now = _weights_now(folder)
+    return [path for path in found if _scored_sae(path) in ("", now)] if now else found
 
 
 def _weights_now(folder: Path) -> str:

@@ -143,7 +143,8 @@ def run_plan(settings: PlanSettings, workspace: Workspace, reporter: Reporter | 
         for some in together(stages):
             more = f" and {len(some) - 1:,} more" if len(some) > 1 else ""
             reporter.event(StageBegan(f"{len(done) + 1}/{len(stages)} {some[0].task} {some[0].name}{more}"))
-            with keeping(f"{_stages(len(done))} before it kept" if done else ""):
+            kept = f"{_stages(len(done))} before it kept" if done else ""
+            with keeping(kept), _told_of_figure(some[0], plan_path(settings.plan), workspace):
                 results = TASKS[some[0].task].all([one.settings for one in some], workspace, reporter)
             done += [StageDone(one.task, one.name, to_json(r)) for one, r in zip(some, results, strict=True)]
             with keeping(f"{_stages(len(done))} kept"):
@@ -350,19 +351,19 @@ def _known(task: str, kind: str, before: Sequence[Stage]) -> tuple[str, list[str
         makes = [one for one in before if one.task in MAKES_SAES and not _of_activations(one)]
         return "makes", [one.settings.name for one in makes]
     does, of, setting = DRAWN.get(kind, DRAWN["ms"])
-    return does, list(dict.fromkeys(getattr(one.settings, setting) for one in before if one.task == of))
+    return does, list(dict.fromkeys(getattr(one.settings, setting) for one in before if one.task in of))
 
 
-_SCORED = ("scores", "score", "sae")
+_SCORED = ("scores", ("score",), "sae")
 DRAWN = {
     "ms": _SCORED,
     "hierarchy": _SCORED,
     "top-images": _SCORED,
-    "reconstruction": ("trains", "train", "name"),
-    "stability": ("compares", "stability", "name"),
-    "dose": ("steers", "steerability", "sae"),
+    "reconstruction": ("measures", ("train", "baseline"), "name"),
+    "stability": ("compares", ("stability",), "name"),
+    "dose": ("steers", ("steerability",), "sae"),
 }
-"""By the kind of a figure: what a plan does for it, the stage that does it, and the setting with the name."""
+"""By the kind of a figure: what a plan does for it, the stages that do it, and the setting with the name."""
 
 
 def _of_activations(stage: Stage) -> bool:
@@ -463,6 +464,12 @@ def told_of(stage: Stage, path: Path, workspace: Workspace) -> Iterator[None]:
         raise UserError(f"{path} [[{stage.task}]]: {said}") from error
 
 
+def _told_of_figure(stage: Stage, path: Path, workspace: Workspace) -> contextlib.AbstractContextManager[None]:
+    """As :func:`told_of`: what a figure is of is known only when it is drawn, so that its table may have to be mended
+    then."""
+    return told_of(stage, path, workspace) if stage.task == "figure" else contextlib.nullcontext()
+
+
 _PLACES: dict[str, Callable[[Workspace, str], Path]] = {
     "activations": Workspace.activations,
     "embeddings": Workspace.embeddings,
@@ -489,9 +496,10 @@ def makes(stage: Stage, workspace: Workspace) -> set[tuple[str, str]]:
         case "import":
             return {("activations" if _of_activations(stage) else "saes", asked.name)}
         case "train":
-            return {("saes", asked.name), ("trainings", asked.name)}
+            control = {("controls", asked.name)} if asked.frozen != "none" else set()
+            return {("saes", asked.name), ("trainings", asked.name)} | control
         case "baseline":
-            return {("saes", asked.name)}
+            return {("saes", asked.name), ("controls", asked.name)}
         case "score":
             return {("neurons", neurons_path(asked, Path(asked.sae).name, workspace).name)}
         case "concepts":

@@ -12,16 +12,23 @@ from engine.errors import UserError
 from engine.files import check_target, path_of
 from engine.kinds import STABILITY
 from engine.links import check_own
-from engine.neurons.file import Neurons, refusing_damage
-from engine.neurons.latents import scoring
+from engine.report.figures.chosen import (
+    MOST,
+    check_few,
+    check_unnamed,
+    names_of,
+    passed_over,
+    scored,
+    sets_made,
+    unscored,
+)
+from engine.report.figures.reconstruction import reconstruction_of
 from engine.report.results import Drawn
-from engine.report.subject import Subject, subject_of
+from engine.report.subject import several_sets, subject_of
 from engine.reporter import Reporter, StageBegan
-from engine.sae.results import FinalMeasurement
-from engine.sae.state import read_training
 from engine.settings import about, check
 from engine.steer.steerability.file import SCORES
-from engine.workspace import FIGURES, Workspace, image_set_of, saes
+from engine.workspace import FIGURES, Workspace, saes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,6 +60,10 @@ def check_figure(settings: FigureSettings, workspace: Workspace, made: Made = ()
     with about("out"):
         _out(settings, workspace)
     with about("sae"):
+        if settings.kind == "top-images":
+            check_few(settings.sae, settings.kind)
+        if not settings.sae and settings.kind in MOST:
+            check_unnamed(settings, workspace, made)
         for one in settings.sae:
             if not _will_be(one, settings, made):
                 _check_result(one, settings, workspace, made)
@@ -62,18 +73,17 @@ def _will_be(sae: str, settings: FigureSettings, made: Made) -> bool:
     """Whether the result of ``sae`` that is drawn is among what is made by then. UserError where several are."""
     match settings.kind:
         case "reconstruction":
-            return ("trainings", sae) in made
+            return ("trainings", sae) in made or ("controls", sae) in made
         case "stability":
             return ("stability", f"{sae}.json") in made
         case "dose":
             return any(folder == "steerability" and name.startswith(f"{sae}--") for folder, name in made)
-    scores = [name for folder, name in made if folder == "neurons" and name.startswith(f"{sae}--")]
+    sets = sets_made(sae, made)
     if settings.on:
-        return f"{sae}--{settings.on}.h5" in scores
-    if len(scores) > 1:
-        sets = ", ".join(image_set_of(Path(name)) for name in sorted(scores))
-        raise UserError(f"{sae} will be scored on several image sets ({sets}): choose one with --on.")
-    return bool(scores)
+        return settings.on in sets
+    if len(sets) > 1:
+        raise several_sets(sae, sets)
+    return bool(sets)
 
 
 def _check_result(sae: str, settings: FigureSettings, workspace: Workspace, made: Made) -> None:
@@ -83,14 +93,14 @@ def _check_result(sae: str, settings: FigureSettings, workspace: Workspace, made
     new = ("saes", sae) in made and not workspace.sae(sae).exists()
     match settings.kind:
         case "reconstruction":
-            if new or _measured(sae, workspace, made) is None:
+            if new or reconstruction_of(workspace.existing("saes", sae, made)) is None:
                 raise _unmeasured(sae)
         case "dose":
             if not any((workspace.root / "steerability").glob(f"{glob.escape(sae)}--*/{SCORES}")):
                 raise _unsteered(sae)
         case _:
             if new or subject_of(sae, settings.on, workspace, made).scores is None:
-                raise _unscored(Path(sae).name)
+                raise unscored(Path(sae).name)
 
 
 def _out(settings: FigureSettings, workspace: Workspace) -> Path:
@@ -104,62 +114,34 @@ def _out(settings: FigureSettings, workspace: Workspace) -> Path:
     return out
 
 
-def _asked(settings: FigureSettings, workspace: Workspace) -> list[Subject]:
-    """The SAEs that were named; without, all of the workspace. UserError where there is none."""
-    named = settings.sae or saes(workspace)
-    if not named:
-        raise UserError("There are no SAEs to draw: train one with saetui train, or name some.")
-    return [subject_of(one, settings.on, workspace) for one in named]
-
-
-def _scored(settings: FigureSettings, workspace: Workspace, stack: ExitStack) -> list[Neurons]:
-    """Their scores; those that have none are passed over where none was named."""
-    found = []
-    for subject in _asked(settings, workspace):
-        if subject.scores is not None:
-            found.append(stack.enter_context(Neurons.open(subject.scores)))
-        elif settings.sae:
-            raise _unscored(subject.name)
-    if not found:
-        raise UserError(f"No SAE of this workspace has scores: run {scoring('NAME')}.")
-    stack.enter_context(refusing_damage(found[0].path))
-    return found
-
-
-def _unscored(sae: str) -> UserError:
-    return UserError(f"{sae} has no scores to draw: run {scoring(sae)}.")
-
-
 def _ms(settings: FigureSettings, workspace: Workspace, reporter: Reporter) -> "tuple[Figure, tuple[str, ...]]":
     from engine.report.figures.scores import ms_figure
 
     with ExitStack() as stack:
-        scored = _scored(settings, workspace, stack)
-        return ms_figure(scored, settings.width), _names(scored)
+        found = scored(settings, workspace, stack)
+        return ms_figure(found, settings.width), names_of(found)
 
 
 def _hierarchy(settings: FigureSettings, workspace: Workspace, reporter: Reporter) -> "tuple[Figure, tuple[str, ...]]":
     from engine.report.figures.scores import hierarchy_figure
 
     with ExitStack() as stack:
-        scored = _scored(settings, workspace, stack)
-        return hierarchy_figure(scored, settings.width), _names(scored)
+        found = scored(settings, workspace, stack)
+        return hierarchy_figure(found, settings.width, passed_over(settings, found)), names_of(found)
 
 
 def _top_images(settings: FigureSettings, workspace: Workspace, reporter: Reporter) -> "tuple[Figure, tuple[str, ...]]":
     from engine.report.figures.scores import top_images_figure
 
     with ExitStack() as stack:
-        scored = _scored(settings, workspace, stack)
-        if len(scored) > 1:
-            names = ", ".join(_names(scored))
-            raise UserError(f"A figure of top images is of one SAE, and there are {names}: name one.")
-        neurons = scored[0]
+        found = scored(settings, workspace, stack)
+        check_few(names_of(found), settings.kind)
+        (neurons,) = found
         latents = settings.latent or tuple(neurons.listed().latents[: settings.rows])
         if wrong := next((one for one in latents if not 0 <= one < neurons.w), None):
             raise UserError(f"There is no latent {wrong}: this SAE has latents 0 to {neurons.w - 1}.")
         reporter.event(StageBegan("pictures"))
-        return top_images_figure(neurons, latents, settings.pictures, settings.width, reporter), _names(scored)
+        return top_images_figure(neurons, latents, settings.pictures, settings.width, reporter), names_of(found)
 
 
 def _reconstruction(
@@ -170,7 +152,7 @@ def _reconstruction(
     named = settings.sae or saes(workspace)
     found = []
     for name in named:
-        if (measured := _measured(name, workspace)) is not None:
+        if (measured := reconstruction_of(workspace.existing("saes", name))) is not None:
             found.append(measured)
         elif settings.sae:
             raise _unmeasured(name)
@@ -179,15 +161,8 @@ def _reconstruction(
     return reconstruction_figure(found, settings.width), tuple(one.name for one in found)
 
 
-def _measured(sae: str, workspace: Workspace, made: Made = ()) -> FinalMeasurement | None:
-    """What is drawn of the end of its training; None where that was not measured."""
-    finished = read_training(workspace.existing("saes", sae, made))
-    known = finished is not None and finished.result.fve is not None and finished.result.l0 is not None
-    return finished.result if finished is not None and known else None
-
-
 def _unmeasured(sae: str) -> UserError:
-    return UserError(f"{sae} has no measurements of a training here: give SAEs that saetui train has made.")
+    return UserError(f"{sae} has no held-out measurements here: give SAEs that saetui train or baseline has made.")
 
 
 def _stability(settings: FigureSettings, workspace: Workspace, reporter: Reporter) -> "tuple[Figure, tuple[str, ...]]":
@@ -228,10 +203,6 @@ def _dose(settings: FigureSettings, workspace: Workspace, reporter: Reporter) ->
 
 def _unsteered(sae: str) -> UserError:
     return UserError(f"{sae} has no steering scores to draw: run saetui steerability {sae} --vlm MODEL.")
-
-
-def _names(scored: list[Neurons]) -> tuple[str, ...]:
-    return tuple(one.summary.sae for one in scored)
 
 
 _DRAWN: "dict[str, Callable[[FigureSettings, Workspace, Reporter], tuple[Figure, tuple[str, ...]]]]" = {

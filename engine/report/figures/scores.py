@@ -1,7 +1,7 @@
 """Figures of what scoring found: MS beside its controls, depth by Matryoshka group, top images."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -20,6 +20,8 @@ from engine.report.pictures import GRID, heat_of
 from engine.reporter import Reporter
 
 PICTURE = 192  # pixels: sharp at 300 dots an inch where eight stand in 6.75 inches
+MATCHED = "matched raw neurons"
+APART = 0.1  # groups, between the bars of SAEs
 DEVIATES = 1.96  # standard errors, each side of a mean of many latents
 
 
@@ -38,9 +40,11 @@ def ms_figure(scored: Sequence[Neurons], width: float) -> Figure:
         share = (np.arange(len(ms)) + 0.5) / len(ms)
         name = neurons.summary.sae
         ranked.plot(share, np.sort(ms)[::-1], color=colour, label=name)
-        ranked.plot(share, np.sort(matched)[::-1], color=colour, linestyle=":", label=f"{name}: matched raw neurons")
+        control = f"{name}: {MATCHED}" if len(scored) == 1 else None
+        ranked.plot(share, np.sort(matched)[::-1], color=colour, linestyle=":", label=control)
         gained.plot(share, np.sort(ms - matched)[::-1], color=colour, label=name)
         sizes.append(f"{name}: {counted(len(ms), 'latent')}, {_units(neurons)}")
+    _of_each(ranked, scored)
     _levels(ranked, scored)
     gained.axhline(0, color=CONTROL, linewidth=0.6)
     ranked.set(xlabel="share of the latents", ylabel="MS", xlim=(0, 1))
@@ -49,6 +53,12 @@ def ms_figure(scored: Sequence[Neurons], width: float) -> Figure:
     judges = ", ".join(dict.fromkeys(one.summary.embed_with for one in scored))
     note(figure, f"{'; '.join(sizes)}. Judge: {judges}. Matched: raw neurons that fire on as many of them.")
     return figure
+
+
+def _of_each(axes: Axes, scored: Sequence[Neurons]) -> None:
+    """One entry in the legend for the controls of several SAEs, in the colours of these."""
+    if len(scored) > 1:
+        axes.plot([], [], color=CONTROL, linestyle=":", label=f"{MATCHED} of each")
 
 
 def _units(neurons: Neurons) -> str:
@@ -68,41 +78,60 @@ def _levels(axes: Axes, scored: Sequence[Neurons]) -> None:
             axes.axhline(values[0], color=CONTROL, linestyle=style, linewidth=0.8, label=label)
 
 
-def hierarchy_figure(scored: Sequence[Neurons], width: float) -> Figure:
-    """Depth in the taxonomy, and MS, by Matryoshka group: means over latents, with 95 % of the normal distribution."""
+def hierarchy_figure(scored: Sequence[Neurons], width: float, lacking: Sequence[str] = ()) -> Figure:
+    """Depth in the taxonomy, and MS, by Matryoshka group: means over latents, with 95 % of the normal distribution.
+
+    All of ``scored`` have depths; ``lacking``: SAEs that were asked for and have none.
+    """
     figure, (deep, mono) = panels(width, 2)
-    sizes = []
-    for neurons, colour in zip(scored, _colours(scored), strict=True):
+    sizes, random = [], {}
+    for order, (neurons, colour) in enumerate(zip(scored, _colours(scored), strict=True)):
         found = neurons.summary.hierarchy
         if found is None:
             raise UserError(f"{neurons.path.name} has no depths: score images with a taxonomy (folders in folders).")
         name, depth, group = neurons.summary.sae, neurons.depth, neurons.group
-        _by_group(deep, depth, group, colour, "-", name)
-        _by_group(mono, neurons.ms, group, colour, "-", name)
-        _by_group(mono, neurons.matched, group, colour, ":", f"{name}: matched raw neurons")
-        if found.expected is not None:
-            deep.axhline(found.expected, color=colour, linestyle="--", linewidth=0.8, label=f"{name}: random images")
+        aside = min(APART, 0.8 / len(scored)) * (order - (len(scored) - 1) / 2)
+        _by_group(deep, depth, group, aside, colour, "-", name)
+        _by_group(mono, neurons.ms, group, aside, colour, "-", name)
+        _by_group(mono, neurons.matched, group, aside, colour, ":", f"{name}: {MATCHED}" if len(scored) == 1 else None)
+        random[name] = (found.expected, colour)
         trend = f", trend rho {number(found.trend.rho, 3)} (p {number(found.trend.p, 2)})" if found.trend.rho else ""
         left_out = int(np.isnan(depth).sum())
         sizes.append(f"{name}: {counted(len(depth) - left_out, 'latent')}, {left_out:,} left out{trend}")
+    _of_each(mono, scored)
+    _random(deep, random)
     last = max(int(neurons.group.max()) for neurons in scored)
     for axes, label in ((deep, "depth"), (mono, "MS")):  # groups without a value have their place, too
         axes.set(xlabel="Matryoshka group, the coarsest first", ylabel=label, xlim=(-0.5, last + 0.5))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend(figure)
-    note(figure, f"{'; '.join(sizes)}. Bars: 95 % of the mean over latents.")
+    without = f" Without depths: {', '.join(lacking)}." if lacking else ""
+    note(figure, f"{'; '.join(sizes)}.{without} Bars: 95 % of the mean over latents.")
     return figure
 
 
-def _by_group(axes: Axes, values: np.ndarray, group: np.ndarray, colour: str, style: str, label: str) -> None:
+def _random(axes: Axes, expected: Mapping[str, tuple[float | None, str]]) -> None:
+    """The depth of images drawn at random beside each SAE, by name, in its colour; once where it is the same of all."""
+    if len({value for value, _ in expected.values()}) == 1 and len(expected) > 1:
+        expected = {"": (next(iter(expected.values()))[0], CONTROL)}
+    for name, (value, colour) in expected.items():
+        if value is not None:
+            label = f"{name}: random images" if name else "random images"
+            axes.axhline(value, color=colour, linestyle="--", linewidth=0.8, label=label)
+
+
+def _by_group(
+    axes: Axes, values: np.ndarray, group: np.ndarray, aside: float, colour: str, style: str, label: str | None
+) -> None:
     rows = [(g, values[(group == g) & ~np.isnan(values)]) for g in np.unique(group).tolist()]
     known = [(g, of.mean(), DEVIATES * of.std(ddof=1) / math.sqrt(len(of)) if len(of) > 1 else math.nan)
              for g, of in rows if len(of)]  # fmt: skip
     if known:
         place, mean, half = (np.array(column) for column in zip(*known, strict=True))
         axes.errorbar(
-            place, mean, yerr=half, color=colour, linestyle=style, marker="o", markersize=3, capsize=2, label=label
-        )
+            place + aside, mean, yerr=half, color=colour, linestyle=style, marker="o", markersize=3, capsize=2,
+            elinewidth=0.8, label=label,
+        )  # fmt: skip
 
 
 def top_images_figure(

@@ -16,22 +16,24 @@ from engine.config import FigureSettings, StabilitySettings, SteerabilitySetting
 from engine.errors import UserError
 from engine.metrics.results import Interval
 from engine.neurons.file import Neurons
+from engine.report.figures.chosen import MOST
 from engine.report.figures.dose import called, dose_figure
-from engine.report.figures.figure import draw_figure
+from engine.report.figures.figure import check_figure, draw_figure
+from engine.report.figures.reconstruction import Reconstruction, reconstruction_of
 from engine.report.figures.scores import hierarchy_figure, ms_figure, top_images_figure
 from engine.report.figures.stability import read_pairs, stability_figure
-from engine.report.figures.style import legend, look, note, panels
+from engine.report.figures.style import COLOURS, legend, look, note, panels
 from engine.report.figures.trained import reconstruction_figure
 from engine.reporter import Reporter
-from engine.sae.config import SAEConfig
+from engine.sae.config import DirectionsMeasured, SAEConfig, read_config, write_config
 from engine.sae.model import SAE
-from engine.sae.results import FinalMeasurement
+from engine.sae.results import HeldOutMeasurement
 from engine.sae.stability import stability
 from engine.steer.results import Dose, DosePoint, Measured, OneWord, Steerability, SteeredLatent
 from engine.workspace import Provenance, Workspace
 from saetui.cli.app import app
 from tests.support.reports import write_reported
-from tests.support.scores import as_crops
+from tests.support.scores import as_crops, changing
 from tests.support.synthetic import IMAGES, NAME
 
 MAGIC = {"svg": b"<?xml", "pdf": b"%PDF", "png": b"\x89PNG"}
@@ -119,20 +121,128 @@ def test_top_images_of_crops_have_a_frame_around_the_crop(place, tmp_path):
             assert size == pytest.approx((right - left, bottom - top))
 
 
-def test_reconstruction_has_a_mark_for_each_sae():
-    measured = [
-        FinalMeasurement(
-            name=f"{arch}-{k}", arch=arch, d=8, w=16, k=k, steps=9, rows=50, fve=0.5 + k / 50, l0=k, dead=0.1
-        )
-        for arch in ("topk", "relu")
-        for k in (8, 2, 4)
-    ]
+def measured(arch, k, control="", at="last, cls", w=16):
+    name = f"{control or arch}-{k}"
+    return Reconstruction(name, arch, w, at, control, rows=50, fve=0.5 + k / 50, l0=k, dead=0.1)
+
+
+def marks(figure):
+    """Mark and colour of each point of the first panel, and of each entry of the legend."""
+    shown = [(one.get_marker(), one.get_color(), one.get_label(), len(one.get_xdata())) for one in figure.axes[0].lines]
+    points = [(mark, colour) for mark, colour, _, number in shown if number]
+    return points, {label: (mark, colour) for mark, colour, label, number in shown if not number}
+
+
+def test_reconstruction_has_a_mark_for_each_sae_and_controls_have_their_own():
+    of = [measured(arch, k) for arch in ("topk", "relu") for k in (8, 2, 4)]
+    of += [measured("topk", 3, "frozen decoder"), measured("topk", 4, "k-means")]
     with look():
-        figure = reconstruction_figure(measured, 6.75)
-    for arch in ("topk", "relu"):
-        (line,) = [one for one in figure.axes[0].lines if one.get_label() == f"{arch}, 16 latents"]
-        assert line.get_xdata().tolist() == [2, 4, 8] and line.get_ydata() == pytest.approx([0.54, 0.58, 0.66])
-    assert {one.get_text() for one in figure.axes[0].texts} == {one.name for one in measured}
+        figure = reconstruction_figure(of, 6.75)
+    drawn = sorted((*one.get_xdata(), *one.get_ydata()) for one in figure.axes[0].lines if len(one.get_xdata()))
+    assert drawn == sorted((one.l0, one.fve) for one in of)
+    points, entries = marks(figure)
+    assert set(entries) == {"topk", "relu", "control: frozen decoder", "control: k-means"}
+    assert len(set(entries.values())) == 4 and set(points) == set(entries.values())
+    assert points.count(entries["topk"]) == points.count(entries["relu"]) == 3
+    assert {one.get_text() for one in figure.axes[0].texts} == {one.name for one in of}
+    assert "last, cls: 6 SAEs and 2 controls on 50 held-out rows each" in figure._supxlabel.get_text()
+
+
+def test_reconstruction_tells_hook_points_apart():
+    of = [measured("topk", 2), measured("topk", 2, at="layer:2, cls"), measured("topk", 3, "PCA", at="layer:2, cls")]
+    with look():
+        figure = reconstruction_figure(of, 6.75)
+    points, entries = marks(figure)
+    last, layer = entries["last, cls"][1], entries["layer:2, cls"][1]
+    trained, pca = entries["topk"][0], entries["control: PCA"][0]
+    assert last != layer and trained != pca
+    assert sorted(points) == sorted([(trained, last), (trained, layer), (pca, layer)])
+    assert "layer:2, cls: 1 SAE and 1 control on 50" in figure._supxlabel.get_text()
+
+
+def with_copy(place, name, deep=True, **config):
+    """Another SAE like ``NAME``, scored on the same images; not ``deep``: on images without a taxonomy."""
+    shutil.copytree(place.sae(NAME), place.sae(name), ignore=shutil.ignore_patterns("training.json"))
+    write_config(place.sae(name), replace(read_config(place.sae(name)), **config))
+    shutil.copy(place.neurons(NAME, IMAGES), path := place.neurons(name, IMAGES))
+    with changing(path) as file:
+        summary = json.loads(file["summary"][()]) | {"sae": name}
+        if not deep:
+            summary["hierarchy"] = None
+        del file["summary"]
+        file["summary"] = json.dumps(summary)
+    return name
+
+
+@pytest.fixture
+def several(place, tmp_path):
+    """A workspace of our own, with an SAE beside ``NAME``, one without depths, and two controls."""
+    shutil.copytree(place.root, tmp_path / "several")
+    here = Workspace(tmp_path / "several")
+    held_out = HeldOutMeasurement(rows=100, fve=0.1, l0=3.5, dead=0.8)
+    with_copy(here, "other")
+    with_copy(here, "flat", deep=False)
+    with_copy(here, "twin", frozen="decoder")
+    with_copy(here, "kmeans", directions="kmeans", measured=DirectionsMeasured(seed=0, holdout=0.05, held_out=held_out))
+    return here
+
+
+def drawn(place, kind, *sae, **asked):
+    settings = FigureSettings(kind=kind, sae=sae, out=str(place.root / "x.svg"), replace=True, **asked)
+    check_figure(settings, place)
+    return set(draw_figure(settings, place).of)
+
+
+def test_without_names_controls_and_what_lacks_what_is_drawn_are_left_out(several):
+    assert drawn(several, "ms") == {NAME, "other", "flat"}
+    assert drawn(several, "hierarchy") == {NAME, "other"}
+    assert drawn(several, "ms", "twin", NAME) == {NAME, "twin"}, "unless they are named"
+    assert drawn(several, "hierarchy", "flat", NAME) == {NAME}
+    assert "Without depths: flat." in (several.root / "x.svg").read_text()
+    with pytest.raises(UserError, match=r"flat--drawn.h5 has no depths"):
+        drawn(several, "hierarchy", "flat")
+    for name in (NAME, "other", "flat"):
+        shutil.rmtree(several.sae(name))
+    with pytest.raises(
+        UserError, match=r"There are no SAEs|No SAE of this workspace but controls has scores|There are controls alone"
+    ):
+        drawn(several, "ms")
+
+
+def test_no_more_are_drawn_unasked_than_can_be_told_apart(several):
+    for number in range(4):
+        with_copy(several, f"more{number}")
+    with pytest.raises(UserError, match=r"There are 6 SAEs to draw \(.*, and a figure of hierarchy can show 5: name"):
+        drawn(several, "hierarchy")
+    assert len(drawn(several, "ms")) == 7 == MOST["ms"] == len(COLOURS)
+    with_copy(several, "more")
+    with pytest.raises(UserError, match=r"There are 8 SAEs .*, and a figure of ms can show 7: name some"):
+        check_figure(FigureSettings(kind="ms", out="x.svg"), several)
+
+
+def test_one_is_chosen_of_several_image_sets(several):
+    shutil.copy(several.neurons("other", IMAGES), several.neurons("other", "more"))
+    with pytest.raises(UserError, match=r'other is scored on several image sets .*: choose one with --on="'):
+        drawn(several, "ms")
+    assert drawn(several, "ms", on="more") == {"other"}
+
+
+def test_directions_are_drawn_by_what_was_measured_when_they_were_made(several):
+    assert drawn(several, "reconstruction", "kmeans", NAME) == {"kmeans", NAME}
+    assert reconstruction_of(several.sae("kmeans")).fve == 0.1
+    with pytest.raises(UserError, match="twin has no held-out measurements"):
+        drawn(several, "reconstruction", "twin")
+
+
+def test_random_images_are_one_line_where_it_is_the_same(several):
+    with (
+        look(),
+        Neurons.open(several.neurons(NAME, IMAGES)) as one,
+        Neurons.open(several.neurons("other", IMAGES)) as b,
+    ):
+        figure = hierarchy_figure([one, b], 6.75)
+    of_random = [line for line in figure.axes[0].lines if "random images" in str(line.get_label())]
+    assert [set(line.get_ydata()) for line in of_random] == [{one.summary.hierarchy.expected}]
 
 
 @pytest.mark.parametrize("width", [3.25, 6.75])

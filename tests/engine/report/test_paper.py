@@ -155,7 +155,7 @@ def test_an_image_set_is_chosen_where_there_are_several_and_others_stay(place):
     whole, of_raw = alone()
     shutil.copy(place.neurons("a", "val"), place.neurons("a", "other"))
     place.neurons("deep", "val").rename(place.neurons("deep", "inat"))
-    with pytest.raises(UserError, match="a was scored on several image sets"):
+    with pytest.raises(UserError, match="a is scored on several image sets"):
         cells(place)
     asked, of_asked = alone(on="val")
     assert asked == whole and set(of_raw) - set(of_asked) == {"deep"}, "which stays where no other is"

@@ -1,8 +1,10 @@
 """What is no plan is refused in a sentence, before anything starts; stages share what they can."""
 
 import dataclasses
+import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,10 +15,14 @@ from engine.errors import UserError
 from engine.neurons import score, seen
 from engine.places import split
 from engine.runs.expected_plan import expected_plan
-from engine.runs.plan import DRAWN, check_plan, check_stages, plan_path, read_plan, run_plan, shipped
+from engine.runs.plan import DRAWN, check_plan, check_stages, makes, plan_path, read_plan, run_plan, shipped, told_of
+from engine.runs.tasks import TASKS
+from engine.workspace import image_set_of
 from saetui.cli.stages import show_plan
 from tests.support.extractions import saved_model, write_pictures
+from tests.support.scores import changing
 from tests.support.stores import write_store
+from tests.support.synthetic import IMAGES, NAME, write_synthetic
 
 
 @pytest.mark.parametrize(
@@ -175,12 +181,60 @@ def test_a_figure_is_of_what_the_plan_makes_for_it(workspace, tmp_path):
     drawn = {one.settings.kind: one.settings for one in stages if one.task == "figure"}
     assert {kind: one.sae for kind, one in drawn.items()} == {
         **dict.fromkeys(("ms", "hierarchy"), ("clip-x8",)),
-        "reconstruction": ("clip-x4", "clip-x8"),
+        "reconstruction": ("clip-x4", "clip-x8", "pca"),
         "stability": ("sizes",),
         "dose": ("pca",),
     }
     assert drawn["ms"].out == str(workspace.root / "figures/ms.svg") and drawn["ms"].replace
     assert [one.settings.saes for one in stages if one.task == "stability"] == [("clip-x4", "clip-x8")]
+
+
+def test_a_figure_of_scores_by_several_judges_is_refused_before_there_are_any(workspace, tmp_path):
+    write_store(workspace.activations("a"), np.ones((4, 8), np.float32))
+    path = tmp_path / "plan.toml"
+    scores = '[[score]]\nsae = "*"\nimages = "i/val"\nembed_with = ["demo", "hf:judge"]\n'
+    for named in ("", 'sae = "*"\n'):
+        path.write_text(f'{TRAIN}{scores}[[figure]]\nkind = "ms"\n{named}')
+        stages = read_plan(path, workspace)
+        first = min(image_set_of(Path(name)) for one in stages for of, name in makes(one, workspace) if of == "neurons")
+        with pytest.raises(UserError, match=rf'figure\]\]: .*clip-x[48] is scored on .*: choose one with on="{first}"'):
+            check_figures(stages, workspace, path)
+        path.write_text(f'{TRAIN}{scores}[[figure]]\nkind = "ms"\non = "{first}"\n{named}')
+        check_figures(read_plan(path, workspace), workspace, path)
+
+
+def test_a_figure_of_a_plan_leaves_controls_out_and_is_of_no_more_than_it_can_show(workspace, tmp_path):
+    write_store(workspace.activations("a"), np.ones((4, 8), np.float32))
+    path = tmp_path / "plan.toml"
+    train = '[[train]]\nactivations = "a"\nname = "{frozen}-{seed}"\nseed = %s\nfrozen = ["none", "decoder"]\n'
+    rest = '[[score]]\nsae = "*"\nimages = "val"\nembed_with = "demo"\n[[figure]]\nkind = "ms"\n'
+    path.write_text(train % list(range(7)) + rest)
+    check_figures(read_plan(path, workspace), workspace, path)
+    path.write_text(train % list(range(8)) + rest)
+    with pytest.raises(UserError, match=r"figure\]\]: .*There are 8 SAEs to draw \(none-0, .*: name some"):
+        check_figures(read_plan(path, workspace), workspace, path)
+
+
+def check_figures(stages, workspace, path):
+    """As check_stages, of figures alone: what they read is not there."""
+    made = set()
+    for stage in stages:
+        if stage.task == "figure":
+            with told_of(stage, path, workspace):
+                TASKS["figure"].refuse(stage.settings, workspace, made)
+        made |= makes(stage, workspace)
+
+
+def test_a_figure_that_fails_when_it_is_drawn_names_its_table(workspace, tmp_path):
+    write_synthetic(workspace.root, w=16, images=12, top=4)
+    with changing(workspace.neurons(NAME, IMAGES)) as file:
+        summary = json.loads(file["summary"][()]) | {"hierarchy": None}
+        del file["summary"]
+        file["summary"] = json.dumps(summary)
+    path = tmp_path / "plan.toml"
+    path.write_text('[[figure]]\nkind = "hierarchy"\n')
+    with pytest.raises(UserError, match=r"plan.toml \[\[figure\]\]: .* has no depths"):
+        run_plan(PlanSettings(plan=str(path)), workspace)
 
 
 def test_defaults_of_the_workspace_are_not_those_of_what_has_its_own(workspace, tmp_path):
