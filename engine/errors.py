@@ -50,6 +50,14 @@ class Refused(UserError):
     """The operating system did not let a file be read or written. What is in it may well be intact."""
 
 
+class Busy(UserError):
+    """Another process writes in the ``folder``."""
+
+    def __init__(self, folder: Path):
+        super().__init__(f"{folder} is being written by another process: wait for it, or stop it (saetui jobs).")
+        self.folder = folder
+
+
 class Unrecorded(UserError):
     """Nothing is recorded with which a file could be compared: it may be as it was written, or not."""
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
-from engine.errors import UserError, reason, refusal
+from engine.errors import Busy, UserError, reason, refusal
 from engine.literal import escaped
 from engine.locks import Lock, alive, take
 from engine.numbers import size
@@ -392,11 +392,11 @@ LOCK = ".lock"
 
 @contextlib.contextmanager
 def lock(folder: Path, patience: float = 15.0) -> Iterator[None]:
-    """Lock ``folder`` for writing. Raises UserError after waiting ``patience`` seconds for another writer to end."""
+    """Lock ``folder`` for writing. Raises Busy after waiting ``patience`` seconds for another writer to end."""
     deadline = time.monotonic() + patience
     while (taken := _take(folder)) is None:
         if time.monotonic() > deadline:
-            raise UserError(f"{folder} is being written by another process: wait for it, or stop it (saetui jobs).")
+            raise Busy(folder)
         time.sleep(0.05)
     try:
         yield

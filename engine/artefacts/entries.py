@@ -27,7 +27,7 @@ from engine.neurons.results import Summary
 from engine.neurons.seal import neurons_sha256
 from engine.places import located, workspace_of
 from engine.records import from_json, to_json
-from engine.runs.run import Run, finished, finished_by
+from engine.runs.run import Run, later_of
 from engine.sae.config import CHECKPOINTS, CONFIG, TRAINING, WEIGHTS, SAEConfig, read_config, weights_sha256
 from engine.sae.results import FinalMeasurement, HeldOutMeasurement
 from engine.sae.state import check_together, read_state, read_training, trained_alike
@@ -432,8 +432,8 @@ class RunEntry(Entry):
 
     def to_json(self) -> dict[str, Any]:
         run, status = Run(self.path), Run(self.path).status
-        if later := finished_by(run):
-            status = replace(status, error=finished(later))
+        if later := later_of(run):
+            status = replace(status, error=later.sentence)
         return {"command": to_json(run.command), "status": to_json(status)}
 
 

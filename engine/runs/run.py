@@ -42,6 +42,7 @@ STATUS = "status.json"
 ARCHIVE = "archive"
 """The folder of runs that are listed no more."""
 ENDED = ("done", "stopped", "failed", "died")
+AT_WORK = ("starting", "running", "paused")
 LATEST = 2.0**36  # seconds since the epoch, in the year 4147
 MOST = 1 << 60  # units of progress
 CUT = (
@@ -125,7 +126,10 @@ class Run:
 
     @classmethod
     def create(cls, workspace: Workspace, task: str, settings: Mapping[str, Any], argv: Sequence[str]) -> "Run":
-        """A new run directory; nothing is started yet."""
+        """A new run directory; nothing is started yet. UserError where a run is at work on the same."""
+        asked = Command.of(workspace, task, settings, argv)
+        known = runs(workspace)
+        _check_alone(known, asked)
         began = time.strftime("%Y%m%d-%H%M%S")
         for attempt in range(1000):
             path = workspace.runs / (f"{began}-{task}" + (f"-{attempt}" if attempt else ""))
@@ -135,9 +139,9 @@ class Run:
                 break
             except FileExistsError:
                 continue
-        run, order = cls(path), 1 + max((other.order for other in runs(workspace)), default=0)
+        run, order = cls(path), 1 + max((other.order for other in known), default=0)
         run._write_starting()  # first: what has a command has a status
-        write_json(path / "command.json", to_json(replace(Command.of(workspace, task, settings, argv), order=order)))
+        write_json(path / "command.json", to_json(replace(asked, order=order)))
         run._announce()
         return run
 
@@ -208,6 +212,24 @@ class Run:
             raise UserError(f"Run {self.id} is going on already: follow it with saetui jobs follow {self.id}.")
         return lock
 
+    def check_alone(self) -> None:
+        """UserError where another run is at work on the same; of two that begin at once, the one that was asked for
+        first goes on. For who holds it."""
+        try:
+            asked = self.command
+        except (UserError, OSError):  # told by who reads it to do it
+            return
+        others = [one for one in runs(Workspace(self.workspace)) if one.id != self.id]
+        _check_alone([one for one in others if one._has_begun or (one.order, one.id) < (self.order, self.id)], asked)
+
+    @property
+    def _has_begun(self) -> bool:
+        """Whether its worker, if it lives, is past :meth:`check_alone`."""
+        try:
+            return self._read_status().state != "starting"
+        except UserError:
+            return True
+
     def detach(self) -> None:
         """Start the run's worker so that it outlives this process and its terminal."""
         with open_regular(self.path / "log.txt", "ab") as log:
@@ -242,8 +264,10 @@ class Run:
             return
         if state not in ENDED:
             raise UserError(f"Run {self.id} is {state}: follow it with saetui jobs follow {self.id}.")
-        if later := finished_by(self):
-            raise UserError(f"What run {self.id} began was finished by run {later}: there is nothing to resume.")
+        later = later_of(self)
+        if later and later.done:
+            raise UserError(f"What run {self.id} began was finished by run {later.id}: there is nothing to resume.")
+        self.check_alone()
         self._cwd()
         if TASKS[self.command.task].outside:
             raise UserError(f"Run {self.id} would write outside of its workspace: give its command, if you trust it.")
@@ -353,46 +377,85 @@ _HOW = ("device", "workers", "batch_size", "replace")
 def work_of(task: str, settings: Mapping[str, Any]) -> str:
     """What a run was asked to do: the same for who asks for it again, perhaps on another device."""
     asked = {name: value for name, value in settings.items() if name not in _HOW}
+    if isinstance(given := asked.get("input"), (list, tuple)):  # in any order, and with ./ or without
+        asked["input"] = sorted(str(one).replace("=./", "=", 1) for one in given)
     return json.dumps([task, asked], sort_keys=True, default=str)
 
 
-def finishers(known: Iterable[tuple[str, str, str]]) -> dict[str, str]:
-    """By the id of a run that ended before it was done: that of the next one that did the same work.
+@dataclass(frozen=True)
+class Later:
+    """Another run of what a run began that ended before it was done."""
+
+    id: str
+    done: bool
+    """Else it is at work."""
+
+    @property
+    def sentence(self) -> str:
+        """What is said of the run that ended, which is not to be resumed."""
+        return f"Finished by run {self.id}." if self.done else f"Continued by run {self.id}, which is at work."
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """The same for JSON."""
+        return {"finished_by" if self.done else "continued_by": self.id, "error": self.sentence}
+
+
+def later_runs(known: Iterable[tuple[str, str, str]]) -> dict[str, Later]:
+    """By the id of a run that ended before it was done: the next one that did the same work, else one that is at it,
+    whether that was started later or resumed.
 
     ``known``: id, work (:func:`work_of`) and state of runs, in the order in which they were started.
     """
-    found: dict[str, str] = {}
+    found: dict[str, Later] = {}
     early: dict[str, list[str]] = {}
+    at_work: dict[str, str] = {}
     for id, work, state in known:
         if state == "done":
-            found |= dict.fromkeys(early.pop(work, ()), id)
+            found |= dict.fromkeys(early.pop(work, ()), Later(id, True))
         elif state in ENDED:
             early.setdefault(work, []).append(id)
-    return found
+        elif state in AT_WORK:
+            at_work[work] = id
+    return found | {id: Later(at_work[work], False) for work in early.keys() & at_work for id in early[work]}
 
 
 def known_works(listed: Iterable[Run]) -> Iterator[tuple[str, str, str]]:
-    """What :func:`finishers` asks of ``listed`` runs; those that cannot be read are passed over."""
+    """What :func:`later_runs` asks of ``listed`` runs; those that cannot be read are passed over."""
     for run in listed:
         with contextlib.suppress(UserError, OSError):
             command = run.command
             yield run.id, work_of(command.task, command.settings), run.status.state
 
 
-def finished(later: str) -> str:
-    """What is said of a run that is not to be resumed, as ``later`` did its work."""
-    return f"Finished by run {later}."
-
-
-def finished_by(run: Run) -> str:
-    """The id of the later run that did what ``run`` began; empty without one, and of one that cannot be read."""
+def later_of(run: Run) -> Later | None:
+    """The other run of what ``run`` began; None without one, and of one that cannot be read."""
     try:
         state = run.status.state
     except (UserError, OSError):
-        return ""
+        return None
     if state not in ENDED or state == "done":
-        return ""
-    return finishers(known_works(runs(Workspace(run.workspace)))).get(run.id, "")
+        return None
+    return later_runs(known_works(runs(Workspace(run.workspace)))).get(run.id)
+
+
+def at_work(listed: Iterable[Run]) -> Iterator[tuple[Run, Command]]:
+    """Those of ``listed`` runs whose workers live, with what they do, as far as they can be read."""
+    for run in listed:
+        with contextlib.suppress(UserError, OSError):
+            if run.alive and run.status.state in AT_WORK:
+                yield run, run.command
+
+
+def _check_alone(others: Iterable[Run], asked: Command) -> None:
+    """UserError where one of ``others`` is at work on what is ``asked``: two would be in each other's way."""
+    work = work_of(asked.task, asked.settings)
+    for run, command in at_work(others):
+        if work_of(command.task, command.settings) == work:
+            raise UserError(
+                f"Run {run.id} is at work on the same: follow it with saetui jobs follow {run.id}, or stop it with "
+                f"saetui jobs stop {run.id}."
+            )
 
 
 class RunList:

@@ -10,7 +10,7 @@ from engine.errors import UserError, sentence_of
 from engine.files import Stamp, stamp
 from engine.runs.events import State, Status
 from engine.runs.rate import Rate, seconds_left
-from engine.runs.run import ENDED, STATUS, Command, Run, RunList, archived, finished, finishers, work_of
+from engine.runs.run import ENDED, STATUS, Command, Later, Run, RunList, archived, later_runs, work_of
 from engine.workspace import Workspace
 
 
@@ -40,8 +40,8 @@ class RunSnapshot:
     """Seconds, until now or its end."""
     settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """As they were asked."""
-    finished_by: str = ""
-    """Of one that ended early: the id of the later run that did its work."""
+    later: Later | None = None
+    """Of one that ended early: another run that did its work, or is at it."""
 
     @property
     def label(self) -> str:
@@ -49,7 +49,7 @@ class RunSnapshot:
 
     @property
     def failed(self) -> bool:
-        return self.state in ("failed", "died") and not self.finished_by
+        return self.state in ("failed", "died") and self.later is None
 
     @property
     def live(self) -> bool:
@@ -81,7 +81,7 @@ class RunWatch:
         listed, anew = self._list.look()
         if anew or any(run.live for run in self._found):
             found = [seen for run in reversed(listed) if (seen := self._look(run, anew)) is not None]
-            self._found = _with_finishers(found)
+            self._found = _with_later(found)
         return self._found
 
     def _look(self, run: Run, anew: bool) -> RunSnapshot | None:
@@ -111,13 +111,11 @@ class RunWatch:
         return rate.value
 
 
-def _with_finishers(found: list[RunSnapshot]) -> list[RunSnapshot]:
-    """The newest first. What went wrong with one whose work was done later is no news any more."""
-    works = [(run.id, work_of(run.task, run.settings), run.state) for run in reversed(found)]
-    later = finishers(works)
+def _with_later(found: list[RunSnapshot]) -> list[RunSnapshot]:
+    """The newest first. What went wrong with one whose work was done later, or is being done, is no news any more."""
+    later = later_runs((run.id, work_of(run.task, run.settings), run.state) for run in reversed(found))
     return [
-        replace(run, finished_by=later[run.id], error=finished(later[run.id])) if run.id in later else run
-        for run in found
+        replace(run, later=later[run.id], error=later[run.id].sentence) if run.id in later else run for run in found
     ]
 
 

@@ -19,13 +19,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from engine.errors import Notice, Stopped, UserError, refusal, sentence_of
+from engine.errors import Busy, Notice, Stopped, UserError, refusal, sentence_of
 from engine.literal import log_literally
 from engine.records import from_json, parse_json, to_json
 from engine.reporter import Done, Failed, StoppedEarly, Warned
 from engine.runs.events import StreamReporter
 from engine.runs.memory import load_greedy
-from engine.runs.run import Command, Run
+from engine.runs.run import Command, Run, at_work, runs
 from engine.runs.tasks import TASKS, Task
 from engine.settings import from_mapping
 from engine.workspace import Workspace
@@ -42,10 +42,28 @@ def work(command: Command, reporter: StreamReporter) -> int:
     except Stopped as stopped:
         reporter.finish(StoppedEarly(stopped.kept))
         return 3
+    except Busy as busy:
+        return _failed(_named(busy, command.workspace, reporter.run), task, reporter)
     except BaseException as error:
         return _failed(error, TASKS.get(command.task), reporter)
     reporter.finish(Done(to_json(result)))
     return 0
+
+
+def _named(busy: Busy, workspace: Path, own: Path | None) -> UserError:
+    """The same with the run that is at work there: one that was asked for what is made there, else any of those that
+    are at work in the ``workspace`` beside the ``own`` one."""
+    others = [(run, asked) for run, asked in at_work(runs(Workspace(workspace))) if run.path != own]
+    there = [run.id for run, asked in others if asked.makes == busy.folder.name] or [run.id for run, _ in others]
+    if len(there) != 1:
+        several = f", one of the runs {', '.join(there)}" if there else ""
+        return UserError(
+            f"{busy.folder} is being written by another process{several}: wait for it, or stop it (saetui jobs)."
+        )
+    return UserError(
+        f"{busy.folder} is being written by run {there[0]}: wait for it (saetui jobs follow {there[0]}), or stop it "
+        f"(saetui jobs stop {there[0]})."
+    )
 
 
 def _failed(error: BaseException, task: Task | None, reporter: StreamReporter) -> int:
@@ -124,6 +142,8 @@ def _attached() -> int:
     command, run = from_json(Command, asked, "The request"), asked.get("run")
     try:
         held = Run(Path(run)).hold() if run else None
+        if run:
+            Run(Path(run)).check_alone()
         reporter = StreamReporter(Path(run) if run else None, events)
     except (UserError, OSError) as error:
         return _failed(error, TASKS.get(command.task), StreamReporter(None, events))
@@ -158,6 +178,7 @@ def _detached(run: Run) -> int:
     give_way(10)  # where cores are few, whoever looks at the work comes before the work
     held = run.hold()
     try:
+        run.check_alone()
         command, reporter = run.command, StreamReporter(run.path)
     except (UserError, OSError) as error:
         run.fail(sentence_of(error))

@@ -10,7 +10,7 @@ from engine.errors import UserError, sentence_of
 from engine.records import to_json
 from engine.runs.events import Control, Progress, Status
 from engine.runs.rate import seconds_left
-from engine.runs.run import ENDED, Run, find, finished, finished_by, finishers, known_works, runs
+from engine.runs.run import ENDED, Later, Run, find, known_works, later_of, later_runs, runs
 from engine.runs.run import archived as archived_runs
 from engine.runs.tasks import TASKS
 from engine.workspace import Workspace
@@ -46,8 +46,8 @@ def main(
         return
     found = (archived_runs if archived else runs)(Workspace.find(workspace))
     if json:
-        later = finishers(known_works(found))
-        print_json([_record(run, later.get(run.id, "")) for run in found])
+        later = later_runs(known_works(found))
+        print_json([_record(run, later.get(run.id)) for run in found])
     else:
         nothing = (
             "No runs are archived here: J and then a in the workbench archives one."
@@ -141,14 +141,14 @@ def _control(run: Run, what: Control, json: bool) -> bool:
 
 def _ended(run: Run, status: Status) -> str:
     """What is said of a run that has ended and is not done."""
-    if later := finished_by(run):
-        return finished(later)
+    if later := later_of(run):
+        return later.sentence
     return status.error or f"It {status.state}; continue with: saetui jobs resume {run.id}"
 
 
 def _say(run: Run, sentence: str, json: bool) -> None:
     if json:
-        print_json(_record(run, finished_by(run)))
+        print_json(_record(run, later_of(run)))
     else:
         say(sentence)
 
@@ -164,25 +164,20 @@ def _show_result(run: Run) -> None:
         show(result)
 
 
-def _record(run: Run, later: str = "") -> dict[str, Any]:
-    """``later``: the run that did its work, where it did not; empty without one."""
+def _record(run: Run, later: Later | None = None) -> dict[str, Any]:
+    """``later``: the run that did its work, or is at it, where it did not."""
     place = {"id": run.id, "path": str(run.path)}
     try:
-        return (
-            place
-            | to_json(run.command)
-            | to_json(run.status)
-            | ({"finished_by": later, "error": finished(later)} if later else {})
-        )
+        return place | to_json(run.command) | to_json(run.status) | (later.fields if later else {})
     except (UserError, OSError) as error:
         return place | {"state": "damaged", "error": sentence_of(error)}
 
 
 def _table(found: Sequence[Run]) -> Iterator[str]:
     """A line for each run under a head; on a screen what went wrong stands below it, in full."""
-    rows, wrong, later = [], [], finishers(known_works(found))
+    rows, wrong, later = [], [], later_runs(known_works(found))
     for run in found:
-        *cells, error = _cells(run, later.get(run.id, ""))
+        *cells, error = _cells(run, later.get(run.id))
         below = screen_width() < PIPED
         wrong.append(error if below else "")
         rows.append([*cells, "" if below else error])
@@ -195,12 +190,12 @@ def _table(found: Sequence[Run]) -> Iterator[str]:
 
 def _line(run: Run) -> str:
     """The run alone: what stands in the table, without a head."""
-    return "  ".join(filter(None, map(str.strip, _cells(run, finished_by(run)))))
+    return "  ".join(filter(None, map(str.strip, _cells(run, later_of(run)))))
 
 
-def _cells(run: Run, later: str) -> tuple[str, str, str, str, str, str, str]:
+def _cells(run: Run, later: Later | None) -> tuple[str, str, str, str, str, str, str]:
     """Its id, what it makes, its state, when it began, how long it took or is at work, how far it is, and what went
-    wrong, or that the run ``later`` did its work."""
+    wrong, or that the run ``later`` did its work or is at it."""
     try:
         command, status = run.command, run.status  # the way out that a status tells needs what was asked, too
     except (UserError, OSError) as error:
@@ -208,7 +203,7 @@ def _cells(run: Run, later: str) -> tuple[str, str, str, str, str, str, str]:
     began = time.strftime("%d %b %H:%M", time.localtime(status.started)) if status.started else ""
     progress = status.progress if status.state != "done" else None
     far = f"{status.stage or ''} {_far(progress, status)}".strip() if progress else ""
-    wrong = finished(later) if later else status.error or ""
+    wrong = later.sentence if later else status.error or ""
     return run.id, command.makes, status.state, began, _took(status), far, wrong
 
 

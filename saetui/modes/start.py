@@ -53,8 +53,7 @@ class StartMode(Mode):
     def action_demo(self) -> None:
         place = Workspace(Path.cwd() / "saetui-demo")
         if not (place.root / "neurons").is_dir():
-            run = Run.create(place, "demo", to_mapping(DemoSettings()), ["demo"])
-            run.detach()
+            self.services.guard(lambda: Run.create(place, "demo", to_mapping(DemoSettings()), ["demo"]).detach())
         self.services.open_workspace(place, "neurons" if (place.root / "neurons").is_dir() else "train")
 
     def action_images(self) -> None:

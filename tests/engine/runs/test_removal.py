@@ -65,13 +65,13 @@ def test_an_archived_run_is_listed_apart(workspace: Workspace) -> None:
 
 
 def test_what_goes_on_is_not_put_away(workspace: Workspace) -> None:
-    run = made(workspace, "live", "running")
+    run, other = made(workspace, "live", "running"), made(workspace, "live")
     half(workspace, "live")
     held = run.hold()
     for act in (archive, lambda one: remove(workspace, [one])):
         with pytest.raises(UserError, match="is running: stop it first"):
             act(run)
-    assert leftovers(workspace, made(workspace, "live")) == [], "another run works on it"
+    assert leftovers(workspace, other) == [], "another run works on it"
     held.close()
 
 

@@ -115,7 +115,7 @@ REFUSED = ("a pipe", "a folder", "a link to itself")
 @pytest.mark.parametrize("name", ["status.json", "command.json"])
 @pytest.mark.parametrize("kind", ODD)
 def test_a_run_that_cannot_be_read_is_listed_and_says_why(kind: str, name: str, workspace: Workspace) -> None:
-    good, odd = (Run.create(workspace, "train", {}, []) for _ in range(2))
+    good, odd = (Run.create(workspace, "train", {"seed": seed}, []) for seed in range(2))
     write_json(odd.path / "status.json", {"state": "stopped"})
     watch, file = RunWatch(workspace), odd.path / name
     watch.look()
