@@ -395,13 +395,15 @@ def _tree(root: Path, names: tuple[str, ...], listing: Listing) -> None:
 
 def _unmatched(file: str, folders: Sequence[str], names: Sequence[str]) -> list[str]:
     """What is said of a file of names, and of the class folders, that do not fit together."""
-    told = []
+    told, ways = [], []
     if folders:
         told.append(f"it does not name {counted(len(folders), 'folder')} of images, as {folders[0]}")
+        ways.append("add those, or their classes are called as the folders are")
     if names:
         several = "names folders" if len(names) > 1 else "names a folder"
         told.append(f"it {several} without images, {len(names):,} in all, as {names[0]}")
-    return [f"{file} and the folders beside it differ: {'; '.join(told)}."] if told else []
+        ways.append("correct or remove names without images; left as they are, they do no harm")
+    return [f"{file} and the folders beside it differ: {'; '.join(told)}: {'; '.join(ways)}."] if told else []
 
 
 def _called(root: Path, listing: Listing) -> tuple[str, dict[str, Called]]:

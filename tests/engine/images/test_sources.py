@@ -478,7 +478,11 @@ def test_folders_are_called_what_a_file_among_them_says(tmp_path: Path) -> None:
     also = [("n01", "Tinca tinca"), ("n02", "crane"), ("n03", "crane"), ("n04",), ("n05", "crane", "bird"), ()]
     assert [one.also for one in found.entries] == also
     told = "it does not name 1 folder of images, as n06; it names a folder without images, 1 in all, as n07"
-    assert found.notes == (f"{tmp_path / 'classes.txt'} and the folders beside it differ: {told}.",)
+    way = (
+        "add those, or their classes are called as the folders are; "
+        "correct or remove names without images; left as they are, they do no harm"
+    )
+    assert found.notes == (f"{tmp_path / 'classes.txt'} and the folders beside it differ: {told}: {way}.",)
     assert open_images(tmp_path / "n01").notes == ()
     assert open_images(tmp_path / "n01").sha256 == before, "it names folders among which it is"
     (tmp_path / "classes.txt").rename(tmp_path / "LOC_synset_mapping.txt")
