@@ -33,7 +33,7 @@ from engine.config import (
     TrainSettings,
     Transparency,
 )
-from engine.errors import UserError
+from engine.errors import UserError, counted
 from engine.files import nearest, no_room, path_of, read_json
 from engine.images.sources import open_images
 from engine.models import HookPoint, TokenPolicy
@@ -58,6 +58,7 @@ from engine.workspace import (
     steerability_folder,
 )
 
+OFTEN = 1000  # times that a training may go over its rows before that is told
 State = Literal["there", "begun", "to do"]
 
 
@@ -148,6 +149,7 @@ class _Expecting:
         self.saes: dict[str, SAEConfig] = {}
         self.passes: list[ExpectedPass] = []
         self.disks: dict[int, _Disk] = {}
+        self.often: list[_Often] = []
         self._listed = cache(open_images)
 
     def plan(self, stages: Sequence[Stage]) -> ExpectedPlan:
@@ -163,7 +165,7 @@ class _Expecting:
             seconds=sum(one for one in timed if one is not None),
             untimed=timed.count(None),
             free=shutil.disk_usage(nearest(self.workspace.root)).free,
-            warnings=tuple(filter(None, lacking)),
+            warnings=tuple(filter(None, [*lacking, _told_often(self.often)])),
         )
 
     def _expected(self, some: Sequence[Stage]) -> list[ExpectedStage]:
@@ -280,6 +282,8 @@ class _Expecting:
         if finished and finished.result.steps == asked.steps:
             return _there(stage, rows, folder)
         done = state.step if state else 0
+        if store.rows and rows > OFTEN * store.rows:
+            self.often.append(_Often(asked.name, rows, store.rows))
         if store.d is None or not store.rows:
             return self._to_do(stage, folder, begun=bool(done), rows=rows)
         takes = training_of(asked, store.rows, store.d, self.workspace, self.work)
@@ -430,6 +434,32 @@ class _Expecting:
         on = nearest(place)
         disk = self.disks.setdefault(os.stat(on).st_dev, _Disk(shutil.disk_usage(on).free))
         disk.wanted += left or 0
+
+
+@dataclass(frozen=True)
+class _Often:
+    """A training that goes over its rows very many times."""
+
+    name: str
+    rows: int
+    """That it is trained on."""
+    stored: int
+
+    @property
+    def times(self) -> float:
+        return self.rows / self.stored
+
+
+def _told_often(found: Sequence[_Often]) -> str:
+    """What is said of the one that does so most; empty without one."""
+    if not found:
+        return ""
+    most = max(found, key=lambda one: one.times)
+    more = f"; {counted(len(found) - 1, 'other training')} more than {OFTEN:,} times" if found[1:] else ""
+    return (
+        f"{most.name} is trained on {counted(most.rows, 'row')} from a store of {most.stored:,}, each row "
+        f"{most.times:,.0f} times{more}: give fewer steps, or extract more images."
+    )
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
 """saetui run: what a plan will take, then its stages."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.cells import cell_len
 
 from engine.config import PlanSettings
 from engine.errors import counted
@@ -18,7 +19,7 @@ from saetui.cli.options import DetachOption, ExplainOption, JsonOption, Workspac
 from saetui.cli.stages import check_explained, show_plan
 from saetui.cli.streams import print_json
 from saetui.expected import named_by_judge, sums_of_plan
-from saetui.formatting import UNDEFINED, duration, size
+from saetui.formatting import UNDEFINED, duration, literal, size
 
 if TYPE_CHECKING:
     from engine.runs.expected_plan import ExpectedPass, ExpectedPlan, ExpectedStage
@@ -78,10 +79,24 @@ run.__doc__ = PlanSettings.__doc__
 
 
 def show_expected(found: "ExpectedPlan") -> None:
-    work.say(*work.columns(HEADS, list(_rows(found)), right={3, 4, 5}, cut=1))
+    work.say(*_table(list(_rows(found))))
     work.say_facts(MEANT, TIMED, *sums_of_plan(found))
     for warning in found.warnings:
         work.note(f"saetui: {warning}")
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    """A name that has no room beside the rest stands above it: those of a grid differ in their middles."""
+    stage, *rest = (max(map(cell_len, cells)) for n, cells in enumerate(zip(HEADS, *rows, strict=True)) if n != 1)
+    width = work.screen_width()
+    above = [cell_len(literal(row[1])) > width - stage - sum(rest) - 2 * len(HEADS[1:]) for row in rows]
+    shown = [(" " * stage, "", *row[2:]) if long else row for row, long in zip(rows, above, strict=True)]
+    head, *lines = work.columns(HEADS, shown, right={3, 4, 5}, cut=1)
+    yield head
+    for (task, name, *_), line, long in zip(rows, lines, above, strict=True):
+        if long:
+            yield from work.wrapped(f"{task:<{stage}}  {literal(name)}", width)
+        yield line
 
 
 def _rows(found: "ExpectedPlan") -> Iterator[tuple[str, ...]]:

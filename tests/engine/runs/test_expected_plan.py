@@ -15,6 +15,7 @@ import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from rich.cells import cell_len
 
 from engine.config import PlanSettings
 from engine.errors import UserError
@@ -22,7 +23,9 @@ from engine.runs.expected_plan import ExpectedPlan, expected_plan
 from engine.runs.paces import Forward, paces
 from engine.runs.run import Run
 from engine.workspace import Workspace
+from saetui.cli import work
 from saetui.cli.plans import _rows as table
+from saetui.cli.plans import show_expected
 from tests.support.checkpoints import TEXT, VISION
 
 OLD = Path(__file__).parents[2] / "old_workspace"
@@ -124,6 +127,17 @@ def test_what_does_not_fit_is_said(old: Workspace, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     (warning,) = expected(old).warnings
     assert warning.endswith("and the disk has 1 kB free.")
+
+
+@pytest.mark.parametrize(("steps", "told"), [(375, False), (376, True)])
+def test_a_training_that_goes_very_often_over_its_rows_is_told(old: Workspace, steps: int, told: bool) -> None:
+    """24 rows, in batches of 64: 1,000 times after 375 steps."""
+    found = expected(old, PLAN.replace("steps = 10", f"steps = {steps}")).warnings
+    says = (
+        f"x0.0625 is trained on {64 * steps:,} rows from a store of 24, each row {64 * steps / 24:,.0f} times; 1 other "
+        "training more than 1,000 times: give fewer steps, or extract more images."
+    )
+    assert list(found) == ([says] if told else [])
 
 
 def test_where_nothing_was_done_times_are_not_known(tmp_path: Path) -> None:
@@ -228,7 +242,11 @@ def asked_of(inputs: dict[str, str]) -> PlanSettings:
 
 @pytest.mark.parametrize("fetched", [True, False])
 def test_the_papers_plan_counts_rows_bytes_and_hours(
-    old: Workspace, stand_in: dict[str, str], monkeypatch: pytest.MonkeyPatch, fetched: bool
+    old: Workspace,
+    stand_in: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    fetched: bool,
 ) -> None:
     """``fetched``: whether its models are there; else their sizes are known all the same."""
     monkeypatch.setattr("engine.runs.paces.may_have_gpu", lambda: False)
@@ -250,6 +268,11 @@ def test_the_papers_plan_counts_rows_bytes_and_hours(
     assert len(scores) == 2 * 73 + 1 and {one.rows for one in scores} == {6, 4} and all(one.left for one in scores)
     assert [one.images for one in found.passes] == [6, 4]
     assert found.left == sum(one.left or 0 for one in (*found.stages, *found.passes)) > 10**9
+    monkeypatch.setattr(work, "screen_width", lambda: 80)
+    show_expected(found)
+    shown = capsys.readouterr().out.splitlines()
+    assert {name for name in trained if not any(name in line.split() for line in shown)} == set(), "told in full"
+    assert all(cell_len(line) <= 80 or "/" in line for line in shown), "paths are not broken"
     rows = [row for row in table(found) if row[0] == "score"]
     assert fetched or len(set(rows)) == len(rows), "two judges are two rows"
 
