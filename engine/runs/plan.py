@@ -29,7 +29,7 @@ from engine.models.hub import check_is_notation
 from engine.numbers import exact
 from engine.places import located
 from engine.records import to_json
-from engine.reporter import Reporter, StageBegan
+from engine.reporter import Once, Reporter, StageBegan
 from engine.runs.tasks import TASKS
 from engine.settings import WrongValue, about, from_mapping
 from engine.steer.recipes import with_recipe
@@ -136,7 +136,7 @@ def run_plan(settings: PlanSettings, workspace: Workspace, reporter: Reporter | 
     """
     from engine.models.kept import models_kept  # torch
 
-    reporter = reporter or Reporter()
+    reporter = Once(reporter or Reporter())  # stages look at the same images
     stages = checked(settings, workspace)
     done: list[StageDone] = []
     with models_kept():

@@ -23,6 +23,7 @@ from tests.support.extractions import saved_model, write_pictures
 from tests.support.scores import changing
 from tests.support.stores import write_store
 from tests.support.synthetic import IMAGES, NAME, write_synthetic
+from tests.support.trainings import Recorder
 
 
 @pytest.mark.parametrize(
@@ -299,6 +300,7 @@ def test_the_stages_of_a_plan_share_a_model_and_its_scores_a_pass(workspace, tmp
     saved_model(tmp_path / "model")
     write_pictures(tmp_path / "images", 12)
     (tmp_path / "words.txt").write_text("cat\ndog")
+    (tmp_path / "images" / "classes.txt").write_text("ape monkey")
     path = tmp_path / "plan.toml"
     path.write_text(PLAN.format(root=tmp_path))
     loads, passes, load, see = [], [], models._local, seen.look
@@ -306,7 +308,10 @@ def test_the_stages_of_a_plan_share_a_model_and_its_scores_a_pass(workspace, tmp
     monkeypatch.setattr(score, "look", lambda readers, *given: passes.append(len(readers)) or see(readers, *given))
     asked = PlanSettings(plan=str(path))
     (expected,) = expected_plan(asked, workspace).passes
-    done = run_plan(asked, workspace)
+    recorder = Recorder()
+    done = run_plan(asked, workspace, recorder)
+    told = [one["message"] for one in recorder.of("warning") if "it does not name 1 folder of images" in one["message"]]
+    assert len(told) == 1 and "add those, or" in told[0], "once, however many stages read the images"
     assert [(one.stage, one.name) for one in done.stages] == [
         *(("extract", "A"), ("train", "s0"), ("train", "s1"), ("baseline", "random")),
         *(("score", name) for name in ("s0", "s0", "s1", "s1", "random", "random")),
