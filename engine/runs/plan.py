@@ -14,6 +14,7 @@ import dataclasses
 import fnmatch
 import itertools
 import os
+import textwrap
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -81,6 +82,7 @@ NAMED = {
 }
 """What the names of stages are names of."""
 DEFAULT_NAMES = {"train": "{activations}-{arch}-x{expansion}-k{k}-s{seed}"}
+WIDTH = 80  # characters of a line on the narrowest terminals
 MAKES_SAES = ("import", "train", "baseline")
 
 
@@ -246,12 +248,27 @@ def _inputs(declared: Any, given: Sequence[str], path: Path) -> dict[str, str]:
             known = f"its inputs are {', '.join(declared)}" if declared else "it has none"
             raise WrongValue("input", f"{path} has no input {name}: {known}.")
         values[name] = value
-    lacking = [name for name in declared if name not in values]
-    if lacking:
-        about = str(declared[lacking[0]].get("about", "")).rstrip(".")
-        also = f", and {', '.join(lacking[1:])}" if lacking[1:] else ""
-        raise WrongValue("input", f"{path} needs --input {lacking[0]}=VALUE ({about}){also}.")
+    if any(name not in values for name in declared):
+        raise WrongValue("input", _lacking(declared, values, path))
     return values
+
+
+def _lacking(declared: Mapping[str, Mapping[str, Any]], values: Mapping[str, str], path: Path) -> str:
+    """What is said of inputs without a value: a line each, and one for each of the others, with its value."""
+    lacking = [name for name in declared if name not in values]
+    count = f"{len(lacking)} inputs" if len(lacking) > 1 else "an input"
+    lines = [f"{path} needs {count}, given by --input NAME=VALUE:", *(_told(name, declared[name]) for name in lacking)]
+    if values:
+        lines.append("These have a value, which --input changes:")
+        lines += [_told(name, declared[name], values[name]) for name in declared if name in values]
+    return "\n".join(lines)
+
+
+def _told(name: str, declared: Mapping[str, Any], value: str = "") -> str:
+    """One of them, in a line where :data:`WIDTH` has room for that."""
+    called = f"{name}={value}" if value else name
+    line = textwrap.TextWrapper(WIDTH, "  ", "    ", break_long_words=False, break_on_hyphens=False)
+    return line.fill(f"{called}: {str(declared.get('about', '')).rstrip('.')}")
 
 
 def _with_inputs(value: Any, inputs: Mapping[str, str], path: Path) -> Any:

@@ -85,7 +85,7 @@ def complete(
 
 @contextlib.contextmanager
 def telling(settings: type, given: Container[str], name: str, workspace: Workspace) -> Iterator[None]:
-    """What is wrong is said of options where they were ``given``, else of a line of workspace.toml."""
+    """What is wrong is said of options, but of a line of workspace.toml where that gives what was not ``given``."""
     fields = {field.name: field for field in dataclasses.fields(settings)}
     try:
         yield
@@ -93,7 +93,7 @@ def telling(settings: type, given: Container[str], name: str, workspace: Workspa
         if error.setting not in fields:  # of a stage of a plan, which says where it stands
             raise
         of_file = error.setting not in given and error.setting in workspace.defaults()
-        option = error.setting in given and not fields[error.setting].metadata.get("positional")
+        option = not fields[error.setting].metadata.get("positional")
         here = workspace.root if workspace.root == Path.cwd() else None
         if of_file:
             raise UserError(error.told_of_line(workspace.root / MARKER, here)) from None

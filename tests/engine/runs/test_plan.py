@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 import shutil
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -381,7 +382,7 @@ def test_what_the_workspace_says_wrong_is_said_of_it(workspace, tmp_path):
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ((), r"needs --input data=VALUE \(images to train on\)"),
+        ((), "(?s)needs an input, given by --input NAME=VALUE:\n  data: images to train on\n.*\n  size=4: expansion$"),
         (("data",), "--input data is not NAME=VALUE"),
         (("data=",), "--input data= is not NAME=VALUE"),
         (("data=a", "other=b"), "has no input other: its inputs are data, size"),
@@ -392,6 +393,20 @@ def test_inputs_that_lack_or_that_a_plan_does_not_know_are_told(given, says, wor
     path.write_text(INPUTS)
     with pytest.raises(UserError, match=says):
         read_plan(path, workspace, given)
+
+
+@pytest.mark.parametrize("plan", ["paper", "paper-released"])
+def test_all_inputs_of_a_plan_are_told_on_a_narrow_screen(plan, workspace):
+    declared = tomllib.loads(shipped()[plan].read_text())["inputs"]
+    with pytest.raises(UserError, match=" needs ") as refused:
+        read_plan(shipped()[plan], workspace, ["val=./val"])
+    said = str(refused.value)
+    lines, text = said.splitlines()[1:], " ".join(said.split())
+    assert max(map(len, lines)) <= 80
+    for name, one in declared.items():
+        value = "./val" if name == "val" else one.get("default")
+        assert f" {name}={value}: {one['about']}" in text if value else f" {name}: {one['about']}" in text
+    assert len([line for line in lines if line.startswith("  ") and line[2] != " "]) == len(declared)
 
 
 def test_a_name_that_is_no_input_is_told(workspace, tmp_path):
