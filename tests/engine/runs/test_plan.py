@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from engine import models
 from engine.config import PlanSettings
@@ -19,6 +20,7 @@ from engine.runs.expected_plan import expected_plan
 from engine.runs.plan import DRAWN, check_plan, check_stages, makes, plan_path, read_plan, run_plan, shipped, told_of
 from engine.runs.tasks import TASKS
 from engine.workspace import image_set_of
+from saetui.cli.app import app
 from saetui.cli.stages import show_plan
 from tests.support.extractions import saved_model, write_pictures
 from tests.support.scores import changing
@@ -407,6 +409,11 @@ def test_all_inputs_of_a_plan_are_told_on_a_narrow_screen(plan, workspace):
         value = "./val" if name == "val" else one.get("default")
         assert f" {name}={value}: {one['about']}" in text if value else f" {name}: {one['about']}" in text
     assert len([line for line in lines if line.startswith("  ") and line[2] != " "]) == len(declared)
+
+
+def test_a_command_without_inputs_calls_them_by_their_flag(tmp_path):
+    refused = CliRunner().invoke(app, ["run", "paper", "--dry-run", "--workspace", str(tmp_path)])
+    assert "paper.toml needs 3 inputs, given by --input NAME=VALUE:\n  train: images" in str(refused.exception)
 
 
 def test_a_name_that_is_no_input_is_told(workspace, tmp_path):
