@@ -8,6 +8,7 @@ import shutil
 import struct
 import subprocess
 import termios
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from typer.main import get_command
 from saetui.cli.app import app
 from tests.saetui.cli.test_every_command import COVERED, MADE, STORE, TRAIN, commands
 from tests.support.hostile import ACTING, EVIL, NAME, poison
-from tests.support.shell import ENVIRONMENT, Done, command_of, in_pipe, in_terminal, plain
+from tests.support.shell import ENVIRONMENT, PATIENCE, Done, command_of, in_pipe, in_terminal, plain
 
 QUICK = [  # what is typed; all of it in the workspace of a stranger, some of it about files that are damaged
     ["jobs"],
@@ -141,7 +142,11 @@ def test_nor_does_what_the_workbench_paints(place):
         command_of(["--workspace", place]), stdin=theirs, stdout=theirs, stderr=theirs, env=ENVIRONMENT
     ) as process:
         said, keys, answered = "", iter("12345Jjq\x1bq"), 0
+        deadline = time.monotonic() + PATIENCE
         while process.poll() is None:
+            if time.monotonic() > deadline:
+                process.kill()
+                pytest.fail(ascii(said))
             if select.select([ours], [], [], 1.0)[0]:
                 said += os.read(ours, 65536).decode(errors="surrogateescape")
             elif "Hierarchy" in said:  # it is quiet
