@@ -9,7 +9,7 @@ from saetui.cli.neurons import of_patches
 from saetui.cli.work import columns
 from saetui.formatting import count, fit_ends, number, percent
 
-_JUDGE = 12  # characters of the name of a judge
+_JUDGE = 8  # characters of the name of a judge
 
 
 def lines(result: ScoredAll) -> list[str]:

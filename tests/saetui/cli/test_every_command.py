@@ -334,8 +334,9 @@ ASIDE = {"explained", "expected", "settings", "provenance", "origin", "training"
 def unexplained(value: dict[str, Any]) -> list[str]:
     about = value["explained"]
     tasks = {name.split(".")[1] for name in about if name.startswith("stages.")}
-    missing = []
-    for path in numbers({name: one for name, one in value.items() if name not in ASIDE}):
+    figures = [(of["kind"], one["name"]) for of in value.get("measured", []) for one in of["figures"]]
+    missing = [name for kind, figure in figures if (name := f"measured.{kind}.{figure}") not in about]
+    for path in numbers({name: one for name, one in value.items() if name not in {*ASIDE, "measured"}}):
         known = [path, *(path.replace("stages.result", f"stages.{task}") for task in tasks)]
         told = any(one == name or one.startswith(f"{name}.") for one in known for name in about)
         if not told and not set(path.split(".")) & (set(PLAIN) | ASIDE):
