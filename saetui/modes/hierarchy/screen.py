@@ -38,9 +38,8 @@ GROUPS = (
     Column("MS", 5),
     Column("±", 4, field="half_width"),
     Column("std", 4),
-    Column("n", 6),
+    Column("n", 5),
     Column("matched", 7),
-    Column("n", 6, field="n_matched"),
     Column("beaten", 6),
 )
 TAXA = (
@@ -49,9 +48,8 @@ TAXA = (
     Column("latents", 7),
     Column("here", 6),
     Column("MS", 5),
-    Column("n", 6),
+    Column("n", 5),
     Column("matched", 7),
-    Column("n", 6, field="n_matched"),
 )
 TEACH = "No scores yet: train an SAE (2), then press s there to score it."
 NO_TREE = "These images have neither taxonomy nor classes."

@@ -45,7 +45,7 @@ class _Means:
 
     def cells(self, latents: Any) -> tuple[str, ...]:
         ms, matched = self.ms[latents], self.matched[latents]
-        return number(_mean(ms), width=5), _n(ms), number(_mean(matched), width=7), _n(matched)
+        return number(_mean(ms), width=5), _n(ms), number(_mean(matched), width=7)
 
     def beside(self, latents: Any) -> tuple[tuple[str, ...], dict[str, float | str | None]]:
         """Of a group: cells and values of the mean, half its interval, the spread, and the control of these latents."""
@@ -56,9 +56,8 @@ class _Means:
             number(mean.mean, width=5),
             number(half, width=4),
             number(found.std, width=4),
-            count(mean.n, 6),
+            count(mean.n, 5),
             number(found.matched.mean, width=7),
-            count(found.matched.n, 6),
             percent(beaten, width=6),
         )
         return cells, {"half_width": half, "std": found.std, "n_matched": found.matched.n, "beaten": beaten}
@@ -156,7 +155,7 @@ def _known(values: Float[np.ndarray, " n"]) -> int:
 
 
 def _n(values: Float[np.ndarray, " n"]) -> str:
-    return count(_known(values), 6)
+    return count(_known(values), 5)
 
 
 def _mean(values: Float[np.ndarray, " n"]) -> float | None:
