@@ -37,7 +37,6 @@ GROUPS = (
     Column("depth", 5),
     Column("MS", 5),
     Column("±", 4, field="half_width"),
-    Column("std", 4),
     Column("n", 5),
     Column("matched", 7),
     Column("beaten", 6),

@@ -55,7 +55,6 @@ class _Means:
         cells = (
             number(mean.mean, width=5),
             number(half, width=4),
-            number(found.std, width=4),
             count(mean.n, 5),
             number(found.matched.mean, width=7),
             percent(beaten, width=6),

@@ -37,7 +37,7 @@ def test_groups_hold_their_latents_by_depth(scores: Path) -> None:
         assert branch.latents() == latents and branch.count == len(latents)
         both = [(neurons.ms[one], neurons.matched[one]) for one in latents]
         both = [(ms, matched) for ms, matched in both if ms == ms and matched == matched]
-        assert (*branch.cells[1:4], *map(str.strip, branch.cells[6:])) == (
+        assert (*branch.cells[1:4], *map(str.strip, branch.cells[5:])) == (
             f"{len(latents):,}", mean(neurons.depth, latents), mean(neurons.ms, latents),
             f"{sum(neurons.ms[one] == neurons.ms[one] for one in latents):,}",
             mean(np.array([matched for _, matched in both]), list(range(len(both)))),
