@@ -238,16 +238,11 @@ class Services(App[Reopen | None]):
 
     def first_scores(self) -> Path | None:
         """The newest scores; those of controls, as random directions, only where there are no others."""
+        from engine.sae.config import is_control
+
         files = neurons_files(self.workspace)
-        return next((path for path in files if not self._of_control(path)), next(iter(files), None))
-
-    def _of_control(self, scores: Path) -> bool:
-        from engine.sae.config import control, read_config
-
-        try:
-            return bool(control(read_config(self.workspace.sae(sae_of(scores)))))
-        except (UserError, OSError):  # its SAE is gone, or elsewhere
-            return False
+        others = (path for path in files if not is_control(self.workspace.sae(sae_of(path))))
+        return next(others, next(iter(files), None))
 
     def _colours(self) -> str:
         if self.preferences.colours != "auto":

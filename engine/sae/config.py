@@ -139,6 +139,14 @@ def read_config(folder: str | Path) -> SAEConfig:
     return located(config, workspace_of(folder))
 
 
+def is_control(folder: Path) -> bool:
+    """Whether the SAE in ``folder`` is one (:func:`control`); what cannot be read is none."""
+    try:
+        return bool(control(read_config(folder)))
+    except (UserError, OSError):  # it is gone, damaged, or elsewhere
+        return False
+
+
 def write_config(folder: Path, config: SAEConfig) -> None:
     """The config of the weights that are in ``folder``; it names them by their content."""
     weights = {_OF_WEIGHTS: content_sha256(folder / WEIGHTS)} if (folder / WEIGHTS).is_file() else {}

@@ -5,13 +5,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from engine.activations.asked import Made
-from engine.artefacts.entries import UNREADABLE
 from engine.config import FigureSettings
 from engine.errors import UserError
 from engine.neurons.file import Neurons, refusing_damage
 from engine.neurons.latents import scoring
 from engine.report.subject import Subject, scores_now, several_sets, subject_of
-from engine.sae.config import control, read_config
+from engine.sae.config import is_control
 from engine.workspace import Workspace, first_few, image_set_of, neurons_files, sae_of, saes
 
 MOST = {"ms": 7, "hierarchy": 5, "top-images": 1}
@@ -90,14 +89,6 @@ def passed_over(settings: FigureSettings, found: Sequence[Neurons]) -> list[str]
     """The SAEs that were named and are not drawn."""
     named = [sae_of(Path(one)) if one.endswith(".h5") else Path(one).name for one in settings.sae]
     return [one for one in named if one not in names_of(found)]
-
-
-def is_control(folder: Path) -> bool:
-    """Whether it is a frozen twin, or of directions; what cannot be read is none."""
-    try:
-        return bool(control(read_config(folder)))
-    except UNREADABLE:
-        return False
 
 
 def _asked(settings: FigureSettings, workspace: Workspace) -> list[Subject]:

@@ -26,7 +26,7 @@ from engine.report.results import PaperCompared, PaperTable
 from engine.report.subject import subject_of
 from engine.reporter import Reporter
 from engine.runs.plan import plan_path
-from engine.runs.run import Run, runs
+from engine.runs.run import runs
 from engine.settings import check
 from engine.workspace import Workspace, image_set_of, neurons_files, saes
 
@@ -65,13 +65,11 @@ def _plan_run_last(workspace: Workspace) -> str:
     """The plan with a [paper] table that was run last in the workspace, if it is still there; empty without one."""
     for run in reversed(runs(workspace)):
         with contextlib.suppress(UserError, OSError):
-            if run.command.task == "run" and "paper" in read_toml(plan_path(plan := _asked_plan(run, workspace))):
+            command = run.command
+            plan = str(command.asked(workspace.root).get("plan", ""))
+            if command.task == "run" and "paper" in read_toml(plan_path(plan)):
                 return plan
     return ""
-
-
-def _asked_plan(run: Run, workspace: Workspace) -> str:
-    return str(run.command.asked(workspace.root)["plan"])
 
 
 @dataclass(frozen=True)
