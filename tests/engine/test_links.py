@@ -17,6 +17,7 @@ from engine.errors import UserError
 from engine.files import read_json, write_json
 from engine.kinds import BY_FOLDER
 from engine.links import check_own, file_name
+from engine.neurons.file import Neurons
 from engine.neurons.labels import Labels
 from engine.runs.run import Run
 from engine.sae.train import train
@@ -189,3 +190,5 @@ def test_links_within_the_workspace_and_files_that_are_links(study, tmp_path):
     study.neurons("s", "i").parent.mkdir()
     study.neurons("s", "i").symlink_to(neurons)
     check_own(study.neurons("s", "i"))
+    trained = train(trainings.chosen(name="of-linked"), study)
+    assert trained.made and Neurons.open(study.neurons("s", "i")).w == 2, "what they lead to is read"

@@ -112,6 +112,10 @@ def test_the_plan_that_is_brought_can_be_run_as_it_is(workspace: Workspace, give
     stages = read_plan(plan, workspace, given)
     check_plan(stages, workspace, plan)
     check_stages(stages, workspace, plan)
+    assert {one.task for one in stages} == {"extract", "import", "score", "steerability", "agreement", "figure"}
+    brought = [one.settings.name for one in stages if one.task == "import"]
+    scored = {(one.settings.sae, one.settings.embed_with) for one in stages if one.task == "score"}
+    assert len(scored) == 2 * len(brought) and {sae for sae, _ in scored} == set(brought), "all, by both judges"
 
 
 @pytest.mark.parametrize(
