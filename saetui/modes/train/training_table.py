@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from textual import events
 from textual.message import Message
 
@@ -21,8 +21,12 @@ if TYPE_CHECKING:
     from engine.runs.trainings import Training
     from engine.sae.config import SAEConfig
 
-NAME = 16  # columns that a name should have
-SOMETIMES = frozenset({"twin", "ms", "ms_matched"})  # columns that few trainings have a figure for
+NAME = 16  # columns that a name has beside the figures that matter most
+WHOLE = (
+    30  # columns that a name has, if it is so long, before the other figures: names of a grid differ in their middles
+)
+MATTER = 4  # figures, by rank
+SOMETIMES = frozenset({"twin", "ms", "ms_matched", "speed"})  # columns that few trainings have a figure for
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,8 @@ class TrainingTable(Table):
     def relist(self) -> None:
         """Show the trainings as they are; only rows that say something else are painted again."""
         trainings = self.trainings
-        figures = fitting(self.size.width, told(trainings.seen.rows))
+        longest = max((cell_len(row.name) for row in trainings.seen.rows), default=0)
+        figures = fitting(self.size.width, told(trainings.seen.rows), longest)
         columns = columns_of(figures)
         names = [row.name for row in trainings.rows]
         before, self._texts = self._texts, [texts(row, figures, trainings.overlaid) for row in trainings.rows]
@@ -89,19 +94,18 @@ class TrainingTable(Table):
 
 def told(rows: Sequence[Training]) -> set[str]:
     """Those ``SOMETIMES`` there that any training has a figure for."""
-    measured = SOMETIMES - {"twin"}
-    found = {name for name in measured if any(not math.isnan(last(row, name)) for row in rows)}
-    return found | ({"twin"} if any(row.twin for row in rows) else set())
+    return {one.name for one in FIGURES if one.name in SOMETIMES and any(one.text(row).strip(" –") for row in rows)}
 
 
-def fitting(width: int, told: Set[str] = SOMETIMES) -> list[Figure]:
-    """Those of the figures that there is room for beside a name; of those ``SOMETIMES`` there, the ones ``told``."""
-    room = width - NAME - 1 - 12 - 4
-    found = []
+def fitting(width: int, told: Set[str] = SOMETIMES, longest: int = 0) -> list[Figure]:
+    """Those of the figures that there is room for beside a name; of those ``SOMETIMES`` there, the ones ``told``.
+    ``longest``: columns of the longest name."""
+    taken, found = 1 + 12 + 4, []
     left_out = SOMETIMES - told
     for figure in sorted((one for one in FIGURES if one.name not in left_out), key=lambda one: one.rank):
-        room -= figure.column.width + 1
-        if room < 0:
+        taken += figure.column.width + 1
+        name = NAME if figure.rank < MATTER else max(NAME, min(longest, WHOLE))
+        if taken + name > width:
             break
         found.append(figure)
     return [figure for figure in FIGURES if figure in found]

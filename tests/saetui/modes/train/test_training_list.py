@@ -130,7 +130,15 @@ def test_a_twin_that_explains_nothing_comes_before_none():
 def test_columns_that_no_training_has_a_figure_for_leave_their_room_to_names():
     watched = replace(row("b"), history=[MeasuredStep(step=20, loss=1.0, fve=0.5, ms=0.3)])
     assert told([row("a", 0.5)]) == set() and told([row("a", 0.5), watched]) == {"ms"}
-    assert {"ms", "ms_matched", "twin"}.isdisjoint(one.name for one in fitting(119, told([row("a", 0.5)])))
+    assert told([row("c", state="running", tokens_per_s=2e4)]) == {"speed"}
+    assert {"ms", "ms_matched", "twin", "speed"}.isdisjoint(one.name for one in fitting(119, told([row("a", 0.5)])))
+
+
+def test_long_names_come_before_the_figures_that_matter_less():
+    short, long = ([one.name for one in fitting(72, {"twin"}, longest)] for longest in (9, 40))
+    assert short == ["fve", "twin", "l0", "dead", "left"] and long == ["fve", "twin", "l0", "left"]
+    taken = sum(one.column.width + 1 for one in fitting(72, {"twin"}, 40))
+    assert 72 - 17 - taken >= len("paper-last-batchtopk-x4-k4-s0")
 
 
 def test_directions_that_were_not_trained_have_what_they_were_measured_to_be():
