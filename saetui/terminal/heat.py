@@ -103,12 +103,14 @@ def ring(inner: Box, height: int, width: int) -> Bool[ndarray, "{height} {width}
 def outlined(
     pixels: UInt8[ndarray, "height width 3"], inner: Box, accent: Colour, ground: Colour
 ) -> UInt8[ndarray, "height width 3"]:
-    """``pixels`` with a line around a box: in ``accent``, or where that is as bright as the box, far from ground."""
-    far = WHITE if np.array(ground) @ LUMA < 128 else BLACK
-    inside = float((pixels[inner] @ LUMA).mean())
-    colour = max((np.array(accent), far), key=lambda one: min(abs(one @ LUMA - inside), 60))
+    """``pixels`` with a line around a box: in ``accent``, or where that is as bright as the box or what the line
+    covers, far from ground, or near it."""
+    far, near = (WHITE, BLACK) if np.array(ground) @ LUMA < 128 else (BLACK, WHITE)
+    line, brightness = ring(inner, *pixels.shape[:2]), pixels @ LUMA
+    beside = [float(one.mean()) for one in (brightness[inner], brightness[line]) if one.size]
+    colour = max((np.array(accent), far, near), key=lambda one: min(60, *(abs(one @ LUMA - it) for it in beside)))
     framed = pixels.copy()
-    framed[ring(inner, *pixels.shape[:2])] = colour
+    framed[line] = colour
     return framed
 
 

@@ -105,6 +105,14 @@ def test_the_outline_is_seen_around_any_box(pixels: ndarray, ground) -> None:
     np.testing.assert_array_equal(framed[0], pixels[0])
 
 
+@given(images, grounds, st.integers(0, 255))
+def test_the_outline_is_seen_on_what_lies_around_the_box(pixels: ndarray, ground, around: int) -> None:
+    pixels = np.pad(pixels, ((2, 2), (2, 2), (0, 0)), constant_values=around)
+    inner = tuple(slice(2, length - 2) for length in pixels.shape[:2])
+    line = outlined(pixels, inner, ACCENT, ground)[1, 1] @ LUMA
+    assert abs(line - around) > 30 and abs(line - (pixels[inner] @ LUMA).mean()) > 30
+
+
 @pytest.mark.parametrize(("ascii", "corner"), [(False, "┌"), (True, "+")])
 def test_glyphs_have_a_line_around_the_strongest_patch(ascii: bool, corner: str) -> None:
     pixels = np.full((64, 64, 3), 30, np.uint8)
