@@ -3,78 +3,23 @@
 import asyncio
 import json
 import shutil
-from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
-from textual.pilot import Pilot
 from textual.widgets import Static
 
 from engine.files import write_json, write_text
 from engine.neurons.asked import task_of
 from engine.runs.run import Run, runs
-from engine.sae.config import read_config
-from engine.sae.preview import FormingLatent, Preview, TopImage, write_preview
 from engine.settings import to_mapping
-from engine.workspace import MARKER, Workspace
-from saetui.app import Workbench
-from saetui.modes.forms import ImportForm
-from saetui.modes.train.screen import TrainMode
 from saetui.modes.train.train_forms import PlanForm
-from saetui.modes.train.training_table import details
 from saetui.modes.train.watch import TrainWatch, lines_of, tail
 from saetui.widgets.chart import Chart
 from saetui.widgets.dialogs import Pick
 from saetui.widgets.form import Form
-from tests.support.foreign import READS, write_published, write_saelens
 from tests.support.pilots import rows, screen_text, until
-from tests.support.stores import write_store
-from tests.support.trainings import activations, begin, chosen, perform
-
-WIDE, MIDDLE, NARROW = (160, 50), (120, 34), (80, 24)
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished training with a preview of real pictures, and one that was stopped on its way."""
-    root = tmp_path_factory.mktemp("made") / "study"
-    place = Workspace(root)
-    write_store(place.activations("a"), activations()[0], tokens=4)
-    assert perform(begin(place, **to_mapping(chosen(name="whole")))) == 0
-    perform(begin(place, **to_mapping(chosen(name="half"))), stop_after=15)
-    (place.sae("half") / "preview.json").unlink()
-    pictures = root / "pictures"
-    pictures.mkdir()
-    for i in range(4):
-        Image.new("RGB", (32, 32), (60 * i, 200, 30)).save(pictures / f"{i}.png")
-    images = tuple(TopImage(f"{i}.png", 9.0 - i, np.full((2, 2), 9.0 - i, np.float32)) for i in range(4))
-    latents = tuple(FormingLatent(100 + i, 0.1, images) for i in range(8))
-    write_preview(place.sae("whole"), Preview(30, "a", str(pictures), (2, 2), latents))
-    write_text(root / MARKER, 'embed_with = "demo:encoder"\nsteps = 200000\nbatch_size = 64\nk = 3\nexpansion = 2\n')
-    return root
-
-
-@pytest.fixture
-def place(made: Path, tmp_path: Path) -> Workspace:
-    return Workspace(Path(shutil.copytree(made, tmp_path / "study")))
-
-
-def drive(
-    place: Workspace, scenario: Callable[[Pilot[Any], Any], Awaitable[None]], size: tuple[int, int] = WIDE
-) -> None:
-    async def run() -> None:
-        app = Workbench(place, mode="train")
-        async with app.run_test(size=size) as pilot:
-            pane = app.screen
-            assert isinstance(pane, TrainMode)
-            await until(pilot, lambda: pane.table.rows or pane.table.empty != "…")
-            await pilot.pause()
-            await scenario(pilot, pane)
-
-    asyncio.run(run())
+from tests.support.training_screen import MIDDLE, NARROW, choose, drive
+from tests.support.trainings import chosen
 
 
 def charts(pane: Any) -> list[str]:
@@ -89,13 +34,6 @@ def chart_text(pane: Any, name: str) -> str:
 def pictured(pane: Any) -> bool:
     """Whether forming latents are shown, each picture of them drawn."""
     return bool(pane.gallery.tiles) and pane.gallery._drawn(pane.gallery.tiles)
-
-
-async def choose(pilot: Pilot[Any], pane: Any, name: str) -> None:
-    await pilot.press("g")
-    while pane.selected.name != name:
-        await pilot.press("j")
-    await pilot.pause()
 
 
 def test_trainings_are_rows_with_their_measurements(place):
@@ -485,131 +423,3 @@ def test_the_end_of_a_log_is_in_words(tmp_path):
     ]
     assert found[-1] == "printed �"
     assert tail(Run(tmp_path / "gone")) == ()
-
-
-# SAEs of other tools
-
-
-async def ask_for_import(pilot: Pilot[Any], source: Path) -> ImportForm:
-    """The form, when it has said what is at the source."""
-    await pilot.press("i")
-    form = pilot.app.screen
-    assert isinstance(form, ImportForm)
-    form.editor("source").value = str(source)
-    await until(pilot, lambda: form.answered, 30)
-    await pilot.pause()
-    return form
-
-
-@pytest.mark.parametrize("size", (WIDE, NARROW))
-def test_an_sae_is_imported_by_the_form_with_what_is_proposed_and_confirmed(place, tmp_path, size):
-    source = write_published(tmp_path)
-
-    async def scenario(pilot, pane):
-        form = await ask_for_import(pilot, source)
-        said = str(form.note.content)
-        assert "matryoshka-batchtopk of dictionary_learning, 16 -> 24 latents, 3 active" in said
-        assert "to write" in said and "tokens random:2, proposed: it lies below random_k_2" in said
-        assert "hook (proposed)" in screen_text(pilot)
-        values = form.values()
-        assert (values["hook"], values["tokens"]) == ("layer:22", "random:2")
-        form.editor("hook").focus()
-        await pilot.pause()
-        assert "Proposed (its path holds" in screen_text(pilot)
-        form.editor("model").value, form.editor("check").value = "demo:encoder", "a"
-        await until(pilot, lambda: "model (proposed)" not in screen_text(pilot))
-        assert "hook (proposed)" in screen_text(pilot)
-        name = form.editor("name").value
-        await pilot.press("ctrl+s")
-        await until(pilot, lambda: pane.selected and pane.selected.name == name and pane.selected.state == "done", 60)
-        config = read_config(place.sae(name))
-        assert (config.model, config.hook, config.tokens) == ("demo:encoder", "layer:22", "random:2")
-        assert any(name in text and "import" in text for text in rows(pane.table))
-        await pilot.press("enter")
-        await until(pilot, lambda: "its config" in screen_text(pilot))
-        said = screen_text(pilot)
-        assert "random:2 of layer:22 of demo:encoder" in said and "FVE" in said and "trainer_0" in said
-        await pilot.press("r")
-        assert any("cannot be trained further" in note.message for note in pilot.app._notifications)
-        await pilot.press("s")
-        assert isinstance(pilot.app.screen, Form) and pilot.app.screen.editor("sae").value == name
-
-    drive(place, scenario, size)
-
-
-def test_a_question_that_nothing_answers_has_to_be_answered_in_the_form(place, tmp_path):
-    source = write_saelens(tmp_path / "theirs")
-
-    async def scenario(pilot, pane):
-        form = await ask_for_import(pilot, source)
-        assert "model (asked)" in screen_text(pilot) and "Its files do not say" in screen_text(pilot)
-        await pilot.press("ctrl+s")
-        assert pilot.app.screen is form and form.focused is form.editor("model")
-        assert "Its files do not say the model: fill it in." in screen_text(pilot)
-        for name, answer in READS.items():
-            form.editor(name).value = answer
-        await until(pilot, lambda: "Nothing more is asked." in screen_text(pilot), 30)
-        assert "(asked)" not in screen_text(pilot) and form.editor("name").value == "theirs"
-        await pilot.press("ctrl+s")
-        await until(pilot, lambda: pane.selected and pane.selected.name == "theirs", 30)
-
-    drive(place, scenario)
-
-
-def test_what_cannot_be_imported_is_said_in_the_form_as_the_command_says_it(place, tmp_path):
-    source = write_saelens(tmp_path / "two")
-    shutil.copy(source / "sae_weights.safetensors", source / "sae.safetensors")
-    published = write_published(tmp_path)
-
-    async def scenario(pilot, pane):
-        form = await ask_for_import(pilot, tmp_path / "nowhere")
-        assert f"{tmp_path / 'nowhere'} does not exist" in str(form.note.content)
-        form.editor("name").value = "x"
-        await pilot.press("ctrl+s")
-        assert pilot.app.screen is form and len(runs(place)) == 2
-        form.editor("source").value = str(published)
-        await until(pilot, lambda: "hook (proposed)" in screen_text(pilot), 30)
-        form.editor("source").value = str(source)
-        await until(pilot, lambda: "looks like saelens and sparsify" in str(form.note.content), 30)
-        assert "(proposed)" not in screen_text(pilot) and form.editor("hook").value == ""
-        form.editor("format").value = "saelens"
-        await until(pilot, lambda: "relu of saelens" in screen_text(pilot), 30)
-
-    drive(place, scenario)
-
-
-def test_a_refused_import_is_a_row_and_is_asked_for_again(place, tmp_path):
-    source = write_saelens(tmp_path / "theirs")
-    asked = {"source": str(source), "name": "theirs", "model": "demo:encoder"}
-
-    async def scenario(pilot, pane):
-        await choose(pilot, pane, "theirs")
-        told = details(pane.selected, scored=False)  # on the screen it is broken where its path lets it
-        assert "does not say what it reads" in told.splitlines()[-1]
-        assert "c asks for it again." in screen_text(pilot)
-        await pilot.press("c")
-        form = pilot.app.screen
-        assert isinstance(form, ImportForm)
-        values = form.values()
-        assert {name: values[name] for name in asked} == asked | {"name": "theirs-2"}
-
-    assert perform(begin(place, "import", **asked)) == 2
-    drive(place, scenario)
-
-
-def test_paths_are_completed_by_tab(place, tmp_path):
-    (tmp_path / "models" / "inner").mkdir(parents=True)
-    (tmp_path / "models" / "inner" / "ae.pt").touch()
-
-    async def scenario(pilot, pane):
-        await pilot.press("i")
-        form = pilot.app.screen
-        source = form.editor("source")
-        source.value = f"{tmp_path}/mod"
-        source.cursor_position = len(source.value)
-        await pilot.press("tab", "i", "tab", "a", "tab")
-        assert source.value == f"{tmp_path}/models/inner/ae.pt" and form.focused is source
-        await pilot.press("tab")
-        assert form.focused is form.editor("name")
-
-    drive(place, scenario)
